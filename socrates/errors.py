@@ -1,0 +1,43 @@
+"""One error for everything that a user can put right, and one way out of every entry point."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class SocratesError(Exception):
+    """What is wrong, where (file, line, key), and what to do about it; printed without a traceback."""
+
+
+def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
+    """Call ``main`` and leave the process: 0 done, 1 the answer is no, 2 cannot, 130 interrupted.
+
+    Python's own status for an uncaught exception is 1, which here would read as "the answer is no" (a NO-GO).
+    Every failure therefore leaves with 2: a :class:`SocratesError` as its message alone, a defect of this
+    program with its traceback.
+    """
+    try:
+        status = main() or EXIT_DONE
+        sys.stdout.flush()
+    except SocratesError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = EXIT_CANNOT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output (head, less) went away
+        sys.stderr.close()
+        status = EXIT_CANNOT
+    except Exception:
+        traceback.print_exc()
+        print(
+            "error: this is a defect of the program, not of your input; please report the lines above",
+            file=sys.stderr,
+        )
+        status = EXIT_CANNOT
+    sys.exit(status)

@@ -1,0 +1,141 @@
+"""Files that are whole or absent: written under a temporary name, flushed to disk, then renamed.
+
+Covers: a crash, a kill -9 or a full disk while writing leaves the earlier file, or none, under the final name.
+Does not cover: two writers of one file (the last rename wins).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from socrates.errors import SocratesError
+
+
+@contextmanager
+def atomic_write(path: Path | str) -> Iterator[IO[str]]:
+    """Open a text file that appears under ``path`` only once it is complete and on disk.
+
+    Raises:
+        SocratesError: the file cannot be written (no space, no permission); nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot write: {error.strerror or error}{_remedy(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to disk, so that a rename survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def write_jsonl(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, whole or not at all. NaN and infinity are refused (ValueError)."""
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
+    """Read a JSON object strictly: a duplicate key, NaN or infinity is an error, as is anything but an object.
+
+    Args:
+        path: the file.
+        what: what the file is to the user ("config", "baseline metrics"), for the messages.
+
+    Raises:
+        SocratesError: the file is missing, empty, unreadable or not such an object; says which, and where.
+    """
+    path = Path(path)
+    text = read_text(path, what)
+    if not text.strip():
+        raise SocratesError(f"{path}: the {what} is empty")
+    try:
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise SocratesError(
+            f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        ) from error
+    except ValueError as error:
+        raise SocratesError(f"{path}: {error}") from error
+    if not isinstance(value, dict):
+        raise SocratesError(f"{path}: the {what} must be a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def read_text(path: Path | str, what: str = "file") -> str:
+    """Read a UTF-8 text file; a missing one, a folder and a wrong encoding each get their message."""
+    path = Path(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SocratesError(f"{path}: no such {what}") from error
+    except IsADirectoryError as error:
+        raise SocratesError(f"{path}: is a folder, expected the {what}") from error
+    except UnicodeDecodeError as error:
+        raise SocratesError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def sha256_file(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON (sorted keys, no spaces), as 64 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise ValueError(f'the key "{key}" stands there twice; keep one')
+        value[key] = item
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON allows")
+
+
+def _remedy(error: OSError) -> str:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "; free some space and run the same command again"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return "; check the folder's permissions, or choose another one"
+    return ""
