@@ -1,0 +1,306 @@
+"""A run config as frozen dataclasses, read strictly from JSON, and the checks across fields and files.
+
+Covers: unknown, missing and duplicate keys at every depth, wrong types, NaN, numbers out of range, a global batch
+that does not multiply out, and a DeepSpeed file that contradicts the config or replaces its optimizer or schedule.
+All problems are reported together. Does not cover: whether the model or the data exist (see `training.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from socrates.errors import SocratesError
+from socrates.files import read_json
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def _in(low: float, high: float = math.inf, *, above: bool = False, **default: Any) -> Any:
+    """A field whose number lies in [low, high] (with ``above``: strictly above low)."""
+    return field(metadata={"low": low, "high": high, "above": above}, **default)
+
+
+def _one_of(*choices: str, **default: Any) -> Any:
+    return field(metadata={"choices": choices}, **default)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapter (PEFT's LoraConfig)."""
+
+    r: int = _in(1, 1024)  # rank
+    alpha: float = _in(0, above=True)  # the update is scaled by alpha / r
+    dropout: float = _in(0, 0.99)
+    target_modules: tuple[str, ...] = PROJECTIONS  # the linear layers that get an adapter
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One training run. Names are the Trainer's where it has one."""
+
+    global_batch_size: int = _in(1)  # examples a step, over all processes; must multiply out (see below)
+    per_device_train_batch_size: int = _in(1)  # examples a process takes at once
+    gradient_accumulation_steps: int = _in(1)
+    num_processes: int = _in(1)  # GPUs
+    learning_rate: float = _in(0, 1, above=True)
+    num_train_epochs: float = _in(0, above=True, default=1.0)
+    max_steps: int | None = _in(1, default=None)  # stops there, with a schedule of its own; null: whole epochs
+    lr_scheduler_type: str = _one_of("cosine", "linear", "constant", "constant_with_warmup", default="cosine")
+    warmup_ratio: float = _in(0, 0.99, default=0.05)  # share of all steps
+    weight_decay: float = _in(0, 1, default=0.1)
+    max_grad_norm: float = _in(0, above=True, default=1.0)
+    max_length: int = _in(16, default=2048)  # tokens, prompt and answer; longer rows are left out and counted
+    bf16: bool = True
+    gradient_checkpointing: bool = True
+    attn_implementation: str = _one_of("sdpa", "flash_attention_2", default="sdpa")
+    logging_steps: int = _in(1, default=10)
+    save_steps: int = _in(1, default=500)  # every checkpoint is kept
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How a row becomes a conversation; the same for training and for evaluation."""
+
+    system_message: str | None = None  # null: none of ours (the chat template may have one of its own)
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How a model answers; the paper's protocol."""
+
+    temperature: float = _in(0, 10, default=0.6)
+    top_p: float = _in(0, 1, above=True, default=0.9)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What the evaluation scripts do when nothing else is said."""
+
+    data_file: str = "val.jsonl"  # in dataset_path
+    max_examples: int | None = _in(1, default=5000)  # null: all rows
+    batch_tokens: int = _in(64, default=8192)  # tokens in one forward pass
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that a run is made from. Relative paths are relative to the current folder."""
+
+    model_name: str  # hub name, or a folder
+    dataset_path: str  # folder with train.jsonl and val.jsonl
+    output_dir: str  # gets checkpoint-N/
+    lora: LoraSettings
+    training: TrainingSettings
+    model_revision: str | None = None  # commit or tag on the hub
+    seed: int = _in(0, 2**32 - 1, default=42)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved config as plain JSON values, in the form that `parse_config` reads."""
+        return _plain(dataclasses.asdict(self))
+
+    @property
+    def train_file(self) -> Path:
+        """The rows to train on."""
+        return Path(self.dataset_path) / "train.jsonl"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """The rows to judge on."""
+        return Path(self.dataset_path) / self.evaluation.data_file
+
+
+def load_config(path: Path | str) -> RunConfig:
+    """Read and check a run config.
+
+    Raises:
+        SocratesError: with every problem of the file, a line each, naming the key and the nearest valid one.
+    """
+    return parse_config(read_json(path, "config"), str(path))
+
+
+def parse_config(value: Mapping[str, Any], name: str) -> RunConfig:
+    """Check a config that is already in memory; ``name`` is what messages call it."""
+    problems: list[str] = []
+    config = _build(RunConfig, value, "", problems)
+    if config is not None:
+        problems += _cross_checks(config)
+    if problems:
+        raise SocratesError("\n  ".join([f"{name}: {_count(problems)}", *problems]))
+    return config
+
+
+def load_deepspeed(path: Path | str, config: RunConfig) -> dict[str, Any]:
+    """Read a DeepSpeed file and check it against the run config.
+
+    Raises:
+        SocratesError: with every problem: an `optimizer` or `scheduler` block (DeepSpeed's would silently replace
+            the configured schedule), an unknown key, sizes that contradict the config, a ZeRO stage other than 1 or 2.
+    """
+    value = read_json(path, "DeepSpeed config")
+    problems = list(_deepspeed_problems(value, config))
+    if problems:
+        raise SocratesError("\n  ".join([f"{path}: {_count(problems)}", *problems]))
+    return value
+
+
+def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys in which two plain configs differ, as "training.learning_rate: 1e-05 -> 2e-05"."""
+    lines = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += describe_difference(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines
+
+
+def _build(cls: type, value: Any, prefix: str, problems: list[str]) -> Any:
+    """An instance of ``cls`` from JSON, or None once a problem was added to ``problems``."""
+    if not isinstance(value, Mapping):
+        problems.append(f'"{prefix.rstrip(".")}" must be an object, not {value!r}')
+        return None
+    hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
+    before, values = len(problems), {}
+    for key in value:
+        if key not in fields:
+            problems.append(f'"{prefix}{key}": unknown key{_nearest(key, fields)}')
+    for name, item in fields.items():
+        if name in value:
+            values[name] = _convert(hints[name], value[name], f"{prefix}{name}", item.metadata, problems)
+        elif item.default is MISSING and item.default_factory is MISSING:
+            problems.append(f'"{prefix}{name}": missing')
+    return cls(**values) if len(problems) == before else None
+
+
+def _convert(hint: Any, value: Any, key: str, rules: Mapping[str, Any], problems: list[str]) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{key}.", problems)
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
+            problems.append(f'"{key}": must be a list of texts, not {value!r}')
+            return None
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        problems.append(f'"{key}": must be {_TYPE_NAMES[hint]}, not {value!r}')
+        return None
+    problems.extend(_range_problems(key, value, rules))
+    return value
+
+
+def _range_problems(key: str, value: Any, rules: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(value, str) and not value.strip():
+        yield f'"{key}": must not be empty'
+    if "choices" in rules and value not in rules["choices"]:
+        yield f'"{key}": must be one of {", ".join(rules["choices"])}, not {value!r}'
+    if "low" in rules:
+        low, high, above = rules["low"], rules["high"], rules["above"]
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+            bound = f"above {low}" if above else f"at least {low}"
+            yield f'"{key}": must be {bound}{f" and at most {high}" if high != math.inf else ""}, not {value!r}'
+
+
+def _cross_checks(config: RunConfig) -> Iterator[str]:
+    t = config.training
+    product = t.per_device_train_batch_size * t.gradient_accumulation_steps * t.num_processes
+    if product != t.global_batch_size:
+        yield (
+            f'"training.global_batch_size": {t.global_batch_size} is not per_device_train_batch_size x '
+            f"gradient_accumulation_steps x num_processes = {t.per_device_train_batch_size} x "
+            f"{t.gradient_accumulation_steps} x {t.num_processes} = {product}"
+        )
+    if t.max_steps is not None and t.save_steps > t.max_steps:
+        yield f'"training.save_steps": {t.save_steps} is above max_steps = {t.max_steps}: nothing would be saved'
+    if Path(config.evaluation.data_file).name != config.evaluation.data_file:
+        yield f'"evaluation.data_file": must be a file name in dataset_path, not {config.evaluation.data_file!r}'
+
+
+# The top-level keys that a DeepSpeed file of this project may hold, and, for those that also stand in the run
+# config, the attribute that they must agree with ("auto" always does).
+_DEEPSPEED_KEYS = {
+    "train_batch_size": lambda c: c.training.global_batch_size,
+    "train_micro_batch_size_per_gpu": lambda c: c.training.per_device_train_batch_size,
+    "gradient_accumulation_steps": lambda c: c.training.gradient_accumulation_steps,
+    "gradient_clipping": lambda c: c.training.max_grad_norm,
+    "bf16": lambda c: c.training.bf16,
+    "zero_optimization": None,
+    "steps_per_print": None,
+    "wall_clock_breakdown": None,
+    "zero_allow_untested_optimizer": None,
+    "communication_data_type": None,
+    "checkpoint": None,
+    "comms_logger": None,
+    "flops_profiler": None,
+}
+
+
+def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
+    for block in ("optimizer", "scheduler"):
+        if block in value:
+            yield f'"{block}": remove this block: DeepSpeed\'s would silently replace the one of the run config'
+    for key in value:
+        if key not in _DEEPSPEED_KEYS and key not in ("optimizer", "scheduler"):
+            yield f'"{key}": unknown key{_nearest(key, _DEEPSPEED_KEYS)}'
+    for key, expected in _DEEPSPEED_KEYS.items():
+        if expected is None or key not in value:
+            continue
+        actual, wanted = value[key], expected(config)
+        if key == "bf16" and isinstance(actual, Mapping):
+            actual = actual.get("enabled")
+        if actual != "auto" and (actual != wanted or isinstance(actual, bool) != isinstance(wanted, bool)):
+            yield f'"{key}": {actual!r} contradicts the run config, which says {wanted!r} (or write "auto")'
+    zero = value.get("zero_optimization")
+    stage = zero.get("stage") if isinstance(zero, Mapping) else None
+    if stage not in (1, 2) or isinstance(stage, bool):
+        yield f'"zero_optimization.stage": must be 1 or 2, not {stage!r}'
+
+
+_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _nearest(key: str, valid: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    section = next((s for s, keys in _SECTION_KEYS.items() if key in keys), None)
+    if section and key not in valid:
+        return f'; it belongs into "{section}"'
+    return f"; valid keys: {', '.join(valid)}"
+
+
+_SECTION_KEYS = {
+    name: {f.name for f in dataclasses.fields(cls)}
+    for name, cls in (
+        ("lora", LoraSettings),
+        ("training", TrainingSettings),
+        ("prompt", PromptSettings),
+        ("decoding", DecodingSettings),
+        ("evaluation", EvaluationSettings),
+    )
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _count(problems: list[str]) -> str:
+    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

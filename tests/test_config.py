@@ -1,0 +1,185 @@
+"""The shipped configs, and every way in which a config can be wrong."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from socrates.config import describe_difference, load_config, load_deepspeed, parse_config
+from socrates.errors import SocratesError
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = {
+    "config_full_dataset.json": "deepspeed_config.json",
+    "config_500step_validation.json": "deepspeed_config.json",
+    "config_test_run.json": "deepspeed_config_test.json",
+}
+VALID = json.loads((ROOT / "config_full_dataset.json").read_text())
+
+
+def with_value(path: str, value) -> dict:
+    """The full config with one key (a dotted path) set to something else."""
+    config = copy.deepcopy(VALID)
+    *sections, key = path.split(".")
+    place = config
+    for section in sections:
+        place = place[section]
+    place[key] = value
+    return config
+
+
+def problems_of(config: dict) -> str:
+    with pytest.raises(SocratesError) as error:
+        parse_config(config, "c.json")
+    return str(error.value)
+
+
+def test_every_shipped_config_is_tested_here():
+    assert {p.name for p in ROOT.glob("config_*.json")} == set(SHIPPED)
+    assert {p.name for p in ROOT.glob("deepspeed_*.json")} == set(SHIPPED.values())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_config_and_its_deepspeed_file_are_valid(name):
+    config = load_config(ROOT / name)
+    load_deepspeed(ROOT / SHIPPED[name], config)
+    assert config.to_dict() == json.loads((ROOT / name).read_text()), "a default that the file does not state"
+
+
+def test_validation_and_full_run_share_every_hyperparameter():
+    full, validation = (
+        load_config(ROOT / f"config_{n}.json").to_dict() for n in ("full_dataset", "500step_validation")
+    )
+    assert describe_difference(full, validation) == [
+        "output_dir: 'models/socrates-qwen-full-dataset' -> 'models/socrates-qwen-500step-validation'",
+        "training.max_steps: None -> 500",
+    ]
+
+
+def test_the_values_of_the_guide():
+    full, test = load_config(ROOT / "config_full_dataset.json"), load_config(ROOT / "config_test_run.json")
+    assert (full.model_name, full.dataset_path) == ("Qwen/Qwen2.5-14B-Instruct", "data/socsci210_full")
+    t = full.training
+    assert (t.global_batch_size, t.learning_rate, t.lr_scheduler_type) == (256, 1e-5, "cosine")
+    assert (t.warmup_ratio, t.weight_decay, t.bf16, t.max_length, t.save_steps) == (0.05, 0.1, True, 2048, 500)
+    assert (full.lora.r, full.lora.alpha, full.lora.dropout, len(full.lora.target_modules)) == (16, 32, 0.05, 7)
+    assert (full.decoding.temperature, full.decoding.top_p) == (0.6, 0.9)
+    assert (test.training.max_steps, test.training.save_steps, test.training.logging_steps) == (50, 10, 10)
+    assert test.training.num_processes == 2
+
+
+@pytest.mark.parametrize("section", ["", "lora.", "training.", "prompt.", "decoding.", "evaluation."])
+def test_unknown_key_at_every_depth(section):
+    assert f'"{section}nonsense": unknown key' in problems_of(with_value(f"{section}nonsense", 1))
+
+
+@pytest.mark.parametrize(
+    "path, hint",
+    [
+        ("training.learning_rat", 'did you mean "learning_rate"?'),
+        ("model_nam", 'did you mean "model_name"?'),
+        ("learning_rate", 'it belongs into "training"'),
+        ("top_p", 'it belongs into "decoding"'),
+    ],
+)
+def test_unknown_key_names_the_nearest_valid_one(path, hint):
+    assert hint in problems_of(with_value(path, 1))
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        ("training.learning_rate", "1e-5", "must be a number"),
+        ("training.learning_rate", True, "must be a number"),
+        ("training.learning_rate", 0, "must be above 0"),
+        ("training.learning_rate", float("nan"), "not nan"),
+        ("training.learning_rate", float("inf"), "not inf"),
+        ("training.weight_decay", -0.1, "at least 0"),
+        ("training.warmup_ratio", 1.0, "at most 0.99"),
+        ("training.save_steps", 0, "at least 1"),
+        ("training.save_steps", 500.0, "must be a whole number"),
+        ("training.bf16", 1, "must be true or false"),
+        ("training.lr_scheduler_type", "cosin", "must be one of cosine"),
+        ("lora.r", 0, "at least 1"),
+        ("lora.dropout", 1, "at most 0.99"),
+        ("lora.target_modules", "q_proj", "must be a list of texts"),
+        ("lora.target_modules", [], "must be a list of texts"),
+        ("lora", [], "must be an object"),
+        ("training", None, "must be an object"),
+        ("decoding.top_p", 0, "above 0"),
+        ("decoding.top_p", 1.1, "at most 1"),
+        ("model_name", " ", "must not be empty"),
+        ("model_name", None, "must be a text"),
+        ("seed", -1, "at least 0"),
+        ("evaluation.max_examples", 0, "at least 1"),
+        ("evaluation.data_file", "../val.jsonl", "must be a file name"),
+    ],
+)
+def test_wrong_value(path, value, message):
+    problem = problems_of(with_value(path, value))
+    assert path in problem and message in problem
+
+
+def test_missing_key():
+    config = copy.deepcopy(VALID)
+    del config["training"]["learning_rate"]
+    assert '"training.learning_rate": missing' in problems_of(config)
+
+
+def test_global_batch_must_multiply_out():
+    assert "256 is not" in problems_of(with_value("training.num_processes", 3))
+    assert "4 x 16 x 3 = 192" in problems_of(with_value("training.num_processes", 3))
+
+
+def test_all_problems_at_once():
+    config = with_value("training.learning_rate", -1)
+    config["lora"]["rank"] = 3
+    del config["model_name"]
+    message = problems_of(config)
+    assert message.startswith("c.json: 3 problems")
+    assert all(part in message for part in ("learning_rate", "lora.rank", "model_name"))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"seed": 1, "seed": 2}', 'key "seed" stands there twice'),
+        ('{"seed": NaN}', "NaN is not a number that JSON allows"),
+        ("[]", "must be a JSON object"),
+        ("", "is empty"),
+        ('{"seed": 1,}', "line 1, column"),
+    ],
+)
+def test_malformed_file(tmp_path, text, message):
+    path = tmp_path / "c.json"
+    path.write_text(text)
+    with pytest.raises(SocratesError) as error:
+        load_config(path)
+    assert message in str(error.value) and str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"scheduler": {"type": "WarmupLR"}}, '"scheduler": remove this block'),
+        ({"optimizer": {"type": "AdamW"}}, '"optimizer": remove this block'),
+        ({"train_batch_size": 128}, "128 contradicts the run config, which says 256"),
+        ({"bf16": {"enabled": False}}, "False contradicts the run config, which says True"),
+        ({"gradient_clipping": 0.5}, "0.5 contradicts"),
+        ({"zero_optimization": {"stage": 3}}, "must be 1 or 2, not 3"),
+        ({"zero_optimization": {}}, "must be 1 or 2, not None"),
+        ({"zero_optimisation": {"stage": 2}}, 'did you mean "zero_optimization"?'),
+    ],
+)
+def test_wrong_deepspeed_file(tmp_path, change, message):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({**json.loads((ROOT / "deepspeed_config.json").read_text()), **change}))
+    with pytest.raises(SocratesError) as error:
+        load_deepspeed(path, load_config(ROOT / "config_full_dataset.json"))
+    assert message in str(error.value)
+
+
+def test_the_test_runs_deepspeed_file_is_refused_for_the_full_run():
+    with pytest.raises(SocratesError, match="3 problems"):
+        load_deepspeed(ROOT / "deepspeed_config_test.json", load_config(ROOT / "config_full_dataset.json"))
