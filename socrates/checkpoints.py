@@ -1,0 +1,168 @@
+"""A checkpoint folder as one thing: its manifest, its verification, the newest complete one.
+
+Covers: a checkpoint is `checkpoint-N/` with a `manifest.json` that was written last, and every file that the manifest
+lists, with its size and SHA-256. Anything else (no manifest yet, a missing, truncated or changed file) is not a
+checkpoint, and the reason is told.
+Does not cover: whether the weights inside are any good.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from socrates.errors import SocratesError
+from socrates.files import read_json, sha256_file, write_json
+
+MANIFEST = "manifest.json"
+TRAINING_CONFIG = "training_config.json"
+SET_ASIDE = "set-aside"
+# What the guide lists as the contents of a checkpoint.
+GUIDE_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "trainer_state.json",
+    "training_args.bin",
+)
+_NAME = re.compile(r"checkpoint-([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint consists of."""
+
+    step: int
+    num_processes: int
+    files: dict[str, tuple[int, str]]  # relative path -> (bytes, SHA-256)
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A folder that looks like a checkpoint and is none."""
+
+    path: Path
+    reason: str
+
+
+def checkpoint_step(path: Path | str) -> int | None:
+    """N of a folder named `checkpoint-N`; None for any other name."""
+    match = _NAME.fullmatch(Path(path).name)
+    return int(match[1]) if match else None
+
+
+def write_manifest(folder: Path, num_processes: int) -> Manifest:
+    """List every file of a finished checkpoint, flush them all to disk, and write `manifest.json` last.
+
+    Raises:
+        SocratesError: a file of the guide's list is missing (the checkpoint could not be used), or no space.
+    """
+    step = checkpoint_step(folder)
+    if step is None:
+        raise SocratesError(f"{folder}: not named checkpoint-N")
+    missing = [name for name in GUIDE_FILES if not (folder / name).is_file()]
+    if missing:
+        raise SocratesError(f"{folder}: lacks {', '.join(missing)}; not marked as complete")
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256_file(path))
+    write_json(
+        folder / MANIFEST,
+        {
+            "step": step,
+            "num_processes": num_processes,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": [{"path": path, "size": size, "sha256": digest} for path, (size, digest) in files.items()],
+        },
+    )
+    return Manifest(step, num_processes, files)
+
+
+def read_manifest(folder: Path | str) -> Manifest:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        SocratesError: there is none, or it is malformed (a path that leaves the folder included).
+    """
+    path = Path(folder) / MANIFEST
+    value = read_json(path, "manifest")
+    try:
+        files = {str(f["path"]): (int(f["size"]), str(f["sha256"])) for f in value["files"]}
+        manifest = Manifest(int(value["step"]), int(value["num_processes"]), files)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SocratesError(f"{path}: malformed: {error!r}") from error
+    for name in files:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise SocratesError(f"{path}: lists a path outside the checkpoint: {name!r}")
+    return manifest
+
+
+def find_damage(folder: Path | str, only: Callable[[str], bool] = lambda path: True) -> str | None:
+    """The first thing wrong with a checkpoint, or None if all of it is there and intact.
+
+    Args:
+        folder: `checkpoint-N`.
+        only: which of the manifest's paths to look at; all by default.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        return f"no {MANIFEST}: it was not finished"
+    try:
+        manifest = read_manifest(folder)
+    except SocratesError as error:
+        return str(error)
+    if manifest.step != checkpoint_step(folder):
+        return f"{MANIFEST} is of step {manifest.step}"
+    wanted = {path: entry for path, entry in manifest.files.items() if only(path)}
+    for path, (size, _) in wanted.items():  # sizes first: they are known at once
+        file = folder / path
+        if not file.is_file():
+            return f"{path} is missing"
+        if file.stat().st_size != size:
+            return f"{path} has {file.stat().st_size} bytes, not {size}"
+    for path, (_, digest) in wanted.items():
+        if sha256_file(folder / path) != digest:
+            return f"{path} has changed: its SHA-256 is not the manifest's"
+    return None
+
+
+def list_checkpoints(output_dir: Path | str) -> list[Path]:
+    """All folders named `checkpoint-N`, newest (largest N) first, complete or not."""
+    output_dir = Path(output_dir)
+    folders = [p for p in output_dir.iterdir() if p.is_dir()] if output_dir.is_dir() else []
+    return sorted(
+        (p for p in folders if checkpoint_step(p) is not None), key=lambda p: checkpoint_step(p) or 0, reverse=True
+    )
+
+
+def newest_complete(output_dir: Path | str) -> tuple[Path | None, list[PassedOver]]:
+    """The newest checkpoint whose manifest verifies, and the newer folders that were passed over, with the reason."""
+    passed_over = []
+    for folder in list_checkpoints(output_dir):
+        damage = find_damage(folder)
+        if damage is None:
+            return folder, passed_over
+        passed_over.append(PassedOver(folder, damage))
+    return None, passed_over
+
+
+def set_aside(folder: Path) -> Path:
+    """Move a folder to `set-aside/` beside it, under a name that is free, so that its name can be written anew."""
+    target_folder = folder.parent / SET_ASIDE
+    target_folder.mkdir(exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    names = (f"{folder.name}-{stamp}{suffix}" for suffix in ("", *(f"-{n}" for n in range(1, 1000))))
+    target = next(target_folder / name for name in names if not (target_folder / name).exists())
+    return folder.rename(target)
+
+
+def read_training_config(folder: Path | str) -> dict[str, Any]:
+    """What a checkpoint was trained with: `config`, `prompt_fingerprint`, `data` (SHA-256, split), versions."""
+    return read_json(Path(folder) / TRAINING_CONFIG, "training config of the checkpoint")
