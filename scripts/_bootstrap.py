@@ -1,0 +1,19 @@
+"""Puts the repository on Python's path: every entry point starts with ``import _bootstrap``."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+try:
+    import socrates  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit(
+        print(
+            f"error: {ROOT / 'socrates'} is missing beside scripts/; upload it too:\n"
+            "  tnr scp 0 socrates/ ~/socrates-training/socrates/",
+            file=sys.stderr,
+        )
+        or 2
+    )

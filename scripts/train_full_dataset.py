@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Train the adapter: one process of a run that DeepSpeed's launcher starts.
+
+  deepspeed --num_gpus=4 scripts/train_full_dataset.py \\
+      --config config_full_dataset.json --deepspeed deepspeed_config.json
+
+  python scripts/train_full_dataset.py --config config_full_dataset.json \\
+      --deepspeed deepspeed_config.json --dry-run
+
+Run again after a crash, the same command goes on from the newest complete checkpoint in the config's output_dir.
+Exit status: 0 done (or, with --dry-run, nothing is wrong), 2 cannot.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import run_entry_point
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
+    parser.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
+    parser.add_argument(
+        "--resume-from-checkpoint",
+        metavar="auto|DIR",
+        help="auto: the newest checkpoint whose manifest verifies; or a checkpoint folder",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check config, DeepSpeed file and data; needs no GPU, no model, no network",
+    )
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # DeepSpeed's launcher passes it
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Parse, check, then train or report."""
+    arguments = parse_arguments()
+    from socrates.config import load_config, load_deepspeed
+
+    config = load_config(arguments.config)
+    deepspeed = load_deepspeed(arguments.deepspeed, config)
+    if arguments.dry_run:
+        return dry_run(config)
+    from socrates.training import train
+
+    train(config, deepspeed, arguments.resume_from_checkpoint)
+    return 0
+
+
+def dry_run(config) -> int:  # noqa: ANN001
+    """Check the data too, and print what the run would be."""
+    from socrates.training import check_data, steps_planned
+
+    print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
+    summaries = {path: check_data(path, sys.stderr.isatty()) for path in (config.train_file, config.evaluation_file)}
+    for path, summary in summaries.items():
+        print(f"{path}: {summary.rows} rows of {summary.studies} studies, sha256 {summary.sha256}")
+    steps = steps_planned(config, summaries[config.train_file].rows)
+    checkpoints = -(-steps // config.training.save_steps)
+    print(
+        f"{steps} steps of {config.training.global_batch_size} examples, {checkpoints} checkpoints in {config.output_dir}"
+    )
+    print("Dry run: nothing is wrong with config, DeepSpeed file and data")
+    return 0
+
+
+if __name__ == "__main__":
+    # Config errors are the same on every rank; one of them is enough to read.
+    if os.environ.get("RANK", "0") != "0":
+        sys.stderr.reconfigure(line_buffering=True)
+    run_entry_point(main)

@@ -1,0 +1,116 @@
+"""Starting the project's entry points as a person would, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """A small environment without a GPU, a hub or more threads than cores."""
+    kept = {name: os.environ[name] for name in ("HOME", "TERM", "TMPDIR", "LANG") if name in os.environ}
+    return {
+        **kept,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **extra,
+    }
+
+
+def run_script(name: str, *arguments: object, cwd: Path, timeout: float = 120, **extra: str):
+    """Run scripts/NAME to its end; returns the CompletedProcess with text output."""
+    program = [sys.executable, ROOT / "scripts" / name] if name.endswith(".py") else [ROOT / "scripts" / name]
+    return subprocess.run(
+        [*map(str, program), *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def assert_refused(result, *parts: str) -> None:
+    """Exit status 2, each part in the message, no traceback, nothing decided."""
+    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
+    for part in parts:
+        assert part in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def training_command(config: str = "config.json", *more: str, ranks: int = 2, port: int = 29500) -> list[str]:
+    """The guide's command line, with the rehearsal's number of processes."""
+    return [
+        str(BIN / "deepspeed"),
+        f"--num_gpus={ranks}",
+        f"--master_port={port}",
+        str(ROOT / "scripts" / "train_full_dataset.py"),
+        "--config",
+        config,
+        "--deepspeed",
+        "deepspeed_config.json",
+        *more,
+    ]
+
+
+def train(folder: Path, *more: str, config: str = "config.json", timeout: float = 300):
+    """Run a training to its end; returns the CompletedProcess."""
+    return subprocess.run(
+        training_command(config, *more),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def train_and_kill(folder: Path, when: str, *, config: str = "config.json", timeout: float = 300) -> str:
+    """Start a training, kill -9 all of its ranks once ``when`` stands in its log; returns the log."""
+    log = folder / "killed.log"
+    with log.open("w") as file:
+        launcher = subprocess.Popen(
+            training_command(config), cwd=folder, env=environment(), stdout=file, stderr=subprocess.STDOUT
+        )
+    deadline = time.monotonic() + timeout
+    while when not in log.read_text():
+        assert launcher.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    for pid in rank_processes(folder):
+        os.kill(pid, signal.SIGKILL)
+    launcher.wait(timeout=60)
+    return log.read_text()
+
+
+def rank_processes(folder: Path) -> list[int]:
+    """Process ids of the ranks that train in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            cwd = (entry / "cwd").readlink()
+        except OSError:
+            continue
+        if cwd == folder and any(part.startswith(b"--local_rank") for part in command):
+            found.append(int(entry.name))
+    return found
+
+
+def logged(folder: Path, checkpoint: str) -> list[dict]:
+    """The full-precision log that the Trainer keeps in a checkpoint."""
+    return json.loads((folder / checkpoint / "trainer_state.json").read_text())["log_history"]

@@ -1,0 +1,320 @@
+"""Training for real: DeepSpeed's launcher, two CPU ranks, ZeRO-2, a tiny Qwen2; killed, damaged, resumed."""
+
+import json
+import math
+import shutil
+
+import pytest
+from processes import assert_refused, logged, run_script, train, train_and_kill
+
+from socrates.checkpoints import GUIDE_FILES, find_damage, read_manifest, write_manifest
+from socrates.config import parse_config
+from socrates.errors import SocratesError
+from socrates.files import write_json, write_jsonl
+from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.training import choose_checkpoint, log_line, steps_planned
+
+STEPS, SAVE_STEPS, WARMUP_RATIO, PEAK = 9, 3, 0.3, 2e-3
+RUN = "models/run"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder as the guide's project folder: data, base model, configs."""
+    folder = tmp_path_factory.mktemp("train")
+    make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
+    make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
+    config = rehearsal_config("models/base", "data/set", steps=STEPS, save_steps=SAVE_STEPS)
+    config["output_dir"] = RUN
+    config["training"] |= {
+        "learning_rate": PEAK,
+        "warmup_ratio": WARMUP_RATIO,
+        "logging_steps": 1,
+        "global_batch_size": 16,
+        "gradient_accumulation_steps": 2,
+    }
+    write_json(folder / "config.json", config)
+    zero = {"stage": 2, "contiguous_gradients": True}
+    write_json(
+        folder / "deepspeed_config.json",
+        {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "zero_optimization": zero}
+        | {"gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "bf16": {"enabled": "auto"}},
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(workplace):
+    """The folder and the output of a run that nothing happened to."""
+    folder = workplace.parent / "undisturbed"
+    shutil.copytree(workplace, folder)
+    result = train(folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder, result.stdout
+
+
+@pytest.mark.slow
+def test_a_checkpoint_holds_what_the_guide_lists_and_verifies(undisturbed):
+    folder, _ = undisturbed
+    names = sorted(p.name for p in (folder / RUN).glob("checkpoint-*"))
+    assert names == ["checkpoint-3", "checkpoint-6", "checkpoint-9"]
+    for name in names:
+        checkpoint = folder / RUN / name
+        assert find_damage(checkpoint) is None
+        manifest = read_manifest(checkpoint)
+        assert {*GUIDE_FILES, "training_config.json"} <= set(manifest.files) and manifest.num_processes == 2
+    record = json.loads((folder / RUN / "checkpoint-9" / "training_config.json").read_text())
+    assert record["config"] == json.loads((folder / "config.json").read_text())
+    assert record["data"]["split"] == "study" and len(record["data"]["train_sha256"]) == 64
+    adapter = json.loads((folder / RUN / "checkpoint-9" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == "models/base", "the name, not a path of this machine"
+
+
+@pytest.mark.slow
+def test_the_log_has_the_lines_of_the_guide(undisturbed):
+    _, log = undisturbed
+    lines = log.splitlines()
+    steps = [line for line in lines if line.startswith("{'loss': ")]
+    assert len(steps) == STEPS and all("'learning_rate': " in line for line in steps)
+    saves = [line for line in lines if line.startswith("Saving model checkpoint to ")]
+    assert [line.split("/")[-1] for line in saves] == ["checkpoint-3", "checkpoint-6", "checkpoint-9"]
+
+
+@pytest.mark.slow
+def test_the_learning_rates_are_the_cosine_formulas(undisturbed):
+    folder, _ = undisturbed
+    rates = [entry["learning_rate"] for entry in logged(folder, f"{RUN}/checkpoint-9") if "loss" in entry]
+    warmup = math.ceil(WARMUP_RATIO * STEPS)
+
+    def formula(step):  # the rate that optimizer step number step + 1 uses
+        if step < warmup:
+            return PEAK * step / warmup
+        return PEAK * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (STEPS - warmup)))
+
+    assert rates == pytest.approx([formula(step) for step in range(STEPS)], rel=1e-12)
+
+
+@pytest.mark.slow
+def test_a_step_holds_the_configured_number_of_examples(undisturbed):
+    folder, _ = undisturbed
+    rows = len((folder / "data/set/train.jsonl").read_text().splitlines())
+    epochs = [entry["epoch"] for entry in logged(folder, f"{RUN}/checkpoint-9") if "loss" in entry]
+    assert epochs == pytest.approx([16 * step / rows for step in range(1, STEPS + 1)])
+
+
+@pytest.mark.slow
+def test_optimizer_pt_holds_both_moments_of_every_adapter_weight(undisturbed):
+    import torch
+    from safetensors.torch import load_file
+
+    from socrates.optimizer_export import _load_shards, merge_partitions
+
+    folder, _ = undisturbed
+    checkpoint = folder / RUN / "checkpoint-9"
+    adapter = load_file(checkpoint / "adapter_model.safetensors")
+    export = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    assert export["step"] == STEPS
+
+    def saved_name(name):
+        return name.replace(".default.", ".")
+
+    assert {saved_name(name) for name in export["state"]} == set(adapter)
+    for name, moments in export["state"].items():
+        assert set(moments) == {"exp_avg", "exp_avg_sq"}
+        for value in moments.values():
+            assert value.shape == adapter[saved_name(name)].shape and value.dtype == torch.bfloat16
+        assert (moments["exp_avg_sq"] >= 0).all() and moments["exp_avg_sq"].any()
+    # The cut of the flat vector is right: the master weights, cut the same way, are the adapter's.
+    masters = merge_partitions(*_load_shards(checkpoint), lambda shard, g: shard["single_partition_of_fp32_groups"][g])
+    for name, master in masters.items():
+        assert torch.equal(master.to(adapter[saved_name(name)].dtype), adapter[saved_name(name)])
+
+
+@pytest.mark.slow
+def test_killed_and_with_its_newest_checkpoint_damaged_it_ends_with_the_same_losses(workplace, undisturbed):
+    folder = workplace.parent / "killed"
+    shutil.copytree(workplace, folder)
+    log = train_and_kill(folder, "'step': 7}")  # between the saves at 6 and 9
+    assert "checkpoint-9" not in log
+    damaged = folder / RUN / "checkpoint-6" / "adapter_model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])  # the library would resume from it without a word
+
+    result = train(folder, "--resume-from-checkpoint", "auto")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"Passed over {RUN}/checkpoint-6: adapter_model.safetensors has" in result.stdout
+    assert f"Resuming from {RUN}/checkpoint-3" in result.stdout
+    assert list((folder / RUN / "set-aside").glob("checkpoint-6-*/optimizer.pt")), "nothing is deleted"
+
+    keys = ("step", "loss", "grad_norm", "learning_rate")
+    undisturbed_log, resumed_log = (
+        [[entry[key] for key in keys] for entry in logged(f, f"{RUN}/checkpoint-9") if "loss" in entry]
+        for f in (undisturbed[0], folder)
+    )
+    assert resumed_log == undisturbed_log, "every digit"
+    for name in ("checkpoint-6", "checkpoint-9"):
+        one, other = (f / RUN / name / "adapter_model.safetensors" for f in (undisturbed[0], folder))
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_same_command_on_a_finished_run_does_nothing(undisturbed):
+    folder, _ = undisturbed
+    before = (folder / RUN / "checkpoint-9" / "manifest.json").read_bytes()
+    result = train(folder)
+    assert result.returncode == 0 and f"Resuming from {RUN}/checkpoint-9" in result.stdout
+    assert "'loss'" not in result.stdout
+    assert (folder / RUN / "checkpoint-9" / "manifest.json").read_bytes() == before
+
+
+def test_started_with_the_wrong_number_of_processes(workplace):
+    result = run_script(
+        "train_full_dataset.py", "--config", "config.json", "--deepspeed", "deepspeed_config.json", cwd=workplace
+    )
+    assert_refused(result, "1 process started", "deepspeed --num_gpus=2")
+
+
+# Choosing a checkpoint, without a training.
+
+
+def record_of(workplace, **training):
+    config = json.loads((workplace / "config.json").read_text())
+    config["output_dir"] = str(workplace / RUN)
+    config["training"] |= training
+    return parse_config(config, "config.json"), {
+        "config": config,
+        "prompt_fingerprint": "p",
+        "data": {"train_sha256": "d"},
+    }
+
+
+def make_checkpoint(workplace, step, record):
+    folder = workplace / RUN / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    for name in GUIDE_FILES:
+        (folder / name).write_text("x")
+    write_json(folder / "training_config.json", record)
+    write_manifest(folder, 2)
+    return folder
+
+
+def plain_folder(tmp_path, workplace):
+    for name in ("config.json", "deepspeed_config.json"):
+        shutil.copy(workplace / name, tmp_path)
+    return tmp_path
+
+
+def test_without_checkpoints_it_starts_anew(tmp_path, workplace):
+    config, record = record_of(plain_folder(tmp_path, workplace))
+    assert choose_checkpoint(config, record, None) is None
+    assert choose_checkpoint(config, record, "auto") is None
+
+
+def test_the_same_command_goes_on_from_the_newest(tmp_path, workplace):
+    config, record = record_of(plain_folder(tmp_path, workplace))
+    for step in (3, 12):
+        newest = make_checkpoint(tmp_path, step, record)
+    assert choose_checkpoint(config, record, None) == newest
+
+
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_run_with_other_settings_never_goes_on_from_it(tmp_path, workplace, resume):
+    config, record = record_of(plain_folder(tmp_path, workplace))
+    make_checkpoint(tmp_path, 3, record)
+    other_config, other = record_of(tmp_path, learning_rate=0.5)
+    with pytest.raises(SocratesError, match=r"training\.learning_rate: 0\.002 -> 0\.5"):
+        choose_checkpoint(other_config, other, resume)
+    with pytest.raises(SocratesError, match="train_sha256: 'd' -> 'other'"):
+        choose_checkpoint(config, record | {"data": {"train_sha256": "other"}}, resume)
+
+
+def test_how_often_it_saves_and_logs_may_change(tmp_path, workplace):
+    _, record = record_of(plain_folder(tmp_path, workplace))
+    checkpoint = make_checkpoint(tmp_path, 3, record)
+    config, other = record_of(tmp_path, save_steps=1, logging_steps=2)
+    assert choose_checkpoint(config, other, "auto") == checkpoint
+
+
+def test_an_older_checkpoint_by_path_sets_the_newer_ones_aside(tmp_path, workplace, capsys):
+    config, record = record_of(plain_folder(tmp_path, workplace))
+    older, newer = make_checkpoint(tmp_path, 3, record), make_checkpoint(tmp_path, 6, record)
+    assert choose_checkpoint(config, record, str(older)) == older
+    assert not newer.exists() and list((tmp_path / RUN / "set-aside").glob("checkpoint-6-*/manifest.json"))
+    assert f"Passed over {newer}" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_by_path_is_refused(tmp_path, workplace):
+    config, record = record_of(plain_folder(tmp_path, workplace))
+    checkpoint = make_checkpoint(tmp_path, 3, record)
+    (checkpoint / "optimizer.pt").unlink()
+    with pytest.raises(SocratesError, match=r"cannot resume from it: optimizer\.pt is missing"):
+        choose_checkpoint(config, record, str(checkpoint))
+    with pytest.raises(SocratesError, match="no such folder"):
+        choose_checkpoint(config, record, str(tmp_path / "absent"))
+
+
+def test_planned_steps_are_the_papers_and_the_guides():
+    config = rehearsal_config("m", "d", steps=1, save_steps=1)
+    config["training"] |= {"max_steps": None, "global_batch_size": 256, "gradient_accumulation_steps": 32}
+    assert steps_planned(parse_config(config, "c"), 2_418_748) == 9449
+    assert steps_planned(parse_config(config, "c"), 2_901_390) == 11334
+
+
+def test_log_line_is_the_guides():
+    line = str(log_line({"loss": 2.45678, "grad_norm": 1.0, "learning_rate": 1e-5, "epoch": 0.1, "num_tokens": 5}, 10))
+    assert line.startswith("{'loss': 2.457, 'learning_rate': 1e-05, ") and line.endswith("'step': 10}")
+
+
+# The dry run: every wrong input, told by file, line or key.
+
+
+@pytest.fixture
+def dry_run(tmp_path, workplace):
+    folder = plain_folder(tmp_path, workplace)
+    shutil.copytree(workplace / "data", folder / "data")
+
+    def run(**changed):
+        arguments = {"config": "config.json", "deepspeed": "deepspeed_config.json", **changed}
+        options = [part for name, value in arguments.items() for part in (f"--{name}", value)]
+        return run_script("train_full_dataset.py", *options, "--dry-run", cwd=folder)
+
+    return folder, run
+
+
+def test_dry_run_says_what_the_run_would_be(dry_run):
+    folder, run = dry_run
+    result = run()
+    assert result.returncode == 0, result.stderr
+    assert '"learning_rate": 0.002' in result.stdout and "9 steps of 16 examples, 3 checkpoints" in result.stdout
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "data", "deepspeed_config.json"], (
+        "writes nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    "name, content, parts",
+    [
+        ("train.jsonl", None, ["no such data file"]),
+        ("train.jsonl", b"", ["holds no rows"]),
+        ("val.jsonl", b"\n\n", ["holds no rows"]),
+        ("train.jsonl", b'{"a": 1}\n{"b": \n', ["train.jsonl, line 1", '"response"']),
+        ("val.jsonl", b"\n{nonsense}\n", ["val.jsonl, line 2", "not JSON"]),
+        ("val.jsonl", b'{"prompt": "p", "study_id": "s", "condition_num": 0}\n', ["val.jsonl, line 1", '"response"']),
+        ("val.jsonl", b"\xff\xfe\n", ["val.jsonl, line 1", "not UTF-8"]),
+    ],
+)
+def test_dry_run_refuses_bad_data(dry_run, name, content, parts):
+    folder, run = dry_run
+    path = folder / "data/set" / name
+    path.unlink() if content is None else path.write_bytes(content)
+    assert_refused(run(), *parts)
+
+
+def test_dry_run_refuses_a_config_typo_and_missing_files(dry_run):
+    folder, run = dry_run
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["learning_rat"] = config["training"].pop("learning_rate")
+    write_json(folder / "typo.json", config)
+    assert_refused(run(config="typo.json"), "typo.json: 2 problems", 'did you mean "learning_rate"?')
+    assert_refused(run(config="absent.json"), "absent.json: no such config")
+    write_jsonl(folder / "scheduler.json", [{"scheduler": {}, "zero_optimization": {"stage": 2}}])
+    assert_refused(run(deepspeed="scheduler.json"), '"scheduler": remove this block')
