@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Evaluate a model, or a checkpoint's adapter on its base model, against human answers.
+
+  python scripts/evaluate.py \\
+      --model models/socrates-qwen-full-dataset/checkpoint-500 \\
+      --test-data data/socsci210_full/val.jsonl \\
+      --output evaluation_results/checkpoint-500 \\
+      --max-examples 5000
+
+How the model is asked (prompt, decoding, seed) comes from --config, else from the config that the checkpoint records,
+else from the defaults. Writes metrics.json, predictions.jsonl and cells.jsonl into the output folder.
+Exit status: 0 done, 2 cannot.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import SocratesError, run_entry_point
+
+KEY_METRICS = ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy", "valid_mass")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--model", metavar="NAME|DIR", help="hub name, model folder or checkpoint folder (default: the config's)")
+    add("--test-data", metavar="FILE", type=Path, help="JSONL with human answers (default: the config's)")
+    add("--output", metavar="DIR", type=Path, required=True, help="the results folder")
+    add("--max-examples", metavar="N", type=int, help="rows at most, in whole cells; 0: all (default: the config's)")
+    add("--config", metavar="FILE", help="run config: model, data, prompt, decoding, seed")
+    add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
+    add("--compare-with", metavar="FILE", help="a baseline's metrics.json: refuse early what cannot be compared")
+    add("--label", default="", metavar="WORD", help='what the headings call it: "baseline", "checkpoint"')
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Parse, evaluate, print the key metrics."""
+    arguments = parse_arguments()
+    from socrates.config import load_config
+    from socrates.evaluation import Settings, evaluate, recorded_config, settings_of
+    from socrates.results import read_metrics
+
+    config = load_config(arguments.config) if arguments.config else recorded_config(arguments.model or "")
+    settings = settings_of(config) if config else Settings()
+    if arguments.max_examples is not None:
+        if arguments.max_examples < 0:
+            raise SocratesError(f"--max-examples: must be 0 or more, not {arguments.max_examples}")
+        sizes = dataclasses.replace(settings.evaluation, max_examples=arguments.max_examples or None)
+        settings = dataclasses.replace(settings, evaluation=sizes)
+    model = arguments.model or (config.model_name if config else None)
+    data_file = arguments.test_data or (config.evaluation_file if config else None)
+    if model is None or data_file is None:
+        raise SocratesError("name --model and --test-data, or a --config that does")
+    baseline = read_metrics(arguments.compare_with, "baseline metrics") if arguments.compare_with else None
+
+    print(f"Model: {model}")
+    print(f"Validation data: {data_file}", flush=True)
+    metrics = evaluate(
+        model,
+        data_file,
+        arguments.output,
+        settings,
+        base_model=arguments.base_model,
+        revision=config.model_revision if config and names_base_of(model, config) else None,
+        baseline=baseline,
+    )
+    print_summary(metrics, arguments.label, arguments.output)
+    return 0
+
+
+def names_base_of(model: str, config) -> bool:  # noqa: ANN001
+    """Whether the config's revision is the model's own, or that of the base model of a local adapter."""
+    return model == config.model_name or (Path(model) / "adapter_config.json").is_file()
+
+
+def print_summary(metrics: dict, label: str, output: Path) -> None:
+    """The guide's closing lines, and a warning where the numbers rest on little."""
+    print(f"{label.capitalize()} Evaluation Complete".strip())
+    print(f"Key {label} metrics:".replace("  ", " "))
+    for name in KEY_METRICS:
+        value = metrics[name]
+        print(f'  "{name}": {"N/A" if value is None else format(value, ".4f")}')
+    coverage, about = metrics["coverage"], metrics["about"]
+    print(
+        f"Scored {coverage['rows_scored']} answers in {coverage['cells_scored']} cells of {coverage['studies_scored']} studies"
+    )
+    if about["sampled_rows"]:
+        print(f"{about['sampled_rows']} rows state no usable list of valid answers: answered by draws, not exactly")
+    if metrics["valid_mass"] is not None and metrics["valid_mass"] < 0.5:
+        print(
+            f"Note: the model puts only {metrics['valid_mass']:.0%} of its probability on valid answers; "
+            "the distances are of that part"
+        )
+    print(f"Results: {output}/metrics.json", flush=True)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Summary: Evaluate the untrained model: the baseline that phase 1 is decided against.
+# Usage: ./scripts/evaluate_baseline.sh [--config FILE] [--output DIR] [--max-examples N]
+#
+# Model, data and number of examples come from the config. Can be run on a laptop or on one GPU.
+#   --config FILE       run config (config_500step_validation.json)
+#   --output DIR        results folder (evaluation_results/baseline)
+#   --max-examples N    rows at most, in whole cells; 0: all (the config's)
+# Exit status: 0 done, 2 cannot.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+
+config=config_500step_validation.json
+output=evaluation_results/baseline
+options=()
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --config) need_value "$@"; config=$2; shift 2 ;;
+    --output) need_value "$@"; output=$2; shift 2 ;;
+    --max-examples) need_value "$@"; options+=(--max-examples "$2"); shift 2 ;;
+    *) die_usage "unknown argument: $1" ;;
+  esac
+done
+[[ -f $config ]] || die "$config: no such config; run from the project's folder, or name one with --config"
+find_environment
+
+echo "Baseline Model Evaluation"
+exec "$PYTHON" "$SOCRATES_ROOT/scripts/evaluate.py" --config "$config" --output "$output" --label baseline "${options[@]}"

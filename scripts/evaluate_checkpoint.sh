@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Summary: Evaluate a checkpoint and decide GO or NO-GO against a baseline.
+# Usage: ./scripts/evaluate_checkpoint.sh CHECKPOINT BASELINE_METRICS [--config FILE] [--output DIR] [--max-examples N]
+#
+# The checkpoint is asked about the same rows, in the same words, as the baseline was.
+#   CHECKPOINT          folder with an adapter: models/RUN/checkpoint-N
+#   BASELINE_METRICS    evaluation_results/baseline/metrics.json
+#   --config FILE       run config (the one that the checkpoint records)
+#   --output DIR        results folder (evaluation_results/RUN/checkpoint-N)
+#   --max-examples N    as for the baseline (the config's)
+# The decision is kept in decision.json in the results folder.
+# Exit status: 0 GO, 1 NO-GO, 2 cannot decide.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+
+output=''
+options=()
+places=()
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --output) need_value "$@"; output=$2; shift 2 ;;
+    --config | --max-examples) need_value "$@"; options+=("$1" "$2"); shift 2 ;;
+    -*) die_usage "unknown option: $1" ;;
+    *) places+=("$1"); shift ;;
+  esac
+done
+((${#places[@]} == 2)) || die_usage "needs CHECKPOINT and BASELINE_METRICS, got ${#places[@]} arguments"
+checkpoint=${places[0]%/}
+baseline=${places[1]}
+[[ -d $checkpoint ]] || die "$checkpoint: no such checkpoint folder; download it first"
+[[ -f $checkpoint/adapter_config.json && -f $checkpoint/adapter_model.safetensors ]] ||
+  die "$checkpoint: holds no adapter (adapter_config.json, adapter_model.safetensors): not a checkpoint of this project, or not complete"
+[[ -f $baseline ]] || die "$baseline: no such baseline metrics; run ./scripts/evaluate_baseline.sh first"
+find_environment
+if [[ -z $output ]]; then
+  run=$(basename "$(dirname "$(realpath "$checkpoint")")")
+  output=evaluation_results/$run/$(basename "$(realpath "$checkpoint")")
+fi
+
+echo "========================================"
+echo "Checkpoint Evaluation & GO/NO-GO Decision"
+echo "========================================"
+# Any failure here is "cannot decide", also a kill: only the gate itself says 0 or 1.
+"$PYTHON" "$SOCRATES_ROOT/scripts/evaluate.py" --model "$checkpoint" --output "$output" --label checkpoint \
+  --compare-with "$baseline" "${options[@]}" || die "the evaluation failed (status $?): no decision"
+echo
+status=0
+"$PYTHON" "$SOCRATES_ROOT/scripts/gate.py" "$baseline" "$output/metrics.json" --output "$output/decision.json" || status=$?
+((status <= 2)) || die "the gate failed (status $status): no decision"
+exit "$status"

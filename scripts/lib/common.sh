@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# Sourced by the bash scripts: messages, usage from the header, arguments, the project's Python.
+# Messages go to standard error, data to standard output. Exit status 2: cannot.
+
+SOCRATES_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+# Prints the header comment of the running script, up to its first line that is no comment.
+usage() {
+  sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0"
+}
+
+die() {
+  printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+  exit 2
+}
+
+# A wrong command line: what is wrong, then where the right one is told.
+die_usage() {
+  printf '%s: error: %s\nTry: %s --help\n' "${0##*/}" "$*" "$0" >&2
+  exit 2
+}
+
+note() {
+  printf '%s\n' "$*" >&2
+}
+
+# An option that takes a value: `need_value "$@"` with the option first.
+need_value() {
+  (($# >= 2)) && [[ -n $2 ]] || die_usage "$1 needs a value"
+}
+
+# Whether a Python is new enough for the pinned packages.
+is_new_enough() {
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+# The environment's Python: an activated one, else ./venv as the guide makes it. Sets PYTHON.
+find_environment() {
+  local candidate
+  for candidate in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "$SOCRATES_ROOT/venv/bin/python" python3; do
+    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null && "$candidate" -c 'import transformers' 2>/dev/null; then
+      PYTHON=$(command -v "$candidate")
+      return
+    fi
+  done
+  die "no Python environment with the project's packages; make it:
+  python3 -m venv venv && source venv/bin/activate && pip install -r requirements_full_training.txt"
+}
+
+# The newest Python on the PATH that the pinned packages support, or nothing.
+newest_python() {
+  local candidate
+  for candidate in python3.13 python3.12 python3.11 python3; do
+    if command -v "$candidate" >/dev/null && is_new_enough "$candidate"; then
+      printf '%s' "$candidate"
+      return
+    fi
+  done
+}
+
+# Makes ROOT/venv and installs requirements files that are not, or not in this version, installed yet. Sets PYTHON.
+ensure_environment() {
+  local venv=$SOCRATES_ROOT/venv base file missing=() arguments=()
+  PYTHON=$venv/bin/python
+  if ! { [[ -x $PYTHON ]] && is_new_enough "$PYTHON"; }; then
+    base=$(newest_python)
+    [[ -n $base ]] || die "needs Python 3.11, 3.12 or 3.13 on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
+    note "making $venv with $("$base" --version)"
+    "$base" -m venv --clear "$venv" || die "cannot make a virtual environment; on Debian: apt-get install python3-venv"
+  fi
+  for file in "$@"; do
+    arguments+=(-r "$SOCRATES_ROOT/$file")
+    cmp -s "$SOCRATES_ROOT/$file" "$venv/.installed-$file" || missing+=("$file")
+  done
+  ((${#missing[@]})) || return 0
+  note "installing ${missing[*]} into $venv (once; some minutes)"
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check "${arguments[@]}" ||
+    die "pip could not install ${missing[*]}: see its message above"
+  for file in "${missing[@]}"; do cp "$SOCRATES_ROOT/$file" "$venv/.installed-$file"; done
+}
