@@ -1,0 +1,261 @@
+"""Human answers from both layouts; every bad line names its file, its number and what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from socrates.errors import SocratesError
+from socrates.records import Cell, read_answers, read_jsonl, render_prompt
+
+SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "socsci210_sample"
+needs_sample = pytest.mark.skipif(
+    not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers have no licence and are not part of this repository"
+)
+STIMULI = "You saw a lake.\n\nHow deep is it? Only return an integer from 1 to 5, nothing else."
+PUBLISHED = {
+    "sample_id": 7,
+    "participant": 100003,
+    "demographic": {"age": 48, "party_id": "Lean Green", "income": None, "ideology": ""},
+    "stimuli": STIMULI,
+    "prompt": "You are somebody. " + STIMULI,
+    "reasoning": "",
+    "response": 4,
+    "condition_num": 2,
+    "task_num": 3,
+    "study_id": "made0",
+}
+INSTRUCTION = {
+    "instruction": "Answer as this person would.",
+    "input": f"Demographics: Age: 48; Political affiliation: Lean Green\n\nScenario: {STIMULI}",
+    "output": "Response: 4",
+    "study_id": "made0",
+    "condition_num": 2,
+}
+PERSONA = "You are a survey respondent with the following demographic profile:\n- Age: 48\n- Party Id: Lean Green"
+SENTENCE = (
+    "Read the question below and answer exactly as this person would. Follow the response instructions precisely."
+)
+
+
+def without(row, name):
+    return {key: value for key, value in row.items() if key != name}
+
+
+def demographics(text):
+    return INSTRUCTION | {"input": f"Demographics: {text}\n\nScenario: {STIMULI}"}
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The answers of a file that holds these lines (rows, or bytes as they stand)."""
+
+    def read(*lines):
+        path = tmp_path / "rows.jsonl"
+        path.write_bytes(b"\n".join(x if isinstance(x, bytes) else json.dumps(x).encode() for x in lines))
+        return list(read_answers(path))
+
+    return read
+
+
+# --- the published layout --------------------------------------------------------------------------------------
+
+
+def test_published_row(read):
+    [answer] = read(PUBLISHED)
+    assert answer.cell == Cell("made0", 2, 3)
+    assert (answer.prompt, answer.stimuli, answer.response) == (PUBLISHED["prompt"], STIMULI, 4)
+    assert answer.demographic == PUBLISHED["demographic"]
+    assert answer.keys() == {
+        "study_id": "made0",
+        "condition_num": 2,
+        "task_num": 3,
+        "participant": 100003,
+        "sample_id": 7,
+        "line": 1,
+    }
+
+
+def test_a_missing_prompt_is_rendered_and_missing_stimuli_are_the_prompt(read):
+    rendered, bare = read(without(PUBLISHED, "prompt"), without(PUBLISHED, "stimuli"))
+    assert (
+        rendered.prompt == f"{PERSONA}\n\n{SENTENCE}\n\n{STIMULI}" == render_prompt(PUBLISHED["demographic"], STIMULI)
+    )
+    assert bare.stimuli == bare.prompt == PUBLISHED["prompt"]
+
+
+def test_people_and_samples_may_be_unnamed_or_named_by_text(read):
+    unnamed, named = read(
+        without(without(PUBLISHED, "participant"), "sample_id"), PUBLISHED | {"participant": "p-1", "sample_id": "s-1"}
+    )
+    assert (unnamed.participant, unnamed.sample_id, named.participant, named.sample_id) == (None, None, "p-1", "s-1")
+
+
+@pytest.mark.parametrize("response", [4.0, 4])
+def test_a_whole_number_may_be_written_as_a_float(read, response):
+    [answer] = read(PUBLISHED | {"response": response, "condition_num": 2.0})
+    assert (answer.response, type(answer.response), answer.cell.condition_num) == (4, int, 2)
+
+
+@pytest.mark.parametrize("response", [0, -3, 99999, 123456789012345678])
+def test_any_whole_number_is_a_response(read, response):
+    assert read(PUBLISHED | {"response": response})[0].response == response
+
+
+def test_without_task_num_the_question_tells_tasks_apart_and_the_stimulus_does_not(read):
+    row = without(PUBLISHED, "task_num")
+    other_stimulus = {"stimuli": STIMULI.replace("lake", "pond")}
+    other_question = {"stimuli": STIMULI.replace("deep", "cold")}
+    answers = read(row, row | other_stimulus, row | other_question, without(row, "stimuli"), row | {"task_num": None})
+    lake, pond, cold, prompt_only, null = (answer.cell.task_num for answer in answers)
+    assert isinstance(lake, str) and lake.startswith("q-")
+    assert lake == pond == prompt_only == null != cold
+
+
+# --- the instruction layout ------------------------------------------------------------------------------------
+
+
+def test_instruction_row_becomes_the_published_one(read):
+    published, instruction = read(without(PUBLISHED, "task_num") | {"prompt": None}, INSTRUCTION)
+    assert instruction.prompt == f"{PERSONA}\n\n{SENTENCE}\n\n{STIMULI}" == published.prompt
+    assert (instruction.stimuli, instruction.response) == (STIMULI, 4)
+    assert instruction.cell == published.cell and instruction.cell.condition_num == 2
+    assert instruction.demographic == {"age": "48", "party_id": "Lean Green"}
+
+
+@pytest.mark.parametrize(
+    ("output", "response"), [("Response: 12", 12), ("12", 12), (" Response:12\n", 12), ("Response: -3", -3), (7, 7)]
+)
+def test_output(read, output, response):
+    assert read(INSTRUCTION | {"output": output})[0].response == response
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("Location: Paris; Texas; Age: 74", {"location": "Paris; Texas", "age": "74"}),
+        ("Employment: Other: gardener; Age: 74", {"employment": "Other: gardener", "age": "74"}),
+        ("Location: a; b: c; Age: 74", {"location": "a; b: c", "age": "74"}),
+        ("Education: $11-$25 (a; b); Age: 74", {"education": "$11-$25 (a; b)", "age": "74"}),
+        ("Housing ownership: Owned;  Metro status: Metro", {"housing_ownership": "Owned", "metro_status": "Metro"}),
+        ("", {}),
+    ],
+)
+def test_demographic_values_may_hold_separators(read, text, fields):
+    [answer] = read(demographics(text))
+    assert answer.demographic == fields
+    assert answer.stimuli == STIMULI
+
+
+@pytest.mark.parametrize(
+    "text", ["Gender: ; Age: 74", "Age: 74; Gender: ", "Age: 74; Gender:", "Age: 74;", "Age: 74; Gender: ; Location: "]
+)
+def test_an_empty_field_and_a_last_separator_do_not_reach_the_prompt(read, text):
+    [answer] = read(demographics(text))
+    assert answer.prompt.split("\n\n")[0].splitlines()[1:] == ["- Age: 74"]
+
+
+def test_a_scenario_that_tells_of_another_scenario_is_kept_whole(read):
+    text = "You read:\n\nScenario: a flood.\n\nHow bad is it? Only return 1 or 2."
+    [answer] = read(INSTRUCTION | {"input": f"Demographics: Age: 74\n\nScenario: {text}"})
+    assert answer.stimuli == text
+
+
+@needs_sample
+def test_both_layouts_of_400_real_rows_give_the_same_prompt_and_response():
+    published = list(read_answers(SAMPLE / "published_layout.jsonl"))
+    instruction = list(read_answers(SAMPLE / "val.jsonl"))[: len(published)]
+    assert len(published) == len(instruction) == 400
+    for one, other in zip(published, instruction, strict=True):
+        assert one.prompt == other.prompt == render_prompt(one.demographic, one.stimuli), f"line {one.line}"
+        assert (one.response, one.stimuli, one.cell[:2]) == (other.response, other.stimuli, other.cell[:2])
+
+
+# --- bad input -------------------------------------------------------------------------------------------------
+
+GOOD = json.dumps(PUBLISHED).encode()
+BAD_LINES = {
+    "not JSON": (b'{"response": 4', "not JSON"),
+    "not JSON, but Python": (b"{'response': 4}", "not JSON"),
+    "a truncated line": (GOOD[:-20], "not JSON"),
+    "not UTF-8": (GOOD.replace(b"lake", b"l\xe4ke"), "not UTF-8"),
+    "an array": (b"[1, 2]", "must be a JSON object"),
+    "a number": (b"4", "must be a JSON object"),
+    "nested beyond reason": (b"[" * 100_000, "JSON"),
+    "a number of 5,000 digits": (b'{"response": ' + b"9" * 5000 + b"}", "JSON"),
+    "no response": (without(PUBLISHED, "response"), 'no "response"'),
+    "response 4x": (PUBLISHED | {"response": "4x"}, '"response" must be a whole number, not "4x"'),
+    "response 3.5": (PUBLISHED | {"response": 3.5}, '"response" must be a whole number, not 3.5'),
+    "response true": (PUBLISHED | {"response": True}, '"response" must be a whole number, not true'),
+    "response null": (PUBLISHED | {"response": None}, '"response" must be a whole number, not null'),
+    "response NaN": (PUBLISHED | {"response": float("nan")}, '"response" must be a whole number, not NaN'),
+    "response infinite": (PUBLISHED | {"response": float("inf")}, '"response" must be a whole number, not Infinity'),
+    "no study_id": (without(PUBLISHED, "study_id"), '"study_id" must be a text'),
+    "study_id a number": (PUBLISHED | {"study_id": 12345}, '"study_id" must be a text, not 12345'),
+    "study_id empty": (PUBLISHED | {"study_id": ""}, '"study_id" must be a text'),
+    "no condition_num": (without(PUBLISHED, "condition_num"), 'no "condition_num"'),
+    "condition_num a text": (PUBLISHED | {"condition_num": "2"}, '"condition_num" must be a whole number, not "2"'),
+    "task_num true": (PUBLISHED | {"task_num": True}, '"task_num" must be a whole number, not true'),
+    "participant 1.5": (PUBLISHED | {"participant": 1.5}, '"participant" must be a whole number, not 1.5'),
+    "demographic a list": (PUBLISHED | {"demographic": ["Age: 4"]}, '"demographic" must be an object'),
+    "demographic a text": (PUBLISHED | {"demographic": "Age: 4"}, '"demographic" must be an object'),
+    "demographic an empty list": (PUBLISHED | {"demographic": []}, '"demographic" must be an object'),
+    "demographic zero": (PUBLISHED | {"demographic": 0}, '"demographic" must be an object'),
+    "no text": (PUBLISHED | {"prompt": None, "stimuli": ""}, 'no "prompt"'),
+    "blank prompt": (PUBLISHED | {"prompt": "  "}, '"prompt" must be a text'),
+    "prompt a number": (PUBLISHED | {"prompt": 5}, '"prompt" must be a text, not 5'),
+    "stimuli a number": (PUBLISHED | {"stimuli": 5}, '"stimuli" must be a text, not 5'),
+    "instruction layout, no input": (without(INSTRUCTION, "input"), '"input" must be a text, not null'),
+    "input without a scenario": (INSTRUCTION | {"input": "Demographics: Age: 4"}, "Scenario"),
+    "input with a blank scenario": (INSTRUCTION | {"input": "Demographics: Age: 4\n\nScenario:  "}, "Scenario"),
+    "input with no field name": (demographics("aged 74"), '"aged 74" in "input" is no demographic field'),
+    "output 4x": (INSTRUCTION | {"output": "Response: 4x"}, '"output" must read'),
+    "output two numbers": (INSTRUCTION | {"output": "Response: 1 2"}, '"output" must read'),
+    "output a reasoned answer": (INSTRUCTION | {"output": "I am 74, so 2"}, '"output" must read'),
+    "output true": (INSTRUCTION | {"output": True}, '"output" must read'),
+    "output null": (INSTRUCTION | {"output": None}, '"output" must read'),
+    "output of 5,000 digits": (INSTRUCTION | {"output": "Response: " + "9" * 5000}, '"output" must read'),
+}
+
+
+@pytest.mark.parametrize(("line", "problem"), BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_names_file_line_and_problem(read, line, problem):
+    with pytest.raises(SocratesError) as caught:
+        read(PUBLISHED, b"", line, PUBLISHED)
+    message = str(caught.value)
+    assert "rows.jsonl, line 3: " in message and problem in message
+    assert len(message) < 600 and "\n" not in message, "a message is one short line, not the row"
+
+
+def test_empty_lines_are_passed_over_and_still_counted(read):
+    answers = read(b"", PUBLISHED, b"  ", b"\t\r", INSTRUCTION, b"", b"")
+    assert [answer.line for answer in answers] == [2, 5]
+
+
+def test_lines_may_end_as_on_windows_and_hold_any_line_separator_but_the_line_feed(read):
+    text = STIMULI + " a\u2028b\u0085c"
+    path_row = json.dumps(PUBLISHED | {"stimuli": text}, ensure_ascii=False).encode() + b"\r"
+    answers = read(path_row, path_row)
+    assert [(answer.line, answer.stimuli) for answer in answers] == [(1, text), (2, text)]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n  \n"])
+def test_a_file_without_rows_is_an_error(read, content):
+    with pytest.raises(SocratesError, match=r"rows\.jsonl: holds no rows"):
+        read(content)
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(SocratesError, match=r"none\.jsonl: no such data file"):
+        list(read_answers(tmp_path / "none.jsonl"))
+    with pytest.raises(SocratesError, match=r"is a folder; name the \.jsonl file in it"):
+        list(read_answers(tmp_path))
+
+
+def test_rows_are_read_as_a_stream(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(GOOD + b"\nnot JSON\n")
+    rows = read_jsonl(path)
+    assert next(rows) == (1, PUBLISHED), "the first row must not wait for the rest of the file"
+    with pytest.raises(SocratesError, match="line 2"):
+        next(rows)

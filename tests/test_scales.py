@@ -1,0 +1,345 @@
+"""The valid answers found in a question's text: made-up texts, 2,780 real rows, and properties."""
+
+import hashlib
+import json
+import re
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from socrates.records import read_answers, render_prompt
+from socrates.scales import MAX_VALUES, Scale, parse_scale, question_text
+
+FIXTURE = Path(__file__).parent / "fixtures" / "scale_texts.jsonl"
+SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "socsci210_sample"
+needs_sample = pytest.mark.skipif(
+    not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers have no licence and are not part of this repository"
+)
+PERSONA = {"age": 34, "income": "40-49K", "location": "1 to 5 Main St. No. 3", "household_size": "2 (1 = adult)"}
+
+
+def values_of(text):
+    scale = parse_scale(text)
+    return None if scale is None else scale.values
+
+
+# --- the scale itself ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [(), [1, 2], (2, 1), (1, 1), (1, 2.0), (True, 2), (1, "2"), None])
+def test_a_scale_is_a_tuple_of_ascending_integers(values):
+    with pytest.raises(ValueError, match="scale"):
+        Scale(values)
+
+
+def test_a_scale_names_its_ends_and_serves_as_a_key():
+    scale = Scale((-1, 0, 8))
+    assert (scale.low, scale.high, len(scale)) == (-1, 8, 3)
+    assert {scale: "a"}[Scale((-1, 0, 8))] == "a" and scale != Scale((-1, 0, 1, 8))
+
+
+# --- made-up texts ---------------------------------------------------------------------------------------------
+
+CASES = [json.loads(line) for line in FIXTURE.read_text(encoding="utf-8").splitlines()]
+
+
+def expected(case):
+    values = case["values"]
+    if isinstance(values, dict):
+        return tuple(range(values["from"], values["to"] + 1))
+    return values and tuple(values)
+
+
+def test_the_fixture_covers_every_form():
+    assert len(CASES) >= 150 and len({case["text"] for case in CASES}) == len(CASES)
+    counts = Counter(case["form"] for case in CASES)
+    assert set(counts) == {
+        "from A to B",
+        "between A and B",
+        "A-B",
+        "on a scale",
+        "1 for X; 2 for Y",
+        "endpoints",
+        "options in the question",
+        "no bound",
+        "distractors",
+    }
+    assert counts["no bound"] >= 30, "the hard negatives"
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{i}-{case['form']}" for i, case in enumerate(CASES, start=1)])
+def test_made_up_text(case):
+    text, values = case["text"], expected(case)
+    assert values_of(text) == values, case["why"]
+    assert values_of(render_prompt(PERSONA, text)) == values, "the persona in front changed it"
+    assert values_of(text.replace(" ", "\n")) == values, "line breaks in the place of spaces changed it"
+    assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
+
+
+@pytest.mark.parametrize(
+    ("straight", "curly"), [('"', "“"), ('"', "”"), ("'", "‘"), ("'", "’"), ("-", "–"), ("-", "\N{MINUS SIGN}")]
+)
+def test_typographic_variants_of_the_made_up_texts(straight, curly):
+    changed = 0
+    for case in CASES:
+        changed += straight in case["text"]
+        assert values_of(case["text"].replace(straight, curly)) == expected(case), case["text"]
+        assert values_of(case["text"].replace(curly, straight)) == expected(case), case["text"]
+    assert changed >= 4
+
+
+def test_the_widest_scale_is_enumerated_and_a_wider_one_is_open():
+    assert len(parse_scale(f"How many? Only return an integer from 1 to {MAX_VALUES}.")) == MAX_VALUES
+    assert parse_scale(f"How many? Only return an integer from 0 to {MAX_VALUES}.") is None
+
+
+# --- real rows -------------------------------------------------------------------------------------------------
+
+# Every answer instruction of the sample, read by a person: its SHA-256 (12 digits) under the answers that it allows.
+READ_BY_HAND = {
+    (1, 2): "cfa0e92b55c1 2a517473c754 d04ef83f4cbe 29a0cdd23197 291ecf319aa9",
+    (1, 2, 3): "76fb53daf967",
+    range(1, 5): "c4873b4c4b44 243fd2e948e2 1287dc5b947f a198db0d1996 302b71c1acfd ce54cd30cf25",
+    range(
+        1, 6
+    ): "5a7a0c29599a 6e668d88d64c d15534de7708 d6a28bfc30a6 f3b08e047e6e 0494d16c4360 0a0780af032f c46dffbfe9de",
+    range(1, 7): "a2e6feb72129 af3a7e3e7cd9",
+    range(1, 8): (
+        "4adac59d04d7 46aa3dc052e4 478b311d6198 59ae31cf0622 53c21e9c0da2 1103a0a27809 85e7ce3dd55f "
+        "3c20bc2fe440 43b7041aeafc 14e054ec96e8 a6d6611e9ef0 e029ffeda02e adecf3d6ed47"
+    ),
+    range(0, 7): "cac2407d3733",
+    range(0, 11): "28ecac4437da 1a5090053abf 4fc4403e5d81 79585692a042",
+    range(0, 101): "691fb962b07a a5af4f5de18b 5c454624fef2 3b81d8b9e8cb b4961380850a fc3d3bb323b1",
+    range(0, 1201): "26a3bda9d59b",
+    range(0, 2001): "a127babec7e7",
+    range(0, 2801): "1de92f19729e",
+    None: "cbf11ac79c50 616f08ab3dff",
+}
+
+
+def instruction_hash(text):
+    text = " ".join(text.split())
+    return hashlib.sha256(text[text.rindex("Only return") :].encode()).hexdigest()[:12]
+
+
+@needs_sample
+def test_every_real_row_gets_exactly_the_answers_that_its_instruction_allows():
+    oracle = {key: values and tuple(values) for values, keys in READ_BY_HAND.items() for key in keys.split()}
+    assert len(oracle) == 51
+    seen, rows, open_rows, outside = set(), 0, 0, 0
+    for name in ("train.jsonl", "val.jsonl"):
+        for answer in read_answers(SAMPLE / name):
+            key = instruction_hash(answer.stimuli)
+            values = values_of(answer.stimuli)
+            assert values == oracle[key], f"{name}, line {answer.line}"
+            assert values_of(answer.prompt) == values, f"{name}, line {answer.line}: the persona changed it"
+            seen.add(key)
+            rows += 1
+            open_rows += values is None
+            outside += values is not None and answer.response not in values
+    assert (rows, open_rows, seen) == (2780, 18, set(oracle))
+    assert outside == 0, "measured: in this sample no human answer lies outside the scale of its question"
+
+
+@needs_sample
+def test_the_text_of_the_question_tells_the_tasks_of_a_condition_apart():
+    texts, tasks = defaultdict(set), defaultdict(set)
+    for answer in read_answers(SAMPLE / "published_layout.jsonl"):
+        text = question_text(answer.stimuli)
+        assert question_text(answer.prompt) == text, f"line {answer.line}: the persona changed it"
+        texts[answer.cell].add(text)
+        tasks[answer.cell[:2], text].add(answer.cell.task_num)
+    assert len(texts) > 100 and all(len(numbers) == 1 for numbers in tasks.values()), "two tasks share a text"
+    several = {cell[::2] for cell, found in texts.items() if len(found) > 1}
+    # Task 0 of this study is two questions under one number: why the doctor offered money, why he or she apologized.
+    assert several == {("ndhyr", 0)}
+    assert {len(found) for cell, found in texts.items() if cell[::2] == ("ndhyr", 0)} == {1, 2}
+
+
+# --- the text of a question ------------------------------------------------------------------------------------
+
+ASK = "Only return an integer from 1 to 5, nothing else."
+
+
+@pytest.mark.parametrize(
+    ("stimulus", "question"),
+    [
+        ("You read about a fire. It cost $4,000.", "How sad are you?"),
+        ("You saw the U.S. Senate at work.", "How much do you trust the U.S. government?"),
+        ("They moved to the U.S.", "How wise was that?"),
+        ("He is taller than I.", "How tall are you?"),
+        ("Mr. Hill spoke first . . .", "Was Dr. A. J. Poe right about rule No. 3?"),
+        ("She said: “Never!” Then she left…", "How “rude” was that, e.g. for a guest?"),
+        ("Belief #1: Peace. Belief #2: War.", "On a scale from 1 (bad) to 5 (good), how good is this person?"),
+        ("In 2014, 30% of 1,000 people agreed.", "Still thinking of this, do you agree?"),
+        ("You saw a lake.", "How deep is it? I would say . . ."),
+        ("You saw a lake.", "How deep is it? Options: 1 = flat; 5 = deep."),
+        ("You saw a lake.", "How deep is it? Flat (1) to deep (5), with 3 as middle."),
+        ("You saw a lake.", "Use a scale from 1 to 5. How deep is it?"),
+    ],
+)
+def test_the_question_is_what_remains_when_the_stimulus_changes(stimulus, question):
+    want = f"{question} {ASK}"
+    for text in (
+        f"{stimulus}. {question} {ASK}",
+        f"{question} {ASK}",
+        f"Another text stood here. {question}\n{ASK}",
+        f"{stimulus}\n\n{question}\n\n{ASK}",
+        f"A headline\n \n{question}\n{ASK}",
+        f"  {stimulus}\u00a0{question}  {ASK}\n",
+        render_prompt(PERSONA, f"{question} {ASK}"),
+    ):
+        assert question_text(text) == want, text
+
+
+def test_a_quoted_question_is_whole_and_the_text_before_it_is_left_out():
+    question = "They often talk about films. How fair is it that she decides?"
+    first = f'You read "A and B are 31. They earn $2,000." and then were asked: "{question} {ASK}"'
+    second = f'You read "A and B are 29." Then you were asked: "{question} {ASK}"'
+    assert question_text(first) == question_text(second) == f'{question} {ASK}"'
+    other = first.replace("films", "weekends")
+    assert question_text(other) != question_text(first), "the sentence that tells two questions apart was lost"
+
+
+@pytest.mark.parametrize(
+    "lead", ["You saw a lake and were then asked: ", "You saw a lake. Please answer this question: "]
+)
+def test_the_words_that_introduce_a_question_are_left_out(lead):
+    assert question_text(f"{lead}how deep is it? {ASK}") == f"how deep is it? {ASK}"
+
+
+def test_a_quoted_question_that_was_answered_before_is_not_the_outcome_question():
+    text = f'You were asked: "How old are you?" You said 30. You then saw a lake. How deep is it? {ASK}'
+    assert question_text(text) == f"How deep is it? {ASK}"
+
+
+def test_a_statement_in_quotes_leaves_no_stimulus_in_the_question():
+    texts = [f"You read “{s}.” and then were asked: “The U.S. should act.” {ASK}" for s in ("A fire broke out", "Rain")]
+    assert {question_text(text) for text in texts} == {f"The U.S. should act.” {ASK}"}
+
+
+def test_the_last_instruction_names_the_question_also_without_a_space_before_it():
+    text = (
+        "You read a letter. Only return 1 for Yes or 2 for No. "
+        "Then you were asked: 'Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
+    )
+    assert question_text(text) == "Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
+    assert question_text(text.replace("call", "write")) != question_text(text)
+
+
+def test_a_text_without_instruction_is_its_last_sentence():
+    assert question_text("You saw a lake. How deep is it?") == "How deep is it?"
+    assert question_text("") == ""
+
+
+# --- properties ------------------------------------------------------------------------------------------------
+
+NASTY = (  # what stimuli hold: none of it may ever become a scale
+    "prices rose from 2020 to 2021",
+    "the $11-$25 basket",
+    "people aged 18 to 24",
+    "Others rated it on a scale of 1 to 10.",
+    "Earlier you read: 'Only return an integer from 3 to 9.'",
+    "1 = yes; 2 = no.",
+    "He said “between 4 and 40”",
+    "from 10% to 30% of the U.S. public",
+    "No. 3 or 4 of them…",
+    "Angry (1) to Calm (5).",
+    "You were asked: 'How old are you?' ",
+    "Only return 1 for A; 2 for B. ",
+)
+STIMULUS = st.lists(st.sampled_from(NASTY) | st.text(max_size=30), max_size=6).map(" ".join)
+PERSONAS = st.dictionaries(
+    st.sampled_from(["age", "income", "location", "party_id"]), st.sampled_from(NASTY) | st.integers() | st.none()
+)
+BOUNDS = st.tuples(st.integers(-2500, 2500), st.integers(1, 400)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+FORMS = (
+    "How is it? Only return an integer from {a} to {b}, nothing else.",
+    "How is it? Only return a number from {a} to {b}, where {a} means 'from 4 to 6' and {b} means \"2 or more\".",
+    "How is it? Only return an integer from {a} (Bad, 1 to 2) to {b} (Good: $3-$4), nothing else.",
+    "How is it? Only return an integer between {a} and {b}, nothing else.",
+    "How is it? Only return an integer from {a:,} to {b:,} representing dollars, nothing else.",
+    "How is it? Only return an integer on a scale of {a} to {b}.",
+    "How is it? Only return an integer ({a} to {b}).",
+    "How is it? Only return an integer, where {a} means Bad and {b} means Good, nothing else.",
+    "How is it? Only return {a} if you are sure, up to {b} if you are not.",
+    "How is it on a scale from {a} (bad) to {b} (good)? Only return an integer, nothing else.",
+    "On a scale of {a} to {b}, how is it? Only return a number.",
+    "How is it ({a} = bad, {b} = good)? Only return an integer.",
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(stimulus=STIMULUS, persona=PERSONAS, bounds=BOUNDS)
+@settings(max_examples=25, deadline=None)
+def test_a_stated_range_is_read_whatever_stands_in_front(form, stimulus, persona, bounds):
+    question = form.format(a=bounds[0], b=bounds[1])
+    want = tuple(range(bounds[0], bounds[1] + 1))
+    assert values_of(question) == want
+    assert values_of(f"{stimulus}. {question}") == want
+    assert values_of(render_prompt(persona, f"{stimulus}. {question}")) == want
+
+
+@given(
+    codes=st.lists(st.integers(-9, 999), min_size=2, max_size=8, unique=True),
+    labels=st.lists(
+        st.sampled_from(["Yes", "18 to 24", "$11-$25", "2 or more", "It’s 3, or 4 for two", "No."]), min_size=8
+    ),
+    quote=st.sampled_from(["''", '""', "‘’", "“”"]),
+    form=st.sampled_from(
+        ["{n} for {l}; ", "{n} = {l}, ", "{n} if {l}, or ", "{n} means {l}; ", "{n}: {l}; ", "{n} ({l}); "]
+    ),
+    stimulus=STIMULUS,
+)
+@settings(max_examples=200, deadline=None)
+def test_listed_codes_are_exactly_the_scale(codes, labels, quote, form, stimulus):
+    items = [form.format(n=n, l=quote[0] + label + quote[1]) for n, label in zip(codes, labels, strict=False)]
+    text = f"{stimulus}. Which one? Only return {''.join(items).rstrip('; or,')}, nothing else."
+    assert values_of(text) == tuple(sorted(codes))
+
+
+@pytest.mark.parametrize("unit", ["dollars", "the estimated monthly cost in dollars", "the number of hours", "percent"])
+@given(stimulus=STIMULUS)
+@settings(max_examples=25, deadline=None)
+def test_an_amount_stays_open_whatever_stands_in_front(unit, stimulus):
+    assert parse_scale(f"{stimulus}. How much is it? Only return an integer representing {unit}, nothing else.") is None
+
+
+@given(stimulus=st.lists(st.sampled_from(NASTY), max_size=6).map(" ".join))
+@settings(max_examples=100, deadline=None)
+def test_a_bare_instruction_takes_no_scale_from_the_stimulus(stimulus):
+    assert (
+        parse_scale(f"{stimulus}. So much for that. How many are left? Only return an integer, nothing else.") is None
+    )
+
+
+@given(
+    st.text()
+    | st.lists(st.sampled_from([*NASTY, "Only return ", "an integer ", "from 1 ", "to ", "(", "'"])).map("".join)
+)
+@settings(max_examples=300, deadline=None)
+def test_any_text_gives_a_scale_or_none_and_a_question(text):
+    scale = parse_scale(text)
+    assert scale is None or 2 <= len(scale) <= MAX_VALUES
+    assert re.sub(r"\s", "", question_text(text)) in re.sub(r"\s", "", text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["from 1 to ", "1 = 'x ", "for 'a ", ". A", "\n \n", "A (1), ", "rate between 1 ", "1,000,", "Only return 'a "],
+)
+def test_time_is_linear_in_the_length_of_an_adversarial_text(piece):
+    text = piece * (200_000 // len(piece))
+    for function, whole in (
+        (parse_scale, f"{text}? Only return a number."),
+        (parse_scale, f"How? Only return an integer, {text}"),
+        (question_text, text),
+    ):
+        start = time.process_time()
+        function(whole)
+        assert time.process_time() - start < 1.0, f"{function.__name__} of {whole[:20]}…"
