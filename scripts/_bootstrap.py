@@ -7,13 +7,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 try:
-    import socrates  # noqa: F401
-except ModuleNotFoundError:
-    sys.exit(
-        print(
-            f"error: {ROOT / 'socrates'} is missing beside scripts/; upload it too:\n"
-            "  tnr scp 0 socrates/ ~/socrates-training/socrates/",
-            file=sys.stderr,
-        )
-        or 2
+    import socrates.errors  # noqa: F401
+except ImportError:  # Python would leave with 1, which reads as NO-GO
+    print(
+        f"error: {ROOT / 'socrates'} is missing beside scripts/, or not complete; upload it too:\n"
+        "  tnr scp 0 socrates/ ~/socrates-training/socrates/",
+        file=sys.stderr,
     )
+    sys.exit(2)

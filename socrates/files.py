@@ -81,9 +81,7 @@ def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise SocratesError(
-            f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-        ) from error
+        raise SocratesError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except ValueError as error:
         raise SocratesError(f"{path}: {error}") from error
     if not isinstance(value, dict):

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+r"""Decide whether a checkpoint is enough better than the baseline to go on.
+
+    python scripts/gate.py evaluation_results/baseline/metrics.json \
+        evaluation_results/socrates-qwen-500step-validation/checkpoint-500/metrics.json --output decision.json
+
+Exit status: 0 GO, 1 NO-GO, 2 there is no decision (wrong input, or results that must not be compared).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, decide, print and record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("baseline", metavar="BASELINE_METRICS", type=Path, help="metrics.json of the baseline")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT_METRICS", type=Path, help="... of the checkpoint")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="record the decision as JSON")
+    arguments = parser.parse_args(argv)
+
+    from socrates.files import write_json
+    from socrates.gate import decide, decision_record, decision_text
+    from socrates.results import read_metrics
+
+    inputs = {"baseline": arguments.baseline, "checkpoint": arguments.checkpoint}
+    if arguments.output and arguments.output.resolve() in {path.resolve() for path in inputs.values()}:
+        raise SocratesError(f"--output {arguments.output} would overwrite what is compared; choose another name")
+    metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
+    decision = decide(**metrics, names=(str(arguments.baseline), str(arguments.checkpoint)))
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII
+    print(decision_text(decision), flush=True)
+    if arguments.output:
+        write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})
+    return EXIT_DONE if decision.go else EXIT_NO
+
+
+def _circumstances(inputs: dict[str, Path]) -> dict[str, object]:
+    from datetime import UTC, datetime
+
+    from socrates.files import sha256_file
+
+    return {
+        "inputs": {role: {"path": str(path), "sha256": sha256_file(path)} for role, path in inputs.items()},
+        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,314 @@
+"""Two metrics in, one decision out: GO, NO-GO, or an error that says why the two cannot be compared.
+
+Covers: whether the checkpoint's Wasserstein distance is lower than the baseline's by the threshold; missing,
+malformed and implausible numbers; results that must not be compared.
+Does not cover: whether the difference may be chance, or whether the metrics themselves are right.
+
+Numbers are compared as exact fractions of the decimals that stand in the files: 0.400 -> 0.380 is an
+improvement of 5% here, and of less in floating point.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from socrates.errors import SocratesError
+
+GO, NO_GO = "GO", "NO-GO"
+THRESHOLD = 5.0  # percent, the guide's
+DISTANCE = "wasserstein_distance"
+
+# What has to be equal, and what to do where it is not.
+REMEDIES = {
+    "data_sha256": "evaluate both on the same data file",
+    "rows_sha256": "evaluate both on the same rows: same data file, --max-examples and seed",
+    "prompt_fingerprint": "evaluate both with the same chat template and system message",
+    "decoding": "evaluate both with the same temperature and top_p",
+    "seed": "evaluate both with the same seed",
+    "metric_version": "evaluate the older one again with this version of the program",
+}
+EXTERNAL_REMEDY = (
+    "one of them was scored from answers made elsewhere: score the other one's predictions.jsonl "
+    "with scripts/score_predictions.py too, and compare these"
+)
+
+_DECIMALS = 400  # more than the smallest float has
+
+# name, printed name, smallest and largest possible value, whether higher is better
+SIGNALS = (
+    ("mae", "MAE", 0, 1, False),
+    ("correlation", "Correlation", -1, 1, True),
+    ("accuracy", "Accuracy", 0, 1, True),
+)
+
+# From the paper, on its 40 unseen studies: human answers against a bootstrap of themselves; a uniform guess.
+HUMAN_BOUND, UNIFORM_GUESS = Fraction("0.125"), Fraction("0.203")
+IMPLAUSIBLE = Fraction("0.10")  # assumed: clearly below the human bound, whatever the studies
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A supporting number of both results; None where a result does not define it."""
+
+    name: str
+    baseline: float | None
+    checkpoint: float | None
+    verdict: str  # "better", "worse", "same" or "N/A"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision and all that it stands on."""
+
+    decision: str  # GO or NO_GO
+    improvement: Fraction  # percent, exact
+    baseline: Fraction  # Wasserstein distance, in (0, 1]
+    checkpoint: Fraction  # likewise, in [0, 1]
+    threshold: Fraction  # percent
+    comparability: Mapping[str, Any]  # of both
+    signals: tuple[Signal, ...]
+    notes: tuple[str, ...]  # what to look at before believing the decision; it does not depend on them
+
+    @property
+    def go(self) -> bool:
+        """Whether to go on."""
+        return self.decision == GO
+
+
+def decide(
+    baseline: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    threshold: float = THRESHOLD,
+    names: tuple[str, str] = ("baseline metrics", "checkpoint metrics"),
+) -> Decision:
+    """Decide whether the checkpoint is better than the baseline by at least ``threshold`` percent.
+
+    Improvement = (1 - checkpoint / baseline) x 100 of `wasserstein_distance`; at the threshold is GO.
+
+    Args:
+        baseline: the content of the baseline's `metrics.json` (`results.MetricsFile`).
+        checkpoint: the same of the checkpoint.
+        threshold: percent.
+        names: what to call the two in messages (their paths).
+
+    Raises:
+        SocratesError: there is no decision, because a distance or a signal is no number in its range, the
+            baseline's distance is 0, or the two must not be compared.
+    """
+    compared = _comparability(baseline, checkpoint, names)
+    before, after = (_distance(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
+    if before == 0:
+        raise SocratesError(
+            f'{names[0]}: "{DISTANCE}" is 0, on which nothing can improve; no model gets that without having '
+            "seen the answers: look at its predictions.jsonl"
+        )
+    limit = _in_range(threshold, "threshold", 0, 100, "gate")
+    improvement = (1 - after / before) * 100
+    return Decision(
+        decision=GO if improvement >= limit else NO_GO,
+        improvement=improvement,
+        baseline=before,
+        checkpoint=after,
+        threshold=limit,
+        comparability=compared,
+        signals=tuple(_signal(spec, baseline, checkpoint, names) for spec in SIGNALS),
+        notes=tuple(_notes(after, baseline, checkpoint)),
+    )
+
+
+def decision_text(decision: Decision) -> str:
+    """The lines that the guide shows, then the supporting signals and the notes."""
+    baseline, checkpoint = printed_distances(decision)
+    limit = f"{float(decision.threshold):g}"
+    lines = [
+        "Wasserstein Distance:",
+        f"  Baseline:    {baseline}",
+        f"  Checkpoint:  {checkpoint}",
+        f"  Improvement: {printed_improvement(decision)}%",
+        "",
+    ]
+    if decision.go:
+        lines += [f"✅ GO - Improvement ≥{limit}%", "Proceed to full training!"]
+    else:
+        lines += [
+            f"❌ NO-GO - Improvement <{limit}%",
+            "DO NOT proceed to full training. Debug, adjust the config and retry Phase 1: see VALIDATION_CRITERIA.md.",
+        ]
+    lines += ["", "Supporting signals (reported, they do not decide):"]
+    for signal in decision.signals:
+        values = " -> ".join("N/A" if v is None else f"{v:.3f}" for v in (signal.baseline, signal.checkpoint))
+        lines.append(f"  {signal.name + ':':<13}{values}  {signal.verdict}")
+    lines += [line for note in decision.notes for line in ("", f"Note: {note}")]
+    return "\n".join(lines)
+
+
+def decision_record(decision: Decision) -> dict[str, Any]:
+    """The decision as `decision.json` records it; the caller adds paths, hashes and the time."""
+    return {
+        "decision": decision.decision,
+        "improvement_percent": float(decision.improvement),
+        "improvement_printed": printed_improvement(decision) + "%",
+        "threshold_percent": float(decision.threshold),
+        "baseline_wasserstein_distance": float(decision.baseline),
+        "checkpoint_wasserstein_distance": float(decision.checkpoint),
+        "comparability": dict(decision.comparability),
+        "supporting_signals": {
+            signal.name: {
+                "baseline": signal.baseline,
+                "checkpoint": signal.checkpoint,
+                "verdict": signal.verdict,
+            }
+            for signal in decision.signals
+        },
+        "notes": list(decision.notes),
+    }
+
+
+def printed_improvement(decision: Decision) -> str:
+    """The improvement in percent: one decimal, more where that would cross the threshold or hide the sign."""
+    exact, limit = decision.improvement, decision.threshold
+
+    def same_side(rounded: Fraction) -> bool:
+        return (rounded >= limit) == (exact >= limit) and (rounded > 0, rounded < 0) == (exact > 0, exact < 0)
+
+    return _shortest(same_side, [exact], decimals=1)[0]
+
+
+def printed_distances(decision: Decision) -> tuple[str, str]:
+    """Both distances: three decimals, more where these would read as another decision or as equal."""
+
+    def reads_the_same(before: Fraction, after: Fraction) -> bool:
+        if before == 0 or (before == after) != (decision.baseline == decision.checkpoint):
+            return False
+        return ((1 - after / before) * 100 >= decision.threshold) == decision.go
+
+    baseline, checkpoint = _shortest(reads_the_same, [decision.baseline, decision.checkpoint], decimals=3)
+    return baseline, checkpoint
+
+
+def _shortest(right: Callable[..., bool], values: list[Fraction], decimals: int) -> list[str]:
+    """The numbers with as few decimals, from ``decimals`` up, as make ``right(*rounded numbers)`` true.
+
+    It does at the latest with all their decimals, or so many that rounding comes near enough.
+    """
+    for places in range(decimals, _DECIMALS):
+        rounded = [round(value, places) for value in values]
+        if right(*rounded):
+            return [_fixed(value, places) for value in rounded]
+    raise AssertionError(f"no number of decimals shows {values} as they were decided on")
+
+
+def _fixed(value: Fraction, places: int) -> str:
+    """A fraction that has at most ``places`` decimals, written with exactly as many."""
+    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    text = f"{digits[:-places]}.{digits[-places:]}" if places else digits
+    return f"-{text}" if value < 0 else text
+
+
+def _comparability(
+    baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]
+) -> Mapping[str, Any]:
+    """What both results share; SocratesError where that is not all of it."""
+    ours, theirs = (_comparable(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
+    keys = dict.fromkeys([*REMEDIES, *ours, *theirs])
+    different = [key for key in keys if key not in ours or key not in theirs or ours[key] != theirs[key]]
+    if not different:
+        return ours
+    problems = [
+        f'"{key}" is {_shown(ours, key)} in {names[0]} and {_shown(theirs, key)} in {names[1]}' for key in different
+    ]
+    remedies = [REMEDIES[key] for key in different if key in REMEDIES] or ["evaluate both the same way"]
+    if [section["prompt_fingerprint"] for section in (ours, theirs)].count("external") == 1:
+        remedies = [EXTERNAL_REMEDY]
+    raise SocratesError(f"these results cannot be compared: {'; '.join(problems)}. What to do: {'; '.join(remedies)}")
+
+
+def _comparable(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = metrics.get("comparability")
+    if not isinstance(section, Mapping):
+        raise SocratesError(
+            f'{name}: no "comparability" object, so nothing says which rows and settings its distance is of; '
+            "evaluate again with this program"
+        )
+    for key in REMEDIES:
+        if section.get(key) in (None, "", {}):
+            raise SocratesError(f'{name}: no "{key}" in "comparability"; evaluate again with this program')
+    return section
+
+
+def _shown(section: Mapping[str, Any], key: str) -> str:
+    return json.dumps(section[key], ensure_ascii=False, default=str) if key in section else "absent"
+
+
+def _distance(metrics: Mapping[str, Any], name: str) -> Fraction:
+    if DISTANCE not in metrics:
+        raise SocratesError(f'{name}: no "{DISTANCE}"; is this the metrics.json of an evaluation?')
+    return _in_range(metrics[DISTANCE], DISTANCE, 0, 1, name)
+
+
+def _signal(
+    spec: tuple[str, str, int, int, bool],
+    baseline: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    names: tuple[str, str],
+) -> Signal:
+    key, printed, low, high, higher_is_better = spec
+    values = [m.get(key) for m in (baseline, checkpoint)]
+    exact = [
+        None if value is None else _in_range(value, key, low, high, name)
+        for value, name in zip(values, names, strict=True)
+    ]
+    before, after = exact
+    if before is None or after is None:
+        verdict = "N/A"
+    elif before == after:
+        verdict = "same"
+    else:
+        verdict = "better" if (after > before) == higher_is_better else "worse"
+    return Signal(printed, *(None if value is None else float(value) for value in exact), verdict)
+
+
+def _in_range(value: Any, key: str, low: int, high: int, name: str) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SocratesError(f'{name}: "{key}" must be a number, not {json.dumps(value, default=str)}')
+    if not low <= value <= high:  # NaN fails this too
+        raise SocratesError(f'{name}: "{key}" must lie between {low} and {high}, not {value}')
+    return _exact(value)
+
+
+def _exact(value: float) -> Fraction:
+    """The decimal number that a float was written as: its shortest representation."""
+    return Fraction(value) if isinstance(value, int) else Fraction(repr(float(value)))
+
+
+def _notes(after: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if after < IMPLAUSIBLE:
+        notes.append(
+            "the checkpoint's distance is better than the human bootstrap bound of about "
+            f"{float(HUMAN_BOUND)} that the paper reports: look for leaked rows before believing it."
+        )
+    if after > UNIFORM_GUESS:
+        notes.append(
+            f"the checkpoint's distance is worse than about {float(UNIFORM_GUESS)}, "
+            "what a uniform guess gets on the paper's unseen studies."
+        )
+    counts = [_scored(metrics) for metrics in (baseline, checkpoint)]
+    if None not in counts and counts[0] != counts[1]:
+        (rows, cells), (other_rows, other_cells) = counts
+        notes.append(
+            f"the baseline was scored on {rows} rows in {cells} cells, the checkpoint on {other_rows} in "
+            f"{other_cells}: one of them gave fewer usable answers, so their means do not cover the same."
+        )
+    return notes
+
+
+def _scored(metrics: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    coverage = metrics.get("coverage")
+    if not isinstance(coverage, Mapping) or not {"rows_scored", "cells_scored"} <= coverage.keys():
+        return None
+    return coverage["rows_scored"], coverage["cells_scored"]

@@ -1,0 +1,156 @@
+"""What a results folder is: `metrics.json`, `predictions.jsonl` and `cells.jsonl`, how written and how read.
+
+`metrics.json` is written last, and an older one is removed first: a folder that has it is of one piece. From
+rows to a folder: `prediction_line` for each row, `draw_predictions`, `score(map(scored_row, lines))`,
+`comparability`, `write_results`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from socrates.errors import SocratesError
+from socrates.files import read_json, sync_folder, write_json, write_jsonl
+from socrates.predictions import as_number, rows_sha256
+
+if TYPE_CHECKING:  # metrics.py loads SciPy, which takes a second: the gate only reads
+    from socrates.metrics import CellScore, Scores
+
+METRICS, PREDICTIONS, CELLS = "metrics.json", "predictions.jsonl", "cells.jsonl"
+EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
+
+
+class Comparability(TypedDict):
+    """What must be equal in two results before their distances may be compared."""
+
+    data_sha256: str  # of the data file; for answers made elsewhere, the same as rows_sha256
+    rows_sha256: str  # see `predictions.rows_sha256`
+    prompt_fingerprint: str  # of the prompt's construction (`prompts.py`), or "external"
+    decoding: dict[str, float] | str  # temperature and top_p, or "external"
+    seed: int  # of the choice of rows and of the drawn answers
+    metric_version: int  # `metrics.METRIC_VERSION`
+
+
+class MetricsFile(TypedDict):
+    """The keys of `metrics.json`. "Range" is the range of a cell's human answers; null means not defined."""
+
+    wasserstein_distance: float  # drawn answers against human ones, share of the range, [0, 1]; 0 is best
+    wasserstein_expected: float | None  # the same from the predicted distributions, without a draw
+    mae: float  # mean absolute error of the drawn answers over all scored rows, share of the range, [0, 1]
+    rmse: float  # root of the mean squared error, likewise
+    correlation: float | None  # Pearson's over the same rows, [-1, 1]
+    accuracy: float  # individual accuracy, 1 - absolute error, mean within studies, then over studies, [0, 1]
+    valid_mass: float | None  # mean over rows of the probability that the model puts on valid answers, [0, 1]
+    coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
+    comparability: Comparability
+    about: dict[str, Any]  # what was evaluated, and by what: model, config, versions; never compared
+
+
+def comparability(
+    lines: Iterable[Mapping[str, Any]],
+    *,
+    seed: int,
+    data_sha256: str,
+    prompt_fingerprint: str,
+    decoding: dict[str, float] | str,
+) -> Comparability:
+    """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
+    from socrates.metrics import METRIC_VERSION
+
+    return Comparability(
+        data_sha256=data_sha256,
+        rows_sha256=rows_sha256(lines),
+        prompt_fingerprint=prompt_fingerprint,
+        decoding=decoding,
+        seed=seed,
+        metric_version=METRIC_VERSION,
+    )
+
+
+def external_comparability(lines: Iterable[Mapping[str, Any]], *, seed: int) -> Comparability:
+    """The same for answers made elsewhere: comparable with others over the same rows, with no evaluation."""
+    rows = list(lines)
+    return comparability(
+        rows,
+        seed=seed,
+        data_sha256=rows_sha256(rows),
+        prompt_fingerprint=EXTERNAL,
+        decoding=EXTERNAL,
+    )
+
+
+def write_results(
+    folder: Path | str,
+    *,
+    scores: Scores,
+    predictions: Sequence[Mapping[str, Any]],
+    comparability: Comparability,
+    about: Mapping[str, Any],
+) -> MetricsFile:
+    """Write the three files of a results folder, `metrics.json` last; returns what stands in it.
+
+    Raises:
+        SocratesError: a file cannot be written (the folder then has no `metrics.json`), or ``scores`` were
+            made from another number of rows than ``predictions`` holds.
+    """
+    folder = Path(folder)
+    if scores.coverage.rows != len(predictions):
+        raise SocratesError(
+            f"{folder}: {scores.coverage.rows} rows were scored, and {len(predictions)} are to be written"
+        )
+    masses = [line["valid_mass"] for line in predictions if line["valid_mass"] is not None]
+    content = MetricsFile(
+        **asdict(scores.metrics),
+        valid_mass=math.fsum(masses) / len(masses) if masses else None,
+        coverage=asdict(scores.coverage),
+        comparability=comparability,
+        about=dict(about),
+    )
+    _remove(folder / METRICS)
+    write_jsonl(folder / PREDICTIONS, map(dict, predictions))
+    write_jsonl(folder / CELLS, map(_cell_line, scores.cells))
+    write_json(folder / METRICS, content)
+    return content
+
+
+def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]:
+    """Read a `metrics.json` strictly (`files.read_json`); whether its numbers make sense, the gate judges.
+
+    Raises:
+        SocratesError: missing, empty, not JSON, not an object, a key twice, NaN or infinity.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise SocratesError(f"{path}: is a folder, expected the {what}; name the {METRICS} in it")
+    if not path.exists() and path.name == METRICS and path.parent.is_dir():
+        raise SocratesError(
+            f"{path}: no such {what}; an evaluation writes it last, so this one did not finish: run it again"
+        )
+    return read_json(path, what)
+
+
+def _cell_line(cell: CellScore) -> dict[str, Any]:
+    return {
+        **cell.cell._asdict(),
+        "n_human": cell.n_human,
+        "n_predicted": cell.n_predicted,
+        "human_min": as_number(cell.human_min),
+        "human_max": as_number(cell.human_max),
+        "wasserstein_distance": cell.wasserstein_distance,
+        "wasserstein_expected": cell.wasserstein_expected,
+        "skipped": cell.skipped,
+    }
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+        sync_folder(path.parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot replace it: {error.strerror or error}") from error

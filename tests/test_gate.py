@@ -1,0 +1,374 @@
+"""The decision: a table over real files through the real script, and the gate's rules one by one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from socrates.errors import SocratesError
+from socrates.gate import GO, NO_GO, decide, decision_text, printed_distances, printed_improvement
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "gate.py"
+
+# The guide's section 1.3, as it stands there.
+GUIDE = """
+# Wasserstein Distance:
+#   Baseline:    0.400
+#   Checkpoint:  0.370
+#   Improvement: 7.5%
+#
+# ✅ GO - Improvement ≥5%
+# Proceed to full training!
+"""
+NO_GO_LINES = """
+Wasserstein Distance:
+  Baseline:    0.400
+  Checkpoint:  0.390
+  Improvement: 2.5%
+
+❌ NO-GO - Improvement <5%
+DO NOT proceed to full training. Debug, adjust the config and retry Phase 1: see VALIDATION_CRITERIA.md.
+"""
+
+SAME = {
+    "data_sha256": "d" * 64,
+    "rows_sha256": "e" * 64,
+    "prompt_fingerprint": "f" * 16,
+    "decoding": {"temperature": 0.6, "top_p": 0.9},
+    "seed": 0,
+    "metric_version": 1,
+}
+
+
+def metrics(distance, **changes):
+    return {
+        "wasserstein_distance": distance,
+        "wasserstein_expected": None,
+        "mae": 0.3,
+        "rmse": 0.4,
+        "correlation": 0.1,
+        "accuracy": 0.7,
+        "valid_mass": 0.99,
+        "coverage": {"rows": 100, "rows_scored": 100, "cells_scored": 10},
+        "comparability": SAME,
+        "about": {},
+        **changes,
+    }
+
+
+def without(content, *keys):
+    return {key: value for key, value in content.items() if key not in keys}
+
+
+def other(**changes):
+    return metrics(0.3, comparability={**SAME, **changes})
+
+
+def run_gate(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
+    )
+
+
+@pytest.fixture
+def gate_on(tmp_path):
+    """Write two files (a text as it stands, anything else as JSON; None: no file) and run the script on them."""
+
+    def run(baseline, checkpoint, *options, **environment):
+        paths = [tmp_path / "baseline.json", tmp_path / "checkpoint.json"]
+        for path, content in zip(paths, (baseline, checkpoint), strict=True):
+            if content is not None:
+                path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return run_gate(*paths, *options, **environment)
+
+    return run
+
+
+DECIDED = [
+    # baseline, checkpoint, exit status, printed improvement
+    (0.400, 0.370, 0, "7.5%"),
+    (0.400, 0.380, 0, "5.0%"),  # exactly 5%, where floating point falls short of it
+    (0.360, 0.342, 0, "5.0%"),
+    (0.400, 0.380016, 1, "4.996%"),
+    (0.400, 0.3802, 1, "4.95%"),  # to one decimal this would read 5.0 or 4.9
+    (0.2, 0.19000000000000003, 1, "4.99999999999998%"),
+    (0.400, 0.379, 0, "5.2%"),
+    (0.400, 0.410, 1, "-2.5%"),
+    (0.400, 0.4001, 1, "-0.02%"),  # worse, and not "-0.0%"
+    (0.400, 0.400, 1, "0.0%"),
+    (1, 0, 0, "100.0%"),
+]
+
+
+@pytest.mark.parametrize(("baseline", "checkpoint", "status", "improvement"), DECIDED)
+def test_decisions(gate_on, baseline, checkpoint, status, improvement):
+    result = gate_on(metrics(baseline), metrics(checkpoint))
+    assert result.returncode == status, result.stderr
+    assert f"  Improvement: {improvement}\n" in result.stdout
+    assert ("✅ GO - Improvement ≥5%\n" in result.stdout) == (status == 0)
+    assert ("❌ NO-GO - Improvement <5%\n" in result.stdout) == (status == 1)
+    assert result.stderr == ""
+
+
+REFUSED = [
+    # what is wrong, the baseline's file, the checkpoint's file, what stands on stderr
+    ("NaN", json.dumps(metrics(math.nan)), metrics(0.3), "NaN is not a number"),
+    ("infinity", metrics(0.4), '{"wasserstein_distance": 1e999}', "comparability"),
+    ("infinite distance", metrics(0.4), json.dumps(metrics(77)).replace("77", "1e999"), "between 0 and 1"),
+    ("missing key", metrics(0.4), without(metrics(0.3), "wasserstein_distance"), 'no "wasserstein_distance"'),
+    ("null", metrics(0.4), metrics(None), '"wasserstein_distance" must be a number, not null'),
+    ("text", metrics(0.4), metrics("0.3"), 'must be a number, not "0.3"'),
+    ("bool", metrics(0.4), metrics(True), "must be a number, not true"),
+    ("list", metrics(0.4), metrics([0.3]), "must be a number, not [0.3]"),
+    ("negative", metrics(0.4), metrics(-0.1), "between 0 and 1, not -0.1"),
+    ("above 1", metrics(0.4), metrics(1.2), "between 0 and 1, not 1.2"),
+    ("very long integer", metrics(0.4), metrics(10**400), "between 0 and 1"),
+    ("zero baseline", metrics(0), metrics(0.0), "is 0, on which nothing can improve"),
+    ("signal out of range", metrics(0.4), metrics(0.3, mae=2e97), '"mae" must lie between 0 and 1'),
+    ("signal of a wrong type", metrics(0.4), metrics(0.3, correlation="0.1"), '"correlation" must be a number'),
+    ("empty file", "", metrics(0.3), "the baseline metrics is empty"),
+    ("missing file", metrics(0.4), None, "no such checkpoint metrics"),
+    ("not JSON", metrics(0.4), "wasserstein_distance: 0.3", "not JSON"),
+    ("half a file", metrics(0.4), json.dumps(metrics(0.3))[:50], "not JSON"),
+    ("not an object", metrics(0.4), "[0.3]", "must be a JSON object"),
+    ("duplicate key", metrics(0.4), '{"mae": 1,' + json.dumps(metrics(0.3))[1:], '"mae" stands there twice'),
+    ("no comparability", metrics(0.4), without(metrics(0.3), "comparability"), 'no "comparability" object'),
+    ("comparability is null", metrics(0.4, comparability=None), metrics(0.3), 'no "comparability" object'),
+    ("other rows", metrics(0.4), other(rows_sha256="0" * 64), '"rows_sha256" is "eee'),
+    ("other prompt", metrics(0.4), other(prompt_fingerprint="0"), '"prompt_fingerprint" is "fff'),
+    ("other seed", metrics(0.4), other(seed=1), '"seed" is 0 in '),
+    ("other data", metrics(0.4), other(data_sha256="0" * 64), "evaluate both on the same data file"),
+    ("other metric", metrics(0.4), other(metric_version=2), '"metric_version" is 1 in '),
+    ("another key", metrics(0.4), other(hardware="x"), '"hardware" is absent in '),
+    (
+        "other decoding",
+        metrics(0.4),
+        other(decoding={"temperature": 1.0, "top_p": 0.9}),
+        '"decoding" is {"temperature": 0.6, "top_p": 0.9} in ',
+    ),
+]
+
+
+@pytest.mark.parametrize(("baseline", "checkpoint", "reason"), [pytest.param(*r[1:], id=r[0]) for r in REFUSED])
+def test_no_decision_on_wrong_input(gate_on, tmp_path, baseline, checkpoint, reason):
+    result = gate_on(baseline, checkpoint, "--output", tmp_path / "decision.json")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and reason in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "decision.json").exists()
+
+
+@pytest.mark.parametrize("key", list(SAME))
+def test_a_missing_key_in_both_is_not_taken_for_equal(key):
+    same = without(SAME, key)
+    with pytest.raises(SocratesError, match=f'no "{key}" in "comparability"'):
+        decide(metrics(0.4, comparability=same), metrics(0.3, comparability=same))
+
+
+def test_every_difference_is_named_with_both_values_and_files():
+    checkpoint = metrics(0.3, comparability={**SAME, "seed": 5, "decoding": {"temperature": 1.0, "top_p": 0.9}})
+    with pytest.raises(SocratesError) as error:
+        decide(metrics(0.4), checkpoint, names=("a/metrics.json", "b/metrics.json"))
+    assert '"seed" is 0 in a/metrics.json and 5 in b/metrics.json' in str(error.value)
+    assert '"decoding" is {"temperature": 0.6, "top_p": 0.9} in a/metrics.json and {"temp' in str(error.value)
+    assert "same seed" in str(error.value) and "same temperature and top_p" in str(error.value)
+
+
+def test_answers_made_elsewhere_are_not_compared_with_an_evaluation():
+    external = {**SAME, "data_sha256": SAME["rows_sha256"], "prompt_fingerprint": "external", "decoding": "external"}
+    with pytest.raises(SocratesError, match=r"scored from answers made elsewhere.*score_predictions\.py"):
+        decide(metrics(0.4), metrics(0.3, comparability=external))
+    assert decide(metrics(0.4, comparability=external), metrics(0.3, comparability=external)).go
+
+
+def test_the_guides_example_byte_for_byte(gate_on):
+    expected = "".join(line[2:] + "\n" for line in GUIDE.strip().split("\n"))
+    assert expected.count("\n") == 7 and "#" not in expected
+    result = gate_on(metrics(0.400), metrics(0.370))
+    assert result.stdout.startswith(expected + "\n")
+
+
+def test_no_go_reads_alike(gate_on):
+    assert gate_on(metrics(0.400), metrics(0.390)).stdout.startswith(NO_GO_LINES.lstrip() + "\n")
+
+
+def test_the_decision_prints_in_any_locale(gate_on):
+    result = gate_on(metrics(0.4), metrics(0.3), PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert result.returncode == 0 and "✅ GO" in result.stdout
+
+
+def test_decision_json_records_all_of_it(gate_on, tmp_path):
+    output = tmp_path / "new" / "decision.json"
+    before = time.time()
+    result = gate_on(metrics(0.4), metrics(0.37, mae=0.2, correlation=None), "--output", output)
+    record = json.loads(output.read_text())
+    assert result.returncode == 0
+    assert record["decision"] == "GO"
+    assert record["improvement_percent"] == 7.5
+    assert record["threshold_percent"] == 5.0
+    assert record["baseline_wasserstein_distance"] == 0.4
+    assert record["checkpoint_wasserstein_distance"] == 0.37
+    assert record["comparability"] == SAME
+    assert record["supporting_signals"]["MAE"] == {"baseline": 0.3, "checkpoint": 0.2, "verdict": "better"}
+    assert record["supporting_signals"]["Correlation"]["verdict"] == "N/A"
+    for role in ("baseline", "checkpoint"):
+        path = tmp_path / f"{role}.json"
+        assert record["inputs"][role] == {"path": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
+    decided = datetime.fromisoformat(record["decided_at"])
+    assert decided.utcoffset().total_seconds() == 0
+    assert abs(decided.timestamp() - before) < 60
+
+
+def test_an_output_that_cannot_be_written_is_no_go_ahead(gate_on, tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    result = gate_on(metrics(0.4), metrics(0.3), "--output", tmp_path / "taken" / "decision.json")
+    assert result.returncode == 2
+    assert "✅ GO" in result.stdout
+    assert "cannot write" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("role", ["baseline", "checkpoint"])
+def test_the_output_never_overwrites_what_is_compared(gate_on, tmp_path, role):
+    (tmp_path / "link.json").symlink_to(f"{role}.json")
+    result = gate_on(metrics(0.4), metrics(0.3), "--output", tmp_path / "link.json")
+    assert result.returncode == 2 and "would overwrite" in result.stderr
+    assert json.loads((tmp_path / f"{role}.json").read_text())["mae"] == 0.3
+
+
+@pytest.mark.parametrize("where", ["socrates.gate.decide", "socrates.results.read_metrics", "socrates.gate.Decision"])
+def test_a_crash_inside_is_neither_go_nor_no_go(tmp_path, where):
+    for name, distance in (("baseline", 0.4), ("checkpoint", 0.3)):
+        (tmp_path / name).write_text(json.dumps(metrics(distance)))
+    module, function = where.rsplit(".", 1)
+    crash = (
+        f"import runpy, sys; sys.path[:0] = [{str(ROOT)!r}, {str(SCRIPT.parent)!r}]; import {module}\n"
+        "def crash(*a, **k): raise RuntimeError('injected')\n"
+        f"{module}.{function} = crash; sys.argv[0] = 'gate.py'; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
+    command = [sys.executable, "-c", crash, tmp_path / "baseline", tmp_path / "checkpoint"]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert result.returncode == 2
+    assert "injected" in result.stderr and "defect" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [(), ("one.json",), ("a.json", "b.json", "c.json"), ("a", "b", "--out", "c")])
+def test_wrong_arguments_are_no_decision(arguments):
+    result = run_gate(*arguments)
+    assert result.returncode == 2 and "usage:" in result.stderr and result.stdout == ""
+
+
+def test_help_answers_at_once():
+    def seconds():
+        started = time.perf_counter()
+        result = run_gate("--help")
+        assert result.returncode == 0 and "BASELINE_METRICS" in result.stdout
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 1
+    imports = subprocess.run(
+        [sys.executable, "-X", "importtime", SCRIPT, "--help"], capture_output=True, encoding="utf-8"
+    )
+    assert "numpy" not in imports.stderr and "socrates.results" not in imports.stderr
+
+
+def test_a_folder_or_an_unfinished_evaluation_is_named(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "good.json").write_text(json.dumps(metrics(0.3)))
+    folder = run_gate(tmp_path / "base", tmp_path / "good.json")
+    assert folder.returncode == 2 and "name the metrics.json in it" in folder.stderr
+    unfinished = run_gate(tmp_path / "base" / "metrics.json", tmp_path / "good.json")
+    assert unfinished.returncode == 2 and "did not finish" in unfinished.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"mae": 0.25}, "  MAE:         0.300 -> 0.250  better"),
+        ({"mae": 0.35}, "  MAE:         0.300 -> 0.350  worse"),
+        ({"mae": 0.3}, "  MAE:         0.300 -> 0.300  same"),
+        ({"correlation": 0.2}, "  Correlation: 0.100 -> 0.200  better"),
+        ({"correlation": -0.2}, "  Correlation: 0.100 -> -0.200  worse"),
+        ({"correlation": None}, "  Correlation: 0.100 -> N/A  N/A"),
+        ({"accuracy": 0.71}, "  Accuracy:    0.700 -> 0.710  better"),
+        ({"accuracy": 0}, "  Accuracy:    0.700 -> 0.000  worse"),
+    ],
+)
+def test_supporting_signals_are_reported_and_decide_nothing(changes, line):
+    decision = decide(metrics(0.4), metrics(0.38, **changes))
+    text = decision_text(decision)
+    assert decision.decision == GO and line in text.splitlines()
+    assert text.index("GO - Improvement") < text.index(line)
+
+
+def test_notes_flag_what_is_not_plausible_and_decide_nothing():
+    leaked = decide(metrics(0.4), metrics(0.0811))
+    assert leaked.go and "look for leaked rows before believing it" in decision_text(leaked)
+    assert not decide(metrics(0.4), metrics(0.1)).notes  # 0.10 itself is not below 0.10
+    poor = decide(metrics(0.4), metrics(0.204))
+    assert poor.go and "worse than about 0.203" in decision_text(poor)
+    assert not decide(metrics(0.4), metrics(0.203)).notes
+    fewer = decide(metrics(0.2), metrics(0.15, coverage={"rows_scored": 90, "cells_scored": 9}))
+    assert "scored on 100 rows in 10 cells, the checkpoint on 90 in 9" in decision_text(fewer)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "checkpoint", "printed"),
+    [
+        (0.4, 0.37, ("0.400", "0.370")),
+        (0.2051, 0.1512, ("0.205", "0.151")),
+        (0.40001, 0.40002, ("0.40001", "0.40002")),  # three decimals would hide the difference
+        (0.4, 0.380016, ("0.40000", "0.38002")),  # 0.400 -> 0.380 would read as 5%
+        (0.0004, 0.0002, ("0.0004", "0.0002")),
+        (0.4, 0.4, ("0.400", "0.400")),
+    ],
+)
+def test_distances_have_the_decimals_that_the_decision_needs(baseline, checkpoint, printed):
+    assert printed_distances(decide(metrics(baseline), metrics(checkpoint))) == printed
+
+
+thousandths = st.integers(1, 1000).map(lambda n: n / 1000)
+
+
+@given(thousandths | st.floats(1e-3, 1), thousandths | st.floats(0, 1))
+def test_what_is_printed_never_contradicts_the_decision(baseline, checkpoint):
+    decision = decide(metrics(baseline), metrics(checkpoint))
+    shown = Fraction(printed_improvement(decision))
+    assert (shown >= 5) == decision.go
+    assert abs(shown - decision.improvement) <= Fraction(1, 20)
+    assert (shown > 0, shown < 0) == (decision.improvement > 0, decision.improvement < 0)
+    before, after = map(Fraction, printed_distances(decision))
+    assert ((1 - after / before) * 100 >= 5) == decision.go
+    assert abs(before - Fraction(baseline)) <= Fraction(1, 2000)
+
+
+@given(st.integers(1, 50))
+def test_exactly_five_percent_is_go_wherever_it_can_be_written(twentieths):
+    baseline = twentieths * 20 / 1000
+    checkpoint = twentieths * 19 / 1000
+    assert decide(metrics(baseline), metrics(checkpoint)).decision == GO
+    assert decide(metrics(baseline), metrics(math.nextafter(checkpoint, 1))).decision == NO_GO
+
+
+def test_another_threshold():
+    assert "≥7.5%" in decision_text(decide(metrics(0.4), metrics(0.37), threshold=7.5))
+    assert "<8%" in decision_text(decide(metrics(0.4), metrics(0.37), threshold=8))
+    with pytest.raises(SocratesError, match="threshold"):
+        decide(metrics(0.4), metrics(0.37), threshold=math.nan)

@@ -1,0 +1,382 @@
+"""The metric against a second implementation (exact fractions, cumulative sums, no SciPy) and against its promises."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from fractions import Fraction
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, reject, settings
+from hypothesis import strategies as st
+
+from socrates.errors import SocratesError
+from socrates.metrics import (
+    NO_PREDICTION,
+    NO_SPREAD,
+    ONE_ANSWER,
+    Distribution,
+    ScoredRow,
+    pearson_correlation,
+    score,
+)
+from socrates.records import Cell
+
+CELL = Cell("aaaaa", 1, 1)
+TOLERANCE = 1e-12
+fast = settings(max_examples=60, deadline=None)
+
+
+def rows_of(responses, predictions, cell=CELL, distributions=None):
+    distributions = distributions or [None] * len(responses)
+    return [ScoredRow(cell, *row) for row in zip(responses, predictions, distributions, strict=True)]
+
+
+def distance(responses, predictions):
+    return score(rows_of(responses, predictions)).metrics.wasserstein_distance
+
+
+# The second implementation: the definition of the paper, word for word, in exact arithmetic.
+
+
+def oracle(rows):
+    cells = defaultdict(list)
+    for row in rows:
+        cells[row.cell].append(row)
+    studies, errors = defaultdict(list), defaultdict(list)
+    for cell, members in cells.items():
+        human = [Fraction(row.response) for row in members]
+        answered = [row for row in members if row.prediction is not None]
+        if len(human) < 2 or len(set(human)) == 1 or not answered:
+            continue
+
+        z = partial(standardised, min(human), max(human))
+        people = [(z(value), Fraction(1, len(human))) for value in human]
+        drawn = [(z(row.prediction), Fraction(1, len(answered))) for row in answered]
+        expected = None
+        if all(row.distribution for row in answered):
+            mean = []
+            for row in answered:
+                total = sum(map(Fraction, row.distribution.probabilities))
+                for value, probability in zip(*row.distribution, strict=True):
+                    mean.append((z(value), Fraction(probability) / total / len(answered)))
+            expected = area_between(people, mean)
+        studies[cell.study_id].append((area_between(people, drawn), expected))
+        errors[cell.study_id] += [abs(z(row.response) - z(row.prediction)) for row in answered]
+    if not studies:
+        return None
+    by_study = [average([w for w, _ in results]) for results in studies.values()]
+    lacking = any(e is None for results in studies.values() for _, e in results)
+    all_errors = [e for es in errors.values() for e in es]
+    return {
+        "wasserstein_distance": average(by_study),
+        "wasserstein_expected": None
+        if lacking
+        else average([average([e for _, e in results]) for results in studies.values()]),
+        "mae": average(all_errors),
+        "rmse": math.sqrt(average([e * e for e in all_errors])),
+        "accuracy": average([1 - average(es) for es in errors.values()]),
+    }
+
+
+def standardised(low, high, value):
+    return max(Fraction(0), min(Fraction(1), (Fraction(value) - low) / (high - low)))
+
+
+def area_between(left, right):
+    """The area between two cumulative distributions over their merged support."""
+    steps = defaultdict(Fraction)
+    for value, weight in left:
+        steps[value] += weight
+    for value, weight in right:
+        steps[value] -= weight
+    area = height = Fraction(0)
+    support = sorted(steps)
+    for value, following in pairwise(support):
+        height += steps[value]
+        area += abs(height) * (following - value)
+    return area
+
+
+def exact_correlation(xs, ys):
+    """Pearson's, of numbers taken as the exact fractions that they are."""
+    dx, dy = ([Fraction(v) - average(list(map(Fraction, side))) for v in side] for side in (xs, ys))
+    xx, yy = sum(v * v for v in dx), sum(v * v for v in dy)
+    if xx == 0 or yy == 0:
+        return None
+    return float(sum(x * y for x, y in zip(dx, dy, strict=True))) / math.sqrt(xx * yy)
+
+
+def average(values):
+    return sum(values) / len(values)
+
+
+# Made-up rows: few cells, so that they hold several answers; ties, gaps, huge numbers and predictions out of range.
+
+answers = st.integers(-3, 7) | st.floats(-10, 10, allow_subnormal=False) | st.sampled_from([99999, 1e97, -1e97])
+scale_points = st.integers(1, 7)
+distributions = st.builds(
+    Distribution,
+    st.sampled_from([(1, 2, 3), (3, 1, 2), (-2, 5, 9), (1, 2, 99999)]),
+    st.tuples(*[st.integers(0, 9).map(lambda weight: weight / 7)] * 3).filter(any),
+)
+every_tenth_missing = st.integers(1, 10).map(lambda number: number > 1)
+
+
+@st.composite
+def made_up_rows(draw, values=answers, no_distribution=False):
+    studies, tasks = st.sampled_from(["aaaaa", "bbbbb"]), st.sampled_from([1, "q-1"])
+    rows = []
+    for _ in range(draw(st.integers(1, 14))):
+        cell = Cell(draw(studies), 1, draw(tasks))
+        prediction = draw(values) if draw(every_tenth_missing) else None
+        distribution = draw(distributions) if not no_distribution or draw(every_tenth_missing) else None
+        rows.append(ScoredRow(cell, draw(values), prediction, distribution))
+    return rows
+
+
+def scored(rows):
+    """The metrics of rows that have some; Hypothesis makes others where they have none."""
+    try:
+        return score(rows).metrics
+    except SocratesError as error:
+        assert "can be scored" in str(error)
+        reject()
+
+
+@fast
+@given(made_up_rows() | made_up_rows(no_distribution=True))
+def test_agrees_with_the_second_implementation(rows):
+    expected = oracle(rows)
+    if expected is None:
+        with pytest.raises(SocratesError, match="can be scored"):
+            score(rows)
+        return
+    metrics = score(rows).metrics
+    for name, value in expected.items():
+        found = getattr(metrics, name)
+        assert (found is None) == (value is None), name
+        assert found is None or abs(found - float(value)) <= TOLERANCE, name
+
+
+@fast
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=20))
+def test_correlation_agrees_with_the_second_implementation(pairs):
+    xs, ys = ([v / 100 for v in side] for side in zip(*pairs, strict=True))
+    found, expected = pearson_correlation(np.array(xs), np.array(ys)), exact_correlation(xs, ys)
+    assert (found is None) == (expected is None)
+    assert found is None or abs(found - expected) <= TOLERANCE
+
+
+def test_correlation_is_over_the_standardised_rows_of_all_cells():
+    rows = [*rows_of([1, 5, 2], [2, 9, None]), *rows_of([0, 100], [25, 50], Cell("b", 0, 0))]
+    expected = exact_correlation([0, 1, 0, 1], [0.25, 1, 0.25, 0.5])
+    assert score(rows).metrics.correlation == pytest.approx(expected, abs=TOLERANCE)
+
+
+@fast
+@given(made_up_rows())
+def test_every_number_lies_within_its_range(rows):
+    metrics = scored(rows)
+    for name in ("wasserstein_distance", "mae", "rmse", "accuracy"):
+        assert 0 <= getattr(metrics, name) <= 1, name
+    assert metrics.wasserstein_expected is None or 0 <= metrics.wasserstein_expected <= 1
+    assert metrics.correlation is None or -1 <= metrics.correlation <= 1
+
+
+@fast
+@given(made_up_rows())
+def test_identical_answers_give_zero(rows):
+    rows = [ScoredRow(row.cell, row.response, row.response, Distribution((row.response,), (0.3,))) for row in rows]
+    metrics = scored(rows)
+    assert (metrics.wasserstein_distance, metrics.mae, metrics.rmse, metrics.accuracy) == (0, 0, 0, 1)
+    assert metrics.wasserstein_expected == pytest.approx(0, abs=TOLERANCE)
+
+
+@fast
+@given(st.lists(scale_points, min_size=2, max_size=20), st.data())
+def test_adding_a_thousand_gives_the_largest_distance_and_not_zero(responses, data):
+    assume(len(set(responses)) > 1)
+    predictions = data.draw(st.lists(scale_points, min_size=len(responses), max_size=len(responses)))
+    low, high = min(responses), max(responses)
+    above = distance(responses, [p + 1000 for p in predictions])
+    below = distance(responses, [p - 1000 for p in predictions])
+    mean = average([Fraction(r - low, high - low) for r in responses])
+    assert above == pytest.approx(float(1 - mean), abs=TOLERANCE) and above > 0
+    assert below == pytest.approx(float(mean), abs=TOLERANCE)
+    # No predictions are further from these humans than all at one end or all at the other.
+    assert distance(responses, predictions) <= max(above, below) + TOLERANCE
+
+
+@fast
+@given(
+    made_up_rows(scale_points),
+    st.dictionaries(
+        st.sampled_from([1, 2, "q-1"]),
+        st.tuples(st.integers(-9, 9).filter(bool), st.integers(-10_000, 10_000)),
+    ),
+)
+def test_the_same_affine_change_of_human_and_predicted_answers_changes_nothing(rows, changes):
+    def moved(row):
+        slope, shift = changes.get(row.cell.task_num, (1, 0))
+        prediction = None if row.prediction is None else slope * row.prediction + shift
+        values = tuple(slope * value + shift for value in row.distribution.values)
+        distribution = Distribution(values, row.distribution.probabilities)
+        return ScoredRow(row.cell, slope * row.response + shift, prediction, distribution)
+
+    before, after = scored(rows), score(map(moved, rows)).metrics
+    for name in ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "accuracy"):
+        assert abs(getattr(before, name) - getattr(after, name)) <= TOLERANCE, name
+
+
+@fast
+@given(made_up_rows(), st.randoms(use_true_random=False))
+def test_row_order_changes_no_digit(rows, generator: random.Random):
+    scored(rows)
+    shuffled = generator.sample(rows, len(rows))
+    assert score(shuffled) == score(rows)
+
+
+def test_row_order_changes_no_digit_of_long_sums():
+    rng = np.random.default_rng(0)
+    rows = [
+        ScoredRow(Cell("s", 0, int(task)), float(h), float(p), Distribution((1, 2, 3), tuple(rng.dirichlet([1, 1, 1]))))
+        for task, h, p in zip(rng.integers(0, 5, 3000), rng.normal(size=3000), rng.normal(size=3000), strict=True)
+    ]
+    assert score(rows[::-1]) == score(rows)
+
+
+def test_a_missing_prediction_changes_neither_the_human_distribution_nor_its_range():
+    complete = score(rows_of([1, 2, 3, 5], [2, 2, 2, 2]))
+    partial = score(rows_of([1, 2, 3, 5], [2, 2, 2, None]))
+    assert partial.metrics.wasserstein_distance == complete.metrics.wasserstein_distance
+    assert (partial.cells[0].human_min, partial.cells[0].human_max) == (1, 5)
+    assert (partial.cells[0].n_human, partial.cells[0].n_predicted) == (4, 3)
+    assert partial.metrics.mae == pytest.approx((1 / 4 + 0 + 1 / 4) / 3)  # the fourth row has no error
+
+
+def test_cells_are_averaged_within_a_study_and_studies_count_once():
+    def cell(study, task, predictions):
+        return rows_of([0, 10], predictions, Cell(study, 0, task))
+
+    # Study a: two cells, W 0 and 0.5, and one of 100 rows would not weigh more; study b: one cell, W 0.2.
+    result = score([*cell("a", 1, [0, 10] * 1), *cell("a", 2, [5, 15]), *cell("b", 1, [2, 8])])
+    by_cell = [c.wasserstein_distance for c in result.cells]
+    assert by_cell == pytest.approx([0, 0.25, 0.2])
+    assert [s.wasserstein_distance for s in result.studies] == pytest.approx([0.125, 0.2])
+    assert result.metrics.wasserstein_distance == pytest.approx(0.1625)
+    assert result.metrics.mae == pytest.approx((0 + 0 + 0.5 + 0 + 0.2 + 0.2) / 6)
+    assert result.metrics.rmse == pytest.approx(math.sqrt((0.25 + 0.04 + 0.04) / 6))
+    assert result.metrics.accuracy == pytest.approx(((1 - 0.5 / 4) + (1 - 0.4 / 2)) / 2)
+
+
+def test_cells_that_cannot_be_scored_are_counted_by_reason():
+    rows = [
+        *rows_of([1, 2], [1, 2], Cell("a", 0, 1)),
+        *rows_of([3], [3], Cell("a", 0, 2)),
+        *rows_of([3], [None], Cell("a", 0, 3)),  # one answer and no prediction: one answer
+        *rows_of([4, 4, 4], [1, 2, 3], Cell("a", 0, 4)),
+        *rows_of([1, 5], [None, None], Cell("b", 0, 1)),
+    ]
+    result = score(rows)
+    coverage = result.coverage
+    assert coverage.skipped == {ONE_ANSWER: 2, NO_SPREAD: 1, NO_PREDICTION: 1}
+    assert (coverage.rows, coverage.rows_predicted, coverage.rows_scored) == (9, 6, 2)
+    assert (coverage.cells, coverage.cells_scored) == (5, 1)
+    assert (coverage.studies, coverage.studies_scored) == (2, 1)
+    assert [cell.skipped for cell in result.cells] == [None, ONE_ANSWER, ONE_ANSWER, NO_SPREAD, NO_PREDICTION]
+    assert [study.study_id for study in result.studies] == ["a"]
+    assert all(cell.wasserstein_distance is None for cell in result.cells[1:])
+
+
+def test_nothing_to_score_says_why():
+    with pytest.raises(SocratesError, match="no rows"):
+        score([])
+    with pytest.raises(SocratesError, match=r"none of the 1 cells.*1 with fewer than two human answers"):
+        score(rows_of([3], [3]))
+
+
+def test_expected_needs_the_distribution_of_every_scored_prediction():
+    half = Distribution((1, 2), (0.5, 0.5))
+    with_all = score(rows_of([1, 2, 2], [1, 2, None], distributions=[half, half, None]))
+    assert with_all.metrics.wasserstein_expected == pytest.approx(1 / 6)
+    lacking_one = score(rows_of([1, 2, 2], [1, 2, 1], distributions=[half, half, None]))
+    assert lacking_one.metrics.wasserstein_expected is None
+    assert lacking_one.cells[0].wasserstein_expected is None
+    elsewhere = rows_of([3, 3], [1, 1], Cell("z", 0, 0))  # a skipped cell
+    skipped_too = score([*rows_of([1, 2], [1, 2], distributions=[half, half]), *elsewhere])
+    assert skipped_too.metrics.wasserstein_expected == pytest.approx(0)
+
+
+def test_expected_is_of_the_mean_distribution_and_normalises_each():
+    sure = [Distribution((1, 2), (0.2, 0.0)), Distribution((2, 1), (7.0, 0.0))]  # other orders, other totals
+    assert score(rows_of([1, 2], [2, 1], distributions=sure)).metrics.wasserstein_expected == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 10**400])
+def test_what_is_no_finite_number_is_refused_by_name(bad):
+    with pytest.raises(SocratesError, match=r"study aaaaa, condition 1, task 1: .*prediction"):
+        score(rows_of([1, 2], [bad, 1]))
+    with pytest.raises(SocratesError, match=r"study aaaaa, condition 1, task 1: .*human answer"):
+        score(rows_of([1, bad], [1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "message"),
+    [
+        (Distribution((1, 2), (0.5,)), "2 answers and 1 probabilities"),
+        (Distribution((1, 2), (0.0, 0.0)), "not all of them 0"),
+        (Distribution((1, 2), (1.5, -0.5)), "at least 0"),
+        (Distribution((1, 2), (math.nan, 0.5)), "nan stands as a probability"),
+        (Distribution((1, math.inf), (0.5, 0.5)), "inf stands as a answer of a distribution"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(distribution, message):
+    with pytest.raises(SocratesError, match=message):
+        score(rows_of([1, 2], [1, 2], distributions=[distribution] * 2))
+
+
+def test_huge_answers_and_predictions():
+    assert distance([1, 5], [2e97, 2e97]) == 0.5  # the 100-digit generation that once made an MAE of 2e97
+    assert score(rows_of([1, 5], [2e97, -(10**100)])).metrics.mae == 1
+    assert distance([0, 1e97], [0, 5e96]) == pytest.approx(0.25)
+    with pytest.raises(SocratesError, match="too far apart"):
+        distance([-1.7e308, 1.7e308], [0, 0])
+
+
+def test_correlation_is_none_where_it_is_not_defined():
+    assert score(rows_of([1, 5], [3, 3])).metrics.correlation is None  # predictions do not vary
+    assert score(rows_of([1, 5, 3], [None, None, 2])).metrics.correlation is None  # a single row
+    assert score(rows_of([1, 5, 3], [1, 5, 3])).metrics.correlation == pytest.approx(1)
+    assert score(rows_of([1, 5], [5, 1])).metrics.correlation == pytest.approx(-1)
+    # 0.3 of the range in two cells, but not to the last digit: this does not vary either.
+    assert pearson_correlation(np.array([0.0, 1.0]), np.array([0.1 + 0.2, 0.3])) is None
+
+
+def test_cells_with_numbers_and_texts_as_tasks_are_sorted_together():
+    cells = [Cell("a", 1, "q-1"), Cell("a", 1, 10), Cell("a", 1, 9), Cell("a", 0, 1)]
+    result = score([row for cell in cells for row in rows_of([1, 2], [1, 2], cell)])
+    assert [cell.cell for cell in result.cells] == cells[::-1]
+
+
+def test_the_failures_of_an_own_scale_score_badly():
+    """A published "0.0811" scaled both sides by their own range: see the reference. These are made-up answers."""
+    rng = np.random.default_rng(7)
+    rows = [
+        (Cell(f"study{task % 4}", 0, task), int(answer))
+        for task in range(20)
+        for answer in np.clip(np.round(rng.normal(2.2, 0.9, size=60)), 1, 7)
+    ]
+
+    def wrong(change):
+        return score([ScoredRow(cell, answer, change(answer)) for cell, answer in rows])
+
+    off_by_a_thousand, opposite = wrong(lambda a: a + 1000), wrong(lambda a: 8 - a)
+    assert off_by_a_thousand.metrics.wasserstein_distance > 0.4
+    assert opposite.metrics.wasserstein_distance > 0.3
+    assert opposite.metrics.accuracy < 0.6 and opposite.metrics.correlation < 0
+    assert wrong(lambda a: a).metrics.wasserstein_distance == 0

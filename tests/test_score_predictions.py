@@ -1,0 +1,414 @@
+"""Answers made elsewhere, scored; and what a results folder promises."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import random
+import runpy
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from socrates.errors import SocratesError
+from socrates.metrics import METRIC_VERSION, Distribution, ScoredRow, score
+from socrates.predictions import (
+    draw_predictions,
+    prediction_line,
+    read_predictions,
+    round_probability,
+    rows_sha256,
+    scored_row,
+)
+from socrates.records import Cell
+from socrates.results import MetricsFile, comparability, read_metrics, write_results
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "score_predictions.py"
+NUMBERS = ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy")
+
+
+def run_script(script, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, script, *map(str, arguments)], capture_output=True, encoding="utf-8", **options
+    )
+
+
+@pytest.fixture
+def score_file(monkeypatch):
+    """The script's own main, in this process: SciPy loads once."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    main = runpy.run_path(str(SCRIPT))["main"]
+    return lambda file, output, *options: main([str(file), "--output", str(output), *options])
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def row(response=1, task=1, study="aaaaa", **fields):
+    return {"study_id": study, "condition_num": 0, "task_num": task, "response": response, **fields}
+
+
+def made_up_lines(n=120, seed=5):
+    """Lines as an evaluation makes them, before the draw: exact probabilities in float32, some rows without."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for i in range(n):
+        keys = {"study_id": f"s{i % 3}", "condition_num": i % 2, "task_num": i % 4 if i % 3 else "q-1f"}
+        keys |= {"participant": i, "sample_id": None, "line": i + 1}
+        top = (5, 11, 101)[i % 3]
+        probabilities = rng.dirichlet(np.ones(top)).astype(np.float32)
+        distribution = dict(zip(range(top), probabilities, strict=True)) if i % 17 else None
+        mass = np.float32(rng.random()) if distribution else None
+        lines.append(prediction_line(keys, np.int64(rng.integers(0, top)), distribution=distribution, valid_mass=mass))
+    return lines
+
+
+def write_made_up_results(folder, lines=None, seed=3, **about):
+    lines = draw_predictions(made_up_lines() if lines is None else lines, seed)
+    identity = comparability(
+        lines,
+        seed=seed,
+        data_sha256="d" * 64,
+        prompt_fingerprint="f" * 16,
+        decoding={"temperature": 0.6, "top_p": 0.9},
+    )
+    scores = score(map(scored_row, lines))
+    return write_results(folder, scores=scores, predictions=lines, comparability=identity, about=about), scores, lines
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A file with predictions, one missing, and distributions, over two studies."""
+    rows = [
+        row(1, prediction=1),
+        row(4, prediction=2),
+        row(3, prediction=None),
+        row(2, task=2, prediction=9.5),
+        row(5, task=2, prediction=3, participant=7, sample_id="x"),
+        row(1, study="bbbbb", predicted_distribution={"1": 0.25, "2": 0.75}),
+        row(2, study="bbbbb", predicted_distribution={"2": 1}),
+        row(2, study="bbbbb", prediction=1, predicted_distribution={"1": 1, "2": 0}),
+    ]
+    return write_lines(tmp_path / "answers.jsonl", rows)
+
+
+def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
+    result = run_script(SCRIPT, mixed, "--output", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    content = read_metrics(tmp_path / "out" / "metrics.json")
+    drawn = [line["prediction"] for line in map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())]
+    assert drawn[:5] == [1, 2, None, 9.5, 3] and drawn[5] in (1, 2) and drawn[6:] == [2, 1]
+
+    a1, a2, b = Cell("aaaaa", 0, 1), Cell("aaaaa", 0, 2), Cell("bbbbb", 0, 1)
+    rows = [ScoredRow(a1, 1, 1), ScoredRow(a1, 4, 2), ScoredRow(a1, 3, None), ScoredRow(a2, 2, 9.5)]
+    rows += [ScoredRow(a2, 5, 3), ScoredRow(b, 1, drawn[5]), ScoredRow(b, 2, 2), ScoredRow(b, 2, 1)]
+    library = score(rows)
+    assert {name: content[name] for name in NUMBERS} == asdict(library.metrics)
+    assert content["coverage"] == asdict(library.coverage)
+    assert content["valid_mass"] is None
+    assert "Scored 7 of 8 rows, 3 of 3 cells, 2 of 2 studies" in result.stdout
+    assert "Rows without a prediction: 1" in result.stdout
+    assert f"Wasserstein distance:  {content['wasserstein_distance']:.4f}" in result.stdout
+    assert f"Results: {tmp_path / 'out' / 'metrics.json'}" in result.stdout
+
+
+def test_distributions_alone_give_both_distances(tmp_path, score_file):
+    rows = [row(r, predicted_distribution={"1": 0.5, "2": 0.5}) for r in (1, 2)]
+    write_lines(tmp_path / "in.jsonl", rows)
+    assert score_file(tmp_path / "in.jsonl", tmp_path / "out") == 0
+    content = read_metrics(tmp_path / "out" / "metrics.json")
+    assert content["wasserstein_expected"] == 0
+    assert content["wasserstein_distance"] in (0, 0.5)
+
+
+def test_scoring_a_written_predictions_file_gives_its_own_metrics(tmp_path, score_file):
+    written, _, _ = write_made_up_results(tmp_path / "evaluated")
+    score_file(tmp_path / "evaluated" / "predictions.jsonl", tmp_path / "again", "--seed", "99")
+    again = read_metrics(tmp_path / "again" / "metrics.json")
+    for name in (*NUMBERS, "valid_mass", "coverage"):
+        assert again[name] == written[name], name
+    assert again["comparability"]["rows_sha256"] == written["comparability"]["rows_sha256"]
+    for name in ("predictions.jsonl", "cells.jsonl"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "evaluated" / name).read_bytes()
+
+
+def test_what_is_written_is_what_was_scored(tmp_path):
+    lines = [line for line in made_up_lines() if line["predicted_distribution"]]
+    written, scores, lines = write_made_up_results(tmp_path, lines, model="tiny")
+    assert json.loads((tmp_path / "metrics.json").read_text()) == written
+    assert list(written) == list(MetricsFile.__annotations__)
+    assert written["about"] == {"model": "tiny"}
+    assert written["wasserstein_expected"] == scores.metrics.wasserstein_expected is not None
+    assert written["valid_mass"] == math.fsum(line["valid_mass"] for line in lines) / len(lines)
+    assert written["comparability"]["metric_version"] == METRIC_VERSION
+    assert [json.loads(line) for line in (tmp_path / "predictions.jsonl").open()] == lines
+    cells = [json.loads(line) for line in (tmp_path / "cells.jsonl").open()]
+    assert len(cells) == written["coverage"]["cells"]
+    assert list(cells[0]) == [
+        *("study_id", "condition_num", "task_num", "n_human", "n_predicted", "human_min", "human_max"),
+        *("wasserstein_distance", "wasserstein_expected", "skipped"),
+    ]
+    assert [c["wasserstein_distance"] for c in cells] == [c.wasserstein_distance for c in scores.cells]
+    # The rows themselves, by another road: from the file to the metric without the project's reader.
+    rows = [
+        ScoredRow(
+            Cell(line["study_id"], line["condition_num"], line["task_num"]),
+            line["response"],
+            line["prediction"],
+            Distribution(
+                tuple(map(int, line["predicted_distribution"])), tuple(line["predicted_distribution"].values())
+            ),
+        )
+        for line in map(json.loads, (tmp_path / "predictions.jsonl").open())
+    ]
+    assert score(rows) == scores
+
+
+def test_valid_mass_is_the_mean_over_the_rows_that_have_one(tmp_path):
+    lines = [{**line, "valid_mass": mass} for line, mass in zip(made_up_lines(), [0.5, None, 0.9] * 40, strict=True)]
+    assert write_made_up_results(tmp_path / "some", lines)[0]["valid_mass"] == pytest.approx(0.7)
+    none = [{**line, "valid_mass": None} for line in lines]
+    assert write_made_up_results(tmp_path / "none", none)[0]["valid_mass"] is None
+
+
+def test_probabilities_are_normalised_and_rounded_to_nine_digits():
+    keys = {"study_id": "a", "condition_num": 0, "task_num": 1, "participant": None, "sample_id": None, "line": 1}
+    line = prediction_line(keys, 2, distribution={10: 1.0, 2: 2.0}, valid_mass=1.0000001)
+    assert line["predicted_distribution"] == {"2": 0.666666667, "10": 0.333333333}
+    assert list(line["predicted_distribution"]) == ["2", "10"]  # in ascending order of the numbers
+    assert line["valid_mass"] == 1
+    assert round_probability(1.23456789012e-7) == 1.23456789e-7
+    for bad in ({1: -0.1, 2: 1.1}, {1: 0.0}, {}, {1: math.nan}, {1: math.inf}):
+        with pytest.raises(ValueError, match="no probabilit"):
+            prediction_line(keys, 2, distribution=bad)
+    with pytest.raises(ValueError, match="no probabilit"):
+        prediction_line(keys, 2, valid_mass=1.5)
+
+
+# Drawing
+
+
+def test_draws_depend_on_seed_and_row_and_not_on_order():
+    lines = made_up_lines()
+    drawn = draw_predictions(lines, 0)
+    shuffled = random.Random(1).sample(lines, len(lines))
+    by_participant = {line["participant"]: line["prediction"] for line in draw_predictions(shuffled, 0)}
+    assert by_participant == {line["participant"]: line["prediction"] for line in drawn}
+    assert draw_predictions(lines[:7], 0) == drawn[:7]  # nor on the rest of the file
+    assert draw_predictions(lines, 1) != drawn
+    assert all(line["prediction"] is None for line in lines)  # the input stays as it is
+    assert draw_predictions(drawn, 1) == drawn  # what has a prediction keeps it
+
+
+def test_rows_without_names_are_drawn_apart_and_in_any_order(tmp_path):
+    rows = [row(r, predicted_distribution={"1": 0.5, "2": 0.5}) for r in (1, 2) for _ in range(200)]
+    rows += [row(1, predicted_distribution={"1": 0.1, "2": 0.9})]
+    lines = read_predictions(write_lines(tmp_path / "in.jsonl", rows))
+    drawn = [line["prediction"] for line in draw_predictions(lines, 0)]
+    assert 150 < drawn.count(1) < 250  # one number for all would give 0 or 400
+
+    def counted(some_lines):
+        return Counter(
+            (line["response"], str(line["predicted_distribution"]), line["prediction"])
+            for line in draw_predictions(some_lines, 0)
+        )
+
+    assert counted(lines) == counted(lines[::-1]) == counted(random.Random(3).sample(lines, len(lines)))
+
+
+def test_draws_follow_the_distribution_and_two_models_share_their_luck():
+    keys = {"study_id": "a", "condition_num": 0, "task_num": 1, "sample_id": None, "line": 1}
+    # Text order is 10, 2, 5: a draw over "sorted" texts would put the quantiles in the wrong places.
+    p, q = {2: 0.2, 5: 0.0, 10: 0.8}, {2: 0.3, 5: 0.0, 10: 0.7}
+
+    def draw(distribution):
+        lines = [prediction_line({**keys, "participant": i}, 2, distribution=distribution) for i in range(4000)]
+        return [line["prediction"] for line in draw_predictions(lines, 0)]
+
+    one, other = draw(p), draw(q)
+    assert set(one) == {2, 10}
+    assert one.count(2) == pytest.approx(800, abs=4 * math.sqrt(4000 * 0.2 * 0.8))
+    assert sum(a != b for a, b in zip(one, other, strict=True)) == one.count(10) - other.count(10)
+
+
+def test_scoring_in_any_order_gives_the_same_metrics(mixed, tmp_path, score_file):
+    lines = mixed.read_text().splitlines()
+    (tmp_path / "reversed.jsonl").write_text("\n".join(lines[::-1]))
+    for name in ("answers", "reversed"):
+        assert score_file(tmp_path / f"{name}.jsonl", tmp_path / name) == 0
+    one, other = (read_metrics(tmp_path / name / "metrics.json") for name in ("answers", "reversed"))
+    assert {**one, "about": {}} == {**other, "about": {}}
+
+
+# What may be compared
+
+
+def test_rows_hash_is_of_rows_not_of_predictions_or_order():
+    lines = made_up_lines()
+    same = [{**line, "prediction": 1, "predicted_distribution": None, "line": 0} for line in lines[::-1]]
+    assert rows_sha256(same) == rows_sha256(lines)
+    for key, value in (("response", 77), ("participant", 777), ("sample_id", 0), ("task_num", 9), ("study_id", "z")):
+        assert rows_sha256([{**lines[0], key: value}, *lines[1:]]) != rows_sha256(lines), key
+    assert rows_sha256(lines[1:]) != rows_sha256(lines)
+
+
+def test_rows_hash_is_the_documented_one():
+    lines = [row(2, participant=1, sample_id=None), row(1, participant=0, sample_id="é")]
+    text = '["aaaaa",0,1,0,"é",1]\n["aaaaa",0,1,1,null,2]'
+    assert rows_sha256(lines) == sha256(text.encode()).hexdigest()
+
+
+def test_two_external_files_are_compared_and_an_evaluation_is_not(tmp_path, score_file):
+    rows = [row(r, participant=i) for i, r in enumerate([1, 2, 3, 5])]
+    write_lines(tmp_path / "poor.jsonl", [{**r, "prediction": 1} for r in rows])
+    write_lines(tmp_path / "good.jsonl", [{**r, "prediction": r["response"]} for r in rows])
+    for name in ("poor", "good"):
+        assert score_file(tmp_path / f"{name}.jsonl", tmp_path / name) == 0
+    gate = ROOT / "scripts" / "gate.py"
+    poor, good = tmp_path / "poor" / "metrics.json", tmp_path / "good" / "metrics.json"
+    assert run_script(gate, poor, good).returncode == 0
+    assert run_script(gate, good, good).returncode == 2  # a baseline of 0
+    identity = read_metrics(poor)["comparability"]
+    assert identity["data_sha256"] == identity["rows_sha256"]
+    assert identity["prompt_fingerprint"] == identity["decoding"] == "external"
+
+    evaluated = write_made_up_results(tmp_path / "eval", read_predictions(tmp_path / "poor.jsonl"), seed=0)[0]
+    assert evaluated["comparability"]["rows_sha256"] == identity["rows_sha256"]
+    refused = run_script(gate, tmp_path / "eval" / "metrics.json", good)
+    assert refused.returncode == 2 and "score_predictions.py too" in refused.stderr
+
+
+# Wrong input
+
+D = "predicted_distribution"
+BAD = [
+    ("{not json", "line 2: not JSON"),
+    ("[1]", "line 2: must be a JSON object"),
+    (row(), 'neither "prediction" nor "predicted_distribution"'),
+    (row(predicton=1), 'neither "prediction" nor'),
+    ({k: v for k, v in row(prediction=1).items() if k != "response"}, 'no "response"'),
+    ({k: v for k, v in row(prediction=1).items() if k != "task_num"}, 'no "task_num"'),
+    (row(None, prediction=1), '"response" must be a finite number, not null'),
+    (row("1", prediction=1), '"response" must be a finite number, not "1"'),
+    (row(True, prediction=1), '"response" must be a finite number, not true'),
+    (row(math.nan, prediction=1), '"response" must be a finite number, not NaN'),
+    (row(prediction="2"), '"prediction" must be a finite number, not "2"'),
+    (row(prediction=math.inf), '"prediction" must be a finite number, not Infinity'),
+    (row(prediction=10**400), '"prediction" must be a finite number, not 1000'),
+    (row(prediction=1, study=""), '"study_id" must be a text'),
+    (row(prediction=1, participant=[1]), '"participant" must be a whole number'),
+    (row(prediction=1, valid_mass=1.5), '"valid_mass" must lie between 0 and 1'),
+    (row(**{D: {"1": 0.5, "2": 0.4}}), f'"{D}": the probabilities sum to 0.9, not to 1'),
+    (row(**{D: {"1": 0.5, "2": 0.500002}}), f'"{D}": the probabilities sum to 1.000002'),
+    (row(**{D: {"1": 1.5, "2": -0.5}}), '"1" has the probability 1.5, outside 0 to 1'),
+    (row(**{D: {"1": math.nan}}), "outside 0 to 1"),
+    (row(**{D: {"1": True}}), '"1" must have a probability, not true'),
+    (row(**{D: {"agree": 1}}), '"agree" is no answer'),
+    (row(**{D: {"nan": 1}}), '"nan" is no answer'),
+    (row(**{D: {"1": 0.5, "1.0": 0.5}}), "the answer 1 stands there twice"),
+    (row(**{D: {}}), "must be an object, answer -> probability"),
+    (row(**{D: [0.5, 0.5]}), "must be an object, answer -> probability"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD)
+def test_a_bad_line_is_named_by_file_line_and_field(tmp_path, bad, reason):
+    text = bad if isinstance(bad, str) else json.dumps(bad)
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(row(prediction=1)) + "\n" + text + "\n")
+    with pytest.raises(SocratesError) as error:
+        read_predictions(path)
+    assert str(error.value).startswith(f"{path}, line 2: ") and reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no such data file"),
+        ("", "holds no rows"),
+        (json.dumps(row()) + "\n", "line 1"),
+        (json.dumps(row(prediction=1)) + "\n", "none of the 1 cells can be scored"),
+    ],
+)
+def test_what_cannot_be_scored_leaves_nothing_behind(tmp_path, score_file, text, reason):
+    path = tmp_path / "in.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SocratesError) as error:
+        score_file(path, tmp_path / "out")
+    assert str(error.value).startswith(str(path)) and reason in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_input_leaves_the_script_with_2_and_its_message_alone(tmp_path):
+    write_lines(tmp_path / "in.jsonl", [row(prediction=1), row(response="x", prediction=1)])
+    result = run_script(SCRIPT, tmp_path / "in.jsonl", "--output", tmp_path / "out")
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == (f'error: {tmp_path}/in.jsonl, line 2: "response" must be a finite number, not "x"\n')
+
+
+def test_a_sum_within_the_tolerance_is_taken(tmp_path):
+    rows = [row(r, predicted_distribution={"1": 0.5, "2": 0.5000009}) for r in (1, 2)]
+    assert len(read_predictions(write_lines(tmp_path / "in.jsonl", rows))) == 2
+
+
+def test_the_folder_of_the_file_itself_is_refused(tmp_path, score_file):
+    write_made_up_results(tmp_path / "evaluated")
+    before = (tmp_path / "evaluated" / "metrics.json").read_bytes()
+    with pytest.raises(SocratesError, match="would overwrite"):
+        score_file(tmp_path / "evaluated" / "predictions.jsonl", tmp_path / "evaluated")
+    assert (tmp_path / "evaluated" / "metrics.json").read_bytes() == before
+
+
+def test_help_and_missing_arguments(tmp_path):
+    def seconds():
+        started = time.perf_counter()
+        assert "predicted_distribution" in run_script(SCRIPT, "--help").stdout
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 1
+    assert run_script(SCRIPT, tmp_path).returncode == 2
+
+
+# A results folder is of one piece
+
+
+@pytest.mark.parametrize("failing", ["predictions.jsonl", "cells.jsonl", "metrics.json"])
+def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkeypatch, failing):
+    write_made_up_results(tmp_path)
+    assert (tmp_path / "metrics.json").exists()
+    fsync = os.fsync
+
+    def full_disk(descriptor):
+        if failing in Path(f"/proc/self/fd/{descriptor}").resolve().name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(SocratesError, match=f"{failing}: cannot write: No space left on device; free some space"):
+        write_made_up_results(tmp_path, made_up_lines(seed=6))
+    monkeypatch.undo()
+    assert not (tmp_path / "metrics.json").exists()  # the older one belongs to other predictions
+    for name in ("predictions.jsonl", "cells.jsonl"):
+        assert all(json.loads(line) for line in (tmp_path / name).open())
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl"}
+
+
+def test_scores_of_other_rows_are_not_written(tmp_path):
+    _, scores, lines = write_made_up_results(tmp_path / "one")
+    identity = comparability(lines, seed=0, data_sha256="d", prompt_fingerprint="p", decoding="x")
+    with pytest.raises(SocratesError, match="120 rows were scored, and 119 are to be written"):
+        write_results(tmp_path / "two", scores=scores, predictions=lines[1:], comparability=identity, about={})
+    assert not (tmp_path / "two").exists()
