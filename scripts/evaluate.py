@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Evaluate a model, or a checkpoint's adapter on its base model, against human answers.
+r"""Evaluate a model, or a checkpoint's adapter on its base model, against human answers.
 
-  python scripts/evaluate.py \\
-      --model models/socrates-qwen-full-dataset/checkpoint-500 \\
-      --test-data data/socsci210_full/val.jsonl \\
-      --output evaluation_results/checkpoint-500 \\
+  python scripts/evaluate.py \
+      --model models/socrates-qwen-full-dataset/checkpoint-500 \
+      --test-data data/socsci210_full/val.jsonl \
+      --output evaluation_results/checkpoint-500 \
       --max-examples 5000
 
 How the model is asked (prompt, decoding, seed) comes from --config, else from the config that the checkpoint records,
@@ -75,7 +75,7 @@ def main() -> int:
     return 0
 
 
-def names_base_of(model: str, config) -> bool:  # noqa: ANN001
+def names_base_of(model: str, config) -> bool:
     """Whether the config's revision is the model's own, or that of the base model of a local adapter."""
     return model == config.model_name or (Path(model) / "adapter_config.json").is_file()
 
@@ -88,9 +88,8 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
         value = metrics[name]
         print(f'  "{name}": {"N/A" if value is None else format(value, ".4f")}')
     coverage, about = metrics["coverage"], metrics["about"]
-    print(
-        f"Scored {coverage['rows_scored']} answers in {coverage['cells_scored']} cells of {coverage['studies_scored']} studies"
-    )
+    scored = [coverage[f"{what}_scored"] for what in ("rows", "cells", "studies")]
+    print("Scored {} answers in {} cells of {} studies".format(*scored))
     if about["sampled_rows"]:
         print(f"{about['sampled_rows']} rows state no usable list of valid answers: answered by draws, not exactly")
     if metrics["valid_mass"] is not None and metrics["valid_mass"] < 0.5:

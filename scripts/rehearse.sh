@@ -65,12 +65,17 @@ remember() {
   stages+=("$1") seconds+=("$2") results+=("$3")
 }
 
+# A port that nothing listens on: a rehearsal beside a training, or beside another rehearsal, is no conflict.
+free_port() {
+  "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
 STAGES=6 ALLOWED=0
 started=$SECONDS
 ensure_environment requirements_full_training.txt
 remember "environment" "$((SECONDS - started)) s" venv/
 printf '[1/%d] environment ready: %s\n' "$STAGES" "$SOCRATES_ROOT/venv"
-export PATH=$SOCRATES_ROOT/venv/bin:$PATH
+export VIRTUAL_ENV=$SOCRATES_ROOT/venv PATH=$SOCRATES_ROOT/venv/bin:$PATH
 cd "$folder"
 
 config=config_500step_validation.json
@@ -91,7 +96,7 @@ if "$PYTHON" "$SOCRATES_ROOT/scripts/make_rehearsal.py" --is-complete "$checkpoi
   reuse_stage "training on 2 processes" "$checkpoint"
 else
   run_stage "training on 2 processes" "$checkpoint" \
-    deepspeed --num_gpus=2 "$SOCRATES_ROOT/scripts/train_full_dataset.py" --config "$config" --deepspeed deepspeed_config.json
+    deepspeed --num_gpus=2 --master_port="$(free_port)" "$SOCRATES_ROOT/scripts/train_full_dataset.py" --config "$config" --deepspeed deepspeed_config.json
 fi
 grep -h "^{'loss'" "$folder"/logs/*training*.log | sed -n '1p;$p' | sed 's/^/      /' || true
 ALLOWED=1

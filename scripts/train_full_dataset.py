@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Train the adapter: one process of a run that DeepSpeed's launcher starts.
+r"""Train the adapter: one process of a run that DeepSpeed's launcher starts.
 
-  deepspeed --num_gpus=4 scripts/train_full_dataset.py \\
+  deepspeed --num_gpus=4 scripts/train_full_dataset.py \
       --config config_full_dataset.json --deepspeed deepspeed_config.json
 
-  python scripts/train_full_dataset.py --config config_full_dataset.json \\
+  python scripts/train_full_dataset.py --config config_full_dataset.json \
       --deepspeed deepspeed_config.json --dry-run
 
 Run again after a crash, the same command goes on from the newest complete checkpoint in the config's output_dir.
@@ -13,7 +13,6 @@ Exit status: 0 done (or, with --dry-run, nothing is wrong), 2 cannot.
 
 import argparse
 import json
-import os
 import sys
 
 import _bootstrap  # noqa: F401
@@ -46,18 +45,18 @@ def main() -> int:
     """Parse, check, then train or report."""
     arguments = parse_arguments()
     from socrates.config import load_config, load_deepspeed
+    from socrates.training import errors_from_rank_zero, train
 
-    config = load_config(arguments.config)
-    deepspeed = load_deepspeed(arguments.deepspeed, config)
+    with errors_from_rank_zero():
+        config = load_config(arguments.config)
+        deepspeed = load_deepspeed(arguments.deepspeed, config)
     if arguments.dry_run:
         return dry_run(config)
-    from socrates.training import train
-
     train(config, deepspeed, arguments.resume_from_checkpoint)
     return 0
 
 
-def dry_run(config) -> int:  # noqa: ANN001
+def dry_run(config) -> int:
     """Check the data too, and print what the run would be."""
     from socrates.training import check_data, steps_planned
 
@@ -67,15 +66,11 @@ def dry_run(config) -> int:  # noqa: ANN001
         print(f"{path}: {summary.rows} rows of {summary.studies} studies, sha256 {summary.sha256}")
     steps = steps_planned(config, summaries[config.train_file].rows)
     checkpoints = -(-steps // config.training.save_steps)
-    print(
-        f"{steps} steps of {config.training.global_batch_size} examples, {checkpoints} checkpoints in {config.output_dir}"
-    )
+    examples = config.training.global_batch_size
+    print(f"{steps} steps of {examples} examples, {checkpoints} checkpoints in {config.output_dir}")
     print("Dry run: nothing is wrong with config, DeepSpeed file and data")
     return 0
 
 
 if __name__ == "__main__":
-    # Config errors are the same on every rank; one of them is enough to read.
-    if os.environ.get("RANK", "0") != "0":
-        sys.stderr.reconfigure(line_buffering=True)
     run_entry_point(main)

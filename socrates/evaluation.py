@@ -1,7 +1,7 @@
 """A model and a data file to a results folder: choose rows, ask, draw, score, write.
 
-Covers: a checkpoint's files are verified against its manifest before they are loaded; a result that could not be compared
-with a given baseline is refused before the model is asked anything.
+Covers: a checkpoint's files are verified against its manifest before they are loaded; a result that could not be
+compared with a given baseline is refused before the model is loaded.
 Does not cover: whether the checkpoint was trained on these very rows.
 """
 
@@ -29,6 +29,8 @@ from socrates.scales import parse_scale
 from socrates.selection import Selection, select_cells
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from socrates.answers import AnswerDistribution
     from socrates.models import LoadedModel
 
@@ -86,7 +88,7 @@ def evaluate(
     Raises:
         SocratesError: model, data or baseline cannot be used, or the results cannot be written.
     """
-    from socrates.models import load_model
+    from socrates.models import load_asking_tokenizer, load_model
 
     started = time.monotonic()
     check_checkpoint(model)
@@ -95,11 +97,12 @@ def evaluate(
     )
     answers = [answer for answer in read_answers(data_file) if answer.cell in selection.cells]
     print(f"Rows: {_describe(selection)}", flush=True)
-    loaded = load_model(model, base_model=base_model, revision=revision)
-    identity = _identity(answers, data_file, settings, loaded)
+    tokenizer = load_asking_tokenizer(model, base_model=base_model, revision=revision)
+    identity = _identity(answers, data_file, settings, tokenizer)
     if baseline is not None:
         # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
         decide(baseline, {**baseline, "comparability": identity}, names=("the baseline", "this evaluation"))
+    loaded = load_model(model, base_model=base_model, revision=revision)
     lines, sampled = ask(loaded, answers, settings)
     lines = draw_predictions(lines, settings.seed)
     about = {
@@ -170,12 +173,14 @@ def _line(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
     )
 
 
-def _identity(answers: Sequence[Answer], data_file: Path, settings: Settings, loaded: LoadedModel) -> Comparability:
+def _identity(
+    answers: Sequence[Answer], data_file: Path, settings: Settings, tokenizer: PreTrainedTokenizerBase
+) -> Comparability:
     return comparability(
         [{**answer.keys(), "response": answer.response} for answer in answers],
         seed=settings.seed,
         data_sha256=sha256_file(data_file),
-        prompt_fingerprint=prompt_fingerprint(loaded.tokenizer, settings.prompt.system_message),
+        prompt_fingerprint=prompt_fingerprint(tokenizer, settings.prompt.system_message),
         decoding=asdict(settings.decoding),
     )
 

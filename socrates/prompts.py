@@ -82,7 +82,7 @@ def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
             "so that training and evaluation would see different texts; this model is not supported"
         )
     rest = tokenizer(whole[len(before) + 1 :], add_special_tokens=False)["input_ids"]
-    if not rest or rest[0] not in tokenizer.all_special_ids and rest[0] not in tokenizer.added_tokens_decoder:
+    if not rest or (rest[0] not in tokenizer.all_special_ids and rest[0] not in tokenizer.added_tokens_decoder):
         raise SocratesError(
             f"{tokenizer.name_or_path}: its chat template does not end the assistant's turn with a special token"
         )

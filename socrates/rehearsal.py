@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from socrates.errors import SocratesError
-from socrates.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
+from socrates.files import read_json, sha256_file, write_json, write_jsonl
 from socrates.records import Answer, read_answers, render_prompt
 from socrates.scales import parse_scale, question_text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import Qwen2Tokenizer
 
 VERSION = 1  # raise it when the same seed would make something else
 MADE = "made.json"  # written last into a folder made here: what it was made from
@@ -264,39 +264,24 @@ def _mixed_questions(answers: list[Answer], seed: int, count: int = 3000) -> lis
     return questions
 
 
-def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in Qwen's manner: digits one by one, ChatML's special tokens."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
+    """Qwen2's tokenizer (digits one by one, ChatML's special tokens) with a small vocabulary made from the texts."""
+    from tokenizers import AddedToken, pre_tokenizers
+    from transformers import Qwen2Tokenizer
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\d| ?[^\s\d]+|\s+"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    untrained = Qwen2Tokenizer(vocab={character: i for i, character in enumerate(alphabet)}, merges=[])
+    tokenizer = untrained.train_new_from_iterator(
+        [*texts, "system user assistant\n"], vocab_size=2048, show_progress=False
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=2048,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([*texts, "system user assistant\n"], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-        model_max_length=4096,
-    )
+    tokenizer.add_tokens([AddedToken(text, special=True) for text in ("<|im_start|>", "<|im_end|>")])
+    tokenizer.eos_token = "<|im_end|>"
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.model_max_length = 4096
+    return tokenizer
 
 
-def _tiny_qwen2(tokenizer: PreTrainedTokenizerFast) -> Any:
+def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -321,7 +306,7 @@ def _tiny_qwen2(tokenizer: PreTrainedTokenizerFast) -> Any:
 
 def _teach_format(
     model: Any,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Qwen2Tokenizer,
     questions: list[tuple[str, tuple[int, ...]]],
     steps: int,
     seed: int,

@@ -7,16 +7,19 @@ folder without a manifest, which nobody takes for a checkpoint.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from socrates.checkpoints import (
     TRAINING_CONFIG,
@@ -30,7 +33,7 @@ from socrates.checkpoints import (
     write_manifest,
 )
 from socrates.config import RunConfig, describe_difference
-from socrates.errors import SocratesError
+from socrates.errors import EXIT_CANNOT, SocratesError
 from socrates.files import read_json, sha256_file, write_json
 from socrates.optimizer_export import write_optimizer_export
 from socrates.prompts import prompt_fingerprint
@@ -92,8 +95,8 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     Raises:
         SocratesError: see `choose_checkpoint`, `check_processes`; no model, no data.
     """
-    rank = int(os.environ.get("RANK", "0"))
-    with _errors_from_rank_zero(rank):
+    rank = _rank()
+    with errors_from_rank_zero():
         check_processes(config)
         if not config.train_file.is_file():
             raise SocratesError(f"{config.train_file}: no such data file; dataset_path must hold train.jsonl")
@@ -114,8 +117,9 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     _quiet_libraries(rank)
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
+    _on_rank_zero(lambda: _lock_output(Path(config.output_dir)))
     record = training_record(config, tokenizer, data_sha256, tokenized.name)
-    checkpoint = _on_rank_zero(rank, lambda: choose_checkpoint(config, record, resume))
+    checkpoint = _on_rank_zero(lambda: choose_checkpoint(config, record, resume))
     if rank == 0:
         _print_start(config, len(dataset), info, checkpoint)
     if checkpoint is not None and _is_finished(checkpoint):  # the Trainer would take one step more
@@ -197,6 +201,22 @@ def choose_checkpoint(config: RunConfig, record: dict[str, Any], resume: str | N
     return checkpoint
 
 
+_locks: list[IO[str]] = []  # open for as long as the process lives, which is what holds the lock
+
+
+def _lock_output(folder: Path) -> None:
+    """SocratesError if another training writes into the output folder; the kernel frees the lock however we end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".training.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SocratesError(
+            f"{folder}: another training is running into this folder; wait for it or stop it"
+        ) from error
+    _locks.append(lock)
+
+
 def _is_finished(checkpoint: Path) -> bool:
     state = read_json(checkpoint / "trainer_state.json", "trainer's state")
     return state["global_step"] >= state["max_steps"]
@@ -231,7 +251,8 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
     from trl import SFTConfig
 
     t = config.training
-    return SFTConfig(
+    make_arguments = partial(
+        SFTConfig,
         output_dir=config.output_dir,
         deepspeed=deepspeed,
         per_device_train_batch_size=t.per_device_train_batch_size,
@@ -260,6 +281,13 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
         max_length=None,
         packing=False,
     )
+    try:
+        return make_arguments()
+    except torch.distributed.DistNetworkError as error:
+        raise SocratesError(
+            f"the processes cannot meet on port {os.environ.get('MASTER_PORT')}: {str(error).splitlines()[0]}\n"
+            "is another training running on this machine? If it should: deepspeed --master_port=29501 …"
+        ) from error
 
 
 def _make_trainer(
@@ -342,7 +370,7 @@ def complete_checkpoints(record: dict[str, Any]) -> TrainerCallback:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             # Without the barrier rank 0 was seen here before another rank had written its files.
             _barrier()
-            _on_rank_zero(args.process_index, lambda: _complete(folder, record, args.world_size))
+            _on_rank_zero(lambda: _complete(folder, record, args.world_size))
 
     return CompleteCheckpoints()
 
@@ -407,30 +435,35 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint:
 
 
 @contextmanager
-def _errors_from_rank_zero(rank: int) -> Iterator[None]:
-    """Every rank meets the same error before there is a process group; only rank 0 says it."""
+def errors_from_rank_zero() -> Iterator[None]:
+    """For errors that every rank meets alike: rank 0 raises its SocratesError, the others leave with 2 in silence."""
     try:
         yield
     except SocratesError:
-        if rank == 0:
+        if _rank() == 0:
             raise
-        sys.exit(2)
+        time.sleep(10)  # the launcher stops all ranks at the first exit: let rank 0 speak first
+        sys.exit(EXIT_CANNOT)
 
 
-def _on_rank_zero(rank: int, work: Any) -> Any:
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _on_rank_zero(work: Callable[[], Any]) -> Any:
     """Run ``work`` on rank 0 and give its result, or its SocratesError, to every rank."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
         return work()
     box: list[Any] = [None, None]
-    if rank == 0:
+    if _rank() == 0:
         try:
             box[0] = work()
         except SocratesError as error:
             box[1] = str(error)
     dist.broadcast_object_list(box, src=0)
-    with _errors_from_rank_zero(rank):
+    with errors_from_rank_zero():
         if box[1] is not None:
             raise SocratesError(box[1])
     return box[0]

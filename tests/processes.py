@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,12 +52,18 @@ def assert_refused(result, *parts: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def training_command(config: str = "config.json", *more: str, ranks: int = 2, port: int = 29500) -> list[str]:
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def training_command(config: str = "config.json", *more: str, ranks: int = 2, port: int | None = None) -> list[str]:
     """The guide's command line, with the rehearsal's number of processes."""
     return [
         str(BIN / "deepspeed"),
         f"--num_gpus={ranks}",
-        f"--master_port={port}",
+        f"--master_port={port or free_port()}",
         str(ROOT / "scripts" / "train_full_dataset.py"),
         "--config",
         config,
@@ -66,10 +73,10 @@ def training_command(config: str = "config.json", *more: str, ranks: int = 2, po
     ]
 
 
-def train(folder: Path, *more: str, config: str = "config.json", timeout: float = 300):
+def train(folder: Path, *more: str, config: str = "config.json", port: int | None = None, timeout: float = 300):
     """Run a training to its end; returns the CompletedProcess."""
     return subprocess.run(
-        training_command(config, *more),
+        training_command(config, *more, port=port),
         cwd=folder,
         env=environment(),
         capture_output=True,

@@ -1,8 +1,10 @@
 """Training for real: DeepSpeed's launcher, two CPU ranks, ZeRO-2, a tiny Qwen2; killed, damaged, resumed."""
 
+import fcntl
 import json
 import math
 import shutil
+import socket
 
 import pytest
 from processes import assert_refused, logged, run_script, train, train_and_kill
@@ -164,6 +166,39 @@ def test_the_same_command_on_a_finished_run_does_nothing(undisturbed):
     assert result.returncode == 0 and f"Resuming from {RUN}/checkpoint-9" in result.stdout
     assert "'loss'" not in result.stdout
     assert (folder / RUN / "checkpoint-9" / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_wrong_config_is_told_once_not_once_a_rank(workplace):
+    config = json.loads((workplace / "config.json").read_text())
+    write_json(workplace / "typo.json", config | {"sed": 1})
+    result = train(workplace, config="typo.json")
+    assert result.returncode == 2
+    assert result.stderr.count('typo.json: 1 problem\n  "sed": unknown key; did you mean "seed"?') == 1
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_second_training_into_the_same_folder_is_refused(workplace):
+    folder = workplace / RUN
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".training.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = train(workplace)
+    assert result.returncode == 2
+    assert f"error: {RUN}: another training is running into this folder" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_port_in_use_is_told(workplace):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        result = train(workplace, port=port)
+    assert result.returncode == 2
+    assert f"cannot meet on port {port}" in result.stderr and "--master_port" in result.stderr
 
 
 def test_started_with_the_wrong_number_of_processes(workplace):

@@ -34,11 +34,11 @@ is_new_enough() {
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
-# The environment's Python: an activated one, else ./venv as the guide makes it. Sets PYTHON.
+# The environment's Python: an activated one, else ./venv as the guide makes it, else python3. Sets PYTHON.
 find_environment() {
-  local candidate
+  local candidate has_packages='import importlib.util as u, sys; sys.exit(not (u.find_spec("transformers") and u.find_spec("peft")))'
   for candidate in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "$SOCRATES_ROOT/venv/bin/python" python3; do
-    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null && "$candidate" -c 'import transformers' 2>/dev/null; then
+    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null && "$candidate" -c "$has_packages" 2>/dev/null; then
       PYTHON=$(command -v "$candidate")
       return
     fi

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Summary: Run all checks: ruff, shellcheck, pytest, bats.
+# Usage: ./scripts/test.sh [--fast] [PYTEST_ARGUMENT...]
+#
+# Makes its own virtual environment (venv/) on the first run.
+#   --fast    leave out what starts training processes: under a minute, for the work between commits
+# Exit status: 0 all passed, 1 something failed, 2 the checks could not be run.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+
+selection=()
+bats_filter=()
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --fast) selection=(-m "not slow"); bats_filter=(--filter-tags '!slow'); shift ;;
+    *) break ;;
+  esac
+done
+ensure_environment requirements_full_training.txt requirements_dev.txt
+cd "$SOCRATES_ROOT"
+export VIRTUAL_ENV=$SOCRATES_ROOT/venv PATH=$SOCRATES_ROOT/venv/bin:$PATH
+# One thread a process: the tests themselves use both cores.
+export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu TOKENIZERS_PARALLELISM=false
+
+failed=()
+check() {
+  local name=$1
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" || failed+=("$name")
+}
+
+mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' .ci/run)
+check "ruff check" ruff check --quiet .
+check "ruff format" ruff format --quiet --check .
+check "shellcheck" shellcheck "${shell_scripts[@]}"
+check "bats" bats --timing "${bats_filter[@]}" tests
+check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
+
+printf '\n'
+if ((${#failed[@]})); then
+  printf 'FAILED: %s\n' "${failed[*]}"
+  exit 1
+fi
+echo "All checks passed in $SECONDS s"

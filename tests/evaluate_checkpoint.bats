@@ -1,0 +1,73 @@
+#!/usr/bin/env bats
+load helper
+
+make_inputs() {
+  CHECKPOINT="models/my run/checkpoint-500"
+  mkdir -p "$CHECKPOINT" evaluation_results/baseline
+  touch "$CHECKPOINT"/adapter_{config.json,model.safetensors} evaluation_results/baseline/metrics.json
+  BASELINE=evaluation_results/baseline/metrics.json
+}
+
+@test "-h prints the usage" {
+  assert_prints_usage evaluate_checkpoint.sh
+}
+
+@test "the checkpoint is evaluated, then compared, in the guide's words" {
+  make_inputs
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT/" "$BASELINE"
+  assert_status 0
+  [[ ${lines[0]} == "========================================" ]]
+  [[ ${lines[1]} == "Checkpoint Evaluation & GO/NO-GO Decision" ]]
+  [[ ${lines[2]} == "========================================" ]]
+  results="evaluation_results/my run/checkpoint-500"
+  [[ $(arguments_of evaluate) == $'--model\n'"$CHECKPOINT"$'\n--output\n'"$results"$'\n--label\ncheckpoint\n--compare-with\n'"$BASELINE" ]]
+  [[ $(arguments_of gate) == "$BASELINE"$'\n'"$results/metrics.json"$'\n--output\n'"$results/decision.json" ]]
+}
+
+@test "the gate's answer is the exit status: 0 GO, 1 NO-GO, 2 cannot" {
+  make_inputs
+  for answer in 0 1 2; do
+    STATUS_gate=$answer run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+    assert_status "$answer"
+  done
+}
+
+@test "an evaluation that fails or is killed is never a NO-GO" {
+  make_inputs
+  for answer in 1 2 137; do
+    STATUS_evaluate=$answer run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+    assert_status 2
+    assert_output_has "no decision"
+  done
+  [[ -z $(arguments_of gate) ]]
+}
+
+@test "a gate that is killed is never a NO-GO" {
+  make_inputs
+  STATUS_gate=137 run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  assert_status 2
+  assert_output_has "no decision"
+}
+
+@test "wrong arguments end with 2 before anything happens" {
+  make_inputs
+  run "$ROOT/scripts/evaluate_checkpoint.sh"
+  assert_status 2
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT"
+  assert_status 2
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE" extra
+  assert_status 2
+  run "$ROOT/scripts/evaluate_checkpoint.sh" --nonsense "$CHECKPOINT" "$BASELINE"
+  assert_status 2
+  run "$ROOT/scripts/evaluate_checkpoint.sh" absent "$BASELINE"
+  assert_status 2
+  assert_output_has "absent: no such checkpoint folder"
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" absent.json
+  assert_status 2
+  assert_output_has "run ./scripts/evaluate_baseline.sh first"
+  rm "$CHECKPOINT/adapter_model.safetensors"
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  assert_status 2
+  assert_output_has "holds no adapter"
+  [[ ! -s $CALLS ]]
+}

@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# For the bats tests: an empty folder and HOME a test, and a Python that only records how it was called.
+
+ROOT=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+
+setup() {
+  export HOME=$BATS_TEST_TMPDIR/home VIRTUAL_ENV=$BATS_TEST_TMPDIR/fake
+  mkdir -p "$HOME" "$VIRTUAL_ENV/bin" "$BATS_TEST_TMPDIR/a place"
+  cd "$BATS_TEST_TMPDIR/a place" || return 1 # paths with spaces must work
+  CALLS=$BATS_TEST_TMPDIR/calls
+  export CALLS
+  : >"$CALLS"
+  # Writes its arguments, one a line, and leaves with $STATUS_<script>, for example STATUS_gate=1.
+  cat >"$VIRTUAL_ENV/bin/python" <<'FAKE'
+#!/usr/bin/env bash
+[[ $1 != -c ]] || exit 0
+name=$(basename "$1" .py)
+printf '%s\n' "<$name>" "${@:2}" >>"$CALLS"
+status=STATUS_$name
+exit "${!status:-0}"
+FAKE
+  chmod +x "$VIRTUAL_ENV/bin/python"
+}
+
+# The arguments that one script was called with, one a line.
+arguments_of() {
+  awk -v name="<$1>" '$0 == name { on = 1; next } /^<.*>$/ { on = 0 } on' "$CALLS"
+}
+
+# Fails with both texts unless $output holds the text.
+assert_output_has() {
+  (($# == 1)) || { echo "assert_output_has takes one text"; return 1; }
+  # shellcheck disable=SC2154 # output and status are set by bats' run
+  [[ $output == *"$1"* ]] || { printf 'expected: %s\nin output: %s\n' "$1" "$output"; return 1; }
+}
+
+assert_status() {
+  # shellcheck disable=SC2154
+  [[ $status == "$1" ]] || { printf 'expected status %s, got %s\noutput: %s\n' "$1" "$status" "$output"; return 1; }
+}
+
+# The usage comes from the header: first line, options and exit statuses are there, and nothing of the code.
+assert_prints_usage() {
+  local script=$1 flag
+  for flag in -h --help; do
+    run "$ROOT/scripts/$script" "$flag"
+    assert_status 0
+    assert_output_has "Summary: "
+    assert_output_has "Usage: ./scripts/$script"
+    assert_output_has "Exit status: "
+    [[ $output != *"set -euo"* ]]
+  done
+  [[ ! -s $CALLS ]]
+}

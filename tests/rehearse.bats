@@ -1,0 +1,72 @@
+#!/usr/bin/env bats
+load helper
+
+SAMPLE=$BATS_TEST_DIRNAME/../../shared/data/socsci210_sample
+
+# The decision that was printed follows from the two metrics.json that were written.
+assert_decision_follows() {
+  "$ROOT/venv/bin/python" - "$1" "$output" <<'CHECK'
+import json, sys
+from fractions import Fraction
+from pathlib import Path
+folder, printed = Path(sys.argv[1]), sys.argv[2]
+checkpoint = folder / "evaluation_results/socrates-qwen-500step-validation/checkpoint-40"
+before, after = (
+    Fraction(repr(json.loads((path / "metrics.json").read_text())["wasserstein_distance"]))
+    for path in (folder / "evaluation_results/baseline", checkpoint)
+)
+go = (1 - after / before) * 100 >= 5
+assert ("✅ GO - Improvement" in printed) == go, printed
+assert ("❌ NO-GO - Improvement" in printed) == (not go), printed
+assert json.loads((checkpoint / "decision.json").read_text())["decision"] == ("GO" if go else "NO-GO")
+CHECK
+}
+
+@test "-h prints the usage" {
+  assert_prints_usage rehearse.sh
+}
+
+@test "wrong arguments end with 2 before anything happens" {
+  for arguments in "--nonsense" "extra" "--data" "--folder"; do
+    run "$ROOT/scripts/rehearse.sh" "$arguments"
+    assert_status 2
+  done
+  run "$ROOT/scripts/rehearse.sh" --data absent
+  assert_status 2
+  assert_output_has "absent: must hold train.jsonl and val.jsonl"
+}
+
+# bats test_tags=slow
+@test "a rehearsal runs to a decision, and run again it reuses what is there" {
+  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/re hearsal"
+  assert_status 0
+  assert_decision_follows "$BATS_TEST_TMPDIR/re hearsal"
+  [[ $output != *reus* ]]
+
+  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/re hearsal"
+  assert_status 0
+  assert_decision_follows "$BATS_TEST_TMPDIR/re hearsal"
+  assert_output_has "baseline evaluation: reusing evaluation_results/baseline/metrics.json"
+  assert_output_has "training on 2 processes: reusing models/socrates-qwen-500step-validation/checkpoint-40"
+  assert_output_has "reused base model"
+}
+
+# bats test_tags=slow
+@test "a rehearsal on real answers runs to a decision and writes nothing beside them" {
+  [[ -d $SAMPLE ]] || skip "no real answers at $SAMPLE"
+  before=$(ls -la "$SAMPLE")
+  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/real" --data "$SAMPLE"
+  assert_status 0
+  assert_decision_follows "$BATS_TEST_TMPDIR/real"
+  [[ $(ls -la "$SAMPLE") == "$before" ]]
+}
+
+# bats test_tags=slow
+@test "a stage that fails says which, shows its last lines, and ends with 2" {
+  mkdir -p bad
+  printf '{"study_id": "s"}\n' | tee bad/train.jsonl >bad/val.jsonl
+  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/bad" --data bad
+  assert_status 2
+  assert_output_has 'stage "data and base model" failed'
+  assert_output_has 'train.jsonl, line 1: no "response"'
+}

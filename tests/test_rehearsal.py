@@ -1,0 +1,98 @@
+"""What a rehearsal is made of: repeatable from its seed, in the published layout, said to be made up."""
+
+import json
+
+import pytest
+
+from socrates.errors import SocratesError
+from socrates.files import sha256_file, write_jsonl
+from socrates.records import read_answers, render_prompt
+from socrates.rehearsal import (
+    _next_token_shares,
+    make_base_model,
+    make_sample_data,
+    rehearsal_config,
+    write_rehearsal_files,
+)
+from socrates.scales import parse_scale
+
+
+def test_sample_answers_repeat_from_their_seed_and_are_reused(tmp_path):
+    one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
+    assert make_sample_data(one, 1) and make_sample_data(two, 1) and make_sample_data(other, 2)
+    hashes = [sha256_file(folder / "train.jsonl") for folder in (one, two, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert not make_sample_data(one, 1), "nothing to make"
+    assert make_sample_data(one, 2), "another recipe"
+    assert sha256_file(one / "train.jsonl") == hashes[2]
+
+
+def test_sample_answers_are_made_up_answerable_and_split_by_study(tmp_path):
+    make_sample_data(tmp_path)
+    parts = {part: list(read_answers(tmp_path / f"{part}.jsonl")) for part in ("train", "val")}
+    for answer in (*parts["train"], *parts["val"]):
+        assert answer.response in parse_scale(answer.stimuli).values
+        assert answer.prompt == render_prompt(answer.demographic, answer.stimuli)
+    studies = [{answer.cell.study_id for answer in part} for part in parts.values()]
+    assert not studies[0] & studies[1]
+    metadata = json.loads((tmp_path / "metadata.json").read_text())
+    assert "made up" in metadata["source"]
+    assert metadata["sha256"]["val"] == sha256_file(tmp_path / "val.jsonl")
+
+
+def test_next_token_shares_are_those_of_equally_likely_answers():
+    shares = _next_token_shares([(1, 9), (2, 9), (1, 0, 9)])  # answers "1", "2" and "10", ended by 9
+    assert shares == {
+        (): {1: pytest.approx(2 / 3), 2: pytest.approx(1 / 3)},
+        (1,): {9: 0.5, 0: 0.5},
+        (2,): {9: 1.0},
+        (1, 0): {9: 1.0},
+    }
+
+
+def test_the_base_model_repeats_from_its_seed(tmp_path):
+    make_sample_data(tmp_path / "data", people=4)
+    data_file = tmp_path / "data" / "train.jsonl"
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        assert make_base_model(tmp_path / name, data_file, seed, steps=2)
+    weights = [sha256_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "other")]
+    assert weights[0] == weights[1] != weights[2]
+    assert not make_base_model(tmp_path / "one", data_file, 0, steps=2)
+
+
+def test_real_answers_are_linked_and_only_read(tmp_path):
+    source = tmp_path / "source"
+    make_sample_data(source, people=4)
+    before = sorted(p.name for p in source.iterdir())
+    write_rehearsal_files(tmp_path / "place", source)
+    linked = tmp_path / "place" / "data" / "socsci210_full" / "train.jsonl"
+    assert linked.is_symlink() and sha256_file(linked) == sha256_file(source / "train.jsonl")
+    assert sorted(p.name for p in source.iterdir()) == before
+
+
+def test_data_without_any_stated_scale_is_an_error(tmp_path):
+    row = {"study_id": "s", "condition_num": 0, "task_num": 0, "prompt": "How much? Only return an integer."}
+    write_jsonl(tmp_path / "train.jsonl", [row | {"response": 3}])
+    with pytest.raises(SocratesError, match="no question states its valid answers"):
+        make_base_model(tmp_path / "model", tmp_path / "train.jsonl")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_rehearsal_differs_from_the_validation_run_in_sizes_only():
+    from pathlib import Path
+
+    from socrates.config import describe_difference
+
+    real = json.loads((Path(__file__).parent.parent / "config_500step_validation.json").read_text())
+    mine = rehearsal_config(real["model_name"], real["dataset_path"], steps=40, save_steps=20)
+    changed = {line.split(":")[0] for line in describe_difference(real, mine)}
+    assert changed <= {
+        "evaluation.max_examples",
+        "training.global_batch_size",
+        "training.gradient_accumulation_steps",
+        "training.learning_rate",
+        "training.logging_steps",
+        "training.max_steps",
+        "training.num_processes",
+        "training.save_steps",
+    }
