@@ -44,7 +44,7 @@ class MetricsFile(TypedDict):
     rmse: float  # root of the mean squared error, likewise
     correlation: float | None  # Pearson's over the same rows, [-1, 1]
     accuracy: float  # individual accuracy, 1 - absolute error, mean within studies, then over studies, [0, 1]
-    valid_mass: float | None  # mean over rows of the probability that the model puts on valid answers, [0, 1]
+    valid_mass: float | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
     comparability: Comparability
     about: dict[str, Any]  # what was evaluated, and by what: model, config, versions; never compared

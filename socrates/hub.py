@@ -1,0 +1,133 @@
+"""A model's name to the folder that holds it: a local folder as it is, a hub name through the local cache.
+
+A name is looked up on the hub only where it can be no folder: it has exactly one slash, does not start with `.`, `/`
+or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request.
+
+One request without retries says whether the hub can be reached and the name can be read; everything after it
+works on a folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from socrates.errors import SocratesError
+
+_TIMEOUT_S = 10
+_NEEDED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]  # no pickles, no other formats
+_CONTINUE = "run the same command again, it goes on where it stopped"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where a model's files lie, and which version they are."""
+
+    path: Path
+    commit: str | None  # of the hub's repository; None for a local folder, which has no version
+
+
+def names_a_folder(name: str | Path) -> bool:
+    """Whether a model's name means a local folder (which need not exist), by the rule of this module."""
+    if isinstance(name, Path):
+        return True
+    return name.count("/") != 1 or name[0] in "./~" or Path(name.split("/")[0]).is_dir()
+
+
+def find_model(name: str | Path, revision: str | None = None) -> ModelFolder:
+    """The folder of a model or adapter, downloaded first where the name is a hub name.
+
+    Args:
+        name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`; a `Path` is always a folder.
+        revision: branch, tag or commit of the hub's repository; the default branch if None.
+
+    Raises:
+        SocratesError: no such folder; or the hub cannot be reached, does not know the name, or does not let us read
+            it. Says which, and what to do.
+    """
+    if not str(name):
+        raise SocratesError("the name of the model is empty")
+    if not names_a_folder(name):
+        return _from_hub(str(name), revision)
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        what = "is a file, expected a model folder" if path.exists() else "no such model folder"
+        raise SocratesError(f"{name}: {what}{_nearby(str(name), path)}")
+    if revision is not None:
+        raise SocratesError(f"{name}: a local folder has no revisions; leave {revision!r} out")
+    return ModelFolder(path, None)
+
+
+def _nearby(name: str, path: Path) -> str:
+    """What stands there instead, for the message."""
+    if name.count("/") == 0:
+        return "; a hub name has the form owner/model"
+    if path.parent.is_dir():
+        folders = sorted(item.name for item in path.parent.iterdir() if item.is_dir())
+        shown = ", ".join(folders[:8]) + (", …" if len(folders) > 8 else "")
+        nearby = f"; {path.parent}/ holds {shown or 'no folders'}"
+        first = name.split("/")[0]
+        taken = name.count("/") == 1 and name[0] not in "./~"
+        return nearby + (f" (taken for a local name, because a folder {first}/ is here)" if taken else "")
+    return f"; there is no {path.parent}/ either"
+
+
+def _from_hub(name: str, revision: str | None) -> ModelFolder:
+    from huggingface_hub import errors, snapshot_download
+
+    reachable = _probe(name, revision)
+    try:
+        folder = snapshot_download(name, revision=revision, allow_patterns=_NEEDED, local_files_only=not reachable)
+    except errors.LocalEntryNotFoundError as error:
+        if reachable:  # the connection went away after the first request
+            raise SocratesError(f"{name}: the connection to the hub was lost; {_CONTINUE}") from error
+        raise SocratesError(
+            f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the model "
+            "is not, or not completely, in the local cache; connect and run again, or name a local model folder"
+        ) from error
+    except (errors.HTTPError, OSError) as error:
+        raise SocratesError(f"{name}: the download stopped: {_first_line(error)}; {_CONTINUE}") from error
+    return ModelFolder(Path(folder), Path(folder).name)
+
+
+def _probe(name: str, revision: str | None) -> bool:
+    """Whether the hub can be reached; a SocratesError where it answers that this name cannot be had."""
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import validate_repo_id
+
+    at = f"{name}, revision {revision}" if revision else name
+    try:
+        validate_repo_id(name)
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=_TIMEOUT_S)
+    except errors.HFValidationError as error:
+        raise SocratesError(f"{name}: neither a folder here nor a hub name (owner/model)") from error
+    except errors.GatedRepoError as error:
+        raise SocratesError(
+            f"{name}: the model is gated; accept its licence on its page on the hub, and set HF_TOKEN to a token "
+            "of that account"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise SocratesError(f"{at}: the model exists, this revision does not") from error
+    except errors.RepositoryNotFoundError as error:
+        raise SocratesError(
+            f"{name}: no folder here, and no such model on the hub, or it is private; check the spelling, and for a "
+            "private model set HF_TOKEN to a token that may read it"
+        ) from error
+    except errors.EntryNotFoundError:
+        return True  # an adapter has no config.json
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            remedy = "HF_TOKEN is not valid, or may not read this model"
+        else:
+            remedy = "try again later, or set HF_HUB_OFFLINE=1 if the model is in the local cache"
+        raise SocratesError(f"{at}: the hub answered with status {status}; {remedy}") from error
+    except (errors.HTTPError, errors.OfflineModeIsEnabled):
+        return False
+    except errors.FileMetadataError:
+        return True
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

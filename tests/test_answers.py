@@ -1,0 +1,555 @@
+"""Answer distributions, against scoring every answer alone, the library's own sampling, and broken copies."""
+
+from __future__ import annotations
+
+import functools
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import IM_END, loaded, survey_model, tiny_model, tiny_tokenizer, with_adapter
+
+from socrates import tree
+from socrates.answers import (
+    AnswerDistribution,
+    Decoding,
+    Question,
+    answer_distributions,
+    draw,
+    make_batches,
+    parse_answer_text,
+)
+from socrates.decoding import decoded_probabilities
+from socrates.errors import SocratesError
+from socrates.forward import Forward
+from socrates.prompts import prompt_token_ids
+from socrates.sampling import sample_token_ids
+from socrates.scales import Scale
+from socrates.trie import answer_trie, build_trie
+
+PAPER = Decoding(temperature=0.6, top_p=0.9)
+SCALES = {
+    "1-5": Scale(tuple(range(1, 6))),
+    "0-10": Scale(tuple(range(11))),
+    "0-100": Scale(tuple(range(101))),
+    "1 or 2": Scale((1, 2)),
+    "-3 to 3": Scale(tuple(range(-3, 4))),
+    "0-2000": Scale(tuple(range(2001))),
+}
+PROMPTS = (
+    "How warm?",
+    "How many dollars would you give to the town library? Only return an integer from 0 to 100, nothing else.",
+    "The ferry was late again. Do you (1) agree or (2) disagree?",
+)
+
+
+@functools.cache
+def model_of(kind: str):
+    """A loaded tiny model: "qwen" or "llama" digits, "+adapter" for an unmerged adapter on it."""
+    model, tokenizer = survey_model(1 if kind.startswith("qwen") else 3)
+    if kind.endswith("+adapter"):
+        return loaded(with_adapter(model, size=0.03), tokenizer, Path("adapter"))
+    return loaded(model, tokenizer)
+
+
+def prompts_of(model) -> list[list[int]]:
+    return prompt_token_ids(model.tokenizer, list(PROMPTS), None)
+
+
+def ask(model, questions, decoding=PAPER, **options) -> list[AnswerDistribution]:
+    results = dict(answer_distributions(model, questions, decoding, **options))
+    assert sorted(results) == list(range(len(questions)))
+    return [results[index] for index in range(len(questions))]
+
+
+def score_alone(model, prompt: list[int], values, ends=None) -> dict[int, float]:
+    """The oracle: each complete answer as a sequence of its own through the plain model, end tokens summed."""
+    import torch
+
+    ends = list(model.end_token_ids if ends is None else ends)
+    by_length: dict[int, list[tuple[int, list[int]]]] = {}
+    for value in values:
+        ids = model.tokenizer(str(value), add_special_tokens=False)["input_ids"]
+        by_length.setdefault(len(ids), []).append((value, ids))
+    scores = {}
+    with torch.no_grad():
+        for length, answers in by_length.items():
+            for start in range(0, len(answers), 256):
+                part = answers[start : start + 256]
+                ids = torch.tensor([[*prompt, *tokens] for _, tokens in part])
+                logs = model.model(input_ids=ids).logits[:, -length - 1 :].double().log_softmax(-1)
+                steps = logs[:, :-1].gather(2, ids[:, -length:, None])[:, :, 0].sum(1)
+                whole = (steps + logs[:, -1, ends].logsumexp(1)).exp()
+                scores.update({value: float(p) for (value, _), p in zip(part, whole, strict=True)})
+    return scores
+
+
+@functools.cache
+def expected_of(kind: str, prompt: int, scale: str) -> dict[int, float]:
+    return score_alone(model_of(kind), prompts_of(model_of(kind))[prompt], SCALES[scale].values)
+
+
+def worst_difference(kind: str, questions: list[tuple[int, str]], results: list[AnswerDistribution]) -> float:
+    worst = 0.0
+    for (prompt, scale), result in zip(questions, results, strict=True):
+        expected = expected_of(kind, prompt, scale)
+        assert tuple(result.values) == SCALES[scale].values
+        found = dict(zip(result.values.tolist(), result.probabilities.tolist(), strict=True))
+        worst = max(worst, *(abs(found[value] - expected[value]) for value in expected))
+        assert result.valid_mass == pytest.approx(sum(expected.values()), abs=1e-5)
+    return worst
+
+
+@pytest.mark.parametrize("kind", ["qwen", "qwen+adapter", "llama", "llama+adapter"])
+def test_equals_scoring_each_answer_alone_whatever_the_batch(kind):
+    model = model_of(kind)
+    prompts = prompts_of(model)
+    short = [(prompt, scale) for prompt in range(len(PROMPTS)) for scale in SCALES if scale != "0-2000"]
+    mixed = [*short, (0, "0-2000")]
+    shuffled = random.Random(1).sample(mixed, len(mixed))
+    for questions, budget in ((mixed, 8192), (shuffled, 8192), (short, 1), (short, 300), (mixed[2:3], 8192)):
+        asked = [Question(prompts[prompt], SCALES[scale], key=0) for prompt, scale in questions]
+        results = ask(model, asked, max_batch_tokens=budget)
+        assert all(result.exact and result.draws == 0 for result in results)
+        assert worst_difference(kind, questions, results) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama"])
+def test_the_model_used_here_can_tell_right_from_wrong(kind):
+    """Probabilities are large and uneven, so that agreement to 1e-5 means something."""
+    for prompt, scale in ((1, "0-100"), (0, "0-2000")):
+        probabilities = np.array(list(expected_of(kind, prompt, scale).values()))
+        assert probabilities.sum() > 0.3
+        assert probabilities.max() > 0.02
+        assert probabilities.max() > 20 * np.median(probabilities)
+
+
+def broken_mask(prompt_lengths, tries, length, device):
+    """Each node sees all nodes before it: plain causal attention, siblings included."""
+    import torch
+
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().repeat(len(tries), 1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama"])
+def test_control_a_mask_that_shows_siblings_is_noticed(kind, monkeypatch):
+    model = model_of(kind)
+    prompt, trie = prompts_of(model)[1], answer_trie(model.tokenizer, SCALES["0-100"].values)
+    expected = np.array(list(expected_of(kind, 1, "0-100").values()))
+
+    def difference() -> float:
+        with_ends = tree.score_batch(Forward(model), [prompt], [trie], model.end_token_ids, PAPER)
+        return float(np.abs(with_ends[0][0] - expected).max())
+
+    assert difference() < 1e-5
+    monkeypatch.setattr(tree, "tree_mask", broken_mask)
+    assert difference() > 1e-3
+    with pytest.raises(SocratesError, match="all at once and one by one differ"):
+        ask(model, [Question(prompt, SCALES["1-5"], key=0)])
+
+
+def test_an_architecture_that_ignores_positions_is_refused(monkeypatch):
+    model = model_of("qwen")
+    decoder = model.model.model
+    forward = decoder.forward
+    monkeypatch.setattr(decoder, "forward", lambda *args, position_ids=None, **options: forward(*args, **options))
+    with pytest.raises(SocratesError, match=r"differ.*Qwen2ForCausalLM.* cannot be evaluated exactly"):
+        ask(model, [Question(prompts_of(model)[0], SCALES["1-5"], key=0)])
+
+
+def test_eager_attention_which_misreads_the_mask_is_refused():
+    model, tokenizer = survey_model(1)
+    model.set_attn_implementation("eager")
+    with pytest.raises(SocratesError, match="cannot be evaluated exactly"):
+        ask(loaded(model, tokenizer), [Question([1, 2, 3], SCALES["1-5"], key=0)])
+
+
+def test_one_ten_and_hundred_are_told_apart_by_the_end():
+    model = model_of("qwen")
+    prompt = prompts_of(model)[1]
+    (result,) = ask(model, [Question(prompt, Scale((1, 10, 100)), key=0)])
+    expected = score_alone(model, prompt, (1, 10, 100))
+    assert result.probabilities == pytest.approx(list(expected.values()), abs=1e-6)
+    # Without the end, "1" would stand for every text that begins with 1: all of it, and more.
+    import torch
+
+    one = model.tokenizer.convert_tokens_to_ids("1")
+    begins_with_one = float(model.model(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(0)[one])
+    assert begins_with_one > 1.2 * result.probabilities[0]
+    assert begins_with_one >= result.probabilities.sum()
+
+
+def test_every_end_token_counts():
+    model = model_of("qwen")
+    turn_end, text_end = model.tokenizer.convert_tokens_to_ids([IM_END, "<|endoftext|>"])
+    assert model.end_token_ids == tuple(sorted((turn_end, text_end)))
+    prompt = prompts_of(model)[0]
+    (result,) = ask(model, [Question(prompt, SCALES["0-10"], key=0)])
+    each = [sum(score_alone(model, prompt, SCALES["0-10"].values, ends=[end]).values()) for end in model.end_token_ids]
+    assert min(each) > 0.01
+    assert result.valid_mass == pytest.approx(sum(each), abs=1e-5)
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def library_probabilities(logits, decoding: Decoding):
+    """What transformers' own sampling would draw from."""
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(decoding.temperature)])
+    if decoding.top_p < 1:
+        warpers.append(TopPLogitsWarper(decoding.top_p))
+    return warpers(None, logits).softmax(-1)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999, 1.0])
+def test_decoding_equals_the_librarys_warpers(temperature, top_p):
+    import torch
+
+    decoding = Decoding(temperature, top_p)
+    generator = torch.Generator().manual_seed(7)
+    # Peaked and flat rows in one call: a nucleus of one token, and one of nearly all of 2,951.
+    spread = torch.tensor([0.01, 0.3, 1.0, 3.0, 10.0])[:, None]
+    logits = torch.randn(5, 2951, generator=generator) * spread
+    found = decoded_probabilities(logits, decoding)
+    assert found.sum(1) == pytest.approx(np.ones(5), abs=1e-5)
+    # In float64, because the library's own sum over 2,951 float32 numbers is off by more than a rare token's mass.
+    assert torch.allclose(found.double(), library_probabilities(logits.double(), decoding), rtol=0, atol=1e-6)
+
+
+def test_greedy_decoding_is_the_most_probable_token():
+    import torch
+
+    logits = torch.randn(4, 50)
+    for top_p in (0.3, 1.0):
+        found = decoded_probabilities(logits, Decoding(0.0, top_p))
+        assert found.argmax(1).equal(logits.argmax(1)) and found.sum(1).equal(torch.ones(4))
+        assert found.max(1).values.equal(torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    "temperature, top_p", [(-0.1, 0.9), (float("nan"), 0.9), (float("inf"), 0.9), (0.6, 0), (0.6, 1.1)]
+)
+def test_decoding_out_of_range_is_refused(temperature, top_p):
+    with pytest.raises(ValueError, match="must be"):
+        Decoding(temperature, top_p)
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama"])
+@pytest.mark.parametrize(
+    "decoding", [PAPER, Decoding(1.0, 1.0), Decoding(0.6, 1.0), Decoding(1.0, 0.5), Decoding(0.0, 0.9)]
+)
+def test_decoded_answers_equal_the_librarys_warpers_step_by_step(kind, decoding):
+    import torch
+
+    model = model_of(kind)
+    prompt = prompts_of(model)[1]
+    (result,) = ask(model, [Question(prompt, SCALES["0-100"], key=0)], decoding)
+    ends = list(model.end_token_ids)
+    expected = []
+    with torch.no_grad():
+        for value in SCALES["0-100"].values:
+            ids = model.tokenizer(str(value), add_special_tokens=False)["input_ids"]
+            logits = model.model(input_ids=torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 :]
+            if decoding.temperature == 0:
+                steps = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+            else:
+                steps = library_probabilities(logits, decoding)
+            path = torch.stack([steps[place, token] for place, token in enumerate(ids)]).prod()
+            expected.append(float(path * steps[-1, ends].sum()))
+    assert result.decoded == pytest.approx(expected, abs=1e-5)
+    assert result.decoded_mass == pytest.approx(sum(expected), abs=1e-5)
+    if decoding == Decoding(1.0, 1.0):
+        assert result.decoded == pytest.approx(result.probabilities, abs=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["qwen", "llama+adapter"])
+def test_agrees_with_twenty_thousand_draws_of_generate(kind):
+    import torch
+
+    model = model_of(kind)
+    prompt = prompts_of(model)[0]
+    (result,) = ask(model, [Question(prompt, SCALES["0-100"], key=0)])
+    expected = {
+        tuple(model.tokenizer(str(v), add_special_tokens=False)["input_ids"]): v for v in SCALES["0-100"].values
+    }
+    torch.manual_seed(3)
+    counts = dict.fromkeys([*SCALES["0-100"].values, None], 0)
+    draws, batch = 20_000, 2_000
+    for _ in range(draws // batch):
+        texts = model.model.generate(
+            input_ids=torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=True,
+            temperature=PAPER.temperature,
+            top_p=PAPER.top_p,
+            top_k=0,
+            repetition_penalty=1.0,
+            max_new_tokens=4,
+            num_return_sequences=batch,
+            eos_token_id=list(model.end_token_ids),
+            pad_token_id=model.tokenizer.pad_token_id,
+        )[:, len(prompt) :].tolist()
+        for ids in texts:
+            end = next((place for place, token in enumerate(ids) if token in model.end_token_ids), None)
+            counts[None if end is None else expected.get(tuple(ids[:end]))] += 1
+    assert sum(counts.values()) == draws
+    frequencies = np.array([counts[value] for value in [*result.values.tolist(), None]]) / draws
+    predicted = np.append(result.decoded, 1 - result.decoded_mass)
+    assert 0.5 < result.decoded_mass < 0.999 and predicted.max() < 0.6  # not a test on a certainty
+    assert np.abs(frequencies - predicted).sum() / 2 < 0.03
+    # What the test must be able to see: another temperature, or no top_p, is further off than that.
+    for other in (Decoding(0.7, 0.9), Decoding(0.6, 1.0)):
+        (wrong,) = ask(model, [Question(prompt, SCALES["0-100"], key=0)], other)
+        assert np.abs(frequencies[:-1] - wrong.decoded).sum() / 2 > 0.03
+
+
+# --- questions that are answered by draws -----------------------------------------------------------------------------
+
+
+def test_open_questions_are_drawn_and_say_so():
+    model = model_of("qwen")
+    (result,) = ask(model, [Question(prompts_of(model)[1], None, key=5)], draws=50)
+    assert not result.exact and result.draws == 50 and result.probabilities is None
+    assert (result.decoded * 50 == np.round(result.decoded * 50)).all() and (result.decoded > 0).all()
+    assert list(result.values) == sorted(set(result.values.tolist())) and result.values.dtype == np.int64
+    assert result.valid_mass == result.decoded_mass == pytest.approx(result.decoded.sum())
+    assert 0 < result.valid_mass < 1  # this model also writes what is no number
+
+
+@pytest.mark.parametrize("kind", ["qwen+adapter", "llama"])
+def test_draws_equal_drawing_one_by_one_without_a_cache(kind):
+    import torch
+
+    model, decoding = model_of(kind), Decoding(1.5, 0.95)  # texts of many lengths, which leave the batch one by one
+    prompt, uniforms = prompts_of(model)[1], np.random.default_rng(4).random((40, 6))
+    expected = []
+    for numbers in uniforms:
+        ids = list(prompt)
+        for number in numbers:
+            logits = model.model(input_ids=torch.tensor([ids])).logits[:, -1].double()
+            cumulative = library_probabilities(logits, decoding)[0].cumsum(0)
+            ids.append(int((cumulative > number * cumulative[-1]).int().argmax()))
+            if ids[-1] in model.end_token_ids:
+                break
+        ended = ids[-1] in model.end_token_ids
+        expected.append(ids[len(prompt) : -1] if ended else None)
+    assert sample_token_ids(Forward(model), prompt, model.end_token_ids, decoding, uniforms) == expected
+    lengths = [len(ids) for ids in expected if ids is not None]
+    assert None in expected and len(set(lengths)) > 3
+
+
+def test_draws_do_not_depend_on_batch_or_order():
+    model = model_of("llama")
+    prompts = prompts_of(model)
+    questions = [Question(prompts[key % 3], None, key=key) for key in range(6)]
+    mixed = [Question(prompts[0], SCALES["0-100"], key=9), *questions[::-1], Question(prompts[1], SCALES["1-5"], key=8)]
+    alone = [ask(model, [question])[0] for question in questions]
+    together = ask(model, mixed, max_batch_tokens=100)[1:-1][::-1]
+    for one, other in zip(alone, together, strict=True):
+        assert (one.values == other.values).all() and (one.decoded == other.decoded).all()
+    assert any(
+        len(a.values) != len(b.values) or (a.values != b.values).any()
+        for a, b in zip(alone[:3], alone[3:], strict=True)
+    )
+    (seed_1,) = ask(model, [questions[0]], seed=1)
+    assert len(seed_1.values) != len(alone[0].values) or (seed_1.values != alone[0].values).any()
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama+adapter"])
+def test_draws_agree_with_the_exact_distribution(kind, monkeypatch):
+    """The same question once exactly and once by draws: as a scale too large to list, draws outside it do not count."""
+    model = model_of(kind)
+    prompt = prompts_of(model)[1]
+    (exact,) = ask(model, [Question(prompt, SCALES["0-100"], key=1)])
+    monkeypatch.setattr("socrates.answers.MAX_TREE_ANSWERS", 100)
+    (drawn,) = ask(model, [Question(prompt, SCALES["0-100"], key=1)], draws=4000)
+    assert not drawn.exact and set(drawn.values) <= set(SCALES["0-100"].values)
+    frequencies = np.zeros(101)
+    frequencies[drawn.values] = drawn.decoded
+    assert np.abs(frequencies - exact.decoded).sum() / 2 < 0.05
+    assert drawn.valid_mass == pytest.approx(exact.decoded_mass, abs=0.03)
+    (open_question,) = ask(model, [Question(prompt, None, key=1)], draws=4000)
+    assert open_question.valid_mass > drawn.valid_mass and open_question.values.max() > 100
+
+
+def test_greedy_draws_are_all_alike():
+    model = model_of("qwen")
+    (result,) = ask(model, [Question(prompts_of(model)[1], None, key=1)], Decoding(0.0, 0.9))
+    assert len(result.values) <= 1 and result.valid_mass in (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("7", 7), ("0", 0), ("-12", -12), ("1000000", 1_000_000)]
+    + [
+        (text, None)
+        for text in ("", " 7", "7 ", "7\n", "07", "+7", "-0", "7.0", "1,000", "$5", "7<|im_end|>", "٧", "9" * 17)
+    ],
+)
+def test_only_a_text_that_is_an_integer_counts(text, value):
+    assert parse_answer_text(text) == value
+
+
+def test_texts_that_do_not_end_or_are_no_integer_do_not_count(monkeypatch):
+    model = loaded(tiny_model(tiny_tokenizer()), tiny_tokenizer())  # speaks no numbers
+    (result,) = ask(model, [Question(prompts_of(model)[0], None, key=1)])
+    assert result.valid_mass == 0 and len(result.values) == 0 and result.normalized() is None
+    assert draw(result, seed=0, key=1) is None
+    model = model_of("qwen")
+    monkeypatch.setattr("socrates.answers.MAX_NEW_TOKENS", 1)  # a digit, and no room for an end
+    (result,) = ask(model, [Question(prompts_of(model)[0], None, key=1)])
+    assert result.valid_mass == 0
+
+
+# --- drawing one answer -----------------------------------------------------------------------------------------------
+
+
+def distribution(values, decoded) -> AnswerDistribution:
+    decoded = np.array(decoded, dtype=np.float64)
+    return AnswerDistribution(np.array(values), decoded, decoded, exact=True, draws=0)
+
+
+def test_drawn_answers_follow_the_decoded_distribution():
+    given = distribution([1, 2, 5, 9], [0.1, 0.0, 0.3, 0.2])  # 0.4 of the mass is on no valid answer
+    drawn = [draw(given, seed=3, key=key) for key in range(20_000)]
+    frequencies = [drawn.count(value) / len(drawn) for value in (1, 2, 5, 9)]
+    assert frequencies == pytest.approx([1 / 6, 0, 1 / 2, 1 / 3], abs=0.015)
+    assert all(type(value) is int for value in drawn[:10])
+
+
+def test_a_draw_depends_on_seed_and_key_alone():
+    given = distribution(range(1000), np.full(1000, 0.001))
+    forwards = [draw(given, 0, key) for key in range(50)]
+    backwards = [draw(given, 0, key) for key in reversed(range(50))][::-1]
+    assert forwards == backwards
+    assert len(set(forwards)) > 40
+    assert forwards != [draw(given, 1, key) for key in range(50)]
+
+
+def test_no_draw_from_nothing():
+    assert draw(distribution([1, 2], [0.0, 0.0]), 0, 0) is None
+    assert distribution([1, 2], [0.0, 0.0]).normalized() is None
+    assert distribution([1, 2], [0.1, 0.3]).normalized() == pytest.approx([0.25, 0.75])
+
+
+# --- batches, trie, refusals ------------------------------------------------------------------------------------------
+
+
+def test_batches_keep_the_budget_and_lose_nothing():
+    lengths = dict(enumerate(random.Random(2).choices(range(5, 400), k=300)))
+    batches = list(make_batches(lengths, 1000))
+    assert sorted(index for batch in batches for index in batch) == sorted(lengths)
+    sizes = [max(lengths[index] for index in batch) * len(batch) for batch in batches]
+    assert max(sizes) <= 1000
+    assert sum(sizes) < 1.05 * sum(lengths.values())  # sorted, so hardly any padding
+    longest = [max(lengths[index] for index in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    assert list(make_batches({0: 50, 1: 10, 2: 10}, 20)) == [[0], [1, 2]]  # too long for the budget: alone
+
+
+def test_trie_shares_prefixes_and_hides_siblings():
+    trie = build_trie([1, 10, 12, 2], [[1], [1, 0], [1, 2], [2]])
+    assert trie.tokens.tolist() == [1, 2, 0, 2]
+    assert trie.parents.tolist() == [-1, -1, 0, 0]
+    assert trie.depths.tolist() == [1, 1, 2, 2]
+    assert trie.ends.tolist() == [0, 2, 3, 1]
+    assert trie.visible.astype(int).tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]
+    steps, ends = np.array([0.5, 0.25, 0.1, 0.2]), np.array([0.9, 0.8, 0.7, 0.6])
+    assert trie.path_probabilities(steps, ends) == pytest.approx([0.45, 0.5 * 0.1 * 0.7, 0.5 * 0.2 * 0.6, 0.2])
+
+
+def altered_tokenizer(template: str | None = None, digit: str | None = None):
+    """A copy of the Qwen-like tokenizer with another chat template, or one that loses a digit."""
+    import copy
+
+    from tokenizers import normalizers
+
+    tokenizer = copy.deepcopy(tiny_tokenizer(1))
+    if template is not None:
+        tokenizer.chat_template = template
+    if digit is not None:
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace(digit, "0")
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"digit": "7"}, "into '0'"),
+        (
+            {"template": tiny_tokenizer(1).chat_template.replace("+ message['content']", "+ ' ' + message['content']")},
+            "right after",
+        ),
+        ({"template": tiny_tokenizer(1).chat_template.replace("+ '<|im_end|>'", "")}, "special token"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_scored_is_an_error(change, message):
+    with pytest.raises(SocratesError, match=message):
+        answer_trie(altered_tokenizer(**change), range(1, 8))
+
+
+def test_tokens_that_merge_across_the_prompt_are_an_error():
+    """Here the template's last prompt character and the answer's first digit make one token."""
+    tokenizer = altered_tokenizer(tiny_tokenizer(3).chat_template.replace("assistant\\n'", "assistant\\n1'"))
+    answer_trie(tokenizer, range(3))  # digit by digit: nothing merges
+    import copy
+
+    merging = copy.deepcopy(tiny_tokenizer(3))
+    merging.chat_template = merging.chat_template.replace(
+        "message['role'] + '\n'", "message['role'] + '\n' + ('1' if message['role'] == 'assistant' else '')"
+    ).replace("assistant\n'", "assistant\n1'")
+    with pytest.raises(SocratesError, match="other tokens when they stand together"):
+        answer_trie(merging, range(3))
+
+
+def test_prompts_that_are_empty_or_too_long_are_errors():
+    model = model_of("qwen")
+    with pytest.raises(SocratesError, match="row 4 is empty"):
+        answer_distributions(model, [Question([], SCALES["1-5"], key=4)], PAPER)
+    for scale in (SCALES["1-5"], None):
+        with pytest.raises(SocratesError, match=r"row 6 has 4096 tokens.*\(4096\)"):
+            answer_distributions(model, [Question([5] * 4096, scale, key=6)], PAPER)
+
+
+def test_a_window_of_attention_limits_the_prompt(monkeypatch):
+    model = model_of("qwen")
+    config = model.causal_lm.config
+    monkeypatch.setattr(config, "sliding_window", 20)
+    question = Question(prompts_of(model)[1], SCALES["1-5"], key=2)
+    assert ask(model, [question])  # a window that no layer uses, as in Qwen2.5's config
+    monkeypatch.setattr(config, "layer_types", ["full_attention", "sliding_attention"])
+    with pytest.raises(SocratesError, match=r"can read \(20\)"):
+        answer_distributions(model, [question], PAPER)
+
+
+@pytest.mark.parametrize("scale", [SCALES["1-5"], None])
+def test_a_model_that_returns_no_numbers_is_an_error(scale, monkeypatch):
+    monkeypatch.setattr("socrates.answers.check_tree_attention", lambda *args: None)
+    model, tokenizer = survey_model(1)
+    model.model.norm.weight.data[3] = float("nan")
+    with pytest.raises(SocratesError, match="NaN or infinity"):
+        ask(loaded(model, tokenizer), [Question([1, 2, 3], scale, key=0)])
+
+
+def test_an_adapter_on_the_output_layer_is_refused():
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = survey_model(1)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
+    with pytest.raises(SocratesError, match="output layer"):
+        ask(loaded(adapted, tokenizer, Path("adapter")), [Question([1, 2], SCALES["1-5"], key=0)])
+
+
+def test_bfloat16_stays_close():
+    import torch
+
+    model, tokenizer = survey_model(1)
+    question = Question(prompts_of(loaded(model, tokenizer))[1], SCALES["0-100"], key=0)
+    (exact,) = ask(loaded(model, tokenizer), [question])
+    (rounded,) = ask(loaded(model.to(torch.bfloat16), tokenizer), [question])
+    assert np.abs(rounded.probabilities - exact.probabilities).sum() / 2 < 0.01

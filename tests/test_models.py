@@ -1,0 +1,491 @@
+"""Loading models and adapters: what comes out is what lies in the folder, and what is wrong there gets its message."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from tiny import END_OF_TEXT, IM_END, save_model, survey_model, tiny_tokenizer, with_adapter
+
+from socrates.errors import SocratesError
+from socrates.hub import ModelFolder, names_a_folder
+from socrates.model_files import locate_model
+from socrates.models import end_token_ids, load_base_model, load_model, load_tokenizer
+from socrates.prompts import prompt_token_ids
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def refused(*words: str):
+    """A SocratesError whose message holds these words."""
+    with pytest.raises(SocratesError) as caught:
+        yield
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with a base model, a checkpoint on it, and a checkpoint of step 0; not to be changed."""
+    folder = tmp_path_factory.mktemp("models")
+    model, tokenizer = survey_model(1)
+    save_model(model, tokenizer, folder / "base")
+    for name, size in (("checkpoint-10", 0.05), ("checkpoint-0", 0.0)):
+        model, tokenizer = survey_model(1)
+        model.name_or_path = model.config._name_or_path = str(folder / "base")
+        adapted = with_adapter(model, size=size)
+        adapted.peft_config["default"].base_model_name_or_path = str(folder / "base")
+        save_model(adapted, tokenizer, folder / name)
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path, monkeypatch):
+    """Copy a made folder into an empty current folder, to be broken."""
+    monkeypatch.chdir(tmp_path)
+
+    def copied(name: str) -> Path:
+        return Path(shutil.copytree(made / name, tmp_path / name))
+
+    return copied
+
+
+def logits_of(model, tokenizer):
+    import torch
+
+    ids = torch.tensor(prompt_token_ids(tokenizer, ["How many?"], None))
+    with torch.no_grad():
+        return model(input_ids=ids).logits
+
+
+def edit_json(path: Path, **changes) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_model_folder_comes_back_as_it_was_saved(made):
+    import torch
+
+    model, tokenizer = survey_model(1)
+    loaded = load_model(made / "base")
+    assert torch.equal(logits_of(loaded.model, loaded.tokenizer), logits_of(model, tokenizer))
+    assert loaded.tokenizer.chat_template == tokenizer.chat_template
+    assert loaded.base_name == str(made / "base") and loaded.adapter is None and loaded.commit is None
+    assert loaded.device.type == "cpu" and loaded.causal_lm.dtype == torch.float32
+    assert loaded.causal_lm.config._attn_implementation == "sdpa"
+    assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
+    assert loaded.end_token_ids == tuple(sorted(tokenizer.convert_tokens_to_ids([IM_END, END_OF_TEXT])))
+
+
+def test_an_adapter_is_loaded_unmerged_on_its_base(made):
+    import torch
+
+    model, tokenizer = survey_model(1)
+    expected = logits_of(with_adapter(model, size=0.05), tokenizer)
+    loaded = load_model(str(made / "checkpoint-10"))
+    assert torch.equal(logits_of(loaded.model, loaded.tokenizer), expected)
+    assert loaded.adapter == made / "checkpoint-10" and loaded.base_name == str(made / "base")
+    assert any("lora_B" in name for name, _ in loaded.causal_lm.named_parameters())
+    assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
+
+
+def test_a_given_base_model_and_a_relative_one(copy, made):
+    checkpoint = copy("checkpoint-10")
+    edit_json(checkpoint / "adapter_config.json", base_model_name_or_path="models/run/base")
+    with refused("models/run/base: no such model folder", "checkpoint-10/adapter_config.json says"):
+        load_model(checkpoint)
+    assert load_model(checkpoint, base_model=made / "base").base_name == str(made / "base")
+    shutil.copytree(made / "base", "models/run/base")
+    assert load_model("./checkpoint-10").base_name == "models/run/base"
+    edit_json(checkpoint / "adapter_config.json", base_model_name_or_path=None)
+    with refused("base_model_name_or_path"):
+        load_model(checkpoint)
+    with refused("takes no base model"):
+        load_model("models/run/base", base_model="models/run/base")
+
+
+def test_the_dtype_can_be_chosen(made):
+    import torch
+
+    loaded = load_model(made / "checkpoint-10", dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
+
+
+def test_a_base_model_for_training(made, copy):
+    import torch
+
+    assert load_base_model(made / "base", dtype="bfloat16").dtype == torch.bfloat16
+    assert (
+        load_base_model(made / "base", dtype="float32", attn_implementation="eager").config._attn_implementation
+        == "eager"
+    )
+    with refused("holds no model to start from"):
+        load_base_model(made / "checkpoint-10", dtype="float32")
+
+
+def test_every_place_that_names_an_end_token_counts():
+    tokenizer = tiny_tokenizer(1)
+    turn_end, text_end = tokenizer.convert_tokens_to_ids([IM_END, END_OF_TEXT])
+    assert end_token_ids(tokenizer, None) == tuple(sorted((turn_end, text_end)))
+    assert end_token_ids(tokenizer, 7) == (7, *sorted((turn_end, text_end)))
+    assert end_token_ids(tokenizer, [9, 7, turn_end]) == (7, 9, *sorted((turn_end, text_end)))
+
+
+# --- wrong folders ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["models/run/checkpoint-500", "./a/b", "/nowhere/at-all", "~/no-such-model", "base", "a/b/c"]
+)
+def test_a_path_is_never_tried_on_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert names_a_folder(name)
+    started = time.monotonic()
+    with refused(f"{name}: no such model folder"):
+        load_model(name)
+    assert time.monotonic() - started < 1
+
+
+def test_a_missing_folder_names_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not names_a_folder("models/run") and not names_a_folder("Qwen/Qwen2.5-14B-Instruct")
+    (tmp_path / "models/run/checkpoint-250").mkdir(parents=True)
+    (tmp_path / "models/notes.txt").write_text("x")
+    assert names_a_folder("models/run")
+    for name, message in (
+        ("models/run/checkpoint-500", "models/run/ holds checkpoint-250"),
+        ("models/walk", "models/ holds run (taken for a local name, because a folder models/ is here)"),
+        ("models/walk/checkpoint-1", "there is no models/walk/ either"),
+        ("checkpoint-500", "a hub name has the form owner/model"),
+        ("models/notes.txt", "is a file, expected a model folder"),
+        ("", "name of the model is empty"),
+    ):
+        with refused(message):
+            load_model(name)
+    with refused("a local folder has no revisions"):
+        load_model("models/run", revision="main")
+
+
+def test_a_folder_without_model_or_adapter(copy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with refused("empty: holds no model and no adapter", "holds nothing"):
+        load_model("./empty")
+    checkpoint = copy("checkpoint-10")
+    (checkpoint / "adapter_config.json").unlink()
+    with refused("holds no model and no adapter", "adapter_model.safetensors"):
+        load_model(checkpoint)
+
+
+def test_an_adapter_without_weights_or_with_bad_ones(copy):
+    checkpoint = copy("checkpoint-10")
+    weights = checkpoint / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:5], b""):
+        weights.write_bytes(damaged)
+        with refused("adapter_model.safetensors: damaged or cut off"):
+            load_model(checkpoint)
+    weights.unlink()
+    with refused("holds an adapter_config.json but no adapter_model.safetensors"):
+        load_model(checkpoint)
+    (checkpoint / "adapter_config.json").write_text("{")
+    weights.write_bytes(whole)
+    with refused("adapter_config.json: line 1"):
+        load_model(checkpoint)
+
+
+def test_a_model_with_damaged_or_missing_weights(copy):
+    from safetensors.torch import load, save_file
+
+    base = copy("base")
+    weights = base / "model.safetensors"
+    tensors = load(weights.read_bytes())
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1000])
+    with refused("model.safetensors: damaged or cut off"):
+        load_model(base)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with refused("1 weights are missing (model.layers.1.mlp.up_proj.weight)"):
+        load_model(base)
+    index = {"weight_map": {"lm_head.weight": "model-1.safetensors", "model.norm.weight": "model-2.safetensors"}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    weights.rename(base / "model-1.safetensors")
+    with refused("model-2.safetensors: this weight file is missing"):
+        load_model(base)
+    (base / "model.safetensors.index.json").unlink()
+    with refused("without *.safetensors weights"):
+        load_model(base)
+
+
+def test_configs_that_cannot_be_loaded(copy):
+    base = copy("base")
+    edit_json(base / "config.json", hidden_size=128)
+    with refused("base: cannot load the model: "):
+        load_model(base)
+    edit_json(base / "config.json", model_type="nonesuch")
+    with refused("base: cannot load the ", "nonesuch"):
+        load_model(base)
+    (base / "config.json").write_text("{")
+    with refused("base: cannot load the "):
+        load_model(base)
+
+
+def test_a_missing_base_model(copy):
+    checkpoint = copy("checkpoint-10")
+    edit_json(checkpoint / "adapter_config.json", base_model_name_or_path="/home/trainer/base")
+    with refused("/home/trainer/base: no such model folder", "base model of", "checkpoint-10"):
+        load_model(checkpoint)
+    with refused("holds no model"):
+        load_model(checkpoint, base_model=checkpoint)
+    with refused("someone/some-model: no folder here, and cannot reach the hub", "base model of", "as given"):
+        load_model(checkpoint, base_model="someone/some-model")
+
+
+def test_a_revision_reaches_the_repository_that_it_means(copy, made, monkeypatch):
+    asked = []
+
+    def find(name, revision=None):
+        asked.append((str(name), revision))
+        return ModelFolder(made / "base" if "/" in str(name) and "checkpoint" not in str(name) else Path(name), None)
+
+    monkeypatch.setattr("socrates.model_files.find_model", find)
+    checkpoint = str(copy("checkpoint-10").relative_to(Path.cwd()))
+    edit_json(Path(checkpoint) / "adapter_config.json", base_model_name_or_path="some/base", revision="recorded")
+    for arguments, expected in (
+        (("some/model", "v1"), [("some/model", "v1")]),
+        ((checkpoint,), [(checkpoint, None), ("some/base", "recorded")]),
+        ((checkpoint, "v1"), [(checkpoint, None), ("some/base", "v1")]),
+        ((checkpoint, None, "my/base"), [(checkpoint, None), ("my/base", None)]),
+    ):
+        asked.clear()
+        locate_model(*arguments)
+        assert asked == expected
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
+def test_an_adapter_of_another_model(copy):
+    base, checkpoint = copy("base"), copy("checkpoint-10")
+    from safetensors.torch import load, save_file
+
+    weights = checkpoint / "adapter_model.safetensors"
+    tensors = load(weights.read_bytes())
+    first, *others = sorted(tensors)
+    for changed, message in (
+        ({name: tensors[name] for name in others}, f"missing: {first}; that have no place: none"),
+        (
+            {**tensors, "base_model.model.model.layers.9.mlp.up_proj.lora_A.weight": tensors[first].clone()},
+            "that have no place: base_model.model.model.layers.9",
+        ),
+        ({**tensors, first: tensors[first][:, :-1].clone()}, "does not fit its base model"),
+    ):
+        save_file(changed, weights, metadata={"format": "pt"})
+        with refused(message):
+            load_model(checkpoint, base_model=base)
+
+
+def test_an_adapter_that_changes_nothing(made, copy):
+    with refused("checkpoint-0: the adapter changes nothing: all its lora_B weights are zero"):
+        load_model(made / "checkpoint-0")
+    checkpoint = copy("checkpoint-10")
+    edit_json(checkpoint / "adapter_config.json", lora_alpha=0)
+    with refused("the adapter changes nothing: its weights sit on no layer"):
+        load_model(checkpoint)
+
+
+def test_a_prompt_tuning_adapter_is_refused(copy, made):
+    from peft import PromptTuningConfig, get_peft_model
+
+    model, tokenizer = survey_model(1)
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    save_model(get_peft_model(model, config), tokenizer, Path("soft"))
+    with refused("PROMPT_TUNING adapters are not supported"):
+        load_model("./soft", base_model=made / "base")
+
+
+def test_tokenizers_that_are_missing_damaged_or_not_what_they_say(copy):
+    base = copy("base")
+    described = base / "tokenizer.json"
+    whole = described.read_text()
+    described.write_text(whole[:1000])
+    with refused("cannot load the tokenizer"):
+        load_tokenizer(base)
+    # The library puts a Qwen2 tokenizer (one digit a token) on every Qwen2 model, whatever the file says.
+    tiny_tokenizer(3).save_pretrained(base)
+    with refused("tokenizer.json: splits numbers otherwise than Qwen2Tokenizer"):
+        load_tokenizer(base)
+    described.write_text(whole)
+    (base / "chat_template.jinja").unlink()
+    with refused("no chat template"):
+        load_model(base)
+    (base / "tokenizer_config.json").unlink()
+    with refused("no tokenizer"):
+        load_model(base)
+
+
+def test_the_checkpoints_own_tokenizer_is_used_and_the_bases_where_it_has_none(copy):
+    checkpoint = copy("checkpoint-10")
+    template = (checkpoint / "chat_template.jinja").read_text()
+    (checkpoint / "chat_template.jinja").write_text(template + "{# the checkpoint's own #}")
+    assert "own" in load_model(checkpoint).tokenizer.chat_template
+    (checkpoint / "tokenizer_config.json").unlink()
+    assert load_model(checkpoint).tokenizer.chat_template == template
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model(copy):
+    base = copy("base")
+    tokenizer = load_tokenizer(base)
+    tokenizer.add_tokens([f"<extra-{number}>" for number in range(10)])
+    tokenizer.save_pretrained(base)
+    with refused("tokenizer and model do not belong together"):
+        load_model(base)
+
+
+def test_no_gpu_is_an_error_where_one_is_asked_for(made):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with refused("no GPU"):
+        load_model(made / "base", device="cuda")
+
+
+# --- hub names, in a process of their own: the endpoint is read when the library is imported --------------------------
+
+
+def run_elsewhere(program: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run a program in a folder that is also its cache, with no settings of the hub but the given ones."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        env={**kept, "HF_HOME": str(folder), "HF_TOKEN": "hf_secret", "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def ask_the_hub(name: str, folder: Path, revision: str | None = None, **variables: str) -> tuple[str, float]:
+    """The message that `load_model` ends with, and its seconds."""
+    program = (
+        "import sys, time; from socrates.models import load_model; from socrates.errors import SocratesError\n"
+        "started = time.monotonic()\n"
+        "try: load_model(sys.argv[1], revision=sys.argv[2] or None)\n"
+        "except SocratesError as error: print(time.monotonic() - started, error)"
+    )
+    done = run_elsewhere(program, folder, name, revision or "", **variables)
+    assert done.returncode == 0, done.stderr
+    assert "hf_secret" not in done.stdout + done.stderr
+    seconds, _, message = done.stdout.partition(" ")
+    return message, float(seconds)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub():
+    """A hub on this machine: answers every request with `refusal` (status, headers), or serves the `folder`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = urlsplit(self.path).path
+            if self.server.refusal is not None:
+                return self.reply(self.server.refusal[0], b"", **self.server.refusal[1])
+            files = {file.name: file for file in self.server.folder.iterdir()}
+            if path.startswith("/api/") and "/tree/" in path:
+                listed = [{"type": "file", "path": n, "size": f.stat().st_size, "oid": n} for n, f in files.items()]
+                return self.reply(200, json.dumps(listed).encode())
+            if path.startswith("/api/"):
+                return self.reply(200, json.dumps({"id": "someone/some-model", "sha": COMMIT, "siblings": []}).encode())
+            name = path.split("/")[-1]
+            if name not in files:
+                return self.reply(404, b"", **{"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            return self.reply(200, files[name].read_bytes(), **{"X-Repo-Commit": COMMIT, "ETag": f'"{name}"'})
+
+        do_HEAD = do_GET
+
+        def reply(self, status: int, body: bytes, **headers: str) -> None:
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *args) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.refusal = server.folder = None
+    threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("how", ["offline", "refused"])
+def test_no_network_says_so_at_once(how, tmp_path):
+    variables = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}"}
+    message, seconds = ask_the_hub("Qwen/Qwen2.5-14B-Instruct", tmp_path, **variables)
+    assert message.startswith("Qwen/Qwen2.5-14B-Instruct: no folder here, and cannot reach the hub")
+    assert "local model folder" in message
+    assert seconds < 15
+
+
+@pytest.mark.parametrize(
+    "status, headers, revision, words",
+    [
+        (401, {"X-Error-Code": "GatedRepo"}, None, ["gated", "licence", "HF_TOKEN"]),
+        (403, {"X-Error-Code": "GatedRepo"}, None, ["gated", "HF_TOKEN"]),
+        (401, {"X-Error-Code": "RepoNotFound"}, None, ["no such model", "private", "HF_TOKEN"]),
+        (404, {"X-Error-Code": "RepoNotFound"}, None, ["no such model", "spelling"]),
+        (404, {"X-Error-Code": "RevisionNotFound"}, "v9", ["revision v9", "does not"]),
+        (
+            401,
+            {"X-Error-Message": "Invalid credentials in Authorization header"},
+            None,
+            ["401", "HF_TOKEN is not valid"],
+        ),
+        (503, {}, None, ["503", "try again later"]),
+    ],
+)
+def test_what_the_hub_refuses(hub, status, headers, revision, words, tmp_path):
+    hub.refusal = (status, headers)
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    message, seconds = ask_the_hub("someone/some-model", tmp_path, revision, HF_ENDPOINT=endpoint)
+    assert message.startswith("someone/some-model")
+    assert [word for word in words if word not in message] == []
+    assert seconds < 10
+
+
+@pytest.mark.parametrize("name", ["base", "checkpoint-10"])
+def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made, name, tmp_path):
+    """An adapter has no config.json, which is what is asked for first."""
+    hub.folder = Path(shutil.copytree(made / name, tmp_path / "served"))
+    (hub.folder / "pytorch_model.bin").write_bytes(b"pickles are not wanted")
+    program = (
+        "from socrates.hub import find_model\n"
+        "found = find_model('someone/some-model')\n"
+        "print(found.commit, *sorted(file.name for file in found.path.iterdir()))"
+    )
+    for variables in ({"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}, {"HF_HUB_OFFLINE": "1"}):
+        done = run_elsewhere(program, tmp_path, **variables)
+        wanted = sorted(file.name for file in (made / name).iterdir() if file.suffix != ".md")
+        assert done.stdout.split() == [COMMIT, *wanted], done.stderr
