@@ -169,7 +169,7 @@ def _line(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
         answer.keys(),
         answer.response,
         distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
-        # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with this.
+        # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
     )
 
