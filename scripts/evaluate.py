@@ -90,6 +90,8 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     coverage, about = metrics["coverage"], metrics["about"]
     scored = [coverage[f"{what}_scored"] for what in ("rows", "cells", "studies")]
     print("Scored {} answers in {} cells of {} studies".format(*scored))
+    if unanswered := coverage["rows"] - coverage["rows_predicted"]:
+        print(f"{unanswered} rows got no valid answer: decoding leaves none of the valid ones")
     if about["sampled_rows"]:
         print(f"{about['sampled_rows']} rows state no usable list of valid answers: answered by draws, not exactly")
     if metrics["valid_mass"] is not None and metrics["valid_mass"] < 0.5:

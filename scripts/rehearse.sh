@@ -105,6 +105,6 @@ run_stage "checkpoint and decision" "evaluation_results/socrates-qwen-500step-va
 sed -n '/^Wasserstein Distance:/,$p' "$LAST_LOG"
 
 echo
-printf '%-26s %-8s %s\n' "Stage" "Time" "Result (in ${folder#"$PWD"/})"
+printf '%-26s %-8s %s\n' "Stage" "Time" "Result (in ${folder#"$SOCRATES_ROOT/"})"
 for i in "${!stages[@]}"; do printf '%-26s %-8s %s\n' "${stages[i]}" "${seconds[i]}" "${results[i]}"; done
 printf '\nRehearsal complete in %d s: %s\n' "$SECONDS" "$([[ $LAST_STATUS == 0 ]] && echo GO || echo NO-GO)"

@@ -88,8 +88,9 @@ def evaluate(
     Raises:
         SocratesError: model, data or baseline cannot be used, or the results cannot be written.
     """
-    from socrates.models import load_asking_tokenizer, load_model
+    from socrates.models import load_asking_tokenizer, load_model, quiet_libraries
 
+    quiet_libraries()
     started = time.monotonic()
     check_checkpoint(model)
     selection = select_cells(

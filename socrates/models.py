@@ -8,6 +8,7 @@ Does not cover: a checkpoint's manifest (`checkpoints.py`), which the caller ver
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,19 @@ class LoadedModel:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.causal_lm.device
+
+
+def quiet_libraries(bars: bool = True) -> None:
+    """Keep notes to library authors out of what people read, and progress bars out of logs.
+
+    Args:
+        bars: whether to show progress bars at all; they are shown on a terminal only.
+    """
+    from transformers.utils import logging
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    if not (bars and sys.stderr.isatty()):
+        logging.disable_progress_bar()
 
 
 def load_model(

@@ -102,7 +102,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             raise SocratesError(f"{config.train_file}: no such data file; dataset_path must hold train.jsonl")
         import transformers
 
-        from socrates.models import load_base_model, load_tokenizer
+        from socrates.models import load_base_model, load_tokenizer, quiet_libraries
 
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
         data_sha256 = sha256_file(config.train_file)
@@ -114,7 +114,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             config.training.max_length,
         )
     dataset, info = load_tokenized(tokenized)
-    _quiet_libraries(rank)
+    quiet_libraries(bars=rank == 0)
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
     _on_rank_zero(lambda: _lock_output(Path(config.output_dir)))
@@ -337,17 +337,6 @@ def _adapter_trainer_class() -> type[SFTTrainer]:
                 self._save(output_dir)
 
     return AdapterTrainer
-
-
-def _quiet_libraries(rank: int) -> None:
-    """Keep notes to library authors, and the bars of every rank, out of the log that people read."""
-    import warnings
-
-    from transformers.utils import logging
-
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    if rank != 0 or not sys.stderr.isatty():
-        logging.disable_progress_bar()
 
 
 def _leave_out_compiled_cpu_kernels() -> None:
