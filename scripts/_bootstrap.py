@@ -7,10 +7,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 try:
-    import socrates.errors  # noqa: F401
-except ImportError:  # Python would leave with 1, which reads as NO-GO
+    from socrates.errors import SocratesError, run_entry_point  # noqa: F401
+except Exception as error:  # missing, or cut off; Python would leave with 1, which reads as NO-GO
     print(
-        f"error: {ROOT / 'socrates'} is missing beside scripts/, or not complete; upload it too:\n"
+        f"error: {ROOT / 'socrates'} is missing beside scripts/, or not complete ({error}); upload it too:\n"
         "  tnr scp 0 socrates/ ~/socrates-training/socrates/",
         file=sys.stderr,
     )

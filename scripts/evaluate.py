@@ -90,10 +90,14 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     coverage, about = metrics["coverage"], metrics["about"]
     scored = [coverage[f"{what}_scored"] for what in ("rows", "cells", "studies")]
     print("Scored {} answers in {} cells of {} studies".format(*scored))
+    if about["drawn_rows"]:
+        print(f"{about['drawn_rows']} rows state no usable list of valid answers: answered by draws, not exactly")
+    if about["undecoded_rows"]:
+        print(
+            f"{about['undecoded_rows']} rows: decoding leaves no valid answer; taken from the undecoded probabilities"
+        )
     if unanswered := coverage["rows"] - coverage["rows_predicted"]:
-        print(f"{unanswered} rows got no valid answer: decoding leaves none of the valid ones")
-    if about["sampled_rows"]:
-        print(f"{about['sampled_rows']} rows state no usable list of valid answers: answered by draws, not exactly")
+        print(f"{unanswered} rows got no valid answer")
     if metrics["valid_mass"] is not None and metrics["valid_mass"] < 0.5:
         print(
             f"Note: the model puts only {metrics['valid_mass']:.0%} of its probability on valid answers; "

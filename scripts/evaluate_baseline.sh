@@ -8,6 +8,7 @@
 #   --max-examples N    rows at most, in whole cells; 0: all (the config's)
 # Exit status: 0 done, 2 cannot.
 set -euo pipefail
+trap 'status=$?; ((status != 1)) || exit 2' EXIT # 1 would mean that the answer is no
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 config=config_500step_validation.json

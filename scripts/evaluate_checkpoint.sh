@@ -11,6 +11,9 @@
 # The decision is kept in decision.json in the results folder.
 # Exit status: 0 GO, 1 NO-GO, 2 cannot decide.
 set -euo pipefail
+# Only the gate's own answer may leave with 1: a full disk under our own output, say, is no NO-GO.
+decided=''
+trap 'status=$?; [[ -n $decided || $status == 0 || $status == 2 ]] || exit 2' EXIT
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 output=''
@@ -38,6 +41,9 @@ if [[ -z $output ]]; then
   output=evaluation_results/$run/$(basename "$(realpath "$checkpoint")")
 fi
 
+[[ ! $baseline -ef $output/metrics.json ]] || die "--output $output would overwrite the baseline; choose another folder"
+rm -f -- "$output/decision.json" # of an earlier evaluation
+
 echo "========================================"
 echo "Checkpoint Evaluation & GO/NO-GO Decision"
 echo "========================================"
@@ -48,4 +54,5 @@ echo
 status=0
 "$PYTHON" "$SOCRATES_ROOT/scripts/gate.py" "$baseline" "$output/metrics.json" --output "$output/decision.json" || status=$?
 ((status <= 2)) || die "the gate failed (status $status): no decision"
+decided=1
 exit "$status"

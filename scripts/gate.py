@@ -29,13 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="record the decision as JSON")
     arguments = parser.parse_args(argv)
 
-    from socrates.files import write_json
+    from socrates.files import remove_file, write_json
     from socrates.gate import decide, decision_record, decision_text
     from socrates.results import read_metrics
 
     inputs = {"baseline": arguments.baseline, "checkpoint": arguments.checkpoint}
     if arguments.output and arguments.output.resolve() in {path.resolve() for path in inputs.values()}:
         raise SocratesError(f"--output {arguments.output} would overwrite what is compared; choose another name")
+    if arguments.baseline.resolve() == arguments.checkpoint.resolve():
+        raise SocratesError(f"{arguments.baseline}: baseline and checkpoint are the same file")
+    if arguments.output:
+        remove_file(arguments.output)  # an earlier decision must not outlive a failure of this one
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
     decision = decide(**metrics, names=(str(arguments.baseline), str(arguments.checkpoint)))
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII

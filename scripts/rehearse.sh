@@ -9,6 +9,7 @@
 #   --fresh       forget what earlier rehearsals of this data made
 # Exit status: 0 it ran to a decision (GO or NO-GO), 2 it did not.
 set -euo pipefail
+trap 'status=$?; ((status != 1)) || exit 2' EXIT # 1 would mean that the answer is no
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 data=''
@@ -29,12 +30,16 @@ if [[ -n $data ]]; then
   : "${folder:=$SOCRATES_ROOT/rehearsal/$(basename "$data")-$(cat "$data/train.jsonl" "$data/val.jsonl" | sha256sum | cut -c1-8)}"
 fi
 : "${folder:=$SOCRATES_ROOT/rehearsal/sample}"
-[[ -z $fresh ]] || rm -rf "$folder"
-mkdir -p "$folder"
+mkdir -p "$folder" || die "$folder: cannot make this folder"
 folder=$(cd "$folder" && pwd)
-
-exec 9>"$folder/.lock"
+exec 9>>"$folder/.lock" || die "$folder: cannot write there"
 flock -n 9 || die "another rehearsal runs in $folder"
+if [[ ! -f $folder/.rehearsal ]]; then
+  [[ -z $(find "$folder" -mindepth 1 ! -name .lock -print -quit) ]] ||
+    die "$folder: holds something that no rehearsal made; choose an empty folder"
+  : >"$folder/.rehearsal"
+fi
+[[ -z $fresh ]] || rm -rf "$folder"/{data,models,evaluation_results,logs}
 
 # One thread a process: two ranks on two cores; with more, small models get slower.
 export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu CUDA_VISIBLE_DEVICES='' HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
@@ -96,7 +101,7 @@ if "$PYTHON" "$SOCRATES_ROOT/scripts/make_rehearsal.py" --is-complete "$checkpoi
   reuse_stage "training on 2 processes" "$checkpoint"
 else
   run_stage "training on 2 processes" "$checkpoint" \
-    deepspeed --num_gpus=2 --master_port="$(free_port)" "$SOCRATES_ROOT/scripts/train_full_dataset.py" --config "$config" --deepspeed deepspeed_config.json
+    "$PYTHON" -m deepspeed.launcher.runner --num_gpus=2 --master_port="$(free_port)" "$SOCRATES_ROOT/scripts/train_full_dataset.py" --config "$config" --deepspeed deepspeed_config.json
 fi
 grep -h "^{'loss'" "$folder"/logs/*training*.log | sed -n '1p;$p' | sed 's/^/      /' || true
 ALLOWED=1

@@ -28,13 +28,12 @@ from socrates.trie import AnswerTrie, answer_trie
 if TYPE_CHECKING:
     from socrates.models import LoadedModel
 
-__all__ = ["AnswerDistribution", "Decoding", "Question", "answer_distributions", "draw"]
+__all__ = ["AnswerDistribution", "Decoding", "Question", "answer_distributions"]
 
 MAX_TREE_ANSWERS = 4096  # a tree of so many nodes costs about as much as ten prompts
 MAX_NEW_TOKENS = 12  # of a drawn answer, its end included
 LARGEST_INTEGER = 2**53  # a drawn number beyond it cannot be averaged as a float and does not count as an answer
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # what str() makes of an integer: the same rule as for exact answers
-_SAMPLES, _ANSWER = 1, 2  # streams of random numbers that have nothing to do with each other
 
 
 @dataclass(frozen=True)
@@ -108,18 +107,6 @@ def answer_distributions(
     return _distributions(loaded, questions, tries, decoding, max_batch_tokens, draws, seed)
 
 
-def draw(distribution: AnswerDistribution, seed: int, key: int) -> int | None:
-    """One answer from the decoded distribution, given that it is valid; None if no valid answer is possible.
-
-    The answer depends on the distribution, the seed and the row's key alone, not on what was drawn before.
-    """
-    cumulative = np.cumsum(distribution.decoded)
-    if len(cumulative) == 0 or not cumulative[-1] > 0:
-        return None
-    target = _generator(seed, key, _ANSWER).random() * cumulative[-1]
-    return int(distribution.values[np.searchsorted(cumulative, target, side="right")])
-
-
 def make_batches(lengths: Mapping[int, int], max_batch_tokens: int) -> Iterator[list[int]]:
     """Group items, longest first, so that (items x longest of them) stays within a budget.
 
@@ -159,17 +146,32 @@ def _distributions(
         scores = score_batch(forward, prompts, chosen, loaded.end_token_ids, decoding)
         for index, trie, (probabilities, decoded) in zip(batch, chosen, scores, strict=True):
             yield index, AnswerDistribution(trie.values, probabilities, decoded, exact=True, draws=0)
-    for index, question in enumerate(questions):
-        if index not in lengths:
-            yield index, _drawn_distribution(loaded, forward, question, decoding, draws, seed)
+    drawn = [index for index in range(len(questions)) if index not in lengths]
+    for index in sorted(drawn, key=lambda index: (-len(questions[index].prompt_ids), index)):
+        yield index, _drawn_distribution(loaded, forward, questions[index], decoding, max_batch_tokens, draws, seed)
 
 
 def _drawn_distribution(
-    loaded: LoadedModel, forward: Forward, question: Question, decoding: Decoding, draws: int, seed: int
+    loaded: LoadedModel,
+    forward: Forward,
+    question: Question,
+    decoding: Decoding,
+    max_batch_tokens: int,
+    draws: int,
+    seed: int,
 ) -> AnswerDistribution:
     """The question is asked alone, so that nothing but its own seed and key decides the draws."""
-    uniforms = _generator(seed, question.key, _SAMPLES).random((draws, MAX_NEW_TOKENS))
-    drawn = sample_token_ids(forward, question.prompt_ids, loaded.end_token_ids, decoding, uniforms)
+    uniforms = _generator(seed, question.key).random((draws, MAX_NEW_TOKENS))
+    at_once = max(
+        1, max_batch_tokens // (len(question.prompt_ids) + MAX_NEW_TOKENS)
+    )  # each draw has a cache of its own
+    drawn = [
+        ids
+        for start in range(0, draws, at_once)
+        for ids in sample_token_ids(
+            forward, question.prompt_ids, loaded.end_token_ids, decoding, uniforms[start : start + at_once]
+        )
+    ]
     numbers = [parse_answer_text(loaded.tokenizer.decode(ids)) for ids in drawn if ids is not None]
     allowed = None if question.scale is None else frozenset(question.scale.values)
     valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
@@ -216,5 +218,5 @@ def _check_lengths(
             )
 
 
-def _generator(seed: int, key: int, stream: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, key)))
+def _generator(seed: int, key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))

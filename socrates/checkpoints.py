@@ -118,7 +118,7 @@ def find_damage(folder: Path | str, only: Callable[[str], bool] = lambda path: T
         manifest = read_manifest(folder)
     except SocratesError as error:
         return str(error)
-    if manifest.step != checkpoint_step(folder):
+    if checkpoint_step(folder) not in (manifest.step, None):  # under another name it may be a copy
         return f"{MANIFEST} is of step {manifest.step}"
     wanted = {path: entry for path, entry in manifest.files.items() if only(path)}
     for path, (size, _) in wanted.items():  # sizes first: they are known at once

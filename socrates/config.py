@@ -196,7 +196,7 @@ def _convert(hint: Any, value: Any, key: str, rules: Mapping[str, Any], problems
             return None
         return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1e300 else math.inf
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         problems.append(f'"{key}": must be {_TYPE_NAMES[hint]}, not {value!r}')
         return None
@@ -225,8 +225,12 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f"gradient_accumulation_steps x num_processes = {t.per_device_train_batch_size} x "
             f"{t.gradient_accumulation_steps} x {t.num_processes} = {product}"
         )
-    if t.max_steps is not None and t.save_steps > t.max_steps:
-        yield f'"training.save_steps": {t.save_steps} is above max_steps = {t.max_steps}: nothing would be saved'
+    modules = config.lora.target_modules
+    for module in dict.fromkeys(modules):
+        if module not in PROJECTIONS:  # PEFT passes over a name that it does not find
+            yield f'"lora.target_modules": unknown layer "{module}"{_nearest(module, dict.fromkeys(PROJECTIONS))}'
+        elif modules.count(module) > 1:
+            yield f'"lora.target_modules": "{module}" stands there twice'
     if Path(config.evaluation.data_file).name != config.evaluation.data_file:
         yield f'"evaluation.data_file": must be a file name in dataset_path, not {config.evaluation.data_file!r}'
 
@@ -250,6 +254,15 @@ _DEEPSPEED_KEYS = {
 }
 
 
+# Of `zero_optimization`, what goes with stages 1 and 2 and an adapter on the GPU.
+_ZERO_KEYS = dict.fromkeys(
+    [
+        *("stage", "overlap_comm", "contiguous_gradients", "reduce_scatter", "allgather_partitions"),
+        *("reduce_bucket_size", "allgather_bucket_size", "round_robin_gradients"),
+    ]
+)
+
+
 def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     for block in ("optimizer", "scheduler"):
         if block in value:
@@ -258,14 +271,24 @@ def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator
         if key not in _DEEPSPEED_KEYS and key not in ("optimizer", "scheduler"):
             yield f'"{key}": unknown key{_nearest(key, _DEEPSPEED_KEYS)}'
     for key, expected in _DEEPSPEED_KEYS.items():
-        if expected is None or key not in value:
+        if expected is None:
+            continue
+        if key not in value:
+            if key != "train_batch_size":  # it follows from the others
+                yield f'"{key}": missing; write ' + ('{"enabled": "auto"}' if key == "bf16" else '"auto"')
             continue
         actual, wanted = value[key], expected(config)
-        if key == "bf16" and isinstance(actual, Mapping):
-            actual = actual.get("enabled")
+        if key == "bf16":
+            if not isinstance(actual, Mapping) or set(actual) != {"enabled"}:
+                yield f'"bf16": must be {{"enabled": "auto"}}, not {actual!r}'
+                continue
+            actual = actual["enabled"]
         if actual != "auto" and (actual != wanted or isinstance(actual, bool) != isinstance(wanted, bool)):
             yield f'"{key}": {actual!r} contradicts the run config, which says {wanted!r} (or write "auto")'
     zero = value.get("zero_optimization")
+    for key in zero if isinstance(zero, Mapping) else ():
+        if key not in _ZERO_KEYS:
+            yield f'"zero_optimization.{key}": unknown key{_nearest(key, _ZERO_KEYS)}'
     stage = zero.get("stage") if isinstance(zero, Mapping) else None
     if stage not in (1, 2) or isinstance(stage, bool):
         yield f'"zero_optimization.stage": must be 1 or 2, not {stage!r}'

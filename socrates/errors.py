@@ -30,6 +30,13 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the package {error.name} is not installed for {sys.executable}; activate the environment "
+            "(source venv/bin/activate), or pip install -r requirements_full_training.txt",
+            file=sys.stderr,
+        )
+        status = EXIT_CANNOT
     except BrokenPipeError:  # the reader of our output (head, less) went away
         sys.stderr.close()
         status = EXIT_CANNOT

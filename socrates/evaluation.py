@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from socrates.checkpoints import MANIFEST, TRAINING_CONFIG, find_damage, read_training_config
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig, parse_config
 from socrates.errors import SocratesError
-from socrates.files import sha256_file
+from socrates.files import remove_file, sha256_file, write_json
 from socrates.gate import decide
+from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from socrates.predictions import draw_predictions, prediction_line, scored_row
 from socrates.prompts import prompt_fingerprint, prompt_token_ids
 from socrates.records import Answer, read_answers
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from socrates.models import LoadedModel
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+# Files of a checkpoint that only resuming reads; whether they are whole is no matter here.
+_FOR_RESUMING = ("optimizer.pt", "training_args.bin", "scheduler.pt", "global_step", "rng_state_")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ def settings_of(config: RunConfig) -> Settings:
 
 
 def recorded_config(model: str | Path) -> RunConfig | None:
-    """The run config that a checkpoint was trained with, or None where the folder records none."""
+    """The run config that a checkpoint was trained with, or None where the folder records none.
+
+    Raises:
+        SocratesError: the checkpoint is not complete, or damaged (see `check_checkpoint`).
+    """
+    check_checkpoint(model)
     if not (Path(model) / TRAINING_CONFIG).is_file():
         return None
     record = read_training_config(model)
@@ -88,7 +95,8 @@ def evaluate(
     Raises:
         SocratesError: model, data or baseline cannot be used, or the results cannot be written.
     """
-    from socrates.models import load_asking_tokenizer, load_model, quiet_libraries
+    from socrates.metrics import score
+    from socrates.models import load_asking_tokenizer, quiet_libraries
 
     quiet_libraries()
     started = time.monotonic()
@@ -103,30 +111,34 @@ def evaluate(
     if baseline is not None:
         # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
         decide(baseline, {**baseline, "comparability": identity}, names=("the baseline", "this evaluation"))
-    loaded = load_model(model, base_model=base_model, revision=revision)
-    lines, sampled = ask(loaded, answers, settings)
+    _check_writable(output)
+    about_model, lines, counts = _load_and_ask(model, answers, settings, base_model, revision)
     lines = draw_predictions(lines, settings.seed)
     about = {
-        **_about_model(model, loaded),
+        **about_model,
         "data_file": str(data_file),
         "settings": asdict(settings),
         "selection": {k: v for k, v in asdict(selection).items() if k != "cells"},
-        "sampled_rows": sampled,
+        **counts,
         "seconds": round(time.monotonic() - started, 1),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in PACKAGES},
     }
-    from socrates.metrics import score
-
     scores = score(map(scored_row, lines))
     return write_results(output, scores=scores, predictions=lines, comparability=identity, about=about)
 
 
-def ask(loaded: LoadedModel, answers: Sequence[Answer], settings: Settings) -> tuple[list[dict[str, Any]], int]:
+def ask(
+    loaded: LoadedModel, answers: Sequence[Answer], settings: Settings
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Ask the model every question: lines of `predictions.jsonl` without a drawn answer, in the order of ``answers``.
 
+    Where decoding leaves no valid answer at all (top-p cut them all off), the line has the undecoded probabilities, so
+    that no model drops a question by being bad at it.
+
     Returns:
-        The lines, and how many of them rest on draws, because the question states no (or too many) valid answers.
+        The lines, and two counts of them: `drawn_rows` rest on draws, because the question states no (or too many)
+        valid answers; `undecoded_rows` have the undecoded probabilities.
     """
     from socrates.answers import Question, answer_distributions
     from socrates.decoding import Decoding
@@ -147,24 +159,64 @@ def ask(loaded: LoadedModel, answers: Sequence[Answer], settings: Settings) -> t
         )
     )
     lines = [_line(answer, results[index]) for index, answer in enumerate(answers)]
-    return lines, sum(not result.exact for result in results.values())
+    return lines, {
+        "drawn_rows": sum(not result.exact for result in results.values()),
+        "undecoded_rows": sum(result.exact and result.normalized() is None for result in results.values()),
+    }
 
 
-def check_checkpoint(model: str) -> None:
-    """Verify the adapter's files against the checkpoint's manifest, where there is one.
+def check_checkpoint(model: str | Path) -> None:
+    """Verify what evaluation reads of a checkpoint against its manifest; other software's folders have none, and pass.
+
+    The adapter must be there; what else is there (a copy may leave out all that only resuming reads) must be whole.
 
     Raises:
-        SocratesError: a file is missing or damaged.
+        SocratesError: a file is missing or damaged, or the checkpoint was not finished.
     """
     folder = Path(model)
-    if (folder / MANIFEST).is_file():
-        damage = find_damage(folder, only=lambda path: path in _ADAPTER_FILES)
-        if damage:
-            raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
+    if not (folder / MANIFEST).is_file():
+        if (folder / TRAINING_CONFIG).is_file():
+            raise SocratesError(f"{folder}: has no {MANIFEST} yet: not finished, or not copied whole")
+        return
+    damage = find_damage(
+        folder,
+        only=lambda path: (
+            path in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+            or ((folder / path).exists() and not path.startswith(_FOR_RESUMING))
+        ),
+    )
+    if damage:
+        raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
+
+
+def _load_and_ask(
+    model: str, answers: Sequence[Answer], settings: Settings, base_model: str | None, revision: str | None
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, int]]:
+    import torch
+
+    from socrates.models import load_model
+
+    try:
+        loaded = load_model(model, base_model=base_model, revision=revision)
+        return _about_model(model, loaded), *ask(loaded, answers, settings)
+    except torch.OutOfMemoryError as error:
+        raise SocratesError(
+            f"{model}: the GPU's memory does not hold the model and one batch; lower evaluation.batch_tokens "
+            f"(now {settings.evaluation.batch_tokens}), or take a larger GPU: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _check_writable(output: Path) -> None:
+    """Write the smallest file into the results folder, before the model is asked for hours."""
+    probe = output / ".writable"
+    write_json(probe, {})
+    remove_file(probe)
 
 
 def _line(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
     distribution = result.normalized()
+    if distribution is None and result.exact and result.valid_mass > 0:
+        distribution = result.probabilities
     pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else None
     return prediction_line(
         answer.keys(),
@@ -193,7 +245,7 @@ def _about_model(model: str, loaded: LoadedModel) -> dict[str, Any]:
         "model": model,
         "base_model": loaded.base_name,
         "base_commit": loaded.commit,
-        "adapter_sha256": sha256_file(adapter / "adapter_model.safetensors") if adapter else None,
+        "adapter_sha256": sha256_file(adapter / ADAPTER_WEIGHTS) if adapter else None,
         "dtype": str(loaded.causal_lm.dtype).removeprefix("torch."),
         "device": str(loaded.device),
     }
@@ -204,7 +256,7 @@ def _describe(selection: Selection) -> str:
     return (
         f"{selection.rows} of {selection.file_rows} in {len(selection.cells)} of {selection.file_cells} cells, "
         f"{studies} of {selection.file_studies} studies "
-        f"({selection.scorable_cells} cells hold human answers that differ)"
+        f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
     )
 
 

@@ -50,6 +50,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def remove_file(path: Path | str) -> None:
+    """Remove a file, if there is one, for good: also after a power cut. SocratesError where that cannot be done."""
+    path = Path(path)
+    try:
+        path.unlink()
+        sync_folder(path.parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot replace it: {error.strerror or error}") from error
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -82,7 +94,7 @@ def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise SocratesError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # our own checks; or nested too deep
         raise SocratesError(f"{path}: {error}") from error
     if not isinstance(value, dict):
         raise SocratesError(f"{path}: the {what} must be a JSON object, not a {type(value).__name__}")
@@ -100,8 +112,8 @@ def read_text(path: Path | str, what: str = "file") -> str:
         raise SocratesError(f"{path}: is a folder, expected the {what}") from error
     except UnicodeDecodeError as error:
         raise SocratesError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise SocratesError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def sha256_file(path: Path | str) -> str:

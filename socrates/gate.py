@@ -41,12 +41,15 @@ _DECIMALS = 400  # more than the smallest float has
 # name, printed name, smallest and largest possible value, whether higher is better
 SIGNALS = (
     ("mae", "MAE", 0, 1, False),
+    ("rmse", "RMSE", 0, 1, False),
     ("correlation", "Correlation", -1, 1, True),
     ("accuracy", "Accuracy", 0, 1, True),
+    ("valid_mass", "Valid mass", 0, 1, True),
 )
 
 # From the paper, on its 40 unseen studies: human answers against a bootstrap of themselves; a uniform guess.
 HUMAN_BOUND, UNIFORM_GUESS = Fraction("0.125"), Fraction("0.203")
+LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no answer
 IMPLAUSIBLE = Fraction("0.10")  # assumed: clearly below the human bound, whatever the studies
 
 
@@ -100,6 +103,7 @@ def decide(
             baseline's distance is 0, or the two must not be compared.
     """
     compared = _comparability(baseline, checkpoint, names)
+    _check_same_cells(baseline, checkpoint, names)
     before, after = (_distance(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
     if before == 0:
         raise SocratesError(
@@ -227,6 +231,17 @@ def _comparability(
     raise SocratesError(f"these results cannot be compared: {'; '.join(problems)}. What to do: {'; '.join(remedies)}")
 
 
+def _check_same_cells(baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]) -> None:
+    """Refuse means over different cells: a model must not choose, by giving no answer, what it is judged on."""
+    counts = [_scored(metrics, name) for metrics, name in zip((baseline, checkpoint), names, strict=True)]
+    if counts[0]["cells_scored"] != counts[1]["cells_scored"]:
+        raise SocratesError(
+            f"these results cannot be compared: {names[0]} scores {counts[0]['cells_scored']} cells and "
+            f"{names[1]} {counts[1]['cells_scored']}: where a model gave no usable answer to a whole cell, the means "
+            "are of different questions. What to do: look at its predictions.jsonl for rows without a prediction"
+        )
+
+
 def _comparable(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = metrics.get("comparability")
     if not isinstance(section, Mapping):
@@ -257,7 +272,10 @@ def _signal(
     names: tuple[str, str],
 ) -> Signal:
     key, printed, low, high, higher_is_better = spec
-    values = [m.get(key) for m in (baseline, checkpoint)]
+    for metrics, name in zip((baseline, checkpoint), names, strict=True):
+        if key not in metrics:  # not defined is null; a key that is not there is another kind of file
+            raise SocratesError(f'{name}: no "{key}"; is this the metrics.json of an evaluation?')
+    values = [m[key] for m in (baseline, checkpoint)]
     exact = [
         None if value is None else _in_range(value, key, low, high, name)
         for value, name in zip(values, names, strict=True)
@@ -297,18 +315,33 @@ def _notes(after: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str
             f"the checkpoint's distance is worse than about {float(UNIFORM_GUESS)}, "
             "what a uniform guess gets on the paper's unseen studies."
         )
-    counts = [_scored(metrics) for metrics in (baseline, checkpoint)]
-    if None not in counts and counts[0] != counts[1]:
-        (rows, cells), (other_rows, other_cells) = counts
+    rows = [_scored(metrics, "")["rows_scored"] for metrics in (baseline, checkpoint)]
+    if rows[0] != rows[1]:
         notes.append(
-            f"the baseline was scored on {rows} rows in {cells} cells, the checkpoint on {other_rows} in "
-            f"{other_cells}: one of them gave fewer usable answers, so their means do not cover the same."
+            f"the baseline was scored on {rows[0]} rows, the checkpoint on {rows[1]}: "
+            "one of them gave fewer usable answers."
         )
+    masses = [metrics["valid_mass"] for metrics in (baseline, checkpoint)]
+    for role, mass in zip(("baseline", "checkpoint"), masses, strict=True):
+        if mass is not None and mass < LITTLE_MASS:
+            notes.append(
+                f"the {role} puts only {mass:.2g} of its probability on valid answers; its distance is of that part."
+            )
+    bases = [_about(metrics).get("base_model") for metrics in (baseline, checkpoint)]
+    if None not in bases and bases[0] != bases[1]:
+        notes.append(f"the base models have other names: {bases[0]} and {bases[1]}; is this the right baseline?")
     return notes
 
 
-def _scored(metrics: Mapping[str, Any]) -> tuple[Any, Any] | None:
+def _about(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    about = metrics.get("about")
+    return about if isinstance(about, Mapping) else {}
+
+
+def _scored(metrics: Mapping[str, Any], name: str) -> Mapping[str, int]:
     coverage = metrics.get("coverage")
-    if not isinstance(coverage, Mapping) or not {"rows_scored", "cells_scored"} <= coverage.keys():
-        return None
-    return coverage["rows_scored"], coverage["cells_scored"]
+    if not isinstance(coverage, Mapping) or not all(
+        isinstance(coverage.get(key), int) for key in ("rows_scored", "cells_scored")
+    ):
+        raise SocratesError(f'{name}: no "coverage" with "rows_scored" and "cells_scored"; evaluate again')
+    return coverage

@@ -200,6 +200,10 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise SocratesError(f'{where}: "{name}" must be a text, not {_shown(value)}')
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise SocratesError(f'{where}: "{name}" holds half a character (\\ud800 to \\udfff)') from error
     return value
 
 

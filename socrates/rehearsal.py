@@ -9,7 +9,6 @@ no better than guessing, as the real one is.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections import Counter, defaultdict
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
 VERSION = 1  # raise it when the same seed would make something else
+RUN = "socrates-qwen-500step-validation"
 MADE = "made.json"  # written last into a folder made here: what it was made from
 
 CHAT_TEMPLATE = (
@@ -100,6 +100,9 @@ def make_sample_data(
     recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, val_studies], "people": people}
     if _is_made(folder, recipe):
         return False
+    for name in ("train.jsonl", "val.jsonl"):
+        if (folder / name).exists() and not (folder / MADE).is_file():
+            raise SocratesError(f"{folder / name}: is there and was not made by a rehearsal; choose another folder")
     parts = {"train": range(train_studies), "val": range(train_studies, train_studies + val_studies)}
     rows = {part: [row for s in studies for row in _study(s, seed, people)] for part, studies in parts.items()}
     for part, part_rows in rows.items():
@@ -146,7 +149,7 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
     torch.manual_seed(seed)
     model = _tiny_qwen2(tokenizer)
     _teach_format(model, tokenizer, closed, steps, seed)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         model.save_pretrained(temporary)
@@ -177,7 +180,7 @@ def rehearsal_config(model: str, dataset_path: str, *, steps: int, save_steps: i
     return RunConfig(
         model_name=model,
         dataset_path=dataset_path,
-        output_dir="models/socrates-qwen-500step-validation",
+        output_dir=f"models/{RUN}",
         lora=LoraSettings(r=16, alpha=32, dropout=0.05),
         training=TrainingSettings(
             global_batch_size=32,
@@ -381,6 +384,8 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0) -> lis
     Returns:
         A line for each thing, "made …" or "reused …".
     """
+    if any((folder / name).exists() for name in ("socrates", "scripts")):
+        raise SocratesError(f"{folder}: is a project's folder; a rehearsal needs one of its own")
     lines = []
     dataset = folder / "data" / "socsci210_full"
     if data is None:
@@ -392,6 +397,9 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0) -> lis
     model = folder / "models" / "tiny-qwen2-base"
     made = make_base_model(model, dataset / "train.jsonl", seed)
     lines.append(f"{'made' if made else 'reused'} base model {model}")
+    if made:  # what was evaluated and trained before was of other data, or of another base model
+        for stale in ("evaluation_results", f"models/{RUN}"):
+            shutil.rmtree(folder / stale, ignore_errors=True)
     config = rehearsal_config("models/tiny-qwen2-base", "data/socsci210_full", steps=40, save_steps=20)
     write_json(folder / "config_500step_validation.json", config)
     deepspeed = {
@@ -415,5 +423,7 @@ def _link_data(source: Path, target: Path) -> None:
         if not file.is_file():
             raise SocratesError(f"{file}: no such data file; --data needs a folder with train.jsonl and val.jsonl")
         link = target / name
+        if link.exists() and not link.is_symlink():
+            raise SocratesError(f"{link}: is there and is no rehearsal's link; choose another folder")
         link.unlink(missing_ok=True)
         link.symlink_to(file.resolve())

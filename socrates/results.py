@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from socrates.errors import SocratesError
-from socrates.files import read_json, sync_folder, write_json, write_jsonl
+from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.predictions import as_number, rows_sha256
 
 if TYPE_CHECKING:  # metrics.py loads SciPy, which takes a second: the gate only reads
@@ -110,7 +110,7 @@ def write_results(
         comparability=comparability,
         about=dict(about),
     )
-    _remove(folder / METRICS)
+    remove_file(folder / METRICS)
     write_jsonl(folder / PREDICTIONS, map(dict, predictions))
     write_jsonl(folder / CELLS, map(_cell_line, scores.cells))
     write_json(folder / METRICS, content)
@@ -144,13 +144,3 @@ def _cell_line(cell: CellScore) -> dict[str, Any]:
         "wasserstein_expected": cell.wasserstein_expected,
         "skipped": cell.skipped,
     }
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-        sync_folder(path.parent)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot replace it: {error.strerror or error}") from error

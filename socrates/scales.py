@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 MAX_VALUES = 1_000_000  # a wider "scale" is an open amount, and too large to enumerate
@@ -376,4 +377,12 @@ def _number(text: str) -> int:
 
 
 def _scale(values: Sequence[int]) -> Scale | None:
-    return Scale(tuple(values)) if 1 < len(values) <= MAX_VALUES else None
+    if not 1 < len(values) <= MAX_VALUES:
+        return None
+    return _shared_scale(values if isinstance(values, range) else tuple(values))
+
+
+@lru_cache(maxsize=1024)
+def _shared_scale(values: range | tuple[int, ...]) -> Scale:
+    """One object for all rows of a scale: a row's own tuple would take 4 MB for 0 to 100000."""
+    return Scale(tuple(values))

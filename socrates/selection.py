@@ -34,8 +34,8 @@ class Selection:
     file_rows: int
     file_cells: int
     file_studies: int
-    scorable_cells: int  # with two human answers that differ
-    scorable_rows: int
+    one_answer_cells: int  # in the file; cannot be scored and are not asked
+    no_spread_cells: int  # likewise: human answers all the same
 
 
 def select_cells(answers: Iterable[Answer], max_examples: int | None, seed: int) -> Selection:
@@ -72,13 +72,17 @@ def select_cells(answers: Iterable[Answer], max_examples: int | None, seed: int)
         file_rows=sum(s.rows for s in seen.values()),
         file_cells=len(seen),
         file_studies=len({cell.study_id for cell in seen}),
-        scorable_cells=len(sizes),
-        scorable_rows=sum(sizes.values()),
+        one_answer_cells=sum(s.rows == 1 for s in seen.values()),
+        no_spread_cells=sum(s.rows > 1 and len(s.responses) == 1 for s in seen.values()),
     )
 
 
 def choose_cells(sizes: Mapping[Cell, int], max_examples: int, seed: int) -> frozenset[Cell]:
-    """Go round the studies in a random order, each time taking a study's next cell (in a random order) that still fits.
+    """Go round the studies in a random order, each time taking one more cell of each.
+
+    A study takes the first of its cells (in a random order) that is no larger than an equal share of the rows left for
+    the studies still to come in this round, else its smallest one: a few large cells must not use up what other
+    studies need. A study none of whose cells fits any more is done.
 
     Args:
         sizes: rows of each cell.
@@ -90,12 +94,15 @@ def choose_cells(sizes: Mapping[Cell, int], max_examples: int, seed: int) -> fro
     chosen: set[Cell] = set()
     left = max_examples
     while queues:
-        for study in list(queues):
+        for turn, study in enumerate(studies := list(queues)):
             queues[study] = [cell for cell in queues[study] if sizes[cell] <= left]
             if not queues[study]:
                 del queues[study]
                 continue
-            cell = queues[study].pop(0)
+            share = left / (len(studies) - turn)
+            small = (cell for cell in queues[study] if sizes[cell] <= share)
+            cell = next(small, min(queues[study], key=lambda cell: sizes[cell]))
+            queues[study].remove(cell)
             chosen.add(cell)
             left -= sizes[cell]
     return frozenset(chosen)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 VERSION = 1  # raise it when the same rows would give other ids or labels
 IGNORED = -100  # the label of a token that carries no loss
 _BATCH = 1000
+_ROWS_A_LINE = 100_000
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,10 @@ def _write_folder(
     system_message: str | None,
     max_length: int,
 ) -> None:
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = folder.with_name(f".{folder.name}.tmp")  # one name, under the lock: a killed run's is cleared away here
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    print(f"Tokenizing {data_file} (once)", flush=True)
     try:
         examples = make_examples(_with_progress(read_answers(data_file), data_file), tokenizer, system_message)
         info = _write_arrow(temporary / "data.arrow", examples, max_length)
@@ -162,7 +164,12 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _with_progress(answers: Iterable[Answer], data_file: Path) -> Iterable[Answer]:
+def _with_progress(answers: Iterable[Answer], data_file: Path) -> Iterator[Answer]:
+    """A progress bar on a terminal; in a log, a line now and then, so that nobody takes it for dead."""
     from tqdm import tqdm
 
-    return tqdm(answers, desc=f"tokenizing {data_file}", unit=" rows", disable=not sys.stderr.isatty())
+    quiet = not sys.stderr.isatty()
+    for count, answer in enumerate(tqdm(answers, desc=f"tokenizing {data_file}", unit=" rows", disable=quiet), start=1):
+        if quiet and count % _ROWS_A_LINE == 0:
+            print(f"  {count} rows", flush=True)
+        yield answer

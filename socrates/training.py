@@ -11,6 +11,8 @@ import fcntl
 import json
 import math
 import os
+import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -46,8 +48,16 @@ if TYPE_CHECKING:
 
 # Packages whose versions may change what a run computes; recorded in every checkpoint.
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
+_LITTLE_SPACE = 2**20  # bytes; with less, a save that failed failed for want of space
 # Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
-_FREE_ON_RESUME = ("evaluation.", "decoding.", "output_dir", "training.logging_steps", "training.save_steps")
+_FREE_ON_RESUME = (
+    "evaluation.",
+    "decoding.",
+    "output_dir",
+    "dataset_path",
+    "training.logging_steps",
+    "training.save_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,9 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     rank = _rank()
     with errors_from_rank_zero():
         check_processes(config)
+        check_gpus(config)
+        if rank == 0:
+            _lock_output(Path(config.output_dir))
         if not config.train_file.is_file():
             raise SocratesError(f"{config.train_file}: no such data file; dataset_path must hold train.jsonl")
         import transformers
@@ -117,8 +130,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     quiet_libraries(bars=rank == 0)
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
-    _on_rank_zero(lambda: _lock_output(Path(config.output_dir)))
-    record = training_record(config, tokenizer, data_sha256, tokenized.name)
+    record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
     checkpoint = _on_rank_zero(lambda: choose_checkpoint(config, record, resume))
     if rank == 0:
         _print_start(config, len(dataset), info, checkpoint)
@@ -127,15 +139,17 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
         return checkpoint
     transformers.set_seed(config.seed)
-    model = load_base_model(
-        config.model_name,
-        config.model_revision,
-        dtype="bfloat16" if config.training.bf16 else "float32",
-        attn_implementation=config.training.attn_implementation,
-    )
+    with errors_from_rank_zero():
+        model = load_base_model(
+            config.model_name,
+            config.model_revision,
+            dtype="bfloat16" if config.training.bf16 else "float32",
+            attn_implementation=config.training.attn_implementation,
+        )
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     trainer = _make_trainer(config, args, model, tokenizer, dataset, record)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with _full_disk_told(Path(config.output_dir)):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
     if rank == 0:
         print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
@@ -143,7 +157,12 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
 
 
 def check_processes(config: RunConfig) -> None:
-    """SocratesError unless as many processes run as the config's batch arithmetic counts on."""
+    """SocratesError unless the launcher started as many processes as the config's batch arithmetic counts on."""
+    if "LOCAL_RANK" not in os.environ:
+        raise SocratesError(
+            f"start it with DeepSpeed's launcher: deepspeed --num_gpus={config.training.num_processes} "
+            "scripts/train_full_dataset.py …"
+        )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     wanted = config.training.num_processes
     if world != wanted:
@@ -154,13 +173,32 @@ def check_processes(config: RunConfig) -> None:
         )
 
 
+def check_gpus(config: RunConfig) -> None:
+    """SocratesError where torch finds too few GPUs, unless CPUs are meant: libraries would fall back without a word."""
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found < int(os.environ.get("LOCAL_SIZE", config.training.num_processes)):
+        raise SocratesError(
+            f"torch can use {found} GPUs here, {config.training.num_processes} processes need one each; look at "
+            "nvidia-smi and the driver's version. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
+        )
+
+
 def training_record(
-    config: RunConfig, tokenizer: PreTrainedTokenizerBase, data_sha256: str, tokenized: str
+    config: RunConfig,
+    deepspeed: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    data_sha256: str,
+    tokenized: str,
 ) -> dict[str, Any]:
     """What `training_config.json` says in every checkpoint."""
     metadata = Path(config.dataset_path) / "metadata.json"
     return {
         "config": config.to_dict(),
+        "deepspeed": deepspeed,
         "prompt_fingerprint": prompt_fingerprint(tokenizer, config.prompt.system_message),
         "data": {
             "train_sha256": data_sha256,
@@ -206,14 +244,21 @@ _locks: list[IO[str]] = []  # open for as long as the process lives, which is wh
 
 def _lock_output(folder: Path) -> None:
     """SocratesError if another training writes into the output folder; the kernel frees the lock however we end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".training.lock").open("w")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".training.lock").open("a+")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        lock.seek(0)
         raise SocratesError(
-            f"{folder}: another training is running into this folder; wait for it or stop it"
+            f"{folder}: another training is running into this folder ({lock.read().strip() or 'process unknown'}); "
+            "wait for it or stop it"
         ) from error
+    except OSError as error:
+        raise SocratesError(f"{folder}: cannot write there: {error.strerror or error}") from error
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {platform.node()}\n")
+    lock.flush()
     _locks.append(lock)
 
 
@@ -243,6 +288,7 @@ def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
         **record.get("config", {}),
         "prompt_fingerprint": record.get("prompt_fingerprint"),
         "train_sha256": record.get("data", {}).get("train_sha256"),
+        "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
     }
 
 
@@ -315,6 +361,8 @@ def _make_trainer(
         ),
         callbacks=[complete_checkpoints(record)],
     )
+    # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
+    trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(guide_log())
@@ -344,7 +392,6 @@ def _leave_out_compiled_cpu_kernels() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed.ops
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -355,6 +402,10 @@ def complete_checkpoints(record: dict[str, Any]) -> TrainerCallback:
     from transformers import TrainerCallback
 
     class CompleteCheckpoints(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # On resume the Trainer takes these from the checkpoint, whatever the config says now.
+            state.save_steps, state.logging_steps = args.save_steps, args.logging_steps
+
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             # Without the barrier rank 0 was seen here before another rank had written its files.
@@ -412,13 +463,16 @@ def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:
 
 
 def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint: Path | None) -> None:
+    import torch
+
     t, steps = config.training, steps_planned(config, rows)
+    device = f"GPUs ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "CPU processes"
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
     if info["too_long"]:
         print(f"Left out {info['too_long']} rows longer than max_length = {t.max_length} tokens")
     print(
         f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): {steps} steps of "
-        f"{t.global_batch_size} examples on {t.num_processes} processes, a checkpoint every {t.save_steps} steps"
+        f"{t.global_batch_size} examples on {t.num_processes} {device}, a checkpoint every {t.save_steps} steps"
     )
     print(f"Resuming from {checkpoint}" if checkpoint else "Starting from the base model", flush=True)
 
@@ -433,6 +487,21 @@ def errors_from_rank_zero() -> Iterator[None]:
             raise
         time.sleep(10)  # the launcher stops all ranks at the first exit: let rank 0 speak first
         sys.exit(EXIT_CANNOT)
+
+
+@contextmanager
+def _full_disk_told(folder: Path) -> Iterator[None]:
+    """Say so where the disk is full: the libraries report a failed write in words of their own, or none."""
+    try:
+        yield
+    except Exception as error:  # each library has its own: OSError, RuntimeError, SafetensorError
+        free = shutil.disk_usage(folder).free
+        if "No space left" in str(error) or free < _LITTLE_SPACE:
+            raise SocratesError(
+                f"{folder}: no space left ({free / 2**20:.0f} MiB free) while a checkpoint was saved; free some space "
+                "and run the same command again: it goes on from the newest complete checkpoint"
+            ) from error
+        raise
 
 
 def _rank() -> int:
@@ -451,6 +520,8 @@ def _on_rank_zero(work: Callable[[], Any]) -> Any:
             box[0] = work()
         except SocratesError as error:
             box[1] = str(error)
+        except OSError as error:
+            box[1] = f"{error.filename or 'cannot write'}: {error.strerror or error}"
     dist.broadcast_object_list(box, src=0)
     with errors_from_rank_zero():
         if box[1] is not None:

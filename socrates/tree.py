@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
     from socrates.models import LoadedModel
 
-# Total variation between two ways of computing one next-token distribution.
-_TOLERANCE_FLOAT32, _TOLERANCE_HALF = 1e-3, 0.05
+# Relative L2 distance of two ways of computing the same centred logits. In bf16 it leaves room for rounding: on random
+# Qwen2 models of 48 layers, nine of them, it was 0.01 to 0.13 with the right mask, and with visible siblings 0.7 to 1.5
+# (0.07 to 0.11 on three whose attention hardly mattered). A false alarm would cost an evaluation on a rented GPU.
+_TOLERANCE_FLOAT32, _TOLERANCE_HALF = 1e-3, 0.25
+# Total variation between the model's own next-token distribution and ours: only to notice logits scaled after the
+# head, so it leaves room for a head in bf16.
+_TOLERANCE_HEAD = 0.2
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def score_batch(
 
 
 def check_tree_attention(loaded: LoadedModel, forward: Forward) -> None:
-    """Compare tree attention with plain forwards on a small example, through the model's own head.
+    """Compare tree attention with plain forwards on a small example, and the head with the model's own.
 
     Catches whatever in an architecture does not go with this: position ids that are ignored, masks that are not
     honoured, layers that are not attention, logits that are scaled after the head.
@@ -109,19 +114,28 @@ def check_tree_attention(loaded: LoadedModel, forward: Forward) -> None:
     layout = _layout(prompts, tries)
     worst = 0.0
     with torch.inference_mode():
-        found = forward.logits(_hidden_rows(forward, layout, prompts, tries)).softmax(dim=1)
+        found = forward.logits(_hidden_rows(forward, layout, prompts, tries))
         for prompt, start in zip(prompts, layout.starts, strict=True):
             paths = [[], *(trie.tokens[seen].tolist() for seen in trie.visible)]
             for row, path in enumerate(paths, start):
                 ids = torch.tensor([[*prompt, *path]], device=loaded.device)
-                expected = loaded.model(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(dim=0)
-                worst = max(worst, float((found[row] - expected).abs().sum()) / 2)
+                alone = forward.logits(forward.hidden(ids, use_cache=False).last_hidden_state[:, -1])[0]
+                worst = max(worst, _relative_distance(found[row], alone))
+        own = loaded.model(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(dim=0)
+        head = float((alone.softmax(dim=0) - own).abs().sum()) / 2
     tolerance = _TOLERANCE_FLOAT32 if loaded.causal_lm.dtype == torch.float32 else _TOLERANCE_HALF
-    if not worst <= tolerance:  # NaN too
+    if not (worst <= tolerance and head <= _TOLERANCE_HEAD):  # NaN too
         raise SocratesError(
-            f"{loaded.base_name}: answers scored all at once and one by one differ (total variation {worst:.2g}, "
-            f"allowed {tolerance:g}): this architecture ({type(loaded.causal_lm).__name__}) cannot be evaluated exactly"
+            f"{loaded.base_name}: answers scored all at once and one by one differ (by {worst:.2g} of the logits, "
+            f"allowed {tolerance:g}; {head:.2g} of the probability at the head, allowed {_TOLERANCE_HEAD:g}): "
+            f"this architecture ({type(loaded.causal_lm).__name__}) cannot be evaluated exactly"
         )
+
+
+def _relative_distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """L2 distance of two rows of logits, each centred (softmax does not see a shift), relative to the second."""
+    found, expected = found - found.mean(), expected - expected.mean()
+    return float((found - expected).norm() / expected.norm())
 
 
 def tree_mask(

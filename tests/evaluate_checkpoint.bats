@@ -49,6 +49,30 @@ make_inputs() {
   assert_output_has "no decision"
 }
 
+@test "our own output failing, or an incomplete upload, is never a NO-GO" {
+  make_inputs
+  run bash -c '"$1" "$2" "$3" >/dev/full' _ "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  assert_status 2
+  mkdir -p copy/scripts
+  cp "$ROOT/scripts/evaluate_checkpoint.sh" copy/scripts/
+  run copy/scripts/evaluate_checkpoint.sh "$CHECKPOINT" "$BASELINE"
+  assert_status 2
+}
+
+@test "an earlier decision does not outlive a failed evaluation, and the baseline is never written over" {
+  make_inputs
+  results="evaluation_results/my run/checkpoint-500"
+  mkdir -p "$results"
+  echo '{"decision": "GO"}' >"$results/decision.json"
+  STATUS_evaluate=2 run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  assert_status 2
+  [[ ! -e "$results/decision.json" ]]
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE" --output "$(dirname "$BASELINE")"
+  assert_status 2
+  assert_output_has "would overwrite the baseline"
+  [[ -f $BASELINE ]]
+}
+
 @test "wrong arguments end with 2 before anything happens" {
   make_inputs
   run "$ROOT/scripts/evaluate_checkpoint.sh"

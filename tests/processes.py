@@ -61,7 +61,9 @@ def free_port() -> int:
 def training_command(config: str = "config.json", *more: str, ranks: int = 2, port: int | None = None) -> list[str]:
     """The guide's command line, with the rehearsal's number of processes."""
     return [
-        str(BIN / "deepspeed"),
+        sys.executable,
+        "-m",
+        "deepspeed.launcher.runner",
         f"--num_gpus={ranks}",
         f"--master_port={port or free_port()}",
         str(ROOT / "scripts" / "train_full_dataset.py"),

@@ -36,6 +36,15 @@ CHECK
   assert_output_has "absent: must hold train.jsonl and val.jsonl"
 }
 
+@test "a folder that no rehearsal made is left alone" {
+  mkdir precious
+  echo thesis >precious/thesis.txt
+  run "$ROOT/scripts/rehearse.sh" --folder precious --fresh
+  assert_status 2
+  assert_output_has "holds something that no rehearsal made"
+  [[ $(cat precious/thesis.txt) == thesis ]]
+}
+
 # bats test_tags=slow
 @test "a rehearsal runs to a decision, and run again it reuses what is there" {
   run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/re hearsal"

@@ -16,7 +16,6 @@ from socrates.answers import (
     Decoding,
     Question,
     answer_distributions,
-    draw,
     make_batches,
     parse_answer_text,
 )
@@ -156,6 +155,26 @@ def test_an_architecture_that_ignores_positions_is_refused(monkeypatch):
     monkeypatch.setattr(decoder, "forward", lambda *args, position_ids=None, **options: forward(*args, **options))
     with pytest.raises(SocratesError, match=r"differ.*Qwen2ForCausalLM.* cannot be evaluated exactly"):
         ask(model, [Question(prompts_of(model)[0], SCALES["1-5"], key=0)])
+
+
+def test_a_deep_model_in_bf16_is_accepted_and_its_broken_mask_is_not(monkeypatch):
+    """As deep as the 14B, with logits as large as its: rounding alone moves probabilities by several percent there."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 48, "num_attention_heads": 4}
+    model = Qwen2ForCausalLM(
+        Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, initializer_range=0.2, **shape)
+    ).eval()
+    model.lm_head.weight.data *= 30 / model(input_ids=torch.tensor([[1, 2, 3]])).logits[0, -1].abs().max()
+    model = loaded(model.to(torch.bfloat16), tokenizer)
+    forward = Forward(model)
+    tree.check_tree_attention(model, forward)
+    monkeypatch.setattr(tree, "tree_mask", broken_mask)
+    with pytest.raises(SocratesError, match="cannot be evaluated exactly"):
+        tree.check_tree_attention(model, forward)
 
 
 def test_eager_attention_which_misreads_the_mask_is_refused():
@@ -315,7 +334,7 @@ def test_open_questions_are_drawn_and_say_so():
     model = model_of("qwen")
     (result,) = ask(model, [Question(prompts_of(model)[1], None, key=5)], draws=50)
     assert not result.exact and result.draws == 50 and result.probabilities is None
-    assert (result.decoded * 50 == np.round(result.decoded * 50)).all() and (result.decoded > 0).all()
+    assert result.decoded * 50 == pytest.approx(np.round(result.decoded * 50)) and (result.decoded > 0).all()
     assert list(result.values) == sorted(set(result.values.tolist())) and result.values.dtype == np.int64
     assert result.valid_mass == result.decoded_mass == pytest.approx(result.decoded.sum())
     assert 0 < result.valid_mass < 1  # this model also writes what is no number
@@ -399,42 +418,22 @@ def test_texts_that_do_not_end_or_are_no_integer_do_not_count(monkeypatch):
     model = loaded(tiny_model(tiny_tokenizer()), tiny_tokenizer())  # speaks no numbers
     (result,) = ask(model, [Question(prompts_of(model)[0], None, key=1)])
     assert result.valid_mass == 0 and len(result.values) == 0 and result.normalized() is None
-    assert draw(result, seed=0, key=1) is None
     model = model_of("qwen")
     monkeypatch.setattr("socrates.answers.MAX_NEW_TOKENS", 1)  # a digit, and no room for an end
     (result,) = ask(model, [Question(prompts_of(model)[0], None, key=1)])
     assert result.valid_mass == 0
 
 
-# --- drawing one answer -----------------------------------------------------------------------------------------------
+# --- given that the answer is valid -----------------------------------------------------------------------------------
 
 
-def distribution(values, decoded) -> AnswerDistribution:
-    decoded = np.array(decoded, dtype=np.float64)
-    return AnswerDistribution(np.array(values), decoded, decoded, exact=True, draws=0)
+def test_normalized_is_given_that_the_answer_is_valid():
+    def distribution(decoded):
+        decoded = np.array(decoded)
+        return AnswerDistribution(np.array([1, 2]), decoded, decoded, exact=True, draws=0)
 
-
-def test_drawn_answers_follow_the_decoded_distribution():
-    given = distribution([1, 2, 5, 9], [0.1, 0.0, 0.3, 0.2])  # 0.4 of the mass is on no valid answer
-    drawn = [draw(given, seed=3, key=key) for key in range(20_000)]
-    frequencies = [drawn.count(value) / len(drawn) for value in (1, 2, 5, 9)]
-    assert frequencies == pytest.approx([1 / 6, 0, 1 / 2, 1 / 3], abs=0.015)
-    assert all(type(value) is int for value in drawn[:10])
-
-
-def test_a_draw_depends_on_seed_and_key_alone():
-    given = distribution(range(1000), np.full(1000, 0.001))
-    forwards = [draw(given, 0, key) for key in range(50)]
-    backwards = [draw(given, 0, key) for key in reversed(range(50))][::-1]
-    assert forwards == backwards
-    assert len(set(forwards)) > 40
-    assert forwards != [draw(given, 1, key) for key in range(50)]
-
-
-def test_no_draw_from_nothing():
-    assert draw(distribution([1, 2], [0.0, 0.0]), 0, 0) is None
-    assert distribution([1, 2], [0.0, 0.0]).normalized() is None
-    assert distribution([1, 2], [0.1, 0.3]).normalized() == pytest.approx([0.25, 0.75])
+    assert distribution([0.0, 0.0]).normalized() is None
+    assert distribution([0.1, 0.3]).normalized() == pytest.approx([0.25, 0.75])
 
 
 # --- batches, trie, refusals ------------------------------------------------------------------------------------------

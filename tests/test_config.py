@@ -105,6 +105,9 @@ def test_unknown_key_names_the_nearest_valid_one(path, hint):
         ("lora.dropout", 1, "at most 0.99"),
         ("lora.target_modules", "q_proj", "must be a list of texts"),
         ("lora.target_modules", [], "must be a list of texts"),
+        ("lora.target_modules", ["q_proj", "k_prj"], 'unknown layer "k_prj"; did you mean "k_proj"?'),
+        ("lora.target_modules", ["q_proj", "q_proj"], "stands there twice"),
+        ("training.learning_rate", 10**400, "not inf"),
         ("lora", [], "must be an object"),
         ("training", None, "must be an object"),
         ("decoding.top_p", 0, "above 0"),
@@ -147,6 +150,7 @@ def test_all_problems_at_once():
         ('{"seed": 1, "seed": 2}', 'key "seed" stands there twice'),
         ('{"seed": NaN}', "NaN is not a number that JSON allows"),
         ("[]", "must be a JSON object"),
+        ("[" * 100_000, "recursion"),
         ("", "is empty"),
         ('{"seed": 1,}', "line 1, column"),
     ],
@@ -170,6 +174,8 @@ def test_malformed_file(tmp_path, text, message):
         ({"zero_optimization": {"stage": 3}}, "must be 1 or 2, not 3"),
         ({"zero_optimization": {}}, "must be 1 or 2, not None"),
         ({"zero_optimisation": {"stage": 2}}, 'did you mean "zero_optimization"?'),
+        ({"zero_optimization": {"stage": 2, "overlap_com": True}}, 'did you mean "overlap_comm"?'),
+        ({"bf16": True}, '"bf16": must be {"enabled": "auto"}'),
     ],
 )
 def test_wrong_deepspeed_file(tmp_path, change, message):
@@ -178,6 +184,15 @@ def test_wrong_deepspeed_file(tmp_path, change, message):
     with pytest.raises(SocratesError) as error:
         load_deepspeed(path, load_config(ROOT / "config_full_dataset.json"))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["train_micro_batch_size_per_gpu", "gradient_clipping", "bf16"])
+def test_a_deepspeed_file_must_not_leave_deepspeed_to_its_defaults(tmp_path, key):
+    value = json.loads((ROOT / "deepspeed_config.json").read_text())
+    del value[key]
+    (tmp_path / "d.json").write_text(json.dumps(value))
+    with pytest.raises(SocratesError, match=f'"{key}": missing; write'):
+        load_deepspeed(tmp_path / "d.json", load_config(ROOT / "config_full_dataset.json"))
 
 
 def test_the_test_runs_deepspeed_file_is_refused_for_the_full_run():

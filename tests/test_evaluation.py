@@ -175,11 +175,17 @@ def test_a_damaged_adapter_is_not_evaluated(workplace, tmp_path):
         workplace, "--model", tmp_path / "checkpoint-7", "--test-data", DATA, "--output", tmp_path / "out"
     )
     assert_refused(result, "adapter_model.safetensors has changed")
-    (tmp_path / "checkpoint-7" / "optimizer.pt").unlink()  # not needed to evaluate: a light download lacks it
     shutil.copy(workplace / "models/run/checkpoint-7/adapter_model.safetensors", weights)
-    result = evaluate(
-        workplace, "--model", tmp_path / "checkpoint-7", "--test-data", DATA, "--output", tmp_path / "out"
-    )
+    config = tmp_path / "checkpoint-7" / "training_config.json"
+    config.write_text(config.read_text().replace('"temperature": 0.6', '"temperature": 0.1'))
+    arguments = ("--model", tmp_path / "checkpoint-7", "--test-data", DATA, "--output", tmp_path / "out")
+    assert_refused(evaluate(workplace, *arguments), "training_config.json has changed")
+    shutil.copy(workplace / "models/run/checkpoint-7/training_config.json", config)
+    manifest = (tmp_path / "checkpoint-7" / "manifest.json").rename(tmp_path / "manifest.json")
+    assert_refused(evaluate(workplace, *arguments), "has no manifest.json yet")
+    manifest.rename(tmp_path / "checkpoint-7" / "manifest.json")
+    (tmp_path / "checkpoint-7" / "optimizer.pt").unlink()  # not needed to evaluate: a light download lacks it
+    result = evaluate(workplace, *arguments, "--max-examples", 40)
     assert result.returncode == 0, result.stderr
 
 
@@ -282,12 +288,14 @@ def test_help_needs_no_heavy_package(tmp_path):
         assert result.returncode == 0 and "usage:" in result.stdout, (name, result.stderr)
 
 
-@pytest.mark.parametrize("uploaded", [[], ["__init__.py"]])
+@pytest.mark.parametrize("uploaded", ["nothing", "a part", "cut off"])
 def test_entry_points_name_the_missing_upload(tmp_path, uploaded):
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
-    for name in uploaded:
+    if uploaded != "nothing":
         (tmp_path / "socrates").mkdir()
-        shutil.copy(ROOT / "socrates" / name, tmp_path / "socrates")
+        shutil.copy(ROOT / "socrates" / "__init__.py", tmp_path / "socrates")
+    if uploaded == "cut off":
+        (tmp_path / "socrates" / "errors.py").write_text((ROOT / "socrates" / "errors.py").read_text()[:900])
     for script in ("evaluate.py", "gate.py"):
         program = [sys.executable, tmp_path / "scripts" / script, "--help"]
         result = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path)

@@ -240,8 +240,8 @@ def test_an_output_that_cannot_be_written_is_no_go_ahead(gate_on, tmp_path):
     (tmp_path / "taken").write_text("a file where a folder should be")
     result = gate_on(metrics(0.4), metrics(0.3), "--output", tmp_path / "taken" / "decision.json")
     assert result.returncode == 2
-    assert "✅ GO" in result.stdout
-    assert "cannot write" in result.stderr and "Traceback" not in result.stderr
+    assert result.stdout == "", "found before anything is decided"
+    assert "taken/decision.json: cannot" in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("role", ["baseline", "checkpoint"])
@@ -325,8 +325,38 @@ def test_notes_flag_what_is_not_plausible_and_decide_nothing():
     poor = decide(metrics(0.4), metrics(0.204))
     assert poor.go and "worse than about 0.203" in decision_text(poor)
     assert not decide(metrics(0.4), metrics(0.203)).notes
-    fewer = decide(metrics(0.2), metrics(0.15, coverage={"rows_scored": 90, "cells_scored": 9}))
-    assert "scored on 100 rows in 10 cells, the checkpoint on 90 in 9" in decision_text(fewer)
+    fewer = decide(metrics(0.2), metrics(0.15, coverage={"rows_scored": 90, "cells_scored": 10}))
+    assert "scored on 100 rows, the checkpoint on 90" in decision_text(fewer)
+    mute = decide(metrics(0.2, valid_mass=None), metrics(0.15, valid_mass=1e-9))
+    assert mute.go and "the checkpoint puts only 1e-09 of its probability on valid answers" in decision_text(mute)
+    other_base = decide(metrics(0.2, about={"base_model": "a/7B"}), metrics(0.15, about={"base_model": "a/14B"}))
+    assert "a/7B and a/14B" in decision_text(other_base)
+
+
+def test_means_over_other_cells_are_not_compared():
+    with pytest.raises(SocratesError, match="baseline metrics scores 10 cells and checkpoint metrics 9"):
+        decide(metrics(0.2), metrics(0.15, coverage={"rows_scored": 90, "cells_scored": 9}))
+
+
+@pytest.mark.parametrize("key", ["mae", "rmse", "correlation", "accuracy", "valid_mass", "coverage"])
+def test_a_missing_key_is_another_kind_of_file_and_null_is_not_defined(key):
+    for pair in ((without(metrics(0.4), key), metrics(0.3)), (metrics(0.4), without(metrics(0.3), key))):
+        with pytest.raises(SocratesError, match=f'no "{key}"'):
+            decide(*pair)
+    if key != "coverage":
+        assert "N/A" in decision_text(decide(metrics(0.4, **{key: None}), metrics(0.3)))
+
+
+def test_a_file_is_not_compared_with_itself(gate_on, tmp_path):
+    gate_on(metrics(0.4), metrics(0.3))
+    result = run_gate(tmp_path / "baseline.json", tmp_path / "baseline.json")
+    assert result.returncode == 2 and "are the same file" in result.stderr and result.stdout == ""
+
+
+def test_an_earlier_decision_does_not_outlive_a_failure(gate_on, tmp_path):
+    (tmp_path / "decision.json").write_text('{"decision": "GO"}')
+    result = gate_on(metrics(0.4), metrics(0.3, mae="x"), "--output", tmp_path / "decision.json")
+    assert result.returncode == 2 and not (tmp_path / "decision.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,21 @@ def test_real_answers_are_linked_and_only_read(tmp_path):
     assert sorted(p.name for p in source.iterdir()) == before
 
 
+def test_real_data_and_project_folders_are_never_written_over(tmp_path):
+    dataset = tmp_path / "place" / "data" / "socsci210_full"
+    dataset.mkdir(parents=True)
+    (dataset / "train.jsonl").write_text("real")
+    source = tmp_path / "source"
+    make_sample_data(source, people=4)
+    for data in (None, source):
+        with pytest.raises(SocratesError, match="choose another folder"):
+            write_rehearsal_files(tmp_path / "place", data)
+    assert (dataset / "train.jsonl").read_text() == "real"
+    (tmp_path / "project" / "socrates").mkdir(parents=True)
+    with pytest.raises(SocratesError, match="is a project's folder"):
+        write_rehearsal_files(tmp_path / "project", None)
+
+
 def test_data_without_any_stated_scale_is_an_error(tmp_path):
     row = {"study_id": "s", "condition_num": 0, "task_num": 0, "prompt": "How much? Only return an integer."}
     write_jsonl(tmp_path / "train.jsonl", [row | {"response": 3}])

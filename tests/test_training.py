@@ -3,11 +3,13 @@
 import fcntl
 import json
 import math
+import os
 import shutil
 import socket
+import subprocess
 
 import pytest
-from processes import assert_refused, logged, run_script, train, train_and_kill
+from processes import assert_refused, environment, logged, run_script, train, train_and_kill, training_command
 
 from socrates.checkpoints import GUIDE_FILES, find_damage, read_manifest, write_manifest
 from socrates.config import parse_config
@@ -159,6 +161,38 @@ def test_killed_and_with_its_newest_checkpoint_damaged_it_ends_with_the_same_los
 
 
 @pytest.mark.slow
+def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_space(workplace, undisturbed):
+    """The output folder is a file system of 1.4 MiB: room for one checkpoint, and half of the next."""
+    folder = workplace.parent / "full"
+    shutil.copytree(workplace, folder)
+    output = folder / RUN
+    output.mkdir(parents=True)
+    script = 'mount -t tmpfs -o size=1400k none "$1" && shift && "$@"; s=$?; cp -r models/run kept; exit $s'
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    command = [*unshare, "sh", "-c", script, "sh", str(output), *training_command()]
+    full = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    assert full.returncode == 2, full.stdout + full.stderr
+    assert f"error: {RUN}: no space left" in full.stderr
+    output.rmdir()
+    (folder / "kept").rename(output)
+    assert find_damage(output / "checkpoint-3") is None and find_damage(output / "checkpoint-6") is not None
+
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["save_steps"] = 2  # may be changed on the way, and counts from then on
+    write_json(folder / "config.json", config)
+    result = train(folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"Passed over {RUN}/checkpoint-6" in result.stdout
+    saved = {p.name for p in output.glob("checkpoint-*")}
+    assert saved == {"checkpoint-3", "checkpoint-4", "checkpoint-6", "checkpoint-8", "checkpoint-9"}
+    losses = [
+        [entry["loss"] for entry in logged(f, f"{RUN}/checkpoint-9") if "loss" in entry]
+        for f in (undisturbed[0], folder)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
 def test_the_same_command_on_a_finished_run_does_nothing(undisturbed):
     folder, _ = undisturbed
     before = (folder / RUN / "checkpoint-9" / "manifest.json").read_bytes()
@@ -202,10 +236,48 @@ def test_a_port_in_use_is_told(workplace):
 
 
 def test_started_with_the_wrong_number_of_processes(workplace):
-    result = run_script(
-        "train_full_dataset.py", "--config", "config.json", "--deepspeed", "deepspeed_config.json", cwd=workplace
-    )
+    arguments = ("train_full_dataset.py", "--config", "config.json", "--deepspeed", "deepspeed_config.json")
+    result = run_script(*arguments, cwd=workplace, LOCAL_RANK="0")
     assert_refused(result, "1 process started", "deepspeed --num_gpus=2")
+    result = run_script(*arguments, cwd=workplace)
+    assert_refused(result, "start it with DeepSpeed's launcher: deepspeed --num_gpus=2")
+
+
+def test_without_gpus_it_does_not_train_on_cpus_unasked(workplace):
+    arguments = ("train_full_dataset.py", "--config", "config.json", "--deepspeed", "deepspeed_config.json")
+    result = run_script(
+        *arguments, cwd=workplace, LOCAL_RANK="0", WORLD_SIZE="2", DS_ACCELERATOR="", CUDA_VISIBLE_DEVICES=""
+    )
+    assert_refused(result, "torch can use 0 GPUs here, 2 processes need one each", "export DS_ACCELERATOR=cpu")
+
+
+@pytest.mark.slow
+def test_the_batch_that_the_trainer_feeds_has_labels_on_answers_only(workplace, monkeypatch):
+    """TRL's collator puts the input ids in the place of labels that are lost on the way."""
+    import torch
+
+    from socrates import training
+    from socrates.config import load_config
+    from socrates.models import load_base_model, load_tokenizer
+    from socrates.tokenized import ensure_tokenized, load_tokenized
+
+    monkeypatch.chdir(workplace)
+    config = load_config("config.json")
+    tokenizer = load_tokenizer(config.model_name)
+    dataset, _ = load_tokenized(ensure_tokenized(config.train_file, "any", tokenizer, None, 2048))
+    args = training._trainer_arguments(config, deepspeed=None)
+    model = load_base_model(config.model_name, dtype="float32")
+    trainer = training._make_trainer(config, args, model, tokenizer, dataset, {})
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert "attention_mask" not in batch and batch["input_ids"].shape[0] == 1
+    starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+    assert len(starts) == config.training.per_device_train_batch_size
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        ids, labels = batch["input_ids"][0, start:end], batch["labels"][0, start:end]
+        supervised = labels[labels != -100]
+        assert torch.equal(supervised, ids[-len(supervised) :])
+        answer = tokenizer.decode(supervised)
+        assert answer.endswith("<|im_end|>") and answer.removesuffix("<|im_end|>").isdigit()
 
 
 # Choosing a checkpoint, without a training.

@@ -61,8 +61,9 @@ newest_python() {
 # Makes ROOT/venv and installs requirements files that are not, or not in this version, installed yet. Sets PYTHON.
 ensure_environment() {
   local venv=$SOCRATES_ROOT/venv base file missing=() arguments=()
+  exec 8>>"$SOCRATES_ROOT/.venv.lock" && flock 8 # two first runs at once: the second waits, and finds it made
   PYTHON=$venv/bin/python
-  if ! { [[ -x $PYTHON ]] && is_new_enough "$PYTHON"; }; then
+  if ! { [[ -x $PYTHON ]] && is_new_enough "$PYTHON" && "$PYTHON" -m pip --version >/dev/null 2>&1; }; then
     base=$(newest_python)
     [[ -n $base ]] || die "needs Python 3.11, 3.12 or 3.13 on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
     note "making $venv with $("$base" --version)"
@@ -72,9 +73,13 @@ ensure_environment() {
     arguments+=(-r "$SOCRATES_ROOT/$file")
     cmp -s "$SOCRATES_ROOT/$file" "$venv/.installed-$file" || missing+=("$file")
   done
-  ((${#missing[@]})) || return 0
+  if ((${#missing[@]} == 0)); then
+    exec 8>&-
+    return
+  fi
   note "installing ${missing[*]} into $venv (once; some minutes)"
   "$PYTHON" -m pip install --quiet --disable-pip-version-check "${arguments[@]}" ||
     die "pip could not install ${missing[*]}: see its message above"
   for file in "${missing[@]}"; do cp "$SOCRATES_ROOT/$file" "$venv/.installed-$file"; done
+  exec 8>&-
 }
