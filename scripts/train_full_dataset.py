@@ -45,7 +45,8 @@ def main() -> int:
     """Parse, check, then train or report."""
     arguments = parse_arguments()
     from socrates.config import load_config, load_deepspeed
-    from socrates.training import errors_from_rank_zero, train
+    from socrates.ranks import errors_from_rank_zero
+    from socrates.training import train
 
     with errors_from_rank_zero():
         config = load_config(arguments.config)

@@ -14,6 +14,11 @@ class SocratesError(Exception):
     """What is wrong, where (file, line, key), and what to do about it; printed without a traceback."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, for a message of ours."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     """Call ``main`` and leave the process: 0 done, 1 the answer is no, 2 cannot, 130 interrupted.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, first_line
 
 _TIMEOUT_S = 10
 _NEEDED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]  # no pickles, no other formats
@@ -86,7 +86,7 @@ def _from_hub(name: str, revision: str | None) -> ModelFolder:
             "is not, or not completely, in the local cache; connect and run again, or name a local model folder"
         ) from error
     except (errors.HTTPError, OSError) as error:
-        raise SocratesError(f"{name}: the download stopped: {_first_line(error)}; {_CONTINUE}") from error
+        raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {_CONTINUE}") from error
     return ModelFolder(Path(folder), Path(folder).name)
 
 
@@ -127,7 +127,3 @@ def _probe(name: str, revision: str | None) -> bool:
     except errors.FileMetadataError:
         return True
     return True
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, first_line
 from socrates.hub import find_model
 from socrates.model_files import (
     ADAPTER_WEIGHTS,
@@ -206,7 +206,7 @@ def _model_in(
     except torch.OutOfMemoryError as error:
         raise SocratesError(f"{folder}: the model does not fit into the memory of {device}") from error
     except (*_LOAD_ERRORS, ImportError) as error:
-        raise SocratesError(f"{folder}: cannot load the model: {_first_line(error)}") from error
+        raise SocratesError(f"{folder}: cannot load the model: {first_line(error)}") from error
     if missing := info["missing_keys"]:
         raise SocratesError(
             f"{folder}: {len(missing)} weights are missing ({some(missing)}) and would be random numbers; "
@@ -235,7 +235,7 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         expected = Tokenizer.from_file(str(described)) if described.is_file() else None
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
-        raise SocratesError(f"{folder}: cannot load the tokenizer: {_first_line(error)}") from error
+        raise SocratesError(f"{folder}: cannot load the tokenizer: {first_line(error)}") from error
     if expected is None:
         return tokenizer
     expected.no_padding()
@@ -266,7 +266,7 @@ def _add_adapter(base: PreTrainedModel, folder: Path) -> Any:
         )
     except _LOAD_ERRORS as error:
         raise SocratesError(
-            f"{folder}: the adapter does not fit its base model {base.name_or_path}: {_first_line(error)}"
+            f"{folder}: the adapter does not fit its base model {base.name_or_path}: {first_line(error)}"
         ) from error
     config = model.active_peft_config
     if config.is_prompt_learning:
@@ -303,7 +303,3 @@ def _device(device: str | torch.device | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SocratesError(f"device {device}: this machine has no GPU that torch can use")
     return device
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

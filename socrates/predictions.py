@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.records import read_cell, read_jsonl, require_integer
+from socrates.records import read_cell, read_identifier, read_jsonl, require_integer
 
 if TYPE_CHECKING:  # metrics.py loads SciPy, which takes a second
     from socrates.metrics import ScoredRow
@@ -142,8 +142,8 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
         raise SocratesError(f'{where}: "valid_mass" must lie between 0 and 1, not {mass}')
     keys = {
         **cell._asdict(),
-        "participant": _identifier(row, "participant", where),
-        "sample_id": _identifier(row, "sample_id", where),
+        "participant": read_identifier(row, "participant", where),
+        "sample_id": read_identifier(row, "sample_id", where),
         "line": require_integer(row, "line", where) if row.get("line") is not None else number,
     }
     prediction = _number(row, "prediction", where) if row.get("prediction") is not None else None
@@ -210,11 +210,6 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer of more than 308 digits
         return False
-
-
-def _identifier(row: Mapping[str, Any], name: str, where: str) -> int | str | None:
-    value = row.get(name)
-    return value if value is None or isinstance(value, str) else require_integer(row, name, where)
 
 
 def _answer(text: str) -> float:

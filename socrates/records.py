@@ -122,8 +122,8 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         stimuli=stimuli,
         response=response,
         cell=read_cell(row, where, stimuli),
-        participant=_identifier(row, "participant", where),
-        sample_id=_identifier(row, "sample_id", where),
+        participant=read_identifier(row, "participant", where),
+        sample_id=read_identifier(row, "sample_id", where),
         line=line,
         demographic=demographic,
     )
@@ -162,6 +162,12 @@ def require_integer(row: Mapping[str, Any], name: str, where: str) -> int:
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
     raise SocratesError(f'{where}: "{name}" must be a whole number, not {_shown(value)}')
+
+
+def read_identifier(row: Mapping[str, Any], name: str, where: str) -> int | str | None:
+    """The number or text in an optional field that names something; None where it is null or absent."""
+    value = row.get(name)
+    return value if value is None or isinstance(value, str) else require_integer(row, name, where)
 
 
 def _from_instruction_layout(row: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, int]:
@@ -205,11 +211,6 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     except UnicodeEncodeError as error:
         raise SocratesError(f'{where}: "{name}" holds half a character (\\ud800 to \\udfff)') from error
     return value
-
-
-def _identifier(row: Mapping[str, Any], name: str, where: str) -> int | str | None:
-    value = row.get(name)
-    return value if value is None or isinstance(value, str) else require_integer(row, name, where)
 
 
 def _shown(value: Any) -> str:

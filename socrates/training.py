@@ -1,63 +1,37 @@
-"""A run config and its data to a running `SFTTrainer` under DeepSpeed, and checkpoints that are whole.
-
-Order of a save: the Trainer and DeepSpeed write their files in place, every rank; after a barrier rank 0 adds
-`optimizer.pt` and `training_config.json`, and last of all the manifest. A kill at any moment before that leaves a
-folder without a manifest, which nobody takes for a checkpoint.
-"""
+"""A run config and its data to a running `SFTTrainer` under DeepSpeed."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
-import platform
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from socrates.checkpoints import (
-    TRAINING_CONFIG,
-    PassedOver,
-    checkpoint_step,
-    find_damage,
-    list_checkpoints,
-    newest_complete,
-    read_training_config,
-    set_aside,
-    write_manifest,
-)
-from socrates.config import RunConfig, describe_difference
-from socrates.errors import EXIT_CANNOT, SocratesError
-from socrates.files import read_json, sha256_file, write_json
-from socrates.optimizer_export import write_optimizer_export
+from socrates.callbacks import complete_checkpoints, guide_log
+from socrates.config import RunConfig
+from socrates.errors import SocratesError
+from socrates.files import read_json, sha256_file
 from socrates.prompts import prompt_fingerprint
+from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
+from socrates.resuming import choose_checkpoint, is_finished, lock_output
 from socrates.tokenized import ensure_tokenized, load_tokenized
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig, SFTTrainer
 
 # Packages whose versions may change what a run computes; recorded in every checkpoint.
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
 _LITTLE_SPACE = 2**20  # bytes; with less, a save that failed failed for want of space
-# Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
-_FREE_ON_RESUME = (
-    "evaluation.",
-    "decoding.",
-    "output_dir",
-    "dataset_path",
-    "training.logging_steps",
-    "training.save_steps",
-)
 
 
 @dataclass(frozen=True)
@@ -105,12 +79,11 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     Raises:
         SocratesError: see `choose_checkpoint`, `check_processes`; no model, no data.
     """
-    rank = _rank()
     with errors_from_rank_zero():
         check_processes(config)
         check_gpus(config)
-        if rank == 0:
-            _lock_output(Path(config.output_dir))
+        if rank() == 0:
+            lock_output(Path(config.output_dir))
         if not config.train_file.is_file():
             raise SocratesError(f"{config.train_file}: no such data file; dataset_path must hold train.jsonl")
         import transformers
@@ -127,15 +100,15 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             config.training.max_length,
         )
     dataset, info = load_tokenized(tokenized)
-    quiet_libraries(bars=rank == 0)
+    quiet_libraries(bars=rank() == 0)
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
-    checkpoint = _on_rank_zero(lambda: choose_checkpoint(config, record, resume))
-    if rank == 0:
+    checkpoint = on_rank_zero(lambda: choose_checkpoint(config, record, resume))
+    if rank() == 0:
         _print_start(config, len(dataset), info, checkpoint)
-    if checkpoint is not None and _is_finished(checkpoint):  # the Trainer would take one step more
-        if rank == 0:
+    if checkpoint is not None and is_finished(checkpoint):  # the Trainer would take one step more
+        if rank() == 0:
             print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
         return checkpoint
     transformers.set_seed(config.seed)
@@ -151,7 +124,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     with _full_disk_told(Path(config.output_dir)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
-    if rank == 0:
+    if rank() == 0:
         print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
     return last
 
@@ -206,89 +179,6 @@ def training_record(
             "tokenized": tokenized,
         },
         "versions": {name: version(name) for name in PACKAGES},
-    }
-
-
-def choose_checkpoint(config: RunConfig, record: dict[str, Any], resume: str | None) -> Path | None:
-    """The checkpoint to go on from, or None to start anew; folders that would be written over are set aside.
-
-    Every newer folder that is no complete checkpoint is named, with the reason, and moved to `set-aside/`, and so is
-    every complete one that is newer than a checkpoint asked for by path: nothing is deleted or written over.
-
-    Raises:
-        SocratesError: the checkpoint asked for is damaged or does not exist, or was made with another config, prompt
-            or data: the difference is told.
-    """
-    folder = Path(config.output_dir)
-    if resume in (None, "auto"):
-        checkpoint, passed_over = newest_complete(folder)
-    else:
-        checkpoint = Path(resume)
-        damage = find_damage(checkpoint) if checkpoint.is_dir() else "no such folder"
-        if damage:
-            raise SocratesError(f"{checkpoint}: cannot resume from it: {damage}")
-        step = checkpoint_step(checkpoint) or 0
-        same_folder = checkpoint.resolve().parent == folder.resolve()
-        newer = [p for p in list_checkpoints(folder) if not same_folder or (checkpoint_step(p) or 0) > step]
-        passed_over = [PassedOver(p, f"resuming from {checkpoint} was asked for") for p in newer]
-    if checkpoint is not None:
-        _check_same_run(checkpoint, record, asked=resume is not None)
-    for item in passed_over:
-        print(f"Passed over {item.path}: {item.reason}", flush=True)
-        print(f"  moved to {set_aside(item.path)}", flush=True)
-    return checkpoint
-
-
-_locks: list[IO[str]] = []  # open for as long as the process lives, which is what holds the lock
-
-
-def _lock_output(folder: Path) -> None:
-    """SocratesError if another training writes into the output folder; the kernel frees the lock however we end."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".training.lock").open("a+")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        raise SocratesError(
-            f"{folder}: another training is running into this folder ({lock.read().strip() or 'process unknown'}); "
-            "wait for it or stop it"
-        ) from error
-    except OSError as error:
-        raise SocratesError(f"{folder}: cannot write there: {error.strerror or error}") from error
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {platform.node()}\n")
-    lock.flush()
-    _locks.append(lock)
-
-
-def _is_finished(checkpoint: Path) -> bool:
-    state = read_json(checkpoint / "trainer_state.json", "trainer's state")
-    return state["global_step"] >= state["max_steps"]
-
-
-def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> None:
-    before = read_training_config(checkpoint)
-    differences = [
-        line
-        for line in describe_difference(_learned_from(before), _learned_from(record))
-        if not line.startswith(_FREE_ON_RESUME)
-    ]
-    if differences:
-        start = "cannot resume from it" if asked else "the output folder holds this checkpoint of another run"
-        raise SocratesError(
-            f"{checkpoint}: {start}: it was made with another configuration:\n  "
-            + "\n  ".join(differences)
-            + '\nset "output_dir" to a new folder, or move the old one away'
-        )
-
-
-def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **record.get("config", {}),
-        "prompt_fingerprint": record.get("prompt_fingerprint"),
-        "train_sha256": record.get("data", {}).get("train_sha256"),
-        "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
     }
 
 
@@ -397,71 +287,6 @@ def _leave_out_compiled_cpu_kernels() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def complete_checkpoints(record: dict[str, Any]) -> TrainerCallback:
-    """A callback that turns what the Trainer saved into a checkpoint: the missing files, then the manifest."""
-    from transformers import TrainerCallback
-
-    class CompleteCheckpoints(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # On resume the Trainer takes these from the checkpoint, whatever the config says now.
-            state.save_steps, state.logging_steps = args.save_steps, args.logging_steps
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            # Without the barrier rank 0 was seen here before another rank had written its files.
-            _barrier()
-            _on_rank_zero(lambda: _complete(folder, record, args.world_size))
-
-    return CompleteCheckpoints()
-
-
-def _complete(folder: Path, record: dict[str, Any], num_processes: int) -> None:
-    write_optimizer_export(folder)
-    write_json(folder / TRAINING_CONFIG, record)
-    write_manifest(folder, num_processes)
-    print(f"Checkpoint complete: {folder}", flush=True)
-
-
-def guide_log() -> TrainerCallback:
-    """A callback that prints the guide's log lines, and a progress bar where there is a terminal."""
-    from transformers.trainer_callback import ProgressCallback
-
-    class GuideLog(ProgressCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if not args.disable_tqdm:
-                super().on_train_begin(args, state, control, **kwargs)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if self.training_bar is not None:
-                super().on_step_end(args, state, control, **kwargs)
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if self.training_bar is not None:
-                super().on_train_end(args, state, control, **kwargs)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if state.is_world_process_zero and logs and "loss" in logs:
-                self._say(str(log_line(logs, state.global_step)))
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            pass
-
-        def _say(self, text: str) -> None:
-            if self.training_bar is not None:
-                self.training_bar.write(text)
-            else:
-                print(text, flush=True)
-
-    return GuideLog()
-
-
-def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:
-    """What is printed of the Trainer's log: the guide's keys first, numbers short; full precision is in the state."""
-    names = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "epoch")
-    line = {name: float(f"{logs[name]:.4g}") for name in names if name in logs}
-    return {**line, "step": step}
-
-
 def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint: Path | None) -> None:
     import torch
 
@@ -478,18 +303,6 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint:
 
 
 @contextmanager
-def errors_from_rank_zero() -> Iterator[None]:
-    """For errors that every rank meets alike: rank 0 raises its SocratesError, the others leave with 2 in silence."""
-    try:
-        yield
-    except SocratesError:
-        if _rank() == 0:
-            raise
-        time.sleep(10)  # the launcher stops all ranks at the first exit: let rank 0 speak first
-        sys.exit(EXIT_CANNOT)
-
-
-@contextmanager
 def _full_disk_told(folder: Path) -> Iterator[None]:
     """Say so where the disk is full: the libraries report a failed write in words of their own, or none."""
     try:
@@ -502,35 +315,3 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
                 "and run the same command again: it goes on from the newest complete checkpoint"
             ) from error
         raise
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
-def _on_rank_zero(work: Callable[[], Any]) -> Any:
-    """Run ``work`` on rank 0 and give its result, or its SocratesError, to every rank."""
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        return work()
-    box: list[Any] = [None, None]
-    if _rank() == 0:
-        try:
-            box[0] = work()
-        except SocratesError as error:
-            box[1] = str(error)
-        except OSError as error:
-            box[1] = f"{error.filename or 'cannot write'}: {error.strerror or error}"
-    dist.broadcast_object_list(box, src=0)
-    with errors_from_rank_zero():
-        if box[1] is not None:
-            raise SocratesError(box[1])
-    return box[0]
-
-
-def _barrier() -> None:
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        dist.barrier()

@@ -11,12 +11,14 @@ import subprocess
 import pytest
 from processes import assert_refused, environment, logged, run_script, train, train_and_kill, training_command
 
+from socrates.callbacks import log_line
 from socrates.checkpoints import GUIDE_FILES, find_damage, read_manifest, write_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
 from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
-from socrates.training import choose_checkpoint, log_line, steps_planned
+from socrates.resuming import choose_checkpoint
+from socrates.training import steps_planned
 
 STEPS, SAVE_STEPS, WARMUP_RATIO, PEAK = 9, 3, 0.3, 2e-3
 RUN = "models/run"
