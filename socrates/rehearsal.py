@@ -373,13 +373,14 @@ def _next_token_shares(answers: list[tuple[int, ...]]) -> dict[tuple[int, ...], 
     }
 
 
-def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0) -> list[str]:
+def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, base_steps: int = 250) -> list[str]:
     """Fill a rehearsal folder: data at the guide's path, base model, run config, DeepSpeed config.
 
     Args:
         folder: becomes what the project's folder is to the guide.
         data: a folder with `train.jsonl` and `val.jsonl` to link to; None makes sample data.
         seed: of everything made.
+        base_steps: of teaching the base model the answer format.
 
     Returns:
         A line for each thing, "made …" or "reused …".
@@ -395,7 +396,7 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0) -> lis
         _link_data(data, dataset)
         lines.append(f"using the answers in {data}")
     model = folder / "models" / "tiny-qwen2-base"
-    made = make_base_model(model, dataset / "train.jsonl", seed)
+    made = make_base_model(model, dataset / "train.jsonl", seed, steps=base_steps)
     lines.append(f"{'made' if made else 'reused'} base model {model}")
     if made:  # what was evaluated and trained before was of other data, or of another base model
         for stale in ("evaluation_results", f"models/{RUN}"):

@@ -64,7 +64,7 @@ def test_real_answers_are_linked_and_only_read(tmp_path):
     source = tmp_path / "source"
     make_sample_data(source, people=4)
     before = sorted(p.name for p in source.iterdir())
-    write_rehearsal_files(tmp_path / "place", source)
+    write_rehearsal_files(tmp_path / "place", source, base_steps=2)
     linked = tmp_path / "place" / "data" / "socsci210_full" / "train.jsonl"
     assert linked.is_symlink() and sha256_file(linked) == sha256_file(source / "train.jsonl")
     assert sorted(p.name for p in source.iterdir()) == before
