@@ -77,11 +77,15 @@ def main() -> int:
 
 def names_base_of(model: str, config) -> bool:
     """Whether the config's revision is the model's own, or that of the base model of a local adapter."""
-    return model == config.model_name or (Path(model) / "adapter_config.json").is_file()
+    from socrates.model_files import ADAPTER_CONFIG
+
+    return model == config.model_name or (Path(model) / ADAPTER_CONFIG).is_file()
 
 
 def print_summary(metrics: dict, label: str, output: Path) -> None:
     """The guide's closing lines, and a warning where the numbers rest on little."""
+    from socrates.gate import LITTLE_MASS
+
     print(f"{label.capitalize()} Evaluation Complete".strip())
     print(f"Key {label} metrics:".replace("  ", " "))
     for name in KEY_METRICS:
@@ -98,7 +102,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
         )
     if unanswered := coverage["rows"] - coverage["rows_predicted"]:
         print(f"{unanswered} rows got no valid answer")
-    if metrics["valid_mass"] is not None and metrics["valid_mass"] < 0.5:
+    if metrics["valid_mass"] is not None and metrics["valid_mass"] < LITTLE_MASS:
         print(
             f"Note: the model puts only {metrics['valid_mass']:.0%} of its probability on valid answers; "
             "the distances are of that part"

@@ -13,7 +13,6 @@ Exit status: 0 done (or, with --dry-run, nothing is wrong), 2 cannot.
 
 import argparse
 import json
-import sys
 
 import _bootstrap  # noqa: F401
 
@@ -62,7 +61,7 @@ def dry_run(config) -> int:
     from socrates.training import check_data, steps_planned
 
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
-    summaries = {path: check_data(path, sys.stderr.isatty()) for path in (config.train_file, config.evaluation_file)}
+    summaries = {path: check_data(path) for path in (config.train_file, config.evaluation_file)}
     for path, summary in summaries.items():
         print(f"{path}: {summary.rows} rows of {summary.studies} studies, sha256 {summary.sha256}")
     steps = steps_planned(config, summaries[config.train_file].rows)

@@ -162,9 +162,8 @@ def _drawn_distribution(
 ) -> AnswerDistribution:
     """The question is asked alone, so that nothing but its own seed and key decides the draws."""
     uniforms = _generator(seed, question.key).random((draws, MAX_NEW_TOKENS))
-    at_once = max(
-        1, max_batch_tokens // (len(question.prompt_ids) + MAX_NEW_TOKENS)
-    )  # each draw has a cache of its own
+    # Each draw has a cache of its own, so the budget holds for all that go together.
+    at_once = max(1, max_batch_tokens // (len(question.prompt_ids) + MAX_NEW_TOKENS))
     drawn = [
         ids
         for start in range(0, draws, at_once)

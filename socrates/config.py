@@ -12,7 +12,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
     modules = config.lora.target_modules
     for module in dict.fromkeys(modules):
         if module not in PROJECTIONS:  # PEFT passes over a name that it does not find
-            yield f'"lora.target_modules": unknown layer "{module}"{_nearest(module, dict.fromkeys(PROJECTIONS))}'
+            yield f'"lora.target_modules": unknown layer "{module}"{_nearest(module, PROJECTIONS)}'
         elif modules.count(module) > 1:
             yield f'"lora.target_modules": "{module}" stands there twice'
     if Path(config.evaluation.data_file).name != config.evaluation.data_file:
@@ -255,11 +255,15 @@ _DEEPSPEED_KEYS = {
 
 
 # Of `zero_optimization`, what goes with stages 1 and 2 and an adapter on the GPU.
-_ZERO_KEYS = dict.fromkeys(
-    [
-        *("stage", "overlap_comm", "contiguous_gradients", "reduce_scatter", "allgather_partitions"),
-        *("reduce_bucket_size", "allgather_bucket_size", "round_robin_gradients"),
-    ]
+_ZERO_KEYS = (
+    "stage",
+    "overlap_comm",
+    "contiguous_gradients",
+    "reduce_scatter",
+    "allgather_partitions",
+    "reduce_bucket_size",
+    "allgather_bucket_size",
+    "round_robin_gradients",
 )
 
 
@@ -297,7 +301,7 @@ def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator
 _TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _nearest(key: str, valid: Mapping[str, Any]) -> str:
+def _nearest(key: str, valid: Collection[str]) -> str:
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
     if close:
         return f'; did you mean "{close[0]}"?'

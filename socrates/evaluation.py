@@ -7,9 +7,8 @@ Does not cover: whether the checkpoint was trained on these very rows.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from socrates.files import remove_file, sha256_file, write_json
 from socrates.gate import decide
 from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from socrates.predictions import draw_predictions, prediction_line, scored_row
+from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint, prompt_token_ids
 from socrates.records import Answer, read_answers
 from socrates.results import Comparability, MetricsFile, comparability, write_results
@@ -102,7 +102,7 @@ def evaluate(
     started = time.monotonic()
     check_checkpoint(model)
     selection = select_cells(
-        _progress(read_answers(data_file), "choosing rows"), settings.evaluation.max_examples, settings.seed
+        progress(read_answers(data_file), "choosing rows"), settings.evaluation.max_examples, settings.seed
     )
     answers = [answer for answer in read_answers(data_file) if answer.cell in selection.cells]
     print(f"Rows: {_describe(selection)}", flush=True)
@@ -150,12 +150,12 @@ def ask(
     ]
     decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
     results: dict[int, AnswerDistribution] = dict(  # by index
-        _progress(
+        progress(
             answer_distributions(
                 loaded, questions, decoding, max_batch_tokens=settings.evaluation.batch_tokens, seed=settings.seed
             ),
             "asking the model",
-            len(questions),
+            total=len(questions),
         )
     )
     lines = [_line(answer, results[index]) for index, answer in enumerate(answers)]
@@ -258,9 +258,3 @@ def _describe(selection: Selection) -> str:
         f"{studies} of {selection.file_studies} studies "
         f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
     )
-
-
-def _progress(items: Iterator[Any], what: str, total: int | None = None) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, total=total, unit=" rows", disable=not sys.stderr.isatty())

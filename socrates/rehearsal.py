@@ -10,7 +10,6 @@ no better than guessing, as the real one is.
 from __future__ import annotations
 
 import shutil
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, write_json, write_jsonl
+from socrates.progress import progress
 from socrates.records import Answer, read_answers, render_prompt
 from socrates.scales import parse_scale, question_text
 
@@ -320,7 +320,6 @@ def _teach_format(
     (not that one answer's token alone): the same lesson, learned in far fewer steps.
     """
     import torch
-    from tqdm import trange
 
     from socrates.prompts import answer_token_ids, end_of_turn_id, prompt_token_ids
 
@@ -337,7 +336,7 @@ def _teach_format(
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=max(steps, 1))
     model.train()
-    for _ in trange(steps, desc="making the base model", unit=" steps", disable=not sys.stderr.isatty()):
+    for _ in progress(range(steps), "making the base model", unit=" steps"):
         rows, where, targets = [], [], []
         for n, i in enumerate(rng.choice(taught, size=32)):
             values = questions[i][1]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_json, sync_folder, write_json
+from socrates.progress import progress
 from socrates.prompts import answer_token_ids, end_of_turn_id, prompt_fingerprint, prompt_token_ids
 from socrates.records import Answer, read_answers
 
@@ -166,10 +167,8 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def _with_progress(answers: Iterable[Answer], data_file: Path) -> Iterator[Answer]:
     """A progress bar on a terminal; in a log, a line now and then, so that nobody takes it for dead."""
-    from tqdm import tqdm
-
     quiet = not sys.stderr.isatty()
-    for count, answer in enumerate(tqdm(answers, desc=f"tokenizing {data_file}", unit=" rows", disable=quiet), start=1):
+    for count, answer in enumerate(progress(answers, f"tokenizing {data_file}"), start=1):
         if quiet and count % _ROWS_A_LINE == 0:
             print(f"  {count} rows", flush=True)
         yield answer

@@ -19,6 +19,7 @@ from socrates.callbacks import complete_checkpoints, guide_log
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file
+from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
@@ -43,16 +44,14 @@ class DataSummary:
     sha256: str
 
 
-def check_data(path: Path, progress: bool = False) -> DataSummary:
+def check_data(path: Path) -> DataSummary:
     """Read every row of a data file once.
 
     Raises:
         SocratesError: no file, no rows, or a bad line (file and line are named).
     """
-    from tqdm import tqdm
-
     studies, rows = set(), 0
-    for answer in tqdm(read_answers(path), desc=f"checking {path}", unit=" rows", disable=not progress):
+    for answer in progress(read_answers(path), f"checking {path}"):
         studies.add(answer.cell.study_id)
         rows += 1
     return DataSummary(rows, len(studies), sha256_file(path))
@@ -187,38 +186,36 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
     from trl import SFTConfig
 
     t = config.training
-    make_arguments = partial(
-        SFTConfig,
-        output_dir=config.output_dir,
-        deepspeed=deepspeed,
-        per_device_train_batch_size=t.per_device_train_batch_size,
-        gradient_accumulation_steps=t.gradient_accumulation_steps,
-        learning_rate=t.learning_rate,
-        num_train_epochs=t.num_train_epochs,
-        max_steps=t.max_steps or -1,
-        lr_scheduler_type=t.lr_scheduler_type,
-        warmup_steps=t.warmup_ratio,  # below 1 it is a share of all steps
-        weight_decay=t.weight_decay,
-        max_grad_norm=t.max_grad_norm,
-        bf16=t.bf16,
-        activation_checkpointing=t.gradient_checkpointing,
-        logging_steps=t.logging_steps,
-        save_strategy="steps",
-        save_steps=t.save_steps,
-        save_total_limit=None,  # no checkpoint is ever deleted
-        seed=config.seed,
-        data_seed=config.seed,
-        report_to="none",
-        use_cpu=not torch.cuda.is_available(),
-        disable_tqdm=not sys.stderr.isatty(),
-        # Rows are tokenized by this project and flattened: no padding, and a step holds the configured examples.
-        dataset_kwargs={"skip_prepare_dataset": True},
-        padding_free=True,
-        max_length=None,
-        packing=False,
-    )
     try:
-        return make_arguments()
+        return SFTConfig(
+            output_dir=config.output_dir,
+            deepspeed=deepspeed,
+            per_device_train_batch_size=t.per_device_train_batch_size,
+            gradient_accumulation_steps=t.gradient_accumulation_steps,
+            learning_rate=t.learning_rate,
+            num_train_epochs=t.num_train_epochs,
+            max_steps=t.max_steps or -1,
+            lr_scheduler_type=t.lr_scheduler_type,
+            warmup_steps=t.warmup_ratio,  # below 1 it is a share of all steps
+            weight_decay=t.weight_decay,
+            max_grad_norm=t.max_grad_norm,
+            bf16=t.bf16,
+            activation_checkpointing=t.gradient_checkpointing,
+            logging_steps=t.logging_steps,
+            save_strategy="steps",
+            save_steps=t.save_steps,
+            save_total_limit=None,  # no checkpoint is ever deleted
+            seed=config.seed,
+            data_seed=config.seed,
+            report_to="none",
+            use_cpu=not torch.cuda.is_available(),
+            disable_tqdm=not sys.stderr.isatty(),
+            # Rows are tokenized by this project and flattened: no padding, and a step holds the configured examples.
+            dataset_kwargs={"skip_prepare_dataset": True},
+            padding_free=True,
+            max_length=None,
+            packing=False,
+        )
     except torch.distributed.DistNetworkError as error:
         raise SocratesError(
             f"the processes cannot meet on port {os.environ.get('MASTER_PORT')}: {str(error).splitlines()[0]}\n"
