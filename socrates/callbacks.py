@@ -1,4 +1,4 @@
-"""What a running Trainer is made to do besides: whole checkpoints, and the guide's log lines.
+"""What a running Trainer is made to do besides: whole checkpoints, word of its progress, and the guide's log lines.
 
 Order of a save: the Trainer and DeepSpeed write their files in place, every rank; after a barrier rank 0 adds
 `optimizer.pt` and `training_config.json`, and last of all the manifest. A kill at any moment before that leaves a
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.checkpoints import TRAINING_CONFIG, write_manifest
 from socrates.files import write_json
+from socrates.machine.telemetry import Telemetry
 from socrates.optimizer_export import write_optimizer_export
 from socrates.ranks import barrier, on_rank_zero
 
@@ -42,6 +43,32 @@ def _complete(folder: Path, record: dict[str, Any], num_processes: int) -> None:
     write_json(folder / TRAINING_CONFIG, record)
     write_manifest(folder, num_processes)
     print(f"Checkpoint complete: {folder}", flush=True)
+
+
+def tell_progress(telemetry: Telemetry) -> TrainerCallback:
+    """A callback that keeps the run's `.progress.json` and `training_log.jsonl`; it must come before `guide_log`."""
+    from transformers import TrainerCallback
+
+    class TellProgress(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                telemetry.begin(state.global_step, state.max_steps)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                telemetry.step(state.global_step, state.max_steps)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if state.is_world_process_zero and logs and "loss" in logs:
+                speed = telemetry.log(logs, state.global_step, state.max_steps)
+                if speed is not None:
+                    logs["tokens_per_second"] = speed  # for the line that guide_log prints
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                telemetry.end()
+
+    return TellProgress()
 
 
 def guide_log() -> TrainerCallback:
@@ -79,6 +106,6 @@ def guide_log() -> TrainerCallback:
 
 def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:
     """What is printed of the Trainer's log: the guide's keys first, numbers short; full precision is in the state."""
-    names = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "epoch")
+    names = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "epoch", "tokens_per_second")
     line = {name: float(f"{logs[name]:.4g}") for name in names if name in logs}
     return {**line, "step": step}

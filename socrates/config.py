@@ -100,6 +100,7 @@ class RunConfig:
     training: TrainingSettings
     model_revision: str | None = None  # commit or tag on the hub
     seed: int = _in(0, 2**32 - 1, default=42)
+    price_per_hour: float | None = _in(0, default=None)  # US dollars, for the whole machine; null: unknown
     prompt: PromptSettings = field(default_factory=PromptSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

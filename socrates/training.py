@@ -15,10 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.callbacks import complete_checkpoints, guide_log
+from socrates.callbacks import complete_checkpoints, guide_log, tell_progress
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file
+from socrates.machine.telemetry import Telemetry
 from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
@@ -246,7 +247,7 @@ def _make_trainer(
             lora_dropout=config.lora.dropout,
             target_modules=list(config.lora.target_modules),
         ),
-        callbacks=[complete_checkpoints(record)],
+        callbacks=[complete_checkpoints(record), tell_progress(Telemetry(Path(config.output_dir)))],
     )
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)

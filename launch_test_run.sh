@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Summary: Launch the infrastructure test (50 steps on two GPUs), on the training machine itself.
+# Usage: bash launch_test_run.sh [--resume] [--watch SECONDS]
+#
+# To be run where the training runs, in the project's folder:
+#   cd ~/socrates-training && export HF_TOKEN="…" && bash launch_test_run.sh
+# Uses ./venv, config_test_run.json and deepspeed_config_test.json; the log is training_test.log. It comes back once
+# the training has done its first step, or after a minute; the training goes on when the connection ends.
+#   --resume           go on from the newest complete checkpoint
+#   --watch SECONDS    how long to watch the beginning (60)
+# Environment: CUDA_VISIBLE_DEVICES (0,1), HF_TOKEN, DS_ACCELERATOR=cpu to train on CPUs; also from machine.env.
+# Exit status: 0 it runs or is complete, 1 it died at start, 2 it was not started.
+set -euo pipefail
+asked=''
+leave() {
+  local status=$?
+  [[ -n $asked || $status != 1 ]] || exit 2 # 1 would mean that the training died
+}
+trap leave EXIT
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+if [[ ! -f $root/scripts/lib/common.sh ]]; then
+  printf '%s: error: %s/scripts is missing; upload it from the laptop: tnr scp 0 scripts/ ~/socrates-training/scripts/\n' "${0##*/}" "$root" >&2
+  exit 2
+fi
+source "$root/scripts/lib/common.sh"
+
+config=config_test_run.json
+deepspeed=deepspeed_config_test.json
+log=training_test.log
+gpus=2
+
+options=()
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --resume) options+=("$1"); shift ;;
+    --watch)
+      need_value "$@"
+      [[ $2 =~ ^[0-9]{1,5}$ ]] || die_usage "--watch wants a number of seconds, not $2"
+      options+=("$1" "$2")
+      shift 2
+      ;;
+    *) die_usage "unknown argument: $1" ;;
+  esac
+done
+cd "$root"
+
+for file in "$config" "$deepspeed"; do
+  [[ -f $file ]] || die "$root/$file is missing; upload it from the laptop: tnr scp 0 $file ~/socrates-training/"
+done
+find_environment
+PATH=$(dirname "$PYTHON"):$PATH
+export PATH
+
+if [[ ${DS_ACCELERATOR:-} == cpu ]] || grep -qsx 'DS_ACCELERATOR=cpu' machine.env; then
+  note "Training on CPUs (DS_ACCELERATOR=cpu)"
+else
+  if command -v nvidia-smi >/dev/null; then
+    found=$(nvidia-smi -L | grep -c '^GPU ') || true
+  else
+    found=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())') || true
+  fi
+  ((${found:-0} >= gpus)) || die "needs $gpus GPUs, found ${found:-0}; look at nvidia-smi. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
+  export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0,1}
+fi
+[[ -n ${HF_TOKEN:-} ]] || note "HF_TOKEN is not set: Qwen2.5 can be had without, a model that asks for consent cannot"
+
+asked=1
+"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${options[@]}"
+
+cat <<NEXT
+
+On the laptop, in the project's folder (0 is this machine's id there):
+  ./scripts/monitor_checkpoints.sh 0 60                      # brings the checkpoints, in a terminal of its own
+  tnr ssh 0 'tail -f ${root/#"$HOME"/\~}/$log'
+  ./scripts/verify_test_run.sh 0                             # when it is done: PASS or FAIL
+Here: python scripts/supervise.py state
+NEXT

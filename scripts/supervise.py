@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+r"""Run a training in the background of this machine, watched over: started again when it has crashed.
+
+To be called in the project's folder on the training machine.
+
+  python scripts/supervise.py start --config config_full_dataset.json \
+      --deepspeed deepspeed_config.json --log training.log
+  python scripts/supervise.py state
+  python scripts/supervise.py stop
+
+It goes on when the connection ends. A crashed training is started again from its newest complete checkpoint, at most
+three times, and only if it got further than before. A file machine.env (lines KEY=VALUE) is added to its environment.
+Exit status of start: 0 it runs or is complete, 1 it died, 2 not started; of state: 0 running or complete, 1 failed or
+stopped, 2 never started; of stop: 0 stopped, 1 nothing was running, 2 cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import EXIT_INTERRUPTED, SocratesError, run_entry_point
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and do one of the three."""
+    arguments = parse_arguments(argv)
+    return {"start": start, "stop": stop, "state": state}[arguments.action](arguments)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    start = actions.add_parser("start", help="start a training", allow_abbrev=False)
+    start.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
+    start.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
+    start.add_argument("--log", required=True, metavar="FILE", help="where all output goes; added to, never cut")
+    start.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="watch its beginning (60)")
+    start.add_argument("--token-on-stdin", action="store_true", help="the first line of standard input is HF_TOKEN")
+    start.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
+    actions.add_parser("stop", help="end the training and wait until it is over", allow_abbrev=False)
+    state = actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
+    state.add_argument("--json", action="store_true", help="for programs")
+    arguments = parser.parse_args(argv)
+    if arguments.action == "start" and not 0 <= arguments.watch <= 86400:
+        parser.error("--watch wants seconds, 0 to 86400")
+    return arguments
+
+
+def start(arguments: argparse.Namespace) -> int:
+    """Start a training and watch its first steps."""
+    from socrates.machine import background
+    from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
+    from socrates.machine.supervisor import make_plan
+
+    environment = {**os.environ, **read_machine_env(MACHINE_ENV)}
+    environment.pop("TNR_API_TOKEN", None)  # a training has no use for it
+    if arguments.token_on_stdin:
+        environment.update(read_token())
+    plan = make_plan(arguments.config, arguments.deepspeed, arguments.log, environment, arguments.resume)
+    started = background.start(plan)
+    try:
+        say(f"Training started in the background: process {started.pid}, log {started.log}")
+        return background.watch(started, arguments.watch, say)
+    except KeyboardInterrupt:
+        print(
+            "\nNo longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr
+        )
+        return EXIT_INTERRUPTED
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """End the training."""
+    from socrates.machine import background
+
+    return background.stop(say)
+
+
+def state(arguments: argparse.Namespace) -> int:
+    """Say what is true now."""
+    from socrates.machine.situation import find_situation, situation_record, situation_text
+
+    situation = find_situation()
+    say(json.dumps(situation_record(situation), indent=2) if arguments.json else situation_text(situation))
+    return situation.exit_status
+
+
+def read_token() -> dict[str, str]:
+    """HF_TOKEN from the first line of standard input; an empty line is no token. The token is never printed."""
+    if sys.stdin.isatty():
+        raise SocratesError("--token-on-stdin: standard input is a terminal, where the token would be seen")
+    token = sys.stdin.readline().strip()
+    if not token:
+        print("No HF_TOKEN on standard input: going on without", file=sys.stderr)
+        return {}
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise SocratesError("--token-on-stdin: the first line of standard input is no token")
+    return {"HF_TOKEN": token}
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,215 @@
+"""Starting a supervisor in the background, watching its beginning, and stopping it.
+
+Covers: one at a time in a folder, and none beside a training that was started by hand.
+Does not cover: what the supervisor does then; see `supervisor.py`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from socrates.checkpoints import newest_complete
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
+from socrates.machine.detached import run_detached
+from socrates.machine.process_tree import boot_id, group_lives, wait_until
+from socrates.machine.run_state import LOCK, RUN_FOLDER, RunState, last_lines, now, read_state, write_state
+from socrates.machine.situation import GONE, Unsupervised, find_situation, find_unsupervised, read_record
+from socrates.machine.supervisor import Plan, Supervisor
+from socrates.machine.telemetry import Progress, read_progress
+
+
+@dataclass(frozen=True)
+class Started:
+    """A supervisor that was started, and what there was before it.
+
+    Attributes:
+        pid: its process.
+        log: its log.
+        before: the progress that an earlier run of this output folder has told.
+    """
+
+    pid: int
+    log: str
+    output_dir: str
+    before: Progress | None
+
+
+def start(plan: Plan) -> Started:
+    """Start a supervisor for a plan in the current folder, and come back as soon as it runs.
+
+    Raises:
+        SocratesError: a training runs already; the log cannot be written.
+    """
+    lock = _take_lock()
+    try:
+        _refuse_beside(plan)
+        with _open_log(plan.log) as log:
+            offset = os.fstat(log.fileno()).st_size
+            before = read_progress(plan.output_dir)
+
+            def work(answer: Callable[[str], None]) -> None:
+                _write_holder(lock)
+                Supervisor(plan, offset, lambda: answer(str(os.getpid()))).run()
+
+            text = run_detached(work, log, keep=lock.fileno())
+    finally:
+        lock.close()  # the supervisor holds it on
+    if not text.isdecimal():
+        raise SocratesError(text or f"the supervisor did not start; see {plan.log}")
+    return Started(int(text), plan.log, plan.output_dir, before)
+
+
+def watch(started: Started, seconds: float, say: Callable[[str], None]) -> int:
+    """Watch the beginning: until the training has done a step, is over, or the time is.
+
+    Returns:
+        0 for a training that runs or is complete; 1 for one that died, after its last lines on standard error.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        record, supervised = read_record()
+        progress = read_progress(started.output_dir)
+        if record and record.state == "complete":
+            say(f"Training complete: {record.reason}")
+            return EXIT_DONE
+        if not supervised:
+            _tell_death(started, record, (record.reason if record else None) or GONE)
+            return EXIT_NO
+        is_new = progress and (not started.before or progress.started != started.before.started)
+        if progress and is_new and progress.step > progress.started_step:
+            say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
+            return EXIT_DONE
+        if time.monotonic() >= deadline:
+            say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {started.log}")
+            return EXIT_DONE
+        time.sleep(0.2)
+
+
+def stop(say: Callable[[str], None]) -> int:
+    """End the training that the supervisor of this folder runs, and wait until it is over.
+
+    Returns:
+        0 when it has ended; 1 where none was running.
+
+    Raises:
+        SocratesError: it does not end, or the training that runs was not started by the supervisor.
+    """
+    situation = find_situation()
+    record = situation.record
+    if record and situation.supervised:
+        say(f"Stopping process {record.pid} and its training; this takes up to half a minute ...")
+        with suppress(ProcessLookupError):
+            os.kill(record.pid, signal.SIGTERM)
+        if not wait_until(lambda: not record.process.is_alive(), 120):
+            raise SocratesError(f"process {record.pid} has not ended after 120 s; look at {record.log}")
+        record = read_state() or record
+        say(f"{record.state}: {record.reason}")
+    elif record and (orphan := _left_over(record, situation.unsupervised)):
+        group = record.attempts[-1].pid or 0
+        say(f"The supervisor is gone; stopping its training ({orphan}) ...")
+        _end_group(group)
+        write_state(replace(record, state="stopped", ended=now(), reason=f"{GONE}; its training was stopped"))
+        say("stopped")
+    elif situation.unsupervised:
+        other = situation.unsupervised[0]
+        raise SocratesError(
+            f"this training was started without the supervisor ({other}); end it with: kill {other.pid}"
+        )
+    else:
+        say(f"Nothing is running ({situation.state})")
+        return EXIT_NO
+    if record.state != "complete":
+        _tell_way_on(record, say)
+    return EXIT_DONE
+
+
+def _take_lock() -> IO[str]:
+    try:
+        RUN_FOLDER.mkdir(mode=0o700, exist_ok=True)
+        RUN_FOLDER.chmod(0o700)
+        lock = LOCK.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise SocratesError(f"{RUN_FOLDER}: cannot write there: {error.strerror or error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "process unknown"
+        lock.close()
+        raise SocratesError(
+            f"a training is running here already: {holder}\n"
+            "  what it does: python scripts/supervise.py state\n"
+            "  to end it:    python scripts/supervise.py stop"
+        ) from None
+    _write_holder(lock)
+    return lock
+
+
+def _write_holder(lock: IO[str]) -> None:
+    with suppress(OSError):  # a full disk; who holds it is said for convenience
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"process {os.getpid()} since {now()}\n")
+        lock.flush()
+
+
+def _refuse_beside(plan: Plan) -> None:
+    running = find_unsupervised(plan.output_dir, supervised=False)
+    if running:
+        raise SocratesError(
+            f"a training that no supervisor watches is running here already: {running[0]}; wait for it, or end it"
+        )
+
+
+def _open_log(path: str) -> IO[bytes]:
+    try:
+        return Path(path).open("ab")
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot write the log: {error.strerror or error}") from error
+
+
+def _tell_death(started: Started, record: RunState | None, reason: str) -> None:
+    lines = last_lines(started.log, record.log_offset if record else 0)
+    print(*lines, sep="\n", file=sys.stderr)
+    print(f"error: the training died: {reason}; its whole log: {started.log}", file=sys.stderr, flush=True)
+
+
+def _left_over(record: RunState, unsupervised: tuple[Unsupervised, ...]) -> Unsupervised | None:
+    """The training of a supervisor that is gone, if it is certain that it is that one."""
+    if record.state != "running" or record.boot_id != boot_id() or not record.attempts:
+        return None
+    for item in unsupervised:
+        if item.output_dir == record.output_dir and item.pid:
+            with suppress(ProcessLookupError):
+                if os.getpgid(item.pid) == record.attempts[-1].pid:
+                    return item
+    return None
+
+
+def _end_group(group: int) -> None:
+    for number, seconds in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
+        if wait_until(lambda: not group_lives(group), seconds):
+            return
+    raise SocratesError(f"process group {group} has not ended, not even when killed; restart the machine")
+
+
+def _tell_way_on(record: RunState, say: Callable[[str], None]) -> None:
+    checkpoint, _ = newest_complete(record.output_dir)
+    if checkpoint is None:
+        say(f"There is no complete checkpoint in {record.output_dir} yet: it would start anew")
+        return
+    say(
+        f"It can go on from {checkpoint}:\n  python scripts/supervise.py start --config {record.config} "
+        f"--deepspeed {record.deepspeed} --log {record.log} --resume"
+    )

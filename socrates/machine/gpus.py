@@ -1,0 +1,126 @@
+"""What the GPUs were doing, sampled beside the training by `nvidia-smi`.
+
+Covers: the GPUs that this training uses, on the machine of rank 0. Never fatal: where the program is missing, fails,
+hangs or prints something else, there are no samples. Does not cover: other machines of a run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+INTERVAL = 5.0  # seconds between samples
+_QUERY = ("--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
+_PATIENCE = 10.0  # seconds; a driver in trouble makes nvidia-smi hang
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """One GPU at one moment; None where the driver does not tell."""
+
+    index: int
+    utilization: float | None  # percent of the last second in which a kernel ran
+    memory_mib: float | None
+    memory_total_mib: float | None
+
+
+class GpuSampler:
+    """Samples in a thread of its own, until stopped or until the process ends."""
+
+    def __init__(self, program: str | None = None, interval: float = INTERVAL) -> None:
+        self._program = program or shutil.which("nvidia-smi")
+        self._interval = interval
+        self._visible = visible_gpus(os.environ)
+        self._samples: list[GpuSample] = []
+        self._latest: list[dict[str, Any]] = []
+        self._lock, self._stop = threading.Lock(), threading.Event()
+
+    def start(self) -> None:
+        """Begin, where there is anything to sample."""
+        if self._program and self._visible != frozenset():
+            threading.Thread(target=self._run, name="gpu-sampler", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._stop.set()
+
+    def take(self) -> list[dict[str, Any]]:
+        """Each GPU's samples since the last call in one record; the last record again where there is none newer."""
+        with self._lock:
+            samples, self._samples = self._samples, []
+        if samples:
+            self._latest = summarize(samples)
+        return self._latest
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):  # first a pause: at the start the GPUs are idle
+            found = query_gpus(str(self._program), self._visible)
+            with self._lock:
+                self._samples += found
+
+
+def visible_gpus(environment: Mapping[str, str]) -> frozenset[int] | None:
+    """The GPUs, as `nvidia-smi` counts them, that a training in this environment uses; None: all."""
+    if environment.get("DS_ACCELERATOR") == "cpu":
+        return frozenset()
+    names = environment.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return None
+    parts = [part.strip() for part in names.split(",") if part.strip()]
+    return frozenset(map(int, parts)) if all(part.isdecimal() for part in parts) else None
+
+
+def query_gpus(program: str, visible: Collection[int] | None) -> list[GpuSample]:
+    """One sample of every visible GPU, or an empty list where that cannot be had."""
+    try:
+        done = subprocess.run(
+            [program, *_QUERY], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    samples = parse_gpus(done.stdout.decode(errors="replace"))
+    return [sample for sample in samples if visible is None or sample.index in visible]
+
+
+def parse_gpus(text: str) -> list[GpuSample]:
+    """The lines "index, utilization, memory used, memory total"; whatever else is printed is left out."""
+    samples = []
+    for line in text.splitlines():
+        index, *values = (part.strip() for part in line.split(","))
+        if index.isdecimal() and len(values) == 3:
+            samples.append(GpuSample(int(index), *map(_number, values)))
+    return samples
+
+
+def summarize(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
+    """A record for each GPU: mean utilization (percent), most memory in use and its total (MiB)."""
+    by_index: dict[int, list[GpuSample]] = {}
+    for sample in samples:
+        by_index.setdefault(sample.index, []).append(sample)
+    return [
+        {
+            "index": index,
+            "utilization": _of(lambda values: round(fmean(values), 1), [s.utilization for s in group]),
+            "memory_mib": _of(max, [s.memory_mib for s in group]),
+            "memory_total_mib": _of(max, [s.memory_total_mib for s in group]),
+        }
+        for index, group in sorted(by_index.items())
+    ]
+
+
+def _of(combine: Any, values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return combine(known) if known else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # "[N/A]" on a GPU that is cut into slices
+        return None

@@ -1,0 +1,205 @@
+"""The process that stays on the training machine, runs a training, and starts it again when it has crashed.
+
+Covers: it outlives the ssh session that started it; there is one a folder; nothing of a dead attempt is left when the
+next begins; every attempt is on record. Does not cover: the machine's own restart (start it again with --resume).
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from socrates.checkpoints import checkpoint_step, newest_complete
+from socrates.config import RunConfig, load_config, load_deepspeed
+from socrates.errors import SocratesError
+from socrates.machine.process_tree import adopt_orphans, bury_adopted, end_descendants, free_port, own_id
+from socrates.machine.restarts import Ended, Next, decide
+from socrates.machine.run_state import Attempt, RunState, now, read_end, with_attempt, write_state
+from socrates.machine.telemetry import read_progress
+from socrates.resuming import is_finished
+
+_SCRIPT = Path(__file__).parents[2] / "scripts" / "train_full_dataset.py"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        command: the command line of an attempt; it is told whether to go on from the newest checkpoint.
+        environment: of the training, its secrets included; never printed.
+        resume: whether the first attempt is told to go on, too.
+        pause: seconds before a restart, in which ports and GPU memory come free.
+        grace: seconds between SIGTERM and SIGKILL.
+    """
+
+    config: str
+    deepspeed: str
+    log: str
+    output_dir: str
+    command: Callable[[bool], list[str]]
+    environment: Mapping[str, str] = field(repr=False)
+    resume: bool = False
+    pause: float = 5.0
+    grace: float = 30.0
+
+
+def make_plan(config: str, deepspeed: str, log: str, environment: Mapping[str, str], resume: bool = False) -> Plan:
+    """A plan for the training script, once everything that can be checked beforehand was.
+
+    Raises:
+        SocratesError: config or DeepSpeed file are wrong, or the data is not there.
+    """
+    run = load_config(config)
+    load_deepspeed(deepspeed, run)
+    if not run.train_file.is_file():
+        raise SocratesError(
+            f"{run.train_file}: no such data file; upload the data: tnr scp 0 data/socsci210_full/ "
+            f"~/socrates-training/{run.dataset_path}/"
+        )
+    devices = _launcher_devices(run, environment)
+
+    def command(resuming: bool) -> list[str]:
+        launcher = [sys.executable, "-m", "deepspeed.launcher.runner", devices, f"--master_port={free_port()}"]
+        script = [str(_SCRIPT), "--config", config, "--deepspeed", deepspeed]
+        return [*launcher, *script, *(["--resume-from-checkpoint", "auto"] if resuming else [])]
+
+    return Plan(config, deepspeed, log, run.output_dir, command, environment, resume)
+
+
+def _launcher_devices(run: RunConfig, environment: Mapping[str, str]) -> str:
+    """The launcher's option for the GPUs. With --num_gpus it would forget CUDA_VISIBLE_DEVICES and take the first."""
+    wanted = run.training.num_processes
+    names = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    if environment.get("DS_ACCELERATOR") == "cpu" or not names or not all(name.isdecimal() for name in names):
+        return f"--num_gpus={wanted}"
+    if len(names) < wanted:
+        raise SocratesError(
+            f"CUDA_VISIBLE_DEVICES={','.join(names)} names {len(names)} GPUs, the config's num_processes is {wanted}"
+        )
+    return f"--include=localhost:{','.join(names[:wanted])}"
+
+
+class Supervisor:
+    """Runs the attempts of one plan, in the process that it was made in."""
+
+    def __init__(self, plan: Plan, log_offset: int, begun: Callable[[], None] = lambda: None) -> None:
+        """``begun`` is called once it is on record that the run has begun; the log is standard output."""
+        self._plan, self._begun = plan, begun
+        self._stopping = False
+        me = own_id()
+        self._state = RunState(
+            state="running",
+            pid=me.pid,
+            start_ticks=me.start_ticks,
+            boot_id=me.boot_id,
+            started=now(),
+            config=plan.config,
+            deepspeed=plan.deepspeed,
+            log=plan.log,
+            log_offset=log_offset,
+            output_dir=plan.output_dir,
+        )
+
+    def run(self) -> None:
+        """All attempts, to the end. Whatever happens, the record says how it ended."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        write_state(self._state)
+        self._begun()
+        state, reason = "failed", "the supervisor itself failed; its log says why"
+        try:
+            adopt_orphans()
+            state, reason = self._attempts()
+        except SocratesError as error:
+            reason = str(error)
+        except OSError as error:  # no process, no memory
+            reason = f"the training could not be started: {error}"
+        finally:
+            self._record(replace(self._state, state=state, reason=reason, ended=now()))
+            self._say(f"{state}: {reason}")
+
+    def _attempts(self) -> tuple[str, str]:
+        from_step, _ = look_at_checkpoints(self._plan.output_dir)
+        best, resume = from_step, self._plan.resume
+        while True:
+            ended = self._attempt(from_step, resume)
+            decision = decide(ended, best, self._state.restarts)
+            if decision.next is Next.COMPLETE or not (self._stopping or decision.next is Next.RESTART):
+                return decision.next.value, decision.reason
+            if not self._stopping:
+                self._say(f"{decision.reason}; starting it again in {self._plan.pause:g} s")
+                self._sleep(self._plan.pause)
+            if self._stopping:
+                return "stopped", f"at step {ended.reached_step}, as it was asked to"
+            from_step, best, resume = ended.saved_step, max(best, ended.reached_step), True
+            self._record(replace(self._state, restarts=self._state.restarts + 1))
+
+    def _attempt(self, from_step: int, resume: bool) -> Ended:
+        """Start the training, wait for its end, and end what it leaves behind."""
+        plan = self._plan
+        before, offset = read_progress(plan.output_dir), _size(plan.log)
+        command = plan.command(resume)
+        start = f"going on from step {from_step}" if from_step else "starting from the base model"
+        self._say(f"attempt {len(self._state.attempts) + 1}: {start}: {shlex.join(command)}")
+        # A process group of its own: it can be ended also when this process is gone.
+        launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=dict(plan.environment), process_group=0)
+        attempt = Attempt(started=now(), from_step=from_step, pid=launcher.pid)
+        self._record(replace(self._state, command=tuple(command), attempts=(*self._state.attempts, attempt)))
+        while launcher.poll() is None and not self._stopping:
+            time.sleep(0.2)
+        stuck = end_descendants(plan.grace)
+        if stuck:
+            raise SocratesError(f"processes of the training that cannot be ended: {', '.join(map(str, stuck))}")
+        status = launcher.wait()
+        bury_adopted()
+        progress = read_progress(plan.output_dir)
+        done = progress.step if progress and (not before or progress.started != before.started) else 0
+        saved, finished = look_at_checkpoints(plan.output_dir)
+        reached = max(from_step, done, saved)
+        self._record(with_attempt(self._state, ended=now(), exit_status=status, reached_step=reached))
+        return Ended(status, from_step, reached, saved, finished, read_end(plan.log, offset))
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < end:
+            time.sleep(0.1)
+
+    def _record(self, state: RunState) -> None:
+        self._state = state
+        try:
+            write_state(state)
+        except SocratesError as error:  # the training matters more
+            self._say(f"cannot write the record: {error}")
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):  # the log's disk is full
+            print(f"=== {now()} {text}", flush=True)
+
+
+def look_at_checkpoints(output_dir: str) -> tuple[int, bool]:
+    """The step of the newest complete checkpoint (0 for none), and whether it is the last one of its run."""
+    checkpoint, _ = newest_complete(output_dir)
+    if checkpoint is None:
+        return 0, False
+    try:
+        return checkpoint_step(checkpoint) or 0, is_finished(checkpoint)
+    except (SocratesError, KeyError, TypeError):
+        return checkpoint_step(checkpoint) or 0, False
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,620 @@
+"""The supervisor, with a fake training that dies on command, and once with DeepSpeed and a tiny model."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from processes import BIN, ROOT, assert_refused, environment, rank_processes, run_script
+
+from socrates.errors import SocratesError
+from socrates.files import write_json
+from socrates.machine.machine_env import read_machine_env
+from socrates.machine.process_tree import ProcessId, boot_id, start_ticks
+from socrates.machine.restarts import Ended, Next, decide, describe_exit
+from socrates.machine.run_state import RunState, read_state, write_state
+from socrates.machine.supervisor import make_plan
+
+# What comes after an attempt.
+
+DEFECT = "Traceback …\nerror: this is a defect of the program, not of your input; please report the lines above\n"
+
+
+def ended(status=1, from_step=0, reached=0, finished=False, output=""):
+    return Ended(status, from_step, reached, from_step, finished, output)
+
+
+@pytest.mark.parametrize(
+    "attempt, best, restarts, expected, reason",
+    [
+        (ended(0, 6, 9, finished=True), 6, 0, Next.COMPLETE, "last checkpoint"),
+        (ended(0, 9, 9, finished=True), 9, 0, Next.COMPLETE, "last checkpoint"),  # it was complete already
+        (ended(247, 6, 9, finished=True), 6, 3, Next.COMPLETE, "last checkpoint"),  # killed after its last save
+        (ended(2, 9, 9, finished=True, output="error: another run's\n"), 9, 0, Next.FAILED, "another run's"),
+        (ended(0, 6, 8), 6, 0, Next.RESTART, "without its last checkpoint"),  # the launcher's child was killed
+        (ended(1, 0, 0), 0, 0, Next.FAILED, "before it had done a step"),
+        (ended(1, 6, 6), 6, 0, Next.FAILED, "at step 6, before it had done a step"),
+        (ended(1, 0, 1), 0, 0, Next.RESTART, "at step 1"),
+        (ended(247, 6, 8), 6, 0, Next.RESTART, "killed by SIGKILL"),
+        (ended(1, 6, 8), 8, 1, Next.FAILED, "step 8 was reached before"),
+        (ended(1, 6, 7), 8, 1, Next.FAILED, "step 8 was reached before"),
+        (ended(1, 6, 9), 8, 1, Next.RESTART, "at step 9"),
+        (ended(1, 6, 9), 8, 2, Next.RESTART, "at step 9"),
+        (ended(1, 6, 9), 8, 3, Next.FAILED, "3 times already"),
+        (ended(2, 6, 9, output="error: no space left\n"), 6, 0, Next.FAILED, "refused to go on: no space left"),
+        (ended(2, 6, 9, output=DEFECT), 6, 0, Next.RESTART, "exit status 2"),
+        (ended(2, 6, 9, output="usage: …\n"), 6, 0, Next.RESTART, "exit status 2"),
+    ],
+)
+def test_what_comes_after_an_attempt(attempt, best, restarts, expected, reason):
+    decision = decide(attempt, best, restarts)
+    assert decision.next is expected and reason in decision.reason
+
+
+@pytest.mark.parametrize("status, name", [(247, "SIGKILL"), (-9, "SIGKILL"), (137, "SIGKILL"), (250, "SIGABRT")])
+def test_an_exit_status_that_stands_for_a_signal(status, name):
+    assert f"exit status {status} (killed by {name}" in describe_exit(status)
+    assert describe_exit(1) == "it ended with exit status 1"
+
+
+def test_an_unexpected_exception_says_what_the_decision_looks_for():
+    program = "from socrates.errors import run_entry_point; run_entry_point(lambda: 1 / 0)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and decide(ended(2, 0, 5, output=done.stderr), 0, 0).next is Next.RESTART
+
+
+# A supervisor with a fake training: attempts.json says what each attempt does.
+
+FAKE_TRAINING = r"""
+import fcntl, json, os, signal, subprocess, sys, time
+from pathlib import Path
+sys.path.insert(0, ROOT)
+from socrates.checkpoints import GUIDE_FILES, newest_complete, checkpoint_step, write_manifest
+from socrates.machine.telemetry import Telemetry
+
+folder = Path("models/run")
+folder.mkdir(parents=True, exist_ok=True)
+lock = (folder / ".training.lock").open("a+")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+lock.truncate(0)
+lock.write(f"process {os.getpid()} on here\n")
+lock.flush()
+number = len(list(Path().glob("attempt-*")))
+Path(f"attempt-{number}").write_text(" ".join(sys.argv[1:]))
+act = json.loads(Path("attempts.json").read_text())[number]
+newest, _ = newest_complete(folder)
+step = checkpoint_step(newest) if newest else 0
+if act.get("check_gone"):
+    assert not Path(f"/proc/{Path('orphan').read_text()}").exists(), "left over"
+print(act.get("say", f"attempt {number} says hello"), flush=True)
+telemetry = Telemetry(folder)
+if "to" in act:
+    telemetry.begin(step, 9)
+for step in range(step + 1, act.get("to", 0) + 1):
+    telemetry.step(step, 9)
+    if step % 3 == 0:
+        checkpoint = folder / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        for name in GUIDE_FILES:
+            (checkpoint / name).write_text(json.dumps({"global_step": step, "max_steps": 9}))
+        write_manifest(checkpoint, 1)
+if act.get("orphan"):
+    program = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+    left = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE)
+    left.stdout.readline()
+    Path("orphan").write_text(str(left.pid))
+if act.get("hang"):
+    Path("hangs").write_text(str(os.getpid()))
+    time.sleep(600)
+if act.get("signal"):
+    os.kill(os.getpid(), act["signal"])
+sys.exit(act.get("status", 0))
+"""
+
+DRIVER = r"""
+import os, sys
+sys.path.insert(0, ROOT)
+from socrates.machine import background
+from socrates.errors import run_entry_point
+from socrates.machine.supervisor import Plan
+
+def main():
+    command = lambda resume: [sys.executable, "fake training.py", *(["resume"] if resume else [])]
+    plan = Plan("c.json", "d.json", "training.log", "models/run", command, dict(os.environ), pause=0.1, grace=1)
+    started = background.start(plan)
+    print(started.pid, flush=True)
+    return background.watch(started, float(sys.argv[1]), print)
+
+run_entry_point(main)
+"""
+
+
+class Place:
+    """A project's folder on a training machine."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "fake training.py").write_text(f"ROOT = {str(ROOT)!r}\n{FAKE_TRAINING}")
+        (folder / "driver.py").write_text(f"ROOT = {str(ROOT)!r}\n{DRIVER}")
+
+    def start(self, *attempts, watch=30):
+        """Start a fake training that does these; comes back when all of the caller's pipes are closed."""
+        (self.folder / "attempts.json").write_text(json.dumps(attempts))
+        return subprocess.run(
+            [sys.executable, "driver.py", str(watch)],
+            cwd=self.folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def supervise(self, *arguments):
+        return run_script("supervise.py", *arguments, cwd=self.folder)
+
+    @property
+    def state(self):
+        return json.loads((self.folder / ".run/state.json").read_text())
+
+    def wait_until_over(self, seconds=30):
+        wait_for(lambda: self.state["state"] != "running", seconds, lambda: self.log)
+        return self.state
+
+    def alive(self):
+        state = self.state
+        return ProcessId(state["pid"], state["start_ticks"], state["boot_id"]).is_alive()
+
+    @property
+    def log(self):
+        return (self.folder / "training.log").read_text()
+
+    def hanging(self):
+        path = self.folder / "hangs"
+        wait_for(lambda: path.exists() and path.read_text(), 20, lambda: self.log)
+        return int(path.read_text())
+
+
+def wait_for(condition, seconds=30, told=lambda: ""):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.02)
+
+
+def processes_in(folder):
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and (entry / "cwd").readlink() == folder:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return [pid for pid in found if start_ticks(pid) is not None]
+
+
+@pytest.fixture
+def place(tmp_path):
+    folder = tmp_path / "a place"
+    folder.mkdir()
+    yield Place(folder)
+    for pid in processes_in(folder):  # of a test that failed
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_killed_twice_it_ends_complete_with_two_restarts_on_record(place):
+    kill = {"signal": signal.SIGKILL}
+    result = place.start({"to": 4, **kill}, {"to": 7, **kill}, {"to": 9})
+    assert result.returncode == 0, result.stderr
+    state = place.wait_until_over()
+    assert state["state"] == "complete" and state["restarts"] == 2 and state["ended"]
+    steps = [(a["from_step"], a["reached_step"], a["exit_status"]) for a in state["attempts"]]
+    assert steps == [(0, 4, -9), (3, 7, -9), (6, 9, 0)]
+    assert [(place.folder / f"attempt-{n}").read_text() for n in range(3)] == ["", "resume", "resume"]
+    headers = [line for line in place.log.splitlines() if line.startswith("=== 20")]
+    assert "attempt 1: starting from the base model" in headers[0] and "complete" in headers[-1]
+    assert any("attempt 3: going on from step 6" in line for line in headers)
+    assert place.supervise("state").returncode == 0
+
+
+def test_one_that_dies_at_the_same_step_each_time_is_given_up(place):
+    place.start({"to": 5, "status": 1}, {"to": 5, "status": 1}, {"to": 9})
+    state = place.wait_until_over()
+    assert (state["state"], state["restarts"], len(state["attempts"])) == ("failed", 1, 2)
+    assert "at step 5, and step 5 was reached before" in state["reason"]
+    result = place.supervise("state")
+    assert result.returncode == 1 and "attempt 1 says hello" in result.stdout, "its last lines"
+
+
+def test_no_more_than_three_restarts(place):
+    place.start(*({"to": step, "status": 1} for step in (1, 2, 4, 5, 9)))
+    state = place.wait_until_over()
+    assert (state["state"], state["restarts"], len(state["attempts"])) == ("failed", 3, 4)
+
+
+def test_one_that_dies_at_start_is_told_with_its_last_lines_only(place):
+    (place.folder / "training.log").write_text("an old line\n")
+    result = place.start({"say": "\n".join(f"line {n}" for n in range(30)), "status": 1}, {"to": 9})
+    assert result.returncode == 1
+    assert "before it had done a step" in result.stderr and "line 29\n" in result.stderr
+    assert "an old line" not in result.stderr and "line 5\n" not in result.stderr
+    assert place.log.startswith("an old line\n"), "the log is added to"
+    assert len(place.state["attempts"]) == 1
+    second = place.start({"status": 1}, {"say": "the second start", "status": 1})
+    assert "the second start" in second.stderr and "line 29" not in second.stderr
+
+
+def test_an_older_runs_progress_is_not_taken_for_this_ones(place):
+    place.start({"to": 5, "status": 1}, {"to": 5, "status": 1})
+    place.wait_until_over()
+    result = place.start({}, {}, {"status": 1}, {"to": 9})  # from checkpoint-3, no step done
+    assert result.returncode == 1 and "at step 3, before it had done a step" in result.stderr
+
+
+def test_a_refusal_is_final_however_far_it_got(place):
+    place.start({"to": 5, "status": 2, "say": "error: no space left"}, {"to": 9})
+    state = place.wait_until_over()
+    assert state["state"] == "failed" and state["reason"].endswith("refused to go on: no space left")
+
+
+def test_what_an_attempt_leaves_behind_is_ended_before_the_next(place):
+    """A process in a session of its own, whose parent is dead, and which ignores SIGTERM."""
+    place.start({"to": 4, "orphan": True, "status": 1}, {"to": 9, "check_gone": True})
+    state = place.wait_until_over()
+    assert state["state"] == "complete" and state["restarts"] == 1, place.log
+
+
+def test_starting_twice_is_refused(place):
+    first = place.start({"to": 1, "hang": True})
+    assert first.returncode == 0 and "step 1 of 9" in first.stdout
+    pid = int(first.stdout.split()[0])
+    result = place.start({"to": 9})
+    assert_refused(result, f"running here already: process {pid} since 20", "supervise.py stop")
+    state = place.supervise("state")
+    assert state.returncode == 0 and state.stdout.startswith("running\n") and f"process {pid}" in state.stdout
+    assert (place.folder / ".run").stat().st_mode & 0o777 == 0o700
+    assert place.supervise("stop").returncode == 0
+
+
+def test_of_many_starts_at_once_one_goes_through(place):
+    (place.folder / "attempts.json").write_text(json.dumps([{"to": 1, "hang": True}] * 8))
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "driver.py", "20"],
+            cwd=place.folder,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    errors = [start.communicate(timeout=60)[1] for start in starts]
+    assert sorted(start.returncode for start in starts) == [0, 2, 2, 2], errors
+    assert len(list(place.folder.glob("attempt-*"))) == 1
+
+
+def test_a_training_started_by_hand_is_seen_and_not_disturbed(place):
+    folder = place.folder / "models/other"
+    folder.mkdir(parents=True)
+    with (folder / ".training.lock").open("w") as lock:
+        lock.write(f"process {os.getpid()} on here\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert_refused(place.start({"to": 9}), "no supervisor watches", f"process {os.getpid()} on here, since 20")
+        state = place.supervise("state", "--json")
+        value = json.loads(state.stdout)
+        assert state.returncode == 0 and (value["state"], value["supervised"]) == ("running", False)
+        assert value["unsupervised"][0]["pid"] == os.getpid()
+        assert_refused(place.supervise("stop"), f"kill {os.getpid()}")
+    assert not (place.folder / "attempt-0").exists()
+    assert place.supervise("state").returncode == 2, "never started"
+    assert place.start({"to": 9}).returncode == 0
+
+
+def test_stop_ends_all_of_it_and_says_where_it_can_go_on(place):
+    place.start({"to": 4, "orphan": True, "hang": True})
+    place.hanging()
+    result = place.supervise("stop")
+    assert result.returncode == 0, result.stderr
+    assert "stopped: at step 4" in result.stdout and "go on from models/run/checkpoint-3" in result.stdout
+    assert "--config c.json --deepspeed d.json --log training.log --resume" in result.stdout
+    assert not processes_in(place.folder)
+    assert place.state["state"] == "stopped" and place.state["restarts"] == 0
+    assert place.supervise("state").returncode == 1
+    again = place.supervise("stop")
+    assert again.returncode == 1 and "Nothing is running" in again.stdout
+
+
+def test_stopped_while_it_waits_to_start_again(place):
+    driver = place.folder / "driver.py"
+    driver.write_text(driver.read_text().replace("pause=0.1", "pause=600"))
+    place.start({"to": 4, "status": 1}, {"to": 9}, watch=0)
+    wait_for(lambda: "starting it again in" in place.log)
+    assert place.supervise("stop").returncode == 0
+    assert (place.state["state"], place.state["restarts"]) == ("stopped", 0)
+
+
+def test_the_supervisor_killed_and_its_training_alive(place):
+    place.start({"to": 4, "hang": True})
+    training = place.hanging()
+    os.kill(place.state["pid"], signal.SIGKILL)
+    wait_for(lambda: not place.alive())
+    result = place.supervise("state")
+    assert result.returncode == 0 and "the supervisor is gone" in result.stdout
+    assert f"running without supervisor: process {training}" in result.stdout
+    assert_refused(place.start({"to": 9}), "no supervisor watches", f"process {training}")
+    stop = place.supervise("stop")
+    assert stop.returncode == 0 and "go on from models/run/checkpoint-3" in stop.stdout
+    assert not processes_in(place.folder) and place.state["state"] == "stopped"
+    assert place.start({}, {"to": 9}).returncode == 0
+
+
+def test_the_supervisor_killed_and_its_training_too(place):
+    place.start({"to": 4, "hang": True})
+    training = place.hanging()
+    os.kill(place.state["pid"], signal.SIGKILL)
+    os.kill(training, signal.SIGKILL)
+    wait_for(lambda: not processes_in(place.folder))
+    assert place.state["state"] == "running", "that is what stands there"
+    result = place.supervise("state", "--json")
+    value = json.loads(result.stdout)
+    assert result.returncode == 1 and value["state"] == "failed"
+    assert value["reason"] == "the supervisor is gone (killed, or the machine restarted)"
+
+
+@pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}])
+def test_another_process_with_its_number_is_not_the_supervisor(place, monkeypatch, change):
+    monkeypatch.chdir(place.folder)
+    Path(".run").mkdir()
+    own = {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid()), "boot_id": boot_id()}
+    names = ("started", "config", "deepspeed", "log", "output_dir")
+    write_state(RunState(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own))
+    assert place.supervise("state").returncode == 0
+    write_state(RunState(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own | change))
+    result = place.supervise("state")
+    assert result.returncode == 1 and "the supervisor is gone" in result.stdout
+
+
+def test_it_outlives_the_terminal_that_started_it(place):
+    """script(1) gives the caller a terminal and takes it away again: SIGHUP to all that belongs to it."""
+    (place.folder / "attempts.json").write_text(json.dumps([{"to": 1, "hang": True}]))
+    command = f"{sys.executable} driver.py 20"
+    subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        cwd=place.folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    training = place.hanging()
+    time.sleep(0.3)
+    assert place.alive() and start_ticks(training)
+    supervisor = place.state["pid"]
+    for pid in (supervisor, training):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        assert fields[4] == "0", "no terminal"
+    files = {path.readlink() for path in Path(f"/proc/{supervisor}/fd").iterdir()}
+    own = {Path("/dev/null"), place.folder / "training.log", place.folder / ".run/lock"}
+    assert files == own, "nothing of the caller's is kept open"
+
+
+def test_ctrl_c_while_watching_leaves_the_training_alone(place, tmp_path):
+    """The entry point itself, with a launcher that hangs."""
+    arguments = start_arguments(place.folder)
+    caller = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts/supervise.py"), "start", *arguments],
+        cwd=place.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "process" in caller.stdout.readline()
+    caller.send_signal(signal.SIGINT)
+    _, errors = caller.communicate(timeout=20)
+    assert caller.returncode == 130 and "the training goes on" in errors and "Traceback" not in errors
+    assert place.alive()
+    assert place.supervise("stop").returncode == 0
+
+
+def start_arguments(folder):
+    """What `start` needs, in files: a config, its DeepSpeed file, and data that no training would accept."""
+    config = json.loads((ROOT / "config_test_run.json").read_text())
+    write_json(folder / "config.json", config)
+    write_json(folder / "deepspeed.json", json.loads((ROOT / "deepspeed_config_test.json").read_text()))
+    (folder / "data/socsci210_full").mkdir(parents=True, exist_ok=True)
+    (folder / "data/socsci210_full/train.jsonl").write_text("x\n")
+    return ["--config", "config.json", "--deepspeed", "deepspeed.json", "--log", "training.log"]
+
+
+def test_wrong_input_is_refused_before_anything_happens(place):
+    arguments = start_arguments(place.folder)
+    before = sorted(place.folder.iterdir())
+    for name, message in (("config.json", "no such config"), ("deepspeed.json", "no such DeepSpeed config")):
+        wrong = [part.replace(name, "absent.json") for part in arguments]
+        assert_refused(place.supervise("start", *wrong), f"absent.json: {message}")
+    for more in ("--nonsense", "--watch=-1", "--watch=nan", "--watch=x"):
+        assert_refused(place.supervise("start", *arguments, more), "usage:")
+    (place.folder / "machine.env").write_text("HF_TOKEN=secret-1\nexport A=1\n")
+    refused = place.supervise("start", *arguments)
+    assert_refused(refused, "machine.env", "line 1: HF_TOKEN is a secret", 'line 2: leave out "export"')
+    assert "secret-1" not in refused.stderr
+    (place.folder / "machine.env").unlink()
+    (place.folder / "data/socsci210_full/train.jsonl").unlink()
+    assert_refused(place.supervise("start", *arguments), "train.jsonl: no such data file")
+    assert sorted(place.folder.iterdir()) == before
+    assert_refused(place.supervise(), "usage:")
+
+
+def test_a_log_that_cannot_be_written(place):
+    arguments = [part.replace("training.log", "absent/x.log") for part in start_arguments(place.folder)]
+    assert_refused(place.supervise("start", *arguments), "absent/x.log: cannot write the log")
+    assert not (place.folder / ".run/state.json").exists()
+
+
+def test_what_starts_and_watches_imports_nothing_heavy():
+    imported = ", ".join(f"socrates.machine.{name}" for name in ("background", "situation", "machine_env"))
+    program = f"import sys, {imported}; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert "socrates.machine.background" in modules
+    assert not {"torch", "transformers", "numpy", "deepspeed"} & set(modules)
+
+
+def test_the_command_uses_the_gpus_that_were_chosen(place, monkeypatch):
+    arguments = start_arguments(place.folder)[1::2]
+    monkeypatch.chdir(place.folder)
+    command = make_plan(*arguments, {}).command
+    assert "--num_gpus=2" in command(False) and command(False)[-4:] == [
+        "--config",
+        "config.json",
+        "--deepspeed",
+        "deepspeed.json",
+    ]
+    assert command(True)[-2:] == ["--resume-from-checkpoint", "auto"]
+    ports = {part for _ in range(3) for part in command(False) if part.startswith("--master_port=")}
+    assert ports and "--master_port=29500" not in ports
+    assert "--include=localhost:2,3" in make_plan(*arguments, {"CUDA_VISIBLE_DEVICES": "2,3,5"}).command(False)
+    cpu = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    assert "--num_gpus=2" in make_plan(*arguments, cpu).command(False)
+    with pytest.raises(SocratesError, match="names 1 GPUs"):
+        make_plan(*arguments, {"CUDA_VISIBLE_DEVICES": "3"})
+
+
+def test_machine_env(tmp_path):
+    path = tmp_path / "machine.env"
+    assert read_machine_env(path) == {}
+    path.write_text("# this machine\n\nHF_HOME=/mnt/a disk/hf\nNCCL_P2P_DISABLE=1\nEMPTY=\nX=a=b\n")
+    assert read_machine_env(path) == {"HF_HOME": "/mnt/a disk/hf", "NCCL_P2P_DISABLE": "1", "EMPTY": "", "X": "a=b"}
+    bad = ["A", "1A=x", "A =x", 'A="x"', "A=$HOME", "A=`id`", "TNR_API_TOKEN=t0k", "HUGGING_FACE_HUB_TOKEN=t0k"]
+    path.write_text("\n".join([*bad, "B=1", "B=2"]))
+    with pytest.raises(SocratesError) as error:
+        read_machine_env(path)
+    for number in (*range(1, 9), 10):
+        assert f"line {number}: " in str(error.value)
+    assert "line 9: " not in str(error.value) and "t0k" not in str(error.value)
+
+
+def test_the_record_is_written_on_a_full_disk_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".run").mkdir()
+    names = ("started", "config", "deepspeed", "log", "output_dir")
+    state = RunState(state="running", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "x" * 50))
+    write_state(state)
+
+    def full(path, value):
+        raise SocratesError("no space")
+
+    monkeypatch.setattr("socrates.machine.run_state.write_json", full)
+    done = RunState(state="failed", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "y"))
+    write_state(done)
+    assert read_state() == done
+    Path(".run/state.json").unlink()
+    with pytest.raises(SocratesError, match="no space"):
+        write_state(done)
+
+
+# With DeepSpeed.
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project's folder with a tiny model: 24 steps, a checkpoint every 6."""
+    from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
+
+    folder = tmp_path_factory.mktemp("supervised")
+    make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
+    make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
+    config = rehearsal_config("models/base", "data/set", steps=24, save_steps=6)
+    config["output_dir"] = "models/run"
+    config["training"] |= {"logging_steps": 2, "global_batch_size": 16, "gradient_accumulation_steps": 2}
+    write_json(folder / "config.json", config)
+    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    zero = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": "auto"}}
+    write_json(folder / "deepspeed_config.json", dict.fromkeys(auto, "auto") | zero)
+    return folder
+
+
+@pytest.mark.slow
+def test_deepspeeds_ranks_killed_twice_it_ends_complete_with_two_restarts(project):
+    place = Place(project)
+    token = "hf_" + os.urandom(12).hex()
+    (project / "machine.env").write_text("DS_ACCELERATOR=cpu\n")
+    (project / "fake").mkdir()
+    smi = project / "fake/nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 0, 93, 61000, 81920\n")
+    smi.chmod(0o755)
+    files = ("--config", "config.json", "--deepspeed", "deepspeed_config.json", "--log", "training.log")
+    program = (sys.executable, str(ROOT / "scripts/supervise.py"))
+    start = subprocess.run(
+        [*program, "start", *files, "--watch", "300", "--token-on-stdin"],
+        cwd=project,
+        env=environment(DS_ACCELERATOR="", PATH=f"{project}/fake:{BIN}:{os.environ['PATH']}"),
+        input=f"{token}\n",
+        capture_output=True,
+        text=True,
+        timeout=310,
+    )
+    try:
+        assert start.returncode == 0, start.stdout + start.stderr + place.log
+        assert "of 24 is done" in start.stdout
+        for step in (8, 15):
+            kill_ranks_after(project, step, token)
+        state = place.wait_until_over(240)
+    finally:
+        place.supervise("stop")
+    assert (state["state"], state["restarts"]) == ("complete", 2), place.log
+    first, second, third = state["attempts"]
+    assert first["from_step"] == 0 and first["exit_status"] == 247
+    assert second["from_step"] >= 6 and second["reached_step"] > first["reached_step"] >= 8
+    assert third["from_step"] >= 12 and (third["reached_step"], third["exit_status"]) == (24, 0)
+    assert f"Resuming from models/run/checkpoint-{third['from_step']}" in place.log
+    assert not processes_in(project)
+    for path in (p for p in project.rglob("*") if p.is_file()):
+        assert token.encode() not in path.read_bytes(), path
+
+    progress = json.loads((project / "models/run/.progress.json").read_text())
+    assert (progress["step"], progress["max_steps"], progress["started_step"]) == (24, 24, third["from_step"])
+    lines = [json.loads(line) for line in (project / "models/run/training_log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == lines[-1]["max_steps"] == 24
+    trained = {entry["step"]: entry for entry in logged_losses(project / "models/run/checkpoint-24")}
+    for line in lines:
+        assert line["gpu"] == [], "a training on CPUs says nothing of GPUs that it does not use"
+        assert line["tokens_per_second"] > 0 and line["elapsed_s"] > 0
+    for line in lines[-3:]:
+        assert [line[key] for key in ("loss", "learning_rate", "grad_norm")] == [
+            trained[line["step"]][key] for key in ("loss", "learning_rate", "grad_norm")
+        ]
+    last = max(trained)
+    tokens, earlier = trained[last]["num_tokens"], trained[last - 2]["num_tokens"]
+    seconds = lines[-1]["elapsed_s"] - lines[-2]["elapsed_s"]
+    assert lines[-1]["tokens_per_second"] == pytest.approx((tokens - earlier) / seconds, rel=0.05)
+
+
+def kill_ranks_after(folder, step, token):
+    """Kill -9 both ranks once they have trained so far; the token is where it belongs, and nowhere else."""
+    path = folder / "models/run/.progress.json"
+    wait_for(lambda: path.exists() and json.loads(path.read_text())["step"] >= step, 120)
+    ranks = rank_processes(folder)
+    for pid in ranks:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in ranks:
+        assert f"HF_TOKEN={token}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert token.encode() not in entry.read_bytes()
+        except OSError:
+            continue
+    for pid in ranks:
+        os.kill(pid, signal.SIGKILL)
+
+
+def logged_losses(checkpoint):
+    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    return [entry for entry in history if "loss" in entry]
