@@ -35,11 +35,21 @@ _NAME = re.compile(r"checkpoint-([0-9]+)")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint consists of."""
+    """What a checkpoint consists of.
+
+    Attributes:
+        step: N of `checkpoint-N`.
+        num_processes: ranks that saved it; 0 where that is not known.
+        files: relative path -> (bytes, SHA-256).
+        left_out: files that a light download left on the training machine: no training goes on without them.
+        source_sha256: SHA-256 of the manifest that a light one was made from; None otherwise.
+    """
 
     step: int
     num_processes: int
-    files: dict[str, tuple[int, str]]  # relative path -> (bytes, SHA-256)
+    files: dict[str, tuple[int, str]]
+    left_out: tuple[str, ...] = ()
+    source_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,16 +83,22 @@ def write_manifest(folder: Path, num_processes: int) -> Manifest:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256_file(path))
-    write_json(
-        folder / MANIFEST,
-        {
-            "step": step,
-            "num_processes": num_processes,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": [{"path": path, "size": size, "sha256": digest} for path, (size, digest) in files.items()],
-        },
-    )
-    return Manifest(step, num_processes, files)
+    manifest = Manifest(step, num_processes, files)
+    write_json(folder / MANIFEST, manifest_record(manifest))
+    return manifest
+
+
+def manifest_record(manifest: Manifest) -> dict[str, Any]:
+    """What `manifest.json` says."""
+    record: dict[str, Any] = {
+        "step": manifest.step,
+        "num_processes": manifest.num_processes,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": [{"path": path, "size": size, "sha256": digest} for path, (size, digest) in manifest.files.items()],
+    }
+    if manifest.left_out:
+        record |= {"left_out": list(manifest.left_out), "source_sha256": manifest.source_sha256}
+    return record
 
 
 def read_manifest(folder: Path | str) -> Manifest:
@@ -95,8 +111,12 @@ def read_manifest(folder: Path | str) -> Manifest:
     value = read_json(path, "manifest")
     try:
         files = {str(f["path"]): (int(f["size"]), str(f["sha256"])) for f in value["files"]}
-        manifest = Manifest(int(value["step"]), int(value["num_processes"]), files)
-    except (KeyError, TypeError, ValueError) as error:
+        left_out = tuple(str(path) for path in value.get("left_out", ()))
+        source = value.get("source_sha256")
+        manifest = Manifest(
+            int(value["step"]), int(value["num_processes"]), files, left_out, None if source is None else str(source)
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SocratesError(f"{path}: malformed: {error!r}") from error
     for name in files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -104,12 +124,17 @@ def read_manifest(folder: Path | str) -> Manifest:
     return manifest
 
 
-def find_damage(folder: Path | str, only: Callable[[str], bool] = lambda path: True) -> str | None:
-    """The first thing wrong with a checkpoint, or None if all of it is there and intact.
+def find_damage(
+    folder: Path | str,
+    only: Callable[[str], bool] = lambda path: True,
+    digest: Callable[[Path], str] = sha256_file,
+) -> str | None:
+    """The first thing wrong with a checkpoint, or None if all that its manifest lists is there and intact.
 
     Args:
         folder: `checkpoint-N`.
         only: which of the manifest's paths to look at; all by default.
+        digest: gives a file's SHA-256; one that remembers spares reading gigabytes again.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
@@ -127,8 +152,8 @@ def find_damage(folder: Path | str, only: Callable[[str], bool] = lambda path: T
             return f"{path} is missing"
         if file.stat().st_size != size:
             return f"{path} has {file.stat().st_size} bytes, not {size}"
-    for path, (_, digest) in wanted.items():
-        if sha256_file(folder / path) != digest:
+    for path, (_, sha256) in wanted.items():
+        if digest(folder / path) != sha256:
             return f"{path} has changed: its SHA-256 is not the manifest's"
     return None
 
@@ -143,14 +168,29 @@ def list_checkpoints(output_dir: Path | str) -> list[Path]:
 
 
 def newest_complete(output_dir: Path | str) -> tuple[Path | None, list[PassedOver]]:
-    """The newest checkpoint whose manifest verifies, and the newer folders that were passed over, with the reason."""
+    """The newest checkpoint that a training can go on from, and the newer ones passed over, with the reason."""
     passed_over = []
     for folder in list_checkpoints(output_dir):
-        damage = find_damage(folder)
-        if damage is None:
+        reason = why_not_resumable(folder)
+        if reason is None:
             return folder, passed_over
-        passed_over.append(PassedOver(folder, damage))
+        passed_over.append(PassedOver(folder, reason))
     return None, passed_over
+
+
+def why_not_resumable(folder: Path | str) -> str | None:
+    """Why no training can go on from a checkpoint (damaged, or a light download), or None if one can."""
+    folder = Path(folder)
+    damage = find_damage(folder)
+    if damage is not None:
+        return damage
+    left_out = read_manifest(folder).left_out
+    if left_out:
+        return (
+            f"a light download: {len(left_out)} of its files were left on the training machine ({left_out[0]}, ...); "
+            f"./scripts/download_checkpoint.sh {checkpoint_step(folder.resolve())} brings them"
+        )
+    return None
 
 
 def set_aside(folder: Path) -> Path:

@@ -16,11 +16,11 @@ from typing import IO, Any
 from socrates.checkpoints import (
     PassedOver,
     checkpoint_step,
-    find_damage,
     list_checkpoints,
     newest_complete,
     read_training_config,
     set_aside,
+    why_not_resumable,
 )
 from socrates.config import RunConfig, describe_difference
 from socrates.errors import SocratesError
@@ -32,6 +32,7 @@ _FREE_ON_RESUME = (
     "decoding.",
     "output_dir",
     "dataset_path",
+    "price_per_hour",
     "training.logging_steps",
     "training.save_steps",
 )
@@ -44,17 +45,17 @@ def choose_checkpoint(config: RunConfig, record: dict[str, Any], resume: str | N
     every complete one that is newer than a checkpoint asked for by path: nothing is deleted or written over.
 
     Raises:
-        SocratesError: the checkpoint asked for is damaged or does not exist, or was made with another config, prompt
-            or data: the difference is told.
+        SocratesError: the checkpoint asked for is damaged, light or does not exist, or was made with another config,
+            prompt or data: the difference is told.
     """
     folder = Path(config.output_dir)
     if resume in (None, "auto"):
         checkpoint, passed_over = newest_complete(folder)
     else:
         checkpoint = Path(resume)
-        damage = find_damage(checkpoint) if checkpoint.is_dir() else "no such folder"
-        if damage:
-            raise SocratesError(f"{checkpoint}: cannot resume from it: {damage}")
+        reason = why_not_resumable(checkpoint) if checkpoint.is_dir() else "no such folder"
+        if reason:
+            raise SocratesError(f"{checkpoint}: cannot resume from it: {reason}")
         step = checkpoint_step(checkpoint) or 0
         same_folder = checkpoint.resolve().parent == folder.resolve()
         newer = [p for p in list_checkpoints(folder) if not same_folder or (checkpoint_step(p) or 0) > step]

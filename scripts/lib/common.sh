@@ -58,6 +58,19 @@ newest_python() {
   done
 }
 
+# Any Python of 3.11 or later, no packages needed: the activated environment's, ./venv's, or one on the PATH. Sets PYTHON.
+find_python() {
+  local candidate
+  for candidate in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "$SOCRATES_ROOT/venv/bin/python" python3 python3.1{4,3,2,1}; do
+    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      PYTHON=$(command -v "$candidate")
+      return
+    fi
+  done
+  die "needs Python 3.11 or later on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
+}
+
 # Makes ROOT/venv and installs requirements files that are not, or not in this version, installed yet. Sets PYTHON.
 ensure_environment() {
   local venv=$SOCRATES_ROOT/venv base file missing=() arguments=()

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Fetch one checkpoint from an instance, verified; scripts/download_checkpoint.sh is what a person types.
+
+    python scripts/download_checkpoint.py 30 --instance 0
+
+Exit status: 0 it is here, 2 cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+
+if TYPE_CHECKING:
+    from socrates.remote.instance import Instance
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, find the folder, fetch it, say what came of it."""
+    arguments = _arguments(argv)
+    from socrates.remote.instance import Instance, check_instance_id, project_root
+    from socrates.remote.mirror import Reports, fetch_checkpoint
+    from socrates.remote.unmarked import plan_without_manifest
+
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
+    root = project_root().absolute()
+    if arguments.source:
+        instance = Instance(root, check_instance_id(arguments.source.partition(":")[0]))
+        source, target = _places(arguments.source.partition(":")[2], arguments.to)
+        manifest_sha256, taken_anyway = None, True
+    else:
+        instance = Instance(root, check_instance_id(arguments.instance))
+        os.chdir(root)
+        source, target, manifest_sha256 = _find(instance, arguments)
+        taken_anyway = manifest_sha256 is None
+    step = int(target.name.rpartition("-")[2])
+
+    def plan():
+        return plan_without_manifest(instance, source, step, settle=arguments.settle, say=_say)
+
+    reports = Reports(
+        starting=lambda size: _say(
+            f"Downloading {target.name}..." + (f" ({size / 10**6:.1f} MB)" if sys.stdout.isatty() else "")
+        ),
+        moved=_say,
+        waits=lambda text: _say(f"{text}; waiting for it"),
+    )
+    result = fetch_checkpoint(
+        instance,
+        source,
+        target,
+        manifest_sha256=manifest_sha256,
+        light=arguments.light,
+        reports=reports,
+        without_manifest=plan if taken_anyway else None,
+    )
+    if result.fetched:
+        _say(f"✓ {target.name} downloaded successfully")
+    else:
+        print(f"✓ {target.name} is here already, intact: {target}", flush=True)
+    return EXIT_DONE
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("step", nargs="?", type=int, metavar="STEP")
+    parser.add_argument("--instance", default="0", metavar="ID", help="as in `tnr status` (0)")
+    parser.add_argument("--run", metavar="NAME", help="where several runs have that step")
+    parser.add_argument("--light", action="store_true", help="only the guide's five files")
+    parser.add_argument("--without-manifest", action="store_true", help="take a folder that other software made")
+    parser.add_argument("--settle", type=float, default=60.0, metavar="SECONDS", help="it must be still so long (60)")
+    parser.add_argument("--from", dest="source", metavar="ID:PATH", help="any checkpoint-N on the instance")
+    parser.add_argument("--to", metavar="FOLDER", help="with --from: where it goes")
+    arguments = parser.parse_args(argv)
+    if bool(arguments.source) != bool(arguments.to) or (arguments.step is None) != bool(arguments.source):
+        parser.error("needs STEP, or --from and --to")
+    return arguments
+
+
+def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path, str | None]:
+    """The folder on the instance that holds the step, its place here, and its manifest's SHA-256."""
+    from socrates.remote.mirror import local_place, runs_holding
+    from socrates.remote.remote_checkpoints import read_listing
+
+    listing = read_listing(instance)
+    step = arguments.step
+    found = [item for item in runs_holding(listing, step) if arguments.run in (None, item.run)]
+    where = f"instance {instance.id}"
+    if not found:
+        there = [f"  {run}: {', '.join(map(str, sorted(steps)))}" for run, steps in sorted(listing.runs.items())]
+        raise SocratesError(
+            f"{where} has no checkpoint-{step}" + (f" of {arguments.run}" if arguments.run else "")
+            + ("; there are:\n" + "\n".join(there) if there else ", and no other one")
+        )  # fmt: skip
+    if len(found) > 1:
+        option = f" --instance {instance.id}" if instance.id != "0" else ""
+        commands = [f"  ./scripts/download_checkpoint.sh {step}{option} --run {item.run}" for item in found]
+        raise SocratesError(f"{len(found)} runs on {where} have a checkpoint-{step}; choose:\n" + "\n".join(commands))
+    checkpoint = found[0]
+    if checkpoint.manifest_sha256 is None and not arguments.without_manifest:
+        raise SocratesError(
+            f"{checkpoint.folder} on {where} has no manifest.json: a training is still saving it, or was ended "
+            "meanwhile, or other software made it; --without-manifest takes it once it has stopped changing"
+        )
+    return checkpoint.folder, local_place(Path("models"), checkpoint), checkpoint.manifest_sha256
+
+
+def _places(path: str, to: str) -> tuple[str, Path]:
+    """The folder on the instance and its place here, by the rules of `tnr scp`.
+
+    An existing folder, or one with a slash at its end, takes the checkpoint into it; but `checkpoint-N` itself, there
+    already, is the checkpoint's place, not its parent: the same command twice means the same place.
+    """
+    from socrates.checkpoints import checkpoint_step
+
+    source = path.removeprefix("~/").rstrip("/")
+    name = PurePosixPath(source).name
+    if checkpoint_step(name) is None or source.startswith("~"):
+        raise SocratesError(f"--from {path}: must name a folder checkpoint-N; ~/ stands for the home folder there")
+    target = Path(to)
+    if target.name != name and (to.endswith("/") or target.is_dir()):
+        if checkpoint_step(target) is not None:
+            raise SocratesError(f"--to {to}: is another checkpoint's folder, not {name}'s")
+        target = target / name
+    if target.name != name:
+        raise SocratesError(f"--to {to}: must be a folder that takes {name}, or be named {name}")
+    return source, target
+
+
+def _say(text: str) -> None:
+    print(f"[{datetime.now():%Y-%m-%d %H:%M:%S}] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

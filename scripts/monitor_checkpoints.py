@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Fetch every checkpoint of an instance as it is saved; scripts/monitor_checkpoints.sh is what a person types.
+
+    python scripts/monitor_checkpoints.py 0 300
+
+Exit status: 0 done, 1 something is missing, 2 cannot, 130 stopped with Ctrl+C, 143 stopped by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError, run_entry_point
+
+
+class Stopped(BaseException):
+    """A signal asks us to end; not an Exception: nothing in the watch may take it for a problem."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, then watch, or tell what is missing."""
+    arguments = _arguments(argv)
+    from socrates.remote.instance import Instance, check_instance_id, project_root
+    from socrates.remote.local_checkpoints import Busy, hold_lock, local_errors
+    from socrates.remote.mirror import missing_here
+    from socrates.remote.monitor import RECORDS, Monitor, Options
+    from socrates.remote.remote_checkpoints import is_run_name
+
+    root = project_root().absolute()
+    instance = Instance(root, check_instance_id(arguments.instance))
+    if arguments.run is not None and not is_run_name(arguments.run):
+        raise SocratesError(f"{arguments.run!r} cannot be the name of a run: a folder in models/, without its path")
+    os.chdir(root)
+    models = Path("models")
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
+    if arguments.missing:
+        lines = missing_here(instance, models)
+        print(*lines, sep="\n", end="\n" if lines else "")
+        return EXIT_NO if lines else EXIT_DONE
+
+    options = Options(arguments.seconds, arguments.once, arguments.until_complete, arguments.run, arguments.light)
+    monitor = Monitor(instance, models, options, _write, sizes=sys.stdout.isatty())
+    lock = models / RECORDS / f"instance-{instance.id}.lock"
+    with local_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
+            signal.signal(number, _stop)
+    try:
+        with hold_lock(lock, f"a monitor of instance {instance.id} runs already"):
+            _print_header(arguments)
+            return monitor.watch()
+    except Busy as error:
+        print(f"error: {error}; one is enough", file=sys.stderr)
+        return EXIT_CANNOT
+    except (KeyboardInterrupt, Stopped) as stop:
+        count = len(monitor.here)
+        _write(
+            f"\nMonitor stopped: {count} checkpoint{'s' if count != 1 else ''} here, all verified. "
+            "Run it again to go on."
+        )
+        return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 128 + stop.args[0]
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="instance, as in `tnr status` (0)")
+    parser.add_argument("seconds", nargs="?", default=300, type=_seconds, metavar="SECONDS", help="between looks (300)")
+    parser.add_argument("--run", metavar="NAME", help="this run only; all by default")
+    parser.add_argument("--light", action="store_true", help="only the guide's five files")
+    ends = parser.add_mutually_exclusive_group()
+    ends.add_argument("--once", action="store_true", help="one look, then the end")
+    ends.add_argument("--until-complete", action="store_true", help="end when every run's last checkpoint is here")
+    ends.add_argument("--missing", action="store_true", help="only tell what is not here yet")
+    return parser.parse_args(argv)
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 86_400 or len(text) > 6:
+        raise argparse.ArgumentTypeError(f"{text!r}: between 1 and 86400 seconds")
+    return int(text)
+
+
+def _print_header(arguments: argparse.Namespace) -> None:
+    bar = "=" * 32
+    _write(f"{bar}\nCheckpoint Monitor\n{bar}")
+    _write(f"Instance ID: {arguments.instance}\nCheck interval: {arguments.seconds}s")
+    _write(f"Checkpoints go to: models/{arguments.run or 'RUN'}/checkpoint-N/")
+    if not arguments.once:
+        _write("Stop with Ctrl+C; run it again to go on")
+
+
+def _write(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # the log's disk is full: the watch goes on
+        pass
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(number)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

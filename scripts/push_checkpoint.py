@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""See to it that a machine has a run's newest intact checkpoint: its own, or the one that is here.
+
+  python scripts/push_checkpoint.py --instance 0 --run socrates-qwen-full-dataset
+
+Called by launch_full_training.sh --resume. Exit status: 0 it has it, 2 there is none, or it did not arrive.
+"""
+
+import argparse
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import run_entry_point
+
+
+def main() -> int:
+    """Parse, push, say which it is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--instance", metavar="ID", default="0", help="the instance, as in `tnr status` (0)")
+    parser.add_argument("--run", metavar="NAME", required=True, help="the run's folder name in models/")
+    arguments = parser.parse_args()
+    from socrates.remote.instance import Instance, check_instance_id, project_root
+    from socrates.remote.push import push_newest
+
+    print(f"Resume: {push_newest(Instance(project_root(), check_instance_id(arguments.instance)), arguments.run)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,1 @@
+"""From the laptop: a rented machine, and its checkpoints brought here whole."""

@@ -1,0 +1,172 @@
+"""A rented machine as seen from the laptop: run a command there, bring files from there, send files there.
+
+Covers: everything goes through `scripts/tnr`, which alone knows how a machine is reached; a machine that cannot be
+reached is told apart from a command that failed. Does not cover: what is run, and whether what arrived is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from socrates.errors import SocratesError
+from socrates.remote.untrusted import plain
+
+REMOTE_ROOT = "socrates-training"  # in the home folder of the machine, as in the guide
+NOT_REACHED = 254  # tnr's exit status for a machine that cannot be reached
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class Unreachable(SocratesError):
+    """The machine could not be reached, or the connection was lost midway: the same call may succeed later."""
+
+
+@dataclass(frozen=True)
+class CompletedCommand:
+    """What a command on a machine left behind."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+def project_root() -> Path:
+    """The project's folder on the laptop: what the bash scripts exported, else the current folder."""
+    return Path(os.environ.get("SOCRATES_ROOT") or Path.cwd())
+
+
+def check_instance_id(text: str) -> str:
+    """The instance's id, if it can be one; SocratesError otherwise."""
+    if not _ID.fullmatch(text):
+        raise SocratesError(f"{text!r} is no instance id; `tnr status` lists them (0 is the first)")
+    return text
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One machine.
+
+    Attributes:
+        root: the project's folder on the laptop, which holds scripts/tnr.
+        id: the machine's id, as in `tnr status`.
+    """
+
+    root: Path
+    id: str
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+        check: bool = True,
+        pass_fds: Sequence[int] = (),
+    ) -> CompletedCommand:
+        """Run a bash command in the machine's home folder.
+
+        Args:
+            command: bash.
+            stdin: what it reads; the place for secrets.
+            timeout: seconds, after which the machine counts as unreachable; None waits.
+            check: whether a status other than 0 is an error.
+            pass_fds: open files that the processes here inherit (locks).
+
+        Raises:
+            Unreachable: no connection, or it was lost.
+            SocratesError: the command failed and ``check``.
+        """
+        done = self._tnr(["ssh", self.id, command], stdin=stdin, timeout=timeout, pass_fds=pass_fds)
+        if check and done.status != 0:
+            raise SocratesError(f"instance {self.id}: a command failed (status {done.status}): {_said(done.stderr)}")
+        return done
+
+    def fetch(self, sources: Sequence[str], folder: Path, *, pass_fds: Sequence[int] = ()) -> None:
+        """Bring files into a folder here, all in one connection.
+
+        Args:
+            sources: paths on the machine, relative to its home folder.
+            folder: must exist.
+            pass_fds: as in `run`.
+
+        Raises:
+            Unreachable: no connection, or it was lost; some files may be there, one of them in part.
+            SocratesError: a source is not there, or something cannot be written here.
+        """
+        self._copy([*(f"{self.id}:{source}" for source in sources), f"{folder}/"], pass_fds)
+
+    def send(self, sources: Sequence[str | Path], target: str) -> None:
+        """Send files or folders to a place on the machine; `tnr scp`'s rules for trailing slashes hold.
+
+        Raises:
+            Unreachable, SocratesError: as `fetch`.
+        """
+        self._copy([*(_explicit(source) for source in sources), f"{self.id}:{target}"], ())
+
+    def _copy(self, arguments: list[str], pass_fds: Sequence[int]) -> None:
+        done = self._tnr(["scp", "-r", *arguments], pass_fds=pass_fds)
+        if done.status != 0:
+            raise SocratesError(f"instance {self.id}: copying failed: {_said(done.stderr)}")
+
+    def _tnr(
+        self,
+        arguments: list[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> CompletedCommand:
+        program = str(self.root / "scripts" / "tnr")
+        try:
+            # A process group of its own: ssh and rsync end with it, when we stop waiting and on Ctrl+C.
+            process = subprocess.Popen(
+                [program, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=tuple(pass_fds),
+                env={**os.environ, "SOCRATES_ROOT": str(self.root)},
+                process_group=0,
+            )
+        except OSError as error:
+            raise SocratesError(f"{program}: cannot run it: {error.strerror or error}") from error
+        with process:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout)
+            except BaseException as error:
+                _kill_group(process)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise Unreachable(f"instance {self.id}: no answer within {timeout:.0f} s") from error
+                raise
+        if process.returncode == NOT_REACHED:
+            raise Unreachable(_said(stderr) or f"instance {self.id} cannot be reached")
+        if process.returncode < 0:
+            raise Unreachable(f"instance {self.id}: the connection's process was ended by signal {-process.returncode}")
+        return CompletedCommand(process.returncode, stdout, stderr)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+
+
+def _explicit(path: str | Path) -> str:
+    """A local path that `tnr scp` cannot take for a remote one."""
+    text = str(path)
+    return text if text.startswith("/") else f"./{text}"
+
+
+def _said(stderr: bytes) -> str:
+    """What a program said went wrong: its last line with "error:", else its last line; safe to print."""
+    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    told = next((line for line in reversed(lines) if "error:" in line), lines[-1] if lines else "")
+    return plain(told.strip())

@@ -1,0 +1,281 @@
+"""The watch over an instance: every complete checkpoint is fetched, for as long as it takes.
+
+Covers: lost connections, a stopped instance, a full disk, a damaged file on either side and errors of our own are said
+once each and outlived; the record `models/.monitor/instance-ID.json` tells other programs what happened.
+Order: the newest checkpoint of each run first, since an instance may die and a training goes on from the newest; and
+what is not here at all before what is here is read through.
+Does not cover: how a checkpoint is fetched (`mirror.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
+from socrates.files import write_json
+from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.local_checkpoints import DAMAGED, Busy, DigestMemory, NoSpace, local_state, trains_here
+from socrates.remote.mirror import Reports, fetch_checkpoint, is_enough, local_place
+from socrates.remote.monitor_log import KEPT, Log, now
+from socrates.remote.remote_checkpoints import Listing, RemoteCheckpoint, inspect_files, read_listing
+from socrates.remote.transfer import DamagedThere
+from socrates.resuming import is_finished
+
+RECORDS = ".monitor"  # in the models folder
+_LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person asked for.
+
+    Attributes:
+        interval: seconds between two looks.
+        once: one look, then the end.
+        until_complete: the end comes when every run's last checkpoint is here.
+        run: this run only.
+        light: LIGHT_FILES only.
+    """
+
+    interval: float = 300.0
+    once: bool = False
+    until_complete: bool = False
+    run: str | None = None
+    light: bool = False
+
+
+class Monitor:
+    """One watch over one instance.
+
+    Args:
+        instance: the machine.
+        models: the folder that holds the runs here.
+        options: what was asked for.
+        write: prints a line.
+        sizes: whether to say how much is fetched.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        models: Path,
+        options: Options,
+        write: Callable[[str], None],
+        *,
+        sizes: bool = False,
+    ) -> None:
+        self.instance, self.models, self.options, self.sizes = instance, models, options, sizes
+        self.log = Log(write)
+        self.here: set[tuple[str, int]] = set()
+        self._missing: set[tuple[str, int]] = set()
+        self._found: set[tuple[str, int]] = set()
+        self._damaged_there: dict[tuple[str, int], tuple[str | None, DamagedThere]] = {}
+        self._downloaded: list[list[Any]] = []
+        self._digests = DigestMemory()
+        self._listing: Listing | None = None
+        self._started, self._rounds = now(), 0
+
+    def watch(self) -> int:
+        """Look, fetch, wait, and again; the exit status where there is an end.
+
+        Raises:
+            Unreachable: ``once``, and the instance cannot be reached.
+            SocratesError: the very first look failed in a way that no waiting mends (no such instance).
+        """
+        failures = 0
+        while True:
+            pause = self.options.interval
+            try:
+                more = self._round()
+                failures, pause = 0, 0.0 if more else pause
+                if not more and (status := self._end()) is not None:
+                    return status
+            except Unreachable as error:
+                if self.options.once:
+                    raise
+                self.log.begin("connection", f"Connection lost: {error}; trying again")
+                pause = pause_after(failures, self.options.interval)
+                failures += 1
+            except Exception as error:
+                if (self._listing is None and isinstance(error, SocratesError)) or self.options.once:
+                    raise
+                self.log.begin("round", f"✗ {_describe(error)}")
+            finally:
+                self._write_record()
+            time.sleep(pause)
+
+    def _round(self) -> bool:
+        """One look; True if it was broken off after a long copy, to see first whether there is something newer."""
+        self._listing = listing = read_listing(self.instance)
+        listed, downloaded = time.monotonic(), len(self._downloaded)
+        self._rounds += 1
+        self.log.end("connection", "Connected again")
+        self.log.end("round")
+        self._say_ignored(listing)
+        missing = set()
+        for checkpoint in self._in_order(listing):
+            late = time.monotonic() - listed > self.options.interval
+            if late and len(self._downloaded) > downloaded and not self.options.once:
+                return True
+            key = (checkpoint.run, checkpoint.step)
+            if self._attend(checkpoint, _label(checkpoint, listing)):
+                self.here.add(key)
+            else:
+                self.here.discard(key)
+                missing.add(key)
+        if not missing:
+            self.log.end("space")
+        self._missing = missing
+        return False
+
+    def _in_order(self, listing: Listing) -> list[RemoteCheckpoint]:
+        """What is not here at all before the rest; each run's newest before any run's second newest."""
+        ranks: dict[str, int] = {}
+        ordered = []
+        for checkpoint in listing.complete(self.options.run):  # newest first within a run
+            rank = ranks[checkpoint.run] = ranks.get(checkpoint.run, -1) + 1
+            ordered.append((os.path.lexists(local_place(self.models, checkpoint)), rank, checkpoint.run, checkpoint))
+        return [checkpoint for *_, checkpoint in sorted(ordered, key=lambda item: item[:3])]
+
+    def _attend(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
+        """Fetch a checkpoint if it is not here intact; whether it is here now. Only a lost connection is raised."""
+        key = (checkpoint.run, checkpoint.step)
+        try:
+            return self._bring(checkpoint, label, key)
+        except Unreachable:
+            raise
+        except NoSpace as error:
+            self.log.begin("space", f"✗ {label}: {error}; goes on by itself when there is room")
+        except Busy as error:
+            self.log.begin(("busy", key), f"{error}; left to it", problem=False)
+        except DamagedThere as error:
+            self._damaged_there[key] = (checkpoint.manifest_sha256, error)
+            self.log.begin(("damaged", key), f"✗ {label}: {error}; fetched again when that changes there")
+        except Exception as error:  # must not end a watch of two days
+            self.log.begin(("failed", key), f"✗ {label}: {_describe(error)}")
+        return False
+
+    def _bring(self, checkpoint: RemoteCheckpoint, label: str, key: tuple[str, int]) -> bool:
+        place = local_place(self.models, checkpoint)
+        if trains_here(place.parent):
+            text = f"{place.parent}: a training on this machine writes there; nothing is put there until it has ended"
+            self.log.begin(("trains", checkpoint.run), text, problem=False)
+            return False
+        self.log.end(("trains", checkpoint.run))
+        if not os.path.lexists(place) and self._is_still_damaged_there(checkpoint, key):
+            return False
+        state = local_state(place, checkpoint.manifest_sha256, self._digests.sha256)
+        if is_enough(state, light=self.options.light):
+            self._settle(key)
+            return True
+        if state.kind != DAMAGED and key not in self._found:
+            self.log.say(f"Found new checkpoint: {label}")
+            self._found.add(key)
+
+        def starting(size: int) -> None:
+            self.log.end("space")
+            if not any(self.log.is_open((kind, key)) for kind in ("failed", "damaged")):
+                self.log.say(f"Downloading {label}..." + (f" ({size / 10**6:.1f} MB)" if self.sizes else ""))
+
+        def waits(text: str) -> None:
+            self.log.say(f"{text}; waiting for it")
+
+        result = fetch_checkpoint(
+            self.instance,
+            checkpoint.folder,
+            place,
+            manifest_sha256=checkpoint.manifest_sha256,
+            light=self.options.light,
+            digests=self._digests,
+            reports=Reports(starting, self.log.say, waits if self.options.once else None),
+        )
+        self._settle(key)
+        if result.fetched:
+            self.log.say(f"✓ {label} downloaded successfully")
+            self._downloaded.append([checkpoint.run, checkpoint.step, now()])
+            self._write_record()
+        return True
+
+    def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint, key: tuple[str, int]) -> bool:
+        manifest_sha256, error = self._damaged_there.get(key, (None, None))
+        if error is None:
+            return False
+        if manifest_sha256 == checkpoint.manifest_sha256:
+            current = inspect_files(self.instance, checkpoint.folder, list(error.files), digests=False)
+            if current == error.files:
+                return True
+        del self._damaged_there[key]
+        return False
+
+    def _settle(self, key: tuple[str, int]) -> None:
+        self._damaged_there.pop(key, None)
+        for kind in ("busy", "damaged", "failed"):
+            self.log.end((kind, key))
+
+    def _end(self) -> int | None:
+        """The exit status, if this is the end."""
+        if self.options.once:
+            return EXIT_NO if self._missing else EXIT_DONE
+        if not self.options.until_complete or self._listing is None:
+            return None
+        runs = [self.options.run] if self.options.run else sorted(self._listing.runs)
+        if not runs or self._missing - set(self._damaged_there) or not all(map(self._is_finished, runs)):
+            return None
+        if self._missing:
+            self.log.say(f"✗ Training complete, but {len(self._missing)} checkpoints are damaged on the instance")
+            return EXIT_NO
+        self.log.say(f"✓ Training complete: all {len(self.here)} checkpoints are here, verified")
+        return EXIT_DONE
+
+    def _is_finished(self, run: str) -> bool:
+        """Whether a run's newest complete checkpoint is here and says that it is the last one."""
+        steps = self._listing.complete(run) if self._listing else []
+        try:
+            return bool(steps) and is_finished(local_place(self.models, steps[0]))
+        except (SocratesError, KeyError, TypeError):  # not here, or no trainer of ours wrote it
+            return False
+
+    def _say_ignored(self, listing: Listing) -> None:
+        if listing.ignored:
+            text = f"Ignored on the instance: {len(listing.ignored)} names that are no checkpoint's, such as "
+            self.log.begin("ignored", text + repr(listing.ignored[0])[:120], problem=False)
+        run = self.options.run
+        if run is not None and run not in listing.runs:
+            self.log.begin("no run", f"No checkpoint of {run} on the instance yet", problem=False)
+
+    def _write_record(self) -> None:
+        """For other programs; that it cannot be written is no reason to stop."""
+        record = {
+            "instance": self.instance.id,
+            "pid": os.getpid(),
+            "started": self._started,
+            "rounds": self._rounds,
+            "last_round": now(),
+            "downloaded": self._downloaded[-KEPT:],
+            "problems": self.log.problems,
+        }
+        with suppress(SocratesError, OSError):
+            write_json(self.models / RECORDS / f"instance-{self.instance.id}.json", record)
+
+
+def pause_after(failures: int, interval: float) -> float:
+    """Seconds until the next attempt to connect: 1, 2, 4 ... up to a minute, or the interval if that is longer."""
+    return min(2.0 ** min(failures, 20), max(_LONGEST_PAUSE, interval))
+
+
+def _label(checkpoint: RemoteCheckpoint, listing: Listing) -> str:
+    return checkpoint.name if len(listing.runs) == 1 else f"{checkpoint.run}/{checkpoint.name}"
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, SocratesError | OSError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"a defect of this program: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"

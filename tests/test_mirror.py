@@ -1,0 +1,530 @@
+"""A checkpoint from an instance is here with every byte verified, or not at all, whatever happens on the way."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mirrors import make_project, same_bytes
+
+from socrates.checkpoints import GUIDE_FILES, find_damage, newest_complete, read_manifest
+from socrates.config import load_config
+from socrates.errors import SocratesError
+from socrates.files import sha256_file
+from socrates.remote.instance import Unreachable
+from socrates.remote.local_checkpoints import DAMAGED, LIGHT, OTHER, WHOLE, Busy, DigestMemory, NoSpace, local_state
+from socrates.remote.mirror import Reports
+from socrates.remote.remote_checkpoints import list_trainings, parse_listing, read_listing
+from socrates.remote.transfer import DamagedThere, NotThere, is_plain_path
+from socrates.remote.unmarked import plan_without_manifest
+from socrates.resuming import choose_checkpoint
+
+SHARD = "global_step10/shard.pt"
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def place(project, step=10, run="run"):
+    return project.models / run / f"checkpoint-{step}"
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+# The listing
+
+
+def test_the_listing_tells_runs_steps_and_manifests(project):
+    folder = project.save(10)
+    project.save(20, manifest=False)
+    project.save(500, run="other")
+    for hidden in (
+        "run/.partial/checkpoint-1",
+        "run/set-aside/checkpoint-10-2026",
+        "set-aside/checkpoint-3",
+        ".m/checkpoint-4",
+    ):
+        (project.there / hidden).mkdir(parents=True)
+    (project.there / "run" / "checkpoint-30").symlink_to(folder)
+    (project.there / "run" / "checkpoint-40").write_text("a file")
+    listing = read_listing(project.instance)
+    assert {run: sorted(steps) for run, steps in listing.runs.items()} == {"run": [10, 20], "other": [500]}
+    assert listing.runs["run"][10].manifest_sha256 == sha256_file(folder / "manifest.json")
+    assert listing.runs["run"][20].manifest_sha256 is None
+    assert [c.step for c in listing.complete()] == [500, 10] and listing.ignored == ()
+
+
+def test_no_models_folder_is_an_empty_list_and_no_connection_is_none(project):
+    assert read_listing(project.instance).runs == {}
+    (project.root / "unreachable").touch()
+    with pytest.raises(Unreachable, match="connection refused"):
+        read_listing(project.instance)
+
+
+HOSTILE = [
+    "checkpoint-1; touch X", "checkpoint-1\n./run/checkpoint-9", "checkpoint-$(touch X)", "checkpoint-",
+    "checkpoint-007", "checkpoint-1234567890123", "checkpoint--1", "checkpoint-1 ", "checkpoint-\udcff", "checkpoint-٣",
+]  # fmt: skip
+
+
+def test_hostile_names_harm_nothing_and_are_told(project):
+    project.save(10)
+    for name in HOSTILE:
+        (project.there / "run" / name).mkdir(parents=True)
+        (project.there / "run" / name / "manifest.json").write_text("{}")
+    for run in ("-rf", "a b", "x\ny", "$(touch X)"):
+        (project.there / run / "checkpoint-5").mkdir(parents=True)
+    listing = read_listing(project.instance)
+    assert {run: list(steps) for run, steps in listing.runs.items()} == {"run": [10]}
+    assert len(listing.ignored) == len(HOSTILE) + 4
+    assert not list(project.root.rglob("X"))
+
+
+def test_names_that_no_disk_can_hold_are_ignored_too():
+    entries = [
+        b"./../../x",
+        b"./run/../checkpoint-1",
+        b"./../checkpoint-2",
+        b"./checkpoint-3",
+        b"0" * 64 + b"  ./r/manifest.json",
+    ]
+    listing = parse_listing(entries)
+    assert listing.runs == {}
+
+
+def test_ten_thousand_entries_are_listed(project):
+    for number in range(10_000):
+        tail = "" if number % 2 else "; touch X"
+        (project.there / "run" / f"checkpoint-{number}{tail}").mkdir(parents=True)
+    started = time.monotonic()
+    listing = read_listing(project.instance)
+    assert len(listing.runs["run"]) == 5000 and len(listing.ignored) == 5000
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("how", ["head -c 60", "head -c 20", "tail -c +30", "cat; printf x"])
+def test_an_answer_that_is_cut_off_is_no_list(project, how):
+    project.save(10)
+    tnr = project.root / "scripts" / "tnr"
+    tnr.rename(tnr.with_name("whole"))
+    tnr.write_text(f'#!/usr/bin/env bash\n"$SOCRATES_ROOT/scripts/whole" "$@" | {{ {how}; }}\n')
+    tnr.chmod(0o755)
+    with pytest.raises(Unreachable, match="its answer is cut off"):
+        read_listing(project.instance)
+
+
+# A copy
+
+
+def test_a_copy_is_the_same_bytes_and_the_second_call_asks_for_nothing(project):
+    there = project.save(10)
+    told = []
+    assert project.fetch(10, reports=Reports(starting=told.append)).fetched
+    assert same_bytes(place(project), there) and find_damage(place(project)) is None
+    assert told == [sum(size for size, _ in read_manifest(there).files.values())]
+    assert len(project.asked()) == 7
+    assert not project.fetch(10).fetched and project.asked() == []
+    assert names(project.models / "run" / ".partial") == ["checkpoint-10.lock"]
+
+
+def test_a_broken_copy_is_not_there_and_goes_on_with_what_verifies(project):
+    there = project.save(10)
+    project.fault("before_scp", '[[ ${sources[0]} != *global_step* ]] || { echo "connection lost" >&2; exit 254; }')
+    with pytest.raises(Unreachable):
+        project.fetch(10)
+    assert not place(project).exists()
+    project.asked()
+    flip_a_bit(
+        project.models / "run" / ".partial" / "checkpoint-10" / "optimizer.pt"
+    )  # same size and time: rsync would trust it
+    project.fault("before_scp", None)
+    project.fetch(10)
+    assert sorted(project.asked()) == ["optimizer.pt", "shard.pt"]
+    assert same_bytes(place(project), there)
+
+
+@pytest.mark.parametrize("harm", ["truncate -s -1", "printf x >>", "rm", "ln -sf /etc/hostname"])
+def test_what_arrives_wrong_is_fetched_again_and_wrong_twice_is_no_checkpoint(project, harm):
+    there = project.save(10)
+    spoil = f'[[ ! -e "$target/adapter_model.safetensors" ]] || {harm} "$target/adapter_model.safetensors"'
+    project.fault("after_scp", spoil)
+    with pytest.raises(SocratesError, match=r"adapter_model\.safetensors arrived damaged twice") as caught:
+        project.fetch(10)
+    assert not isinstance(caught.value, DamagedThere) and not place(project).exists()
+    assert project.asked().count("adapter_model.safetensors") == 2
+    shutil.rmtree(project.models)
+    project.fault("after_scp", f'[[ -e $SOCRATES_ROOT/spoiled ]] || {{ {spoil}; : >"$SOCRATES_ROOT/spoiled"; }}')
+    project.fetch(10)
+    assert same_bytes(place(project), there) and project.asked().count("adapter_model.safetensors") == 2
+
+
+@pytest.mark.parametrize(
+    "harm, reason",
+    [
+        (flip_a_bit, "does not match the manifest there"),
+        (lambda p: p.write_bytes(b"short"), "does not match the manifest there"),
+        (lambda p: p.unlink(), "is missing there"),
+        (lambda p: (p.unlink(), p.symlink_to("/etc/hostname")), "is missing there"),
+        (lambda p: (p.unlink(), p.mkdir()), "is missing there"),
+    ],
+)
+def test_damage_on_the_instance_is_told_apart(project, harm, reason):
+    harm(project.save(10) / SHARD)
+    with pytest.raises(DamagedThere, match=f"damaged on the instance: {SHARD} {reason}") as caught:
+        project.fetch(10)
+    assert list(caught.value.files) == [SHARD] and not place(project).exists()
+
+
+@pytest.mark.parametrize("what", ["rm -r", "mkdir x; mv -t x"])
+def test_deleted_while_it_is_copied(project, what):
+    project.save(10)
+    project.fault("before_scp", f"{what} socrates-training/models/run/checkpoint-10 || true")
+    with pytest.raises(NotThere, match="was deleted or written anew"):
+        project.fetch(10)
+    assert not place(project).exists()
+
+
+def test_a_checkpoint_without_a_manifest_or_written_anew_since_it_was_listed_is_not_taken(project):
+    project.save(10, manifest=False)
+    with pytest.raises(NotThere, match=r"no manifest\.json"):
+        project.fetch(10)
+    project.save(10)
+    with pytest.raises(NotThere, match="written anew"):
+        project.fetch(10, manifest_sha256="0" * 64)
+    assert project.asked() == [] and not place(project).exists()
+
+
+def test_what_else_lies_in_the_staging_folder_does_not_come_along(project, tmp_path):
+    there = project.save(10)
+    staging = project.models / "run" / ".partial" / "checkpoint-10"
+    (staging / ".rsync-partial").mkdir(parents=True)
+    (staging / ".rsync-partial" / "optimizer.pt").write_bytes(b"part")
+    (staging / "left" / "over").mkdir(parents=True)
+    (staging / "of_another.pt").write_bytes(b"x")
+    outside = tmp_path / "outside"
+    shutil.copytree(there / "global_step10", outside)
+    (staging / "global_step10").symlink_to(outside)  # verifies, and would leave the folder
+    (staging / "trainer_state.json").symlink_to(there / "trainer_state.json")
+    project.fetch(10)
+    assert same_bytes(place(project), there)
+    assert names(place(project)) == names(there)
+    assert (outside / "shard.pt").exists()
+
+
+# What is here already
+
+
+def test_another_runs_checkpoint_is_set_aside_and_stays_until_the_new_one_is_whole(project):
+    project.save(10)
+    project.fetch(10)
+    old = sha256_file(place(project) / "manifest.json")
+    there = project.save(10)
+    project.fault("before_scp", "exit 254")
+    with pytest.raises(Unreachable):
+        project.fetch(10)
+    assert sha256_file(place(project) / "manifest.json") == old
+    assert local_state(place(project), sha256_file(there / "manifest.json")).kind == OTHER
+    project.fault("before_scp", None)
+    said = []
+    project.fetch(10, reports=Reports(moved=said.append))
+    (aside,) = (project.models / "run" / "set-aside").iterdir()
+    assert same_bytes(place(project), there)
+    assert find_damage(aside) is None and sha256_file(aside / "manifest.json") == old
+    assert str(aside) in said[0]
+
+
+def test_a_damaged_one_is_set_aside_and_fetched_again(project):
+    there = project.save(10)
+    project.fetch(10)
+    flip_a_bit(place(project) / SHARD)
+    assert local_state(place(project)).kind == DAMAGED
+    said = []
+    project.fetch(10, reports=Reports(moved=said.append))
+    assert same_bytes(place(project), there) and "shard.pt has changed" in said[0]
+    assert len(list((project.models / "run" / "set-aside").iterdir())) == 1
+
+
+def test_light_takes_the_guides_files_and_says_what_it_left(project):
+    there = project.save(10)
+    project.fetch(10, light=True)
+    here = place(project)
+    assert sorted(project.asked()) == sorted([*GUIDE_FILES, "training_config.json"])
+    manifest = read_manifest(here)
+    assert manifest.left_out == (SHARD,) and manifest.source_sha256 == sha256_file(there / "manifest.json")
+    assert find_damage(here) is None
+    assert local_state(here, manifest.source_sha256).kind == local_state(here).kind == LIGHT
+    assert not project.fetch(10, light=True).fetched
+    (here / "optimizer.pt").unlink()
+    assert local_state(here).kind == DAMAGED
+
+
+def test_no_training_goes_on_from_a_light_one(project):
+    for step in (10, 20):
+        project.save(step)
+    project.fetch(10)
+    project.fetch(20, light=True)
+    newest, (passed_over,) = newest_complete(project.models / "run")
+    assert newest == place(project, 10) and "light download: 1 of its files were left" in passed_over.reason
+    data = load_config(Path(__file__).parent.parent / "config_test_run.json")
+    with pytest.raises(SocratesError, match=r"cannot resume from it: a light download.*download_checkpoint\.sh 20"):
+        choose_checkpoint(data, {}, str(place(project, 20)))
+
+
+def test_light_becomes_whole_by_fetching_only_the_rest_and_back_is_nothing(project):
+    there = project.save(10)
+    project.fetch(10, light=True)
+    project.asked()
+    project.fetch(10)
+    assert project.asked() == ["shard.pt"] and same_bytes(place(project), there)
+    assert names(project.models / "run" / ".partial") == ["checkpoint-10.lock"]
+    assert not project.fetch(10, light=True).fetched and local_state(place(project)).kind == WHOLE
+
+
+def test_a_light_one_stays_until_the_whole_one_is_complete(project):
+    project.save(10)
+    project.fetch(10, light=True)
+    project.fault("before_scp", "exit 254")
+    with pytest.raises(Unreachable):
+        project.fetch(10)
+    assert local_state(place(project)).kind == LIGHT
+
+
+def test_a_kill_between_the_two_renames_of_a_swap_loses_neither(project):
+    there = project.save(10)
+    project.fetch(10, light=True)
+    partial = project.models / "run" / ".partial"
+    place(project).rename(partial / "checkpoint-10.light")
+    project.fault("before_scp", "exit 254")
+    with pytest.raises(Unreachable):
+        project.fetch(10)
+    assert local_state(place(project)).kind == LIGHT, "the light one is back"
+    project.fault("before_scp", None)
+    project.fetch(10)
+    (partial / "checkpoint-10.light").mkdir()  # killed after the swap
+    assert not project.fetch(10).fetched
+    assert same_bytes(place(project), there) and not (partial / "checkpoint-10.light").exists()
+
+
+# A hostile or broken manifest
+
+
+STRANGE = [
+    "../../evil", "/etc/evil", "a/../../evil", "a//b", "./a", "a/.", "", "a\nb", "a b", "$(touch X)", "a\x00b",
+    "manifest.json", ".rsync-partial/x", "~/x", "a:b", "é",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", STRANGE)
+def test_a_manifest_with_a_strange_path_is_refused_and_nothing_is_asked_for(project, path):
+    folder = project.save(10)
+    record = json.loads((folder / "manifest.json").read_text())
+    record["files"][0]["path"] = path
+    (folder / "manifest.json").write_text(json.dumps(record))
+    with pytest.raises(SocratesError, match=r"not taken from another machine|outside the checkpoint"):
+        project.fetch(10)
+    assert project.asked() == [] and not place(project).exists() and not is_plain_path(path)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"step": 11}, "is of step 11"),
+        ({"files": [{"path": "a", "size": -1, "sha256": "0" * 64}]}, "size or SHA-256"),
+        ({"files": [{"path": "a", "size": 1, "sha256": "x"}]}, "size or SHA-256"),
+        ({"files": [{"path": "a", "size": 1e999, "sha256": "0" * 64}]}, "Infinity|malformed"),
+        ({"files": [{"path": f"f{i}", "size": 1, "sha256": "0" * 64} for i in range(20_001)]}, "20001 files"),
+        ({"files": 5}, "malformed"),
+        ({"padding": "x" * (10 * 2**20)}, "larger than 10 MiB"),
+    ],
+)
+def test_a_malformed_manifest_is_refused(project, change, reason):
+    folder = project.save(10)
+    record = json.loads((folder / "manifest.json").read_text()) | change
+    (folder / "manifest.json").write_text(json.dumps(record).replace("Infinity", "1e999"))
+    with pytest.raises(SocratesError, match=reason):
+        project.fetch(10)
+    assert project.asked() == [] and not place(project).exists()
+
+
+# The disk, and others who work here
+
+
+def test_a_manifest_larger_than_the_disk_is_refused_before_anything_is_fetched(project):
+    folder = project.save(10)
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"size": 200', f'"size": {2**60}', 1))
+    with pytest.raises(NoSpace, match=r"needs 11529215\d\d\.\d GB, .* free"):
+        project.fetch(10)
+    assert project.asked() == []
+
+
+@pytest.fixture
+def small_disk(project):
+    project.models.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", project.models], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    yield project
+    subprocess.run(["umount", "-l", project.models], check=True)
+
+
+def test_a_full_disk_is_told_and_the_next_call_goes_on(small_disk):
+    project = small_disk
+    there = project.save(10, size=100_000)
+    ballast = project.models / "ballast"
+    # Full only once the copy has begun: what is written then fails as on a real disk.
+    project.fault("before_scp", f'head -c 600000 /dev/zero >"{ballast}"')
+    with pytest.raises(NoSpace, match="the disk is full: needs"):
+        project.fetch(10)
+    assert not place(project).exists()
+    project.fault("before_scp", None)
+    with pytest.raises(NoSpace):
+        project.fetch(10)
+    ballast.unlink()
+    project.fetch(10)
+    assert same_bytes(place(project), there)
+
+
+def test_a_disk_without_a_byte_left_is_told_too(small_disk):
+    small_disk.save(10)
+    small_disk.fetch(10)
+    with pytest.raises(OSError, match="No space left"), (small_disk.models / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    small_disk.save(20)
+    with pytest.raises((NoSpace, SocratesError), match="space"):
+        small_disk.fetch(20)
+    assert find_damage(place(small_disk)) is None and not place(small_disk, 20).exists()
+
+
+def test_a_transfer_that_outlived_its_program_keeps_others_away(project):
+    project.save(10)
+    lock = project.models / "run" / ".partial" / "checkpoint-10.lock"
+    lock.parent.mkdir(parents=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    orphan = subprocess.Popen(["sleep", "30"], pass_fds=[descriptor])
+    os.close(descriptor)
+    with pytest.raises(Busy, match="is being fetched by another process"):
+        project.fetch(10)
+    said = []
+    threading.Timer(0.3, orphan.kill).start()
+    assert project.fetch(10, reports=Reports(waits=said.append)).fetched and len(said) == 1
+    orphan.wait()
+
+
+def test_the_copying_processes_hold_the_lock(project):
+    project.save(10)
+    lock = project.models / "run" / ".partial" / "checkpoint-10.lock"
+    project.fault("before_scp", 'for f in /proc/$$/fd/*; do readlink "$f" || true; done >"$SOCRATES_ROOT/open"')
+    project.fetch(10)
+    assert str(lock) in (project.root / "open").read_text()
+
+
+def test_a_folder_that_a_training_here_writes_into_is_left_alone(project):
+    project.save(10)
+    (project.models / "run").mkdir(parents=True)
+    with (project.models / "run" / ".training.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SocratesError, match="a training on this machine writes there"):
+            project.fetch(10)
+    assert project.fetch(10).fetched
+
+
+def test_trainings_on_the_instance_are_told(project):
+    assert list_trainings(project.instance) == []
+    project.save(10)
+    held = []
+    for path, expected in (("../.run/lock", ["supervisor"]), ("run/.training.lock", ["run"])):
+        (project.there / path).resolve().parent.mkdir(exist_ok=True)
+        held.append((project.there / path).resolve().open("a+"))
+        assert list_trainings(project.instance) == (["supervisor"] if len(held) > 1 else [])
+        fcntl.flock(held[-1], fcntl.LOCK_EX)
+        assert list_trainings(project.instance) == expected
+    for lock in held:
+        lock.close()
+
+
+def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
+    path, memory, read = tmp_path / "file", DigestMemory(), []
+    monkeypatch.setattr("socrates.remote.local_checkpoints.sha256_file", lambda p: read.append(p) or sha256_file(p))
+    path.write_bytes(b"a" * 100)
+    assert memory.sha256(path) == memory.sha256(path) and len(read) == 1
+    status = path.stat()
+    path.write_bytes(b"b" * 100)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert memory.sha256(path) == sha256_file(path) and len(read) == 2
+
+
+# Other software's folders
+
+
+def take_unmarked(project, settle=0.0, said=None, step=10):
+    source = f"socrates-training/models/run/checkpoint-{step}"
+    say = (said if said is not None else []).append
+    return project.fetch(
+        step, without_manifest=lambda: plan_without_manifest(project.instance, source, step, settle=settle, say=say)
+    )
+
+
+def test_a_folder_without_a_manifest_is_taken_with_one_made_here(project):
+    there = project.save(10, manifest=False)
+    (there / "training_args.bin").unlink()  # other software need not write it
+    (there / "link").symlink_to("/etc/hostname")
+    said = []
+    take_unmarked(project, said=said)
+    record = json.loads((place(project) / "manifest.json").read_text())
+    assert record["made_by"] == "download without a manifest" and record["step"] == 10
+    assert find_damage(place(project)) is None and not (place(project) / "link").exists()
+    assert {f["path"] for f in record["files"]} == {*GUIDE_FILES, "training_config.json", SHARD} - {"training_args.bin"}
+    assert said == ["1 links or other special files in socrates-training/models/run/checkpoint-10 are not taken"]
+    assert not take_unmarked(project).fetched, "the same content is here already"
+    flip_a_bit(there / SHARD)
+    assert take_unmarked(project).fetched, "another content is not"
+    assert same_bytes(place(project) / "global_step10", there / "global_step10")
+
+
+def test_a_folder_that_still_changes_is_waited_for(project):
+    there = project.save(10, manifest=False)
+    said = []
+    started = time.monotonic()
+    take_unmarked(project, settle=0.8, said=said)
+    assert 0.8 < time.monotonic() - started < 10 and "waiting until it has been still" in said[0]
+    project.save(20, manifest=False)
+    there = project.there / "run" / "checkpoint-20"
+    project.fault("before_scp", f'echo more >"{there}/new_file"')
+    with pytest.raises(SocratesError, match="changed while it was read"):
+        take_unmarked(project, step=20)
+    assert not place(project, 20).exists()
+
+
+def test_a_folder_in_which_a_training_is_saving_is_refused(project):
+    project.save(10, manifest=False)
+    with (project.there / "run" / ".training.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SocratesError, match="a training is writing into"):
+            take_unmarked(project)
+    assert project.asked() == []
+
+
+def test_a_folder_without_a_manifest_and_with_hostile_names_is_refused(project):
+    there = project.save(10, manifest=False)
+    (there / "x\ny; touch X").write_text("")
+    with pytest.raises(SocratesError, match="holds a name that is not taken"):
+        take_unmarked(project)
+    assert project.asked() == [] and not place(project).exists()

@@ -1,0 +1,462 @@
+"""The watch fetches everything, says each trouble once, and outlives it."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from mirrors import make_project, same_bytes
+
+from socrates.checkpoints import find_damage, list_checkpoints
+from socrates.remote.monitor import Monitor, Options, pause_after
+from socrates.remote.monitor_log import Log
+
+TIME = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path)
+
+
+class Watch:
+    """A monitor of which each round is run by hand, and the lines that it has said since one last looked."""
+
+    def __init__(self, project, **options):
+        self.lines = []
+        self.monitor = Monitor(project.instance, project.models, Options(**options), self.lines.append)
+
+    def round(self):
+        self.monitor._round()
+        return self.said()
+
+    def said(self):
+        lines, self.lines[:] = [TIME.sub("", line) for line in self.lines], []
+        return lines
+
+
+def new(label):
+    return [
+        f"Found new checkpoint: {label}",
+        f"Downloading {label}...",
+        f"✓ {label} downloaded successfully",
+    ]
+
+
+def wait_for(condition, process=None, timeout=20):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.01)
+
+
+def every_name_is_verified(models):
+    return all(find_damage(folder) is None for run in models.iterdir() for folder in list_checkpoints(run))
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_rounds_say_the_guides_lines_and_nothing_when_nothing_is_new(project):
+    there = project.save(10)
+    project.save(20, manifest=False)
+    watch = Watch(project)
+    assert watch.round() == new("checkpoint-10") and watch.round() == []
+    assert same_bytes(project.models / "run" / "checkpoint-10", there)
+    project.save(20)
+    assert watch.round() == new("checkpoint-20")
+    project.save(5, run="other")
+    assert watch.round() == new("other/checkpoint-5"), "with several runs, the name says which"
+
+
+def test_newest_first_and_what_is_not_here_before_what_is(project):
+    for run in ("a", "b"):
+        for step in (10, 9, 100):
+            project.save(step, run=run)
+    project.fetch(100, run="a")
+    flip_a_bit(project.models / "a" / "checkpoint-100" / "optimizer.pt")
+    found = [line.split()[1] for line in Watch(project).round() if line.endswith("successfully")]
+    order = ["b/checkpoint-100", "a/checkpoint-10", "b/checkpoint-10", "a/checkpoint-9", "b/checkpoint-9"]
+    assert found == [*order, "a/checkpoint-100"]
+
+
+def test_only_one_run_and_light(project):
+    project.save(10, run="a")
+    project.save(10, run="b")
+    Watch(project, run="b", light=True).round()
+    assert [p.name for p in project.models.iterdir() if p.name in "ab"] == ["b"]
+    assert not (project.models / "b" / "checkpoint-10" / "global_step10").exists()
+    assert Watch(project, run="b").round() == new("b/checkpoint-10"), "without --light it is completed"
+    assert (project.models / "b" / "checkpoint-10" / "global_step10").exists()
+    assert Watch(project, run="c").round() == ["No checkpoint of c on the instance yet"]
+
+
+def test_damage_on_the_instance_is_said_once_and_repaired_when_it_changes(project):
+    there = project.save(10)
+    whole = (there / "optimizer.pt").read_bytes()
+    flip_a_bit(there / "optimizer.pt")
+    watch = Watch(project)
+    assert watch.round()[2:] == [
+        "✗ checkpoint-10: damaged on the instance: optimizer.pt does not match the manifest there; "
+        "fetched again when that changes there"
+    ]
+    project.asked()
+    assert watch.round() == [] and project.asked() == [], "not fetched again while nothing has changed there"
+    (there / "optimizer.pt").write_bytes(whole)
+    assert watch.round() == ["✓ checkpoint-10 downloaded successfully"]
+    assert same_bytes(project.models / "run" / "checkpoint-10", there)
+    assert [p["solved"] for p in watch.monitor.log.problems] == [True]
+
+
+def test_hostile_names_are_said_once_escaped(project):
+    project.save(10)
+    (project.there / "run" / "checkpoint-1\n[2026] ✓ x").mkdir()
+    watch = Watch(project)
+    first = watch.round()
+    assert first[0].startswith("Ignored on the instance: 1 names") and r"checkpoint-1\n[2026" in first[0]
+    assert first[1:] == new("checkpoint-10") and watch.round() == []
+
+
+def test_a_checkpoint_that_another_process_fetches_is_left_to_it(project):
+    project.save(10)
+    partial = project.models / "run" / ".partial"
+    partial.mkdir(parents=True)
+    watch = Watch(project)
+    with (partial / "checkpoint-10.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        first = watch.round()
+        assert "is being fetched by another process" in first[-1] and first[-1].endswith("left to it")
+        assert watch.round() == []
+    assert watch.round()[-1] == "✓ checkpoint-10 downloaded successfully"
+    assert watch.monitor.log.problems == []
+
+
+def test_a_training_on_this_machine_is_not_disturbed(project):
+    project.save(10)
+    (project.models / "run").mkdir(parents=True)
+    watch = Watch(project)
+    with (project.models / "run" / ".training.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "a training on this machine writes there" in watch.round()[0] and watch.round() == []
+    assert watch.round() == new("checkpoint-10")
+
+
+def test_a_defect_of_our_own_is_said_and_the_rest_goes_on(project, monkeypatch):
+    project.save(10)
+    project.save(20)
+    from socrates.remote import monitor
+
+    def fetch(instance, source, target, **options):
+        if target.name == "checkpoint-20":
+            raise ZeroDivisionError("oh")
+        return fetch_checkpoint(instance, source, target, **options)
+
+    fetch_checkpoint = monitor.fetch_checkpoint
+    monkeypatch.setattr(monitor, "fetch_checkpoint", fetch)
+    watch = Watch(project)
+    lines = watch.round()
+    assert "✗ checkpoint-20: a defect of this program: ZeroDivisionError: oh (test_monitor.py:" in lines[1]
+    assert lines[2:] == new("checkpoint-10") and watch.round() == []
+
+
+def test_models_removed_or_damaged_meanwhile_come_again(project):
+    there = project.save(10)
+    watch = Watch(project)
+    watch.round()
+    flip_a_bit(project.models / "run" / "checkpoint-10" / "optimizer.pt")
+    assert "was damaged (optimizer.pt has changed" in watch.round()[0]
+    subprocess.run(["rm", "-r", project.models], check=True)
+    assert watch.round()[-1] == "✓ checkpoint-10 downloaded successfully"
+    assert same_bytes(project.models / "run" / "checkpoint-10", there)
+
+
+def test_a_full_disk_is_said_once_and_it_goes_on_by_itself(project):
+    project.models.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", project.models], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    try:
+        ballast = project.models / "ballast"
+        ballast.write_bytes(bytes(900_000))
+        for step in (10, 20):
+            project.save(step, size=30_000)
+        watch = Watch(project)
+        lines = watch.round()
+        assert len(lines) == 3 and "✗ checkpoint-20: the disk is full: needs 0.2 MB, 0.1 MB free in models" in lines[
+            1
+        ].replace(str(project.models), "models")
+        assert watch.round() == []
+        ballast.unlink()
+        assert len([line for line in watch.round() if line.endswith("successfully")]) == 2
+        assert [p["solved"] for p in watch.monitor.log.problems] == [True]
+    finally:
+        subprocess.run(["umount", "-l", project.models], check=True)
+
+
+def test_a_problem_is_said_once_for_as_long_as_it_lasts():
+    lines = []
+    log = Log(lines.append)
+    for _ in range(3):
+        log.begin("key", "lost")
+    log.end("key", "found")
+    log.end("key", "found")
+    log.begin("key", "lost")
+    assert [TIME.sub("", line) for line in lines] == ["lost", "found", "lost"]
+    assert [p["solved"] for p in log.problems] == [True, False]
+    assert abs((datetime.now() - datetime.strptime(lines[0][1:20], "%Y-%m-%d %H:%M:%S")).total_seconds()) < 60, "local"
+
+
+def test_pauses_grow_up_to_a_minute_or_the_interval_and_never_overflow():
+    assert [pause_after(n, 5) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert pause_after(9, 300) == pause_after(100_000, 300) == 300
+
+
+# With real processes
+
+
+def test_once_brings_all_and_its_status_tells(project):
+    project.save(10)
+    status, output = project.run("0", "--once")
+    assert status == 0 and [TIME.sub("", line) for line in output.splitlines()] == [
+        "=" * 32, "Checkpoint Monitor", "=" * 32, "Instance ID: 0", "Check interval: 300s",
+        "Checkpoints go to: models/RUN/checkpoint-N/", *new("checkpoint-10"),
+    ]  # fmt: skip
+    (project.save(20) / "optimizer.pt").unlink()
+    assert project.run("0", "--once")[0] == 1
+    (project.root / "unreachable").touch()
+    status, output = project.run("0", "--once")
+    assert status == 2 and "error: connection refused" in output
+
+
+def test_kill_9_in_the_middle_of_a_copy_and_run_again(project):
+    there = project.save(10, size=100_000)
+    first = project.start("0", "60", SLOW="400")
+    staging = project.models / "run" / ".partial" / "checkpoint-10"
+    wait_for(lambda: staging.is_dir() and any(p.name.startswith(".") for p in staging.iterdir()), first)
+    first.kill()
+    first.communicate()
+    assert not (project.models / "run" / "checkpoint-10").exists()
+    # The copy outlives the monitor and still holds the lock: this one waits for its end, and uses what it brought.
+    status, output = project.run("0", "60", "--once")
+    assert status == 0 and re.search(
+        r"being fetched by another process \(process \d+ since .*\); waiting for it", output
+    )
+    assert same_bytes(project.models / "run" / "checkpoint-10", there)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.05, 0.1, 0.2, 0.4, 0.8])
+def test_killed_at_any_moment_no_unverified_name_is_there(project, moment):
+    for step in (10, 20, 30):
+        project.save(step, size=100_000)
+    for _ in range(3):
+        process = project.start("0", "1", SLOW="3000")
+        time.sleep(moment)
+        process.kill()
+        process.communicate()
+        assert not project.models.exists() or every_name_is_verified(project.models)
+    assert project.run("0", "--once")[0] == 0
+    assert all(same_bytes(project.models / "run" / p.name, p) for p in (project.there / "run").iterdir())
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_stopping_says_how_to_go_on_and_ends_the_copy(project, number, status):
+    project.save(10)
+    process = project.start("0", "60")
+    wait_for(lambda: (project.models / "run" / "checkpoint-10").exists(), process)
+    project.save(20, size=300_000)
+    second = project.start("0", "60")
+    assert second.wait(timeout=20) == 2
+    assert re.search(
+        rf"error: a monitor of instance 0 runs already \(process {process.pid} since ", second.stdout.read()
+    )
+    second.stdout.close()
+    process.send_signal(number)
+    output = process.communicate(timeout=20)[0]
+    assert process.returncode == status
+    assert output.endswith("\nMonitor stopped: 1 checkpoint here, all verified. Run it again to go on.\n")
+
+
+def test_ctrl_c_in_the_middle_of_a_copy_leaves_no_process_behind(project):
+    project.save(10, size=300_000)
+    process = project.start("0", "60", SLOW="100")
+    staging = project.models / "run" / ".partial" / "checkpoint-10"
+    wait_for(lambda: staging.is_dir() and any(p.name.startswith(".") for p in staging.iterdir()), process)
+    process.send_signal(signal.SIGINT)
+    assert "Monitor stopped: 0 checkpoints here" in process.communicate(timeout=20)[0]
+    with (staging.parent / "checkpoint-10.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.slow
+def test_a_lost_connection_is_said_once_and_outlived_until_all_is_complete(project):
+    project.save(40)
+    (project.root / "unreachable").touch()
+    process = project.start("0", "1", "--until-complete")
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(TIME.sub("", line.rstrip()) for line in process.stdout))
+    reader.start()
+    wait_for(lambda: any("Connection lost" in line for line in lines), process)
+    time.sleep(1.2)  # one more attempt: it must say nothing
+    (project.root / "unreachable").unlink()
+    wait_for(lambda: any("successfully" in line for line in lines), process)
+    assert process.poll() is None, "step 40 of 50 is not the last one"
+    project.save(50)
+    assert process.wait(timeout=20) == 0
+    reader.join()
+    process.stdout.close()
+    assert lines[7:] == [
+        "Connection lost: connection refused; trying again",
+        "Connected again",
+        *new("checkpoint-40"),
+        *new("checkpoint-50"),
+        "✓ Training complete: all 2 checkpoints are here, verified",
+    ]
+    record = json.loads((project.models / ".monitor" / "instance-0.json").read_text())
+    assert [item[:2] for item in record["downloaded"]] == [["run", 40], ["run", 50]]
+    assert record["instance"] == "0" and record["pid"] == process.pid and record["rounds"] >= 2
+    assert [(p["what"], p["solved"]) for p in record["problems"]] == [
+        ("Connection lost: connection refused; trying again", True)
+    ]
+
+
+def test_until_complete_ends_though_a_checkpoint_is_damaged_on_the_instance(project):
+    project.save(50)
+    (project.save(40) / "optimizer.pt").unlink()
+    status, output = project.run("0", "1", "--until-complete")
+    assert status == 1 and "✗ Training complete, but 1 checkpoints are damaged on the instance" in output
+
+
+def test_two_monitors_of_two_instances_and_their_output_on_a_full_disk(project):
+    project.save(10)
+    with Path("/dev/full").open("w") as full:
+        one = subprocess.Popen(project.start("0", "--once").args, stdout=full, cwd=project.root,
+                               env={**os.environ, "SOCRATES_ROOT": str(project.root)})  # fmt: skip
+        assert project.run("1", "--once")[0] == 0
+        one.wait(timeout=20)
+    assert every_name_is_verified(project.models)
+
+
+def test_missing_lists_what_is_not_here_and_a_training(project):
+    assert project.run("0", "--missing") == (0, "")
+    project.save(10)
+    project.save(20)
+    project.save(30, manifest=False)
+    project.fetch(10, light=True)
+    project.save(5, run="other")
+    project.fetch(5, run="other")
+    flip_a_bit(project.models / "other" / "checkpoint-5" / "optimizer.pt")
+    assert project.run("0", "--missing") == (
+        1,
+        "other/checkpoint-5 is damaged here: optimizer.pt has changed: its SHA-256 is not the manifest's\n"
+        "run/checkpoint-20 is not here\n",
+    )
+    with (project.there / "run" / ".training.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "a training runs on the instance: run\n" in project.run("0", "--missing")[1]
+    (project.root / "unreachable").touch()
+    status, output = project.run("0", "--missing")
+    assert status == 2 and "error: connection refused" in output
+
+
+# download_checkpoint.py and verify_checkpoint.py
+
+
+def download(project, *arguments):
+    status, output = project.run(*arguments, script="download_checkpoint.py")
+    return status, TIME.sub("", output)
+
+
+def test_download_finds_the_run_and_says_when_it_is_here(project):
+    there = project.save(30)
+    here = project.models / "run" / "checkpoint-30"
+    assert download(project, 30) == (
+        0,
+        "Downloading checkpoint-30...\n✓ checkpoint-30 downloaded successfully\n",
+    )
+    assert download(project, 30) == (0, "✓ checkpoint-30 is here already, intact: models/run/checkpoint-30\n")
+    flip_a_bit(here / "optimizer.pt")
+    status, output = download(project, 30)
+    assert status == 0 and "was damaged (optimizer.pt has changed" in output and same_bytes(here, there)
+
+
+def test_download_of_a_step_that_several_runs_or_none_have(project):
+    project.save(30, run="a")
+    project.save(30, run="b")
+    status, output = download(project, 30)
+    assert status == 2 and "  ./scripts/download_checkpoint.sh 30 --run b\n" in output
+    assert not project.models.exists()
+    assert download(project, 30, "--run", "b")[0] == 0 and (project.models / "b" / "checkpoint-30").exists()
+    status, output = download(project, 31)
+    assert status == 2 and "instance 0 has no checkpoint-31; there are:\n  a: 30\n  b: 30\n" in output
+
+
+def test_download_refuses_what_has_no_manifest_and_takes_it_when_asked(project):
+    project.save(30, manifest=False)
+    status, output = download(project, 30)
+    assert status == 2 and "--without-manifest takes it once" in output and not project.models.exists()
+    assert download(project, 30, "--without-manifest", "--settle", "0")[0] == 0
+    assert find_damage(project.models / "run" / "checkpoint-30") is None
+
+
+@pytest.mark.parametrize(
+    "to, place",
+    [
+        ("new folder/", "new folder/checkpoint-30"),
+        ("there", "there/checkpoint-30"),
+        ("deep/checkpoint-30", "deep/checkpoint-30"),
+        ("deep/checkpoint-30/", "deep/checkpoint-30"),
+    ],
+)
+def test_download_from_a_path_puts_it_where_scp_would_also_the_second_time(project, to, place):
+    there = project.save(30)
+    (project.root / "there").mkdir()
+    source = "0:~/socrates-training/models/run/checkpoint-30"
+    assert "downloaded successfully" in download(project, "--from", source, "--to", to)[1]
+    assert same_bytes(project.root / place, there)
+    assert "is here already" in download(project, "--from", source, "--to", to)[1]
+
+
+@pytest.mark.parametrize(
+    "source, to, reason",
+    [
+        ("0:models", "x/", "must name a folder checkpoint-N"),
+        ("0:~other/checkpoint-3", "x/", "must name a folder checkpoint-N"),
+        ("0:checkpoint-3", "x", "must be a folder that takes checkpoint-3"),
+        ("0:checkpoint-3", "checkpoint-4/", "another checkpoint's folder"),
+        (":checkpoint-3", "x/", "no instance id"),
+        ("0:nothing/checkpoint-3", "x/", "no such folder"),
+    ],
+)
+def test_download_from_a_path_that_cannot_be(project, source, to, reason):
+    status, output = download(project, "--from", source, "--to", to)
+    assert status == 2 and reason in output
+
+
+def test_verify_tells_intact_light_and_damaged(project):
+    for step in (10, 20, 30):
+        project.save(step)
+    project.fetch(10)
+    project.fetch(20, light=True)
+    status, output = project.run("models/run", script="verify_checkpoint.py")
+    assert status == 0 and [line.split(": ")[1].split(" ")[0] for line in output.splitlines()] == ["intact", "light"]
+    project.fetch(30)
+    flip_a_bit(project.models / "run" / "checkpoint-30" / "optimizer.pt")
+    status, output = project.run("models/run", "--json", script="verify_checkpoint.py")
+    assert status == 1 and [(row["state"], row["intact"]) for row in json.loads(output)] == [
+        ("whole", True), ("light", True), ("damaged", False),
+    ]  # fmt: skip
+    assert project.run("models/run/checkpoint-10", script="verify_checkpoint.py")[0] == 0
+    for wrong in ("models", "nowhere"):
+        status, output = project.run(wrong, script="verify_checkpoint.py")
+        assert status == 2 and wrong in output
