@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""The guide's nine success criteria of the infrastructure test: scripts/verify_test_run.sh's part that computes.
+
+  python scripts/verify_test_run.py --instance 0 --config config_test_run.json
+
+Exit status: 0 PASS, 1 FAIL, 2 not decided.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+import _bootstrap  # noqa: F401
+
+from socrates.errors import run_entry_point
+
+
+def main() -> int:
+    """Parse, gather, judge, record, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--instance", required=True, metavar="ID", help="as in `tnr status`")
+    parser.add_argument("--config", default="config_test_run.json", metavar="FILE", help="the test's run config")
+    parser.add_argument("--json", action="store_true", help="the record as JSON")
+    arguments = parser.parse_args()
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    from socrates.files import write_json
+    from socrates.phases import RESULTS, VERIFICATION
+    from socrates.remote.instance import Instance, check_instance_id, project_root
+    from socrates.verification.criteria import judge
+    from socrates.verification.facts import gather
+    from socrates.verification.verdict import EXIT, checklist, record
+
+    root = project_root()
+    evidence = gather(Instance(root, check_instance_id(arguments.instance)), arguments.config)
+    criteria = judge(evidence)
+    circumstances = {
+        "run": evidence.run,
+        "instance": arguments.instance,
+        "config": arguments.config,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    decided = record(criteria, **circumstances)
+    path = root / RESULTS / evidence.run / VERIFICATION
+    write_json(path, decided)
+    if arguments.json:
+        print(json.dumps(decided, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print(f"Infrastructure test: run {evidence.run} on instance {arguments.instance}\n")
+        print(checklist(criteria))
+        print(f"Recorded in {path.relative_to(root)}", file=sys.stderr)
+    return EXIT[decided["verdict"]]
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

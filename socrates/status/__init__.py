@@ -1,0 +1,1 @@
+"""One screen that says how a run on a machine stands."""

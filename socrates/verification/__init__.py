@@ -1,0 +1,1 @@
+"""The guide's success criteria of the infrastructure test, decided by evidence."""

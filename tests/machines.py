@@ -1,0 +1,142 @@
+"""A training machine's folder as the supervisor and the training leave it, for the tests of status and verification."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from processes import ROOT
+
+from socrates.checkpoints import GUIDE_FILES, write_manifest
+
+FULL, TEST = "socrates-qwen-full-dataset", "socrates-qwen-test-run"
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+class Machine:
+    """A project's folder on the laptop with a local instance "0"; what is written stands on the instance."""
+
+    def __init__(self, root: Path) -> None:
+        self._stand_in(root)
+        self.there.mkdir(parents=True)
+        for name in ("scripts", "socrates"):
+            (root / name).symlink_to(ROOT / name)
+        for config in ROOT.glob("config_*.json"):
+            (root / config.name).write_text(config.read_text())
+        (root / "instances.json").write_text('{"0": {"folder": "instances/0"}}')
+        self.now = time.time()
+
+    def _stand_in(self, root: Path) -> None:
+        self.root = root
+        self.home = root / "instances" / "0" / "home"
+        self.there = self.home / "socrates-training"
+        self.locks = ExitStack()
+
+    def copy_to(self, root: Path) -> Machine:
+        """The same machine in another folder."""
+        shutil.copytree(self.root, root, symlinks=True)
+        twin = copy.copy(self)
+        twin._stand_in(root)
+        return twin
+
+    def write(self, path: str, content: object) -> Path:
+        file = self.there / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            file.write_text(content if isinstance(content, str) else json.dumps(content))
+        return file
+
+    def config(self, name: str = "config_full_dataset.json", **changes: object) -> None:
+        self.write(name, {**json.loads((ROOT / name).read_text()), **changes})
+
+    def state(self, state: str = "running", *, begun: float, run: str = FULL, **changes: object) -> None:
+        """``begun``: seconds ago."""
+        start = iso(self.now - begun)
+        attempt = {"started": start, "from_step": 0, "pid": 1, "ended": None, "exit_status": None, "reached_step": None}
+        value = {
+            "state": state,
+            "pid": 4711,
+            "start_ticks": 1,
+            "boot_id": BOOT,
+            "started": start,
+            "config": "config_full_dataset.json" if run == FULL else "config_test_run.json",
+            "deepspeed": "deepspeed_config.json",
+            "log": "training.log" if run == FULL else "training_test.log",
+            "log_offset": 0,
+            "output_dir": f"models/{run}",
+            "command": [],
+            "attempts": [attempt],
+            "restarts": 0,
+            "ended": None,
+            "reason": None,
+        }
+        self.write(".run/state.json", value | changes)
+
+    def progress(
+        self, step: int, *, ago: float = 5, pace: float = 10, of: int = 11300, run: str = FULL, since: int = 0
+    ) -> None:
+        """Step ``step`` was done ``ago`` seconds ago; a line every ten steps; ``since``: this process' first step."""
+        end = self.now - ago
+        begun = end - pace * (step - since)
+        value = {"step": step, "max_steps": of, "time": end, "started": begun, "started_step": since}
+        self.write(f"models/{run}/.progress.json", value)
+        lines = [
+            {
+                "time": begun + pace * (at - since),
+                "step": at,
+                "max_steps": of,
+                "loss": 2.5 - at / of,
+                "learning_rate": 1e-5,
+                "tokens_per_second": 8000.0,
+                "elapsed_s": pace * (at - since),
+                "gpu": [],
+            }
+            for at in range(since + 10 - since % 10, step + 1, 10)
+        ]
+        log = self.there / "models" / run / "training_log.jsonl"
+        with log.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def checkpoint(self, step: int, *, run: str = FULL, root: Path | None = None, **files: bytes) -> Path:
+        folder = (root or self.there) / "models" / run / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        for name in GUIDE_FILES:
+            (folder / name).write_bytes(files.get(name.partition(".")[0], name.encode()))
+        write_manifest(folder, 2)
+        return folder
+
+    def hold(self, path: str) -> None:
+        """Hold a lock, as a living supervisor or training does."""
+        self.write(path, "process 4711 since now\n")
+        self.hold_file(self.there / path)
+
+    def hold_file(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.locks.enter_context(path.open("a"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def run(self, command: str, **environment: str) -> bytes:
+        """What a command answers there."""
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.home,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        ).stdout

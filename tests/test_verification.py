@@ -1,0 +1,485 @@
+"""The guide's nine success criteria: each one met by a good test run, and unmet or unmeasured for its own reasons."""
+
+import json
+import re
+import shutil
+import struct
+import subprocess
+import time
+
+import pytest
+from machines import FULL, TEST, Machine, iso
+from processes import ROOT, environment
+
+from socrates.checkpoints import GUIDE_FILES, MANIFEST, write_manifest
+from socrates.config import PROJECTIONS
+from socrates.errors import SocratesError
+from socrates.files import sha256_file
+from socrates.phases import phase_records
+from socrates.remote.instance import CompletedCommand
+from socrates.verification.criteria import first_error, judge
+from socrates.verification.facts import checkpoint_there, expected_steps, gather
+from socrates.verification.verdict import FAIL, NOT_DECIDED, PASS, Criterion, checklist, verdict
+
+STEPS = (10, 20, 30, 40, 50)
+COMPLETED, THERE, HERE, SIZE, LOSS, USE, MEMORY, CONTENTS, MONITOR = range(9)
+LOSSES = (2.456, 2.301, 2.198, 2.134, 2.089)  # the guide's example
+MODULES = PROJECTIONS
+
+
+def adapter(rank=16, width=64, modules=MODULES, bytes_each=2):
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for module in modules:
+        for part, shape in (("A", [rank, width]), ("B", [width, rank])):
+            size = rank * width * bytes_each
+            name = f"base_model.model.model.layers.0.x.{module}.lora_{part}.weight"
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(at)
+
+
+WEIGHTS = 2 * len(MODULES) * 2 * 16 * 64
+
+
+class Local:
+    """Runs a command where `tnr ssh` would."""
+
+    def __init__(self, machine):
+        self.machine, self.root, self.id = machine, machine.root, "0"
+
+    def run(self, command, timeout=None):
+        return CompletedCommand(0, self.machine.run(command), b"")
+
+
+class TestRun(Machine):
+    """An infrastructure test that went as the guide hopes, on two GPUs."""
+
+    __test__ = False
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.begun = self.now - 1200
+        self.config("config_test_run.json")
+        self.state("complete", begun=1200, run=TEST, ended=iso(self.now - 100))
+        self.write(".run/lock", "process 4711\n")
+        self.write("training_test.log", "Training on 9 rows: 50 steps of 128 examples on 2 GPUs (A100)\n")
+        self.samples([(20, 30), (95, 96), (94, 97), (96, 92), (97, 95)])
+        for step in STEPS:
+            self.save(step)
+        self.record()
+
+    @property
+    def log(self):
+        return self.there / "training_test.log"
+
+    def save(self, step, losses=LOSSES, **files):
+        contents = {"adapter_model": adapter(), "optimizer": bytes(2 * WEIGHTS + 900)} | files
+        history = [{"step": 10 * k, "loss": loss} for k, loss in enumerate(losses, 1)]
+        trainer = {"global_step": step, "max_steps": 50, "log_history": [*history, {"train_runtime": 9}]}
+        contents.setdefault("trainer_state", json.dumps(trainer).encode())
+        folder = self.checkpoint(step, run=TEST, **contents)
+        self.fetch(folder)
+        return folder
+
+    def fetch(self, folder):
+        target = self.root / "models" / TEST / folder.name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(folder, target)
+
+    def again(self, step, **options):
+        shutil.rmtree(self.there / "models" / TEST / f"checkpoint-{step}")
+        return self.save(step, **options)
+
+    def samples(self, uses):
+        lines = [
+            {
+                "time": self.begun + 100 + 200 * k,
+                "step": 10 * k,
+                "elapsed_s": 200 * k,
+                "loss": 2.0,
+                "gpu": [{"index": i, "utilization": use} for i, use in enumerate(pair)],
+            }
+            for k, pair in enumerate(uses, 1)
+        ]
+        self.write(f"models/{TEST}/training_log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    def record(self, downloaded=STEPS, problems=(), last=0.0, **changes):
+        value = {
+            "instance": "0",
+            "pid": 1,
+            "started": iso(self.begun),
+            "rounds": 20,
+            "last_round": iso(self.now - last),
+            "downloaded": [[TEST, step, iso(self.now)] for step in downloaded],
+            "problems": list(problems),
+        }
+        path = self.root / "models" / ".monitor" / "instance-0.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value | changes))
+
+    def judge(self):
+        return judge(gather(Local(self), self.root / "config_test_run.json"))
+
+
+@pytest.fixture(scope="module")
+def good_run(tmp_path_factory):
+    return TestRun(tmp_path_factory.mktemp("verification") / "good")
+
+
+@pytest.fixture
+def run(good_run, tmp_path):
+    made = good_run.copy_to(tmp_path / "a place")
+    with made.locks:
+        yield made
+
+
+def unmet(criteria):
+    return [k for k, criterion in enumerate(criteria) if criterion.met is False]
+
+
+def unmeasured(criteria):
+    return [k for k, criterion in enumerate(criteria) if criterion.met is None]
+
+
+def said(criterion):
+    return "\n".join([*criterion.evidence, criterion.why_not])
+
+
+def test_a_good_run_passes_in_the_guides_words(run):
+    criteria = run.judge()
+    text = checklist(criteria)
+    guide = [
+        "- [x] Training completed 50 steps without errors",
+        "- [x] All 5 checkpoints saved on remote",
+        "- [x] All 5 checkpoints downloaded locally",
+        "- [x] Each checkpoint ~390MB (adapter + optimizer)",
+        "- [x] Loss decreased over training",
+        "- [x] GPU utilization >80% during training",
+        "- [x] No CUDA out-of-memory errors",
+        "- [x] Can list checkpoint contents",
+        "- [x] Checkpoint monitor ran without errors",
+    ]
+    assert [line for line in text.split("\n") if line.startswith("- ")] == guide
+    assert text.endswith("\n\nPASS")
+    assert "      trainer_state.json of checkpoint-50: step 50 of 50\n" in text
+    assert "      Step 10: loss=2.456\n" in text
+
+
+# -- 1: completed
+
+
+def test_restarts_are_named_and_are_not_without_errors(run):
+    attempts = [{"started": iso(run.begun), "from_step": 0, "reached_step": 23, "exit_status": 247}, {"from_step": 20}]
+    run.state("complete", begun=1200, run=TEST, restarts=1, attempts=attempts)
+    criteria = run.judge()
+    assert unmet(criteria) == [COMPLETED]
+    assert "1 restart (the last after step 23" in said(criteria[COMPLETED])
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped", "running"])
+def test_a_supervisor_that_did_not_see_the_end(run, state):
+    run.state(state, begun=1200, run=TEST, reason="because")
+    assert unmet(run.judge()) == [COMPLETED]
+
+
+def test_an_earlier_starts_errors_do_not_count_but_this_ones_do(run):
+    earlier = "Traceback (most recent call last):\nRuntimeError: CUDA out of memory\n"
+    run.log.write_text(earlier + run.log.read_text())
+    run.state("complete", begun=1200, run=TEST, log_offset=len(earlier))
+    assert unmet(run.judge()) == []
+    run.log.write_text(run.log.read_text() + "[rank1]: Traceback (most recent call last):\n")
+    criteria = run.judge()
+    assert unmet(criteria) == [COMPLETED]
+    assert "training_test.log: [rank1]: Traceback" in said(criteria[COMPLETED])
+
+
+def test_fewer_steps_than_the_config_says(run):
+    trainer = {"global_step": 50, "max_steps": 60, "log_history": [{"step": k, "loss": 3 - k / 99} for k in STEPS]}
+    run.again(50, trainer_state=json.dumps(trainer).encode())
+    assert unmet(run.judge()) == [COMPLETED]
+
+
+def test_by_hand_as_in_the_guide_is_judged_without_a_supervisor(run):
+    (run.there / ".run" / "state.json").unlink()
+    assert unmet(run.judge()) == []
+    run.state("failed", begun=10, run=FULL)  # of another run
+    assert unmet(run.judge()) == []
+    run.log.unlink()
+    assert unmeasured(run.judge()) == [COMPLETED, MEMORY]
+
+
+def test_what_is_an_error_in_a_log():
+    assert first_error("a\nerror: no space left\n") == "error: no space left"
+    assert first_error("a\n[rank0]: Traceback (most recent call last):\n  x") is not None
+    assert first_error("{'loss': 1}\nwarning: errors: 0\nAn error: none\n") is None
+    assert first_error("Exception ignored in: <f>\nTraceback (most recent call last):\n  ValueError") is None
+
+
+# -- 2 and 3: checkpoints there and here
+
+
+@pytest.mark.parametrize("harm", ["missing", "no manifest", "flipped", "cut", "another step"])
+def test_a_checkpoint_that_is_not_whole_there(run, harm):
+    folder = run.there / "models" / TEST / "checkpoint-30"
+    if harm == "missing":
+        shutil.rmtree(folder)
+    elif harm == "no manifest":
+        (folder / MANIFEST).unlink()
+    elif harm == "another step":
+        (folder / MANIFEST).write_text((folder / MANIFEST).read_text().replace('"step": 30', '"step": 31'))
+    else:
+        data = bytearray((folder / "optimizer.pt").read_bytes())
+        data[100] ^= 1
+        (folder / "optimizer.pt").write_bytes(data if harm == "flipped" else data[:-1])
+    criteria = run.judge()
+    assert THERE in unmet(criteria)
+    assert "checkpoint-30: " in said(criteria[THERE])
+    assert "checkpoint-10, -20, -40, -50: every file" in said(criteria[THERE])
+
+
+@pytest.mark.parametrize("harm", ["missing", "flipped", "another"])
+def test_a_checkpoint_that_is_not_whole_here_or_another_one(run, harm):
+    folder = run.root / "models" / TEST / "checkpoint-20"
+    if harm == "missing":
+        shutil.rmtree(folder)
+    else:
+        (folder / "optimizer.pt").write_bytes(bytes(2 * WEIGHTS + 899) + b"x")
+        if harm == "another":
+            write_manifest(folder, 2)
+    criteria = run.judge()
+    assert HERE in unmet(criteria) and THERE not in unmet(criteria)
+    assert "checkpoint-20: " in said(criteria[HERE])
+
+
+def test_a_light_download_counts_if_it_is_of_the_manifest_there(run):
+    folder = run.root / "models" / TEST / "checkpoint-20"
+    manifest = json.loads((folder / MANIFEST).read_text())
+    source = sha256_file(folder / MANIFEST)
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"left_out": ["global_step20/x.pt"], "source_sha256": source}))
+    criteria = run.judge()
+    assert unmet(criteria) == []
+    assert "checkpoint-20: the guide's files only (--light)" in said(criteria[HERE])
+
+
+def test_the_last_step_is_saved_even_where_it_is_no_multiple():
+    assert expected_steps(50, 10) == STEPS
+    assert expected_steps(45, 20) == (20, 40, 45)
+    assert expected_steps(5, 10) == (5,)
+
+
+def test_what_the_machine_tells_of_a_checkpoint_is_not_trusted():
+    assert checkpoint_there(10, b"\xff\n\\bad  ./x\nshort  ./y", b"{").damage
+    manifest = json.dumps({"step": 10, "num_processes": 1, "files": [{"path": "../../x", "size": 1, "sha256": "0"}]})
+    digest = subprocess.run(["sha256sum"], input=manifest.encode(), capture_output=True, check=True).stdout[:64]
+    damage = checkpoint_there(10, digest + b"  ./manifest.json\n", manifest.encode()).damage
+    assert "outside the checkpoint" in damage
+
+
+# -- 4: sizes
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"optimizer": bytes(WEIGHTS)}, "not about twice the adapter"),  # one moment
+        ({"optimizer": bytes(4 * WEIGHTS + 70_000)}, "not about twice the adapter"),  # fp32 moments
+        ({"adapter_model": adapter(rank=8)}, "rank is 8, the config's 16"),
+        ({"adapter_model": adapter(bytes_each=4)}, "bytes, not"),
+        ({"adapter_model": adapter(modules=MODULES[:4])}, "adapted layers are"),
+    ],
+    ids=["one moment", "fp32 moments", "rank", "fp32 adapter", "layers"],
+)
+def test_a_checkpoint_that_is_not_what_rank_and_layers_give(run, files, says):
+    for step in STEPS:
+        run.again(step, **files)
+    criteria = run.judge()
+    assert unmet(criteria) == [SIZE]
+    assert says in said(criteria[SIZE])
+
+
+def test_checkpoints_that_differ_in_size(run):
+    run.again(40, optimizer=bytes(2 * WEIGHTS + 4000))
+    criteria = run.judge()
+    assert unmet(criteria) == [SIZE]
+    assert "differ by more than 1%" in said(criteria[SIZE])
+
+
+# -- 5: loss
+
+
+@pytest.mark.parametrize(
+    ("losses", "met"),
+    [
+        ((2.5, 2.0, 2.4, 2.2), False),  # last below first, but the means did not fall
+        ((2.4, 2.5, 2.0, 2.45), True),
+        ((2.0, 2.0, 2.0, 2.0), False),
+        ((2.5, 2.4), True),
+        ((2.5, 2.3, 2.6), False),
+        ((2.5,), None),
+        ((2.5, float("nan"), 2.0, 1.0), False),
+        ((2.5, "x", 2.0, 1.0), False),
+    ],
+)
+def test_loss(run, losses, met):
+    run.again(50, losses=losses)
+    criterion = run.judge()[LOSS]
+    assert criterion.met is met, said(criterion)
+
+
+# -- 6 and 7: GPUs
+
+
+def test_one_idle_gpu_is_not_made_up_for_by_the_other(run):
+    run.samples([(99, 99), (99, 70), (99, 80), (99, 85)])
+    criteria = run.judge()
+    assert unmet(criteria) == [USE]
+    assert "GPU 1: mean 78.3% over 3 lines" in said(criteria[USE])
+
+
+def test_the_loading_does_not_count_and_exactly_80_is_not_above(run):
+    run.samples([(1, 1), (80.5, 81)])
+    assert unmet(run.judge()) == []
+    run.samples([(99, 99), (80, 80)])
+    assert unmet(run.judge()) == [USE]
+    run.samples([(99, 99)])
+    assert unmeasured(run.judge()) == [USE]
+
+
+def test_one_gpu_where_the_config_has_two_processes(run):
+    run.samples([(99,), (99,), (99,)])
+    assert unmet(run.judge()) == [USE]
+
+
+def test_lines_of_an_earlier_run_into_the_folder_do_not_count(run):
+    log = run.there / "models" / TEST / "training_log.jsonl"
+    old = json.dumps({"time": run.begun - 9000, "step": 10, "elapsed_s": 5, "gpu": [{"index": 0, "utilization": 1}]})
+    log.write_text(f"{old}\n{old.replace('10,', '20,')}\n" + log.read_text())
+    assert unmet(run.judge()) == []
+
+
+def test_without_a_gpu_it_is_not_measured_and_never_ticked(run):
+    run.samples([(), (), ()])
+    run.log.write_text("Training on 9 rows: 50 steps of 128 examples on 2 CPU processes\n")
+    criteria = run.judge()
+    assert unmeasured(criteria) == [USE, MEMORY]
+    assert verdict(criteria) == NOT_DECIDED
+    text = checklist(criteria)
+    assert "- [ ] GPU utilization >80% during training (not measured: no GPU)" in text
+    assert text.endswith("NOT DECIDED: 2 criteria not measured")
+
+
+@pytest.mark.parametrize("words", ["torch.OutOfMemoryError: x", "RuntimeError: CUDA out of memory. Tried"])
+def test_out_of_memory(run, words):
+    run.log.write_text(run.log.read_text() + words + "\x1b[2J\n")
+    criteria = run.judge()
+    assert unmet(criteria) == [MEMORY]
+    assert words in said(criteria[MEMORY]) and "\x1b" not in said(criteria[MEMORY])
+
+
+# -- 8 and 9
+
+
+def test_a_file_of_the_guides_list_is_missing(run):
+    for root in (run.there, run.root):
+        folder = root / "models" / TEST / "checkpoint-10"
+        (folder / "training_args.bin").unlink()
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["files"] = [f for f in manifest["files"] if f["path"] != "training_args.bin"]
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+    criteria = run.judge()
+    assert unmet(criteria) == [CONTENTS]
+    assert "there, checkpoint-10: no training_args.bin" in said(criteria[CONTENTS])
+    assert all(name in said(criteria[CONTENTS]) for name in GUIDE_FILES)
+
+
+def test_the_monitors_record(run):
+    run.record(downloaded=())  # found intact by a monitor that was started anew
+    assert unmet(run.judge()) == []
+    problem = {"time": iso(run.now), "what": "no space left", "solved": True}
+    run.record(problems=[problem])
+    assert unmet(run.judge()) == []
+    run.record(problems=[problem | {"solved": False}])
+    assert unmet(run.judge()) == [MONITOR]
+    run.record(last=5000)
+    assert "no round after the training began" in said(run.judge()[MONITOR])
+    run.record(downloaded=STEPS[:3], last=600)  # it ended before the last checkpoints were made
+    criteria = run.judge()
+    assert unmet(criteria) == [MONITOR]
+    assert "checkpoint-40, -50: neither" in said(criteria[MONITOR])
+    (run.root / "models" / ".monitor" / "instance-0.json").unlink()
+    assert unmeasured(run.judge()) == [MONITOR]
+
+
+# -- the verdict
+
+
+def test_verdict():
+    met, unmet_one, unknown = (Criterion("x", met) for met in (True, False, None))
+    assert verdict([met, met]) == PASS
+    assert verdict([met, unknown]) == NOT_DECIDED
+    assert verdict([met, unknown, unmet_one]) == FAIL
+    assert checklist([met, unknown, unmet_one]).endswith("FAIL: 1 of 3 not met: x")
+
+
+def test_a_training_that_still_runs_is_not_judged(run):
+    run.hold(f"models/{TEST}/.training.lock")
+    with pytest.raises(SocratesError, match="still running"):
+        run.judge()
+
+
+# -- as a person runs it, through the real tnr
+
+
+def verify(run, *arguments):
+    return subprocess.run(
+        [run.root / "scripts" / "verify_test_run.sh", *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_through_tnr_the_verdict_is_printed_and_recorded(run):
+    path = run.root / "evaluation_results" / TEST / "verification.json"
+    result = verify(run)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert result.stdout.endswith("\n\nPASS\n")
+    assert phase_records(run.root)[1].passed is True
+    record = json.loads(path.read_text())
+    assert (record["verdict"], record["instance"], record["config"]) == ("PASS", "0", "config_test_run.json")
+    assert [c["met"] for c in record["criteria"]] == [True] * 9
+    assert abs(time.mktime(time.strptime(record["time"][:19], "%Y-%m-%dT%H:%M:%S")) - time.time()) < 60
+
+    (run.root / "models" / TEST / "checkpoint-20" / "adapter_model.safetensors").write_bytes(b"")
+    result = verify(run, "0", "--json")
+    assert result.returncode == 1
+    assert json.loads(result.stdout) == json.loads(path.read_text())
+    assert phase_records(run.root)[1].passed is False
+
+
+def test_an_older_record_stays_where_nothing_can_be_asked(run):
+    path = run.root / "evaluation_results" / TEST / "verification.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"verdict": "PASS"}')
+    (run.root / "instances.json").write_text('{"0": {"host": "nobody@127.0.0.1", "port": 1}}')
+    result = verify(run)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr and result.stderr.startswith("error: ")
+    assert path.read_text() == '{"verdict": "PASS"}'
+
+
+def test_the_shipped_guide_has_these_criteria():
+    guide = ROOT / "TEST_RUN_GUIDE.md"
+    if not guide.is_file():
+        pytest.skip("no guide in this checkout")
+    lines = re.findall(r"^- \[ \] (.*)$", guide.read_text(), re.MULTILINE)
+    assert lines[:9] == [c.text for c in judge_nothing()]
+
+
+def judge_nothing():
+    from socrates.verification.facts import Evidence
+
+    return judge(Evidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))
