@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# How a shell line gets to a machine: TRANSPORT is the command to which it is given as the last argument.
+# ssh's own 255, and a connection that is lost, become 254; the machine's 254 and 255 both arrive as 254 (the stubs in
+# tnr_command.sh see to that), which is reported as 255.
+
+readonly NOT_REACHED=254
+BACKEND='' # until choose_backend
+
+# Ended by a signal, bash would leave its ssh or rsync running.
+leave_nothing() {
+  local children=''
+  read -r children 2>/dev/null <"/proc/$$/task/$$/children" || true # no newline at its end
+  # shellcheck disable=SC2086 # several
+  [[ -z $children ]] || kill $children 2>/dev/null || true
+  rm -rf -- "$WORK"
+}
+
+# A folder for this call's own notes, gone when it ends.
+make_work_folder() {
+  WORK=$(mktemp -d "${TMPDIR:-/tmp}/tnr.XXXXXXXX") || die "cannot make a temporary folder in ${TMPDIR:-/tmp}"
+  trap leave_nothing EXIT
+}
+
+# Sets TRANSPORT, PLACE (for messages) and HINT; `set_transport ID [terminal]`.
+set_transport() {
+  local id=$1 terminal=${2:-}
+  [[ -n $BACKEND ]] || choose_backend "$id"
+  make_work_folder
+  PLACE="instance $id" HINT=''
+  case $BACKEND in
+    local)
+      PLACE+=" (${ENTRY[1]})"
+      TRANSPORT=(bash "$SOCRATES_ROOT/scripts/lib/tnr_enter.sh" "$SOCRATES_ROOT" "${ENTRY[1]}")
+      ;;
+    ssh)
+      PLACE+=" (${ENTRY[1]}${ENTRY[2]:+ port ${ENTRY[2]}})"
+      set_ssh_transport "$terminal" "${ENTRY[@]:1}"
+      ;;
+    thunder)
+      know_thunder_host "$id"
+      HINT="; if it was made anew, run: tnr connect $id"
+      set_ssh_transport "$terminal" "tnr-$id" '' ''
+      ;;
+  esac
+}
+
+# ssh takes the first value it is given for an option, so those of instances.json come first.
+set_ssh_transport() {
+  local terminal=$1 host=$2 port=$3 identity=$4 option
+  shift 4
+  command -v ssh >/dev/null || die "needs ssh on the PATH"
+  TRANSPORT=(ssh)
+  for option in "$@"; do TRANSPORT+=(-o "$option"); done
+  # Connections of their own: a shared one would outlive its first user, and hide how a command ended.
+  TRANSPORT+=(-o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ControlMaster=no -o ControlPath=none)
+  [[ -t 0 ]] || TRANSPORT+=(-o BatchMode=yes)
+  # A rented machine's key is new each time; a known machine's changed key is still refused.
+  if [[ $BACKEND == thunder && $(ssh -G "$host" 2>/dev/null) == *"stricthostkeychecking ask"* ]]; then
+    TRANSPORT+=(-o StrictHostKeyChecking=accept-new)
+  fi
+  [[ -z $port ]] || TRANSPORT+=(-p "$port")
+  [[ -z $identity ]] || TRANSPORT+=(-i "$identity" -o IdentitiesOnly=yes)
+  # In a file, ssh's own messages stay apart from those of the machine's command.
+  if [[ -n $terminal ]]; then TRANSPORT+=(-t); else TRANSPORT+=(-E "$WORK/ssh.log"); fi
+  TRANSPORT+=("$host")
+}
+
+# A word for any POSIX shell, exactly: in single quotes.
+quote() {
+  printf "'%s'" "${1//\'/\'\\\'\'}"
+}
+
+# The line that runs a bash program with arguments: `bash_line PROGRAM ARGUMENT...`.
+bash_line() {
+  local argument
+  printf 'exec bash -c'
+  printf ' %s' "$(quote "$1")" tnr
+  for argument in "${@:2}"; do printf ' %s' "$(quote "$argument")"; done
+}
+
+# Runs a line on the machine and leaves its status in STATUS, 254 for "not reached".
+run_there() {
+  local messages
+  STATUS=0
+  # A process that a signal ended leaves the status of a command that a signal ended. Bash says which: on its own
+  # standard error, kept apart here from that of the command.
+  exec {messages}>&2 2>"$WORK/signal"
+  "${TRANSPORT[@]}" "$1" 2>&"$messages" {messages}>&- || STATUS=$?
+  exec 2>&"$messages" {messages}>&-
+  [[ ! -s $WORK/signal ]] || STATUS=255
+  case $STATUS in
+    254) STATUS=255; show_ssh_messages ;;
+    255) STATUS=$NOT_REACHED; say_not_reached ;;
+    *) show_ssh_messages ;;
+  esac
+}
+
+show_ssh_messages() {
+  [[ ! -s $WORK/ssh.log ]] || grep -v '^Warning: Permanently added' "$WORK/ssh.log" >&2 || true
+}
+
+# The last line is the one that a monitor repeats: it holds the reason.
+say_not_reached() {
+  local reason=''
+  if [[ -s $WORK/ssh.log ]]; then
+    sed '$d' "$WORK/ssh.log" >&2
+    reason=": $(tail -n 1 "$WORK/ssh.log" | tr -d '\r')"
+  fi
+  note "tnr: $PLACE cannot be reached, or the connection was lost$reason$HINT"
+}

@@ -1,0 +1,281 @@
+# shellcheck shell=bash
+# `tnr scp`: which files go where. The copying itself is in tnr_rsync.sh, and in tnr_tar.sh where a side has no rsync.
+# Names of files never reach a shell or a pattern on the machine unquoted: folders are entered by a quoted `cd`, and the
+# names that are wanted from there travel in a list.
+
+readonly NOT_COPIED=1
+
+# The instance that a copy is about: the first ID: there, else the first word that is no option.
+copied_instance() {
+  local argument first=''
+  for argument in "$@"; do
+    [[ $argument != -* ]] || continue
+    if [[ $argument =~ ^($ID_PATTERN): ]]; then
+      printf '%s' "${BASH_REMATCH[1]}"
+      return
+    fi
+    : "${first:=$argument}"
+  done
+  printf '%s' "$first"
+}
+
+# Reads the arguments. Sets ID, UPLOAD (1, or nothing for a download), SOURCES and TARGET.
+read_copy_arguments() {
+  local operands=() operand remote=0
+  while (($#)); do
+    case $1 in
+      -h | --help) usage; exit 0 ;;
+      -r | -R | --recursive) ;;
+      --) shift; operands+=("$@"); break ;;
+      -*) die_usage "scp: unknown option: $1" ;;
+      *) operands+=("$1") ;;
+    esac
+    shift
+  done
+  for operand in "${operands[@]}"; do
+    [[ -n $operand ]] || die_usage "scp: an empty name"
+    [[ ! $operand =~ ^$ID_PATTERN: ]] || remote=$((remote + 1))
+  done
+  ID=$(copied_instance "${operands[@]}") UPLOAD='' SOURCES=()
+  if ((remote == 0)); then
+    ((${#operands[@]} >= 3)) || die_usage "scp needs ID FILE... PATH, or ID:PATH on one side"
+    check_id "$ID"
+    UPLOAD=1 SOURCES=("${operands[@]:1:${#operands[@]}-2}")
+    TARGET=$(remote_path "$(without_our_home "${operands[-1]}")")
+    return
+  fi
+  ((${#operands[@]} >= 2)) || die_usage "scp needs a source and a target"
+  TARGET=${operands[-1]}
+  SOURCES=("${operands[@]::${#operands[@]}-1}")
+  if ((remote == 1)) && [[ $TARGET =~ ^$ID_PATTERN: ]]; then
+    UPLOAD=1 TARGET=$(remote_path "${TARGET#*:}")
+    return
+  fi
+  ((remote == ${#SOURCES[@]})) && [[ ! $TARGET =~ ^$ID_PATTERN: ]] ||
+    die_usage "scp copies from one instance here, or from here to one instance (a name of here that holds a colon: ./NAME)"
+  for operand in "${SOURCES[@]}"; do
+    [[ $operand == "$ID:"* ]] || die_usage "scp: sources on two instances: $ID and ${operand%%:*}"
+  done
+  SOURCES=("${SOURCES[@]#"$ID:"}")
+}
+
+# The user's shell has made ~ the home folder of here, but the machine's was meant.
+without_our_home() {
+  local home=${HOME:-}
+  home=${home%/}
+  case $1 in
+    "${home:-/}") printf '~' ;;
+    "${home:-/}"/*) printf '~%s' "${1#"$home"}" ;;
+    *) printf '%s' "$1" ;;
+  esac
+}
+
+# A path there: absolute, or relative to the home folder, beginning with "/" or ".".
+remote_path() {
+  case $1 in
+    '' | "~") printf '.' ;;
+    "~"/*) printf './%s' "${1#\~/}" ;;
+    /*) printf '%s' "$1" ;;
+    *) printf './%s' "$1" ;;
+  esac
+}
+
+local_path() {
+  case $1 in
+    /*) printf '%s' "$1" ;;
+    *) printf './%s' "$1" ;;
+  esac
+}
+
+# Whether a source means what is in it, not the folder itself.
+means_contents() {
+  case $1 in
+    */ | . | .. | */. | */..) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+last_name() {
+  local path=$1
+  while [[ $path == */ ]]; do path=${path%/}; done
+  printf '%s' "${path##*/}"
+}
+
+parent_of() {
+  local path=$1
+  while [[ $path == */ && $path != / ]]; do path=${path%/}; done
+  case $path in
+    / | /*/*) path=${path%/*}; printf '%s' "${path:-/}" ;;
+    /*) printf '/' ;;
+    */*) printf '%s' "${path%/*}" ;;
+    *) printf '.' ;;
+  esac
+}
+
+tnr_scp() {
+  read_copy_arguments "$@"
+  if [[ -n $UPLOAD ]]; then upload; else download; fi
+}
+
+fail_copy() {
+  note "tnr: $*"
+  exit "$NOT_COPIED"
+}
+
+# --- here to there -------------------------------------------------------------------------------------------------
+
+# What the target is, and how to copy.
+# shellcheck disable=SC2016 # expanded there
+readonly STUB_RECEIVE='
+kind=other; [ ! -d "$1" ] || kind=folder
+tool=tar; ! command -v rsync >/dev/null || tool=rsync
+echo "tnr-answer $kind $tool"'
+
+upload() {
+  local source must_be='' name
+  choose_backend "$ID"
+  for source in "${SOURCES[@]}"; do
+    [[ -e $source ]] || fail_copy "$source: not there"
+    [[ $source != */ || -d $source ]] || fail_copy "$source: not a folder"
+    ! means_contents "$source" || must_be=folder
+  done
+  ((${#SOURCES[@]} == 1)) && [[ $TARGET != */ ]] || must_be=folder
+  set_transport "$ID"
+  if [[ -n $must_be ]] && recall_tool; then ANSWER=folder; else ask "$STUB_RECEIVE" "$TARGET"; fi
+  source=${SOURCES[0]}
+  if [[ -n $must_be || $ANSWER == folder ]]; then
+    put_files "$TARGET" "${SOURCES[@]}"
+  elif [[ -d $source ]]; then # it becomes the target: what is in it goes into a folder of that name
+    SOURCES=("$source/")
+    put_files "$TARGET" "$source/"
+  else # under its new name from the start: a link, which is followed
+    name=$(last_name "$TARGET")
+    mkdir "$WORK/renamed"
+    ln -s "$(cd -- "$(parent_of "$source")" && pwd)/$(last_name "$source")" "$WORK/renamed/$name"
+    put_files "$(parent_of "$TARGET")" "$WORK/renamed/$name"
+  fi
+  for source in "${SOURCES[@]}"; do bring_library_along "$source"; done
+}
+
+# Copies sources into a folder there, which is made if it is not there.
+put_files() {
+  local folder=$1 places=() excluded=(--exclude=__pycache__ '--exclude=*.pyc') source
+  shift
+  for source in "$@"; do
+    # What Python leaves in folders stays here, unless it is what was asked for.
+    [[ $(last_name "$source") != __pycache__ && $source != *.pyc ]] || excluded=()
+    if [[ $source == / ]] || ! means_contents "$source"; then
+      places+=("$(local_path "$source")")
+    else
+      places+=("$(local_path "${source%/}")/") # also "." and "..": what is in them
+    fi
+  done
+  if [[ $TOOL == rsync ]]; then
+    run_rsync "$(quote "$folder")" -p --copy-links "${COMPRESS[@]}" "${excluded[@]}" -- "${places[@]}" instance:./ && return
+  fi
+  put_with_tar "$folder" "${excluded[@]}" -- "${places[@]}"
+}
+
+# The guide's list of what to upload is older than the package and names the requirements in one phase only.
+bring_library_along() {
+  local source=$1 beside there=$TARGET extra=() name
+  [[ -d $source && -f $source/train_full_dataset.py && -f $source/_bootstrap.py ]] || return 0
+  ! means_contents "$source" || there=$(parent_of "$TARGET")
+  beside=$(cd -- "$source/.." && pwd)
+  for name in socrates requirements_full_training.txt; do
+    [[ ! -e $beside/$name ]] || is_among_sources "$beside/$name" || extra+=("$beside/$name")
+  done
+  ((${#extra[@]})) || return 0
+  note "tnr: scripts/ needs what lies beside it: also uploading ${extra[*]##*/}"
+  put_files "$there" "${extra[@]}"
+}
+
+is_among_sources() {
+  local source
+  for source in "${SOURCES[@]}"; do
+    [[ ! $source -ef $1 ]] || return 0
+  done
+  return 1
+}
+
+# --- there to here -------------------------------------------------------------------------------------------------
+
+# What the first source is, and how to copy.
+# shellcheck disable=SC2016 # expanded there
+readonly STUB_LOOK='
+kind=absent
+if [ -L "$1" ]; then kind=link; elif [ -d "$1" ]; then kind=folder; elif [ -e "$1" ]; then kind=file; fi
+tool=tar; ! command -v rsync >/dev/null || tool=rsync
+echo "tnr-answer $kind $tool"'
+
+download() {
+  local source sources=() into=''
+  # A checkpoint is copied by the program that verifies it: half of one must never stand under its name.
+  for source in "${SOURCES[@]}"; do
+    if [[ $(last_name "$source") =~ ^checkpoint-[0-9]+$ ]]; then
+      download_checkpoint "$source" || exit "$?"
+    else
+      [[ /$source/ != */../* ]] || die_usage "scp: \"..\" in a path there; write the path without it"
+      sources+=("$(remote_path "$source")")
+    fi
+  done
+  ((${#sources[@]})) || exit 0
+
+  [[ $TARGET != */ && ! -d $TARGET ]] && ((${#sources[@]} == 1)) && ! means_contents "${sources[0]}" || into=1
+  if [[ -n $into ]]; then make_folder "$TARGET"; else make_folder "$(parent_of "$TARGET")"; fi
+  set_transport "$ID"
+  if [[ -n $into ]]; then
+    recall_tool || ask "$STUB_LOOK" "${sources[0]}"
+    get_files "$TARGET/" "${sources[@]}"
+    check_arrived "${sources[@]}"
+    return
+  fi
+  ask "$STUB_LOOK" "${sources[0]}"
+  case $ANSWER in
+    folder) make_folder "$TARGET"; get_files "$TARGET/" "${sources[0]}/" ;;
+    file) get_files "$TARGET" "${sources[0]}" ;;
+    link) fail_copy "$PLACE: ${sources[0]#./}: is a link; links are not copied" ;;
+    *) fail_copy "$PLACE: ${sources[0]#./}: not there" ;;
+  esac
+}
+
+make_folder() {
+  mkdir -p -- "$1" || fail_copy "$1: cannot make this folder"
+}
+
+# A source that is itself a link is passed over, and rsync calls that a success.
+check_arrived() {
+  local source
+  for source in "$@"; do
+    means_contents "$source" || [[ -e $TARGET/$(last_name "$source") ]] ||
+      fail_copy "$PLACE: ${source#./}: was not copied: it is a link"
+  done
+}
+
+download_checkpoint() {
+  local program=$SOCRATES_ROOT/scripts/download_checkpoint.sh
+  [[ -x $program ]] || die "$program: not there; only it copies checkpoints, because half of one must not look whole"
+  "$program" --from "$ID:$1" --to "$TARGET"
+}
+
+# Copies sources here: into a folder (TARGET ends in "/") or under a new name.
+get_files() {
+  local target=$1 source relative=() absolute=()
+  shift
+  target=$(local_path "$target")
+  if [[ $TOOL == rsync ]]; then
+    for source in "$@"; do
+      if [[ $source == /* ]]; then absolute+=("$source"); else relative+=("$source"); fi
+    done
+    { ((${#relative[@]} == 0)) || get_listed . "$target" "${relative[@]}"; } &&
+      { ((${#absolute[@]} == 0)) || get_listed / "$target" "${absolute[@]}"; } && return
+  fi
+  get_with_tar "$target" "$@"
+}
+
+get_listed() {
+  local base=$1 target=$2
+  shift 2
+  printf '%s\0' "$@" >"$WORK/list"
+  run_rsync "$base" --from0 --no-relative --files-from="$WORK/list" -- instance:./ "$target"
+}
