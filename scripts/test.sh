@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Summary: Run all checks: ruff, shellcheck, pytest, bats.
+# Summary: Run all checks: ruff, shellcheck, bats, faults between laptop and machine, pytest.
 # Usage: ./scripts/test.sh [--fast] [PYTEST_ARGUMENT...]
 #
 # Makes its own virtual environment (venv/) on the first run.
@@ -8,12 +8,13 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
+fast=''
 selection=()
 bats_filter=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --fast) selection=(-m "not slow"); bats_filter=(--filter-tags '!slow'); shift ;;
+    --fast) fast=1; selection=(-m "not slow"); bats_filter=(--filter-tags '!slow'); shift ;;
     *) break ;;
   esac
 done
@@ -31,11 +32,12 @@ check() {
   "$@" || failed+=("$name")
 }
 
-mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' .ci/run)
+mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' scripts/tnr scripts/activate .ci/run)
 check "ruff check" ruff check --quiet .
 check "ruff format" ruff format --quiet --check .
 check "shellcheck" shellcheck "${shell_scripts[@]}"
 check "bats" bats --timing "${bats_filter[@]}" tests
+[[ -n $fast ]] || check "faults" tests/faults/run.sh 0 200 --workers 4
 check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
 
 printf '\n'

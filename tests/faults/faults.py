@@ -1,0 +1,313 @@
+"""Faults between laptop and machine, at random moments, and what became of the checkpoints.
+
+Each round: some checkpoints on the machine, a monitor on the laptop, one fault at a random moment. At no moment may a
+folder named checkpoint-N be on the laptop without all its bytes, and after the fault has ended all checkpoints must
+arrive without help; only a monitor that was killed is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from world import RUN, World, laptop_environment
+
+PATIENCE = 40.0  # seconds after the end of a fault
+SPEED = 6e6  # bytes a second: a checkpoint takes some tenths of a second, so that faults fall into copies
+
+
+@dataclass
+class Round:
+    """One round's world, its dice and its monitor."""
+
+    world: World
+    rng: random.Random
+    monitor: subprocess.Popen
+
+    def some_checkpoint(self) -> tuple[str, int]:
+        return self.rng.choice(sorted(self.world.truth))
+
+    def some_file(self, folder: Path) -> Path | None:
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+        return self.rng.choice(files) if files else None
+
+    def pause(self, longest: float = 1.2) -> None:
+        time.sleep(self.rng.uniform(0, longest))
+
+
+def monitor_killed(r: Round) -> None:
+    """kill -9 of the monitor; what it had started goes on as it can."""
+    r.world.kill(r.monitor)
+    r.pause(0.3)
+    r.monitor = r.world.start_monitor()
+
+
+def monitor_interrupted(r: Round) -> None:
+    """Ctrl+C."""
+    os.killpg(r.monitor.pid, signal.SIGINT)
+    r.monitor.wait(timeout=15)
+    r.monitor = r.world.start_monitor()
+
+
+def transfer_killed(r: Round) -> None:
+    """kill -9 of an ssh or rsync process here."""
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline and not (pids := r.world.transfers()):
+        time.sleep(0.005)
+    for pid in r.rng.sample(pids, 1) if pids else []:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def connection_cut(r: Round) -> None:
+    """Every connection is reset."""
+    r.world.network.cut()
+
+
+def network_down(r: Round) -> None:
+    """No connection for a while."""
+    r.world.network.go_down()
+    r.pause()
+    r.world.network.come_up()
+
+
+def network_frozen(r: Round) -> None:
+    """Nothing goes through for a while, as when the laptop sleeps."""
+    r.world.network.freeze()
+    r.pause(2)
+    r.world.network.come_up()
+
+
+def sshd_killed(r: Round) -> None:
+    """kill -9 of the machine's sshd with its sessions; it is back after a while."""
+    r.world.kill_sshd()
+    r.pause()
+    r.world.start_sshd()
+
+
+def local_damage(r: Round) -> None:
+    """A file of a finished checkpoint on the laptop is truncated, or a bit of it flips."""
+    key = r.some_checkpoint()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not r.world.local(*key).is_dir():
+        time.sleep(0.01)
+    if file := r.some_file(r.world.local(*key)):
+        r.world.damage(file, r.rng, truncate=r.rng.random() < 0.5)
+
+
+def staging_damage(r: Round) -> None:
+    """A file that was brought here, of a checkpoint that is not complete yet, is truncated, or a bit of it flips."""
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        for staging in r.world.models.glob("*/.partial/checkpoint-*/"):
+            with suppress(OSError):
+                names = [p for p in staging.iterdir() if p.is_file() and not p.name.startswith((".", "manifest"))]
+                if names:
+                    r.world.damage(r.rng.choice(sorted(names)), r.rng, truncate=r.rng.random() < 0.5)
+                    return
+        time.sleep(0.002)
+
+
+def remote_damage(r: Round) -> None:
+    """A file on the machine is damaged for a while, of a checkpoint that is not here yet if there is one."""
+    waiting = [key for key in sorted(r.world.truth) if not r.world.local(*key).exists()]
+    folder = r.world.remote(*(r.rng.choice(waiting) if waiting else r.some_checkpoint()))
+    file = r.some_file(folder)
+    if file is None:
+        return
+    good = file.read_bytes()
+    r.world.damage(file, r.rng, truncate=r.rng.random() < 0.5)
+    r.pause(3)
+    file.write_bytes(good)
+
+
+def deleted_while_copied(r: Round) -> None:
+    """A checkpoint disappears from the machine while it is copied, and comes back."""
+    folder = r.world.remote(*r.some_checkpoint())
+    away = r.world.machine / "away"
+    folder.rename(away)
+    r.pause()
+    away.rename(folder)
+
+
+def still_growing(r: Round) -> None:
+    """A checkpoint is being saved, file by file, while the monitor looks."""
+    step = max(s for _, s in r.world.truth) + 10
+    r.world.save(RUN, step, r.world.contents(r.rng, step), pause=r.rng.uniform(0.01, 0.1))
+
+
+def replaced(r: Round) -> None:
+    """Another training saves another checkpoint under a name that is there already."""
+    run, step = r.some_checkpoint()
+    r.world.remote(run, step).rename(r.world.machine / f"old-{time.monotonic_ns()}")
+    r.world.save(run, step, r.world.contents(r.rng, step))
+
+
+def disk_full(r: Round) -> None:
+    """The laptop's disk is full for a while."""
+    if not r.world.can_fill_disk:
+        return
+    ballast = r.world.models / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(65536))
+    r.pause(1.5)
+    ballast.unlink()
+
+
+def two_monitors(r: Round) -> None:
+    """A second monitor is started, and one of the two is killed."""
+    second = r.world.start_monitor()
+    r.pause()
+    r.world.kill(r.rng.choice([r.monitor, second]))
+    r.monitor = r.world.start_monitor()
+
+
+def manual_download(r: Round) -> None:
+    """The same checkpoint is downloaded by hand beside the monitor, and that download is killed."""
+    run, step = r.some_checkpoint()
+    download = subprocess.Popen(
+        [r.world.laptop / "scripts" / "download_checkpoint.sh", str(step), "--run", run],
+        cwd=r.world.laptop,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=laptop_environment(),
+    )
+    r.pause()
+    r.world.kill(download)
+
+
+FAULTS: list[Callable[[Round], None]] = [
+    monitor_killed,
+    monitor_interrupted,
+    transfer_killed,
+    connection_cut,
+    network_down,
+    network_frozen,
+    sshd_killed,
+    local_damage,
+    staging_damage,
+    remote_damage,
+    deleted_while_copied,
+    still_growing,
+    replaced,
+    disk_full,
+    two_monitors,
+    manual_download,
+]
+
+
+@dataclass
+class Outcome:
+    """What became of one round."""
+
+    number: int
+    fault: str
+    seconds: float | None  # from the fault's end until all was here
+    missing: list[str]
+    violations: list[str]
+
+
+def play(world: World, seed: int, number: int) -> Outcome:
+    """One round; its dice depend on the seed and its number alone."""
+    rng = random.Random(f"{seed}-{number}")
+    fault = FAULTS[number % len(FAULTS)]
+    world.reset()
+    world.violations.clear()
+    for step in range(10, 10 * rng.randint(2, 4), 10):
+        world.save(RUN, step, world.contents(rng, step))
+    game = Round(world, rng, world.start_monitor())
+    game.pause(2.5)
+    fault(game)
+    if game.monitor.poll() is not None:  # a second monitor that was refused, or one that fell
+        if fault is not two_monitors:
+            world.violations.append(f"the monitor ended by itself with status {game.monitor.returncode}")
+        game.monitor = world.start_monitor()
+    seconds = world.wait_until_all_is_here(PATIENCE)
+    return Outcome(number, fault.__name__, seconds, world.missing(), sorted(set(world.violations)))
+
+
+def main() -> int:
+    """Play the rounds, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    parser.add_argument("count", type=int, nargs="?", default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", help="one fault's name")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of a failed run")
+    arguments = parser.parse_args()
+    names = [fault.__name__ for fault in FAULTS]
+    if arguments.only not in (None, *names):
+        parser.error(f"--only takes one of {', '.join(names)}")
+    rounds = [n for n in range(arguments.count * len(FAULTS)) if arguments.only in (None, names[n % len(names)])]
+    rounds = rounds[: arguments.count]
+    place = Path(tempfile.mkdtemp(prefix="faults-"))
+    shares = [rounds[i :: arguments.workers] for i in range(arguments.workers)]
+    with ProcessPoolExecutor(arguments.workers) as pool:  # processes: a relay must not wait for another's Python
+        played = [pool.submit(play_share, place / f"world-{i}", arguments.seed, s) for i, s in enumerate(shares)]
+        outcomes = [outcome for share in played for outcome in share.result()]
+    print_table(outcomes, arguments.seed)
+    if len(outcomes) < len(rounds):
+        print("note: disk_full was not played: mounting a small tmpfs is not permitted here")
+    bad = [o for o in outcomes if o.violations or o.missing]
+    if not (bad and arguments.keep):
+        shutil.rmtree(place, ignore_errors=True)
+    return 1 if bad else 0
+
+
+def play_share(folder: Path, seed: int, numbers: list[int]) -> list[Outcome]:
+    """One worker's rounds, in a world of its own."""
+    outcomes = []
+    world = World(folder, SPEED, disk_bytes=24 * 2**20)
+    log = folder / "monitor.log"
+    try:
+        for number in numbers:
+            if FAULTS[number % len(FAULTS)] is disk_full and not world.can_fill_disk:
+                continue
+            log.write_bytes(b"")
+            outcome = play(world, seed, number)
+            outcomes.append(outcome)
+            if outcome.violations or outcome.missing:
+                shutil.copy(log, folder.parent / f"round-{number}.log")
+            report_progress(outcome, len(outcomes), len(numbers))
+    finally:
+        world.close()
+    return outcomes
+
+
+def report_progress(outcome: Outcome, done: int, total: int) -> None:
+    """A line for each bad round; a counter on a terminal."""
+    if outcome.violations or outcome.missing:
+        print(f"round {outcome.number} ({outcome.fault}): {[*outcome.violations, *outcome.missing]}", flush=True)
+    elif sys.stderr.isatty():
+        print(f"\r{done}/{total} of this worker", end="", file=sys.stderr, flush=True)
+
+
+def print_table(outcomes: list[Outcome], seed: int) -> None:
+    """A line for each fault."""
+    print(f"\n{'Fault':<22}{'rounds':>7}{'all here':>10}{'never half':>12}{'slowest':>10}")
+    for name in [fault.__name__ for fault in FAULTS]:
+        mine = [o for o in outcomes if o.fault == name]
+        if mine:
+            here, whole = sum(not o.missing for o in mine), sum(not o.violations for o in mine)
+            slowest = max((o.seconds for o in mine if o.seconds is not None), default=float("nan"))
+            print(f"{name:<22}{len(mine):>7}{here:>10}{whole:>12}{slowest:>8.1f} s")
+    bad = sum(bool(o.violations or o.missing) for o in outcomes)
+    print(f"{'all':<22}{len(outcomes):>7}{len(outcomes) - bad:>10} good, seed {seed}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""A laptop and a rented machine, both folders of this machine, with a real sshd and a network between them.
+
+Also the watcher: at every moment each folder named checkpoint-N on the laptop holds exactly the bytes that the
+machine's training saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from network import Network
+
+from socrates.checkpoints import GUIDE_FILES, write_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "socrates-qwen-test-run"
+Contents = dict[str, bytes]
+
+
+@dataclass
+class World:
+    """One laptop and one machine.
+
+    Attributes:
+        folder: everything is in here.
+        speed: of the network, bytes a second.
+        models: the laptop's models folder; a small tmpfs where `disk_bytes` is given.
+    """
+
+    folder: Path
+    speed: float
+    disk_bytes: int | None = None
+    truth: dict[tuple[str, int], Contents] = field(default_factory=dict)
+    earlier: list[Contents] = field(default_factory=list)  # what was saved under a name before, whole as well
+    violations: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.laptop, self.machine = self.folder / "lap top", self.folder / "machine"
+        self.models = self.laptop / "models"
+        self.remote_models = self.machine / "home" / "socrates-training" / "models"
+        for folder in (self.models, self.remote_models):
+            folder.mkdir(parents=True)
+        for name in ("scripts", "socrates"):
+            (self.laptop / name).symlink_to(ROOT / name)
+        self.can_fill_disk = self.disk_bytes is not None and self._mount()
+        self._damaged: set[tuple[int, int]] = set()  # device and inode of folders that a fault has damaged itself
+        self._whole: dict[Path, object] = {}  # how a folder looked when it was last read and found whole
+        self._sshd_port: int | None = None
+        self.start_sshd()
+        self.network = Network(self._sshd_port, self.speed)
+        entry = json.loads((self.machine / "instance.json").read_text())
+        entry["port"] = self.network.port
+        (self.laptop / "instances.json").write_text(json.dumps({"0": entry}))
+        self._monitors: list[subprocess.Popen] = []
+        self._watching = True
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Stop everything and remove the folder."""
+        self._watching = False
+        self._watcher.join()
+        for monitor in self._monitors:
+            self.kill(monitor)
+        self.network.close()
+        self.kill_sshd()
+        if self.can_fill_disk:
+            subprocess.run(["umount", "-l", self.models], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _mount(self) -> bool:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={self.disk_bytes}", "tmpfs", self.models], capture_output=True
+        )
+        return done.returncode == 0
+
+    # The machine
+
+    def start_sshd(self) -> None:
+        """Start the machine's sshd, on the port that it had before."""
+        script = 'source "$1/tests/sshd.bash"; start_sshd "$2" $3 >/dev/null; echo "$SSHD_PID $SSHD_PORT"'
+        port = str(self._sshd_port or "")
+        done = subprocess.run(
+            ["bash", "-c", script, "start", ROOT, self.machine, port], capture_output=True, text=True, check=True
+        )
+        self._sshd_pid, self._sshd_port = map(int, done.stdout.split()[-2:])
+
+    def kill_sshd(self) -> None:
+        """kill -9 of the machine's sshd and of every session of it."""
+        for pid in [self._sshd_pid, *_descendants(self._sshd_pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def contents(self, rng: random.Random, step: int) -> Contents:
+        """What a checkpoint of that step may hold."""
+        shards = f"global_step{step}"
+        sizes = {name: rng.randrange(1, 20_000) for name in GUIDE_FILES}
+        sizes["adapter_model.safetensors"] = rng.randrange(50_000, 200_000)
+        sizes["training_config.json"] = sizes["latest"] = 20
+        sizes[f"{shards}/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"] = rng.randrange(50_000, 400_000)
+        return {name: rng.randbytes(size) for name, size in sizes.items()}
+
+    def save(self, run: str, step: int, contents: Contents, *, pause: float = 0.0) -> None:
+        """Save a checkpoint on the machine as a training does: in place, file by file, the manifest last."""
+        folder = self.remote_models / run / f"checkpoint-{step}"
+        if (run, step) in self.truth:
+            self.earlier.append(self.truth[run, step])
+        self.truth[run, step] = contents
+        for name, data in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("wb") as file:
+                for start in range(0, len(data), max(1, len(data) // 3)):
+                    file.write(data[start : start + max(1, len(data) // 3)])
+                    file.flush()
+                    time.sleep(pause)
+        write_manifest(folder, 2)
+
+    def remote(self, run: str, step: int) -> Path:
+        """The checkpoint's folder on the machine."""
+        return self.remote_models / run / f"checkpoint-{step}"
+
+    def local(self, run: str, step: int) -> Path:
+        """The checkpoint's folder on the laptop."""
+        return self.models / run / f"checkpoint-{step}"
+
+    def reset(self) -> None:
+        """Forget all checkpoints, on both sides."""
+        for monitor in self._monitors:
+            self.kill(monitor)
+        self._monitors.clear()
+        self._damaged.clear()
+        self._whole.clear()
+        for folder in (self.remote_models, self.models):
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.truth.clear()
+        self.earlier.clear()
+
+    # The laptop
+
+    def start_monitor(self, *arguments: str) -> subprocess.Popen:
+        """Start the monitor as the guide does, once a second."""
+        log = (self.folder / "monitor.log").open("ab")
+        monitor = subprocess.Popen(
+            [self.laptop / "scripts" / "monitor_checkpoints.sh", "0", "1", *arguments],
+            cwd=self.laptop,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=laptop_environment(),
+            start_new_session=True,
+        )
+        self._monitors.append(monitor)
+        return monitor
+
+    def kill(self, process: subprocess.Popen, number: int = signal.SIGKILL) -> None:
+        """Signal one process alone; what it started is left to itself, as by a real kill."""
+        if process.poll() is None:
+            process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+    def transfers(self) -> list[int]:
+        """Process ids of the ssh and rsync processes that bring files here now."""
+        mine = f"{self.network.port}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                line = (process / "cmdline").read_bytes().split(b"\0")
+                if Path(line[0].decode(errors="replace")).name in ("ssh", "rsync") and mine in b" ".join(line):
+                    found.append(int(process.name))
+        return found
+
+    def damage(self, path: Path, rng: random.Random, *, truncate: bool) -> None:
+        """Truncate a file or flip one of its bits.
+
+        A finished checkpoint of the laptop that is damaged so counts as damaged on purpose; a folder that is being
+        filled does not: it must never become a checkpoint.
+        """
+        with suppress(OSError):
+            for folder in path.parents:
+                if folder.parent.parent == self.models and folder.name.startswith("checkpoint-"):
+                    self._damaged.add(_identity(folder))
+            data = bytearray(path.read_bytes())
+            if truncate or not data:
+                del data[len(data) // 2 :]
+            else:
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            path.write_bytes(data)
+
+    def wait_until_all_is_here(self, seconds: float) -> float | None:
+        """Seconds until every checkpoint of the machine is on the laptop, whole; None if that takes too long."""
+        start = time.monotonic()
+        while time.monotonic() - start < seconds:
+            if all(_wrong(self.local(*key), contents) is None for key, contents in self.truth.items()):
+                return time.monotonic() - start
+            time.sleep(0.05)
+        return None
+
+    def missing(self) -> list[str]:
+        """What is not here, and why."""
+        found = {key: _wrong(self.local(*key), contents) for key, contents in self.truth.items()}
+        return [f"{run}/checkpoint-{step}: {why}" for (run, step), why in found.items() if why]
+
+    def _watch(self) -> None:
+        while self._watching:
+            folders = []
+            with suppress(OSError):  # removed between two rounds
+                folders = list(self.models.glob("*/checkpoint-*"))
+            for folder in folders:
+                self._check(folder)
+            time.sleep(0.01)
+
+    def _check(self, folder: Path) -> None:
+        try:
+            identity = _identity(folder)
+            key = (folder.parent.name, int(folder.name.removeprefix("checkpoint-")))
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError):
+                self.violations.append(f"{folder} is there")
+            return
+        seen = _signature(folder)
+        if identity in self._damaged or (seen is not None and self._whole.get(folder) == seen):
+            return
+        truth = self.truth.get(key)
+        why = _wrong(folder, truth) if truth is not None else "no such checkpoint was saved"
+        if why is None or any(_wrong(folder, contents) is None for contents in self.earlier):
+            self._whole[folder] = seen
+            return
+        try:
+            unchanged = _identity(folder) == identity and self.truth.get(key) is truth
+        except OSError:
+            unchanged = False  # moved away while we looked
+        if unchanged and identity not in self._damaged:
+            self.violations.append(f"{folder}: {why}")
+
+
+def laptop_environment() -> dict[str, str]:
+    """An environment with no more than a terminal has."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV") if name in os.environ}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _wrong(folder: Path, contents: Contents) -> str | None:
+    """How a folder differs from what was saved; None if in nothing."""
+    try:
+        if not (folder / "manifest.json").is_file():
+            return "no manifest.json" if folder.is_dir() else "not there"
+        for name, data in contents.items():
+            if (folder / name).read_bytes() != data:
+                return f"{name} differs"
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _signature(folder: Path) -> object:
+    """Changes with every write below a folder; None while it cannot be read."""
+    try:
+        return tuple(
+            (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+            for path in sorted(folder.rglob("*"))
+            for status in (path.stat(),)
+        )
+    except OSError:
+        return None
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(process.name))
+    found, queue = [], [pid]
+    while queue:
+        queue += (new := children.get(queue.pop(), []))
+        found += new
+    return found
