@@ -1,29 +1,40 @@
 #!/usr/bin/env bash
-# Summary: Rehearse the guide on this machine: baseline, training, checkpoint, decision. No GPU, no account, no network beyond pip.
-# Usage: ./scripts/rehearse.sh [--data DIR] [--folder DIR] [--fresh]
+# Summary: Rehearse the guide on this machine, with a folder as the rented machine. No GPU, no account, no network beyond pip.
+# Usage: ./scripts/rehearse.sh [--data DIR] [--folder DIR] [--until PHASE] [--fresh]
 #
-# Makes its own virtual environment (venv/), a tiny Qwen2 model and sample answers, and runs the real scripts on
-# two CPU processes. All of it lies in rehearsal/ and is used again by the next run, which says so.
-#   --data DIR    real answers: a folder with train.jsonl and val.jsonl (only read)
-#   --folder DIR  where all of it is kept (rehearsal/sample, or rehearsal/NAME-HASH for real answers)
-#   --fresh       forget what earlier rehearsals of this data made
-# Exit status: 0 it ran to a decision (GO or NO-GO), 2 it did not.
+# Makes its own virtual environment (venv/), a tiny Qwen2 model and sample answers, and goes through the guide's three
+# phases with the real scripts: baseline, training, checkpoint, decision; the infrastructure test with the monitor beside
+# it; the full run. Trainings take two CPU processes. All of it lies in rehearsal/ and is used again by the next run,
+# which says so.
+#   --data DIR      real answers: a folder with train.jsonl and val.jsonl (only read)
+#   --folder DIR    where all of it is kept (rehearsal/sample, or rehearsal/NAME-HASH for real answers)
+#   --until PHASE   stop after phase 1, 2 or 3 (3)
+#   --fresh         forget what earlier rehearsals of this data made
+# Exit status: 0 it ran to its end (phase 1 to GO or NO-GO), 2 it did not.
 set -euo pipefail
-trap 'status=$?; ((status != 1)) || exit 2' EXIT # 1 would mean that the answer is no
+trap 'status=$?; stop_monitor; ((status != 1)) || exit 2' EXIT # 1 would mean that the answer is no
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+monitor=''
+stop_monitor() {
+  [[ -z $monitor ]] || kill "$monitor" 2>/dev/null || true
+  monitor=''
+}
 
 data=''
 folder=''
 fresh=''
+until=3
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --data) need_value "$@"; data=$2; shift 2 ;;
     --folder) need_value "$@"; folder=$2; shift 2 ;;
+    --until) need_value "$@"; until=$2; shift 2 ;;
     --fresh) fresh=1; shift ;;
     *) die_usage "unknown argument: $1" ;;
   esac
 done
+[[ $until == [123] ]] || die_usage "--until takes 1, 2 or 3, not $until"
 if [[ -n $data ]]; then
   [[ -f $data/train.jsonl && -f $data/val.jsonl ]] || die "$data: must hold train.jsonl and val.jsonl"
   data=$(cd "$data" && pwd)
@@ -39,21 +50,22 @@ if [[ ! -f $folder/.rehearsal ]]; then
     die "$folder: holds something that no rehearsal made; choose an empty folder"
   : >"$folder/.rehearsal"
 fi
-[[ -z $fresh ]] || rm -rf "$folder"/{data,models,evaluation_results,logs}
 
 # One thread a process: two ranks on two cores; with more, small models get slower.
 export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu CUDA_VISIBLE_DEVICES='' HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export SOCRATES_BACKEND=local # the rented machine is a folder, whatever cloud command line is installed here
+home=$SOCRATES_ROOT
 stages=() seconds=() results=()
 
 # run_stage NAME RESULT COMMAND...: says what runs, keeps its output in a log, remembers how long it took.
 run_stage() {
   local name=$1 result=$2 started=$SECONDS log status=0
   shift 2
-  log=$folder/logs/$(printf '%02d' $((${#stages[@]} + 1)))-${name// /-}.log
+  log=$folder/logs/$(printf '%02d' $((${#stages[@]} + 1)))-${name//[ :]/-}.log
   mkdir -p "$folder/logs"
-  printf '[%d/%d] %s ...\n' $((${#stages[@]} + 1)) "$STAGES" "$name"
+  printf '[%2d/%d] %s ...\n' $((${#stages[@]} + 1)) "$STAGES" "$name"
   "$@" >"$log" 2>&1 9>&- || status=$?
-  if ((status > ALLOWED)); then
+  if [[ " 0 $ALLOWED " != *" $status "* ]]; then
     tail -n 30 "$log" >&2
     die "stage \"$name\" failed (status $status); its whole output: $log"
   fi
@@ -62,7 +74,7 @@ run_stage() {
 }
 
 reuse_stage() {
-  printf '[%d/%d] %s: reusing %s\n' $((${#stages[@]} + 1)) "$STAGES" "$1" "$2"
+  printf '[%2d/%d] %s: reusing %s\n' $((${#stages[@]} + 1)) "$STAGES" "$1" "$2"
   remember "$1" reused "$2"
 }
 
@@ -70,46 +82,181 @@ remember() {
   stages+=("$1") seconds+=("$2") results+=("$3")
 }
 
+show() { # lines of the last log, indented
+  grep -E "$1" "$LAST_LOG" | sed 's/^/        /' || true
+}
+
+is_complete() {
+  "$PYTHON" scripts/make_rehearsal.py --is-complete "$1"
+}
+
 # A port that nothing listens on: a rehearsal beside a training, or beside another rehearsal, is no conflict.
 free_port() {
   "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-STAGES=6 ALLOWED=0
-started=$SECONDS
-ensure_environment requirements_full_training.txt
-remember "environment" "$((SECONDS - started)) s" venv/
-printf '[1/%d] environment ready: %s\n' "$STAGES" "$SOCRATES_ROOT/venv"
-export VIRTUAL_ENV=$SOCRATES_ROOT/venv PATH=$SOCRATES_ROOT/venv/bin:$PATH
-cd "$folder"
+tnr() {
+  ./scripts/tnr "$@" </dev/null
+}
+
+# A machine as run_remote_setup.sh leaves it; its environment is this project's, not installed a second time.
+ready_instance() { # NAME GPUS CONFIG
+  if [[ ! -d instances/0/home ]]; then
+    tnr create --name "$1" --gpu "$2" --disk 500 --region us-east || return
+  fi
+  mkdir -p instances/0/home/socrates-training && ln -sfn "$home/venv" instances/0/home/socrates-training/venv || return
+  # The rented machine would get the model from the hub.
+  tnr scp 0 models/tiny-qwen2-base ~/socrates-training/models/ || return
+  ./run_remote_setup.sh 0 --config "$3" </dev/null
+}
+
+train_by_hand() { # as in the guide's phase 1: nohup, and a look at the log until it ends
+  local pid
+  pid=$(tnr ssh 0 "cd ~/socrates-training && source venv/bin/activate && \
+    { nohup python -m deepspeed.launcher.runner --num_gpus=2 --master_port=$(free_port) scripts/train_full_dataset.py \
+      --config config_500step_validation.json --deepspeed deepspeed_config.json \
+      > training_500step.log 2>&1 </dev/null & echo \$!; }") || return
+  while tnr ssh 0 "kill -0 $pid" 2>/dev/null; do sleep 2; done
+  tnr ssh 0 'cat ~/socrates-training/training_500step.log' && tnr ssh 0 'grep -q "^Training complete" ~/socrates-training/training_500step.log'
+}
+
+start_monitor() { # NAME [OPTION...]
+  ./scripts/monitor_checkpoints.sh 0 2 "${@:2}" </dev/null >"$folder/logs/monitor-$1.log" 2>&1 9>&- &
+  monitor=$!
+}
+
+# Waits until the training on the machine is complete; fails when it has ended otherwise.
+wait_for_training() {
+  local state=$folder/logs/state.json
+  while tnr ssh 0 'cd ~/socrates-training && venv/bin/python scripts/supervise.py state --json' >"$state"; do
+    ! grep -q '"state": "complete"' "$state" || return 0
+    sleep 2
+  done
+  cat "$state"
+  return 1
+}
+
+wait_for_monitor() { # started with --until-complete: it ends by itself
+  local waited=0
+  while kill -0 "$monitor" 2>/dev/null; do
+    ((++waited <= 120)) || { echo "the monitor has not ended 120 s after the training"; return 1; }
+    sleep 1
+  done
+  wait "$monitor" || return
+  monitor=''
+}
+
+delete_instance() {
+  tnr delete 0 --yes
+}
+
+phase_1() {
+  if [[ -f $baseline ]]; then
+    reuse_stage "1: baseline evaluation" "$baseline"
+  else
+    run_stage "1: baseline evaluation" "$baseline" ./scripts/evaluate_baseline.sh
+  fi
+  if is_complete "$checkpoint"; then
+    reuse_stage "1: training on 2 processes" "$checkpoint"
+    STAGES=$((STAGES - 2))
+  else
+    run_stage "1: instance" instances/0 ready_instance socrates-500step-validation A100-80GB:4 config_500step_validation.json
+    run_stage "1: training on 2 processes" "training_500step.log" train_by_hand
+    run_stage "1: download" "$checkpoint" tnr scp -r "0:~/socrates-training/$checkpoint" "${checkpoint%/*}/"
+    delete_instance >/dev/null 2>&1 || die "the rehearsal's machine could not be deleted; see ./scripts/tnr delete 0 in $folder"
+    show "^{'loss'" | sed -n '1p;$p'
+  fi
+  ALLOWED=1
+  run_stage "1: checkpoint and decision" "evaluation_results/${checkpoint#models/}" \
+    ./scripts/evaluate_checkpoint.sh "$checkpoint" "$baseline"
+  ALLOWED=0 DECISION=$([[ $LAST_STATUS == 0 ]] && echo GO || echo NO-GO)
+  sed -n '/^Wasserstein Distance:/,$p' "$LAST_LOG"
+}
+
+launch_test_run() {
+  tnr ssh 0 'cd ~/socrates-training && bash launch_test_run.sh' && wait_for_training
+}
+
+finish_test_run() {
+  local waited=0
+  ./scripts/download_checkpoint.sh 30 </dev/null || return # beside the monitor, as in the guide
+  until ./scripts/monitor_checkpoints.sh 0 --missing </dev/null; do
+    ((++waited <= 60)) || return
+    sleep 1
+  done
+  ./scripts/verify_checkpoint.py models/socrates-qwen-test-run
+}
+
+phase_2() {
+  local last=models/socrates-qwen-test-run/checkpoint-50
+  if is_complete "$last" && [[ -f $verification ]]; then
+    STAGES=$((STAGES - 2))
+    reuse_stage "2: infrastructure test" "$last"
+    reuse_stage "2: verification" "$verification"
+    return
+  fi
+  run_stage "2: instance" instances/0 ready_instance socrates-test-run A100:2 config_test_run.json
+  start_monitor phase-2
+  run_stage "2: infrastructure test" training_test.log launch_test_run
+  run_stage "2: checkpoints here" models/socrates-qwen-test-run finish_test_run
+  stop_monitor
+  sed -n '/Found new/,$p' "$folder/logs/monitor-phase-2.log" | sed 's/^/        /'
+  ALLOWED=2 # what needs a GPU is not measured, and that is no PASS
+  run_stage "2: verification" "$verification" ./scripts/verify_test_run.sh 0 --config config_test_run.json
+  ALLOWED=0
+  grep -E '^- \[|^(PASS|FAIL|NOT DECIDED)' "$LAST_LOG" | sed 's/^/        /'
+  delete_instance >/dev/null 2>&1 || die "the rehearsal's machine could not be deleted; see ./scripts/tnr delete 0 in $folder"
+}
+
+phase_3() {
+  local last
+  last=models/socrates-qwen-full-dataset/checkpoint-$("$PYTHON" scripts/train_full_dataset.py --config config_full_dataset.json \
+    --deepspeed deepspeed_config.json --dry-run | sed -n 's/^\([0-9]*\) steps of .*/\1/p') || die "the full config does not load"
+  if is_complete "$last"; then
+    STAGES=$((STAGES - 5))
+    reuse_stage "3: full run" "$last"
+    return
+  fi
+  run_stage "3: instance" instances/0 ready_instance socrates-full-training A100-80GB:4 config_full_dataset.json
+  start_monitor phase-3 --until-complete
+  run_stage "3: launch" training.log ./scripts/launch_full_training.sh 0
+  run_stage "3: full run" "$last" wait_for_training
+  run_stage "3: checkpoints here" models/socrates-qwen-full-dataset wait_for_monitor
+  sed -n '/Found new/,$p' "$folder/logs/monitor-phase-3.log" | sed 's/^/        /'
+  run_stage "3: status" "" ./scripts/status.sh 0
+  sed 's/^/        /' "$LAST_LOG"
+  run_stage "3: delete the instance" "all checkpoints are here" delete_instance
+}
 
 config=config_500step_validation.json
 checkpoint=models/socrates-qwen-500step-validation/checkpoint-40
 baseline=evaluation_results/baseline/metrics.json
+verification=evaluation_results/socrates-qwen-test-run/verification.json
+STAGES=$((until == 1 ? 8 : until == 2 ? 12 : 18)) ALLOWED=0
+
+started=$SECONDS
+ensure_environment requirements_full_training.txt
+remember "environment" "$((SECONDS - started)) s" venv/
+printf '[ 1/%d] environment ready: %s\n' "$STAGES" "$home/venv"
+export VIRTUAL_ENV=$home/venv PATH=$home/venv/bin:$PATH
+cd "$folder"
+# What the project's folder is to the guide; instances/0 becomes the rented machine.
+for part in scripts socrates venv requirements_full_training.txt run_remote_setup.sh launch_test_run.sh; do ln -sfn "$home/$part" "$part"; done
+if [[ -n $fresh ]]; then
+  [[ ! -d instances/0 ]] || tnr delete 0 --yes --force >/dev/null 2>&1 || die "the earlier rehearsal's machine could not be deleted; see ./scripts/tnr status in $folder"
+  rm -rf data models evaluation_results logs
+fi
 
 run_stage "data and base model" "data/socsci210_full, models/tiny-qwen2-base" \
-  "$PYTHON" "$SOCRATES_ROOT/scripts/make_rehearsal.py" ${data:+--data "$data"} .
-sed 's/^/      /' "$LAST_LOG" | grep -E '^ +(made|reused|using) '
+  "$PYTHON" scripts/make_rehearsal.py ${data:+--data "$data"} .
+sed 's/^/        /' "$LAST_LOG" | grep -E '^ +(made|reused|using) '
 run_stage "dry run" "nothing is wrong" \
-  "$PYTHON" "$SOCRATES_ROOT/scripts/train_full_dataset.py" --config "$config" --deepspeed deepspeed_config.json --dry-run
-if [[ -f $baseline ]]; then
-  reuse_stage "baseline evaluation" "$baseline"
-else
-  run_stage "baseline evaluation" "$baseline" "$SOCRATES_ROOT/scripts/evaluate_baseline.sh"
-fi
-if "$PYTHON" "$SOCRATES_ROOT/scripts/make_rehearsal.py" --is-complete "$checkpoint"; then
-  reuse_stage "training on 2 processes" "$checkpoint"
-else
-  run_stage "training on 2 processes" "$checkpoint" \
-    "$PYTHON" -m deepspeed.launcher.runner --num_gpus=2 --master_port="$(free_port)" "$SOCRATES_ROOT/scripts/train_full_dataset.py" --config "$config" --deepspeed deepspeed_config.json
-fi
-grep -h "^{'loss'" "$folder"/logs/*training*.log | sed -n '1p;$p' | sed 's/^/      /' || true
-ALLOWED=1
-run_stage "checkpoint and decision" "evaluation_results/socrates-qwen-500step-validation/checkpoint-40" \
-  "$SOCRATES_ROOT/scripts/evaluate_checkpoint.sh" "$checkpoint" "$baseline"
-sed -n '/^Wasserstein Distance:/,$p' "$LAST_LOG"
+  "$PYTHON" scripts/train_full_dataset.py --config "$config" --deepspeed deepspeed_config.json --dry-run
+phase_1
+((until < 2)) || phase_2
+((until < 3)) || phase_3
 
 echo
-printf '%-26s %-8s %s\n' "Stage" "Time" "Result (in ${folder#"$SOCRATES_ROOT/"})"
-for i in "${!stages[@]}"; do printf '%-26s %-8s %s\n' "${stages[i]}" "${seconds[i]}" "${results[i]}"; done
-printf '\nRehearsal complete in %d s: %s\n' "$SECONDS" "$([[ $LAST_STATUS == 0 ]] && echo GO || echo NO-GO)"
+printf '%-28s %-8s %s\n' "Stage" "Time" "Result (in ${folder#"$home/"})"
+for i in "${!stages[@]}"; do printf '%-28s %-8s %s\n' "${stages[i]}" "${seconds[i]}" "${results[i]}"; done
+printf '\nRehearsal complete in %d s: %s\n' "$SECONDS" "$DECISION"

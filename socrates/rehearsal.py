@@ -13,11 +13,13 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from socrates import phases
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, write_json, write_jsonl
 from socrates.progress import progress
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
 VERSION = 1  # raise it when the same seed would make something else
-RUN = "socrates-qwen-500step-validation"
+RUN, TEST_RUN, FULL_RUN = phases.VALIDATION_RUN, phases.TEST_RUN, "socrates-qwen-full-dataset"
 MADE = "made.json"  # written last into a folder made here: what it was made from
 
 CHAT_TEMPLATE = (
@@ -164,10 +166,12 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
     return True
 
 
-def rehearsal_config(model: str, dataset_path: str, *, steps: int, save_steps: int) -> dict[str, Any]:
-    """The guide's 500-step config at the size of a rehearsal: two CPU processes, a tiny model, few steps.
+def rehearsal_config(
+    model: str, dataset_path: str, *, run: str = RUN, steps: int | None, save_steps: int, global_batch_size: int = 32
+) -> dict[str, Any]:
+    """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model, few steps.
 
-    The learning rate is that of a tiny model; all else that is not a size is as in the full config.
+    The learning rate is that of a tiny model; all else that is not a size is as in the guide's configs.
     """
     from socrates.config import (
         DecodingSettings,
@@ -180,12 +184,12 @@ def rehearsal_config(model: str, dataset_path: str, *, steps: int, save_steps: i
     return RunConfig(
         model_name=model,
         dataset_path=dataset_path,
-        output_dir=f"models/{RUN}",
+        output_dir=f"models/{run}",
         lora=LoraSettings(r=16, alpha=32, dropout=0.05),
         training=TrainingSettings(
-            global_batch_size=32,
+            global_batch_size=global_batch_size,
             per_device_train_batch_size=4,
-            gradient_accumulation_steps=4,
+            gradient_accumulation_steps=global_batch_size // 8,
             num_processes=2,
             learning_rate=3e-3,
             max_steps=steps,
@@ -373,7 +377,7 @@ def _next_token_shares(answers: list[tuple[int, ...]]) -> dict[tuple[int, ...], 
 
 
 def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, base_steps: int = 250) -> list[str]:
-    """Fill a rehearsal folder: data at the guide's path, base model, run config, DeepSpeed config.
+    """Fill a rehearsal folder: data at the guide's path, base model, the guide's configs at a rehearsal's size.
 
     Args:
         folder: becomes what the project's folder is to the guide.
@@ -384,7 +388,7 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     Returns:
         A line for each thing, "made …" or "reused …".
     """
-    if any((folder / name).exists() for name in ("socrates", "scripts")):
+    if any((folder / name).is_dir() and not (folder / name).is_symlink() for name in ("socrates", "scripts")):
         raise SocratesError(f"{folder}: is a project's folder; a rehearsal needs one of its own")
     lines = []
     dataset = folder / "data" / "socsci210_full"
@@ -398,10 +402,15 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     made = make_base_model(model, dataset / "train.jsonl", seed, steps=base_steps)
     lines.append(f"{'made' if made else 'reused'} base model {model}")
     if made:  # what was evaluated and trained before was of other data, or of another base model
-        for stale in ("evaluation_results", f"models/{RUN}"):
+        for stale in ("evaluation_results", *(f"models/{run}" for run in (RUN, TEST_RUN, FULL_RUN))):
             shutil.rmtree(folder / stale, ignore_errors=True)
-    config = rehearsal_config("models/tiny-qwen2-base", "data/socsci210_full", steps=40, save_steps=20)
-    write_json(folder / "config_500step_validation.json", config)
+    make = partial(rehearsal_config, "models/tiny-qwen2-base", "data/socsci210_full")
+    write_json(folder / "config_500step_validation.json", make(run=RUN, steps=40, save_steps=40))
+    write_json(folder / "config_test_run.json", make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16))
+    # One epoch of the data, as in the guide, but no more than a minute of it.
+    epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
+    full = make(run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15)
+    write_json(folder / "config_full_dataset.json", full)
     deepspeed = {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
@@ -411,7 +420,8 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
         "zero_optimization": {"stage": 2, "contiguous_gradients": True},
         "steps_per_print": 1_000_000_000,
     }
-    write_json(folder / "deepspeed_config.json", deepspeed)
+    for name in ("deepspeed_config.json", "deepspeed_config_test.json"):
+        write_json(folder / name, deepspeed)
     return lines
 
 

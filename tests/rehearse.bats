@@ -27,7 +27,7 @@ CHECK
 }
 
 @test "wrong arguments end with 2 before anything happens" {
-  for arguments in "--nonsense" "extra" "--data" "--folder"; do
+  for arguments in "--nonsense" "extra" "--data" "--folder" "--until"; do
     run "$ROOT/scripts/rehearse.sh" "$arguments"
     assert_status 2
   done
@@ -46,17 +46,29 @@ CHECK
 }
 
 # bats test_tags=slow
-@test "a rehearsal runs to a decision, and run again it reuses what is there" {
+@test "a rehearsal goes through the three phases, and run again it reuses what is there" {
   run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/re hearsal"
   assert_status 0
   assert_decision_follows "$BATS_TEST_TMPDIR/re hearsal"
   [[ $output != *reus* ]]
+  assert_output_has "✓ checkpoint-50 downloaded successfully"
+  [[ $(grep -c '^ *- \[x\]' <<<"$output") == 7 ]]
+  assert_output_has "NOT DECIDED: 2 criteria not measured"
+  assert_output_has "✓ Training complete: all 3 checkpoints are here, verified"
+  assert_output_has "COMPLETE"
+  cd "$BATS_TEST_TMPDIR/re hearsal"
+  run "$ROOT/scripts/verify_checkpoint.py" models/socrates-qwen-{500step-validation,test-run,full-dataset}
+  assert_status 0
+  [[ ! -e instances/0 ]] # rented machines are given back
+  cd -
 
   run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/re hearsal"
   assert_status 0
   assert_decision_follows "$BATS_TEST_TMPDIR/re hearsal"
   assert_output_has "baseline evaluation: reusing evaluation_results/baseline/metrics.json"
   assert_output_has "training on 2 processes: reusing models/socrates-qwen-500step-validation/checkpoint-40"
+  assert_output_has "infrastructure test: reusing models/socrates-qwen-test-run/checkpoint-50"
+  assert_output_has "full run: reusing models/socrates-qwen-full-dataset/checkpoint-45"
   assert_output_has "reused base model"
 }
 
@@ -64,7 +76,7 @@ CHECK
 @test "a rehearsal on real answers runs to a decision and writes nothing beside them" {
   [[ -d $SAMPLE ]] || skip "no real answers at $SAMPLE"
   before=$(ls -la "$SAMPLE")
-  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/real" --data "$SAMPLE"
+  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/real" --data "$SAMPLE" --until 1
   assert_status 0
   assert_decision_follows "$BATS_TEST_TMPDIR/real"
   [[ $(ls -la "$SAMPLE") == "$before" ]]

@@ -103,6 +103,7 @@ def test_the_rehearsal_differs_from_the_validation_run_in_sizes_only():
     changed = {line.split(":")[0] for line in describe_difference(real, mine)}
     assert changed <= {
         "evaluation.max_examples",
+        "price_per_hour",
         "training.global_batch_size",
         "training.gradient_accumulation_steps",
         "training.learning_rate",
