@@ -36,7 +36,7 @@ while (($#)); do
     --resume) options+=("$1"); shift ;;
     --watch)
       need_value "$@"
-      [[ $2 =~ ^[0-9]{1,5}$ ]] || die_usage "--watch wants a number of seconds, not $2"
+      [[ $2 =~ ^[0-9]{1,4}$ ]] || die_usage "--watch wants 0 to 9999 seconds, not $2"
       options+=("$1" "$2")
       shift 2
       ;;

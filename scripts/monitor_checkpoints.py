@@ -61,11 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}; one is enough", file=sys.stderr)
         return EXIT_CANNOT
     except (KeyboardInterrupt, Stopped) as stop:
-        count = len(monitor.here)
-        _write(
-            f"\nMonitor stopped: {count} checkpoint{'s' if count != 1 else ''} here, all verified. "
-            "Run it again to go on."
-        )
+        count = len(monitor.here)  # none: perhaps it has not got to look at what is here
+        verified = f": {count} checkpoint{'s' if count != 1 else ''} here, all verified" if count else ""
+        _write(f"\nMonitor stopped{verified}. Run it again to go on.")
         return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 128 + stop.args[0]
 
 

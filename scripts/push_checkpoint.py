@@ -24,7 +24,8 @@ def main() -> int:
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.push import push_newest
 
-    print(f"Resume: {push_newest(Instance(project_root(), check_instance_id(arguments.instance)), arguments.run)}")
+    instance = Instance(project_root().absolute(), check_instance_id(arguments.instance))
+    print(f"Resume: {push_newest(instance, arguments.run, lambda line: print(line, flush=True))}")
     return 0
 
 

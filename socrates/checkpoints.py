@@ -136,13 +136,18 @@ def find_damage(
         only: which of the manifest's paths to look at; all by default.
         digest: gives a file's SHA-256; one that remembers spares reading gigabytes again.
     """
-    folder = Path(folder)
-    if not (folder / MANIFEST).is_file():
-        return f"no {MANIFEST}: it was not finished"
     try:
-        manifest = read_manifest(folder)
+        return _find_damage(Path(folder), only, digest)
     except SocratesError as error:
         return str(error)
+    except OSError as error:  # a disk that fails, a folder that is not ours
+        return f"{error.filename or folder} cannot be read: {error.strerror or error}"
+
+
+def _find_damage(folder: Path, only: Callable[[str], bool], digest: Callable[[Path], str]) -> str | None:
+    if not (folder / MANIFEST).is_file():
+        return f"no {MANIFEST}: it was not finished"
+    manifest = read_manifest(folder)
     if checkpoint_step(folder) not in (manifest.step, None):  # under another name it may be a copy
         return f"{MANIFEST} is of step {manifest.step}"
     wanted = {path: entry for path, entry in manifest.files.items() if only(path)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -45,11 +46,14 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:  # the reader of our output (head, less) went away
         sys.stderr.close()
         status = EXIT_CANNOT
-    except Exception:
-        traceback.print_exc()
-        print(
-            "error: this is a defect of the program, not of your input; please report the lines above",
-            file=sys.stderr,
-        )
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print(f"error: no space left: {error.filename or 'where the output goes'}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+            print(
+                "error: this is a defect of the program, not of your input; please report the lines above",
+                file=sys.stderr,
+            )
         status = EXIT_CANNOT
     sys.exit(status)

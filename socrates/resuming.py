@@ -7,7 +7,6 @@ Does not cover: another number of processes (the settings differ, so it is refus
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 from pathlib import Path
@@ -25,6 +24,7 @@ from socrates.checkpoints import (
 from socrates.config import RunConfig, describe_difference
 from socrates.errors import SocratesError
 from socrates.files import read_json
+from socrates.locks import try_lock
 
 # Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
 _FREE_ON_RESUME = (
@@ -107,15 +107,15 @@ def lock_output(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".training.lock").open("a+")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        taken = not try_lock(lock)
+    except OSError as error:
+        raise SocratesError(f"{folder}: cannot write there: {error.strerror or error}") from error
+    if taken:
         lock.seek(0)
         raise SocratesError(
             f"{folder}: another training is running into this folder ({lock.read().strip() or 'process unknown'}); "
             "wait for it or stop it"
-        ) from error
-    except OSError as error:
-        raise SocratesError(f"{folder}: cannot write there: {error.strerror or error}") from error
+        )
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {platform.node()}\n")
     lock.flush()

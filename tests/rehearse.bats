@@ -56,11 +56,9 @@ CHECK
   assert_output_has "NOT DECIDED: 2 criteria not measured"
   assert_output_has "✓ Training complete: all 3 checkpoints are here, verified"
   assert_output_has "COMPLETE"
-  cd "$BATS_TEST_TMPDIR/re hearsal"
-  run "$ROOT/scripts/verify_checkpoint.py" models/socrates-qwen-{500step-validation,test-run,full-dataset}
+  run "$ROOT/scripts/verify_checkpoint.py" "$BATS_TEST_TMPDIR/re hearsal"/models/socrates-qwen-{500step-validation,test-run,full-dataset}
   assert_status 0
-  [[ ! -e instances/0 ]] # rented machines are given back
-  cd -
+  [[ ! -e "$BATS_TEST_TMPDIR/re hearsal/instances/0" ]] # rented machines are given back
 
   run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/re hearsal"
   assert_status 0

@@ -1,8 +1,10 @@
 """A checkpoint from an instance is here with every byte verified, or not at all, whatever happens on the way."""
 
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -22,7 +24,7 @@ from socrates.remote.mirror import Reports
 from socrates.remote.remote_checkpoints import list_trainings, parse_listing, read_listing
 from socrates.remote.transfer import DamagedThere, NotThere, is_plain_path
 from socrates.remote.unmarked import plan_without_manifest
-from socrates.resuming import choose_checkpoint
+from socrates.resuming import choose_checkpoint, lock_output
 
 SHARD = "global_step10/shard.pt"
 
@@ -126,6 +128,34 @@ def test_an_answer_that_is_cut_off_is_no_list(project, how):
     tnr.chmod(0o755)
     with pytest.raises(Unreachable, match="its answer is cut off"):
         read_listing(project.instance)
+
+
+def test_a_login_that_greets_does_not_change_what_is_read(project):
+    there = project.save(10)
+    tnr = project.root / "scripts" / "tnr"
+    text = tnr.read_text()
+    assert text.count("    HOME=$home exec") == 1
+    tnr.write_text(text.replace("    HOME=$home exec", "    echo Welcome\n    HOME=$home exec"))
+    (checkpoint,) = read_listing(project.instance).complete()
+    assert project.fetch(10, manifest_sha256=checkpoint.manifest_sha256).fetched
+    assert same_bytes(place(project), there)
+
+
+def test_no_such_instance_is_no_lost_connection(project):
+    tnr = project.root / "scripts" / "tnr"
+    tnr.write_text(
+        '#!/usr/bin/env bash\necho "tnr: error: instance 0: not there. Ways:" >&2; echo "  one" >&2; exit 2\n'
+    )
+    calls = (
+        lambda: read_listing(project.instance),
+        lambda: list_trainings(project.instance),
+        lambda: project.fetch(10),
+        lambda: take_unmarked(project),
+    )
+    for call in calls:
+        with pytest.raises(SocratesError, match=r"tnr: error: instance 0: not there\. Ways:\none$") as caught:
+            call()
+        assert not isinstance(caught.value, Unreachable)
 
 
 # A copy
@@ -423,9 +453,26 @@ def test_a_transfer_that_outlived_its_program_keeps_others_away(project):
     with pytest.raises(Busy, match="is being fetched by another process"):
         project.fetch(10)
     said = []
-    threading.Timer(0.3, orphan.kill).start()
-    assert project.fetch(10, reports=Reports(waits=said.append)).fetched and len(said) == 1
+
+    def waits(text):
+        said.append(text)
+        orphan.kill()
+
+    assert project.fetch(10, reports=Reports(waits=waits)).fetched and len(said) == 1
     orphan.wait()
+
+
+@pytest.mark.parametrize("which", ["checkpoint", "training"])
+def test_somebody_who_only_looks_whether_a_lock_is_free_does_not_make_it_taken(project, which):
+    lock = project.models / "run" / (".partial/checkpoint-10.lock" if which == "checkpoint" else ".training.lock")
+    lock.parent.mkdir(parents=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    threading.Timer(0.2, os.close, [descriptor]).start()
+    if which == "checkpoint":
+        assert project.fetch(10 if project.save(10) else 0).fetched
+    else:
+        lock_output(project.models / "run")
 
 
 def test_the_copying_processes_hold_the_lock(project):
@@ -458,6 +505,21 @@ def test_trainings_on_the_instance_are_told(project):
         assert list_trainings(project.instance) == expected
     for lock in held:
         lock.close()
+
+
+def test_a_file_that_the_disk_no_longer_gives_is_damage(project):
+    project.save(10)
+    project.fetch(10)
+
+    def digest(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    state = local_state(place(project), digest=digest)
+    assert state.kind == DAMAGED and re.search(r"/\w+\.\w+ cannot be read: Input/output error", state.reason)
+    record = json.loads((place(project) / "manifest.json").read_text())
+    record["files"][0]["path"] = "x" * 300
+    (place(project) / "manifest.json").write_text(json.dumps(record))
+    assert local_state(place(project)).kind == DAMAGED, "a name that no disk can hold"
 
 
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):

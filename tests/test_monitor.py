@@ -15,6 +15,7 @@ import pytest
 from mirrors import make_project, same_bytes
 
 from socrates.checkpoints import find_damage, list_checkpoints
+from socrates.remote.instance import Unreachable
 from socrates.remote.monitor import Monitor, Options, pause_after
 from socrates.remote.monitor_log import Log
 
@@ -116,6 +117,43 @@ def test_damage_on_the_instance_is_said_once_and_repaired_when_it_changes(projec
     assert watch.round() == ["✓ checkpoint-10 downloaded successfully"]
     assert same_bytes(project.models / "run" / "checkpoint-10", there)
     assert [p["solved"] for p in watch.monitor.log.problems] == [True]
+
+
+def test_trouble_with_a_checkpoint_that_is_deleted_there_is_over(project):
+    project.save(20)
+    (project.save(10) / "optimizer.pt").unlink()
+    watch = Watch(project, until_complete=True)
+    assert "✗ checkpoint-10: damaged on the instance" in watch.round()[-1]
+    subprocess.run(["rm", "-r", project.there / "run" / "checkpoint-10"], check=True)
+    watch.round()
+    assert [p["solved"] for p in watch.monitor.log.problems] == [True] and not watch.monitor._missing
+
+
+def test_the_record_tells_the_last_look_that_reached_the_instance(project):
+    project.save(10)
+    watch = Watch(project)
+    record = project.models / ".monitor" / "instance-0.json"
+
+    def last_round():
+        watch.monitor._write_record()
+        return json.loads(record.read_text())["last_round"]
+
+    assert last_round() is None
+    watch.round()
+    first = last_round()
+    assert abs(datetime.fromisoformat(first).timestamp() - time.time()) < 60
+    (project.root / "unreachable").touch()
+    time.sleep(1.1)  # times are in whole seconds
+    with pytest.raises(Unreachable):
+        watch.round()
+    assert last_round() == first
+
+
+def test_no_such_instance_is_told_at_once(project):
+    tnr = project.root / "scripts" / "tnr"
+    tnr.write_text('#!/usr/bin/env bash\necho "tnr: error: instance 0: not in instances.json" >&2\nexit 2\n')
+    status, output = project.run("0", "1")
+    assert status == 2 and "not in instances.json" in output and "Connection lost" not in output
 
 
 def test_hostile_names_are_said_once_escaped(project):
@@ -240,7 +278,7 @@ def test_once_brings_all_and_its_status_tells(project):
 
 def test_kill_9_in_the_middle_of_a_copy_and_run_again(project):
     there = project.save(10, size=100_000)
-    first = project.start("0", "60", SLOW="400")
+    first = project.start("0", "60", SLOW="250")
     staging = project.models / "run" / ".partial" / "checkpoint-10"
     wait_for(lambda: staging.is_dir() and any(p.name.startswith(".") for p in staging.iterdir()), first)
     first.kill()
@@ -291,9 +329,11 @@ def test_ctrl_c_in_the_middle_of_a_copy_leaves_no_process_behind(project):
     project.save(10, size=300_000)
     process = project.start("0", "60", SLOW="100")
     staging = project.models / "run" / ".partial" / "checkpoint-10"
-    wait_for(lambda: staging.is_dir() and any(p.name.startswith(".") for p in staging.iterdir()), process)
+    wait_for(lambda: any(p.stat().st_size for p in staging.glob(".*.*")), process)
     process.send_signal(signal.SIGINT)
-    assert "Monitor stopped: 0 checkpoints here" in process.communicate(timeout=20)[0]
+    output = process.communicate(timeout=20)[0]
+    assert output.endswith("\nMonitor stopped. Run it again to go on.\n"), "nothing has been looked at yet"
+    assert sum(p.stat().st_size for p in (staging / ".rsync-partial").iterdir()) > 0, "the next call goes on with it"
     with (staging.parent / "checkpoint-10.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

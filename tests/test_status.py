@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import termios
@@ -85,7 +86,9 @@ def test_money_counts_from_the_first_start_to_the_end_and_the_idle_time_apart(ma
     assert money.expected == pytest.approx(money.spent + 7.2 * 63000 / 3600, rel=1e-3)
     machine.locks.close()
     machine.state("complete", begun=50600, ended=iso(machine.now - 7200))
-    money = look(machine).money
+    status = look(machine)
+    assert not re.search(r"\.\.\.$", render(status), re.MULTILINE), "no line is cut off"
+    money = status.money
     assert money.idle == pytest.approx(14.4, abs=0.01)
     assert money.expected == pytest.approx(money.spent - 14.4, abs=0.01)
 
@@ -127,6 +130,7 @@ def test_what_is_not_known_says_so_and_is_never_zero(machine):
     assert "Progress     unknown: no step yet: it loads the model and the data" in screen
     assert "loss unknown" in screen and "tokens a second unknown" in screen
     assert "Money        unknown: no price_per_hour" in screen
+    assert not re.search(r"\.\.\.$", screen, re.MULTILINE), "no line is cut off"
     assert "GPUs         unknown: no nvidia-smi" in screen
     assert not re.search(r"\b0(\.0+)?%|\$0\.00|loss 0\b", screen)
 
@@ -173,6 +177,7 @@ def test_after_a_restart_old_progress_neither_counts_nor_alarms(machine):
 def test_a_dead_supervisor_is_not_running_whatever_its_record_says(machine, boot, says):
     machine.progress(5000)
     machine.state(begun=9000, **({"boot_id": boot} if boot else {}))
+    machine.checkpoint(4500)
     machine.write(".run/lock", "process 1 since ever\n")  # a living pid, but nobody holds the lock
     status = look(machine)
     assert status.exit_status == 1
@@ -206,7 +211,14 @@ def test_stopped_and_never_started_are_neither_running_nor_complete(machine):
     assert look(machine).exit_status == 1
     assert "nothing was ever started" in render(look(machine))
     machine.state("stopped", begun=100, ended=iso(machine.now), reason="stopped at step 3, as it was asked to")
-    assert look(machine).exit_status == 1
+    status = look(machine)
+    assert status.exit_status == 1
+    assert "anew: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
+    machine.checkpoint(2, root=machine.root)
+    assert "./scripts/launch_full_training.sh 0 --resume" in look(machine, here=look_here(machine.root, "0")).problem
+    shutil.rmtree(machine.root / "models")
+    machine.checkpoint(2)
+    assert "./scripts/launch_full_training.sh 0 --resume" in look(machine).problem
 
 
 def test_a_machine_without_the_project(machine):
@@ -432,10 +444,10 @@ def without_nvidia_smi(machine):
 # -- as a person runs it, through the real tnr
 
 
-def run_status(machine, *arguments):
+def run_status(machine, *arguments, **extra):
     return subprocess.run(
         [machine.root / "scripts" / "status.sh", *arguments],
-        env=environment(),
+        env=environment(**extra),
         capture_output=True,
         text=True,
         timeout=60,
@@ -463,6 +475,9 @@ def test_an_instance_that_cannot_be_reached(machine):
     result = run_status(machine)
     assert result.returncode == 2, result.stdout
     assert "the machine cannot be reached" in result.stdout and f"here: {FULL}: 1" in result.stdout
+    (machine.root / "instances.json").write_text("{}")
+    result = run_status(machine, SOCRATES_BACKEND="local")
+    assert result.returncode == 2 and result.stderr.startswith("error: instance 0: not in "), result.stderr
 
 
 def test_watch_clears_on_a_terminal_only_and_q_ends_it(machine):

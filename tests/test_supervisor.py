@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -297,6 +298,14 @@ def test_of_many_starts_at_once_one_goes_through(place):
     errors = [start.communicate(timeout=60)[1] for start in starts]
     assert sorted(start.returncode for start in starts) == [0, 2, 2, 2], errors
     assert len(list(place.folder.glob("attempt-*"))) == 1
+
+
+def test_who_looks_at_the_lock_for_a_moment_does_not_hinder_a_start(place):
+    (place.folder / ".run").mkdir()
+    with (place.folder / ".run/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as status.sh and the monitor do
+        threading.Timer(0.6, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        assert place.start({"to": 9}).returncode == 0
 
 
 def test_a_training_started_by_hand_is_seen_and_not_disturbed(place):

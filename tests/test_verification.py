@@ -460,6 +460,18 @@ def test_through_tnr_the_verdict_is_printed_and_recorded(run):
     assert phase_records(run.root)[1].passed is False
 
 
+def test_an_older_record_stays_on_a_machine_where_the_test_was_never_run(run):
+    record = run.root / "evaluation_results" / TEST / "verification.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"verdict": "PASS"}')
+    for gone in ([run.there / "models", run.there / ".run", run.log], [run.there]):
+        for path in gone:
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+        result = verify(run)
+        assert result.returncode == 2 and "was never started on instance 0" in result.stderr, result
+        assert phase_records(run.root)[1].passed is True
+
+
 def test_an_older_record_stays_where_nothing_can_be_asked(run):
     path = run.root / "evaluation_results" / TEST / "verification.json"
     path.parent.mkdir(parents=True)

@@ -71,10 +71,16 @@ find_python() {
   die "needs Python 3.11 or later on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
 }
 
+# Two installations at once: the second waits, and finds it made. Held until descriptor 8 is closed.
+lock_environment() {
+  exec 8>>"$SOCRATES_ROOT/.venv.lock"
+  flock -n 8 || { note "waiting for another installation into $SOCRATES_ROOT/venv"; flock 8; }
+}
+
 # Makes ROOT/venv and installs requirements files that are not, or not in this version, installed yet. Sets PYTHON.
 ensure_environment() {
   local venv=$SOCRATES_ROOT/venv base file missing=() arguments=()
-  exec 8>>"$SOCRATES_ROOT/.venv.lock" && flock 8 # two first runs at once: the second waits, and finds it made
+  lock_environment
   PYTHON=$venv/bin/python
   if ! { [[ -x $PYTHON ]] && is_new_enough "$PYTHON" && "$PYTHON" -m pip --version >/dev/null 2>&1; }; then
     base=$(newest_python)

@@ -6,7 +6,6 @@ Does not cover: what the supervisor does then; see `supervisor.py`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from typing import IO
 
 from socrates.checkpoints import newest_complete
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
+from socrates.locks import try_lock
 from socrates.machine.detached import run_detached
 from socrates.machine.process_tree import boot_id, group_lives, wait_until
 from socrates.machine.run_state import LOCK, RUN_FOLDER, RunState, last_lines, now, read_state, write_state
@@ -139,9 +139,7 @@ def _take_lock() -> IO[str]:
         lock = LOCK.open("a+", encoding="utf-8")
     except OSError as error:
         raise SocratesError(f"{RUN_FOLDER}: cannot write there: {error.strerror or error}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(lock):
         lock.seek(0)
         holder = lock.read().strip() or "process unknown"
         lock.close()
@@ -149,7 +147,7 @@ def _take_lock() -> IO[str]:
             f"a training is running here already: {holder}\n"
             "  what it does: python scripts/supervise.py state\n"
             "  to end it:    python scripts/supervise.py stop"
-        ) from None
+        )
     _write_holder(lock)
     return lock
 

@@ -123,8 +123,8 @@ class Supervisor:
         except OSError as error:  # no process, no memory
             reason = f"the training could not be started: {error}"
         finally:
+            self._say(f"{state}: {reason}")  # first: who sees the record at its end shows the end of the log
             self._record(replace(self._state, state=state, reason=reason, ended=now()))
-            self._say(f"{state}: {reason}")
 
     def _attempts(self) -> tuple[str, str]:
         from_step, _ = look_at_checkpoints(self._plan.output_dir)

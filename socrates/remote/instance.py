@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,8 +85,12 @@ class Instance:
         """
         done = self._tnr(["ssh", self.id, command], stdin=stdin, timeout=timeout, pass_fds=pass_fds)
         if check and done.status != 0:
-            raise SocratesError(f"instance {self.id}: a command failed (status {done.status}): {_said(done.stderr)}")
+            raise self.failure(done)
         return done
+
+    def failure(self, done: CompletedCommand) -> SocratesError:
+        """The error that a command's status and its last words make."""
+        return SocratesError(f"instance {self.id}: a command failed (status {done.status}): {_said(done.stderr)}")
 
     def fetch(self, sources: Sequence[str], folder: Path, *, pass_fds: Sequence[int] = ()) -> None:
         """Bring files into a folder here, all in one connection.
@@ -152,11 +157,17 @@ class Instance:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=2)
+    """End tnr and all that it started; rsync gets the time to keep the part of a file that has come."""
+    deadline = time.monotonic() + 3.0
+    with suppress(ProcessLookupError):  # nobody is left
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=2)
 
 
 def _explicit(path: str | Path) -> str:
@@ -166,7 +177,8 @@ def _explicit(path: str | Path) -> str:
 
 
 def _said(stderr: bytes) -> str:
-    """What a program said went wrong: its last line with "error:", else its last line; safe to print."""
+    """What a program said went wrong: from tnr's last message on, else from its last error, else its last line."""
     lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if "error:" in line), lines[-1] if lines else "")
-    return plain(told.strip())
+    starts = [i for i, line in enumerate(lines) if line.startswith("tnr: ")]
+    starts = starts or [i for i, line in enumerate(lines) if "error:" in line] or [len(lines) - 1]
+    return "\n".join(plain(line) for line in lines[max(starts[-1], 0) :][:10])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from socrates.checkpoints import MANIFEST, checkpoint_step, find_damage, read_manifest
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
+from socrates.locks import try_lock
 
 PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
 TRAINING_LOCK = ".training.lock"
@@ -63,16 +63,13 @@ class DigestMemory:
         self._known: dict[tuple[int, ...], str] = {}
 
     def sha256(self, path: Path) -> str:
-        """SHA-256 of a file's bytes; SocratesError where it cannot be read."""
-        try:
-            before = _identity(path)
-            if before not in self._known:
-                digest = sha256_file(path)
-                if _identity(path) != before:
-                    return digest  # it is being written to: nothing to remember
-                self._known[before] = digest
-        except OSError as error:
-            raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+        """SHA-256 of a file's bytes."""
+        before = _identity(path)
+        if before not in self._known:
+            digest = sha256_file(path)
+            if _identity(path) != before:
+                return digest  # it is being written to: nothing to remember
+            self._known[before] = digest
         return self._known[before]
 
 
@@ -149,14 +146,14 @@ def hold_lock(path: Path, taken: str, waits: Callable[[str], None] | None = None
     with local_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _try_lock(descriptor):
+        if not try_lock(descriptor):
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "process unknown"
             message = f"{taken} ({holder})"
             if waits is None:
                 raise Busy(message)
             waits(message)
-            while not _try_lock(descriptor):
-                time.sleep(0.2)
+            while not try_lock(descriptor):
+                pass
         with suppress(OSError):  # a full disk: the lock holds without its text
             os.ftruncate(descriptor, 0)
             since = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -176,14 +173,6 @@ def local_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{where}: no space left on this disk") from error
         raise SocratesError(f"{where}: {error.strerror or error}") from error
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _identity(path: Path) -> tuple[int, ...]:

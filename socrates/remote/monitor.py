@@ -81,6 +81,7 @@ class Monitor:
         self._digests = DigestMemory()
         self._listing: Listing | None = None
         self._started, self._rounds = now(), 0
+        self._last_round: str | None = None
 
     def watch(self) -> int:
         """Look, fetch, wait, and again; the exit status where there is an end.
@@ -119,7 +120,9 @@ class Monitor:
         self.log.end("connection", "Connected again")
         self.log.end("round")
         self._say_ignored(listing)
-        missing = set()
+        for gone in self._missing - {(c.run, c.step) for c in listing.complete(self.options.run)}:
+            self._settle(gone)  # deleted there, or being written anew
+            self._missing.discard(gone)
         for checkpoint in self._in_order(listing):
             late = time.monotonic() - listed > self.options.interval
             if late and len(self._downloaded) > downloaded and not self.options.once:
@@ -127,12 +130,13 @@ class Monitor:
             key = (checkpoint.run, checkpoint.step)
             if self._attend(checkpoint, _label(checkpoint, listing)):
                 self.here.add(key)
+                self._missing.discard(key)
             else:
                 self.here.discard(key)
-                missing.add(key)
-        if not missing:
+                self._missing.add(key)
+        if not self._missing:
             self.log.end("space")
-        self._missing = missing
+        self._last_round = now()
         return False
 
     def _in_order(self, listing: Listing) -> list[RemoteCheckpoint]:
@@ -257,7 +261,7 @@ class Monitor:
             "pid": os.getpid(),
             "started": self._started,
             "rounds": self._rounds,
-            "last_round": now(),
+            "last_round": self._last_round,  # the end of the last one that looked at every checkpoint
             "downloaded": self._downloaded[-KEPT:],
             "problems": self.log.problems,
         }

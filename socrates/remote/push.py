@@ -7,64 +7,77 @@ and the code (run_remote_setup.sh).
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
-from socrates.checkpoints import checkpoint_step, newest_complete
+from socrates.checkpoints import checkpoint_step, newest_complete, read_manifest
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance
 from socrates.remote.mirror import list_remote
+from socrates.remote.remote_checkpoints import is_run_name
+
+_NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
+_VERIFY = (
+    "import sys; from socrates.checkpoints import why_not_resumable; "
+    f"sys.exit({_NOT_RESUMABLE} if why_not_resumable(sys.argv[1]) else 0)"
+)
 
 
-def push_newest(instance: Instance, run: str) -> str:
-    """See to it that a machine has a run's newest intact checkpoint.
+def push_newest(instance: Instance, run: str, say: Callable[[str], None] = lambda line: None) -> str:
+    """See to it that a machine has a run's newest checkpoint that a training can go on from.
 
     Args:
         instance: with code and environment in place.
         run: the run's folder name in models/.
+        say: told before something that takes long.
 
     Returns:
         What was done, as a line for people.
 
     Raises:
-        SocratesError: there is no intact checkpoint on either side, or it did not arrive intact.
+        SocratesError: there is no such checkpoint on either side, or it did not arrive intact.
         Unreachable: the connection was lost; the same call goes on.
     """
+    if not is_run_name(run):
+        raise SocratesError(f"{run!r} cannot be the name of a run: a folder in models/, without its path")
     local, _ = newest_complete(instance.root / "models" / run)
     local_step = (checkpoint_step(local) or 0) if local else -1
     for step in sorted((s for s, c in list_remote(instance).get(run, {}).items() if c.manifest_sha256), reverse=True):
         if step < local_step:
             break
-        if _is_intact_there(instance, f"models/{run}/checkpoint-{step}"):
+        if _is_resumable_there(instance, f"models/{run}/checkpoint-{step}"):
             return f"goes on from checkpoint-{step}, which is on the machine"
     if local is None:
         raise SocratesError(
             f"nothing to resume from: no intact checkpoint of {run} on instance {instance.id}, and none in "
             f"models/{run} here; start without --resume"
         )
+    size = sum(size for size, _ in read_manifest(local).files.values())
+    say(f"Sending {local.name} ({size / 10**6:.1f} MB)...")
     _push(instance, run, local)
     return f"goes on from {local.name}, sent from here"
 
 
 def _push(instance: Instance, run: str, folder: Path) -> None:
+    place = f"cd ~/{REMOTE_ROOT}/models/{shlex.quote(run)} && name={folder.name} && "
     incoming = f"models/{run}/.incoming/{folder.name}"
-    instance.run(f"mkdir -p ~/{REMOTE_ROOT}/{shlex.quote(incoming)}")
     instance.send([f"{folder}/"], f"{REMOTE_ROOT}/{incoming}/")
-    if not _is_intact_there(instance, incoming):
+    if not _is_resumable_there(instance, incoming):
+        # Of the right sizes and times, perhaps: sent over it, the same files would be taken for there already.
+        instance.run(f'{place} rm -rf ".incoming/$name"')
         raise SocratesError(f"{folder}: did not arrive intact on instance {instance.id}; run the same command again")
     # A damaged folder of that name is moved away, not deleted.
     instance.run(
-        f"cd ~/{REMOTE_ROOT}/models/{shlex.quote(run)} && name={folder.name} && "
+        f"{place}"
         'if [[ -e $name ]]; then mkdir -p set-aside && mv -T "$name" "set-aside/$name-$(date +%Y%m%dT%H%M%S)"; fi && '
         'mv -T ".incoming/$name" "$name"'
     )
 
 
-def _is_intact_there(instance: Instance, folder: str) -> bool:
+def _is_resumable_there(instance: Instance, folder: str) -> bool:
     done = instance.run(
-        f"cd ~/{REMOTE_ROOT} && venv/bin/python scripts/verify_checkpoint.py {shlex.quote(folder)}", check=False
+        f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(_VERIFY)} {shlex.quote(folder)}", check=False
     )
-    if done.status not in (0, 1):
-        raise SocratesError(
-            f"instance {instance.id}: cannot verify {folder}: {done.stderr.decode(errors='replace').strip()}"
-        )
+    if done.status not in (0, _NOT_RESUMABLE):
+        raise instance.failure(done)
     return done.status == 0

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from socrates.checkpoints import MANIFEST, SET_ASIDE
 from socrates.errors import SocratesError
-from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
+from socrates.remote.instance import REMOTE_ROOT, CompletedCommand, Instance, Unreachable
 
 LISTING_TIMEOUT = 300.0  # seconds; a machine that takes longer to list its folders counts as unreachable
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
@@ -132,7 +132,7 @@ def read_listing(instance: Instance) -> Listing:
     done = instance.run(_LIST, timeout=LISTING_TIMEOUT, check=False)
     if done.status == 3:
         raise SocratesError(f"instance {instance.id}: {REMOTE_ROOT}/models cannot be entered there")
-    return parse_listing(between_marks(done.stdout, instance))
+    return parse_listing(between_marks(done, instance))
 
 
 def parse_listing(entries: Sequence[bytes]) -> Listing:
@@ -159,7 +159,7 @@ def list_trainings(instance: Instance) -> list[str]:
     Raises:
         Unreachable, SocratesError: it cannot be told, and why.
     """
-    entries = between_marks(instance.run(_LIST_TRAININGS, timeout=LISTING_TIMEOUT).stdout, instance)
+    entries = between_marks(instance.run(_LIST_TRAININGS, timeout=LISTING_TIMEOUT), instance)
     locks = [entry.decode(errors="backslashreplace") for entry in entries]
     runs = [lock.split("/")[1] for lock in locks if lock.startswith("models/")]
     return runs or ["supervisor" for _ in locks[:1]]
@@ -173,15 +173,17 @@ def read_remote_manifest(instance: Instance, folder: str) -> bytes | None:
         SocratesError: it is larger than any manifest of ours.
     """
     path = shlex.quote(f"./{folder}/{MANIFEST}" if not folder.startswith("/") else f"{folder}/{MANIFEST}")
-    command = f"if [ -f {path} ]; then head -c {MANIFEST_LIMIT + 1} -- {path}; else exit 44; fi"
+    command = (
+        f"[ -f {path} ] || exit 44; printf 'socrates-begin\\0'; "
+        f"head -c {MANIFEST_LIMIT + 1} -- {path} && printf '\\0socrates-end\\0'"
+    )
     done = instance.run(command, timeout=LISTING_TIMEOUT, check=False)
     if done.status == 44:
         return None
-    if done.status != 0:
-        raise SocratesError(f"instance {instance.id}: cannot read {folder}/{MANIFEST} (status {done.status})")
-    if len(done.stdout) > MANIFEST_LIMIT:
+    manifest = b"\0".join(between_marks(done, instance))
+    if len(manifest) > MANIFEST_LIMIT:
         raise SocratesError(f"instance {instance.id}: {folder}/{MANIFEST} is larger than {MANIFEST_LIMIT >> 20} MiB")
-    return done.stdout
+    return manifest
 
 
 def inspect_files(
@@ -194,8 +196,8 @@ def inspect_files(
         SocratesError: the folder cannot be entered.
     """
     command = f"cd -- {shlex.quote(folder)} || exit; DIGESTS={'yes' if digests else 'no'}; printf 'socrates-begin\\0'"
-    answer = instance.run(command + _INSPECT, stdin=b"".join(path.encode() + b"\0" for path in paths)).stdout
-    entries = between_marks(answer, instance)
+    done = instance.run(command + _INSPECT, stdin=b"".join(path.encode() + b"\0" for path in paths))
+    entries = between_marks(done, instance)
     if len(entries) != len(paths):
         raise SocratesError(f"instance {instance.id}: told {len(entries)} files of {len(paths)} asked for in {folder}")
     return dict(zip(paths, map(_remote_file, entries), strict=True))
@@ -213,12 +215,20 @@ def _remote_file(entry: bytes) -> RemoteFile | None:
     return RemoteFile(int(parts[0]), parts[1], parts[2] if len(parts) > 2 else None)
 
 
-def between_marks(answer: bytes, instance: Instance) -> list[bytes]:
-    """The NUL-ended entries of an answer that has come whole."""
+def between_marks(done: CompletedCommand, instance: Instance) -> list[bytes]:
+    """The NUL-ended entries of an answer that has come whole.
+
+    Raises:
+        Unreachable: it is cut off.
+        SocratesError: it is too long; or there is none, because the command failed or there is no such instance.
+    """
+    answer = done.stdout
     _, begun, rest = answer.partition(_BEGIN + b"\0")
     # The end mark follows a NUL (or stands alone), so that no file's name can imitate it.
     if not begun or not (b"\0" + rest).endswith(b"\0" + _END + b"\0"):
         if len(answer) >= _ANSWER_LIMIT:
             raise SocratesError(f"instance {instance.id}: its answer is longer than {_ANSWER_LIMIT >> 20} MiB")
+        if 0 < done.status < 128:  # 128 and more: a signal ended it, as when the machine goes down
+            raise instance.failure(done)
         raise Unreachable(f"instance {instance.id}: its answer is cut off ({len(answer)} bytes)")
     return rest.split(b"\0")[:-2]

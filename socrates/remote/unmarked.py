@@ -91,7 +91,7 @@ def _snapshot(instance: Instance, source: str) -> _Snapshot:
     )
     if done.status == 45:
         raise NotThere(f"instance {instance.id}: no such folder: {source}")
-    entries = [entry.decode(errors="surrogateescape") for entry in between_marks(done.stdout, instance)]
+    entries = [entry.decode(errors="surrogateescape") for entry in between_marks(done, instance)]
     if "training" in entries:
         raise SocratesError(
             f"instance {instance.id}: a training is writing into {source.rpartition('/')[0] or '.'} and has not "

@@ -147,9 +147,9 @@ def _money(status: Status) -> list[list[str]]:
     money = status.money
     if money is None:
         why = "no start is on record" if status.started is None else "no price_per_hour in the config there"
-        return [_line("Money", f"unknown: {why}; a machine costs by the hour, also while idle")]
+        return [_line("Money", f"unknown: {why}; an idle machine costs, too")]
     hours = (status.time - money.since) / 3600
-    counted = f"{hours:.1f} h at ${money.per_hour:,.2f} an hour since the run's first start on that machine"
+    counted = f"{hours:.1f} h at ${money.per_hour:,.2f} an hour since the run's first start there"
     return [_line("Money", _spent(money)), [f"{'':<{_LABEL}}{counted}; idle time costs too"]]
 
 

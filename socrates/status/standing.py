@@ -59,8 +59,12 @@ def judge(
     pace: float | None,
     settings: Settings | None,
     instance: str,
+    resumable: bool,
 ) -> Situation:
-    """In which state a run is. ``now`` is the machine's time; a problem's second line is what to do."""
+    """In which state a run is; a problem's second line is what to do.
+
+    ``now`` is the machine's time; ``resumable``: there or here is a checkpoint to go on from.
+    """
     if not facts.installed:
         setup = f"Set it up: ./run_remote_setup.sh {instance}"
         return Situation(WRONG, "nothing is installed", f"there is no ~/socrates-training\n{setup}")
@@ -70,7 +74,7 @@ def judge(
         return _unsupervised(supervisor, run, now, pace)
     if supervisor is None:
         return _by_hand(facts, run, settings, instance)
-    return _ended(facts, supervisor, instance)
+    return _ended(facts, supervisor, instance, resumable)
 
 
 def _supervised(supervisor: Supervisor | None, run: RunThere, now: float, pace: float | None) -> Situation:
@@ -109,12 +113,13 @@ def _by_hand(facts: Facts, run: RunThere, settings: Settings | None, instance: s
     return Situation(WRONG, "not running (started by hand, no supervisor's record)", f"{ended}{unsaved}")
 
 
-def _ended(facts: Facts, supervisor: Supervisor, instance: str) -> Situation:
+def _ended(facts: Facts, supervisor: Supervisor, instance: str, resumable: bool) -> Situation:
     restarts = restarts_in_words(supervisor)
     if supervisor.state == "complete":
         return Situation(COMPLETE, f"complete, {restarts}")
     config = "" if supervisor.config in ("", "config_full_dataset.json") else f" --config {supervisor.config}"
-    go_on = f"Go on from the newest checkpoint: ./scripts/launch_full_training.sh {instance} --resume{config}"
+    how, resume = ("Go on from the newest checkpoint", " --resume") if resumable else ("Start it anew", "")
+    go_on = f"{how}: ./scripts/launch_full_training.sh {instance}{resume}{config}"
     if supervisor.state == "failed":
         return Situation(WRONG, f"failed, {restarts}", f"{supervisor.reason or 'no reason is on record'}\n{go_on}")
     if supervisor.state == "stopped":

@@ -97,7 +97,9 @@ def ask(instance: Instance) -> tuple[Facts | None, str]:
         done = instance.run(GATHER, timeout=_ANSWER_PATIENCE, check=False)
         said = plain_lines(done.stderr, 10)
         if done.status == EXIT_CANNOT and not done.stdout:  # tnr's own: it says what to do
-            raise SocratesError("\n".join(said).removeprefix("error: ") or f"instance {instance.id}: tnr failed")
+            raise SocratesError(
+                "\n".join(said).removeprefix("tnr: ").removeprefix("error: ") or f"instance {instance.id}: tnr failed"
+            )
         if done.status and not done.stdout:
             return (
                 None,
@@ -139,7 +141,8 @@ def summarize(facts: Facts | None, here: Here, now: float, unreachable: str = ""
     settings = _settings(facts, supervisor, run)
     steps = current_lines(run)
     pace = seconds_per_step(steps, run)
-    situation = judge(facts, supervisor, run, there_now, pace, settings, here.instance)
+    resumable = bool(run.steps) or None in here.checkpoints.get(run.name, {}).values()
+    situation = judge(facts, supervisor, run, there_now, pace, settings, here.instance, resumable)
     found = _progress(run, supervisor, steps, settings, situation)
     times = _times(run, supervisor, found, situation, there_now, pace, now - there_now)
     log_name, log = _log(facts, supervisor)
@@ -237,7 +240,8 @@ def _times(
     elif situation.stalled:
         unknown["left"] = "it makes no progress"
     elif found.step is None or found.max_steps is None or pace is None:
-        unknown["left"] = found.unknown.get("step") or found.unknown.get("max_steps") or "the pace is not known yet"
+        lacking = {"step": "no step is done yet", "max_steps": "how many steps is not known"}
+        unknown["left"] = next((why for name, why in lacking.items() if name in found.unknown), "the pace is not known")
     elif "pace" in found.unknown:
         left = (found.max_steps - found.step) * pace
     else:

@@ -64,7 +64,7 @@ def completed(e: Evidence) -> Criterion:
         if goal != e.max_steps:
             lines.append(f"the config says {e.max_steps} steps")
     if e.supervisor is None:
-        lines.append("no supervisor's record of this run: started by hand")
+        lines.append("no supervisor's record of this run: started by hand, or another run was started since")
     else:
         s = e.supervisor
         good = good and s.state == "complete" and s.restarts == 0

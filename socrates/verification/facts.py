@@ -149,7 +149,7 @@ def gather(instance: Instance, config_name: str) -> Evidence:
 
     Raises:
         Unreachable: no connection.
-        SocratesError: the training still runs, or something could not be read.
+        SocratesError: the training still runs or was never started there, or something could not be read.
     """
     config = load_config(config_name)
     run, goal = Path(config.output_dir).name, config.training.max_steps
@@ -163,7 +163,11 @@ def gather(instance: Instance, config_name: str) -> Evidence:
         raise SocratesError(f"{run} is still running{how_far}: run this again when it has ended; nothing was recorded")
     supervisor = facts.supervisor if facts.supervisor and facts.supervisor.run == run else None
     there = facts.runs[run].steps if run in facts.runs else ()
-    log = supervisor.log if supervisor and supervisor.log in facts.logs else _LOGS.get(Path(config_name).name)
+    log = supervisor.log if supervisor and supervisor.log in facts.logs else log_name(config_name)
+    if run not in facts.runs and supervisor is None and log not in facts.logs:
+        raise SocratesError(
+            f"{run} was never started on instance {instance.id}: there is nothing to judge; nothing was recorded"
+        )
     base = Evidence(
         run=run,
         max_steps=goal,
@@ -174,7 +178,7 @@ def gather(instance: Instance, config_name: str) -> Evidence:
         steps=expected_steps(goal, config.training.save_steps),
         supervisor=supervisor,
         last_step=max(there, default=None),
-        log_name=log or f"training_{Path(config_name).stem}.log",
+        log_name=log,
         monitor=read_monitor(instance.root, instance.id),
         offset=0.0 if facts.clock is None else asked - facts.clock,
     )
@@ -183,6 +187,12 @@ def gather(instance: Instance, config_name: str) -> Evidence:
     folder = instance.root / "models" / run
     here = {step: checkpoint_here(folder / f"checkpoint-{step}", manifests.get(step)) for step in base.steps}
     return replace(evidence, here=here)
+
+
+def log_name(config_name: str) -> str:
+    """What the launch scripts call the log of a run with this config."""
+    path = Path(config_name)
+    return _LOGS.get(path.name, f"training_{path.stem}.log")
 
 
 def gather_there(instance: Instance, base: Evidence) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""A machine gets a run's newest checkpoint from here, whole under its name or not at all; with the real scripts/tnr."""
+
+import json
+import os
+import shutil
+import sys
+
+import pytest
+from mirrors import make_project, same_bytes
+from processes import ROOT
+
+from socrates.checkpoints import find_damage
+from socrates.errors import SocratesError
+from socrates.remote.instance import Unreachable
+from socrates.remote.push import push_newest
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose instance is a folder, with the code and an environment there, and checkpoints 10 and 20 here."""
+    monkeypatch.delenv("SOCRATES_BACKEND", raising=False)
+    made = make_project(tmp_path)
+    shutil.rmtree(made.root / "scripts")
+    (made.root / "scripts").symlink_to(ROOT / "scripts")
+    (made.root / "instances.json").write_text(json.dumps({"0": {"folder": "instance"}}))
+    machine = made.there.parent
+    (machine / "venv" / "bin").mkdir(parents=True)
+    (machine / "venv" / "bin" / "python").symlink_to(sys.executable)
+    (machine / "socrates").symlink_to(ROOT / "socrates")
+    for step in (10, 20):
+        shutil.copytree(made.save(step), made.models / "run" / f"checkpoint-{step}")
+    shutil.rmtree(made.there)
+    return made
+
+
+def flip_a_bit(path):
+    """Keeps size and time: rsync takes the file for the same."""
+    status, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_the_newest_one_from_here_arrives_whole_and_the_second_time_it_is_there(project):
+    said = []
+    assert push_newest(project.instance, "run", said.append) == "goes on from checkpoint-20, sent from here"
+    assert said == ["Sending checkpoint-20 (0.0 MB)..."]
+    assert same_bytes(project.there / "run" / "checkpoint-20", project.models / "run" / "checkpoint-20")
+    assert [p.name for p in (project.there / "run").glob("checkpoint-*")] == ["checkpoint-20"]
+    assert push_newest(project.instance, "run", said.append).endswith("which is on the machine") and len(said) == 1
+
+
+def test_a_newer_intact_one_there_is_taken_and_a_damaged_or_unfinished_one_is_not(project):
+    project.save(30)
+    project.save(40, manifest=False)
+    assert "checkpoint-30, which is on the machine" in push_newest(project.instance, "run")
+    flip_a_bit(project.there / "run" / "checkpoint-30" / "optimizer.pt")
+    assert push_newest(project.instance, "run") == "goes on from checkpoint-20, sent from here"
+
+
+def test_a_damaged_one_of_the_same_name_there_is_moved_away_not_lost(project):
+    there = project.save(20)
+    flip_a_bit(there / "optimizer.pt")
+    bytes_there = (there / "optimizer.pt").read_bytes()
+    push_newest(project.instance, "run")
+    assert find_damage(there) is None
+    (aside,) = (project.there / "run" / "set-aside").iterdir()
+    assert (aside / "optimizer.pt").read_bytes() == bytes_there
+
+
+def test_what_no_training_can_go_on_from_is_neither_sent_nor_taken(project):
+    here = project.models / "run" / "checkpoint-20"
+    record = json.loads((here / "manifest.json").read_text())
+    (here / "manifest.json").write_text(json.dumps(record | {"left_out": ["x"], "source_sha256": "0" * 64}))
+    shutil.copytree(here, project.there / "run" / "checkpoint-20")
+    assert push_newest(project.instance, "run") == "goes on from checkpoint-10, sent from here"
+
+
+def test_what_did_not_arrive_intact_is_told_and_the_same_call_mends_it(project):
+    incoming = project.there / "run" / ".incoming" / "checkpoint-20"
+    shutil.copytree(project.models / "run" / "checkpoint-20", incoming)
+    flip_a_bit(incoming / "optimizer.pt")
+    with pytest.raises(SocratesError, match="did not arrive intact on instance 0; run the same command again"):
+        push_newest(project.instance, "run")
+    assert not (project.there / "run" / "checkpoint-20").exists()
+    push_newest(project.instance, "run")
+    assert find_damage(project.there / "run" / "checkpoint-20") is None
+
+
+def test_a_machine_that_cannot_verify_gets_no_name_and_loses_nothing(project):
+    there = project.save(20)
+    flip_a_bit(there / "optimizer.pt")
+    (project.there.parent / "venv" / "bin" / "python").unlink()
+    with pytest.raises(SocratesError, match=r"a command failed \(status 127\): .*venv/bin/python"):
+        push_newest(project.instance, "run")
+    assert not (project.there / "run" / "set-aside").exists()
+    shutil.rmtree(project.root / "instance")
+    with pytest.raises(Unreachable):
+        push_newest(project.instance, "run")
+
+
+def test_the_entry_point_says_what_it_did_and_refuses_what_cannot_be(project):
+    def push(*arguments):
+        return project.run(*arguments, script="push_checkpoint.py")
+
+    assert push("--run", "run") == (
+        0,
+        "Sending checkpoint-20 (0.0 MB)...\nResume: goes on from checkpoint-20, sent from here\n",
+    )
+    status, output = push("--run", "other")
+    assert status == 2 and "error: nothing to resume from: no intact checkpoint of other on instance 0" in output
+    for wrong, reason in (("../run", "cannot be the name of a run"), ("a/b", "cannot be the name of a run")):
+        status, output = push("--run", wrong)
+        assert status == 2 and reason in output
+    status, output = push("--run", "run", "--instance", "7")
+    assert status == 2 and "error: instance 7: " in output and "not in " in output
+    assert push("--run", "run", "--instance", "../7")[0] == 2
