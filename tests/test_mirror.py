@@ -153,7 +153,7 @@ def test_no_such_instance_is_no_lost_connection(project):
         lambda: take_unmarked(project),
     )
     for call in calls:
-        with pytest.raises(SocratesError, match=r"tnr: error: instance 0: not there\. Ways:\none$") as caught:
+        with pytest.raises(SocratesError, match=r"^instance 0: not there\. Ways:\none$") as caught:
             call()
         assert not isinstance(caught.value, Unreachable)
 

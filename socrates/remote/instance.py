@@ -21,6 +21,7 @@ from socrates.remote.untrusted import plain
 
 REMOTE_ROOT = "socrates-training"  # in the home folder of the machine, as in the guide
 NOT_REACHED = 254  # tnr's exit status for a machine that cannot be reached
+_TNR = "tnr: error: "
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -90,7 +91,10 @@ class Instance:
 
     def failure(self, done: CompletedCommand) -> SocratesError:
         """The error that a command's status and its last words make."""
-        return SocratesError(f"instance {self.id}: a command failed (status {done.status}): {_said(done.stderr)}")
+        said = _said(done.stderr)
+        if said.startswith(_TNR):  # nothing was run: tnr itself says why
+            return SocratesError(said.removeprefix(_TNR))
+        return SocratesError(f"instance {self.id}: a command failed (status {done.status}): {said}")
 
     def fetch(self, sources: Sequence[str], folder: Path, *, pass_fds: Sequence[int] = ()) -> None:
         """Bring files into a folder here, all in one connection.
