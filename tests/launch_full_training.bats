@@ -206,6 +206,7 @@ LOSE
 import os, signal, subprocess, sys, time
 from pathlib import Path
 command = ["./scripts/launch_full_training.sh", "0"]
+signal.signal(signal.SIGINT, signal.default_int_handler) # tests in the background would ignore it, and all below
 launch = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
 progress = Path("instances/0/home/socrates-training/models/socrates-qwen-full-dataset/.progress.json")
 while launch.poll() is None and not progress.exists():

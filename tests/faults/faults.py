@@ -254,6 +254,7 @@ def main() -> int:
         parser.error(f"--only takes one of {', '.join(names)}")
     rounds = [n for n in range(arguments.count * len(FAULTS)) if arguments.only in (None, names[n % len(names)])]
     rounds = rounds[: arguments.count]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, all below would ignore it
     place = Path(tempfile.mkdtemp(prefix="faults-"))
     shares = [rounds[i :: arguments.workers] for i in range(arguments.workers)]
     with ProcessPoolExecutor(arguments.workers) as pool:  # processes: a relay must not wait for another's Python
