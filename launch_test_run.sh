@@ -63,6 +63,10 @@ else
   ((${found:-0} >= gpus)) || die "needs $gpus GPUs, found ${found:-0}; look at nvidia-smi. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
   export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0,1}
 fi
+if [[ ${HF_TOKEN:-} == [yY][oO][uU][rR]_* ]]; then # the hub refuses a wrong token even where none is needed
+  note "HF_TOKEN is still the guide's placeholder: going on without"
+  unset HF_TOKEN
+fi
 [[ -n ${HF_TOKEN:-} ]] || note "HF_TOKEN is not set: Qwen2.5 can be had without, a model that asks for consent cannot"
 
 asked=1

@@ -117,6 +117,13 @@ record_environment() {
   run bash launch_test_run.sh
   assert_status 0
   assert_output_has "HF_TOKEN is not set"
+
+  # The guide's line as it is printed; the hub would refuse the placeholder.
+  sed -i "2i [[ \$1 == -c ]] || printf '%s' \"\${HF_TOKEN-unset}\" >\"$BATS_TEST_TMPDIR/token\"" "$VIRTUAL_ENV/bin/python"
+  HF_TOKEN=YOUR_HF_TOKEN run bash launch_test_run.sh
+  assert_status 0
+  assert_output_has "still the guide's placeholder"
+  [[ $(<"$BATS_TEST_TMPDIR/token") == unset ]]
 }
 
 @test "without an environment it says how to make one" {
