@@ -288,6 +288,32 @@ line"' </dev/null
   done
 }
 
+@test "ssh and the CLI's other programs get no token in their environment, Thunder's CLI does" {
+  use ssh
+  use_cli tnr_v2
+  export HF_TOKEN=aaaa TNR_API_TOKEN=bbbb
+  sed -i '2i tr "\\0" "\\n" </proc/$$/environ >>"$CALLS"' "$TOOLS/ssh"
+  tnr ssh 0 true </dev/null
+  tnr scp 0 launch_test_run.sh x/
+  grep -q "^TNR_CALLS=" "$CALLS"
+  run grep -e aaaa -e bbbb "$CALLS"
+  assert_equal "$output" ""
+  printf '#!/bin/sh\necho "token $TNR_API_TOKEN"\n' >"$TOOLS/cli"
+  chmod +x "$TOOLS/cli"
+  ln -sf cli "$TOOLS/tnr"
+  run tnr login
+  assert_equal "$output" "token bbbb"
+}
+
+@test "an entry of instances.json is reached without a word to Thunder's CLI" {
+  use local
+  printf '#!/bin/sh\necho "$*" >>"$TNR_CALLS"\nsleep 20\n' >"$TOOLS/tnr" # it waits for a network that is not there
+  chmod +x "$TOOLS/tnr"
+  run timeout 10 tnr ssh 0 'echo there' </dev/null
+  assert_equal "$output" there
+  assert_equal "$(cat "$TNR_CALLS")" ""
+}
+
 @test "half a command, from a connection that broke, is not run" {
   use local
   run tnr ssh --command-on-stdin 0 <<<'touch half'
@@ -577,6 +603,74 @@ without_rsync() {
   [[ ! -e here/checkpoint-7 ]]
 }
 
+@test "a folder that holds checkpoints is not copied as it is" {
+  use local
+  mkdir -p "$REMOTE/m/run/checkpoint-7"
+  echo 1 | tee "$REMOTE/m/run/checkpoint-7/file" >"$REMOTE/m/run/log"
+  for source in m m/run/ ''; do
+    for target in here/ "new $source"; do
+      run tnr scp -r "0:$source" "$target"
+      assert_status 1
+      assert_output_has "monitor_checkpoints.sh 0 --once"
+    done
+  done
+  assert_equal "$(find . -name 'checkpoint-*' -not -path './instances/*')" ""
+  tnr scp 0:m/run/log 0:m/run/checkpoint-7/file here/
+  [[ -e here/log && -e here/file ]]
+}
+
+@test "Ctrl+C ends a copy without rsync quietly, with 130 and nothing left" {
+  without_rsync
+  use local
+  truncate -s 4G "$REMOTE/big"
+  PATH=$LAPTOP/scripts:$NO_RSYNC run "$PYTHON" - <<'PROGRAM'
+import os, pathlib, signal, subprocess, time
+process = subprocess.Popen(
+    ["tnr", "scp", "0:big", "here/"], stdin=subprocess.DEVNULL, process_group=0,
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+)
+while not list(pathlib.Path().glob("here/.big*")) and process.poll() is None:
+    time.sleep(0.01)
+os.killpg(process.pid, signal.SIGINT)
+print("status", process.wait())
+PROGRAM
+  [[ $output == "status 130" || $output == "status -2" ]] || { echo "$output"; return 1; }
+  assert_equal "$(ls -A here)" ""
+}
+
+@test "a hostile tar stream is refused without a traceback" {
+  mkdir out
+  "$PYTHON" - >stream <<'PROGRAM'
+import io, sys, tarfile
+with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+    for name, kind in (("../up", tarfile.REGTYPE), ("/abs", tarfile.REGTYPE), ("link", tarfile.SYMTYPE), ("pipe", tarfile.FIFOTYPE)):
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/"
+        archive.addfile(member, io.BytesIO())
+    member = tarfile.TarInfo("file")
+    member.pax_headers = {"mtime": "1e300"}
+    archive.addfile(member, io.BytesIO())
+PROGRAM
+  run "$PYTHON" -I -S scripts/lib/tnr_untar.py out/ <stream
+  assert_status 1
+  [[ $output != *Traceback* ]]
+  for name in ../up /abs link pipe; do assert_output_has "passed over '$name'"; done
+  assert_equal "$(find out up /abs 2>/dev/null)" out
+}
+
+@test "no room for temporary files: a copy says so, and does not claim to be done" {
+  use local
+  mkdir -p "$REMOTE/m/checkpoint-7" "$BATS_TEST_TMPDIR/temporary"
+  echo 1 >"$REMOTE/m/checkpoint-7/file"
+  # A disk that takes names and no bytes.
+  printf '#!/usr/bin/env bash\nplace=$(%q "$@") && ln -s /dev/full "$place/list" && echo "$place"\n' \
+    "$(type -P mktemp)" >"$TOOLS/mktemp"
+  chmod +x "$TOOLS/mktemp"
+  TMPDIR=$BATS_TEST_TMPDIR/temporary run timeout 10 tnr scp 0:m/checkpoint-7/file here/
+  assert_status 1
+  [[ ${lines[-1]} == *"$BATS_TEST_TMPDIR/temporary"* ]]
+}
+
 # --- Thunder ---------------------------------------------------------------------------------------------------------
 
 @test "an older CLI, whose connect wants a terminal, is connected to as well" {
@@ -620,11 +714,13 @@ without_rsync() {
   TNR_HELP_DISK=--disk-size-gb run tnr create --gpu H100:8 --disk 9
   assert_status 0
   assert_calls_have "create --mode production --gpu h100 --num-gpus 8 --template base --disk-size-gb 9"
+  run tnr create --gpu H100-94GB:2 --disk 9
+  assert_output_has '"94 GB" is not used'
   run tnr create --gpu H100:8
   assert_status 1
   assert_output_has "missing required flag(s) for non-interactive mode: --primary-disk"
   : >"$TNR_CALLS"
-  for arguments in "--gpu A100:" "--gpu :4" "--disk" "--gpu A100:0"; do
+  for arguments in "--gpu A100:" "--gpu :4" "--disk" "--gpu A100:0" "--gpu A100:4 --num-gpus 2"; do
     # shellcheck disable=SC2086
     run tnr create $arguments
     assert_status 2
@@ -718,6 +814,34 @@ without_rsync() {
   check '{"0": {"host": "a"}, "0": {"host": "b"}}' 'stands there twice'
   check '{"0": ' 'cannot be read'
   check '[]' 'must be an object'
+}
+
+@test "what is left of a removal is not in the way of other instances" {
+  use local
+  mkdir instances/.deleted-7-1
+  touch instances/.deleted-7-1/.made-by-tnr
+  run "$PYTHON" -c 'import runpy, shutil, sys
+def refuse(path): raise PermissionError(13, "Permission denied", path)
+shutil.rmtree = refuse
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")' scripts/lib/tnr_instances.py instances.json create
+  assert_status 0
+  assert_equal "$output" 1
+}
+
+@test "a key's path in instances.json is seen from the project's folder" {
+  use ssh
+  cp "$MACHINE/user_key" key
+  sed -i 's/"identity": "[^"]*"/"identity": "key"/' instances.json
+  cd / || return 1
+  run tnr ssh 0 'echo there' </dev/null
+  assert_equal "$output" there
+}
+
+@test "an old bash is told what is missing" {
+  run bash -c 'BASH_VERSION="3.2.57(1)-release"; source scripts/tnr status'
+  assert_status 2
+  assert_equal "${lines[*]}" "tnr: error: needs bash 4.4 or later; the one on the PATH is 3.2.57(1)-release (macOS: brew install bash)"
 }
 
 @test "two creates at once get two numbers" {

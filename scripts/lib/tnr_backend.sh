@@ -101,7 +101,7 @@ hand_over_to_cli_with_ssh() {
   check_backend
   [[ ${SOCRATES_BACKEND:-thunder} == thunder ]] || return 0
   find_cli
-  [[ -n $CLI ]] && cli_has_ssh || return 0
+  [[ -n $CLI ]] || return 0
   if [[ -z ${SOCRATES_BACKEND:-} && -e $INSTANCES ]]; then
     case $1 in
       status) return 0 ;;
@@ -111,6 +111,7 @@ hand_over_to_cli_with_ssh() {
     esac
     if [[ $word =~ ^$ID_PATTERN$ ]] && read_entry "$word"; then return 0; fi
   fi
+  cli_has_ssh || return 0
   if [[ $1 == delete ]]; then
     read_delete_arguments "${@:2}"
     [[ -n $FORCE ]] || guard_checkpoints "$DELETED_ID"

@@ -9,7 +9,11 @@ BACKEND='' # until choose_backend
 # Ended by a signal, bash would leave its ssh or rsync running.
 leave_nothing() {
   local children=''
-  read -r children 2>/dev/null <"/proc/$$/task/$$/children" || true # no newline at its end
+  if [[ -d /proc/$$ ]]; then
+    read -r children 2>/dev/null <"/proc/$$/task/$$/children" || true # no newline at its end
+  else
+    children=$(pgrep -P "$$" 2>/dev/null) || true # macOS
+  fi
   # shellcheck disable=SC2086 # several
   [[ -z $children ]] || kill $children 2>/dev/null || true
   rm -rf -- "$WORK"
@@ -42,6 +46,8 @@ set_transport() {
       set_ssh_transport "$terminal" "tnr-$id" '' ''
       ;;
   esac
+  # From here on no program needs them; an ssh configuration may send them along (SendEnv).
+  export -n HF_TOKEN HUGGING_FACE_HUB_TOKEN TNR_API_TOKEN
 }
 
 # ssh takes the first value it is given for an option, so those of instances.json come first.

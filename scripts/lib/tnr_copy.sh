@@ -200,16 +200,18 @@ is_among_sources() {
 
 # --- there to here -------------------------------------------------------------------------------------------------
 
-# What the first source is, and how to copy.
+# What the first source is, whether the others hold checkpoints, and how to copy.
 # shellcheck disable=SC2016 # expanded there
 readonly STUB_LOOK='
 kind=absent
-if [ -L "$1" ]; then kind=link; elif [ -d "$1" ]; then kind=folder; elif [ -e "$1" ]; then kind=file; fi
+if [ $# -gt 1 ] && find "${@:2}" -type d -regex ".*/checkpoint-[0-9]+" 2>/dev/null | grep -q .; then kind=checkpoints
+elif [ -L "$1" ]; then kind=link; elif [ -d "$1" ]; then kind=folder; elif [ -e "$1" ]; then kind=file; fi
 tool=tar; ! command -v rsync >/dev/null || tool=rsync
 echo "tnr-answer $kind $tool"'
 
 download() {
-  local source sources=() into=''
+  local source sources=() unknown=() into=''
+  ANSWER=''
   # A checkpoint is copied by the program that verifies it: half of one must never stand under its name.
   for source in "${SOURCES[@]}"; do
     if [[ $(last_name "$source") =~ ^checkpoint-[0-9]+$ ]]; then
@@ -217,6 +219,7 @@ download() {
     else
       [[ /$source/ != */../* ]] || die_usage "scp: \"..\" in a path there; write the path without it"
       sources+=("$(remote_path "$source")")
+      [[ /$source =~ /checkpoint-[0-9]+/ ]] || unknown+=("${sources[-1]}")
     fi
   done
   ((${#sources[@]})) || exit 0
@@ -224,13 +227,19 @@ download() {
   [[ $TARGET != */ && ! -d $TARGET ]] && ((${#sources[@]} == 1)) && ! means_contents "${sources[0]}" || into=1
   if [[ -n $into ]]; then make_folder "$TARGET"; else make_folder "$(parent_of "$TARGET")"; fi
   set_transport "$ID"
+  # The files of a checkpoint, in one connection: the monitor's way.
+  if [[ -z $into ]] || ((${#unknown[@]})) || ! recall_tool; then
+    ask "$STUB_LOOK" "${sources[0]}" "${unknown[@]}"
+  fi
+  if [[ $ANSWER == checkpoints ]]; then
+    fail_copy "$PLACE: not copied: it holds checkpoints, half of which must never look whole; fetch those with
+  ./scripts/monitor_checkpoints.sh $ID --once, and other files by their names"
+  fi
   if [[ -n $into ]]; then
-    recall_tool || ask "$STUB_LOOK" "${sources[0]}"
     get_files "$TARGET/" "${sources[@]}"
     check_arrived "${sources[@]}"
     return
   fi
-  ask "$STUB_LOOK" "${sources[0]}"
   case $ANSWER in
     folder) make_folder "$TARGET"; get_files "$TARGET/" "${sources[0]}/" ;;
     file) get_files "$TARGET" "${sources[0]}" ;;
@@ -276,6 +285,6 @@ get_files() {
 get_listed() {
   local base=$1 target=$2
   shift 2
-  printf '%s\0' "$@" >"$WORK/list"
+  printf '%s\0' "$@" >"$WORK/list" || fail_copy "cannot write in ${TMPDIR:-/tmp}"
   run_rsync "$base" --from0 --no-relative --files-from="$WORK/list" -- instance:./ "$target"
 }

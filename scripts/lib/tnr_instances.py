@@ -113,7 +113,8 @@ def locked(path):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         for left in folder.glob(f"{DELETED}*"):  # of an interrupted removal
             if (left / MARKER).exists():
-                remove_folder(left)
+                with contextlib.suppress(OSError):  # what cannot be removed must not be in the way of other instances
+                    remove_folder(left)
         yield folder
     finally:
         os.close(descriptor)
@@ -132,7 +133,7 @@ def show(path, key):
     if "folder" in entry:
         fields = ["local", str(place_of(path, entry))]
     else:
-        identity = str(Path(entry["identity"]).expanduser()) if "identity" in entry else ""
+        identity = str(path.parent / Path(entry["identity"]).expanduser()) if "identity" in entry else ""
         fields = ["ssh", entry["host"], str(entry.get("port", "")), identity, *entry.get("options", [])]
     print("\n".join([*fields, "end"]))  # bash drops empty lines at the end
     return 0

@@ -7,8 +7,8 @@ ask() {
   local line
   line=$(bash_line "$@") STATUS=0
   run_there "$line" </dev/null >"$WORK/answer"
-  ((STATUS == 0)) || exit "$((STATUS == NOT_REACHED ? NOT_REACHED : NOT_COPIED))"
-  line=$(grep -a '^tnr-answer ' "$WORK/answer" | tail -n 1) || fail_copy "$PLACE: gave no answer; is bash there?"
+  ((STATUS != NOT_REACHED)) || exit "$NOT_REACHED"
+  line=$(grep -a '^tnr-answer ' "$WORK/answer" | tail -n 1) || fail_copy "$PLACE: gave no answer; is bash there, and room in ${TMPDIR:-/tmp} here?"
   read -r _ ANSWER TOOL <<<"$line"
   remember_tool
   has_good_rsync || TOOL=tar
@@ -19,7 +19,7 @@ has_good_rsync() {
   local version
   COMPRESS=()
   version=$(rsync --version 2>/dev/null) || return 1
-  [[ ${version%%$'\n'*} =~ ^rsync\ +version\ ([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 3)) || return 1
+  [[ ${version%%$'\n'*} =~ ^rsync\ +version\ v?([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 3)) || return 1
   # Since 3.2 the two sides agree on a method; data goes up several times faster on a home line.
   [[ $BACKEND == local ]] || ((BASH_REMATCH[1] == 3 && BASH_REMATCH[2] < 2)) || COMPRESS=(--compress)
 }
@@ -32,7 +32,7 @@ tool_memory() {
 remember_tool() {
   local file
   file=$(tool_memory)
-  mkdir -p -- "${file%/*}" 2>/dev/null && printf '%s\n' "$TOOL" >"$file.$$" 2>/dev/null && mv -f -- "$file.$$" "$file" || true
+  mkdir -p -- "${file%/*}" 2>/dev/null && printf '%s\n' "$TOOL" 2>/dev/null >"$file.$$" && mv -f -- "$file.$$" "$file" || true
 }
 
 recall_tool() {

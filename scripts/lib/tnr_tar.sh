@@ -49,6 +49,7 @@ get_with_tar() {
 
 # `finish_stream TRANSPORT_STATUS OTHER_STATUS`
 finish_stream() {
+  (($1 != 130 && $2 != 130)) || exit 130
   case $1 in
     254 | 255 | 129 | 137 | 143) say_not_reached; exit "$NOT_REACHED" ;;
   esac

@@ -82,10 +82,17 @@ create_on_thunder() {
   if [[ -n $gpu ]]; then
     [[ $gpu =~ ^([A-Za-z0-9]+)(-([0-9]+)[Gg][Bb])?(:([1-9][0-9]*))?$ ]] ||
       die_usage "create: --gpu $gpu: not of the form A100-80GB:4"
-    count=${BASH_REMATCH[5]:-1} memory=${BASH_REMATCH[3]} gpu=${BASH_REMATCH[1],,}
-    [[ $gpu != a100 || $memory == 80 ]] ||
-      note "tnr: Thunder's A100 is the one of 80 GB today: you get ${count} of those, not of 40 GB"
-    [[ $given == *" --num-gpus"* ]] || arguments=(--num-gpus "$count" "${arguments[@]}")
+    count=${BASH_REMATCH[5]} memory=${BASH_REMATCH[3]} gpu=${BASH_REMATCH[1],,}
+    if [[ $gpu != a100 ]]; then
+      [[ -z $memory ]] || note "tnr: Thunder's CLI has no choice of memory: \"$memory GB\" is not used"
+    elif [[ $memory != 80 ]]; then
+      note "tnr: Thunder's A100 is the one of 80 GB today: you get ${count:-1} of those, not of 40 GB"
+    fi
+    if [[ $given != *" --num-gpus"* ]]; then
+      arguments=(--num-gpus "${count:-1}" "${arguments[@]}")
+    elif [[ -n $count ]]; then
+      die_usage "create: the number of GPUs is given twice: :$count and --num-gpus"
+    fi
     arguments=(--gpu "$gpu" "${arguments[@]}")
   fi
   [[ $given == *" --mode"* ]] || arguments=(--mode production "${arguments[@]}")

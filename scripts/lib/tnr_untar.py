@@ -5,7 +5,7 @@
 
 Each file is written beside its place and renamed. Links are passed over, and no name leads out of the folder.
 Standard library of any Python 3; `scripts/tnr` calls it.
-Exit status: 0 done, 1 not all of it could be written or the stream was cut off.
+Exit status: 0 done, 1 not all of it could be written or the stream was cut off, 130 interrupted.
 """
 
 import os
@@ -36,21 +36,19 @@ def write_file(source, place, mtime):
 
 
 def unpack(stream, target):
-    """Unpack; returns the names that were passed over."""
-    passed_over = []
+    """Unpack; gives the names that are passed over."""
     is_folder, target = target.endswith("/"), Path(target)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             parts = safe_parts(member.name)
             place = target.joinpath(*parts) if is_folder and parts is not None else target
             if parts is None or not (member.isreg() or member.isdir()) or (not is_folder and not member.isreg()):
-                passed_over.append(member.name)
+                yield member.name
             elif member.isdir():
                 place.mkdir(parents=True, exist_ok=True)
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 write_file(archive.extractfile(member), place, member.mtime)
-    return passed_over
 
 
 def main():
@@ -58,7 +56,9 @@ def main():
     try:
         for name in unpack(sys.stdin.buffer, sys.argv[1]):
             print(f"tnr: passed over {name!r}: no regular file or folder", file=sys.stderr)
-    except (OSError, tarfile.TarError) as error:
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, tarfile.TarError, ValueError, OverflowError) as error:  # the latter two: no possible name or time
         print(f"tnr: {sys.argv[1]}: {error}", file=sys.stderr)
         return 1
     return 0
