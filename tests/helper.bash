@@ -52,3 +52,10 @@ assert_prints_usage() {
   done
   [[ ! -s $CALLS ]]
 }
+
+# Runs a command that Ctrl+C reaches: jobs in the background of a script, and all below them, would ignore it.
+interruptible() {
+  exec python3 -c 'import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+}

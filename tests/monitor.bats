@@ -76,9 +76,7 @@ mask_times() {
 @test "the monitor prints the guide's lines, is found by ps, and Ctrl+C tells how to go on" {
   real_project
   save 10
-  # A terminal's Ctrl+C reaches a job of an interactive shell; in a script's background job it would be ignored.
-  set -m
-  ./scripts/monitor_checkpoints.sh 0 60 >out 2>&1 3>&- &
+  interruptible ./scripts/monitor_checkpoints.sh 0 60 >out 2>&1 3>&- &
   local monitor=$!
   for _ in {1..200}; do
     if grep -q successfully out; then break; fi
