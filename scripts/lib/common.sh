@@ -2,6 +2,13 @@
 # Sourced by the bash scripts: messages, usage from the header, arguments, the project's Python.
 # Messages go to standard error, data to standard output. Exit status 2: cannot.
 
+case $BASH_VERSION in
+  [1-3].* | 4.[0-3].*)
+    echo "${0##*/}: error: needs bash 4.4 or later; the one on the PATH is $BASH_VERSION (macOS: brew install bash)" >&2
+    exit 2
+    ;;
+esac
+
 SOCRATES_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # Prints the header comment of the running script, up to its first line that is no comment.
@@ -73,6 +80,7 @@ find_python() {
 
 # Two installations at once: the second waits, and finds it made. Held until descriptor 8 is closed.
 lock_environment() {
+  command -v flock >/dev/null || return 0 # macOS
   exec 8>>"$SOCRATES_ROOT/.venv.lock"
   flock -n 8 || { note "waiting for another installation into $SOCRATES_ROOT/venv"; flock 8; }
 }
