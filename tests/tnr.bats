@@ -839,7 +839,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")' scripts/lib/tnr_instances.py i
 }
 
 @test "an old bash is told what is missing" {
-  run bash -c 'BASH_VERSION="3.2.57(1)-release"; source scripts/tnr status'
+  run bash -c 'BASH_VERSION="3.2.57(1)-release"; source scripts/tnr status' tnr
   assert_status 2
   assert_equal "${lines[*]}" "tnr: error: needs bash 4.4 or later; the one on the PATH is 3.2.57(1)-release (macOS: brew install bash)"
 }
