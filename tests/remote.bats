@@ -37,6 +37,7 @@ ADD
 
 teardown() {
   [[ -z ${MONITOR:-} ]] || kill "$MONITOR" 2>/dev/null || true
+  [[ -z ${KILLER:-} ]] || kill "$KILLER" 2>/dev/null || true
   [[ -z ${WATCHER:-} ]] || kill "$WATCHER" 2>/dev/null || true
   if [[ -d ${MACHINE:-} ]]; then
     cd "$LAPTOP" && SOCRATES_BACKEND=local ./scripts/tnr delete 0 --yes --force </dev/null || true
@@ -124,14 +125,23 @@ wait_for_end() { # PROCESS SECONDS
 
   # The machine is gone, and so are the last two checkpoints: the run goes on from the newest that is here.
   rm -r models/socrates-qwen-test-run/checkpoint-{40,50}
+  # There it is killed in the middle of its next save, and the supervisor starts it again.
   new_machine
   ./run_remote_setup.sh 1 --config config_test_run.json
+  PYTHONPATH=$ROOT python "$ROOT/tests/kill_in_save.py" "$MACHINE/home/socrates-training" models/socrates-qwen-test-run/checkpoint-40 3>&- &
+  KILLER=$!
   run ./scripts/launch_full_training.sh 1 --config config_test_run.json --resume
   assert_status 0
   assert_output_has "goes on from checkpoint-30, sent from here"
-  run timeout 120 ./scripts/monitor_checkpoints.sh 1 1 --until-complete
+  run timeout 180 ./scripts/monitor_checkpoints.sh 1 1 --until-complete
   assert_status 0
+  wait "$KILLER"
+  KILLER=''
   run ./scripts/verify_checkpoint.py models/socrates-qwen-test-run
   assert_status 0
   [[ -d models/socrates-qwen-test-run/checkpoint-50 && ! -e models/socrates-qwen-test-run/set-aside ]]
+  there=$MACHINE/home/socrates-training
+  compgen -G "$there/models/socrates-qwen-test-run/set-aside/checkpoint-40-*" # the half one was not resumed from
+  grep -q "Passed over models/socrates-qwen-test-run/checkpoint-40: no manifest.json" "$there/training_test.log"
+  grep -q '"restarts": 1' "$there/.run/state.json"
 }
