@@ -7,6 +7,7 @@ was seen is written to the file named by the only argument, a line each, without
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     while not stopped:
         rounds += 1
+        time.sleep(0.001)
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 line = (process / "cmdline").read_bytes()
