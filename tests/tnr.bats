@@ -329,7 +329,7 @@ line"' </dev/null
   assert_status 0
   assert_output_has KEPT=kept
   assert_output_has "SOCRATES_INSTANCE=$LAPTOP/instances/0"
-  for text in aaaa bbbb cccc VIRTUAL_ENV SOCRATES_THING SOCRATES_BACKEND "top/scripts" "venv/bin"; do
+  for text in aaaa bbbb cccc VIRTUAL_ENV SOCRATES_THING SOCRATES_BACKEND "top/scripts" "$LAPTOP/venv/bin"; do
     [[ $output != *"$text"* ]] || { echo "the instance sees $text"; return 1; }
   done
 }
