@@ -4,5 +4,6 @@ import os
 import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Started in the background by a script, pytest and all below it would ignore Ctrl+C, which some tests press.
+# Started in the background or by nohup, pytest and all below it would ignore these, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
