@@ -9,7 +9,6 @@ Does not cover: a disk that changes bytes without changing a file's times, withi
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 from socrates.checkpoints import MANIFEST, checkpoint_step, find_damage, read_manifest
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
-from socrates.locks import try_lock
+from socrates.locks import lock_is_held, try_lock
 
 PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
 TRAINING_LOCK = ".training.lock"
@@ -105,17 +104,7 @@ def local_checkpoints(run_folder: Path, digest: Callable[[Path], str] = sha256_f
 
 def trains_here(run_folder: Path) -> bool:
     """Whether a training on this machine writes into a run's folder: then nothing is put there."""
-    try:
-        descriptor = os.open(run_folder / TRAINING_LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return lock_is_held(run_folder / TRAINING_LOCK) is True
 
 
 @contextmanager

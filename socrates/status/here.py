@@ -6,7 +6,6 @@ Covers: checkpoints by manifest and sizes, which is known at once. Does not cove
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from socrates.checkpoints import checkpoint_step, list_checkpoints, read_manifest
 from socrates.errors import SocratesError
+from socrates.locks import lock_is_held
 from socrates.phases import PhaseRecord, phase_records
 from socrates.remote.untrusted import json_object, plain, whole
 
@@ -96,25 +96,6 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
         frozenset(_downloads(value)),
         tuple(plain(item.get("what"), 200) or "a problem without words" for item in problems),
     )
-
-
-def lock_is_held(path: Path) -> bool | None:
-    """Whether a process holds a lock file; None: that cannot be told."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def reached_by(root: Path, instance: str) -> str:
