@@ -399,6 +399,20 @@ line"' </dev/null
   assert_status 254
 }
 
+@test "a copy to which nothing comes any more ends as a lost connection" {
+  use ssh
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  printf '#!/usr/bin/env bash\nexec sleep 60\n' >"$BATS_TEST_TMPDIR/bin/rsync"
+  chmod +x "$BATS_TEST_TMPDIR/bin/rsync"
+  printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$MACHINE/environment"
+  echo 1 >"$REMOTE/file"
+  SECONDS=0
+  TNR_STALL_SECONDS=2 run tnr scp 0:file ./
+  assert_status 254
+  ((SECONDS < 30))
+  [[ ! -e file ]]
+}
+
 # bats test_tags=slow
 @test "ended by a signal, it leaves no ssh and no files behind" {
   use ssh

@@ -59,6 +59,8 @@ run_rsync() {
   for word in bash "$SOCRATES_ROOT/scripts/lib/tnr_rsh.sh" "$WORK/transport" "$folder" "${#TRANSPORT[@]}" "${TRANSPORT[@]}"; do
     shell+=$(quote_for_rsync "$word")" "
   done
+  # ssh bounds the connecting (ConnectTimeout) and the session (ServerAlive), but not the login between the two.
+  options+=(--timeout="${TNR_STALL_SECONDS:-120}")
   [[ ! -t 2 ]] || options+=(--info=progress2)
   rm -f -- "$WORK/transport"
   if [[ -t 2 ]]; then

@@ -33,11 +33,7 @@ class Network:
         """Reset every connection; new ones are possible."""
         with self._guard:
             for end in self._sockets:
-                with suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-                    end.shutdown(socket.SHUT_RDWR)  # a relay that waits in recv wakes up; close alone would not
-                with suppress(OSError):
-                    end.close()
+                _reset(end)
             self._sockets.clear()
 
     def go_down(self) -> None:
@@ -87,5 +83,13 @@ class Network:
             sink.shutdown(socket.SHUT_WR)
             return
         for end in (source, sink):
-            with suppress(OSError):
-                end.close()
+            _reset(end)
+
+
+def _reset(end: socket.socket) -> None:
+    """Break a connection off. A relay that waits in recv wakes up, and lets go of it; close alone would not do that."""
+    with suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        end.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        end.close()
