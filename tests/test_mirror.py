@@ -84,6 +84,15 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+def test_what_a_lost_connection_leaves_running_does_not_keep_the_lock(project):
+    project.save(10)
+    project.fault("before_scp", "sleep 60 </dev/null >/dev/null 2>&1 & exit 254")
+    with pytest.raises(Unreachable):
+        project.fetch(10)
+    project.fault("before_scp", None)
+    project.fetch(10)
+
+
 def test_hostile_names_harm_nothing_and_are_told(project):
     project.save(10)
     for name in HOSTILE:

@@ -154,6 +154,7 @@ class Instance:
                     raise Unreachable(f"instance {self.id}: no answer within {timeout:.0f} s") from error
                 raise
         if process.returncode == NOT_REACHED:
+            _kill_group(process)  # an ssh that still waits for an answer holds the locks that it inherited
             raise Unreachable(_said(stderr) or f"instance {self.id} cannot be reached")
         if process.returncode < 0:
             raise Unreachable(f"instance {self.id}: the connection's process was ended by signal {-process.returncode}")
