@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from socrates.batches import OVERHEAD_CPU, OVERHEAD_GPU, Budget, in_batches, make_batches, token_budget
 from socrates.decoding import Decoding
 from socrates.errors import SocratesError
 from socrates.forward import Forward
+from socrates.prefix import common_prefix, shared_prefix
 from socrates.sampling import sample_token_ids
 from socrates.scales import Scale
 from socrates.tree import check_tree_attention, score_batch
@@ -28,7 +30,7 @@ from socrates.trie import AnswerTrie, answer_trie
 if TYPE_CHECKING:
     from socrates.models import LoadedModel
 
-__all__ = ["AnswerDistribution", "Decoding", "Question", "answer_distributions"]
+__all__ = ["AnswerDistribution", "Decoding", "Question", "answer_distributions", "make_batches"]
 
 MAX_TREE_ANSWERS = 4096  # a tree of so many nodes costs about as much as ten prompts
 MAX_NEW_TOKENS = 12  # of a drawn answer, its end included
@@ -76,9 +78,10 @@ def answer_distributions(
     questions: Sequence[Question],
     decoding: Decoding,
     *,
-    max_batch_tokens: int = 8192,
+    max_batch_tokens: int | None = None,
     draws: int = 32,
     seed: int = 0,
+    prefix_tokens: int | None = None,
 ) -> Iterator[tuple[int, AnswerDistribution]]:
     """The model's distribution over the valid answers to each question.
 
@@ -88,9 +91,14 @@ def answer_distributions(
         loaded: the model (`models.load_model`).
         questions: in any order.
         decoding: of `AnswerDistribution.decoded`, and of the draws.
-        max_batch_tokens: most tokens in one forward: prompts, nodes and padding. A longer question goes alone.
+        max_batch_tokens: most tokens in one forward: prompts, nodes and padding, without what all prompts share. A
+            longer question goes alone. None: what the free memory allows. Where memory runs out nevertheless, it is
+            halved, with a line on standard error.
         draws: how many texts are drawn for a question that cannot be answered exactly.
         seed: of the draws, together with each question's key.
+        prefix_tokens: how many tokens at the beginning of every prompt are the same and computed once. None: as many
+            as there are. State it where ``questions`` are a part of what is asked (one of several processes, the rest
+            of an interrupted evaluation), so that every part is computed in the same way.
 
     Yields:
         (index into ``questions``, its distribution) as batches finish: longest first, so that memory runs out at
@@ -98,57 +106,53 @@ def answer_distributions(
 
     Raises:
         SocratesError: a prompt that is empty or too long for the model; a tokenizer or an architecture that cannot
-            be scored exactly; a model that returns no numbers.
+            be scored exactly; a model that returns no numbers; memory that does not hold one question.
     """
-    if max_batch_tokens < 1 or draws < 1 or seed < 0:
+    if (max_batch_tokens is not None and max_batch_tokens < 1) or draws < 1 or seed < 0:
         raise ValueError(f"max_batch_tokens={max_batch_tokens}, draws={draws}, seed={seed}: out of range")
     tries = _tries(loaded, questions)
     _check_lengths(loaded, questions, tries)
-    return _distributions(loaded, questions, tries, decoding, max_batch_tokens, draws, seed)
-
-
-def make_batches(lengths: Mapping[int, int], max_batch_tokens: int) -> Iterator[list[int]]:
-    """Group items, longest first, so that (items x longest of them) stays within a budget.
-
-    Args:
-        lengths: tokens of each item, by its index.
-        max_batch_tokens: the budget; an item that is longer makes a batch of its own.
-    """
-    batch: list[int] = []
-    for index in sorted(lengths, key=lambda item: (-lengths[item], item)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > max_batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+    exact = [question.prompt_ids for question in questions if question.scale in tries]
+    beginning = common_prefix(exact) if prefix_tokens is None else _stated_prefix(exact, prefix_tokens)
+    return _distributions(loaded, questions, tries, beginning, decoding, max_batch_tokens, draws, seed)
 
 
 def _distributions(
     loaded: LoadedModel,
     questions: Sequence[Question],
     tries: Mapping[Scale | None, AnswerTrie],
+    beginning: Sequence[int],
     decoding: Decoding,
-    max_batch_tokens: int,
+    max_batch_tokens: int | None,
     draws: int,
     seed: int,
 ) -> Iterator[tuple[int, AnswerDistribution]]:
     forward = Forward(loaded)
-    check_tree_attention(loaded, forward)
+    prefix = shared_prefix(forward, beginning)
+    check_tree_attention(loaded, forward, prefix)
+    beginning = prefix.token_ids if prefix is not None else ()
+    budget = Budget(
+        max_batch_tokens or token_budget(loaded.device, loaded.causal_lm.config, loaded.causal_lm.dtype.itemsize)
+    )
+
+    def score(batch: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        prompts = [questions[index].prompt_ids for index in batch]
+        chosen = [tries[questions[index].scale] for index in batch]
+        return score_batch(forward, prompts, chosen, loaded.end_token_ids, decoding, prefix)
+
     lengths = {
-        index: len(question.prompt_ids) + len(tries[question.scale])
+        index: len(question.prompt_ids) - len(beginning) + len(tries[question.scale])
         for index, question in enumerate(questions)
         if question.scale in tries
     }
-    for batch in make_batches(lengths, max_batch_tokens):
-        prompts = [questions[index].prompt_ids for index in batch]
-        chosen = [tries[questions[index].scale] for index in batch]
-        scores = score_batch(forward, prompts, chosen, loaded.end_token_ids, decoding)
-        for index, trie, (probabilities, decoded) in zip(batch, chosen, scores, strict=True):
-            yield index, AnswerDistribution(trie.values, probabilities, decoded, exact=True, draws=0)
+    overhead = OVERHEAD_GPU if loaded.device.type == "cuda" else OVERHEAD_CPU
+    for batch, scores in in_batches(lengths, budget, score, overhead=overhead):
+        for index, (probabilities, decoded) in zip(batch, scores, strict=True):
+            values = tries[questions[index].scale].values
+            yield index, AnswerDistribution(values, probabilities, decoded, exact=True, draws=0)
     drawn = [index for index in range(len(questions)) if index not in lengths]
     for index in sorted(drawn, key=lambda index: (-len(questions[index].prompt_ids), index)):
-        yield index, _drawn_distribution(loaded, forward, questions[index], decoding, max_batch_tokens, draws, seed)
+        yield index, _drawn_distribution(loaded, forward, questions[index], decoding, budget, draws, seed)
 
 
 def _drawn_distribution(
@@ -156,26 +160,35 @@ def _drawn_distribution(
     forward: Forward,
     question: Question,
     decoding: Decoding,
-    max_batch_tokens: int,
+    budget: Budget,
     draws: int,
     seed: int,
 ) -> AnswerDistribution:
     """The question is asked alone, so that nothing but its own seed and key decides the draws."""
     uniforms = _generator(seed, question.key).random((draws, MAX_NEW_TOKENS))
-    # Each draw has a cache of its own, so the budget holds for all that go together.
-    at_once = max(1, max_batch_tokens // (len(question.prompt_ids) + MAX_NEW_TOKENS))
-    drawn = [
-        ids
-        for start in range(0, draws, at_once)
-        for ids in sample_token_ids(
-            forward, question.prompt_ids, loaded.end_token_ids, decoding, uniforms[start : start + at_once]
+
+    def draw(together: list[int]) -> list[list[int] | None]:
+        return sample_token_ids(
+            forward, question.prompt_ids, loaded.end_token_ids, decoding, uniforms[sorted(together)]
         )
-    ]
+
+    # Each draw has a cache of its own, so the budget holds for all that go together.
+    lengths = dict.fromkeys(range(draws), len(question.prompt_ids) + MAX_NEW_TOKENS)
+    drawn = [ids for _, part in in_batches(lengths, budget, draw) for ids in part]
     numbers = [parse_answer_text(loaded.tokenizer.decode(ids)) for ids in drawn if ids is not None]
     allowed = None if question.scale is None else frozenset(question.scale.values)
     valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
     values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
     return AnswerDistribution(values, None, counts / draws, exact=False, draws=draws)
+
+
+def _stated_prefix(prompts: Sequence[Sequence[int]], length: int) -> tuple[int, ...]:
+    if not prompts or length == 0:
+        return ()
+    beginning = tuple(prompts[0][:length])
+    if length < 0 or any(len(prompt) <= length or tuple(prompt[:length]) != beginning for prompt in prompts):
+        raise ValueError(f"prefix_tokens={length}: not every prompt begins with the same {length} tokens and goes on")
+    return beginning
 
 
 def parse_answer_text(text: str) -> int | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-_LARGEST = 256  # tokens that hold the mass top_p nearly always; where they do not, all are sorted
+# How many of the most probable tokens are looked at for those that top_p keeps; where that is too few, more are.
+_LARGEST = (32, 1024)
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,67 @@ def decoded_probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Ten
 
     if decoding.temperature == 0:
         return torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
-    probabilities = (logits / decoding.temperature).softmax(dim=1)
     if decoding.top_p == 1:
-        return probabilities
-    largest, tokens = probabilities.topk(min(_LARGEST, logits.shape[1]), dim=1)
-    nucleus = torch.zeros_like(probabilities).scatter_(1, tokens, _keep(largest, decoding.top_p))
-    flat = largest.sum(dim=1) < decoding.top_p  # these rows' nucleus is larger than _LARGEST tokens
-    if flat.any():
-        ordered, tokens = probabilities[flat].sort(dim=1, descending=True)
-        nucleus[flat] = torch.zeros_like(ordered).scatter_(1, tokens, _keep(ordered, decoding.top_p))
-    return nucleus
+        return (logits / decoding.temperature).softmax(dim=1)
+    table = torch.zeros_like(logits)
+    for rows, tokens, kept in _nuclei(logits, decoding):
+        table[rows] = torch.zeros_like(table[rows]).scatter_(1, tokens, kept)
+    return table
+
+
+def probabilities_of(
+    logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, decoding: Decoding
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The probabilities of some tokens, without tables of the whole vocabulary.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        rows: (P,) int64: after which row.
+        tokens: (P,) int64: which token.
+        decoding: temperature and top_p.
+
+    Returns:
+        Two (P,) tensors, float32: as the model gives them (temperature 1), and as `decoded_probabilities` would.
+    """
+    import torch
+
+    chosen = logits[rows, tokens]
+    exact = (chosen - logits.logsumexp(dim=1)[rows]).exp()
+    if decoding.temperature == 0:
+        return exact, (logits.argmax(dim=1)[rows] == tokens).to(exact.dtype)
+    if decoding.top_p == 1:
+        t = decoding.temperature
+        return exact, (chosen / t - (logits / t).logsumexp(dim=1)[rows]).exp()
+    decoded = torch.zeros_like(exact)
+    place = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    for among, candidates, kept in _nuclei(logits, decoding):
+        place.fill_(-1)[among] = torch.arange(len(among), device=logits.device)
+        asked = place[rows]
+        mine = asked >= 0
+        same = candidates[asked[mine]] == tokens[mine, None]
+        decoded[mine] = (kept[asked[mine]] * same).sum(dim=1)
+    return exact, decoded
+
+
+def _nuclei(logits: torch.Tensor, decoding: Decoding) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """The tokens that top_p keeps, by groups of rows: (their numbers (G,), tokens (G, K), probabilities (G, K)).
+
+    A row's probabilities sum to 1; tokens that are not kept have 0.
+    """
+    import torch
+
+    scaled = logits / decoding.temperature
+    total = scaled.logsumexp(dim=1, keepdim=True)
+    rows = torch.arange(len(logits), device=logits.device)
+    for size in (*(size for size in _LARGEST if size < logits.shape[1]), logits.shape[1]):
+        largest, tokens = scaled.topk(size, dim=1) if size < logits.shape[1] else scaled.sort(dim=1, descending=True)
+        largest = (largest - total).exp()
+        # The mass of all tokens is 1 but for rounding: the last group has every row that is left.
+        enough = (largest.sum(dim=1, dtype=torch.float64) >= decoding.top_p) | (size == logits.shape[1])
+        yield rows[enough], tokens[enough], _keep(largest[enough], decoding.top_p)
+        if enough.all():
+            return
+        rows, scaled, total = rows[~enough], scaled[~enough], total[~enough]
 
 
 def _keep(descending: torch.Tensor, top_p: float) -> torch.Tensor:

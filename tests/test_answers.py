@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,11 @@ from socrates.answers import (
     make_batches,
     parse_answer_text,
 )
-from socrates.decoding import decoded_probabilities
+from socrates.batches import Budget, in_batches, token_budget, tokens_that_fit
+from socrates.decoding import decoded_probabilities, probabilities_of
 from socrates.errors import SocratesError
 from socrates.forward import Forward
+from socrates.prefix import common_prefix, shared_prefix
 from socrates.prompts import prompt_token_ids
 from socrates.sampling import sample_token_ids
 from socrates.scales import Scale
@@ -239,6 +243,20 @@ def test_decoding_equals_the_librarys_warpers(temperature, top_p):
     assert torch.allclose(found.double(), library_probabilities(logits.double(), decoding), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("decoding", [PAPER, Decoding(1.0, 0.999), Decoding(0.6, 1.0), Decoding(0.0, 0.9)])
+def test_single_probabilities_equal_those_of_the_whole_table(decoding):
+    """Peaked and flat rows together, so that the tokens that top_p keeps are few, many and nearly all."""
+    import torch
+
+    generator = torch.Generator().manual_seed(8)
+    logits = torch.randn(6, 2951, generator=generator) * torch.tensor([10.0, 0.01, 3.0, 1.0, 0.3, 10.0])[:, None]
+    rows, tokens = torch.arange(6).repeat_interleave(2951), torch.arange(2951).repeat(6)
+    exact, decoded = probabilities_of(logits, rows, tokens, decoding)
+    assert torch.allclose(exact.view(6, -1), logits.softmax(1), rtol=1e-5, atol=1e-7)
+    assert torch.allclose(decoded.view(6, -1), decoded_probabilities(logits, decoding), rtol=1e-5, atol=1e-7)
+    assert decoded.view(6, -1).sum(1) == pytest.approx(np.ones(6), abs=1e-4)
+
+
 def test_greedy_decoding_is_the_most_probable_token():
     import torch
 
@@ -424,6 +442,156 @@ def test_texts_that_do_not_end_or_are_no_integer_do_not_count(monkeypatch):
     assert result.valid_mass == 0
 
 
+# --- what all prompts begin with ----------------------------------------------------------------------------------
+
+
+def test_the_common_prefix_leaves_each_prompt_a_token_and_is_long_or_nothing():
+    shared = list(range(20))
+    assert common_prefix([[*shared, 30, 31], [*shared, 40], (*shared, 30, 99)]) == tuple(shared)
+    assert common_prefix([shared, [*shared, 1]]) == tuple(shared[:-1])  # the shorter one still has its end to ask at
+    assert common_prefix([[*shared, 1]]) == common_prefix([]) == ()  # alone, nothing is shared
+    assert common_prefix([[1, 2, 3, 4, 5], [1, 2, 3, 4, 6]]) == ()  # too short to pay
+
+
+@pytest.mark.parametrize("kind", ["qwen", "qwen+adapter", "llama"])
+def test_the_prefix_is_computed_once_and_changes_nothing(kind, monkeypatch):
+    monkeypatch.setattr("socrates.prefix.MIN_SHARED_TOKENS", 1)
+    model, seen = model_of(kind), []
+    hidden = Forward.hidden
+
+    def counting(self, input_ids, **options):
+        seen.append((tuple(input_ids.shape), options.get("past_key_values") is not None))
+        return hidden(self, input_ids, **options)
+
+    monkeypatch.setattr(Forward, "hidden", counting)
+    monkeypatch.setattr("socrates.answers.check_tree_attention", lambda *args: None)
+    pairs = [(prompt, scale) for prompt in range(3) for scale in ("1-5", "0-100", "1 or 2")] * 2
+    questions = [Question(prompts_of(model)[prompt], SCALES[scale], key=0) for prompt, scale in pairs]
+    length = len(common_prefix([question.prompt_ids for question in questions]))
+    assert length >= 3
+    results = ask(model, questions, max_batch_tokens=300)
+    assert worst_difference(kind, pairs, results) < 1e-5
+    assert seen[0] == ((1, length), False) and all(reused for _, reused in seen[1:]) and len(seen) > 4
+    longest = max(len(question.prompt_ids) for question in questions) - length + 111
+    assert max(shape[1] for shape, _ in seen[1:]) <= longest
+    for stated in (0, length - 1):
+        others = ask(model, questions, prefix_tokens=stated)
+        for one, other in zip(results, others, strict=True):
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+    with pytest.raises(ValueError, match="not every prompt begins"):
+        ask(model, questions, prefix_tokens=length + 1)
+
+
+def test_control_a_damaged_prefix_is_noticed(monkeypatch):
+    """The check before the first question goes the way that the questions go."""
+    monkeypatch.setattr("socrates.prefix.MIN_SHARED_TOKENS", 1)
+    model = model_of("qwen")
+    prompts = prompts_of(model)
+    questions = [Question(prompt, SCALES["1-5"], key=0) for prompt in prompts]
+    prefix = shared_prefix(Forward(model), common_prefix(prompts))
+    tree.check_tree_attention(model, Forward(model), prefix)
+    prefix.cache.layers[1].values = prefix.cache.layers[1].values.roll(1, dims=2)
+    with pytest.raises(SocratesError, match="cannot be evaluated exactly"):
+        tree.check_tree_attention(model, Forward(model), prefix)
+    layout = tree._layout
+    monkeypatch.setattr(tree, "_layout", lambda *args: _shifted(layout(*args)))
+    with pytest.raises(SocratesError, match="cannot be evaluated exactly"):
+        ask(model, questions)
+
+
+def _shifted(layout):
+    layout.position_ids[:] -= 1  # as if the prefix were a token shorter
+    return layout
+
+
+def test_a_prompt_without_the_prefix_is_refused():
+    model = model_of("qwen")
+    prompts, trie = prompts_of(model), answer_trie(model.tokenizer, range(1, 6))
+    prefix = shared_prefix(Forward(model), prompts[0][:10])
+    with pytest.raises(ValueError, match="does not begin with"):
+        tree.score_batch(Forward(model), [prompts[0][1:]], [trie], model.end_token_ids, PAPER, prefix)
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def limit_memory(monkeypatch, cap: int, error) -> list[int]:
+    """A decoder that runs out of memory with more than ``cap`` tokens at once; the list gets what it was given."""
+    sizes: list[int] = []
+    hidden = Forward.hidden
+
+    def capped(self, input_ids, **options):
+        if input_ids.numel() > cap:
+            raise error
+        sizes.append(input_ids.numel())
+        return hidden(self, input_ids, **options)
+
+    monkeypatch.setattr(Forward, "hidden", capped)
+    return sizes
+
+
+def out_of_memory_errors() -> list[Exception]:
+    import torch
+
+    return [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8192 bytes."),
+    ]
+
+
+@pytest.mark.parametrize("error", out_of_memory_errors(), ids=["gpu", "cpu"])
+def test_out_of_memory_halves_the_budget_and_ends_with_the_same_numbers(error, monkeypatch, capsys):
+    model = model_of("qwen")
+    pairs = [(prompt, scale) for prompt in range(3) for scale in ("1-5", "0-100", "0-10")] * 3
+    questions = [Question(prompts_of(model)[prompt], SCALES[scale], key=0) for prompt, scale in pairs]
+    questions.append(Question(prompts_of(model)[1], None, key=7))
+    expected = ask(model, questions)
+    capsys.readouterr()
+    sizes = limit_memory(monkeypatch, 400, error)
+    found = ask(model, questions, max_batch_tokens=3000)
+    assert max(sizes) <= 400
+    lines = capsys.readouterr().err.splitlines()
+    pattern = r"out of memory with \d+ tokens at once; going on with \d+"
+    assert lines and all(re.fullmatch(pattern, line) for line in lines)
+    budgets = [int(line.split()[-1]) for line in lines]  # of rows and draws together: none is tried twice
+    assert budgets == sorted(set(budgets), reverse=True) and len(lines) < 6
+    for one, other in zip(found[:-1], expected[:-1], strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+        assert one.decoded == pytest.approx(other.decoded, abs=1e-5)
+    assert (found[-1].values == expected[-1].values).all() and (found[-1].decoded == expected[-1].decoded).all()
+
+
+def test_one_question_that_does_not_fit_is_an_error_that_says_so(monkeypatch, capsys):
+    model = model_of("qwen")
+    questions = [Question(prompt, SCALES["0-100"], key=0) for prompt in prompts_of(model)]
+    limit_memory(monkeypatch, 100, out_of_memory_errors()[0])
+    with pytest.raises(SocratesError, match=r"out of memory with one question of \d+ tokens"):
+        ask(model, questions)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch, capsys):
+    tried = []
+
+    def fail(batch):
+        tried.append(batch)
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(in_batches({0: 5, 1: 5}, Budget(100), fail))
+    assert tried == [[0, 1]] and capsys.readouterr().err == ""
+
+
+def test_the_budget_finds_itself():
+    import torch
+    from transformers import Qwen2Config
+
+    config = Qwen2Config(hidden_size=5120, intermediate_size=13824)
+    assert token_budget(torch.device("cpu"), config, 4) == token_budget(torch.device("cpu"), None, 2) > 0
+    budgets = [tokens_that_fit(free * 2**30, config, 2) for free in (0, 1, 4, 50, 500)]
+    assert budgets == sorted(budgets) and budgets[0] == 512 and budgets[-1] == 32768
+    assert 1000 < budgets[1] < 4000 and budgets[2] == pytest.approx(4 * budgets[1], rel=0.01)
+
+
 # --- given that the answer is valid -----------------------------------------------------------------------------------
 
 
@@ -449,6 +617,33 @@ def test_batches_keep_the_budget_and_lose_nothing():
     longest = [max(lengths[index] for index in batch) for batch in batches]
     assert longest == sorted(longest, reverse=True)
     assert list(make_batches({0: 50, 1: 10, 2: 10}, 20)) == [[0], [1, 2]]  # too long for the budget: alone
+
+
+def test_batches_cost_as_little_as_any_cut_of_the_sorted_items():
+    rng = random.Random(3)
+    for count in (1, 2, 5, 9):
+        lengths = dict(enumerate(rng.choices(range(1, 60), k=count)))
+        order = sorted(lengths, key=lambda item: (-lengths[item], item))
+
+        def cost(batches, lengths=lengths):
+            return sum(len(batch) * lengths[batch[0]] + 7 for batch in batches)
+
+        cuts = [
+            [order[a:b] for a, b in itertools.pairwise((0, *inner, count))]
+            for size in range(count)
+            for inner in itertools.combinations(range(1, count), size)
+        ]
+        allowed = [cut for cut in cuts if all(len(b) == 1 or len(b) * lengths[b[0]] <= 120 for b in cut)]
+        found = make_batches(lengths, 120, overhead=7)
+        assert found in allowed and cost(found) == min(map(cost, allowed))
+    assert make_batches({}, 100) == []
+
+
+def test_many_rows_of_real_lengths_are_hardly_padded():
+    numbers = np.random.default_rng(5).lognormal(5.15, 0.45, 200).clip(60, 490).astype(int).tolist()
+    lengths = dict(enumerate(numbers))
+    padded = sum(len(batch) * lengths[batch[0]] for batch in make_batches(lengths, 2048))
+    assert sum(numbers) / padded > 0.985
 
 
 def test_trie_shares_prefixes_and_hides_siblings():

@@ -1,0 +1,123 @@
+"""The benchmark of the ways of asking: it runs, at a small size, and its ways give the same numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+PROGRAM = BENCHMARKS / "bench_answers.py"
+sys.path.insert(0, str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """(model, questions)"""
+    import torch
+    from answer_model import random_model
+    from answer_rows import made_up_questions
+
+    tokenizer, questions = made_up_questions(10, seed=1)
+    return random_model("smallest", tokenizer, torch.device("cpu"), torch.float32, seed=1), questions
+
+
+def test_all_ways_that_compute_the_same_agree(asked):
+    import answer_ways as ways
+
+    reference = ways.this(*asked, 1000)
+    for way in (ways.this_without_prefix, ways.option_by_option, ways.lm_eval_algorithm):
+        assert ways.largest_difference(way(*asked, 1000).scores, reference.scores) < 1e-3
+    # The model is one whose numbers can be wrong: they differ between answers, and between questions on one scale.
+    logs = np.array([log for answers in reference.scores.values() for log in answers.values()])
+    assert np.isfinite(logs).all() and logs.max() - np.median(logs) > 3
+    assert np.std([answers[1] for answers in reference.scores.values() if 1 in answers]) > 0.1
+
+
+def test_a_difference_is_found(asked):
+    import answer_ways as ways
+
+    expected = ways.this(*asked, 1000).scores
+    wrong = {index: dict(answers) for index, answers in expected.items()}
+    wrong[3][next(iter(wrong[3]))] += 0.01
+    assert ways.largest_difference(wrong, expected) == pytest.approx(0.01)
+    del wrong[3]
+    assert ways.largest_difference(wrong, expected) == math.inf
+
+
+def test_made_up_rows_are_like_real_ones():
+    from answer_rows import made_up_questions
+
+    from socrates.prefix import common_prefix
+
+    tokenizer, questions = made_up_questions(200, seed=0)
+    lengths = [len(question.prompt_ids) for question in questions]
+    assert np.mean(lengths) == pytest.approx(193, abs=8)
+    assert np.percentile(lengths, 95) == pytest.approx(339, abs=10) and 450 < max(lengths) <= 490
+    assert len(common_prefix([question.prompt_ids for question in questions])) / np.mean(lengths) == pytest.approx(
+        0.21, abs=0.01
+    )
+    options = [len(question.scale) for question in questions]
+    assert np.mean(options) == pytest.approx(22.3, abs=1) and set(options) == {2, 5, 7, 11, 101}
+    assert tokenizer.decode(questions[0].prompt_ids).endswith("<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_work_counts_what_a_model_computes():
+    """Against torch's own counter of operations."""
+    import torch
+    from answer_model import Work, pairs
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = Qwen2Config(vocab_size=100, num_key_value_heads=2, **shape)
+    model = Qwen2ForCausalLM(config).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.arange(50)[None], use_cache=False)
+    attention = 4 * 3 * 64  # operations for each pair
+    counted = counter.get_total_flops()
+    mine = Work(config).of(50, pairs([50]), 50)
+    # The counter may count the masked half of attention, or attention not at all.
+    assert mine == pytest.approx(counted, abs=attention * pairs([50]) + 1)
+    assert Work(config).of(50, 0, 50) == pytest.approx(
+        sum(2 * 50 * p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n)
+    )
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_the_program_prints_and_writes_its_table(tmp_path):
+    table = tmp_path / "new folder" / "table.md"
+    done = run("--shape", "smallest", "--rows", 6, "--sample", 3, "--repeat", 1, "--output", table)
+    assert done.returncode == 0, done.stderr
+    assert table.read_text() == done.stdout
+    assert "Traceback" not in done.stderr
+    for way in ("this", "prefill alone", "option by option", "lm-evaluation-harness", "100 tokens", "in batches"):
+        assert re.search(rf"^\| .*{way}.* \| [36] \| \d+\.\d\d \|", done.stdout, re.MULTILINE), way
+    assert "- the ways that compute the same agree: yes (met)" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--rows", 0), "at least 1"),
+        (("--device", "cuda"), "no GPU"),
+        (("--data", "no such file.jsonl"), "no such file"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(arguments, message):
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    done = run(*arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
