@@ -7,18 +7,18 @@ every valid answer give them as {question: {answer: log-probability}}, for compa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from answer_model import Work, pairs
 
-from socrates.answers import Decoding, Question, answer_distributions
+from socrates.answers import Decoding, Question, answer_distributions, plan_questions
 from socrates.batches import OVERHEAD_CPU, OVERHEAD_GPU, make_batches
 from socrates.forward import Forward
-from socrates.prefix import common_prefix
 from socrates.prompts import answer_token_ids
+from socrates.tree import sequence_length
 from socrates.trie import answer_trie
 
 if TYPE_CHECKING:
@@ -46,13 +46,11 @@ Way = Callable[["LoadedModel", Sequence[Question], int], Outcome]
 
 def this(loaded: LoadedModel, questions: Sequence[Question], budget: int, *, shared: bool = True) -> Outcome:
     """`socrates.answers`, as an evaluation calls it."""
-    results = dict(
-        answer_distributions(loaded, questions, PAPER, max_batch_tokens=budget, prefix_tokens=None if shared else 0)
-    )
-    prefix = len(common_prefix([question.prompt_ids for question in questions])) if shared else 0
+    results = dict(answer_distributions(loaded, questions, PAPER, max_batch_tokens=budget, share_beginning=shared))
+    plan = plan_questions(loaded.tokenizer, questions, share_beginning=shared)
+    lengths, prefix = plan.lengths, len(plan.beginning)
     tries = {question.scale: None for question in questions}
     tries = {scale: answer_trie(loaded.tokenizer, scale.values) for scale in tries}
-    lengths = {i: len(q.prompt_ids) - prefix + len(tries[q.scale]) for i, q in enumerate(questions)}
     seen = pairs([prefix])
     for question in questions:
         prompt, trie = len(question.prompt_ids), tries[question.scale]
@@ -61,7 +59,7 @@ def this(loaded: LoadedModel, questions: Sequence[Question], budget: int, *, sha
     tokens = prefix + sum(lengths.values())
     return Outcome(
         tokens,
-        prefix + _padded(lengths, budget, loaded),
+        prefix + _padded(lengths, budget, loaded, group=plan.group, padded_to=sequence_length),
         Work(loaded.causal_lm.config).of(tokens, seen, asked),
         {
             index: {
@@ -226,9 +224,16 @@ def _right_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch
     return ids, torch.tensor([len(row) for row in rows], device=loaded.device)
 
 
-def _padded(lengths: dict[int, int], budget: int, loaded: LoadedModel) -> int:
-    batches = make_batches(lengths, budget, overhead=_overhead(loaded))
-    return sum(len(batch) * lengths[batch[0]] for batch in batches)
+def _padded(
+    lengths: Mapping[int, int],
+    budget: int,
+    loaded: LoadedModel,
+    *,
+    group: Callable[[int], int] = lambda length: 0,
+    padded_to: Callable[[int], int] = lambda length: length,
+) -> int:
+    batches = make_batches(lengths, budget, overhead=_overhead(loaded), group=group)
+    return sum(len(batch) * padded_to(lengths[batch[0]]) for batch in batches)
 
 
 def _overhead(loaded: LoadedModel) -> int:

@@ -8,7 +8,8 @@ r"""Evaluate a model, or a checkpoint's adapter on its base model, against human
       --max-examples 5000
 
 How the model is asked (prompt, decoding, seed) comes from --config, else from the config that the checkpoint records,
-else from the defaults. Writes metrics.json, predictions.jsonl and cells.jsonl into the output folder.
+else from the defaults. Writes metrics.json, predictions.jsonl and cells.jsonl into the output folder. Broken off, by
+whatever, the same command goes on where it was.
 Exit status: 0 done, 2 cannot.
 """
 
@@ -35,6 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     add("--max-examples", metavar="N", type=int, help="rows at most, in whole cells; 0: all (default: the config's)")
     add("--config", metavar="FILE", help="run config: model, data, prompt, decoding, seed")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
+    add("--merge", action="store_true", help="add an adapter into the base model's weights first, and check that")
+    add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
+    add("--overwrite", action="store_true", help="ask again where the results folder holds results already")
     add("--compare-with", metavar="FILE", help="a baseline's metrics.json: refuse early what cannot be compared")
     add("--label", default="", metavar="WORD", help='what the headings call it: "baseline", "checkpoint"')
     return parser.parse_args()
@@ -54,6 +58,8 @@ def main() -> int:
             raise SocratesError(f"--max-examples: must be 0 or more, not {arguments.max_examples}")
         sizes = dataclasses.replace(settings.evaluation, max_examples=arguments.max_examples or None)
         settings = dataclasses.replace(settings, evaluation=sizes)
+    if arguments.processes is not None and arguments.processes < 1:
+        raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
     model = arguments.model or (config.model_name if config else None)
     data_file = arguments.test_data or (config.evaluation_file if config else None)
     if model is None or data_file is None:
@@ -69,7 +75,10 @@ def main() -> int:
         settings,
         base_model=arguments.base_model,
         revision=config.model_revision if config and names_base_of(model, config) else None,
+        merge=arguments.merge,
         baseline=baseline,
+        processes=arguments.processes,
+        overwrite=arguments.overwrite,
     )
     print_summary(metrics, arguments.label, arguments.output)
     return 0
@@ -94,6 +103,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     coverage, about = metrics["coverage"], metrics["about"]
     scored = [coverage[f"{what}_scored"] for what in ("rows", "cells", "studies")]
     print("Scored {} answers in {} cells of {} studies".format(*scored))
+    print(f"Asked {coverage['rows']} rows in {about['seconds']:.0f} s")
     if about["drawn_rows"]:
         print(f"{about['drawn_rows']} rows state no usable list of valid answers: answered by draws, not exactly")
     if about["undecoded_rows"]:

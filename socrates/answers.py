@@ -11,31 +11,38 @@ By draws: a question that states no valid answers, or more than that. Its distri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from socrates.batches import OVERHEAD_CPU, OVERHEAD_GPU, Budget, in_batches, make_batches, token_budget
 from socrates.decoding import Decoding
 from socrates.errors import SocratesError
+from socrates.files import sha256_file
 from socrates.forward import Forward
+from socrates.model_files import ADAPTER_WEIGHTS
 from socrates.prefix import common_prefix, shared_prefix
 from socrates.sampling import sample_token_ids
 from socrates.scales import Scale
-from socrates.tree import check_tree_attention, score_batch
-from socrates.trie import AnswerTrie, answer_trie
+from socrates.tree import check_tree_attention, key_width, score_batch
+from socrates.trie import AnswerTrie, answer_texts, answer_trie, answer_width
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from socrates.models import LoadedModel
 
 __all__ = ["AnswerDistribution", "Decoding", "Question", "answer_distributions", "make_batches"]
 
 MAX_TREE_ANSWERS = 4096  # a tree of so many nodes costs about as much as ten prompts
 MAX_NEW_TOKENS = 12  # of a drawn answer, its end included
+DRAWS = 32  # of each question that is answered by draws
 LARGEST_INTEGER = 2**53  # a drawn number beyond it cannot be averaged as a float and does not count as an answer
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # what str() makes of an integer: the same rule as for exact answers
+_PADDED = re.compile(r" ?(-?)0*([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -73,32 +80,215 @@ class AnswerDistribution:
         return self.decoded / mass if mass > 0 else None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How questions are asked, decided from all of them: so every part of them is asked in the same way.
+
+    Attributes:
+        beginning: tokens that all prompts begin with, computed once.
+        lengths: of each question that is answered exactly, by its index: the tokens that go through the model for it.
+        drawn: indices of those that are answered by draws, longest first.
+    """
+
+    beginning: tuple[int, ...]
+    lengths: Mapping[int, int]
+    drawn: tuple[int, ...]
+
+    def group(self, length: int) -> int:
+        """Of a length: which questions may share a batch without changing each other's rounding."""
+        return key_width(len(self.beginning), length)
+
+
+def plan_questions(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    forms: Collection[str] = (),
+    *,
+    share_beginning: bool = True,
+) -> Plan:
+    """Decide which questions are answered exactly, and what is computed once for all of them.
+
+    Args:
+        tokenizer: the model's.
+        questions: all that are asked, also those that were answered before an interruption.
+        forms: as of `Asker`.
+        share_beginning: whether anything is.
+
+    Raises:
+        SocratesError: a prompt is empty, or the tokenizer's answers cannot be scored exactly.
+    """
+    for question in questions:
+        if not question.prompt_ids:
+            raise SocratesError(f"the prompt of row {question.key} is empty")
+    nodes = {
+        scale: len(answer_trie(tokenizer, scale.values, forms))
+        for scale in dict.fromkeys(question.scale for question in questions)
+        if _has_tree(scale)
+    }
+    prompts = [question.prompt_ids for question in questions if question.scale in nodes]
+    beginning = common_prefix(prompts) if share_beginning else ()
+    lengths = {
+        index: len(question.prompt_ids) - len(beginning) + nodes[question.scale]
+        for index, question in enumerate(questions)
+        if question.scale in nodes
+    }
+    drawn = [index for index in range(len(questions)) if index not in lengths]
+    drawn.sort(key=lambda index: (-len(questions[index].prompt_ids), index))
+    return Plan(beginning, lengths, tuple(drawn))
+
+
+class Asker:
+    """A model made ready for questions that begin alike.
+
+    Attributes:
+        budget: the most tokens in one forward: prompts, nodes and padding, without what all prompts share.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        beginning: Sequence[int],
+        decoding: Decoding,
+        *,
+        forms: Collection[str] = (),
+        max_batch_tokens: int | None = None,
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> None:
+        """Compute the beginning, and check on an example that this model can be asked so.
+
+        Args:
+            loaded: the model (`models.load_model`).
+            beginning: token ids with which every prompt begins, or none.
+            decoding: of `AnswerDistribution.decoded`, and of the draws.
+            forms: in which an answer counts besides the plain one (`trie.ANSWER_FORMS`).
+            max_batch_tokens: the budget at first; None: what the free memory allows.
+            draws: how many texts are drawn for a question that cannot be answered exactly.
+            seed: of the draws, together with each question's key.
+
+        Raises:
+            SocratesError: an architecture that cannot be scored exactly.
+        """
+        self._loaded, self._decoding, self._forms = loaded, decoding, tuple(forms)
+        self._draws, self._seed = draws, seed
+        self._forward = Forward(loaded)
+        self._prefix = shared_prefix(self._forward, beginning)
+        check_tree_attention(loaded, self._forward, self._prefix)
+        self._tries: dict[Scale | None, AnswerTrie] = {}
+        config = loaded.causal_lm.config
+        self.budget = Budget(max_batch_tokens or token_budget(loaded.device, config, loaded.causal_lm.dtype.itemsize))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is asked, for the record, as JSON values."""
+        loaded = self._loaded
+        return {
+            "base_model": loaded.base_name,
+            "base_commit": loaded.commit,
+            "adapter_sha256": sha256_file(loaded.adapter / ADAPTER_WEIGHTS) if loaded.adapter else None,
+            "merged": loaded.merged,
+            "dtype": str(loaded.causal_lm.dtype).removeprefix("torch."),
+            "device": str(loaded.device),
+        }
+
+    @property
+    def overhead(self) -> int:
+        """What a batch costs beyond its tokens, in tokens."""
+        return OVERHEAD_GPU if self._loaded.device.type == "cuda" else OVERHEAD_CPU
+
+    def ask(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
+        """The distributions of several questions from one forward; a question that needs draws is asked alone.
+
+        Raises:
+            SocratesError: a prompt that is too long for the model; a model that returns no numbers.
+            RuntimeError: memory does not hold so many (`batches.is_out_of_memory`); ask fewer.
+        """
+        for question in questions:
+            self._check_length(question)
+        if all(_has_tree(question.scale) for question in questions):
+            return self._ask_exactly(questions)
+        (question,) = questions
+        return [self._draw(question)]
+
+    def _ask_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
+        tries = [self._trie(question.scale) for question in questions]
+        prompts = [question.prompt_ids for question in questions]
+        ends = self._loaded.end_token_ids
+        scores = score_batch(self._forward, prompts, tries, ends, self._decoding, self._prefix)
+        return [
+            AnswerDistribution(trie.values, probabilities, decoded, exact=True, draws=0)
+            for trie, (probabilities, decoded) in zip(tries, scores, strict=True)
+        ]
+
+    def _draw(self, question: Question) -> AnswerDistribution:
+        """Asked alone, so that nothing but the seed and the question's key decides the draws."""
+        uniforms = _generator(self._seed, question.key).random((self._draws, MAX_NEW_TOKENS))
+        ends = self._loaded.end_token_ids
+
+        def draw(together: list[int]) -> list[list[int] | None]:
+            return sample_token_ids(
+                self._forward, question.prompt_ids, ends, self._decoding, uniforms[sorted(together)]
+            )
+
+        # Each draw has a cache of its own, so the budget holds for all that go together.
+        lengths = dict.fromkeys(range(self._draws), len(question.prompt_ids) + MAX_NEW_TOKENS)
+        drawn = [ids for _, part in in_batches(lengths, self.budget, draw) for ids in part]
+        texts = [self._loaded.tokenizer.decode(ids) for ids in drawn if ids is not None]
+        width = 0 if question.scale is None else answer_width(question.scale.values)
+        numbers = [parse_answer_text(text, self._forms, width) for text in texts]
+        allowed = None if question.scale is None else frozenset(question.scale.values)
+        valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
+        values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
+        return AnswerDistribution(values, None, counts / self._draws, exact=False, draws=self._draws)
+
+    def _trie(self, scale: Scale | None) -> AnswerTrie:
+        if scale not in self._tries:
+            assert scale is not None
+            self._tries[scale] = answer_trie(self._loaded.tokenizer, scale.values, self._forms)
+        return self._tries[scale]
+
+    def _check_length(self, question: Question) -> None:
+        config = self._loaded.causal_lm.config
+        limit = getattr(config, "max_position_embeddings", None)
+        # In such layers a token sees only the last so many; our mask would let it see everything.
+        kinds = set(getattr(config, "layer_types", None) or ())
+        window = getattr(config, "sliding_window", None)
+        if window is not None and kinds != {"full_attention"}:
+            limit = min(window, limit or window)
+        answer = int(self._trie(question.scale).depths[-1]) if _has_tree(question.scale) else MAX_NEW_TOKENS
+        if limit is not None and len(question.prompt_ids) + answer > limit:
+            raise SocratesError(
+                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens; with its answer that is "
+                f"more than {self._loaded.base_name} can read ({limit})"
+            )
+
+
 def answer_distributions(
     loaded: LoadedModel,
     questions: Sequence[Question],
     decoding: Decoding,
     *,
+    forms: Collection[str] = (),
     max_batch_tokens: int | None = None,
-    draws: int = 32,
+    draws: int = DRAWS,
     seed: int = 0,
-    prefix_tokens: int | None = None,
+    share_beginning: bool = True,
 ) -> Iterator[tuple[int, AnswerDistribution]]:
-    """The model's distribution over the valid answers to each question.
+    """The model's distribution over the valid answers to each question, in this process.
 
-    A question's result does not depend on which others are asked, nor on the sizes of batches, but for rounding.
+    A question's result does not depend on the sizes of batches, nor on what is asked with it but for the beginning
+    that all share: on a CPU to the last bit, on a GPU but for rounding.
 
     Args:
         loaded: the model (`models.load_model`).
         questions: in any order.
-        decoding: of `AnswerDistribution.decoded`, and of the draws.
-        max_batch_tokens: most tokens in one forward: prompts, nodes and padding, without what all prompts share. A
-            longer question goes alone. None: what the free memory allows. Where memory runs out nevertheless, it is
-            halved, with a line on standard error.
-        draws: how many texts are drawn for a question that cannot be answered exactly.
-        seed: of the draws, together with each question's key.
-        prefix_tokens: how many tokens at the beginning of every prompt are the same and computed once. None: as many
-            as there are. State it where ``questions`` are a part of what is asked (one of several processes, the rest
-            of an interrupted evaluation), so that every part is computed in the same way.
+        decoding: as of `Asker`.
+        forms: as of `Asker`.
+        max_batch_tokens: as of `Asker`. A longer question goes alone. Where memory runs out, it is halved, with a line
+            on standard error.
+        draws: as of `Asker`.
+        seed: as of `Asker`.
+        share_beginning: whether what all prompts begin with is computed once.
 
     Yields:
         (index into ``questions``, its distribution) as batches finish: longest first, so that memory runs out at
@@ -110,124 +300,43 @@ def answer_distributions(
     """
     if (max_batch_tokens is not None and max_batch_tokens < 1) or draws < 1 or seed < 0:
         raise ValueError(f"max_batch_tokens={max_batch_tokens}, draws={draws}, seed={seed}: out of range")
-    tries = _tries(loaded, questions)
-    _check_lengths(loaded, questions, tries)
-    exact = [question.prompt_ids for question in questions if question.scale in tries]
-    beginning = common_prefix(exact) if prefix_tokens is None else _stated_prefix(exact, prefix_tokens)
-    return _distributions(loaded, questions, tries, beginning, decoding, max_batch_tokens, draws, seed)
-
-
-def _distributions(
-    loaded: LoadedModel,
-    questions: Sequence[Question],
-    tries: Mapping[Scale | None, AnswerTrie],
-    beginning: Sequence[int],
-    decoding: Decoding,
-    max_batch_tokens: int | None,
-    draws: int,
-    seed: int,
-) -> Iterator[tuple[int, AnswerDistribution]]:
-    forward = Forward(loaded)
-    prefix = shared_prefix(forward, beginning)
-    check_tree_attention(loaded, forward, prefix)
-    beginning = prefix.token_ids if prefix is not None else ()
-    budget = Budget(
-        max_batch_tokens or token_budget(loaded.device, loaded.causal_lm.config, loaded.causal_lm.dtype.itemsize)
+    plan = plan_questions(loaded.tokenizer, questions, forms, share_beginning=share_beginning)
+    make_asker = partial(
+        Asker, loaded, plan.beginning, decoding, forms=forms, max_batch_tokens=max_batch_tokens, draws=draws, seed=seed
     )
-
-    def score(batch: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-        prompts = [questions[index].prompt_ids for index in batch]
-        chosen = [tries[questions[index].scale] for index in batch]
-        return score_batch(forward, prompts, chosen, loaded.end_token_ids, decoding, prefix)
-
-    lengths = {
-        index: len(question.prompt_ids) - len(beginning) + len(tries[question.scale])
-        for index, question in enumerate(questions)
-        if question.scale in tries
-    }
-    overhead = OVERHEAD_GPU if loaded.device.type == "cuda" else OVERHEAD_CPU
-    for batch, scores in in_batches(lengths, budget, score, overhead=overhead):
-        for index, (probabilities, decoded) in zip(batch, scores, strict=True):
-            values = tries[questions[index].scale].values
-            yield index, AnswerDistribution(values, probabilities, decoded, exact=True, draws=0)
-    drawn = [index for index in range(len(questions)) if index not in lengths]
-    for index in sorted(drawn, key=lambda index: (-len(questions[index].prompt_ids), index)):
-        yield index, _drawn_distribution(loaded, forward, questions[index], decoding, budget, draws, seed)
+    return _ask_all(make_asker, questions, plan)
 
 
-def _drawn_distribution(
-    loaded: LoadedModel,
-    forward: Forward,
-    question: Question,
-    decoding: Decoding,
-    budget: Budget,
-    draws: int,
-    seed: int,
-) -> AnswerDistribution:
-    """The question is asked alone, so that nothing but its own seed and key decides the draws."""
-    uniforms = _generator(seed, question.key).random((draws, MAX_NEW_TOKENS))
+def _ask_all(
+    make_asker: Callable[[], Asker], questions: Sequence[Question], plan: Plan
+) -> Iterator[tuple[int, AnswerDistribution]]:
+    asker = make_asker()
 
-    def draw(together: list[int]) -> list[list[int] | None]:
-        return sample_token_ids(
-            forward, question.prompt_ids, loaded.end_token_ids, decoding, uniforms[sorted(together)]
-        )
+    def ask(batch: Sequence[int]) -> list[AnswerDistribution]:
+        return asker.ask([questions[index] for index in batch])
 
-    # Each draw has a cache of its own, so the budget holds for all that go together.
-    lengths = dict.fromkeys(range(draws), len(question.prompt_ids) + MAX_NEW_TOKENS)
-    drawn = [ids for _, part in in_batches(lengths, budget, draw) for ids in part]
-    numbers = [parse_answer_text(loaded.tokenizer.decode(ids)) for ids in drawn if ids is not None]
-    allowed = None if question.scale is None else frozenset(question.scale.values)
-    valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
-    values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
-    return AnswerDistribution(values, None, counts / draws, exact=False, draws=draws)
+    for batch, results in in_batches(plan.lengths, asker.budget, ask, overhead=asker.overhead, group=plan.group):
+        yield from zip(batch, results, strict=True)
+    for index in plan.drawn:
+        yield index, *ask([index])
 
 
-def _stated_prefix(prompts: Sequence[Sequence[int]], length: int) -> tuple[int, ...]:
-    if not prompts or length == 0:
-        return ()
-    beginning = tuple(prompts[0][:length])
-    if length < 0 or any(len(prompt) <= length or tuple(prompt[:length]) != beginning for prompt in prompts):
-        raise ValueError(f"prefix_tokens={length}: not every prompt begins with the same {length} tokens and goes on")
-    return beginning
+def _has_tree(scale: Scale | None) -> bool:
+    return scale is not None and len(scale.values) <= MAX_TREE_ANSWERS
 
 
-def parse_answer_text(text: str) -> int | None:
-    """The integer that a text is, as a whole and as `str` writes it; None for any other text."""
-    if not _INTEGER.fullmatch(text) or abs(int(text)) > LARGEST_INTEGER:
+def parse_answer_text(text: str, forms: Collection[str] = (), width: int = 0) -> int | None:
+    """The integer that a text is as a whole, as `str` or one of the forms writes it; None for any other text.
+
+    Args:
+        text: an answer without its end.
+        forms: that count besides the plain one.
+        width: to how many digits "leading_zeros" may fill up.
+    """
+    plain = _PADDED.sub(r"\1\2", text) if forms else text
+    if not _INTEGER.fullmatch(plain) or abs(int(plain)) > LARGEST_INTEGER:
         return None
-    return int(text)
-
-
-def _tries(loaded: LoadedModel, questions: Sequence[Question]) -> dict[Scale | None, AnswerTrie]:
-    """The tree of each scale that is small enough for one."""
-    scales = dict.fromkeys(question.scale for question in questions)
-    return {
-        scale: answer_trie(loaded.tokenizer, scale.values)
-        for scale in scales
-        if scale is not None and len(scale.values) <= MAX_TREE_ANSWERS
-    }
-
-
-def _check_lengths(
-    loaded: LoadedModel, questions: Sequence[Question], tries: Mapping[Scale | None, AnswerTrie]
-) -> None:
-    config = loaded.causal_lm.config
-    limit = getattr(config, "max_position_embeddings", None)
-    # In such layers a token sees only the last so many; our mask would let it see everything.
-    kinds = set(getattr(config, "layer_types", None) or ())
-    window = getattr(config, "sliding_window", None)
-    if window is not None and kinds != {"full_attention"}:
-        limit = min(window, limit or window)
-    for question in questions:
-        if not question.prompt_ids:
-            raise SocratesError(f"the prompt of row {question.key} is empty")
-        trie = tries.get(question.scale)
-        length = len(question.prompt_ids) + (int(trie.depths[-1]) if trie is not None else MAX_NEW_TOKENS)
-        if limit is not None and length > limit:
-            raise SocratesError(
-                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens; with its answer that is "
-                f"more than {loaded.base_name} can read ({limit})"
-            )
+    return int(plain) if text == plain or text in answer_texts(int(plain), width, forms) else None
 
 
 def _generator(seed: int, key: int) -> np.random.Generator:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -30,13 +31,24 @@ _GPU_TOKENS = (512, 32768)
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
 
-def make_batches(lengths: Mapping[int, int], max_batch_tokens: int, *, overhead: int = OVERHEAD_CPU) -> list[list[int]]:
+def _all_alike(length: int) -> int:
+    return 0
+
+
+def make_batches(
+    lengths: Mapping[int, int],
+    max_batch_tokens: int,
+    *,
+    overhead: int = OVERHEAD_CPU,
+    group: Callable[[int], int] = _all_alike,
+) -> list[list[int]]:
     """Group items, longest first, so that (items x longest of them) stays within a budget, at the least cost.
 
     Args:
         lengths: tokens of each item, by its index.
         max_batch_tokens: the budget; an item that is longer makes a batch of its own.
         overhead: what a batch costs beyond its tokens and padding, in tokens.
+        group: of a length; it does not fall as lengths rise, and only items of one group go together.
 
     Returns:
         Batches of indices; of all ways to cut the sorted items, the one with the fewest tokens, padding and overheads.
@@ -46,8 +58,11 @@ def make_batches(lengths: Mapping[int, int], max_batch_tokens: int, *, overhead:
     # For the first `end` items: their least cost, and where their last batch begins. The earliest beginning that the
     # budget allows moves only forward, because later items are shorter: (end - first) * sizes[first] <= budget.
     costs, begins = np.zeros(len(order) + 1, dtype=np.int64), np.zeros(len(order) + 1, dtype=np.int64)
+    group_begin = 0
     for end in range(1, len(order) + 1):
-        window = slice(_first(sizes, end, max_batch_tokens), end)
+        if group(int(sizes[end - 1])) != group(int(sizes[group_begin])):
+            group_begin = end - 1
+        window = slice(max(group_begin, _first(sizes, end, max_batch_tokens)), end)
         tokens = sizes[window] * (end - np.arange(window.start, end))
         cost = costs[window] + tokens + overhead
         cost[:-1][tokens[:-1] > max_batch_tokens] = np.iinfo(np.int64).max
@@ -73,12 +88,70 @@ class Budget:
     tokens: int
 
 
+class BatchQueue:
+    """Batches that wait to be run, longest items first; smaller ones from when memory ran out."""
+
+    def __init__(
+        self,
+        lengths: Mapping[int, int],
+        budget: Budget,
+        *,
+        overhead: int = OVERHEAD_CPU,
+        group: Callable[[int], int] = _all_alike,
+        done: Collection[int] = (),
+    ) -> None:
+        """Cut items into batches.
+
+        Args:
+            lengths: tokens of each item, by its index.
+            budget: the most tokens at once; halved here where memory runs out.
+            overhead: as of `make_batches`.
+            group: as of `make_batches`.
+            done: items that need not be run any more; the others' batches are as they would be with them.
+        """
+        self._lengths, self.budget = lengths, budget
+        self._cut = partial(make_batches, overhead=overhead, group=group)
+        batches = ([item for item in batch if item not in done] for batch in self._cut(lengths, budget.tokens))
+        self._waiting = deque(filter(None, batches))
+
+    def take(self) -> list[int] | None:
+        """The next batch; None where none waits."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        """Of a batch, with its padding."""
+        return len(batch) * max(self._lengths[item] for item in batch)
+
+    def put_back(self, batch: Sequence[int]) -> None:
+        """Memory did not hold this batch: halve the budget, say so, and cut all that waits anew.
+
+        Raises:
+            SocratesError: it is of one item.
+        """
+        tokens = self.tokens(batch)
+        if len(batch) == 1:
+            raise SocratesError(
+                f"out of memory with one question of {tokens} tokens: nothing smaller can be tried; use a GPU with "
+                "more memory, or end what else uses it"
+            )
+        if tokens <= self.budget.tokens:  # else it was halved since this batch was cut, for another process's
+            self.budget.tokens = tokens // 2
+            print(
+                f"out of memory with {tokens} tokens at once; going on with {self.budget.tokens}",
+                file=sys.stderr,
+                flush=True,
+            )
+        left = {item: self._lengths[item] for waiting in (batch, *self._waiting) for item in waiting}
+        self._waiting = deque(self._cut(left, self.budget.tokens))
+
+
 def in_batches(
     lengths: Mapping[int, int],
     budget: Budget,
     run: Callable[[list[int]], Result],
     *,
     overhead: int = OVERHEAD_CPU,
+    group: Callable[[int], int] = _all_alike,
 ) -> Iterator[tuple[list[int], Result]]:
     """Run every item, batch by batch; where memory runs out, go on with half the budget and say so.
 
@@ -87,6 +160,7 @@ def in_batches(
         budget: the most tokens at once; halved here where memory runs out.
         run: a batch of indices to its result; called again with smaller batches if it runs out of memory.
         overhead: as of `make_batches`.
+        group: as of `make_batches`.
 
     Yields:
         (batch, its result), longest items first.
@@ -94,29 +168,16 @@ def in_batches(
     Raises:
         SocratesError: a batch of one item does not fit.
     """
-    batches = deque(make_batches(lengths, budget.tokens, overhead=overhead))
-    while batches:
-        batch = batches[0]
-        fits, result = _try(run, batch)
+    queue = BatchQueue(lengths, budget, overhead=overhead, group=group)
+    while batch := queue.take():
+        fits, result = attempt(run, batch)
         if fits:
-            batches.popleft()
             yield batch, result
-            continue
-        largest = len(batch) * lengths[batch[0]]
-        if len(batch) == 1:
-            raise SocratesError(
-                f"out of memory with one question of {largest} tokens: nothing smaller can be tried; use a GPU with "
-                "more memory, or end what else uses it"
-            )
-        budget.tokens = min(budget.tokens, largest) // 2
-        print(
-            f"out of memory with {largest} tokens at once; going on with {budget.tokens}", file=sys.stderr, flush=True
-        )
-        left = {index: lengths[index] for waiting in batches for index in waiting}
-        batches = deque(make_batches(left, budget.tokens, overhead=overhead))
+        else:
+            queue.put_back(batch)
 
 
-def _try(run: Callable[[list[int]], Result], batch: list[int]) -> tuple[bool, Any]:
+def attempt(run: Callable[[Any], Result], batch: Any) -> tuple[bool, Any]:
     """(whether it fitted into memory, its result). The error is let go here: it holds on to the batch's tensors."""
     try:
         return True, run(batch)

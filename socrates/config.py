@@ -32,6 +32,11 @@ def _one_of(*choices: str, **default: Any) -> Any:
     return field(metadata={"choices": choices}, **default)
 
 
+def _some_of(*choices: str, **default: Any) -> Any:
+    """A field that is a list, of these or empty."""
+    return field(metadata={"items": choices}, **default)
+
+
 @dataclass(frozen=True)
 class LoraSettings:
     """The adapter (PEFT's LoraConfig)."""
@@ -78,6 +83,7 @@ class DecodingSettings:
 
     temperature: float = _in(0, 10, default=0.6)
     top_p: float = _in(0, 1, above=True, default=0.9)
+    answer_forms: tuple[str, ...] = _some_of("leading_space", "leading_zeros", default=())  # that count besides "7"
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class EvaluationSettings:
 
     data_file: str = "val.jsonl"  # in dataset_path
     max_examples: int | None = _in(1, default=5000)  # null: all rows
-    batch_tokens: int = _in(64, default=8192)  # tokens in one forward pass
+    batch_tokens: int | None = _in(64, default=None)  # at most in one forward pass; null: what memory allows
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,12 @@ def _convert(hint: Any, value: Any, key: str, rules: Mapping[str, Any], problems
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
+        choices = rules.get("items")
+        if choices is not None:
+            if not (isinstance(value, list) and all(value.count(v) == 1 and v in choices for v in value)):
+                problems.append(f'"{key}": must be a list of some of {", ".join(choices)}, or empty, not {value!r}')
+                return None
+        elif not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
             problems.append(f'"{key}": must be a list of texts, not {value!r}')
             return None
         return tuple(value)

@@ -8,6 +8,9 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+# What the model libraries raise for files that are damaged, missing, or do not fit.
+LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
+
 EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 

@@ -1,14 +1,16 @@
 """A model and a data file to a results folder: choose rows, ask, draw, score, write.
 
 Covers: a checkpoint's files are verified against its manifest before they are loaded; a result that could not be
-compared with a given baseline is refused before the model is loaded.
+compared with a given baseline is refused before the model is loaded; an evaluation that was broken off goes on where it
+was, and never over the results of another.
 Does not cover: whether the checkpoint was trained on these very rows.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,20 +22,28 @@ from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings
 from socrates.errors import SocratesError
 from socrates.files import remove_file, sha256_file, write_json
 from socrates.gate import decide
-from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint, locate_model
 from socrates.predictions import draw_predictions, prediction_line, scored_row
-from socrates.progress import progress
+from socrates.progress import asking_progress, progress
 from socrates.prompts import prompt_fingerprint, prompt_token_ids
 from socrates.records import Answer, read_answers
-from socrates.results import Comparability, MetricsFile, comparability, write_results
+from socrates.results import (
+    METRICS,
+    Comparability,
+    MetricsFile,
+    comparability,
+    is_results_folder,
+    read_metrics,
+    write_results,
+)
 from socrates.scales import parse_scale
 from socrates.selection import Selection, select_cells
+from socrates.unfinished import Unfinished, differing, open_unfinished
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from socrates.answers import AnswerDistribution
-    from socrates.models import LoadedModel
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
 # Files of a checkpoint that only resuming reads; whether they are whole is no matter here.
@@ -76,9 +86,12 @@ def evaluate(
     *,
     base_model: str | None = None,
     revision: str | None = None,
+    merge: bool = False,
     baseline: dict[str, Any] | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
 ) -> MetricsFile:
-    """Evaluate a model and write its results folder.
+    """Evaluate a model and write its results folder; go on with what an earlier call has left unfinished there.
 
     Args:
         model: a model folder, a hub name, or a checkpoint folder with an adapter.
@@ -87,82 +100,168 @@ def evaluate(
         settings: how the model is asked and which rows are chosen.
         base_model: an adapter's base model, instead of the one that it names.
         revision: of the hub's repository.
+        merge: whether an adapter is added into the base model's weights first.
         baseline: the `metrics.json` to compare with later; what could not be compared is refused early.
+        processes: how many ask the model; None: one a GPU, and one where there is none.
+        overwrite: whether to ask again where this folder has results, of this evaluation or of another.
 
     Returns:
-        What stands in `metrics.json`.
+        What stands in `metrics.json`: of this call, or of an earlier one that was the same evaluation.
 
     Raises:
-        SocratesError: model, data or baseline cannot be used, or the results cannot be written.
+        SocratesError: model, data or baseline cannot be used, the folder holds another evaluation, or the results
+            cannot be written.
     """
-    from socrates.metrics import score
     from socrates.models import load_asking_tokenizer, quiet_libraries
 
     quiet_libraries()
-    started = time.monotonic()
     check_checkpoint(model)
     selection = select_cells(
         progress(read_answers(data_file), "choosing rows"), settings.evaluation.max_examples, settings.seed
     )
     answers = [answer for answer in read_answers(data_file) if answer.cell in selection.cells]
     print(f"Rows: {_describe(selection)}", flush=True)
+    files = locate_model(model, revision, base_model)
     tokenizer = load_asking_tokenizer(model, base_model=base_model, revision=revision)
     identity = _identity(answers, data_file, settings, tokenizer)
     if baseline is not None:
         # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
         decide(baseline, {**baseline, "comparability": identity}, names=("the baseline", "this evaluation"))
-    _check_writable(output)
-    about_model, lines, counts = _load_and_ask(model, answers, settings, base_model, revision)
-    lines = draw_predictions(lines, settings.seed)
-    about = {
-        **about_model,
-        "data_file": str(data_file),
-        "settings": asdict(settings),
-        "selection": {k: v for k, v in asdict(selection).items() if k != "cells"},
-        **counts,
-        "seconds": round(time.monotonic() - started, 1),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-    scores = score(map(scored_row, lines))
-    return write_results(output, scores=scores, predictions=lines, comparability=identity, about=about)
+    asked = {"model": fingerprint(files), "merged": merge, **identity}
+    if not overwrite and (finished := _finished(output, asked)) is not None:
+        return finished
+    with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
+        _check_writable(output)
+        _ask(answers, tokenizer, settings, unfinished, (model, base_model, revision, merge), processes)
+        about = {
+            "model": model,
+            **unfinished.header["about"],
+            "asked": asked,
+            "data_file": str(data_file),
+            "settings": asdict(settings),
+            "selection": {k: v for k, v in asdict(selection).items() if k != "cells"},
+            **_counts(unfinished.answers),
+            "seconds": round(unfinished.seconds, 1),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+        metrics = _score_and_write(output, answers, unfinished.answers, settings.seed, identity, about)
+        unfinished.remove()
+    return metrics
 
 
-def ask(
-    loaded: LoadedModel, answers: Sequence[Answer], settings: Settings
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Ask the model every question: lines of `predictions.jsonl` without a drawn answer, in the order of ``answers``.
+def _finished(output: Path, asked: Mapping[str, Any]) -> MetricsFile | None:
+    """The results that a folder holds, if they are of this very evaluation; None where it holds none.
+
+    Raises:
+        SocratesError: they are of another one.
+    """
+    if not is_results_folder(output):
+        return None
+    metrics = read_metrics(output / METRICS)
+    recorded = metrics.get("about", {}).get("asked")
+    differences = differing(recorded, asked) if recorded else "it does not say of what model"
+    if differences:
+        raise SocratesError(
+            f"{output}: holds the results of another evaluation: {differences}; choose another --output, or replace "
+            "them with --overwrite"
+        )
+    print(f"Already evaluated ({metrics['about'].get('created')}): nothing to ask; --overwrite asks again", flush=True)
+    return metrics
+
+
+def _ask(
+    answers: Sequence[Answer],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
+    unfinished: Unfinished,
+    model: tuple[str, str | None, str | None, bool],
+    processes: int | None,
+) -> None:
+    """Ask the model all that is not answered yet; the answers are in ``unfinished`` then."""
+    from socrates.answers import Question, plan_questions
+    from socrates.batches import BatchQueue, Budget
+    from socrates.decoding import Decoding
+    from socrates.processes import AskerSettings, open_askers
+
+    texts = prompt_token_ids(tokenizer, [answer.prompt for answer in answers], settings.prompt.system_message)
+    questions = [
+        Question(tuple(ids), parse_scale(answer.stimuli), key=answer.line)
+        for ids, answer in zip(texts, answers, strict=True)
+    ]
+    forms = settings.decoding.answer_forms
+    plan = plan_questions(tokenizer, questions, forms)
+    kept = {answer["line"]["line"] for answer in unfinished.answers}
+    done = {index for index, answer in enumerate(answers) if answer.line in kept}
+    if done:
+        print(f"Going on: {len(done)} of {len(answers)} rows are answered already", flush=True)
+    if len(done) == len(answers):
+        return
+    decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
+    recorded = (unfinished.header or {}).get("batch_tokens")
+    most = recorded or settings.evaluation.batch_tokens
+    askers = open_askers(AskerSettings(*model, plan.beginning, decoding, forms, settings.seed, most), processes)
+    with closing(askers):
+        ready = askers.ready
+        if unfinished.header is None:
+            unfinished.begin(about=ready.about, batch_tokens=ready.batch_tokens)
+        budget = Budget(ready.batch_tokens)
+        queue = BatchQueue(plan.lengths, budget, overhead=ready.overhead, group=plan.group, done=done)
+        drawn = [index for index in plan.drawn if index not in done]
+        tokens = [len(question.prompt_ids) for question in questions]
+        with asking_progress(tokens, done) as advance:
+            before = time.monotonic()
+            for batch, results in askers.ask(questions, queue, drawn):
+                answered = [_answered(answers[index], result) for index, result in zip(batch, results, strict=True)]
+                now = time.monotonic()
+                unfinished.append(answered, now - before)
+                before = now
+                advance(batch)
+
+
+def _answered(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
+    """What is kept of one answer: its line of `predictions.jsonl`, without a drawn answer, and how it came about.
 
     Where decoding leaves no valid answer at all (top-p cut them all off), the line has the undecoded probabilities, so
     that no model drops a question by being bad at it.
-
-    Returns:
-        The lines, and two counts of them: `drawn_rows` rest on draws, because the question states no (or too many)
-        valid answers; `undecoded_rows` have the undecoded probabilities.
     """
-    from socrates.answers import Question, answer_distributions
-    from socrates.decoding import Decoding
-
-    prompts = prompt_token_ids(loaded.tokenizer, [answer.prompt for answer in answers], settings.prompt.system_message)
-    questions = [
-        Question(tuple(ids), parse_scale(answer.stimuli), key=answer.line)
-        for ids, answer in zip(prompts, answers, strict=True)
-    ]
-    decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
-    results: dict[int, AnswerDistribution] = dict(  # by index
-        progress(
-            answer_distributions(
-                loaded, questions, decoding, max_batch_tokens=settings.evaluation.batch_tokens, seed=settings.seed
-            ),
-            "asking the model",
-            total=len(questions),
-        )
+    distribution = result.normalized()
+    undecoded = result.exact and distribution is None
+    if undecoded and result.valid_mass > 0:
+        distribution = result.probabilities
+    pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else None
+    line = prediction_line(
+        answer.keys(),
+        answer.response,
+        distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
+        # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with it.
+        valid_mass=result.valid_mass if result.exact else None,
     )
-    lines = [_line(answer, results[index]) for index, answer in enumerate(answers)]
-    return lines, {
-        "drawn_rows": sum(not result.exact for result in results.values()),
-        "undecoded_rows": sum(result.exact and result.normalized() is None for result in results.values()),
-    }
+    return {"line": line, "drawn": not result.exact, "undecoded": undecoded}
+
+
+def _counts(answered: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """`drawn_rows` rest on draws, because the question states no (or too many) valid answers; `undecoded_rows` have the
+    undecoded probabilities.
+    """
+    return {f"{what}_rows": sum(answer[what] for answer in answered) for what in ("drawn", "undecoded")}
+
+
+def _score_and_write(
+    output: Path,
+    answers: Sequence[Answer],
+    answered: Sequence[Mapping[str, Any]],
+    seed: int,
+    identity: Comparability,
+    about: Mapping[str, Any],
+) -> MetricsFile:
+    from socrates.metrics import score
+
+    by_line = {answer["line"]["line"]: answer["line"] for answer in answered}
+    lines = draw_predictions([by_line[answer.line] for answer in answers], seed)
+    return write_results(
+        output, scores=score(map(scored_row, lines)), predictions=lines, comparability=identity, about=about
+    )
 
 
 def check_checkpoint(model: str | Path) -> None:
@@ -189,42 +288,11 @@ def check_checkpoint(model: str | Path) -> None:
         raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
 
 
-def _load_and_ask(
-    model: str, answers: Sequence[Answer], settings: Settings, base_model: str | None, revision: str | None
-) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, int]]:
-    import torch
-
-    from socrates.models import load_model
-
-    try:
-        loaded = load_model(model, base_model=base_model, revision=revision)
-        return _about_model(model, loaded), *ask(loaded, answers, settings)
-    except torch.OutOfMemoryError as error:
-        raise SocratesError(
-            f"{model}: the GPU's memory does not hold the model and one batch; lower evaluation.batch_tokens "
-            f"(now {settings.evaluation.batch_tokens}), or take a larger GPU: {str(error).splitlines()[0]}"
-        ) from error
-
-
 def _check_writable(output: Path) -> None:
     """Write the smallest file into the results folder, before the model is asked for hours."""
     probe = output / ".writable"
     write_json(probe, {})
     remove_file(probe)
-
-
-def _line(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
-    distribution = result.normalized()
-    if distribution is None and result.exact and result.valid_mass > 0:
-        distribution = result.probabilities
-    pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else None
-    return prediction_line(
-        answer.keys(),
-        answer.response,
-        distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
-        # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with it.
-        valid_mass=result.valid_mass if result.exact else None,
-    )
 
 
 def _identity(
@@ -235,20 +303,14 @@ def _identity(
         seed=settings.seed,
         data_sha256=sha256_file(data_file),
         prompt_fingerprint=prompt_fingerprint(tokenizer, settings.prompt.system_message),
-        decoding=asdict(settings.decoding),
+        decoding={**asdict(settings.decoding), "answer_forms": sorted(settings.decoding.answer_forms)},
     )
 
 
-def _about_model(model: str, loaded: LoadedModel) -> dict[str, Any]:
-    adapter = loaded.adapter
-    return {
-        "model": model,
-        "base_model": loaded.base_name,
-        "base_commit": loaded.commit,
-        "adapter_sha256": sha256_file(adapter / ADAPTER_WEIGHTS) if adapter else None,
-        "dtype": str(loaded.causal_lm.dtype).removeprefix("torch."),
-        "device": str(loaded.device),
-    }
+def _device_type() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _describe(selection: Selection) -> str:

@@ -22,6 +22,7 @@ NO_NUMBERS = (
     "into this dtype (try float32 or bfloat16)"
 )
 _HEAD_ELEMENTS = 2**25  # logits at a time: 128 MiB in float32
+_FEWEST_ROWS = 32  # of a product: with a handful, the library takes another way, which rounds otherwise
 
 
 class Forward:
@@ -37,7 +38,7 @@ class Forward:
         if type(head) is not torch.nn.Linear:
             raise SocratesError(
                 f"{loaded.adapter or loaded.base_name}: its output layer is a {type(head).__name__}, not a plain "
-                "linear layer (does the adapter train lm_head?); such a model cannot be evaluated"
+                "linear layer; where the adapter trains lm_head, evaluate with --merge, otherwise it cannot be evaluated"
             )
         self.device = loaded.device
         self.decoder = loaded.causal_lm.get_decoder()
@@ -52,7 +53,9 @@ class Forward:
         """(rows, hidden size) to (rows, vocabulary), float32."""
         import torch
 
-        return torch.nn.functional.linear(hidden.float(), self._weight, self._bias)
+        few = max(0, _FEWEST_ROWS - len(hidden))
+        padded = torch.nn.functional.pad(hidden.float(), (0, 0, 0, few))
+        return torch.nn.functional.linear(padded, self._weight, self._bias)[: len(hidden)]
 
     def logits_in_chunks(self, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
         """The same, a few rows at a time: (which rows, their logits)."""

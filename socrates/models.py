@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.errors import SocratesError, first_line
+from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.hub import find_model
+from socrates.merging import UNMERGED, merge_adapter
 from socrates.model_files import (
     ADAPTER_WEIGHTS,
     ModelFiles,
@@ -32,24 +33,24 @@ if TYPE_CHECKING:
 
 _PROBE = "How many? Only return an integer from 0 to 100, nothing else."
 _NUMBERS = "0 1 23 456 7890 -12"  # to compare two tokenizers on
-_LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)  # what the libraries raise
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A causal language model in evaluation mode, and what it takes to ask it."""
 
-    model: Any  # a PreTrainedModel, or the PeftModel around one: adapters are not merged
+    model: Any  # a PreTrainedModel, or the PeftModel around one if it has an unmerged adapter
     tokenizer: PreTrainedTokenizerBase
     end_token_ids: tuple[int, ...]  # ascending; any of them ends an answer
     base_name: str  # the base model, as named by the user or by the adapter's config
-    adapter: Path | None = None  # the folder of the adapter
+    adapter: Path | None = None  # the folder of the adapter, merged or not
     commit: str | None = None  # of the base model's hub repository
+    merged: bool = False  # the adapter's weights were added into the base model's
 
     @property
     def causal_lm(self) -> PreTrainedModel:
         """The model without the adapter's wrapper; the adapter's layers stay in place inside it."""
-        return self.model.get_base_model() if self.adapter is not None else self.model
+        return self.model.get_base_model() if self.adapter is not None and not self.merged else self.model
 
     @property
     def device(self) -> torch.device:
@@ -77,6 +78,7 @@ def load_model(
     device: str | torch.device | None = None,
     revision: str | None = None,
     base_model: str | Path | None = None,
+    merge: bool = False,
 ) -> LoadedModel:
     """Load a model, or an adapter on its base model, for evaluation: no gradients, no dropout, sdpa.
 
@@ -87,11 +89,15 @@ def load_model(
         revision: of the hub's repository: of ``name_or_folder``, or of the base model of a local adapter.
         base_model: an adapter's base model, instead of the one that its config names; a relative path is looked
             up in the current folder.
+        merge: add the adapter's weights into the base model's, and check that the model still says the same.
 
     Raises:
-        SocratesError: something is missing, damaged, does not fit, or cannot be reached; says what to do.
+        SocratesError: something is missing, damaged, does not fit, or cannot be reached; the merged model differs
+            from the unmerged one; says what to do.
     """
     files = locate_model(name_or_folder, revision, base_model)
+    if merge and files.adapter is None:
+        raise SocratesError(f"{name_or_folder}: holds no adapter to merge; {UNMERGED}")
     if files.adapter is not None:
         check_safetensors(files.adapter / ADAPTER_WEIGHTS)
     tokenizer = _tokenizer_of(files)
@@ -109,7 +115,9 @@ def load_model(
     _check_vocabulary(loaded)
     if files.adapter is not None:
         check_adapter_acts(loaded)
-    model.requires_grad_(False)  # last: to switch an adapter off and on makes it trainable again
+    if merge:
+        loaded = merge_adapter(loaded)
+    loaded.model.requires_grad_(False)  # last: to switch an adapter off and on makes it trainable again
     return loaded
 
 
@@ -205,7 +213,7 @@ def _model_in(
         )
     except torch.OutOfMemoryError as error:
         raise SocratesError(f"{folder}: the model does not fit into the memory of {device}") from error
-    except (*_LOAD_ERRORS, ImportError) as error:
+    except (*LIBRARY_ERRORS, ImportError) as error:
         raise SocratesError(f"{folder}: cannot load the model: {first_line(error)}") from error
     if missing := info["missing_keys"]:
         raise SocratesError(
@@ -264,7 +272,7 @@ def _add_adapter(base: PreTrainedModel, folder: Path) -> Any:
             local_files_only=True,
             torch_device=str(base.device),
         )
-    except _LOAD_ERRORS as error:
+    except LIBRARY_ERRORS as error:
         raise SocratesError(
             f"{folder}: the adapter does not fit its base model {base.name_or_path}: {first_line(error)}"
         ) from error

@@ -21,13 +21,22 @@ MIN_SHARED_TOKENS = 8  # below that, joining the keys and values costs about wha
 
 @dataclass(frozen=True, eq=False)
 class SharedPrefix:
-    """Token ids, and what every layer of the model keeps of them."""
+    """Token ids, none at all perhaps, and what every layer of the model keeps of them."""
 
     token_ids: tuple[int, ...]
-    cache: Any  # a transformers Cache that never grows: given to a forward, it joins its own to the new keys and values
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # keys and values, (1, heads, tokens, size) each
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    def cache(self, width: int) -> Any:
+        """A transformers Cache for one forward over sequences of any number, that go on behind the prefix.
+
+        Attention gets the prefix's keys and values, the sequences' own, and behind them zeros up to ``width`` in all;
+        the mask must hide those. The library's own cache would also keep each batch's keys and values of all layers:
+        196 KB a token in the 14B.
+        """
+        return _padding_cache(self.layers, width)
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -46,31 +55,30 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 
 def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | None:
-    """Compute a prefix; None if it is empty, or the model keeps something else than keys and values."""
+    """Compute a prefix, which may be empty; None if the model keeps something else than keys and values."""
     import torch
 
-    if not token_ids:
-        return None
     with torch.inference_mode():
-        ids = torch.tensor([list(token_ids)], device=forward.device)
+        ids = torch.tensor(
+            [list(token_ids) or [0]], device=forward.device
+        )  # one token shows what an empty one looks like
         computed = forward.hidden(ids, use_cache=True).past_key_values
     layers = [
         (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in getattr(computed, "layers", [])
     ]
     if not layers or any(kept is None for layer in layers for kept in layer):
         return None
-    return SharedPrefix(tuple(token_ids), _fixed_cache(layers))
+    length = len(token_ids)
+    return SharedPrefix(
+        tuple(token_ids), tuple((keys[:, :, :length], values[:, :, :length]) for keys, values in layers)
+    )
 
 
-def _fixed_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Any:
-    """A cache of (1, heads, tokens, size) keys and values for batches of any size.
-
-    The library's own would keep each batch's keys and values of all layers as well: 196 KB a token in the 14B.
-    """
+def _padding_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int) -> Any:
     import torch
     from transformers.cache_utils import Cache, DynamicLayer
 
-    class FixedLayer(DynamicLayer):
+    class Layer(DynamicLayer):
         def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
             super().__init__()
             self.lazy_initialization(keys, values)
@@ -79,10 +87,12 @@ def _fixed_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Any:
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            batch = len(key_states)
+            batch, heads, length, size = key_states.shape
+            rest = width - self.keys.shape[-2] - length
+            zeros = key_states.new_zeros(1, 1, 1, 1).expand(batch, heads, rest, size)
             return tuple(
-                torch.cat([mine.expand(batch, -1, -1, -1), new], dim=-2)
+                torch.cat([mine.expand(batch, -1, -1, -1), new, zeros], dim=-2)
                 for mine, new in ((self.keys, key_states), (self.values, value_states))
             )
 
-    return Cache(layers=[FixedLayer(keys, values) for keys, values in layers])
+    return Cache(layers=[Layer(keys, values) for keys, values in layers])

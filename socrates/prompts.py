@@ -52,13 +52,19 @@ def answer_token_ids(tokenizer: PreTrainedTokenizerBase, value: int) -> list[int
         SocratesError: the tokenizer does not give the same text back (it adds a space, or lacks a digit).
     """
     text = str(value)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not ids or tokenizer.decode(ids) != text:
+    ((ids, written),) = tokens_and_texts(tokenizer, [text])
+    if not ids or written != text:
         raise SocratesError(
-            f"{tokenizer.name_or_path}: its tokenizer turns {text!r} into {tokenizer.decode(ids)!r}; "
+            f"{tokenizer.name_or_path}: its tokenizer turns {text!r} into {written!r}; "
             "answers of such a model cannot be scored exactly"
         )
     return ids
+
+
+def tokens_and_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[list[int], str]]:
+    """Token ids of each text on its own, no special tokens added, and the text that they stand for."""
+    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return list(zip(ids, tokenizer.batch_decode(ids), strict=True))
 
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -67,11 +73,20 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises:
         SocratesError: the template changes the answer, or what follows it is not one special token.
     """
-    return _end_of_turn_id(tokenizer, tokenizer.chat_template)
+    return _end_of_turn(tokenizer, tokenizer.chat_template)[0]
+
+
+def end_of_turn_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """All that the chat template puts after the assistant's answer (`<|im_end|>` and a line break in Qwen's).
+
+    Raises:
+        SocratesError: as of `end_of_turn_id`.
+    """
+    return _end_of_turn(tokenizer, tokenizer.chat_template)[1]
 
 
 @lru_cache(maxsize=8)
-def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int, str]:
     messages = chat_messages("How many?")
     (before,) = prompt_texts(tokenizer, ["How many?"], None)
     answered = [*messages, {"role": "assistant", "content": "7"}]
@@ -81,12 +96,13 @@ def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
             f"{tokenizer.name_or_path}: its chat template does not put the answer right after the prompt, "
             "so that training and evaluation would see different texts; this model is not supported"
         )
-    rest = tokenizer(whole[len(before) + 1 :], add_special_tokens=False)["input_ids"]
+    text = whole[len(before) + 1 :]
+    rest = tokenizer(text, add_special_tokens=False)["input_ids"]
     if not rest or (rest[0] not in tokenizer.all_special_ids and rest[0] not in tokenizer.added_tokens_decoder):
         raise SocratesError(
             f"{tokenizer.name_or_path}: its chat template does not end the assistant's turn with a special token"
         )
-    return rest[0]
+    return rest[0], text
 
 
 def prompt_fingerprint(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> str:

@@ -30,7 +30,7 @@ class Comparability(TypedDict):
     data_sha256: str  # of the data file; for answers made elsewhere, the same as rows_sha256
     rows_sha256: str  # see `predictions.rows_sha256`
     prompt_fingerprint: str  # of the prompt's construction (`prompts.py`), or "external"
-    decoding: dict[str, float] | str  # temperature and top_p, or "external"
+    decoding: dict[str, Any] | str  # `config.DecodingSettings`, or "external"
     seed: int  # of the choice of rows and of the drawn answers
     metric_version: int  # `metrics.METRIC_VERSION`
 
@@ -56,7 +56,7 @@ def comparability(
     seed: int,
     data_sha256: str,
     prompt_fingerprint: str,
-    decoding: dict[str, float] | str,
+    decoding: dict[str, Any] | str,
 ) -> Comparability:
     """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
     from socrates.metrics import METRIC_VERSION
@@ -115,6 +115,11 @@ def write_results(
     write_jsonl(folder / CELLS, map(_cell_line, scores.cells))
     write_json(folder / METRICS, content)
     return content
+
+
+def is_results_folder(folder: Path | str) -> bool:
+    """Whether a folder holds results of one piece."""
+    return all((Path(folder) / name).is_file() for name in (METRICS, PREDICTIONS, CELLS))
 
 
 def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]:

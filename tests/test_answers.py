@@ -6,6 +6,7 @@ import functools
 import itertools
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -471,15 +472,11 @@ def test_the_prefix_is_computed_once_and_changes_nothing(kind, monkeypatch):
     assert length >= 3
     results = ask(model, questions, max_batch_tokens=300)
     assert worst_difference(kind, pairs, results) < 1e-5
-    assert seen[0] == ((1, length), False) and all(reused for _, reused in seen[1:]) and len(seen) > 4
+    assert seen[0] == ((1, length), False) and all(reused for _, reused in seen[1:]) and len(seen) > 2
     longest = max(len(question.prompt_ids) for question in questions) - length + 111
-    assert max(shape[1] for shape, _ in seen[1:]) <= longest
-    for stated in (0, length - 1):
-        others = ask(model, questions, prefix_tokens=stated)
-        for one, other in zip(results, others, strict=True):
-            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
-    with pytest.raises(ValueError, match="not every prompt begins"):
-        ask(model, questions, prefix_tokens=length + 1)
+    assert max(shape[1] for shape, _ in seen[1:]) <= tree.sequence_length(longest)
+    for one, other in zip(results, ask(model, questions, share_beginning=False), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
 
 
 def test_control_a_damaged_prefix_is_noticed(monkeypatch):
@@ -490,9 +487,10 @@ def test_control_a_damaged_prefix_is_noticed(monkeypatch):
     questions = [Question(prompt, SCALES["1-5"], key=0) for prompt in prompts]
     prefix = shared_prefix(Forward(model), common_prefix(prompts))
     tree.check_tree_attention(model, Forward(model), prefix)
-    prefix.cache.layers[1].values = prefix.cache.layers[1].values.roll(1, dims=2)
+    (keys, values), *others = prefix.layers
+    damaged = replace(prefix, layers=((keys, values.roll(1, dims=2)), *others))
     with pytest.raises(SocratesError, match="cannot be evaluated exactly"):
-        tree.check_tree_attention(model, Forward(model), prefix)
+        tree.check_tree_attention(model, Forward(model), damaged)
     layout = tree._layout
     monkeypatch.setattr(tree, "_layout", lambda *args: _shifted(layout(*args)))
     with pytest.raises(SocratesError, match="cannot be evaluated exactly"):
@@ -510,6 +508,41 @@ def test_a_prompt_without_the_prefix_is_refused():
     prefix = shared_prefix(Forward(model), prompts[0][:10])
     with pytest.raises(ValueError, match="does not begin with"):
         tree.score_batch(Forward(model), [prompts[0][1:]], [trie], model.end_token_ids, PAPER, prefix)
+
+
+# --- what else is asked -------------------------------------------------------------------------------------------
+
+
+def assert_same_bits(found: list[AnswerDistribution], expected: list[AnswerDistribution]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert (one.values == other.values).all() and (one.decoded == other.decoded).all()
+        assert one.probabilities is other.probabilities is None or (one.probabilities == other.probabilities).all()
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama+adapter"])
+def test_a_questions_numbers_are_the_same_to_the_bit_whatever_goes_with_it(kind):
+    """Lengths on both sides of where a matrix library changes its way: of a few rows, of 192 keys, of 512."""
+    model = model_of(kind)
+    beginning, ids = prompts_of(model)[1][:12], prompts_of(model)[1][12:]
+    lengths = [20, 21, 33, 34, 35, 36, 64, 65, 66, 120, 121, 129, 130, 150, 180, 193, 194, 200, 257, 460, 530]
+    prompts = [[*beginning, *(ids[:1] * (n % 3) + ids * 40)[: n - 12]] for n in lengths]
+    scales = ["1-5", "0-10", "1 or 2", "-3 to 3", "0-100"]
+    questions = [Question(prompt, SCALES[scales[n % 5]], key=n) for n, prompt in enumerate(prompts)] * 2
+    questions.append(Question(prompts[3], None, key=99))
+    expected = ask(model, questions)
+    for tokens in (1, 300, 1000, 50_000):
+        assert_same_bits(ask(model, questions, max_batch_tokens=tokens), expected)
+    assert_same_bits(ask(model, questions[::-1])[::-1], expected)
+    some = [0, 4, 5, 12, 20, len(questions) - 1]
+    assert_same_bits(ask(model, [questions[n] for n in some]), [expected[n] for n in some])
+
+
+def test_control_without_the_padding_the_bits_do_differ(monkeypatch):
+    monkeypatch.setattr(tree, "sequence_length", lambda longest: longest)
+    monkeypatch.setattr(tree, "key_width", lambda prefix, tokens: prefix + tokens)
+    monkeypatch.setattr("socrates.answers.key_width", lambda prefix, tokens: 0)
+    with pytest.raises(AssertionError):
+        test_a_questions_numbers_are_the_same_to_the_bit_whatever_goes_with_it("qwen")
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
@@ -555,10 +588,7 @@ def test_out_of_memory_halves_the_budget_and_ends_with_the_same_numbers(error, m
     assert lines and all(re.fullmatch(pattern, line) for line in lines)
     budgets = [int(line.split()[-1]) for line in lines]  # of rows and draws together: none is tried twice
     assert budgets == sorted(set(budgets), reverse=True) and len(lines) < 6
-    for one, other in zip(found[:-1], expected[:-1], strict=True):
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
-        assert one.decoded == pytest.approx(other.decoded, abs=1e-5)
-    assert (found[-1].values == expected[-1].values).all() and (found[-1].decoded == expected[-1].decoded).all()
+    assert_same_bits(found, expected)
 
 
 def test_one_question_that_does_not_fit_is_an_error_that_says_so(monkeypatch, capsys):
@@ -647,7 +677,7 @@ def test_many_rows_of_real_lengths_are_hardly_padded():
 
 
 def test_trie_shares_prefixes_and_hides_siblings():
-    trie = build_trie([1, 10, 12, 2], [[1], [1, 0], [1, 2], [2]])
+    trie = build_trie([1, 10, 12, 2], [[[1]], [[1, 0]], [[1, 2]], [[2]]])
     assert trie.tokens.tolist() == [1, 2, 0, 2]
     assert trie.parents.tolist() == [-1, -1, 0, 0]
     assert trie.depths.tolist() == [1, 1, 2, 2]
@@ -707,7 +737,7 @@ def test_prompts_that_are_empty_or_too_long_are_errors():
         answer_distributions(model, [Question([], SCALES["1-5"], key=4)], PAPER)
     for scale in (SCALES["1-5"], None):
         with pytest.raises(SocratesError, match=r"row 6 has 4096 tokens.*\(4096\)"):
-            answer_distributions(model, [Question([5] * 4096, scale, key=6)], PAPER)
+            ask(model, [Question([5] * 4096, scale, key=6)])
 
 
 def test_a_window_of_attention_limits_the_prompt(monkeypatch):
@@ -717,8 +747,10 @@ def test_a_window_of_attention_limits_the_prompt(monkeypatch):
     question = Question(prompts_of(model)[1], SCALES["1-5"], key=2)
     assert ask(model, [question])  # a window that no layer uses, as in Qwen2.5's config
     monkeypatch.setattr(config, "layer_types", ["full_attention", "sliding_attention"])
+    for step in ("shared_prefix", "check_tree_attention"):  # this model is made without such layers
+        monkeypatch.setattr(f"socrates.answers.{step}", lambda *args: None)
     with pytest.raises(SocratesError, match=r"can read \(20\)"):
-        answer_distributions(model, [question], PAPER)
+        ask(model, [question])
 
 
 @pytest.mark.parametrize("scale", [SCALES["1-5"], None])

@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from processes import ROOT, assert_refused, environment, run_script
@@ -115,6 +118,28 @@ def test_a_checkpoint_is_asked_the_same_rows_and_compared(workplace):
     assert (results / "predictions.jsonl").read_text() != (
         workplace / "evaluation_results/baseline/predictions.jsonl"
     ).read_text(), "the adapter acts"
+
+
+@pytest.mark.slow
+def test_a_merged_adapter_and_other_forms_of_answers(workplace, tmp_path):
+    """Through the script: merging changes nothing but rounding, more forms mean more mass and cannot be compared."""
+    options = ["--model", "models/run/checkpoint-7", "--config", "config.json", "--max-examples", 30]
+    config = read(workplace / "config.json")
+    config["decoding"]["answer_forms"] = ["leading_space"]
+    write_json(workplace / "forms.json", config)
+    plain = evaluate(workplace, *options, "--output", tmp_path / "plain")
+    merged = evaluate(workplace, *options, "--output", tmp_path / "merged", "--merge")
+    compared = ["--compare-with", tmp_path / "plain/metrics.json"]
+    forms = [*options[:2], "--config", "forms.json", *options[4:], "--output", tmp_path / "forms"]
+    assert_refused(evaluate(workplace, *forms, *compared), "decoding")
+    more = evaluate(workplace, *forms)
+    assert plain.returncode == merged.returncode == more.returncode == 0, merged.stderr + more.stderr
+    before, after = (read(tmp_path / name / "metrics.json") for name in ("plain", "merged"))
+    assert not before["about"]["merged"] and after["about"]["merged"]
+    assert after["valid_mass"] == pytest.approx(before["valid_mass"], rel=1e-4)
+    assert read(tmp_path / "forms/metrics.json")["valid_mass"] > before["valid_mass"]
+    refused = evaluate(workplace, "--config", "config.json", "--output", tmp_path / "no", "--merge")
+    assert_refused(refused, "holds no adapter to merge")
 
 
 @pytest.mark.slow
@@ -252,15 +277,16 @@ def test_wrong_arguments(workplace, tmp_path, arguments):
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_nothing_half_written(workplace, tmp_path):
-    """On a file system of its own of 96 KiB; an earlier evaluation's metrics go too, so nothing is of two pieces."""
+def test_a_full_disk_loses_no_answer(workplace, tmp_path):
+    """On a small file system of its own: full while the model is asked, then emptied."""
     disk = tmp_path / "disk"
     disk.mkdir()
+    command = f'"{sys.executable}" "{ROOT}/scripts/evaluate.py" --config small.json --output "{disk}/out"'
+    write_json(workplace / "small.json", with_small_batches(workplace))
     script = (
-        f'mount -t tmpfs -o size=96k none "{disk}" && mkdir "{disk}/out" && echo old > "{disk}/out/metrics.json" && '
-        f'head -c 80k /dev/zero > "{disk}/fill"; '
-        f'"{sys.executable}" "{ROOT}/scripts/evaluate.py" --config config.json --output "{disk}/out"; '
-        f'status=$?; echo "left: $(ls -A "{disk}/out" | tr "\\n" " ")"; exit $status'
+        f'mount -t tmpfs -o size=512k none "{disk}" && head -c 460k /dev/zero > "{disk}/fill"; '
+        f'{command}; status=$?; echo "left: $(ls -A "{disk}/out" | tr "\n" " ")"; rm "{disk}/fill"; '
+        f'{command} >&2; cp "{disk}/out/predictions.jsonl" "{tmp_path}"; ls -A "{disk}/out"; exit $status'
     )
     result = subprocess.run(
         ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", script],
@@ -270,8 +296,113 @@ def test_a_full_disk_leaves_nothing_half_written(workplace, tmp_path):
         text=True,
         timeout=120,
     )
-    assert_refused(result, "predictions.jsonl: cannot write: No space left on device", "free some space")
-    assert result.stdout.splitlines()[-1] == "left: "
+    assert_refused(result, "answers.jsonl: cannot write: No space left on device", "free some space", "Going on: ")
+    assert result.stdout.splitlines()[-4:] == ["left: unfinished ", "cells.jsonl", "metrics.json", "predictions.jsonl"]
+    expected = workplace / "evaluation_results/baseline/predictions.jsonl"
+    assert (tmp_path / "predictions.jsonl").read_bytes() == expected.read_bytes()
+
+
+def with_small_batches(folder):
+    """The config with batches of one row."""
+    config = read(folder / "config.json")
+    config["evaluation"]["batch_tokens"] = 64
+    return config
+
+
+def start_and_kill(folder, output, *arguments, after=10):
+    """Start an evaluation and kill -9 its first process once some batches are answered; returns how many."""
+    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--config", "small.json", "--output", str(output)]
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    answers = output / "unfinished/answers.jsonl"
+    deadline = time.monotonic() + 60
+    while not answers.exists() or (count := answers.read_bytes().count(b"\n")) < after:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()  # ends once the processes that it started have ended too
+    assert not (output / "metrics.json").exists()
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(workplace, tmp_path, processes):
+    """The baseline had one process and large batches; this has batches of one row, and is killed twice."""
+    write_json(workplace / "small.json", with_small_batches(workplace))
+    output = tmp_path / "out"
+    first = start_and_kill(workplace, output, "--processes", processes)
+    with (output / "unfinished/answers.jsonl").open("ab") as file:
+        file.write(b'{"seconds": 0.1, "answers": [{"line"')  # cut off by the kill
+    second = start_and_kill(workplace, output, "--processes", processes, after=first + 10)
+    result = evaluate(workplace, "--config", "small.json", "--output", output, "--processes", processes)
+    assert result.returncode == 0, result.stderr
+    (going_on,) = (line for line in result.stdout.splitlines() if line.startswith("Going on: "))
+    assert second <= int(going_on.split()[2]) < 144
+    for name in ("predictions.jsonl", "cells.jsonl"):
+        assert (output / name).read_bytes() == (workplace / "evaluation_results/baseline" / name).read_bytes()
+    assert not (output / "unfinished").exists()
+    metrics, expected = (read(f / "metrics.json") for f in (output, workplace / "evaluation_results/baseline"))
+    for changing in ("seconds", "created", "settings", "processes"):
+        metrics["about"].pop(changing, None), expected["about"].pop(changing, None)
+    assert metrics == expected
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told_and_nothing_is_lost(workplace, tmp_path):
+    write_json(workplace / "small.json", with_small_batches(workplace))
+    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--config", "small.json"]
+    process = subprocess.Popen(
+        [*command, "--output", str(tmp_path), "--processes", "2"],
+        cwd=workplace,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    answers = tmp_path / "unfinished/answers.jsonl"
+    while not answers.exists() or answers.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(workers[-1], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Traceback" not in said
+    assert "a process that asks the model has ended (signal SIGKILL" in said and "run the same command again" in said
+    assert answers.read_bytes().count(b"\n") >= 3
+
+
+@pytest.mark.slow
+def test_results_of_another_evaluation_are_not_overwritten(workplace, tmp_path):
+    """Finished or not; the same command again asks nothing."""
+    output = tmp_path / "out"
+    shutil.copytree(workplace / "evaluation_results/baseline", output)
+    before = (output / "metrics.json").read_bytes()
+    again = evaluate(workplace, "--config", "config.json", "--output", output)
+    assert again.returncode == 0 and "Already evaluated" in again.stdout and "Asked 144 rows" in again.stdout
+    others = {
+        "seed": {"seed": 7},
+        "decoding": {"decoding": {"temperature": 1.0, "top_p": 0.9}},
+        "model": {"model_name": str(workplace / "models/run/checkpoint-7")},
+    }
+    write_json(workplace / "small.json", with_small_batches(workplace))
+    start_and_kill(workplace, tmp_path / "killed", after=2)
+    for name, changes in others.items():
+        write_json(workplace / "other.json", {**read(workplace / "config.json"), **changes})
+        for folder, what in ((output, "the results"), (tmp_path / "killed", "the answers so far")):
+            result = evaluate(workplace, "--config", "other.json", "--output", folder)
+            assert_refused(result, f"holds {what} of another evaluation", f"{name} (", "--overwrite")
+    assert (output / "metrics.json").read_bytes() == before
+    for folder in (output, tmp_path / "killed"):
+        result = evaluate(workplace, "--config", "other.json", "--output", folder, "--overwrite")
+        assert result.returncode == 0, result.stderr
+        assert read(folder / "metrics.json")["about"]["adapter_sha256"]
 
 
 def test_help_needs_no_heavy_package(tmp_path):

@@ -141,6 +141,162 @@ def test_every_place_that_names_an_end_token_counts():
     assert end_token_ids(tokenizer, [9, 7, turn_end]) == (7, 9, *sorted((turn_end, text_end)))
 
 
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+def adapter_folder(folder: Path, made: Path, size: float = 0.05, tied: bool = False, **config) -> Path:
+    """A checkpoint on the made base model (or a tied one of its own) with another LoRA config."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = survey_model(1)
+    base = made / "base"
+    if tied:
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
+        base = save_model(model, tokenizer, folder / "base")
+    model.name_or_path = model.config._name_or_path = str(base)
+    config = {"target_modules": ["o_proj"], "r": 4, "lora_alpha": 8, **config}
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name or "lora_embedding" in name or "modules_to_save" in name:
+            parameter.data += torch.empty_like(parameter).normal_(0.0, size, generator=generator)
+    return save_model(adapted, tokenizer, folder / "checkpoint")
+
+
+def answers_of(loaded) -> list:
+    """Exact distributions of three questions, one of many answers."""
+    from socrates.answers import Decoding, Question, answer_distributions
+    from socrates.scales import Scale
+
+    texts = ["How warm do you feel about the harbour festival?", "How many?", "And the ferry to the island?"]
+    prompts = prompt_token_ids(loaded.tokenizer, texts, None)
+    scales = [Scale(tuple(range(low, high + 1))) for low, high in ((0, 100), (1, 7), (0, 10))]
+    questions = [Question(ids, scale, key) for key, (ids, scale) in enumerate(zip(prompts, scales, strict=True))]
+    return [answer for _, answer in sorted(answer_distributions(loaded, questions, Decoding(0.6, 0.9)))]
+
+
+def test_a_merged_model_answers_as_the_unmerged_one(made):
+    import numpy as np
+    import torch
+
+    plain, merged = (load_model(made / "checkpoint-10", merge=merge) for merge in (False, True))
+    assert merged.merged and not plain.merged
+    assert merged.adapter == made / "checkpoint-10" and merged.device.type == "cpu"
+    assert type(merged.model).__name__ == "Qwen2ForCausalLM" and merged.causal_lm is merged.model
+    assert not any("lora" in name for name, _ in merged.model.named_parameters())
+    assert not merged.model.training and not any(p.requires_grad for p in merged.model.parameters())
+    assert not any(p.is_inference() for p in merged.model.parameters())
+    assert not torch.equal(logits_of(merged.model, merged.tokenizer), logits_of(survey_model(1)[0], merged.tokenizer))
+    for found, expected in zip(answers_of(merged), answers_of(plain), strict=True):
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-4)
+        np.testing.assert_allclose(found.decoded, expected.decoded, rtol=1e-4, atol=1e-12)
+
+
+def test_a_merged_model_in_bfloat16(made):
+    plain, merged = (load_model(made / "checkpoint-10", dtype="bfloat16", merge=merge) for merge in (False, True))
+    for found, expected in zip(answers_of(merged), answers_of(plain), strict=True):
+        assert abs(found.probabilities - expected.probabilities).sum() / 2 < 0.01
+
+
+def test_merging_needs_an_adapter(made):
+    with refused("base: holds no adapter to merge", "without --merge"):
+        load_model(made / "base", merge=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("fault", ["twice", "half", "no q_proj", "no down_proj"])
+def test_a_wrong_merge_is_noticed(made, monkeypatch, fault, dtype):
+    from peft.tuners.lora.layer import Linear
+
+    right = Linear.merge
+
+    def wrong(layer, safe_merge=False, adapter_names=None):
+        if fault == "half":
+            layer.scaling["default"] /= 2
+        if fault == "no q_proj" and layer.in_features == layer.out_features:  # o_proj, too
+            return layer.merged_adapters.append("default")
+        if fault == "no down_proj" and layer.in_features > layer.out_features > 32:
+            return layer.merged_adapters.append("default")
+        right(layer, safe_merge)
+        if fault == "twice":
+            layer.merged_adapters.clear()
+            right(layer, safe_merge)
+        return None
+
+    monkeypatch.setattr(Linear, "merge", wrong)
+    with refused("checkpoint-10: the merged model has ", "of what the adapter contributes", "without --merge"):
+        load_model(made / "checkpoint-10", dtype=dtype, merge=True)
+
+
+def test_one_unmerged_layer_of_many_is_noticed_and_named(made, monkeypatch):
+    from peft.tuners.lora.layer import Linear
+
+    right, layers = Linear.merge, []
+
+    def wrong(layer, safe_merge=False, adapter_names=None):
+        layers.append(layer)
+        return layer.merged_adapters.append("default") if len(layers) == 2 else right(layer, safe_merge)
+
+    monkeypatch.setattr(Linear, "merge", wrong)
+    with refused("0% of what the adapter contributes to model.layers.0.self_attn.k_proj"):
+        load_model(made / "checkpoint-10", merge=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_goes_wrong_outside_the_layers_shows_in_the_logits(made, monkeypatch, dtype):
+    from peft.tuners.lora import LoraModel
+
+    right = LoraModel.merge_and_unload
+
+    def wrong(tuner, **options):
+        model = right(tuner, **options)
+        model.model.layers[0].mlp.down_proj.weight.data *= -1
+        return model
+
+    monkeypatch.setattr(LoraModel, "merge_and_unload", wrong)
+    with refused("the merged model says something else than the unmerged one: its logits differ by", "without --merge"):
+        load_model(made / "checkpoint-10", dtype=dtype, merge=True)
+
+
+def test_an_adapter_too_small_for_the_dtype_is_not_merged_away(made, tmp_path):
+    checkpoint = adapter_folder(tmp_path, made, size=5e-4)
+    with refused("of what the adapter contributes", "too small for bfloat16", "without --merge"):
+        load_model(checkpoint, dtype="bfloat16", merge=True)
+    assert load_model(checkpoint, dtype="float32", merge=True).merged
+
+
+def test_adapters_that_cannot_be_merged(made, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    with refused("checkpoint: the adapter cannot be merged: ", "lora_bias", "without --merge"):
+        load_model(adapter_folder(tmp_path / "bias", made, lora_bias=True), merge=True)
+    tied = adapter_folder(tmp_path / "tied", made, tied=True, target_modules=["embed_tokens"])
+    assert not load_model(tied).merged
+    with refused("checkpoint: the adapter cannot be merged: ", "share their weights", "without --merge"):
+        load_model(tied, merge=True)
+    broken = adapter_folder(tmp_path / "nan", made)
+    weights = load_file(broken / "adapter_model.safetensors")
+    next(tensor for name, tensor in weights.items() if "lora_B" in name)[0, 0] = float("nan")
+    save_file(weights, broken / "adapter_model.safetensors", metadata={"format": "pt"})
+    with refused("checkpoint: the adapter cannot be merged: NaN", "without --merge"):
+        load_model(broken, merge=True)
+
+
+@pytest.mark.parametrize(
+    "config", [{"use_dora": True}, {"use_rslora": True}, {"modules_to_save": ["norm"]}, {"target_modules": ["lm_head"]}]
+)
+def test_other_kinds_of_adapters_are_merged(made, tmp_path, config):
+    import torch
+
+    checkpoint = adapter_folder(tmp_path, made, **config)
+    plain, merged = (load_model(checkpoint, merge=merge) for merge in (False, True))
+    found, expected = (logits_of(loaded.model, loaded.tokenizer) for loaded in (merged, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(answers_of(merged)) == 3
+
+
 # --- wrong folders ----------------------------------------------------------------------------------------------------
 
 
