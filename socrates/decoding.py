@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,12 +71,12 @@ def probabilities_of(
     import torch
 
     chosen = logits[rows, tokens]
-    exact = (chosen - logits.logsumexp(dim=1)[rows]).exp()
+    exact = (chosen - _logsumexp(logits)[rows, 0]).exp()
     if decoding.temperature == 0:
         return exact, (logits.argmax(dim=1)[rows] == tokens).to(exact.dtype)
     if decoding.top_p == 1:
         t = decoding.temperature
-        return exact, (chosen / t - (logits / t).logsumexp(dim=1)[rows]).exp()
+        return exact, (chosen / t - _logsumexp(logits / t)[rows, 0]).exp()
     decoded = torch.zeros_like(exact)
     place = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     for among, candidates, kept in _nuclei(logits, decoding):
@@ -96,7 +96,7 @@ def _nuclei(logits: torch.Tensor, decoding: Decoding) -> Iterator[tuple[torch.Te
     import torch
 
     scaled = logits / decoding.temperature
-    total = scaled.logsumexp(dim=1, keepdim=True)
+    total = _logsumexp(scaled)
     rows = torch.arange(len(logits), device=logits.device)
     for size in (*(size for size in _LARGEST if size < logits.shape[1]), logits.shape[1]):
         largest, tokens = scaled.topk(size, dim=1) if size < logits.shape[1] else scaled.sort(dim=1, descending=True)
@@ -114,4 +114,13 @@ def _keep(descending: torch.Tensor, top_p: float) -> torch.Tensor:
 
     before = torch.nn.functional.pad(descending.cumsum(dim=1, dtype=torch.float64)[:, :-1], (1, 0))
     kept = descending.masked_fill(before >= top_p, 0.0)
-    return kept / kept.sum(dim=1, keepdim=True)
+    return kept / _by_row(lambda table: table.sum(dim=1, keepdim=True), kept)
+
+
+def _logsumexp(logits: torch.Tensor) -> torch.Tensor:
+    return _by_row(lambda table: table.logsumexp(dim=1, keepdim=True), logits)
+
+
+def _by_row(reduce: Callable[[torch.Tensor], torch.Tensor], table: torch.Tensor) -> torch.Tensor:
+    """Reduce each row as one of many: torch splits a single long one over its threads, which rounds otherwise."""
+    return reduce(table.repeat(2, 1))[:1] if len(table) == 1 else reduce(table)

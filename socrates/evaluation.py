@@ -133,6 +133,8 @@ def evaluate(
     with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
         _check_writable(output)
         _ask(answers, tokenizer, settings, unfinished, (model, base_model, revision, merge), processes)
+        by_line = {answer["line"]["line"]: answer for answer in unfinished.answers}
+        answered = [by_line[answer.line] for answer in answers]
         about = {
             "model": model,
             **unfinished.header["about"],
@@ -140,12 +142,12 @@ def evaluate(
             "data_file": str(data_file),
             "settings": asdict(settings),
             "selection": {k: v for k, v in asdict(selection).items() if k != "cells"},
-            **_counts(unfinished.answers),
+            **_counts(answered),
             "seconds": round(unfinished.seconds, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
-        metrics = _score_and_write(output, answers, unfinished.answers, settings.seed, identity, about)
+        metrics = _score_and_write(output, answered, settings.seed, identity, about)
         unfinished.remove()
     return metrics
 
@@ -156,17 +158,21 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> MetricsFile | None:
     Raises:
         SocratesError: they are of another one.
     """
-    if not is_results_folder(output):
+    if not (output / METRICS).exists():
         return None
     metrics = read_metrics(output / METRICS)
-    recorded = metrics.get("about", {}).get("asked")
-    differences = differing(recorded, asked) if recorded else "it does not say of what model"
+    about = metrics.get("about")
+    recorded = about.get("asked") if isinstance(about, dict) else None
+    differences = differing(recorded, asked) if isinstance(recorded, dict) else "it does not say of what model"
     if differences:
         raise SocratesError(
             f"{output}: holds the results of another evaluation: {differences}; choose another --output, or replace "
             "them with --overwrite"
         )
-    print(f"Already evaluated ({metrics['about'].get('created')}): nothing to ask; --overwrite asks again", flush=True)
+    if not is_results_folder(output):
+        print(f"{output}: some of its files are gone; asking again", flush=True)
+        return None
+    print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
     return metrics
 
 
@@ -198,8 +204,8 @@ def _ask(
     if len(done) == len(answers):
         return
     decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
-    recorded = (unfinished.header or {}).get("batch_tokens")
-    most = recorded or settings.evaluation.batch_tokens
+    recorded = unfinished.header["batch_tokens"] if unfinished.header else None
+    most = settings.evaluation.batch_tokens or recorded  # who sets it anew may have run out of memory
     askers = open_askers(AskerSettings(*model, plan.beginning, decoding, forms, settings.seed, most), processes)
     with closing(askers):
         ready = askers.ready
@@ -249,7 +255,6 @@ def _counts(answered: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def _score_and_write(
     output: Path,
-    answers: Sequence[Answer],
     answered: Sequence[Mapping[str, Any]],
     seed: int,
     identity: Comparability,
@@ -257,8 +262,7 @@ def _score_and_write(
 ) -> MetricsFile:
     from socrates.metrics import score
 
-    by_line = {answer["line"]["line"]: answer["line"] for answer in answered}
-    lines = draw_predictions([by_line[answer.line] for answer in answers], seed)
+    lines = draw_predictions([answer["line"] for answer in answered], seed)
     return write_results(
         output, scores=score(map(scored_row, lines)), predictions=lines, comparability=identity, about=about
     )

@@ -74,18 +74,21 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
 
 def check_weights(folder: Path) -> None:
     """Raise a SocratesError unless every weight file that a model's folder should hold is there and whole."""
+    for file in weight_files(folder):
+        check_safetensors(file)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a model's weights are read from, there or not; SocratesError where nothing says which."""
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         shards = read_json(index, "index of the weights").get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise SocratesError(f'{index}: has no "weight_map"; {_COPY_AGAIN}')
-        files = [folder / str(name) for name in sorted(set(shards.values()))]
-    elif single.is_file():
-        files = [single]
-    else:
-        raise SocratesError(f"{folder}: a model without *.safetensors weights: {contents(folder)}")
-    for file in files:
-        check_safetensors(file)
+        return [folder / name for name in sorted({str(name) for name in shards.values()})]
+    if single.is_file():
+        return [single]
+    raise SocratesError(f"{folder}: a model without *.safetensors weights: {contents(folder)}")
 
 
 def check_safetensors(file: Path) -> None:
@@ -108,9 +111,10 @@ def fingerprint(files: ModelFiles) -> str:
     of each tensor: another training changes nearly all numbers of all tensors that it changes.
 
     Raises:
-        SocratesError: a file cannot be read.
+        SocratesError: a file is missing, damaged or cannot be read.
     """
     folder = files.base.path
+    check_weights(folder)  # what follows believes the headers
     digest = hashlib.sha256()
     whole = [folder / "config.json", folder / "generation_config.json"]
     if files.adapter is not None:
@@ -118,11 +122,10 @@ def fingerprint(files: ModelFiles) -> str:
     try:
         for path in whole:
             digest.update(f"{path.name}\0".encode() + (path.read_bytes() if path.exists() else b""))
-        for path in sorted(folder.glob("*.safetensors")):
-            if path.name != ADAPTER_WEIGHTS:
-                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-                for sample in _samples(path):
-                    digest.update(sample)
+        for path in weight_files(folder):
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            for sample in _samples(path):
+                digest.update(sample)
     except (OSError, ValueError) as error:
         raise SocratesError(f"{folder}: cannot read the model: {error}; {_COPY_AGAIN}") from error
     return digest.hexdigest()

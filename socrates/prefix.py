@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from socrates.forward import FEWEST_ROWS
+
 if TYPE_CHECKING:
     import torch
 
@@ -59,10 +61,8 @@ def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | 
     import torch
 
     with torch.inference_mode():
-        ids = torch.tensor(
-            [list(token_ids) or [0]], device=forward.device
-        )  # one token shows what an empty one looks like
-        computed = forward.hidden(ids, use_cache=True).past_key_values
+        padded = [*token_ids, *[0] * (FEWEST_ROWS - len(token_ids))]  # it also shows what an empty one looks like
+        computed = forward.hidden(torch.tensor([padded], device=forward.device), use_cache=True).past_key_values
     layers = [
         (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in getattr(computed, "layers", [])
     ]

@@ -1,20 +1,22 @@
 """A model that is asked in this process, or in several, one a GPU: batches go to whoever is free.
 
 Covers: every process computes the same batches as one alone would, so their number does not change a result. Memory
-that runs out in one halves the budget of all. Whatever ends this process ends the others: they live on a connection
-to it.
+that runs out in one halves the budget of all. Whatever ends this process ends the others.
 Does not cover: one model over several GPUs, and several machines.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -127,7 +129,8 @@ class AskerProcesses:
             for device in devices[:count]:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, settings, device, threads), daemon=True)
-                process.start()
+                with _interrupts_held_back():
+                    process.start()
                 theirs.close()  # so that its end is seen here
                 self._processes[ours] = process
             ready = [self._receive(connection) for connection in self._processes]
@@ -169,13 +172,13 @@ class AskerProcesses:
         self._processes.clear()
 
     def _send(self, connection: Connection, *message: Any) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: receiving tells why
+        with suppress(OSError):  # it has ended: receiving tells why
             connection.send(message)
 
     def _receive(self, connection: Connection) -> Any:
         try:
             failure, answer = connection.recv()
-        except (EOFError, ConnectionResetError) as error:
+        except (EOFError, OSError) as error:  # OSError: in the middle of what it sends
             process = self._processes[connection]
             process.join(10)
             raise SocratesError(
@@ -214,7 +217,7 @@ def _serve(connection: Connection, settings: AskerSettings, device: str | None, 
 
     Distributions are None where memory did not hold that many questions.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches all of a terminal; the first process ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             import torch
@@ -232,6 +235,23 @@ def _serve(connection: Connection, settings: AskerSettings, device: str | None, 
                 connection.send((None, results))
         except SocratesError as error:
             connection.send((str(error), None))
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A process that is started here never sees Ctrl+C, which reaches all of a terminal: the first ends the others."""
+    resource_tracker.ensure_running()  # else starting a process starts it, and that lets interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """Also while a model is loading, or a batch is asked: a new run needs the memory."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _ready(asker: Asker) -> Ready:

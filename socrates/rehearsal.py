@@ -401,16 +401,20 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     model = folder / "models" / "tiny-qwen2-base"
     made = make_base_model(model, dataset / "train.jsonl", seed, steps=base_steps)
     lines.append(f"{'made' if made else 'reused'} base model {model}")
-    if made:  # what was evaluated and trained before was of other data, or of another base model
-        for stale in ("evaluation_results", *(f"models/{run}" for run in (RUN, TEST_RUN, FULL_RUN))):
-            shutil.rmtree(folder / stale, ignore_errors=True)
     make = partial(rehearsal_config, "models/tiny-qwen2-base", "data/socsci210_full")
-    write_json(folder / "config_500step_validation.json", make(run=RUN, steps=40, save_steps=40))
-    write_json(folder / "config_test_run.json", make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16))
     # One epoch of the data, as in the guide, but no more than a minute of it.
     epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
-    full = make(run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15)
-    write_json(folder / "config_full_dataset.json", full)
+    configs = {
+        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40),
+        "config_test_run.json": make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16),
+        "config_full_dataset.json": make(run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15),
+    }
+    # What was evaluated and trained before was of other data, of another base model, or with other configs.
+    if made or any((folder / name).exists() and not _is_config(folder / name, configs[name]) for name in configs):
+        for stale in ("evaluation_results", *(f"models/{run}" for run in (RUN, TEST_RUN, FULL_RUN))):
+            shutil.rmtree(folder / stale, ignore_errors=True)
+    for name, config in configs.items():
+        write_json(folder / name, config)
     deepspeed = {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
@@ -423,6 +427,13 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     for name in ("deepspeed_config.json", "deepspeed_config_test.json"):
         write_json(folder / name, deepspeed)
     return lines
+
+
+def _is_config(path: Path, config: dict[str, Any]) -> bool:
+    try:
+        return read_json(path, "config") == config
+    except SocratesError:
+        return False
 
 
 def _link_data(source: Path, target: Path) -> None:

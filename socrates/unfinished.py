@@ -1,12 +1,14 @@
 """An evaluation's answers while it runs, on disk: the same command goes on after whatever ended it.
 
 Covers: each batch's answers are one line, flushed to disk before the next batch; a line that a kill or a full disk cut
-off is dropped; answers of another evaluation are never mixed in, and two processes never write at once.
+off is dropped, and one that was damaged is passed over; answers of another evaluation are never mixed in, and two
+processes never write at once.
 Does not cover: finished results (`results.py`); they take this folder's place.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -45,9 +47,14 @@ class Unfinished:
                 self.seconds += batch["seconds"]
         self._file = (folder / _ANSWERS).open("ab", buffering=0)
 
-    def begin(self, **about: Any) -> None:
-        """Record what every run of this evaluation goes by; once, before the first answers."""
-        self.header = {"identity": self._identity, **about}
+    def begin(self, about: Mapping[str, Any], batch_tokens: int) -> None:
+        """Record what every run of this evaluation goes by; once, before the first answers.
+
+        Args:
+            about: what is asked, for the results, as JSON values.
+            batch_tokens: the most in one forward.
+        """
+        self.header = {"identity": self._identity, "about": dict(about), "batch_tokens": batch_tokens}
         write_json(self._folder / _HEADER, self.header)
 
     def append(self, answers: Sequence[dict[str, Any]], seconds: float) -> None:
@@ -66,14 +73,16 @@ class Unfinished:
         try:
             written = self._file.write(line)
             if written != len(line):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise SocratesError(
                 f"{self._folder / _ANSWERS}: cannot write: {error.strerror or error}; "
-                "free some space and run the same command again: it goes on from here"
+                f"{'free some space' if full else 'put that right'} and run the same command again: it goes on from "
+                "here"
             ) from error
         self.answers += answers
         self.seconds += seconds
@@ -85,8 +94,9 @@ class Unfinished:
 
     def remove(self) -> None:
         """The evaluation has finished: its results are elsewhere."""
-        self.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._file.close()
+        shutil.rmtree(self._folder, ignore_errors=True)  # while it is ours: another process may wait for the lock
+        self._lock.close()
 
 
 def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool = False) -> Unfinished:
@@ -98,22 +108,20 @@ def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool 
         discard: whether answers of another evaluation may be thrown away.
 
     Raises:
-        SocratesError: the folder holds those of another evaluation, another process is writing there, or it cannot
-            be written.
+        SocratesError: the folder holds those of another evaluation, or of one that is not known; another process is
+            writing there, or it cannot be written.
     """
     folder = output / UNFINISHED
     lock = _locked(folder)
     try:
         header = folder / _HEADER
-        if header.exists():
-            recorded = read_json(header, "record of an unfinished evaluation").get("identity", {})
-            if differences := differing(recorded, identity):
-                if not discard:
-                    raise SocratesError(
-                        f"{output}: holds the answers so far of another evaluation: {differences}; choose another "
-                        "--output, or discard them with --overwrite"
-                    )
-                header.unlink()
+        if header.exists() and (reason := _not_ours(header, identity)):
+            if not discard:
+                raise SocratesError(
+                    f"{output}: holds the answers so far of {reason}; choose another --output, or discard them with "
+                    "--overwrite"
+                )
+            header.unlink()
         if not header.exists():  # answers without a header: begun, and ended before the first
             (folder / _ANSWERS).unlink(missing_ok=True)
         return Unfinished(folder, lock, identity)
@@ -122,6 +130,19 @@ def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool 
         if isinstance(error, OSError):
             raise SocratesError(f"{folder}: cannot write: {error.strerror or error}") from error
         raise
+
+
+def _not_ours(header: Path, identity: Mapping[str, Any]) -> str:
+    """Why answers cannot be gone on with, for a message; empty if they can."""
+    try:
+        record = read_json(header, "record of an unfinished evaluation")
+    except SocratesError as error:
+        return f"an unknown evaluation ({error})"
+    kinds = {"identity": dict, "about": dict, "batch_tokens": int}
+    if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
+        return f"an unknown evaluation ({header}: does not say which)"
+    differences = differing(record["identity"], identity)
+    return f"another evaluation: {differences}" if differences else ""
 
 
 def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -147,24 +168,35 @@ def _locked(folder: Path) -> IO[str]:
         raise SocratesError(
             f"{folder.parent}: another evaluation is writing there now; wait, or choose another --output"
         )
-    return lock
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
+            return lock
+    lock.close()  # of a folder that its holder has removed in the meantime
+    return _locked(folder)
 
 
 def _read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The batches of all lines that are whole; the file is cut off before the first that is not."""
+    """The batches of all lines that are whole; a last line without its end is cut off the file."""
     if not path.exists():
         return []
     batches: list[dict[str, Any]] = []
     end = 0
     with path.open("r+b") as file:
         for line in file:
-            try:
-                batch = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:  # also a wrong encoding
-                batch = None
-            if not isinstance(batch, dict):
+            if not line.endswith(b"\n"):
                 break
-            batches.append(batch)
             end += len(line)
+            if (batch := _batch(line)) is not None:
+                batches.append(batch)
         file.truncate(end)
     return batches
+
+
+def _batch(line: bytes) -> dict[str, Any] | None:
+    try:
+        batch = json.loads(line)
+        answers, seconds = batch["answers"], batch["seconds"]
+    except (ValueError, TypeError, KeyError):  # ValueError: also a wrong encoding
+        return None
+    whole = isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers)
+    return batch if whole and isinstance(seconds, int | float) else None

@@ -336,14 +336,31 @@ def test_agrees_with_twenty_thousand_draws_of_generate(kind):
             end = next((place for place, token in enumerate(ids) if token in model.end_token_ids), None)
             counts[None if end is None else expected.get(tuple(ids[:end]))] += 1
     assert sum(counts.values()) == draws
-    frequencies = np.array([counts[value] for value in [*result.values.tolist(), None]]) / draws
+    observed = np.array([counts[value] for value in [*result.values.tolist(), None]])
     predicted = np.append(result.decoded, 1 - result.decoded_mass)
     assert 0.5 < result.decoded_mass < 0.999 and predicted.max() < 0.6  # not a test on a certainty
-    assert np.abs(frequencies - predicted).sum() / 2 < 0.03
-    # What the test must be able to see: another temperature, or no top_p, is further off than that.
-    for other in (Decoding(0.7, 0.9), Decoding(0.6, 1.0)):
+    assert chi_square(observed, predicted) > 0.001
+    # What the test must be able to see: 2% of the mass elsewhere, another temperature, another top_p.
+    likeliest, second = predicted.argsort()[[-1, -2]]
+    moved = predicted.copy()
+    moved[[likeliest, second]] += (-0.02, 0.02)
+    assert chi_square(observed, moved) < 0.001
+    for other in (Decoding(0.65, 0.9), Decoding(0.6, 0.95), Decoding(0.6, 1.0)):
         (wrong,) = ask(model, [Question(prompt, SCALES["0-100"], key=0)], other)
-        assert np.abs(frequencies[:-1] - wrong.decoded).sum() / 2 > 0.03
+        assert chi_square(observed, np.append(wrong.decoded, 1 - wrong.decoded_mass)) < 0.001
+
+
+def chi_square(observed: np.ndarray, predicted: np.ndarray) -> float:
+    """P-value of Pearson's test; what is expected fewer than five times is taken together."""
+    from scipy.stats import chisquare
+
+    expected = predicted * observed.sum()
+    rare = expected < 5
+    if not expected[rare].sum() and observed[rare].sum():
+        return 0.0  # was drawn, and cannot be
+    groups = [np.append(counts[~rare], counts[rare].sum()) for counts in (observed, expected)]
+    kept = groups[1] > 0
+    return float(chisquare(groups[0][kept], groups[1][kept]).pvalue)
 
 
 # --- questions that are answered by draws -----------------------------------------------------------------------------
