@@ -160,6 +160,7 @@ phase_1() {
     reuse_stage "1: training on 2 processes" "$checkpoint"
     STAGES=$((STAGES - 2))
   else
+    rm -rf "evaluation_results/${checkpoint#models/}" # of an earlier training: its results would not be written over
     run_stage "1: instance" instances/0 ready_instance socrates-500step-validation A100-80GB:4 config_500step_validation.json
     run_stage "1: training on 2 processes" "training_500step.log" train_by_hand
     run_stage "1: download" "$checkpoint" tnr scp -r "0:~/socrates-training/$checkpoint" "${checkpoint%/*}/"

@@ -277,7 +277,7 @@ def answer_distributions(
     """The model's distribution over the valid answers to each question, in this process.
 
     A question's result does not depend on the sizes of batches, nor on what is asked with it but for the beginning
-    that all share: on a CPU to the last bit, on a GPU but for rounding.
+    that all share: on a CPU to the last bit, on a GPU but for rounding. (Draws: with the same number of threads.)
 
     Args:
         loaded: the model (`models.load_model`).

@@ -25,7 +25,7 @@ from socrates.answers import (
 from socrates.batches import Budget, in_batches, token_budget, tokens_that_fit
 from socrates.decoding import decoded_probabilities, probabilities_of
 from socrates.errors import SocratesError
-from socrates.forward import Forward
+from socrates.forward import FEWEST_ROWS, Forward
 from socrates.prefix import common_prefix, shared_prefix
 from socrates.prompts import prompt_token_ids
 from socrates.sampling import sample_token_ids
@@ -489,7 +489,7 @@ def test_the_prefix_is_computed_once_and_changes_nothing(kind, monkeypatch):
     assert length >= 3
     results = ask(model, questions, max_batch_tokens=300)
     assert worst_difference(kind, pairs, results) < 1e-5
-    assert seen[0] == ((1, length), False) and all(reused for _, reused in seen[1:]) and len(seen) > 2
+    assert seen[0] == ((1, max(length, FEWEST_ROWS)), False) and all(reused for _, reused in seen[1:]) and len(seen) > 2
     longest = max(len(question.prompt_ids) for question in questions) - length + 111
     assert max(shape[1] for shape, _ in seen[1:]) <= tree.sequence_length(longest)
     for one, other in zip(results, ask(model, questions, share_beginning=False), strict=True):
@@ -552,6 +552,44 @@ def test_a_questions_numbers_are_the_same_to_the_bit_whatever_goes_with_it(kind)
     assert_same_bits(ask(model, questions[::-1])[::-1], expected)
     some = [0, 4, 5, 12, 20, len(questions) - 1]
     assert_same_bits(ask(model, [questions[n] for n in some]), [expected[n] for n in some])
+
+
+@pytest.fixture
+def threads():
+    """Sets how many threads torch takes, for one test."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shared", [0, 9, 40])
+def test_nor_how_many_threads_compute_them(shared, threads):
+    """Several processes share the threads that one process has. A product of 9 rows is rounded otherwise by two."""
+    model = model_of("qwen")
+    ids = prompts_of(model)[1]
+    prompts = [[*ids[:shared], first, *ids[: 5 * first]] for first in range(1, 8)]
+    questions = [Question(prompt, SCALES["0-10"], key=n) for n, prompt in enumerate(prompts)]
+    threads(1)
+    expected = ask(model, questions)
+    threads(2)
+    assert_same_bits(ask(model, questions, max_batch_tokens=1), expected)
+
+
+@pytest.mark.parametrize("spread", [0.3, 3])
+def test_nor_how_many_rows_of_logits_there_are(spread, threads):
+    """A single row as long as a real vocabulary would be summed in parts by several threads."""
+    import torch
+
+    threads(2)
+    logits = spread * torch.randn(12, 151_936, generator=torch.Generator().manual_seed(0))
+    tokens = logits.topk(40, dim=1).indices
+    rows = torch.arange(12).repeat_interleave(40)
+    together = torch.stack(probabilities_of(logits, rows, tokens.flatten(), PAPER)).view(2, 12, 40)
+    for row in range(12):
+        alone = probabilities_of(logits[row : row + 1], torch.zeros_like(tokens[row]), tokens[row], PAPER)
+        assert torch.equal(torch.stack(alone), together[:, row])
 
 
 def test_control_without_the_padding_the_bits_do_differ(monkeypatch):

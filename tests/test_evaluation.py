@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from processes import ROOT, assert_refused, environment, run_script
 
 from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
 from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
 
@@ -140,16 +142,6 @@ def test_a_merged_adapter_and_other_forms_of_answers(workplace, tmp_path):
     assert read(tmp_path / "forms/metrics.json")["valid_mass"] > before["valid_mass"]
     refused = evaluate(workplace, "--config", "config.json", "--output", tmp_path / "no", "--merge")
     assert_refused(refused, "holds no adapter to merge")
-
-
-@pytest.mark.slow
-def test_an_evaluation_repeats_to_the_byte(workplace, tmp_path):
-    for name in ("one", "two"):
-        result = evaluate(workplace, "--config", "config.json", "--output", tmp_path / name, "--max-examples", 60)
-        assert result.returncode == 0, result.stderr
-    for name in ("predictions.jsonl", "cells.jsonl"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert len(predictions(tmp_path / "one")) <= 60
 
 
 @pytest.mark.slow
@@ -386,23 +378,87 @@ def test_results_of_another_evaluation_are_not_overwritten(workplace, tmp_path):
     before = (output / "metrics.json").read_bytes()
     again = evaluate(workplace, "--config", "config.json", "--output", output)
     assert again.returncode == 0 and "Already evaluated" in again.stdout and "Asked 144 rows" in again.stdout
-    others = {
-        "seed": {"seed": 7},
-        "decoding": {"decoding": {"temperature": 1.0, "top_p": 0.9}},
-        "model": {"model_name": str(workplace / "models/run/checkpoint-7")},
-    }
     write_json(workplace / "small.json", with_small_batches(workplace))
-    start_and_kill(workplace, tmp_path / "killed", after=2)
-    for name, changes in others.items():
+    killed = tmp_path / "killed"
+    start_and_kill(workplace, killed, after=2)
+    others = [
+        (output, "the results", "seed", {"seed": 7}),
+        (killed, "the answers so far", "decoding", {"decoding": {"temperature": 1.0, "top_p": 0.9}}),
+        (output, "the results", "model", {"model_name": str(workplace / "models/run/checkpoint-7")}),
+    ]
+    for folder, what, name, changes in others:
         write_json(workplace / "other.json", {**read(workplace / "config.json"), **changes})
-        for folder, what in ((output, "the results"), (tmp_path / "killed", "the answers so far")):
-            result = evaluate(workplace, "--config", "other.json", "--output", folder)
-            assert_refused(result, f"holds {what} of another evaluation", f"{name} (", "--overwrite")
+        result = evaluate(workplace, "--config", "other.json", "--output", folder)
+        assert_refused(result, f"holds {what} of another evaluation", f"{name} (", "--overwrite")
     assert (output / "metrics.json").read_bytes() == before
-    for folder in (output, tmp_path / "killed"):
+    for folder in (output, killed):
         result = evaluate(workplace, "--config", "other.json", "--output", folder, "--overwrite")
         assert result.returncode == 0, result.stderr
         assert read(folder / "metrics.json")["about"]["adapter_sha256"]
+
+
+@pytest.mark.slow
+def test_results_of_which_a_part_is_gone(workplace, tmp_path):
+    """Of another evaluation they are not overwritten; of this one, what is missing is made again."""
+    shutil.copy(workplace / "evaluation_results/baseline/metrics.json", tmp_path)
+    before = (tmp_path / "metrics.json").read_bytes()
+    other = ["--config", "config.json", "--model", "models/run/checkpoint-7", "--output", tmp_path]
+    assert_refused(evaluate(workplace, *other), "holds the results of another evaluation: model (", "--overwrite")
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+    assert (tmp_path / "metrics.json").read_bytes() == before
+    again = evaluate(workplace, "--config", "config.json", "--output", tmp_path)
+    assert again.returncode == 0 and "some of its files are gone; asking again" in again.stdout
+    expected = workplace / "evaluation_results/baseline/predictions.jsonl"
+    assert (tmp_path / "predictions.jsonl").read_bytes() == expected.read_bytes()
+    for about in ({"asked": 7}, 7, {}):
+        write_json(tmp_path / "metrics.json", {**json.loads(before), "about": about})
+        result = evaluate(workplace, "--config", "config.json", "--output", tmp_path)
+        assert_refused(result, "it does not say of what model", "--overwrite")
+
+
+@pytest.mark.slow
+def test_answers_that_stand_there_twice_or_were_not_asked_count_for_nothing(workplace, tmp_path):
+    write_json(workplace / "small.json", with_small_batches(workplace))
+    start_and_kill(workplace, tmp_path, after=2)
+    file = tmp_path / "unfinished/answers.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    strange = json.loads(lines[0])
+    for answer in strange["answers"]:
+        answer["line"]["line"], answer["drawn"] = 10_000, True
+    file.write_text(lines[0] + json.dumps(strange) + "\n" + "".join(lines))
+    result = evaluate(workplace, "--config", "small.json", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    expected = workplace / "evaluation_results/baseline"
+    assert (tmp_path / "predictions.jsonl").read_bytes() == (expected / "predictions.jsonl").read_bytes()
+    counts = [
+        {name: read(folder / "metrics.json")["about"][name] for name in ("drawn_rows", "undecoded_rows")}
+        for folder in (tmp_path, expected)
+    ]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.slow
+def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_path, monkeypatch):
+    """Where memory was too small even to say so, it is the config that helps."""
+    from socrates import evaluation, processes
+    from socrates.config import load_config
+
+    write_json(workplace / "small.json", with_small_batches(workplace))
+    start_and_kill(workplace, tmp_path, after=2)
+    monkeypatch.chdir(workplace)
+    asked = []
+
+    def open_askers(settings, count):
+        asked.append(settings.max_batch_tokens)
+        raise SocratesError("enough seen")
+
+    monkeypatch.setattr(processes, "open_askers", open_askers)
+    settings = evaluation.settings_of(load_config("config.json"))
+    for tokens in (None, 77):
+        changed = replace(settings, evaluation=replace(settings.evaluation, batch_tokens=tokens))
+        with pytest.raises(SocratesError, match="enough seen"):
+            evaluation.evaluate("models/base", Path(DATA), tmp_path, changed)
+    assert asked == [64, 77]
 
 
 def test_help_needs_no_heavy_package(tmp_path):

@@ -20,7 +20,7 @@ from tiny import END_OF_TEXT, IM_END, save_model, survey_model, tiny_tokenizer, 
 
 from socrates.errors import SocratesError
 from socrates.hub import ModelFolder, names_a_folder
-from socrates.model_files import locate_model
+from socrates.model_files import fingerprint, locate_model
 from socrates.models import end_token_ids, load_base_model, load_model, load_tokenizer
 from socrates.prompts import prompt_token_ids
 
@@ -381,6 +381,36 @@ def test_a_model_with_damaged_or_missing_weights(copy):
     (base / "model.safetensors.index.json").unlink()
     with refused("without *.safetensors weights"):
         load_model(base)
+
+
+def test_a_models_fingerprint(copy, made, tmp_path):
+    """It follows the weights that are loaded: not where they lie, nor what else lies there."""
+    from safetensors.torch import load_file, save_file
+
+    base, checkpoint = copy("base"), copy("checkpoint-10")
+    plain, adapted = fingerprint(locate_model(base)), fingerprint(locate_model(checkpoint))
+    assert plain == fingerprint(locate_model(made / "base")) != adapted
+    links = tmp_path / "snapshot"
+    links.mkdir()
+    for file in base.iterdir():
+        (links / file.name).symlink_to(file)
+    (base / "consolidated.safetensors").write_bytes(b"not loaded")
+    assert fingerprint(locate_model(links)) == fingerprint(locate_model(base)) == plain
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.01
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    assert fingerprint(locate_model(base)) != plain
+    weights = checkpoint / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert fingerprint(locate_model(checkpoint)) != adapted
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"\x40" + b"\0" * 7 + b"{"])
+def test_the_fingerprint_of_a_damaged_model(copy, content):
+    base = copy("base")
+    (base / "model.safetensors").write_bytes(content)
+    with refused("model.safetensors: damaged or cut off", "download it again"):
+        fingerprint(locate_model(base))
 
 
 def test_configs_that_cannot_be_loaded(copy):

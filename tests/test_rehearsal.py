@@ -70,6 +70,18 @@ def test_real_answers_are_linked_and_only_read(tmp_path):
     assert sorted(p.name for p in source.iterdir()) == before
 
 
+@pytest.mark.parametrize("content", [None, "{}", "{"])
+def test_what_was_made_with_other_configs_is_not_used_again(tmp_path, content):
+    write_rehearsal_files(tmp_path, None, base_steps=2)
+    results = tmp_path / "evaluation_results" / "baseline" / "metrics.json"
+    results.parent.mkdir(parents=True)
+    results.write_text("{}")
+    if content is not None:
+        (tmp_path / "config_500step_validation.json").write_text(content)
+    write_rehearsal_files(tmp_path, None, base_steps=2)
+    assert results.exists() == (content is None)
+
+
 def test_real_data_and_project_folders_are_never_written_over(tmp_path):
     dataset = tmp_path / "place" / "data" / "socsci210_full"
     dataset.mkdir(parents=True)

@@ -1,7 +1,12 @@
 """Answers on the way: whole batches or nothing, of one evaluation, written by one process."""
 
+import errno
+import json
+import os
+
 import pytest
 
+from socrates import unfinished
 from socrates.errors import SocratesError
 from socrates.unfinished import differing, open_unfinished
 
@@ -13,18 +18,18 @@ def answers(*numbers):
 
 
 def begun(folder, *batches):
-    unfinished = open_unfinished(folder, IDENTITY)
-    unfinished.begin(batch_tokens=100)
+    opened = open_unfinished(folder, IDENTITY)
+    opened.begin({"dtype": "float32"}, batch_tokens=100)
     for batch in batches:
-        unfinished.append(batch, 1.5)
-    return unfinished
+        opened.append(batch, 1.5)
+    return opened
 
 
 def test_what_was_appended_is_there_again(tmp_path):
     begun(tmp_path, answers(1, 2), answers(3)).close()
     again = open_unfinished(tmp_path, dict(IDENTITY))
     assert again.answers == answers(1, 2, 3) and again.seconds == 3.0
-    assert again.header == {"identity": IDENTITY, "batch_tokens": 100}
+    assert again.header == {"identity": IDENTITY, "about": {"dtype": "float32"}, "batch_tokens": 100}
     again.append(answers(4), 1.0)
     again.close()
     assert open_unfinished(tmp_path, IDENTITY).answers == answers(1, 2, 3, 4)
@@ -42,6 +47,31 @@ def test_a_line_that_is_cut_off_is_dropped_and_written_over(tmp_path, end):
     again.append(answers(3), 1.0)
     again.close()
     assert open_unfinished(tmp_path, IDENTITY).answers == answers(1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\0\n", b"7\n", b"{}\n", b'{"seconds": 1, "answers": 5}\n', b'{"seconds": null, "answers": []}\n']
+)
+def test_a_damaged_line_costs_no_others(tmp_path, damage):
+    begun(tmp_path, answers(1)).close()
+    with (tmp_path / "unfinished" / "answers.jsonl").open("ab") as file:
+        file.write(damage)
+    again = open_unfinished(tmp_path, IDENTITY)
+    again.append(answers(2), 1.0)
+    again.close()
+    assert open_unfinished(tmp_path, IDENTITY).answers == answers(1, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"identity": 7}', None])
+def test_a_damaged_record_is_told_and_can_be_discarded(tmp_path, content):
+    begun(tmp_path, answers(1)).close()
+    record = tmp_path / "unfinished" / "evaluation.json"
+    if content is None:  # of one that did not say how it asks
+        content = json.dumps({"identity": IDENTITY}).encode()
+    record.write_bytes(content)
+    with pytest.raises(SocratesError, match=r"(?s)an unknown evaluation.*evaluation.json.*--overwrite"):
+        open_unfinished(tmp_path, IDENTITY)
+    assert open_unfinished(tmp_path, IDENTITY, discard=True).answers == []
 
 
 def test_answers_from_before_the_header_do_not_count(tmp_path):
@@ -77,6 +107,55 @@ def test_two_at_once_are_refused(tmp_path):
     first.remove()
     assert not (tmp_path / "unfinished").exists()
     open_unfinished(tmp_path, IDENTITY).close()
+
+
+def test_who_waits_while_another_finishes_gets_a_folder_of_its_own(tmp_path, monkeypatch):
+    """The lock that it waited for is of a folder that is gone by then."""
+    first = begun(tmp_path, answers(1))
+    take = unfinished.try_lock
+
+    def finish_meanwhile(file):
+        monkeypatch.setattr(unfinished, "try_lock", take)
+        first.remove()
+        return take(file)
+
+    monkeypatch.setattr(unfinished, "try_lock", finish_meanwhile)
+    second = open_unfinished(tmp_path, IDENTITY)
+    second.begin({}, batch_tokens=100)
+    second.append(answers(2), 1.0)
+    with pytest.raises(SocratesError, match="another evaluation is writing there now"):
+        open_unfinished(tmp_path, IDENTITY)
+    second.close()
+    assert open_unfinished(tmp_path, IDENTITY).answers == answers(2)
+
+
+def test_it_is_removed_before_the_lock_is_let_go(tmp_path, monkeypatch):
+    """Else it would take with it what the next one has begun."""
+    first = begun(tmp_path, answers(1))
+
+    def nobody_else_is_in(folder, **options):
+        with pytest.raises(SocratesError, match="writing there now"):
+            open_unfinished(tmp_path, IDENTITY)
+        rmtree(folder, **options)
+
+    rmtree = unfinished.shutil.rmtree
+    monkeypatch.setattr(unfinished.shutil, "rmtree", nobody_else_is_in)
+    first.remove()
+    assert not (tmp_path / "unfinished").exists()
+
+
+@pytest.mark.parametrize("code, advice", [(errno.ENOSPC, "free some space"), (errno.EIO, "put that right")])
+def test_answers_that_cannot_be_written_say_why(tmp_path, monkeypatch, code, advice):
+    mine = begun(tmp_path, answers(1))
+
+    def fail(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as broken, pytest.raises(SocratesError, match=f"{os.strerror(code)}; {advice} and run"):
+        broken.setattr(os, "fsync", fail)
+        mine.append(answers(2), 1.0)
+    mine.close()
+    assert open_unfinished(tmp_path, IDENTITY).answers == answers(1)
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
