@@ -144,20 +144,23 @@ class AskerProcesses:
         alone = deque([index] for index in drawn)
         free = deque(self._processes)
         busy: dict[Connection, list[int]] = {}
-        while True:
+
+        def hand_out() -> None:
             while free and (batch := queue.take() or (alone.popleft() if alone else None)):
                 connection = free.popleft()
                 self._send(connection, [questions[index] for index in batch], queue.budget.tokens)
                 busy[connection] = batch
-            if not busy:
-                return
+
+        hand_out()
+        while busy:
             for connection in wait(list(busy)):
                 results = self._receive(connection)
                 batch = busy.pop(connection)
                 free.append(connection)
                 if results is None:
                     queue.put_back(batch)
-                else:
+                hand_out()  # first: who is asked works on while the caller writes
+                if results is not None:
                     yield batch, results
 
     def close(self) -> None:
