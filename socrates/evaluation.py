@@ -24,6 +24,7 @@ from socrates.files import remove_file, sha256_file, write_json
 from socrates.gate import decide
 from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint, locate_model
 from socrates.predictions import draw_predictions, prediction_line, scored_row
+from socrates.processes import AskerSettings, ModelSource, open_askers
 from socrates.progress import asking_progress, progress
 from socrates.prompts import prompt_fingerprint, prompt_token_ids
 from socrates.records import Answer, read_answers
@@ -132,7 +133,8 @@ def evaluate(
         return finished
     with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
         _check_writable(output)
-        _ask(answers, tokenizer, settings, unfinished, (model, base_model, revision, merge), processes)
+        source = ModelSource(model, base_model, revision, merge)
+        _ask(source, answers, tokenizer, settings, unfinished, processes)
         by_line = {answer["line"]["line"]: answer for answer in unfinished.answers}
         answered = [by_line[answer.line] for answer in answers]
         about = {
@@ -177,18 +179,17 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> MetricsFile | None:
 
 
 def _ask(
+    model: ModelSource,
     answers: Sequence[Answer],
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     unfinished: Unfinished,
-    model: tuple[str, str | None, str | None, bool],
     processes: int | None,
 ) -> None:
     """Ask the model all that is not answered yet; the answers are in ``unfinished`` then."""
     from socrates.answers import Question, plan_questions
     from socrates.batches import BatchQueue, Budget
     from socrates.decoding import Decoding
-    from socrates.processes import AskerSettings, open_askers
 
     texts = prompt_token_ids(tokenizer, [answer.prompt for answer in answers], settings.prompt.system_message)
     questions = [
@@ -206,7 +207,7 @@ def _ask(
     decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
     recorded = unfinished.header["batch_tokens"] if unfinished.header else None
     most = settings.evaluation.batch_tokens or recorded  # who sets it anew may have run out of memory
-    askers = open_askers(AskerSettings(*model, plan.beginning, decoding, forms, settings.seed, most), processes)
+    askers = open_askers(AskerSettings(model, plan.beginning, decoding, forms, settings.seed, most), processes)
     with closing(askers):
         ready = askers.ready
         if unfinished.header is None:

@@ -32,13 +32,20 @@ Answers = Iterator["tuple[Sequence[int], list[AnswerDistribution]]"]
 
 
 @dataclass(frozen=True)
-class AskerSettings:
-    """What it takes to make an `Asker` in any process: arguments of `load_model`, then of `Asker`."""
+class ModelSource:
+    """Which model: arguments of `load_model`."""
 
-    model: str
-    base_model: str | None
-    revision: str | None
-    merge: bool
+    name: str
+    base_model: str | None = None
+    revision: str | None = None
+    merge: bool = False
+
+
+@dataclass(frozen=True)
+class AskerSettings:
+    """What it takes to make an `Asker` in any process: a model, and arguments of `Asker`."""
+
+    model: ModelSource
     beginning: tuple[int, ...]
     decoding: Decoding
     forms: tuple[str, ...]
@@ -50,14 +57,15 @@ class AskerSettings:
         from socrates.answers import Asker
         from socrates.models import load_model
 
+        model = self.model
         loaded = load_model(
-            self.model, device=device, revision=self.revision, base_model=self.base_model, merge=self.merge
+            model.name, device=device, revision=model.revision, base_model=model.base_model, merge=model.merge
         )
         make_asker = partial(Asker, loaded, self.beginning, self.decoding, forms=self.forms, seed=self.seed)
         fits, asker = attempt(lambda budget: make_asker(max_batch_tokens=budget), self.max_batch_tokens)
         if not fits:
             raise SocratesError(
-                f"{self.model}: memory holds the model, but not one question; use a GPU with more memory, or end what "
+                f"{model.name}: memory holds the model, but not one question; use a GPU with more memory, or end what "
                 "else uses it"
             )
         return asker
