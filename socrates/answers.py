@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from socrates.batches import OVERHEAD_CPU, OVERHEAD_GPU, Budget, in_batches, make_batches, token_budget
+from socrates.batches import (
+    OVERHEAD_CPU,
+    OVERHEAD_GPU,
+    BatchQueue,
+    Budget,
+    in_batches,
+    make_batches,
+    token_budget,
+)
 from socrates.decoding import Decoding
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
@@ -210,6 +218,22 @@ class Asker:
         (question,) = questions
         return [self._draw(question)]
 
+    def ask_all(
+        self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
+        """Ask what waits in a queue, then the questions that need draws: (indices, distributions) as they come.
+
+        Memory that runs out halves the queue's budget, which is this asker's from now on.
+        """
+        self.budget = queue.budget
+
+        def ask(batch: Sequence[int]) -> list[AnswerDistribution]:
+            return self.ask([questions[index] for index in batch])
+
+        yield from queue.run(ask)
+        for index in drawn:
+            yield [index], ask([index])
+
     def _ask_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
         tries = [self._trie(question.scale) for question in questions]
         prompts = [question.prompt_ids for question in questions]
@@ -311,14 +335,9 @@ def _ask_all(
     make_asker: Callable[[], Asker], questions: Sequence[Question], plan: Plan
 ) -> Iterator[tuple[int, AnswerDistribution]]:
     asker = make_asker()
-
-    def ask(batch: Sequence[int]) -> list[AnswerDistribution]:
-        return asker.ask([questions[index] for index in batch])
-
-    for batch, results in in_batches(plan.lengths, asker.budget, ask, overhead=asker.overhead, group=plan.group):
+    queue = BatchQueue(plan.lengths, asker.budget, overhead=asker.overhead, group=plan.group)
+    for batch, results in asker.ask_all(questions, queue, plan.drawn):
         yield from zip(batch, results, strict=True)
-    for index in plan.drawn:
-        yield index, *ask([index])
 
 
 def _has_tree(scale: Scale | None) -> bool:

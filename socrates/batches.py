@@ -114,13 +114,22 @@ class BatchQueue:
         batches = ([item for item in batch if item not in done] for batch in self._cut(lengths, budget.tokens))
         self._waiting = deque(filter(None, batches))
 
+    def run(self, run: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
+        """Run all that waits, here: (batch, its result); where memory runs out, go on with smaller batches.
+
+        Raises:
+            SocratesError: a batch of one item does not fit.
+        """
+        while batch := self.take():
+            fits, result = attempt(run, batch)
+            if fits:
+                yield batch, result
+            else:
+                self.put_back(batch)
+
     def take(self) -> list[int] | None:
         """The next batch; None where none waits."""
         return self._waiting.popleft() if self._waiting else None
-
-    def tokens(self, batch: Sequence[int]) -> int:
-        """Of a batch, with its padding."""
-        return len(batch) * max(self._lengths[item] for item in batch)
 
     def put_back(self, batch: Sequence[int]) -> None:
         """Memory did not hold this batch: halve the budget, say so, and cut all that waits anew.
@@ -128,7 +137,7 @@ class BatchQueue:
         Raises:
             SocratesError: it is of one item.
         """
-        tokens = self.tokens(batch)
+        tokens = len(batch) * max(self._lengths[item] for item in batch)
         if len(batch) == 1:
             raise SocratesError(
                 f"out of memory with one question of {tokens} tokens: nothing smaller can be tried; use a GPU with "
@@ -168,13 +177,7 @@ def in_batches(
     Raises:
         SocratesError: a batch of one item does not fit.
     """
-    queue = BatchQueue(lengths, budget, overhead=overhead, group=group)
-    while batch := queue.take():
-        fits, result = attempt(run, batch)
-        if fits:
-            yield batch, result
-        else:
-            queue.put_back(batch)
+    return BatchQueue(lengths, budget, overhead=overhead, group=group).run(run)
 
 
 def attempt(run: Callable[[Any], Result], batch: Any) -> tuple[bool, Any]:

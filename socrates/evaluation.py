@@ -123,7 +123,7 @@ def evaluate(
     answers = [answer for answer in read_answers(data_file) if answer.cell in selection.cells]
     print(f"Rows: {_describe(selection)}", flush=True)
     files = locate_model(model, revision, base_model)
-    tokenizer = load_asking_tokenizer(model, base_model=base_model, revision=revision)
+    tokenizer = load_asking_tokenizer(files)
     identity = _identity(answers, data_file, settings, tokenizer)
     if baseline is not None:
         # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
@@ -191,6 +191,12 @@ def _ask(
     from socrates.batches import BatchQueue, Budget
     from socrates.decoding import Decoding
 
+    kept = {answer["line"]["line"] for answer in unfinished.answers}
+    done = {index for index, answer in enumerate(answers) if answer.line in kept}
+    if done:
+        print(f"Going on: {len(done)} of {len(answers)} rows are answered already", flush=True)
+    if len(done) == len(answers):
+        return
     texts = prompt_token_ids(tokenizer, [answer.prompt for answer in answers], settings.prompt.system_message)
     questions = [
         Question(tuple(ids), parse_scale(answer.stimuli), key=answer.line)
@@ -198,12 +204,6 @@ def _ask(
     ]
     forms = settings.decoding.answer_forms
     plan = plan_questions(tokenizer, questions, forms)
-    kept = {answer["line"]["line"] for answer in unfinished.answers}
-    done = {index for index, answer in enumerate(answers) if answer.line in kept}
-    if done:
-        print(f"Going on: {len(done)} of {len(answers)} rows are answered already", flush=True)
-    if len(done) == len(answers):
-        return
     decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
     recorded = unfinished.header["batch_tokens"] if unfinished.header else None
     most = settings.evaluation.batch_tokens or recorded  # who sets it anew may have run out of memory

@@ -139,11 +139,9 @@ def load_base_model(
     return _model_in(folder, dtype, None, attn_implementation)
 
 
-def load_asking_tokenizer(
-    name_or_folder: str | Path, *, revision: str | None = None, base_model: str | Path | None = None
-) -> PreTrainedTokenizerBase:
-    """The tokenizer that `load_model` would load, without the weights; raises what it raises."""
-    return _tokenizer_of(locate_model(name_or_folder, revision, base_model))
+def load_asking_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
+    """The tokenizer that `load_model` would load, without the weights; SocratesError where there is none."""
+    return _tokenizer_of(files)
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -102,15 +102,7 @@ class LocalAsker:
 
     def ask(self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]) -> Answers:
         """As `Askers.ask`."""
-        self._asker.budget = queue.budget
-        while batch := queue.take():
-            fits, results = attempt(self._asker.ask, [questions[index] for index in batch])
-            if fits:
-                yield batch, results
-            else:
-                queue.put_back(batch)
-        for index in drawn:
-            yield [index], self._asker.ask([questions[index]])
+        return self._asker.ask_all(questions, queue, drawn)
 
     def close(self) -> None:
         """Nothing to do: the model goes with this object."""
