@@ -1,4 +1,13 @@
-"""Puts the repository on Python's path: every entry point starts with ``import _bootstrap``."""
+"""Puts the repository on Python's path: every entry point starts with ``import _bootstrap``.
+
+Ctrl+C before `run_entry_point` takes over simply ends the process: in the midst of imports KeyboardInterrupt would be
+a traceback and status 1, which reads as an answer, or be lost in a callback.
+"""
+
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import sys
 from pathlib import Path

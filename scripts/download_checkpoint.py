@@ -8,6 +8,8 @@ Exit status: 0 it is here, 2 cannot.
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import os
 import sys
@@ -15,8 +17,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
 

@@ -9,12 +9,12 @@ Exit status: 0 GO, 1 NO-GO, 2 there is no decision (wrong input, or results that
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 

@@ -7,10 +7,10 @@
 Called by scripts/rehearse.sh. Exit status: 0 done (or complete), 1 not complete, 2 cannot.
 """
 
+import _bootstrap  # noqa: F401
+
 import argparse
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import run_entry_point
 

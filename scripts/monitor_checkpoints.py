@@ -8,14 +8,14 @@ Exit status: 0 done, 1 something is missing, 2 cannot, 130 stopped with Ctrl+C, 
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError, run_entry_point
 

@@ -6,10 +6,10 @@
 Exit status: 0 both passed, 1 one of them did not or is not on record.
 """
 
+import _bootstrap  # noqa: F401
+
 import argparse
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import run_entry_point
 

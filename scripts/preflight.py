@@ -7,11 +7,11 @@ Run it on the training machine, in the project's folder; without --config it loo
 Exit status: 0 nothing stands in the way, 1 something does, 2 cannot tell (a config that does not load).
 """
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import os
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import run_entry_point
 

@@ -6,9 +6,9 @@
 Called by launch_full_training.sh --resume. Exit status: 0 it has it, 2 there is none, or it did not arrive.
 """
 
-import argparse
-
 import _bootstrap  # noqa: F401
+
+import argparse
 
 from socrates.errors import run_entry_point
 

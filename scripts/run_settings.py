@@ -6,10 +6,10 @@
 Exit status: 0 printed, 2 the config does not load.
 """
 
+import _bootstrap  # noqa: F401
+
 import argparse
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import SocratesError, run_entry_point
 

@@ -13,13 +13,13 @@ Exit status: 0 done, 2 it cannot be scored.
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
 

@@ -9,14 +9,14 @@ Exit status: 0 running well or complete, 1 it is not, 2 cannot tell, 130 ended w
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import json
 import shutil
 import sys
 import time
 from typing import TYPE_CHECKING
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import EXIT_INTERRUPTED, run_entry_point
 

@@ -16,13 +16,13 @@ stopped, 2 never started; of stop: 0 stopped, 1 nothing was running, 2 cannot.
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import EXIT_INTERRUPTED, SocratesError, run_entry_point
 

@@ -24,12 +24,25 @@ export VIRTUAL_ENV=$SOCRATES_ROOT/venv PATH=$SOCRATES_ROOT/venv/bin:$PATH
 # One thread a process: the tests themselves use both cores.
 export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu TOKENIZERS_PARALLELISM=false
 
+logs=$(mktemp -d)
+trap 'rm -rf -- "$logs"' EXIT
 failed=()
 check() {
   local name=$1
   shift
   printf '\n== %s\n' "$name"
-  "$@" || failed+=("$name")
+  if [[ -t 1 ]]; then
+    "$@" || failed+=("$name")
+  else
+    "$@" 2>&1 | tee -- "$logs/$name" || failed+=("$name")
+  fi
+}
+
+# In a log, the reason of a failure is thousands of lines before its end, or was cut away.
+repeat_failure() {
+  [[ -f $logs/$1 ]] || return 0
+  printf '\n== %s failed:\n' "$1"
+  { grep -E -A 12 '^(not ok|round [0-9]+ |FAILED|ERROR)' -- "$logs/$1" || tail -n 20 -- "$logs/$1"; } | head -n 60
 }
 
 mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' scripts/tnr scripts/activate .ci/run)
@@ -42,6 +55,7 @@ check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
 
 printf '\n'
 if ((${#failed[@]})); then
+  for name in "${failed[@]}"; do repeat_failure "$name"; done
   printf 'FAILED: %s\n' "${failed[*]}"
   exit 1
 fi

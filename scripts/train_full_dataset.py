@@ -11,10 +11,10 @@ Run again after a crash, the same command goes on from the newest complete check
 Exit status: 0 done (or, with --dry-run, nothing is wrong), 2 cannot.
 """
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import json
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import run_entry_point
 

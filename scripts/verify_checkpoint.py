@@ -8,13 +8,13 @@ Exit status: 0 all intact, 1 some are not, 2 cannot (no such folder, no checkpoi
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 

@@ -8,12 +8,12 @@ Exit status: 0 PASS, 1 FAIL, 2 not decided.
 
 from __future__ import annotations
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import json
 import sys
 import time
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import run_entry_point
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -30,6 +31,8 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     Every failure therefore leaves with 2: a :class:`SocratesError` as its message alone, a defect of this
     program with its traceback.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see scripts/_bootstrap.py; nohup's SIG_IGN stays in force
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main() or EXIT_DONE
         sys.stdout.flush()

@@ -108,8 +108,22 @@ _await_sshd() {
   return 1
 }
 
+# Outside of the range that outgoing connections get theirs from: one of these could have it while our sshd is down.
 _free_port() {
-  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+  python3 - <<'PYTHON'
+import random, socket
+
+while True:
+    port = random.randrange(20000, 32000)
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+    print(port)
+    break
+PYTHON
 }
 
 _sftp_server() {

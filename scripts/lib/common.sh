@@ -9,6 +9,10 @@ case $BASH_VERSION in
     ;;
 esac
 
+# Ctrl+C ends a script whatever its command made of it: a Python that is interrupted while it starts leaves with
+# status 1, which reads as an answer, and the script would go on.
+trap 'trap - INT; kill -INT $$' INT
+
 SOCRATES_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # Prints the header comment of the running script, up to its first line that is no comment.

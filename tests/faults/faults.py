@@ -57,7 +57,11 @@ def monitor_killed(r: Round) -> None:
 def monitor_interrupted(r: Round) -> None:
     """Ctrl+C."""
     os.killpg(r.monitor.pid, signal.SIGINT)
-    r.monitor.wait(timeout=15)
+    try:
+        r.monitor.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        r.world.violations.append("the monitor went on after Ctrl+C")
+        r.world.kill(r.monitor)
     r.monitor = r.world.start_monitor()
 
 
@@ -283,16 +287,18 @@ def play_share(folder: Path, seed: int, numbers: list[int]) -> list[Outcome]:
             outcomes.append(outcome)
             if outcome.violations or outcome.missing:
                 shutil.copy(log, folder.parent / f"round-{number}.log")
-            report_progress(outcome, len(outcomes), len(numbers))
+            report_progress(outcome, len(outcomes), len(numbers), log)
     finally:
         world.close()
     return outcomes
 
 
-def report_progress(outcome: Outcome, done: int, total: int) -> None:
-    """A line for each bad round; a counter on a terminal."""
+def report_progress(outcome: Outcome, done: int, total: int, log: Path) -> None:
+    """What is wrong with a bad round, and the last lines of its monitor; a counter on a terminal."""
     if outcome.violations or outcome.missing:
-        print(f"round {outcome.number} ({outcome.fault}): {[*outcome.violations, *outcome.missing]}", flush=True)
+        what = [*outcome.violations, *outcome.missing]
+        said = "\n  ".join(log.read_text(errors="replace").splitlines()[-10:])
+        print(f"round {outcome.number} ({outcome.fault}): {what}; its monitor said last:\n  {said}", flush=True)
     elif sys.stderr.isatty():
         print(f"\r{done}/{total} of this worker", end="", file=sys.stderr, flush=True)
 

@@ -1,0 +1,67 @@
+"""Ctrl+C while a script starts: it ends, and never with a status that reads as an answer."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What Python is when Ctrl+C reaches it while it loads its site module: it leaves with status 1, not by the signal.
+INTERRUPTED_PYTHON = """#!/bin/bash
+trap 'exit 1' INT
+touch "$PROBED"
+while :; do read -rt 0.05 <> <(:) || :; done
+"""
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("script", ["monitor_checkpoints.sh 0 1", "evaluate_baseline.sh", "status.sh 0"])
+def test_a_script_does_not_go_on_when_the_python_that_it_asks_is_interrupted(tmp_path, script):
+    program = tmp_path / "venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(INTERRUPTED_PYTHON)
+    program.chmod(0o755)
+    (tmp_path / "config_500step_validation.json").write_text("{}")
+    name, *arguments = script.split()
+    process = subprocess.Popen(
+        [ROOT / "scripts" / name, *arguments],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "VIRTUAL_ENV": str(tmp_path / "venv"), "PROBED": str(tmp_path / "probed")},
+        start_new_session=True,
+    )
+    try:
+        wait_for(tmp_path / "probed")
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=20)[0]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode in (-signal.SIGINT, 2) and not said, said
+
+
+def test_an_entry_point_that_is_interrupted_while_it_imports_ends_without_a_traceback(tmp_path):
+    slow = tmp_path / "argparse.py"  # found before Python's own, like a slow import
+    slow.write_text(f"import pathlib, time; pathlib.Path({str(tmp_path / 'importing')!r}).touch(); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "scripts" / "gate.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    wait_for(tmp_path / "importing")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == b"" and process.returncode == -signal.SIGINT
