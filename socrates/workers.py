@@ -1,0 +1,190 @@
+"""A function over many tasks on several processes, results in the order of the tasks.
+
+Covers: the function is sent once to each process, so that what it remembers stays there; only a few results wait in
+memory, however slow the caller is; workers end at once when the parent does, also when it is killed, and when it wants
+no more; an error of a task is raised in its turn; a worker that is killed is told.
+Does not cover: tasks that must not be ended in the middle. What they write, they must write whole or not at all.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from socrates.errors import SocratesError
+
+Task, Result = TypeVar("Task"), TypeVar("Result")
+MOST = 8  # reading and writing one disk gains nothing from more
+IN_FLIGHT = 2  # tasks for each process that are sent, worked on, or done and not yet taken
+_PATIENCE = 5.0  # seconds for a worker that has nothing left to do
+
+
+def default_processes() -> int:
+    """The cores that this process may use, `MOST` at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST)
+
+
+def map_in_order(
+    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int | None = None
+) -> Iterator[Result]:
+    """``function`` of each task, in order; in this process where one is enough.
+
+    Args:
+        function: of a module, a `partial` of one, or a method: it is sent to each worker once, with what it is bound
+            to, and may remember things from task to task.
+        tasks: are sent to the workers too.
+        processes: at most; None takes `default_processes`.
+
+    Raises:
+        SocratesError: what ``function`` raised, or that a worker was killed (by a lack of memory, mostly).
+    """
+    count = min(processes or default_processes(), len(tasks))
+    if count < 2:
+        yield from map(function, tasks)
+        return
+    with _team(function, count) as submit:
+        waiting: deque[Future[Result]] = deque()
+        for task in tasks:
+            waiting.append(submit(task))
+            if len(waiting) == IN_FLIGHT * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def _team(function: Callable[[Any], Any], count: int) -> Iterator[Callable[[Any], Future[Any]]]:
+    """Workers, each behind a thread of this process that takes its results while the caller does something else."""
+    sent = pickle.dumps(function)
+    workers: list[_Worker] = []
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    threads = ThreadPoolExecutor(count, "worker")
+
+    def do(task: Any) -> Any:
+        worker = idle.get()
+        try:
+            return worker.do(task)
+        finally:
+            idle.put(worker)  # a dead one too: it fails again, where nothing would be waited for without end
+
+    try:
+        resource_tracker.ensure_running()  # here: when it is started, it lets interrupts through again
+        for _ in range(count):
+            workers.append(_Worker.start(sent))
+            idle.put(workers[-1])
+        yield lambda task: threads.submit(do, task)
+        for worker in workers:
+            worker.connection.close()  # they leave by themselves
+            worker.process.join(_PATIENCE)
+    finally:  # an error, Ctrl-C, or the caller wants no more
+        for worker in workers:
+            worker.process.kill()
+        threads.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.process.join()
+            worker.process.close()
+            worker.connection.close()
+
+
+@dataclass(frozen=True)
+class _Worker:
+    process: Any
+    connection: Connection
+
+    @staticmethod
+    def start(function: bytes) -> _Worker:
+        # spawned, not forked: libraries may have threads already, and a fork would inherit locks
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        with theirs, _no_interrupt():
+            process.start()
+        return _Worker(process, ours)
+
+    def do(self, task: Any) -> Any:
+        try:
+            self.connection.send(task)
+            value, error = self.connection.recv()
+        except (EOFError, ConnectionError) as gone:
+            self.process.join()
+            status = self.process.exitcode or 0
+            how = f"was killed (signal {-status})" if status < 0 else f"ended by itself (status {status})"
+            raise SocratesError(
+                f"a worker process {how}, for lack of memory perhaps; run the same command again, and if that happens "
+                "again with fewer processes (--processes 1)"
+            ) from gone
+        if error is not None:
+            raise error
+        return value
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C waits, and a process that is started here never sees it: it would end with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# --- in a worker ---------------------------------------------------------------------------------------------------
+
+
+def _serve(connection: Connection, sent: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what to do
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        function = pickle.loads(sent)
+    except BaseException as raised:
+        function = _raising(raised)
+    try:
+        while True:
+            connection.send_bytes(_done(function, connection.recv()))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _done(function: Callable[[Any], Any], task: Any) -> bytes:
+    """The pickled pair of what the function returned and what it raised."""
+    try:
+        return pickle.dumps((function(task), None), pickle.HIGHEST_PROTOCOL)
+    except BaseException as error:
+        where = f"in a worker process:\n{traceback.format_exc()}"
+        if not isinstance(error, SocratesError):  # which says all in its message
+            error.add_note(where)
+        try:
+            told = pickle.dumps((None, error))
+            pickle.loads(told)
+            return told
+        except Exception:  # an error that cannot be sent
+            return pickle.dumps((None, RuntimeError(where)))
+
+
+def _raising(error: BaseException) -> Callable[[Any], Any]:
+    def function(task: Any) -> Any:
+        raise error
+
+    return function
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
