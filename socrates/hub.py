@@ -9,14 +9,21 @@ works on a folder.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from socrates.errors import SocratesError, first_line
+from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 
-_TIMEOUT_S = 10
-_NEEDED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]  # no pickles, no other formats
-_CONTINUE = "run the same command again, it goes on where it stopped"
+TIMEOUT_S = 10
+CONTINUE = "run the same command again: files that are whole are kept"
+_NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]
+_NEEDED = [*_NEEDED_BUT_WEIGHTS, "*.safetensors"]  # no pickles, no other formats
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,13 @@ def names_a_folder(name: str | Path) -> bool:
     return name.count("/") != 1 or name[0] in "./~" or Path(name.split("/")[0]).is_dir()
 
 
-def find_model(name: str | Path, revision: str | None = None) -> ModelFolder:
+def find_model(name: str | Path, revision: str | None = None, *, weights: bool = True) -> ModelFolder:
     """The folder of a model or adapter, downloaded first where the name is a hub name.
 
     Args:
         name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`; a `Path` is always a folder.
         revision: branch, tag or commit of the hub's repository; the default branch if None.
+        weights: whether they are needed too: the tokenizer alone is some MB.
 
     Raises:
         SocratesError: no such folder; or the hub cannot be reached, does not know the name, or does not let us read
@@ -48,7 +56,7 @@ def find_model(name: str | Path, revision: str | None = None) -> ModelFolder:
     if not str(name):
         raise SocratesError("the name of the model is empty")
     if not names_a_folder(name):
-        return _from_hub(str(name), revision)
+        return _from_hub(str(name), revision, _NEEDED if weights else _NEEDED_BUT_WEIGHTS)
     path = Path(name).expanduser()
     if not path.is_dir():
         what = "is a file, expected a model folder" if path.exists() else "no such model folder"
@@ -72,58 +80,94 @@ def _nearby(name: str, path: Path) -> str:
     return f"; there is no {path.parent}/ either"
 
 
-def _from_hub(name: str, revision: str | None) -> ModelFolder:
+def _from_hub(name: str, revision: str | None, needed: list[str]) -> ModelFolder:
     from huggingface_hub import errors, snapshot_download
 
     reachable = _probe(name, revision)
     try:
-        folder = snapshot_download(name, revision=revision, allow_patterns=_NEEDED, local_files_only=not reachable)
+        with ctrl_c_ends_at_once():
+            folder = snapshot_download(name, revision=revision, allow_patterns=needed, local_files_only=not reachable)
     except errors.LocalEntryNotFoundError as error:
         if reachable:  # the connection went away after the first request
-            raise SocratesError(f"{name}: the connection to the hub was lost; {_CONTINUE}") from error
+            raise SocratesError(f"{name}: the connection to the hub was lost; {CONTINUE}") from error
         raise SocratesError(
             f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the model "
             "is not, or not completely, in the local cache; connect and run again, or name a local model folder"
         ) from error
-    except (errors.HTTPError, OSError) as error:
-        raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {_CONTINUE}") from error
+    except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: the hub's other way of transfer (xet)
+        raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {CONTINUE}") from error
     return ModelFolder(Path(folder), Path(folder).name)
 
 
 def _probe(name: str, revision: str | None) -> bool:
     """Whether the hub can be reached; a SocratesError where it answers that this name cannot be had."""
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        with refusals_told("model", name, revision):
+            get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=TIMEOUT_S)
+    except (errors.EntryNotFoundError, errors.FileMetadataError):
+        return True  # an adapter has no config.json
+    except (errors.HTTPError, errors.OfflineModeIsEnabled):
+        return False
+    return True
+
+
+@contextmanager
+def refusals_told(what: str, name: str, revision: str | None) -> Iterator[None]:
+    """A SocratesError for each answer of the hub that a name cannot be had; that it cannot be reached goes through.
+
+    Args:
+        what: "model" or "data set".
+        name: of the repository; checked before any request.
+        revision: that is asked for.
+    """
+    from huggingface_hub import errors
     from huggingface_hub.utils import validate_repo_id
 
     at = f"{name}, revision {revision}" if revision else name
     try:
         validate_repo_id(name)
-        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=_TIMEOUT_S)
+        yield
     except errors.HFValidationError as error:
-        raise SocratesError(f"{name}: neither a folder here nor a hub name (owner/model)") from error
+        raise SocratesError(f"{name}: neither a folder here nor a hub name (owner/{what.replace(' ', '-')})") from error
     except errors.GatedRepoError as error:
         raise SocratesError(
-            f"{name}: the model is gated; accept its licence on its page on the hub, and set HF_TOKEN to a token "
-            "of that account"
+            f"{name}: the {what} is gated; accept its licence or terms on its page on the hub, and set HF_TOKEN to a "
+            "token of that account"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise SocratesError(f"{at}: the model exists, this revision does not") from error
+        raise SocratesError(f"{at}: the {what} exists, this revision does not") from error
     except errors.RepositoryNotFoundError as error:
         raise SocratesError(
-            f"{name}: no folder here, and no such model on the hub, or it is private; check the spelling, and for a "
-            "private model set HF_TOKEN to a token that may read it"
+            f"{name}: no folder here, and no such {what} on the hub, or it is private; check the spelling, and for a "
+            f"private {what} set HF_TOKEN to a token that may read it"
         ) from error
     except errors.EntryNotFoundError:
-        return True  # an adapter has no config.json
+        raise
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
-            remedy = "HF_TOKEN is not valid, or may not read this model"
+            remedy = f"HF_TOKEN is not valid, or may not read this {what}"
         else:
-            remedy = "try again later, or set HF_HUB_OFFLINE=1 if the model is in the local cache"
+            remedy = f"try again later, or set HF_HUB_OFFLINE=1 if the {what} is in the local cache"
         raise SocratesError(f"{at}: the hub answered with status {status}; {remedy}") from error
-    except (errors.HTTPError, errors.OfflineModeIsEnabled):
-        return False
-    except errors.FileMetadataError:
-        return True
-    return True
+
+
+@contextmanager
+def ctrl_c_ends_at_once() -> Iterator[None]:
+    """End the process at Ctrl-C; the hub's client would first wait for all files that are on their way."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        print(f"\ninterrupted; {CONTINUE}", file=sys.stderr, flush=True)
+        os._exit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

@@ -151,7 +151,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
         SocratesError: there is none, it is damaged, or the library makes another one of it than
             `tokenizer.json` describes (it replaces the rules of some model types by its own).
     """
-    return _tokenizer_in(find_model(name, revision).path)
+    return _tokenizer_in(find_model(name, revision, weights=False).path)
 
 
 def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_ends: int | list[int] | None) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 r"""One human answer (`Answer`), read from JSONL as a stream, in the two layouts in use.
 
 Published layout (`socratesft/SocSci210`): `prompt`, `response`, `study_id`, `condition_num`, `task_num`,
-`participant`, `sample_id`, `demographic`, `stimuli`.
+`participant`, `sample_id`, `demographic`, `stimuli` (which `prompt` ends with, so that it may be left out).
 
 Instruction layout (data prepared by earlier users of the guide): `instruction`, `input` ("Demographics: Age: 74;
 …\n\nScenario: …"), `output` ("Response: 2"), `study_id`, `condition_num`. It is turned into the published one: the
@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ PERSONA_INSTRUCTION = (
 _INSTRUCTION_INPUT = re.compile(r"\s*Demographics:[ \t]*(.*?)\n\s*Scenario:[ \t]*(.*)\Z", re.DOTALL)
 _INSTRUCTION_FIELDS = re.compile(r";\s+(?=[A-Z][\w/ ]*:(?:\s|\Z))|;\s*\Z")
 _INSTRUCTION_OUTPUT = re.compile(r"\s*(?:Response:)?\s*([+-]?\d{1,18})\s*\Z")
+QUESTION_PREFIX = "q-"
 _RENAMED_FIELDS = {"political_affiliation": "party_id"}
 
 
@@ -38,7 +40,7 @@ class Cell(NamedTuple):
 
     study_id: str
     condition_num: int
-    task_num: int | str  # a text ("q-" and a hash of the question) where the data set numbers no questions
+    task_num: int | str  # a text (`QUESTION_PREFIX` and a hash of the question) where the data set numbers no questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,8 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         stimuli, prompt = row.get("stimuli"), row.get("prompt")
         if not prompt and not stimuli:
             raise SocratesError(f'{where}: no "prompt" (nor "stimuli" to make it from)')
-        stimuli = _text(row, "stimuli" if stimuli else "prompt", where)
-        prompt = _text(row, "prompt", where) if prompt else render_prompt(demographic, stimuli)
+        prompt = _text(row, "prompt", where) if prompt else render_prompt(demographic, _text(row, "stimuli", where))
+        stimuli = _text(row, "stimuli", where) if stimuli else stimuli_of(prompt)
     return Answer(
         prompt=prompt,
         stimuli=stimuli,
@@ -137,11 +139,16 @@ def read_cell(row: Mapping[str, Any], where: str, stimuli: str | None = None) ->
     condition_num = require_integer(row, "condition_num", where)
     task_num: int | str | None = row.get("task_num")
     if task_num is None and stimuli is not None:
-        digest = hashlib.sha256(question_text(stimuli).encode()).hexdigest()
-        return Cell(study_id, condition_num, f"q-{digest[:12]}")
+        return Cell(study_id, condition_num, _question_name(stimuli))
     if isinstance(task_num, str) and task_num:
         return Cell(study_id, condition_num, task_num)
     return Cell(study_id, condition_num, require_integer(row, "task_num", where))
+
+
+@lru_cache(maxsize=8192)  # hundreds of people read the same text, and finding its question takes longest of all
+def _question_name(stimuli: str) -> str:
+    digest = hashlib.sha256(question_text(stimuli).encode()).hexdigest()
+    return f"{QUESTION_PREFIX}{digest[:12]}"
 
 
 def render_prompt(demographic: Mapping[str, Any], stimuli: str) -> str:
@@ -152,6 +159,12 @@ def render_prompt(demographic: Mapping[str, Any], stimuli: str) -> str:
     known = [(name, value) for name, value in demographic.items() if value is not None and value != ""]
     persona = [f"- {name.replace('_', ' ').title()}: {value}" for name, value in known]
     return "\n".join([PERSONA_HEADER, *persona, "", PERSONA_INSTRUCTION, "", stimuli])
+
+
+def stimuli_of(prompt: str) -> str:
+    """What the person read, of a prompt as `render_prompt` makes it; all of it, where it is made otherwise."""
+    persona, found, stimuli = prompt.partition(f"\n\n{PERSONA_INSTRUCTION}\n\n")
+    return stimuli if found and stimuli.strip() and persona.startswith(PERSONA_HEADER) else prompt
 
 
 def require_integer(row: Mapping[str, Any], name: str, where: str) -> int:

@@ -675,3 +675,22 @@ def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made,
         done = run_elsewhere(program, tmp_path, **variables)
         wanted = sorted(file.name for file in (made / name).iterdir() if file.suffix != ".md")
         assert done.stdout.split() == [COMMIT, *wanted], done.stderr
+
+
+def test_a_tokenizer_is_had_without_the_weights_which_come_when_they_are_needed(hub, made, tmp_path):
+    """On a laptop that only prepares data, the weights would be 30 GB for nothing."""
+    hub.folder = made / "base"
+    endpoint = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    run_elsewhere(
+        "from socrates.models import load_tokenizer; load_tokenizer('someone/some-model')", tmp_path, **endpoint
+    )
+    program = (
+        "from socrates.hub import find_model\n"
+        "for weights in (False, True):\n"
+        "    folder = find_model('someone/some-model', weights=weights).path\n"
+        "    print((folder / 'tokenizer.json').is_file(), (folder / 'model.safetensors').exists())"
+    )
+    offline = run_elsewhere(program, tmp_path, HF_HUB_OFFLINE="1")
+    assert offline.stdout.split() == ["True", "False"] and "connect and run again" in offline.stderr
+    done = run_elsewhere(program, tmp_path, **endpoint)
+    assert done.stdout.split() == ["True", "False", "True", "True"], done.stderr

@@ -76,12 +76,14 @@ def test_published_row(read):
     }
 
 
-def test_a_missing_prompt_is_rendered_and_missing_stimuli_are_the_prompt(read):
+def test_a_missing_prompt_is_rendered_and_missing_stimuli_are_what_it_ends_with(read):
     rendered, bare = read(without(PUBLISHED, "prompt"), without(PUBLISHED, "stimuli"))
     assert (
         rendered.prompt == f"{PERSONA}\n\n{SENTENCE}\n\n{STIMULI}" == render_prompt(PUBLISHED["demographic"], STIMULI)
     )
-    assert bare.stimuli == bare.prompt == PUBLISHED["prompt"]
+    assert bare.stimuli == bare.prompt == PUBLISHED["prompt"], "no persona of ours before it: nothing is taken away"
+    [usual] = read(without(PUBLISHED, "stimuli") | {"prompt": rendered.prompt})
+    assert usual.prompt == rendered.prompt and usual.stimuli == STIMULI
 
 
 def test_people_and_samples_may_be_unnamed_or_named_by_text(read):

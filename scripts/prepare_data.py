@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Prepare the published answers for training and judging: train.jsonl, val.jsonl, test.jsonl, metadata.json.
+
+  python scripts/prepare_data.py --output data/socsci210_full
+  python scripts/prepare_data.py --output data/small --source FOLDER --sample 20000
+  python scripts/prepare_data.py --output data/socsci210_full --tokenize --config config_full_dataset.json
+
+Which rows train and which judge is what the published lists say (metadata/*_mapping.json beside the data). A validation
+part is carved out of the judging studies. The written files are checked: nothing leaks from one part into another.
+With --tokenize, what the config's training reads is made too (tokenized-…/ beside train.jsonl), so that no rented GPU
+waits for it; where the set is there already, or with --check, only that is left to do.
+Interrupted, by whatever, the same command goes on where it was.
+Exit status: 0 done, 2 cannot, 130 interrupted.
+"""
+
+import _bootstrap  # noqa: F401
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from socrates.errors import SocratesError, run_entry_point
+
+if TYPE_CHECKING:
+    from socrates.config import RunConfig
+    from socrates.preparation.leaks import LeakReport
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--output", metavar="DIR", type=Path, required=True, help="folder of the prepared set")
+    add(
+        "--source",
+        metavar="NAME|DIR|FILE",
+        default="socratesft/SocSci210",
+        help="hub name, folder of parquet or JSONL files, or one such file (socratesft/SocSci210)",
+    )
+    add("--revision", metavar="REV", help="commit, tag or branch of the hub's repository (the newest)")
+    add("--split", choices=("study", "condition", "task"), default="study", help="whose published lists (study)")
+    add("--val-share", metavar="F", type=float, default=0.5, help="of the judging rows, for val.jsonl (0.5)")
+    add("--sample", metavar="N", type=int, help="about N rows only, in whole cells (study, condition, question)")
+    add("--seed", metavar="S", type=int, default=0, help="of which studies validate, and of the sample (0)")
+    add("--max-bad-rows", metavar="N", type=int, default=0, help="leave so many bad rows out and go on (0)")
+    add("--processes", metavar="N", type=int, help="that read (one a core, 8 at most)")
+    add("--overwrite", action="store_true", help="replace another prepared set there; takes the newest commit")
+    add("--check", action="store_true", help="prepare nothing; prove that nothing leaks in the set in --output")
+    add("--tokenize", action="store_true", help="then turn train.jsonl into tokens, as training would (needs --config)")
+    add("--config", metavar="FILE", help="run config whose model, prompt and length limit --tokenize takes")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Parse, prepare, say what was written."""
+    arguments = parse_arguments()
+    if arguments.processes is not None and arguments.processes < 1:
+        raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
+    config = tokenizing_config(arguments.tokenize, arguments.config, arguments.output)
+    if arguments.check:
+        from socrates.preparation.leaks import check_prepared
+
+        print_check(check_prepared(arguments.output, arguments.processes), arguments.output)
+    else:
+        from socrates.preparation.preparing import Settings, prepare
+        from socrates.prepared import read_metadata
+
+        settings = Settings(arguments.split, arguments.val_share, arguments.seed, arguments.sample)
+        metadata = prepare(
+            arguments.output,
+            settings,
+            source=arguments.source,
+            revision=arguments.revision,
+            max_bad_rows=arguments.max_bad_rows,
+            overwrite=arguments.overwrite,
+            processes=arguments.processes,
+        )
+        if metadata is None:
+            print(f"{arguments.output}: holds exactly this set already; nothing to do")
+            metadata = read_metadata(arguments.output)
+        print_summary(metadata, arguments.output)
+    if config is not None:
+        from socrates.tokenized import read_info
+        from socrates.tokenizing import tokenize_for
+
+        folder = tokenize_for(config, processes=arguments.processes)
+        print_tokenized(folder, read_info(folder))
+    return 0
+
+
+def tokenizing_config(tokenize: bool, path: str | None, output: Path) -> "RunConfig | None":
+    """The config that --tokenize works with, checked before anything else happens; None without --tokenize."""
+    if tokenize != (path is not None):
+        raise SocratesError("--tokenize and --config go together: --tokenize --config FILE")
+    if not tokenize:
+        return None
+    from socrates.config import load_config
+    from socrates.hub import find_model
+
+    config = load_config(path)
+    if Path(config.dataset_path).resolve() != output.resolve():
+        raise SocratesError(
+            f"{path}: its dataset_path is {config.dataset_path}, not {output}: its training would read other rows; "
+            "change one of the two"
+        )
+    find_model(config.model_name, config.model_revision, weights=False)  # some MB, before hours of work need them
+    return config
+
+
+def print_check(report: "LeakReport", output: Path) -> None:
+    """What was counted and proved."""
+    print_parts(report.rows, report.studies, report.cells)
+    print_proof(report.unit)
+    print(f"Checked: {output}", flush=True)
+
+
+def print_parts(rows: Mapping[str, int], studies: Mapping[str, int], cells: Mapping[str, int]) -> None:
+    """What each part holds."""
+    for part, number in rows.items():
+        of_studies = f"{studies[part]} {'study' if studies[part] == 1 else 'studies'}"
+        print(f"  {part}.jsonl: {number:,} rows, {of_studies}, {cells[part]:,} cells")
+
+
+def print_proof(unit: str) -> None:
+    """What it means that the check found nothing."""
+    print(f"No {unit} is in two parts, and no prompt of val or test is in train")
+
+
+def print_summary(metadata: dict, output: Path) -> None:
+    """What each part holds, what was left out, and what was proved."""
+    counts = metadata["counts"]
+    print_parts(metadata["rows"], counts["studies"], counts["cells"])
+    for reason, found in metadata["left_out"].items():
+        names = list(found["where"])
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        print(f"  left out: {found['rows']:,} rows, {reason}: {shown}")
+    if bad := metadata["bad_rows"]["rows"]:
+        print(f"  left out: {bad:,} bad rows; the first are named in {output}/metadata.json")
+    print_proof(metadata["no_leak"]["unit"])
+    print(f"Prepared: {output}", flush=True)
+
+
+def print_tokenized(folder: Path, info: dict) -> None:
+    """What training will read."""
+    print(
+        f"Tokenized: {folder}: {info['rows']:,} rows, {info['tokens']:,} tokens, {info['shortened']:,} rows shortened, "
+        f"{info['dropped']:,} dropped",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,87 @@
+"""A prepared data set on disk: its parts, its `metadata.json`, and whether the parts are still what that says.
+
+`metadata.json` is written last: a folder without it is not a prepared set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from socrates.errors import SocratesError
+from socrates.files import read_json, remembered_sha256
+
+VERSION = 1  # of the format; raise it when the same source and settings would give other bytes
+PARTS = ("train", "val", "test")
+METADATA = "metadata.json"
+
+
+def part_file(folder: Path, part: str) -> Path:
+    """The data file of a part."""
+    return folder / f"{part}.jsonl"
+
+
+def read_metadata(folder: Path | str) -> dict[str, Any]:
+    """What a prepared set says about itself; at least "split", "rows" and "sha256" (both by part).
+
+    Raises:
+        SocratesError: no `metadata.json` (so that nothing is known of the folder), or one without these.
+    """
+    path = Path(folder) / METADATA
+    metadata = read_json(path, "data set's metadata")
+    rows, hashes = metadata.get("rows"), metadata.get("sha256")
+    if not isinstance(rows, dict) or not isinstance(hashes, dict) or set(rows) != set(hashes):
+        raise SocratesError(f'{path}: must hold "rows" and "sha256" of the same parts; prepare the data again')
+    return metadata
+
+
+def check_unchanged(folder: Path | str, parts: Collection[str] | None = None) -> dict[str, Any]:
+    """The metadata of a prepared set, once its data files were found to be the ones that it describes.
+
+    Args:
+        folder: of the set.
+        parts: to look at ("train"); all that the metadata names if None.
+
+    Raises:
+        SocratesError: a data file is missing or was changed after its metadata; names it.
+    """
+    folder, metadata = Path(folder), read_metadata(folder)
+    for part in metadata["sha256"] if parts is None else parts:
+        file = part_file(folder, part)
+        if part not in metadata["sha256"]:
+            raise SocratesError(f"{folder / METADATA}: says nothing about {file.name}; prepare the data again")
+        if not file.is_file():
+            raise SocratesError(f"{file}: no such data file, though {METADATA} describes it; prepare the data again")
+        check_hash(file, remembered_sha256(file), metadata["sha256"][part])
+    return metadata
+
+
+def check_hash(file: Path, found: str, recorded: str) -> None:
+    """SocratesError unless a data file's SHA-256 is the one in its metadata."""
+    if found != recorded:
+        raise SocratesError(
+            f"{file}: data file changed after its metadata (sha256 {found[:12]}…, {METADATA} says {recorded[:12]}…); "
+            "prepare the data again"
+        )
+
+
+def sha256_of_part(file: Path) -> str:
+    """SHA-256 of a data file; where the metadata beside it describe such a file, it must be the one that they mean.
+
+    A `metadata.json` without hashes was not written by this project and says nothing about the file.
+
+    Raises:
+        SocratesError: no such file, it was changed after its metadata, or these are no JSON object.
+    """
+    if not file.is_file():
+        problem = "is a folder; name the .jsonl file in it" if file.is_dir() else "no such data file"
+        raise SocratesError(f"{file}: {problem} (scripts/prepare_data.py makes a data set ready)")
+    found = remembered_sha256(file)
+    metadata = file.parent / METADATA
+    if metadata.is_file() and file.suffix == ".jsonl":
+        hashes = read_json(metadata, "data set's metadata").get("sha256")
+        recorded = hashes.get(file.stem) if isinstance(hashes, dict) else None
+        if isinstance(recorded, str):
+            check_hash(file, found, recorded)
+    return found

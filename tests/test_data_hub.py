@@ -1,0 +1,327 @@
+"""The published data from a hub: a server on this machine that answers as the hub does, and the real client."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from published import published_folder
+
+from socrates.files import sha256_file
+from socrates.prepared import PARTS, read_metadata
+
+ROOT = Path(__file__).parents[1]
+NAME, TOKEN = "someone/answers", "hf_" + "notarealtoken" * 2
+OLD, NEW = "a" * 40, "b" * 40
+TRAIN_1 = "data/train-00001-of-00003.parquet"
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub with one data set: a folder for each commit, and what each branch means.
+
+    Attributes:
+        commits: {commit: folder}.
+        branches: {name: commit}.
+        refusal: (status, headers) for every request, or None.
+        broken: part of the paths of requests that are answered with 403, or None (500 would be asked again for long).
+        cut: {path of a file: how many requests of it are answered with a part, after which the connection is closed}.
+        slow: a file whose bytes stop on the way until `go_on` is set, or None; `stopped` says that one has.
+        sent: paths of the files whose bytes were asked for, in order.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.commits, self.branches, self.refusal, self.broken = {}, {}, None, None
+        self.cut, self.sent = {}, []
+        self.slow, self.stopped, self.go_on = None, threading.Event(), threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if self.server.refusal:
+            return self.reply(self.server.refusal[0], b"", **self.server.refusal[1])
+        if self.server.broken and self.server.broken in path:
+            return self.reply(403, b"")
+        if match := re.fullmatch(rf"/api/datasets/{NAME}(?:/(revision|tree)/([^/]+))?", path):
+            return self.about(match[1], self.commit(match[2] or "main"))
+        if match := re.fullmatch(rf"/datasets/{NAME}/resolve/([^/]+)/(.+)", path):
+            return self.file(self.commit(match[1]), match[2])
+        return self.reply(404, b"", **{"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET
+
+    def commit(self, revision: str) -> str | None:
+        commit = self.server.branches.get(revision, revision)
+        return commit if commit in self.server.commits else None
+
+    def about(self, what: str, commit: str | None) -> None:
+        if commit is None:
+            return self.reply(404, b"", **{"X-Error-Code": "RevisionNotFound"})
+        folder = self.server.commits[commit]
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        names = [file.relative_to(folder).as_posix() for file in files]
+        if what == "tree":
+            listed = [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": sha256(name.encode()).hexdigest()}
+                for name, file in zip(names, files, strict=True)
+            ]
+            return self.reply(200, json.dumps(listed).encode())
+        info = {"id": NAME, "sha": commit, "siblings": [{"rfilename": name} for name in names]}
+        return self.reply(200, json.dumps(info).encode())
+
+    def file(self, commit: str | None, name: str) -> None:
+        if commit is None or not (path := self.server.commits[commit] / name).is_file():
+            return self.reply(404, b"", **{"X-Error-Code": "EntryNotFound"})
+        body = path.read_bytes()
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{sha256(body).hexdigest()}"', "Accept-Ranges": "bytes"}
+        if self.command == "GET":
+            self.server.sent.append(name)
+        status, end = 200, len(body)
+        if (asked := self.headers.get("Range")) and (match := re.fullmatch(r"bytes=(\d+)-", asked)):
+            status, headers["Content-Range"] = 206, f"bytes {match[1]}-{len(body) - 1}/{len(body)}"
+            body = body[int(match[1]) :]
+        if self.command == "GET" and self.server.cut.get(name, 0) > 0:
+            self.server.cut[name] -= 1
+            end = 3000
+        self.reply(status, body, body[:end], slow=self.command == "GET" and name == self.server.slow, **headers)
+
+    def reply(self, status: int, body: bytes, sent: bytes | None = None, slow: bool = False, **headers: str) -> None:
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if slow:
+            self.wfile.write(body[:100])
+            self.server.stopped.set()
+            self.server.go_on.wait(60)
+            self.close_connection = True
+            return
+        if self.command == "GET":
+            self.wfile.write(body if sent is None else sent)
+        self.close_connection = sent is not None and len(sent) < len(body)
+
+    def log_message(self, *args) -> None:
+        pass
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that was killed
+            super().handle()
+
+
+@pytest.fixture(scope="module")
+def commits(tmp_path_factory):
+    """Two commits: the newer has other rows. Beside them, files that a preparation has no use for."""
+    folders = {}
+    for commit, words in ((OLD, 5), (NEW, 6)):
+        folders[commit] = published_folder(tmp_path_factory.mktemp("commit"), words=words, conditions=3)
+        (folders[commit] / "README.md").write_text("about")
+        (folders[commit] / "data" / "rows.jsonl").write_text("{}\n")
+        (folders[commit] / "weights.bin").write_bytes(b"0" * 1000)
+    return folders
+
+
+@pytest.fixture
+def hub(commits):
+    server = Hub()
+    server.commits, server.branches = dict(commits), {"main": OLD, "v2": NEW}
+    threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True).start()
+    yield server
+    server.go_on.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def prepare(tmp_path, hub):
+    """Run the command, with a cache of its own; the token must stand in nothing that it prints or leaves."""
+
+    def variables(**extra):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
+        known = {"HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.url}
+        return kept | known | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "2"} | extra
+
+    def prepare(*arguments, output="out", stop=None, **extra):
+        hub.sent.clear()
+        command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), "--source", NAME]
+        process = subprocess.Popen(
+            [*command, "--output", output, *arguments],
+            cwd=tmp_path,
+            env=variables(**extra),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if stop is not None:
+            assert hub.stopped.wait(30)
+            process.send_signal(stop)
+        done = subprocess.CompletedProcess(process.args, None, *process.communicate(timeout=30))
+        done.returncode = process.returncode
+        assert "Traceback" not in done.stderr, done.stderr
+        assert TOKEN not in done.stdout + done.stderr
+        for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+            assert TOKEN.encode() not in file.read_bytes(), file
+        return done
+
+    return prepare
+
+
+def hashes(folder):
+    return {part: sha256_file(folder / f"{part}.jsonl") for part in PARTS}
+
+
+def refused(done, *parts):
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert [part for part in parts if part not in done.stderr] == [], done.stderr
+
+
+@pytest.mark.slow
+def test_only_what_is_needed_is_downloaded_and_only_once(tmp_path, prepare, hub):
+    done = prepare()
+    assert done.returncode == 0, done.stderr
+    assert sorted(hub.sent) == [f"data/train-0000{i}-of-00003.parquet" for i in range(3)] + [
+        f"metadata/{kind}_mapping.json" for kind in ("condition", "participant", "task")
+    ]
+    assert f"commit {OLD}" in done.stdout and f"--revision {OLD}" in done.stdout
+    metadata = read_metadata(tmp_path / "out")
+    assert metadata["source"]["commit"] == OLD and metadata["source"]["name"] == NAME
+    assert prepare(output="second").returncode == 0 and hub.sent == []
+    assert hashes(tmp_path / "second") == hashes(tmp_path / "out")
+    again = prepare()
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("revision", "commit"), [("v2", NEW), (NEW, NEW)])
+def test_a_branch_and_a_commit(tmp_path, prepare, revision, commit):
+    done = prepare("--revision", revision)
+    assert done.returncode == 0, done.stderr
+    source = read_metadata(tmp_path / "out")["source"]
+    assert (source["revision"], source["commit"]) == (revision, commit)
+
+
+@pytest.mark.slow
+def test_the_same_command_gives_the_same_data_after_the_branch_has_moved(tmp_path, prepare, hub):
+    assert prepare().returncode == 0
+    before = hashes(tmp_path / "out")
+    hub.branches["main"] = NEW
+    again = prepare()
+    assert again.returncode == 0 and "nothing to do" in again.stdout and OLD in again.stdout
+    refused(
+        prepare("--revision", NEW), f"commit {OLD} (now {NEW}; --revision {OLD} gives the same data)", "--overwrite"
+    )
+    refused(prepare("--seed", "1"), "seed 0 (now 1)")
+    assert hashes(tmp_path / "out") == before and hub.sent == []
+    other = prepare("--seed", "1", output="other")
+    assert other.returncode == 0 and read_metadata(tmp_path / "other")["source"]["commit"] == NEW
+    assert prepare("--overwrite").returncode == 0 and read_metadata(tmp_path / "out")["source"]["commit"] == NEW
+    assert hashes(tmp_path / "out") != before
+
+
+@pytest.mark.slow
+def test_an_unfinished_preparation_goes_on_with_its_commit_after_the_branch_has_moved(tmp_path, prepare, hub, commits):
+    assert prepare(output="whole").returncode == 0
+    shutil.copytree(commits[OLD], bad := tmp_path / "bad")
+    (bad / "data" / "train-00002-of-00003.parquet").write_bytes(b"PAR1 cut")
+    hub.commits["c" * 40], hub.branches["main"] = bad, "c" * 40
+    refused(prepare(), "train-00002-of-00003.parquet: no parquet file, or one that was cut off")
+    hub.branches["main"] = NEW
+    refused(prepare(), "cut off")  # still what was begun
+    done = prepare("--revision", OLD)
+    assert done.returncode == 0 and "Beginning anew" in done.stdout
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_download_that_was_cut_goes_on(tmp_path, prepare, hub):
+    hub.cut[TRAIN_1] = 99
+    refused(prepare(), f"{NAME}: the download stopped", "run the same command again")
+    assert not (tmp_path / "out").exists()
+    hub.cut.clear()
+    done = prepare()
+    assert done.returncode == 0, done.stderr
+    assert TRAIN_1 in hub.sent and "metadata/participant_mapping.json" not in hub.sent
+    hub.cut[TRAIN_1] = 1  # a connection that was lost once is opened again
+    assert prepare(output="second", HF_HOME=str(tmp_path / "other cache")).returncode == 0
+    assert hub.sent.count(TRAIN_1) == 2 and hashes(tmp_path / "second") == hashes(tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_ended_in_the_middle_of_a_file_it_ends_at_once_and_goes_on(tmp_path, prepare, hub, stop):
+    hub.slow = TRAIN_1
+    done = prepare(stop=stop)
+    assert done.returncode == (130 if stop == signal.SIGINT else -stop)
+    assert stop != signal.SIGINT or "interrupted; run the same command again" in done.stderr
+    assert not (tmp_path / "out").exists()
+    hub.slow = None
+    assert prepare().returncode == 0 and TRAIN_1 in hub.sent
+
+
+@pytest.mark.slow
+def test_without_a_network_a_whole_cache_is_enough_and_a_part_is_refused_by_name(tmp_path, prepare, hub):
+    assert prepare().returncode == 0
+    done = prepare(output="offline", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0 and f"commit {OLD}" in done.stdout, done.stderr
+    assert hashes(tmp_path / "offline") == hashes(tmp_path / "out") and hub.sent == []
+    [cached] = (tmp_path / "cache").rglob(f"snapshots/*/{TRAIN_1}")
+    cached.unlink()
+    refused(prepare(output="part", HF_HUB_OFFLINE="1"), f"only a part of it ({TRAIN_1} is missing)", "connect and run")
+    refused(prepare("--revision", "v2", output="v2", HF_HUB_OFFLINE="1"), "at revision v2 is not in the local cache")
+    shutil.rmtree(tmp_path / "cache")
+    refused(prepare(output="none", HF_HUB_OFFLINE="1"), "cannot reach the hub", "not in the local cache", "--source")
+    again = prepare(HF_HUB_OFFLINE="1")  # a finished set needs neither
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_part_in_the_cache_is_never_taken_for_the_whole(tmp_path, prepare, hub):
+    assert prepare().returncode == 0
+    shutil.rmtree(next((tmp_path / "cache").rglob("trees")))  # as an older client left it
+    [cached] = (tmp_path / "cache").rglob(f"snapshots/*/{TRAIN_1}")
+    cached.unlink()
+    hub.broken = "/tree/"
+    refused(prepare(output="second"), f"the download left out {TRAIN_1}")
+    refused(prepare(output="second", HF_HUB_OFFLINE="1"), "only a part", "train-00001-of-00003.parquet is missing")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "arguments", "words"),
+    [
+        (403, {"X-Error-Code": "GatedRepo"}, (), ["gated", "HF_TOKEN"]),
+        (404, {"X-Error-Code": "RepoNotFound"}, (), ["no such data set", "spelling"]),
+        (404, {"X-Error-Code": "RevisionNotFound"}, ("--revision", "v9"), ["revision v9", "does not"]),
+        (401, {"X-Error-Message": "Invalid credentials"}, (), ["401", "HF_TOKEN is not valid"]),
+        (500, {}, (), ["500", "try again later"]),
+    ],
+)
+def test_what_the_hub_refuses(tmp_path, prepare, hub, status, headers, arguments, words):
+    hub.refusal = (status, headers)
+    refused(prepare(*arguments), NAME, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_without_data_is_refused(tmp_path, prepare, hub):
+    (empty := tmp_path / "empty").mkdir()
+    (empty / "README.md").write_text("about")
+    hub.commits[OLD] = empty
+    refused(prepare(), f"{NAME}: the data set at commit {OLD} has no .parquet and no .jsonl file")

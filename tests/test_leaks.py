@@ -1,0 +1,156 @@
+"""The proof of no leak looks at the written files: whatever is wrong with them is refused with its name."""
+
+import json
+
+import pytest
+from published import published_folder
+
+from socrates.errors import SocratesError
+from socrates.files import sha256_file
+from socrates.preparation.leaks import check_prepared
+from socrates.preparation.preparing import Settings, prepare
+from socrates.prepared import check_unchanged, read_metadata
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return published_folder(tmp_path_factory.mktemp("published"), "jsonl", files=1, words=5)
+
+
+@pytest.fixture
+def made(tmp_path, source):
+    """A prepared set in the study split."""
+    prepare(tmp_path / "set", source=str(source))
+    return tmp_path / "set"
+
+
+def lines(folder, part):
+    return (folder / f"{part}.jsonl").read_text().splitlines(keepends=True)
+
+
+def write(folder, part, new, *, keep_metadata=False):
+    """Write a part anew; its count and hash in the metadata follow, as if it had been made so."""
+    (folder / f"{part}.jsonl").write_text("".join(new))
+    if not keep_metadata:
+        metadata = json.loads((folder / "metadata.json").read_text())
+        metadata["rows"][part] = len(new)
+        metadata["sha256"][part] = sha256_file(folder / f"{part}.jsonl")
+        (folder / "metadata.json").write_text(json.dumps(metadata))
+
+
+def test_a_prepared_set_passes_and_says_what_it_counted(made):
+    report = check_prepared(made)
+    metadata = read_metadata(made)
+    assert report.rows == metadata["rows"] and report.sha256 == metadata["sha256"]
+    assert (report.units, report.cells) == ({"train": 6, "val": 2, "test": 2}, {"train": 24, "val": 8, "test": 8})
+    assert report.shared_units == 0 and report.shared_prompts == {"train-val": 0, "train-test": 0, "val-test": 0}
+    assert check_unchanged(made) == metadata
+
+
+@pytest.mark.parametrize(("one", "other"), [("val", "train"), ("test", "train"), ("val", "test")])
+def test_a_study_in_two_parts_is_named(made, one, other):
+    row = json.loads(lines(made, one)[3]) | {"prompt": "Something else."}
+    write(made, other, [*lines(made, other), json.dumps(row) + "\n"])
+    with pytest.raises(SocratesError, match=rf"leak: study {row['study_id']} is in") as refused:
+        check_prepared(made)
+    assert f"{one}.jsonl (line " in str(refused.value) and f"{other}.jsonl (line {len(lines(made, other))})" in str(
+        refused.value
+    )
+
+
+@pytest.mark.parametrize("split", ["condition", "task"])
+def test_a_condition_or_task_in_two_parts_is_named(tmp_path, source, split):
+    made = tmp_path / split
+    prepare(made, Settings(split), source=str(source))
+    report = check_prepared(made)
+    assert report.unit == f"{split} of a study" and report.studies["train"] == 9  # studies may be in all parts
+    row = json.loads(lines(made, "test")[0]) | {"prompt": "Something else."}
+    write(made, "train", [*lines(made, "train"), json.dumps(row) + "\n"])
+    with pytest.raises(SocratesError, match=f"leak: study {row['study_id']}, {split} 1 is in"):
+        check_prepared(made)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_prompt_of_a_judging_part_in_train_is_named_with_its_lines(made, part):
+    prompt = json.loads(lines(made, part)[4])["prompt"]
+    train = lines(made, "train")
+    train[6] = json.dumps(json.loads(train[6]) | {"prompt": prompt}) + "\n"
+    write(made, "train", train)
+    with pytest.raises(SocratesError, match=rf"leak: the prompt of .*{part}.jsonl, line 5 is in .*train.jsonl, line 7"):
+        check_prepared(made)
+
+
+def test_a_prompt_in_val_and_test_is_counted_and_no_leak_of_training(made):
+    prompt = json.loads(lines(made, "val")[4])["prompt"]
+    test = lines(made, "test")
+    test[0] = json.dumps(json.loads(test[0]) | {"prompt": prompt}) + "\n"
+    write(made, "test", test)
+    assert check_prepared(made).shared_prompts == {"train-val": 0, "train-test": 0, "val-test": 1}
+
+
+def test_the_same_hash_of_two_texts_is_no_leak(made, monkeypatch):
+    monkeypatch.setattr("socrates.preparation.leaks.prompt_hash", lambda prompt: 7)
+    assert check_prepared(made).rows == read_metadata(made)["rows"]
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_wrong_count_names_the_file(made, part):
+    metadata = read_metadata(made)
+    metadata["rows"][part] += 1
+    (made / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(
+        SocratesError, match=rf"{part}.jsonl: holds \d+ rows, metadata.json says {metadata['rows'][part]}"
+    ):
+        check_prepared(made)
+
+
+@pytest.mark.parametrize("check", [check_prepared, check_unchanged])
+def test_a_data_file_changed_after_its_metadata_is_named(made, check):
+    val = lines(made, "val")
+    val[2] = val[2].replace('"response": ', '"response":  ')
+    write(made, "val", val, keep_metadata=True)
+    with pytest.raises(SocratesError, match=r"val.jsonl: data file changed after its metadata"):
+        check(made)
+
+
+def test_only_the_parts_asked_for_are_looked_at(made):
+    write(made, "val", lines(made, "val")[1:], keep_metadata=True)
+    assert check_unchanged(made, ["train", "test"])["split"] == "study"
+    with pytest.raises(SocratesError, match=r"val\.jsonl"):
+        check_unchanged(made, ["val"])
+    with pytest.raises(SocratesError, match=r"says nothing about extra\.jsonl"):
+        check_unchanged(made, ["extra"])
+
+
+@pytest.mark.parametrize("check", [check_prepared, check_unchanged])
+def test_a_missing_part_and_missing_metadata_are_named(made, check):
+    (made / "test.jsonl").unlink()
+    with pytest.raises(SocratesError, match=r"test.jsonl: no such data file"):
+        check(made)
+    (made / "metadata.json").unlink()
+    with pytest.raises(SocratesError, match=r"no metadata.json|metadata.json: no such"):
+        check(made)
+
+
+def test_a_line_that_is_no_row_is_named(made):
+    write(made, "train", [*lines(made, "train")[:4], '{"prompt": \n', *lines(made, "train")[5:]])
+    with pytest.raises(SocratesError, match=r"train.jsonl, line 5: not JSON"):
+        check_prepared(made)
+
+
+@pytest.mark.parametrize("parts", [[], ["train"], ["val", "test"]])
+def test_a_proof_over_too_few_parts_is_no_proof(made, parts):
+    metadata = read_metadata(made)
+    for name in ("rows", "sha256"):
+        metadata[name] = {part: metadata[name][part] for part in parts}
+    (made / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(SocratesError, match="must have train and val or test"):
+        check_prepared(made)
+
+
+def test_metadata_without_a_split_is_refused(made):
+    metadata = read_metadata(made)
+    del metadata["split"]
+    (made / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(SocratesError, match='"split" must be one of study, condition, task'):
+        check_prepared(made)

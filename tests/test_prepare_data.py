@@ -1,0 +1,598 @@
+"""Preparing the published data: the right rows in the right part, the same bytes whatever happened on the way."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
+
+from socrates.errors import SocratesError
+from socrates.files import sha256_file
+from socrates.locks import try_lock
+from socrates.preparation import preparing
+from socrates.preparation.output_folder import LOCK, WORK
+from socrates.preparation.preparing import Settings, prepare
+from socrates.preparation.sources import Piece, cut_into_pieces, open_folder, read_lines, read_piece
+from socrates.prepared import read_metadata
+from socrates.records import read_answers, read_jsonl
+from socrates.scales import parse_scale
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
+PARTS = ("train", "val", "test")
+FIELDS = ["prompt", "response", "study_id", "condition_num", "task_num", "participant", "sample_id", "demographic"]
+
+
+def hashes(folder):
+    return {part: sha256_file(folder / f"{part}.jsonl") for part in PARTS}
+
+
+def rows_of(folder, part):
+    return [row for _, row in read_jsonl(folder / f"{part}.jsonl")]
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A data set in JSONL whose rows a test may change: call it with them."""
+
+    def published(rows, raw=b""):
+        write_rows(tmp_path / "in" / "rows.jsonl", rows)
+        with (tmp_path / "in" / "rows.jsonl").open("ab") as file:
+            file.write(raw)
+        return str(write_mappings(tmp_path / "in"))
+
+    return published
+
+
+# --- what goes where -------------------------------------------------------------------------------------------
+
+
+def test_the_study_split(tmp_path):
+    source = published_folder(tmp_path / "in")
+    metadata = prepare(tmp_path / "out", source=str(source))
+    names, rows = study_names(10), list(made_rows())
+    parts = {part: rows_of(tmp_path / "out", part) for part in PARTS}
+    studies = {part: {row["study_id"] for row in found} for part, found in parts.items()}
+    assert studies["train"] == set(names[:6]) and studies["val"] | studies["test"] == set(names[6:])
+    assert studies["val"] and studies["test"] and not studies["val"] & studies["test"]
+    assert [list(row) for row in parts["train"][:2]] == [list(FIELDS)] * 2
+    wanted = [row for row in rows if row["study_id"] in studies["val"]]  # in the source's order
+    assert [row["prompt"] for row in parts["val"]] == [row["prompt"] for row in wanted]
+    assert parts["train"][0]["demographic"] == {"age": 18, "gender": "Male", "party_id": "party 0"}
+    assert metadata["rows"] == {part: len(found) for part, found in parts.items()}
+    assert metadata["sha256"] == hashes(tmp_path / "out")
+    assert metadata == read_metadata(tmp_path / "out") and not (tmp_path / "out" / WORK).exists()
+    assert metadata["source"]["lists"].keys() == {"participant_mapping.json"}
+
+
+@pytest.mark.parametrize(("split", "field"), [("condition", "condition_num"), ("task", "task_num")])
+def test_the_condition_and_task_splits_leave_out_and_name_what_is_in_no_list(tmp_path, published, split, field):
+    rows = [*made_rows(words=3), *(r | {field: 7} for r in made_rows(studies=1, people=2, words=2, seed=1))]
+    metadata = prepare(tmp_path / "out", Settings(split), source=published(rows))
+    parts = {part: rows_of(tmp_path / "out", part) for part in PARTS}
+    assert {row[field] for row in parts["train"]} == {0}
+    assert {row[field] for row in parts["val"] + parts["test"]} == {1}
+    assert metadata["left_out"] == {
+        "study in no list": {"rows": 42, "where": {"mad09": 42}},
+        f"{split} in no list": {"rows": 4, "where": {"mad00/7": 4}},
+    }
+    assert sum(metadata["rows"].values()) + 46 == len(rows)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_the_share_of_validation_rows(tmp_path, published, share):
+    source = published(made_rows(words=2))
+    rows = prepare(tmp_path / "out", Settings(val_share=share), source=source)["rows"]
+    assert rows["val"] / (rows["val"] + rows["test"]) == pytest.approx(share, abs=0.06)
+
+
+def test_a_train_row_with_a_prompt_of_val_or_test_is_dropped_and_counted(tmp_path, published):
+    rows = list(made_rows(words=3))
+    judging = next(row for row in rows if row["study_id"] == "mad08")
+    rows[5] |= {"prompt": judging["prompt"], "stimuli": judging["stimuli"]}
+    rows[9] |= {"prompt": rows[4]["prompt"]}  # twice in train: stays
+    metadata = prepare(tmp_path / "out", source=published(rows))
+    assert metadata["left_out"] == {"prompt of train that is in val or test too": {"rows": 1, "where": {"mad00": 1}}}
+    assert metadata["rows"]["train"] == 173
+    assert (
+        metadata["no_leak"]["shared_prompts"]["train-test"] == metadata["no_leak"]["shared_prompts"]["train-val"] == 0
+    )
+
+
+def test_stimuli_that_the_prompt_does_not_tell_are_kept(tmp_path, published):
+    rows = list(made_rows(words=3))
+    rows[0] |= {"prompt": f"Be brief. {rows[0]['stimuli']}"}
+    prepare(tmp_path / "out", source=published(rows))
+    prepared = {a.prompt: a.stimuli for part in PARTS for a in read_answers(tmp_path / "out" / f"{part}.jsonl")}
+    assert prepared == {row["prompt"]: row["stimuli"] for row in rows}
+    assert ["stimuli" in row for row in rows_of(tmp_path / "out", "train")[:2]] == [True, False]
+
+
+def test_a_sample_is_whole_cells_of_both_sides(tmp_path, published):
+    rows = list(made_rows(words=3))
+    metadata = prepare(tmp_path / "out", Settings(sample=100), source=published(rows))
+    assert 60 <= sum(metadata["rows"].values()) <= 100 and metadata["settings"]["sample"] == 100
+    sizes, taken = {}, {}
+    for counts, some in ((sizes, rows), (taken, [r for part in PARTS for r in rows_of(tmp_path / "out", part)])):
+        for row in some:
+            cell = (row["study_id"], row["condition_num"], row["task_num"])
+            counts[cell] = counts.get(cell, 0) + 1
+    assert all(sizes[cell] == count for cell, count in taken.items())
+    assert all(metadata["rows"].values())
+    with pytest.raises(SocratesError, match="--sample 5: too few for whole cells"):
+        prepare(tmp_path / "few", Settings(sample=5), source=str(tmp_path / "in"))
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------
+
+
+def test_parquet_jsonl_pieces_and_processes_give_the_same_bytes(tmp_path, monkeypatch):
+    sources = {kind: str(published_folder(tmp_path / kind, kind)) for kind in ("parquet", "jsonl")}
+    prepare(tmp_path / "a", source=sources["parquet"])
+    prepare(tmp_path / "b", source=sources["jsonl"], processes=2)
+    monkeypatch.setattr("socrates.preparation.sources._PIECE_ROWS", 30)
+    prepare(tmp_path / "c", source=sources["parquet"], processes=1)
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") == hashes(tmp_path / "c")
+
+
+def test_both_layouts_give_the_same_answers_scales_and_cells(tmp_path):
+    for kind in ("jsonl", "instruction"):
+        prepare(tmp_path / f"out-{kind}", source=str(published_folder(tmp_path / kind, kind)))
+    for part in PARTS:
+        one, other = (
+            list(read_answers(tmp_path / f"out-{kind}" / f"{part}.jsonl")) for kind in ("jsonl", "instruction")
+        )
+        assert [(a.prompt, a.stimuli, a.response) for a in one] == [(a.prompt, a.stimuli, a.response) for a in other]
+        assert [parse_scale(a.stimuli) for a in one] == [parse_scale(a.stimuli) for a in other]
+        cells = {(a.cell, b.cell) for a, b in zip(one, other, strict=True)}  # one to one, though with other names
+        assert len(cells) == len({a for a, _ in cells}) == len({b for _, b in cells})
+        assert [a.cell[:2] for a in one] == [b.cell[:2] for b in other]
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers are not part of this repository")
+def test_both_layouts_of_real_answers(tmp_path):
+    """The published rows and the same rows in the instruction layout, each prepared: as far as the layout can tell."""
+    published = [row for _, row in read_jsonl(SAMPLE / "published_layout.jsonl")]
+    studies = sorted({row["study_id"] for row in published})
+    (tmp_path / "metadata").mkdir()
+    lists = {"seen": studies[:3], "unseen": studies[3:]}
+    (tmp_path / "metadata" / "participant_mapping.json").write_text(json.dumps(lists))
+    answers = {}
+    for name in ("published_layout", "val"):
+        write_rows(tmp_path / name / "rows.jsonl", (row for _, row in read_jsonl(SAMPLE / f"{name}.jsonl")))
+        (tmp_path / name / "participant_mapping.json").write_text(json.dumps(lists))
+        prepare(tmp_path / f"out-{name}", source=str(tmp_path / name), max_bad_rows=0)
+        answers[name] = {
+            (part, a.prompt, a.response): a
+            for part in PARTS
+            for a in read_answers(tmp_path / f"out-{name}/{part}.jsonl")
+        }
+    common = {key[1:]: a for key, a in answers["published_layout"].items()}
+    others = {key[1:]: a for key, a in answers["val"].items()}
+    assert len(common.keys() & others.keys()) == len(common) > 300
+    pairs = [(common[key], others[key]) for key in common]
+    assert all(a.stimuli == b.stimuli and parse_scale(a.stimuli) == parse_scale(b.stimuli) for a, b in pairs)
+    assert all(a.cell[:2] == b.cell[:2] for a, b in pairs)
+
+
+def test_the_reasoning_is_not_read_and_no_row_is_lost_between_pieces(tmp_path):
+    rows = list(made_rows(words=3))
+    parquet = open_folder(write_parquet(tmp_path / "p.parquet", rows, row_group_size=7))
+    [*read] = [row for piece in cut_into_pieces(parquet) for _, row in read_piece(piece)]
+    assert [row["sample_id"] for row in read] == [row["sample_id"] for row in rows] and "reasoning" not in read[0]
+    lines = write_rows(tmp_path / "l.jsonl", rows[:9])
+    whole, size = lines.read_bytes().splitlines(keepends=True), lines.stat().st_size
+    for step in (1, 100, len(whole[0]), len(whole[0]) + 1, size):
+        pieces = [Piece(lines, start, min(start + step, size)) for start in range(0, size, step)]
+        assert [line for piece in pieces for line in read_lines(piece)] == whole
+
+
+# --- bad input -------------------------------------------------------------------------------------------------
+
+GOOD = next(made_rows())
+BAD = {
+    "cut": (json.dumps(GOOD).encode()[:200], "not JSON: .*the file may be cut off"),
+    "encoding": (b'{"prompt": "caf\xe9"}\n', "not UTF-8 text"),
+    "null": (GOOD | {"stimuli": None, "prompt": None}, 'no "prompt"'),
+    "nested null": (GOOD | {"demographic": {"age": {"years": None}}}, '"age" must be a text or a number'),
+    "null response": (GOOD | {"response": None}, '"response" must be a whole number, not null'),
+    "text response": (GOOD | {"response": "warm"}, '"response" must be a whole number, not "warm"'),
+    "half a point": (GOOD | {"response": 3.5}, '"response" must be a whole number, not 3.5'),
+    "NaN": (GOOD | {"response": float("nan")}, '"response" must be a whole number'),
+    "no such study": (GOOD | {"study_id": "nowhr"}, 'study "nowhr" is in neither published list'),
+    "no study": (GOOD | {"study_id": None}, '"study_id" must be a text'),
+    "twice": (b'{"response": 1, "response": 2}\n', 'the key "response" stands there twice'),
+    "no object": (b"[1, 2]\n", "must be a JSON object"),
+    "half a character": (GOOD | {"demographic": {"age": "\ud800"}}, "cannot be written as JSON"),
+    "infinite": (GOOD | {"demographic": {"age": float("inf")}}, "cannot be written as JSON"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_rows_are_named_counted_and_left_out_if_that_is_allowed(tmp_path, published, what):
+    bad, says = BAD[what]
+    raw = b"\n" + (bad if isinstance(bad, bytes) else json.dumps(bad).encode() + b"\n")  # an empty line counts as one
+    source = published(made_rows(words=2), raw)
+    line = 332
+    with pytest.raises(SocratesError, match=rf"rows.jsonl, line {line}: .*{says}[\s\S]*1 bad row so far, 0 allowed"):
+        prepare(tmp_path / "out", source=source)
+    assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == []
+    metadata = prepare(tmp_path / "out", source=source, max_bad_rows=1)
+    assert sum(metadata["rows"].values()) == 330 and metadata["bad_rows"]["rows"] == 1
+    [named] = metadata["bad_rows"]["first"]
+    assert (named["file"], named["line"]) == ("rows.jsonl", line)
+    prepare(tmp_path / "clean", source=published(made_rows(words=2)))
+    assert hashes(tmp_path / "clean") == hashes(tmp_path / "out")
+
+
+def test_a_source_with_many_bad_rows_names_the_first_ten(tmp_path, published):
+    source = published(made_rows(words=2), (json.dumps(GOOD | {"response": 0.5}) + "\n").encode() * 12)
+    with pytest.raises(SocratesError) as error:
+        prepare(tmp_path / "out", source=source)
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0].rpartition(" ")[2] for line in lines[:10]] == [str(331 + n) for n in range(10)]
+    assert lines[10].strip() == "… and 2 more" and "12 bad rows so far, 0 allowed" in lines[11]
+
+
+def test_lines_are_counted_over_pieces_and_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("socrates.preparation.sources.byte_ranges.__defaults__", (30000,))
+    source = published_folder(tmp_path / "in", "jsonl", files=3)
+    for name, at in (("train-00001-of-00003", 70), ("train-00002-of-00003", 99)):
+        path = source / "data" / f"{name}.jsonl"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([*lines[:at], "{}\n", *lines[at:]]))
+    metadata = prepare(tmp_path / "out", source=str(source), max_bad_rows=2)
+    assert [(bad["file"], bad["line"]) for bad in metadata["bad_rows"]["first"]] == [
+        ("data/train-00001-of-00003.jsonl", 71),
+        ("data/train-00002-of-00003.jsonl", 100),
+    ]
+
+
+def test_a_bad_row_of_a_parquet_file_is_named_by_its_row(tmp_path, monkeypatch):
+    monkeypatch.setattr("socrates.preparation.sources._PIECE_ROWS", 30)
+    rows = list(made_rows(words=2))
+    rows[77] |= {"response": None}
+    write_parquet(tmp_path / "in" / "x.parquet", rows, row_group_size=20)
+    source = str(write_mappings(tmp_path / "in"))
+    with pytest.raises(SocratesError, match=r'x.parquet, row 78: "response" must be a whole number, not null'):
+        prepare(tmp_path / "out", source=source)
+    assert prepare(tmp_path / "out", source=source, max_bad_rows=1)["bad_rows"]["first"][0]["row"] == 78
+
+
+def test_many_bad_rows_are_all_counted_and_twenty_are_named(tmp_path, published):
+    metadata = prepare(tmp_path / "out", source=published(made_rows(words=2), b"{}\n" * 50), max_bad_rows=50)
+    assert metadata["bad_rows"]["rows"] == 50 and len(metadata["bad_rows"]["first"]) == 20
+
+
+def test_sources_that_cannot_be_used(tmp_path):
+    (tmp_path / "empty").mkdir()
+    cut = published_folder(tmp_path / "cut")
+    file = next((cut / "data").iterdir())
+    file.write_bytes(file.read_bytes()[:-40])
+    lists = published_folder(tmp_path / "lists", "jsonl")
+    (lists / "metadata" / "participant_mapping.json").unlink()
+    both = published_folder(tmp_path / "both", "jsonl")
+    write_parquet(both / "more.parquet", list(made_rows(studies=1)))
+    for source, says in [
+        (tmp_path / "nothing", "no such folder or file"),
+        (tmp_path / "empty", "no .parquet and no .jsonl file"),
+        (cut, "no parquet file, or one that was cut off"),
+        (lists, r"no participant_mapping.json.*expected .*lists/metadata/participant_mapping.json"),
+        (both, "holds parquet and JSONL files both"),
+        (lists / "metadata" / "task_mapping.json", r"expected a .parquet or a .jsonl file"),
+    ]:
+        with pytest.raises(SocratesError, match=says):
+            prepare(tmp_path / "out", source=str(source))
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(SocratesError, match=r"--output .*/a file: is no folder"):
+        prepare(tmp_path / "a file", source=str(published_folder(tmp_path / "good")))
+    with pytest.raises(SocratesError, match="lies in the source's folder"):
+        prepare(cut / "data" / "out", source=str(cut / "metadata" / ".."))
+    with pytest.raises(SocratesError, match="a local folder has no revisions"):
+        prepare(tmp_path / "out", source=str(both), revision="main")
+    with pytest.raises(SocratesError, match="cannot reach the hub"):
+        prepare(tmp_path / "out", source="nobody/nothing-of-this-name")
+
+
+def test_a_data_file_that_may_not_be_read_is_named(tmp_path, published, monkeypatch):
+    def refuse(file):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socrates.preparation.preparing.sha256_file", refuse)
+    with pytest.raises(SocratesError, match=r"rows.jsonl: cannot read: Permission denied"):
+        prepare(tmp_path / "out", source=published(made_rows(words=2)))
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path, three_files, monkeypatch):
+    """Its hash, which the metadata name, was made before."""
+    prepare(tmp_path / "whole", source=three_files)
+    file = next((Path(three_files) / "data").iterdir())
+    before = file.read_text()
+
+    def change(tasks, *rest):
+        file.write_text(before.replace("lake", "pond"))
+        return real(tasks, *rest)
+
+    real = preparing._do_pieces
+    with monkeypatch.context() as patch, pytest.raises(SocratesError, match="was changed while it was read"):
+        patch.setattr("socrates.preparation.preparing._do_pieces", change)
+        prepare(tmp_path / "out", source=three_files)
+    file.write_text(before)
+    prepare(tmp_path / "out", source=three_files)
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def test_links_spaces_and_a_part_of_the_published_folder(tmp_path):
+    """The hub's cache holds links; and a user may name `data/`, or a file in it, with the lists beside `data/`."""
+    source = published_folder(tmp_path / "in put", files=1)
+    linked = tmp_path / "links"
+    for file in [file for file in source.rglob("*") if file.is_file()]:
+        (linked / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        (linked / file.relative_to(source)).symlink_to(file)
+    [file] = (source / "data").iterdir()
+    made = []
+    for name, given in (("a", source), ("b", linked), ("c", source / "data"), ("d", file)):
+        prepare(tmp_path / "out put" / name, source=str(given))
+        made.append(hashes(tmp_path / "out put" / name))
+    assert made == made[:1] * 4
+
+
+# --- a second time, at once, and after a kill --------------------------------------------------------------------
+
+
+def test_the_same_again_does_nothing_and_another_set_is_only_replaced_if_told(tmp_path, published):
+    source, out = published(made_rows(words=2)), tmp_path / "out"
+    prepare(out, source=source)
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert prepare(out, source=source) is None
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    with pytest.raises(SocratesError, match=r"test.jsonl of seed 0 \(now 1\); .*--overwrite"):
+        prepare(out, Settings(seed=1), source=source)
+    assert prepare(out, Settings(seed=1), source=source, overwrite=True)["settings"]["seed"] == 1
+    (out / "val.jsonl").write_text("")
+    with pytest.raises(SocratesError, match=r"val.jsonl: data file changed after its metadata"):
+        prepare(out, Settings(seed=1), source=source)
+
+
+def test_files_that_were_not_made_here_are_not_replaced(tmp_path, published):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "train.jsonl").write_text("mine\n")
+    with pytest.raises(SocratesError, match=r"holds train.jsonl"):
+        prepare(out, source=published(made_rows(words=2)))
+    assert (out / "train.jsonl").read_text() == "mine\n"
+
+
+def test_two_at_once_are_refused(tmp_path, published):
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / LOCK).open("a") as lock:
+        assert try_lock(lock)
+        with pytest.raises(SocratesError, match="another preparation is writing there now"):
+            prepare(tmp_path / "out", source=published(made_rows(words=2)))
+
+
+def in_a_fork(output, source, *, at_sync=None, once=None, after=None, overwrite=False):
+    """Prepare in a process of its own, which is killed after some seconds or at its n-th fsync, counted once a file is
+    there. Whether it finished."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            count, real = 0, os.fsync
+
+            def fsync(file):
+                nonlocal count
+                count += once is None or once.exists()
+                if count == at_sync:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                real(file)
+
+            os.fsync = fsync
+            prepare(output, source=source, processes=1, overwrite=overwrite)
+        except BaseException as error:
+            sys.stderr.write(f"{error!r}\n")
+            os._exit(3)
+        os._exit(0)
+    if after is not None:
+        time.sleep(after)
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGKILL), status
+    return status == 0
+
+
+@pytest.fixture
+def three_files(tmp_path):
+    return str(published_folder(tmp_path / "in", "jsonl", files=3, words=20))
+
+
+@pytest.mark.slow
+def test_killed_at_each_write_to_disk_in_turn_it_ends_with_the_same_bytes(tmp_path, three_files):
+    prepare(tmp_path / "whole", source=three_files)
+    wanted = hashes(tmp_path / "whole") | {"metadata": sha256_file(tmp_path / "whole" / "metadata.json")}
+    kills = 0
+    while not in_a_fork(tmp_path / "out", three_files, at_sync=2 + kills % 4):  # gets a little further each time
+        kills += 1
+        check_whole_or_absent(tmp_path / "out", wanted)
+        assert kills < 200
+    assert kills > 5
+    check_whole_or_absent(tmp_path / "out", wanted, complete=True)
+    for n in range(1, 200):  # and each single point of an undisturbed run
+        if in_a_fork(tmp_path / f"once{n}", three_files, at_sync=n):
+            break
+        check_whole_or_absent(tmp_path / f"once{n}", wanted)
+        assert in_a_fork(tmp_path / f"once{n}", three_files)
+        check_whole_or_absent(tmp_path / f"once{n}", wanted, complete=True)
+    assert n > 20
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_twenty_times(tmp_path, three_files):
+    start = time.monotonic()
+    prepare(tmp_path / "whole", source=three_files)
+    lasts = time.monotonic() - start
+    wanted = hashes(tmp_path / "whole") | {"metadata": sha256_file(tmp_path / "whole" / "metadata.json")}
+    moments = random.Random(5)
+    for n in range(20):
+        out = tmp_path / f"out{n}"
+        in_a_fork(out, three_files, after=moments.uniform(0, lasts))
+        check_whole_or_absent(out, wanted)
+        prepare(out, source=three_files)
+        check_whole_or_absent(out, wanted, complete=True)
+
+
+def check_whole_or_absent(out, wanted, complete=False):
+    files = {"metadata": out / "metadata.json"} | {part: out / f"{part}.jsonl" for part in PARTS}
+    there = {name for name, file in files.items() if file.exists()}
+    assert {name: sha256_file(files[name]) for name in there} == {name: wanted[name] for name in there}
+    assert "metadata" not in there or there == set(wanted)
+    if complete:
+        assert there == set(wanted) and not (out / WORK).exists()
+
+
+def test_a_kill_while_replacing_never_mixes_two_sets_under_one_metadata(tmp_path, three_files):
+    prepare(tmp_path / "old", Settings(val_share=0.2), source=three_files)
+    prepare(tmp_path / "whole", source=three_files)
+    assert hashes(tmp_path / "old")["val"] != hashes(tmp_path / "whole")["val"]
+    for n in range(1, 20):
+        out = Path(shutil.copytree(tmp_path / "old", tmp_path / f"out{n}"))
+        done = in_a_fork(out, three_files, at_sync=n, once=out / WORK / "metadata.json", overwrite=True)
+        if (out / "metadata.json").exists():
+            assert read_metadata(out)["sha256"] == hashes(out)
+        if done:
+            break
+        assert in_a_fork(out, three_files, overwrite=True)
+        assert hashes(out) == hashes(tmp_path / "whole") and not (out / WORK).exists()
+    assert done and n > 3
+
+
+def test_a_kill_while_an_unfinished_preparation_is_thrown_away(tmp_path, three_files, monkeypatch):
+    """What is left of it must not be gone on with: here it lacks a part, and says that it is finished."""
+    prepare(tmp_path / "whole", source=three_files)
+    out = tmp_path / "out"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def stop_halfway(*_):
+        (out / WORK / "train.jsonl").unlink()
+        raise KeyboardInterrupt
+
+    for name, stops, settings in (
+        ("socrates.preparation.preparing.move", stop, Settings()),
+        ("shutil.rmtree", stop_halfway, Settings(val_share=0.2)),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(name, stops)
+            prepare(out, settings, source=three_files)
+    assert (out / WORK / "metadata.json").exists()
+    prepare(out, source=three_files)
+    assert hashes(out) == hashes(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    source = published_folder(tmp_path / "in", "jsonl", files=6, studies=20, people=100, words=200)
+    command = [sys.executable, ROOT / "scripts" / "prepare_data.py", "--source", source, "--output", tmp_path / "out"]
+    process = subprocess.Popen([*command, "--processes", "2"], stdout=subprocess.DEVNULL)
+
+    def children():
+        found = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(process.pid)], capture_output=True, text=True)
+        return [int(line.split()[0]) for line in found.stdout.splitlines() if "Z" not in line.split()[1]]
+
+    deadline = time.monotonic() + 30
+    while len(workers := children()) < 3 and time.monotonic() < deadline:  # two, and the resource tracker
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert len(workers) >= 2
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True)
+    assert done.returncode == 0 and "Prepared:" in done.stdout
+
+
+@pytest.mark.parametrize("when", ["reading", "writing"])
+def test_a_disk_that_is_full_says_so_and_later_it_goes_on(tmp_path, three_files, when):
+    """A limit on the size of files stands for the full disk: writing fails in the same way."""
+    prepare(tmp_path / "whole", source=three_files)
+    limit = 4000 if when == "reading" else (tmp_path / "whole" / "train.jsonl").stat().st_size - 1000
+    program = (
+        "import resource, sys; from pathlib import Path; from socrates.preparation.preparing import prepare\n"
+        "from socrates.errors import run_entry_point\n"
+        "if sys.argv[3:]: resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+        "run_entry_point(lambda: prepare(Path(sys.argv[1]), source=sys.argv[2], processes=1) and 0)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "out"), three_files]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    full = subprocess.run([*command, str(limit)], capture_output=True, text=True, env=environment)
+    assert full.returncode == 2 and "cannot write: File too large" in full.stderr, full.stderr
+    assert "the same command again" in full.stderr
+    assert "Traceback" not in full.stderr and not list((tmp_path / "out").glob("*.jsonl"))
+    assert (tmp_path / "out" / WORK / "assembled.json").exists() == (when == "writing")
+    prepare(tmp_path / "out", source=three_files)
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole") and not (tmp_path / "out" / WORK).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["00000.json", "assembled.json", "metadata.json"])
+def test_ctrl_c_ends_with_130_and_a_word_and_the_same_command_goes_on(tmp_path, phase):
+    """Sent to the whole group, as a terminal does, once the file that a phase begins or ends with is there."""
+    source = published_folder(tmp_path / "in", "jsonl", files=8, people=40)
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), "--source", str(source), "--output", str(out)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, "--processes", "2"], start_new_session=True, **pipes)
+    while process.poll() is None and not (out / WORK / phase).exists() and not (out / "metadata.json").exists():
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert "Traceback" not in said and process.returncode in (0, 130), said
+    assert phase != "00000.json" or (process.returncode == 130 and "the same command goes on" in said)
+    prepare(tmp_path / "whole", source=str(source))
+    prepare(out, source=str(source))
+    assert hashes(out) == hashes(tmp_path / "whole") and not (out / WORK).exists()
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    command = [sys.executable, ROOT / "scripts" / "prepare_data.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command_prepares_checks_and_says_what_it_did(tmp_path, published):
+    source, out = published(made_rows(words=2)), tmp_path / "a folder"
+    done = run("--output", out, "--source", source)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "train.jsonl: 174 rows, 6 studies, 24 cells" in done.stdout
+    assert "No study is in two parts, and no prompt of val or test is in train" in done.stdout
+    again = run("--output", out, "--source", source)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    (out / "test.jsonl").write_text((out / "val.jsonl").read_text())
+    bad = run("--output", out, "--check")
+    assert bad.returncode == 2 and "leak: study" in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_a_check_of_no_prepared_set_is_refused(tmp_path):
+    done = run("--output", tmp_path, "--check")
+    assert done.returncode == 2 and "no prepared set is there" in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--split", "random"], ["--val-share", "1"], ["--sample", "0"], ["--max-bad-rows", "-1"], ["--seed", "-1"]],
+)
+def test_wrong_arguments_end_with_2_before_anything_happens(tmp_path, published, arguments):
+    done = run("--output", tmp_path / "out", "--source", published(made_rows(studies=5)), *arguments)
+    assert done.returncode == 2 and arguments[0] in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
