@@ -62,7 +62,7 @@ class TrainingSettings:
     warmup_ratio: float = _in(0, 0.99, default=0.05)  # share of all steps
     weight_decay: float = _in(0, 1, default=0.1)
     max_grad_norm: float = _in(0, above=True, default=1.0)
-    max_length: int = _in(16, default=2048)  # tokens, prompt and answer; longer rows are left out and counted
+    max_length: int = _in(16, default=2048)  # tokens, prompt and answer; a longer row's stimulus is shortened
     bf16: bool = True
     gradient_checkpointing: bool = True
     attn_implementation: str = _one_of("sdpa", "flash_attention_2", default="sdpa")

@@ -45,6 +45,19 @@ def prompt_token_ids(
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
+def prompt_frame(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> tuple[str, str] | None:
+    """What the chat template puts before and after every prompt; None where that depends on the prompt.
+
+    Found on prompts that begin and end in all the ways that templates are known to treat: white space (which some
+    trim), line breaks, special tokens.
+    """
+    probes = ["How many?", "  How many? ", "\nHow many?\n\n", "7", "<think>\nHow?\n</think>\n\nmany", "{{ 'a' }} & <b>"]
+    texts = prompt_texts(tokenizer, probes, system_message)
+    before, found, after = texts[0].rpartition(probes[0])
+    same = found and all(text == f"{before}{probe}{after}" for probe, text in zip(probes, texts, strict=True))
+    return (before, after) if same else None
+
+
 def answer_token_ids(tokenizer: PreTrainedTokenizerBase, value: int) -> list[int]:
     """Token ids of the bare integer, as it stands right after the prompt.
 

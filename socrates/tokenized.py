@@ -1,174 +1,112 @@
-"""Rows to token ids and labels, once: an Arrow file named by the fingerprint of all that went into it.
+"""A tokenized set on disk, `tokenized-<fingerprint>/`: named by all that went into it, mapped into memory by all ranks.
 
-Only the answer's tokens and the end-of-turn token carry a label; prompt tokens, and what the chat template puts after
-the end of the turn, do not (the template's line break alone would be a third of the supervised tokens).
-The file is mapped into memory by every rank. A row that is longer than the limit is left out and counted:
-cutting it would cut its answer.
+`data.arrow` holds `input_ids` and how many of them, at the end, are the answer's; `load_tokenized` makes the labels of
+the rows that are read. Only the answer's tokens and the end-of-turn token carry a label; prompt tokens, and what the
+chat template puts after the end of the turn, do not (the template's line break alone would be a third of the supervised
+tokens). `info.json` counts, `cells.json` names the cells of the data file (`seen.py`).
+
+Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place, which would
+take a reading of all. How a set is made: `tokenizing.py`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import itertools
-import os
-import shutil
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.errors import SocratesError
-from socrates.files import read_json, sha256_json, sync_folder, write_json
-from socrates.progress import progress
-from socrates.prompts import answer_token_ids, end_of_turn_id, prompt_fingerprint, prompt_token_ids
-from socrates.records import Answer, read_answers
+from socrates import shortening
+from socrates.encoding import tokenizer_json
+from socrates.errors import SocratesError, first_line
+from socrates.files import read_json, sha256_json
+from socrates.prompts import prompt_fingerprint
+from socrates.seen import Nested
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1  # raise it when the same rows would give other ids or labels
+VERSION = 3  # raise it when the same rows would give other ids or labels
 IGNORED = -100  # the label of a token that carries no loss
-_BATCH = 1000
-_ROWS_A_LINE = 100_000
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as the model sees it: token ids, and labels of the same length (`IGNORED` on the prompt)."""
-
-    input_ids: list[int]
-    labels: list[int]
-
-
-def make_examples(
-    answers: Iterable[Answer], tokenizer: PreTrainedTokenizerBase, system_message: str | None
-) -> Iterator[Example]:
-    """Tokenize answers, in order."""
-    end = end_of_turn_id(tokenizer)
-    responses: dict[int, list[int]] = {}
-    for batch in _batches(answers, _BATCH):
-        prompts = prompt_token_ids(tokenizer, [answer.prompt for answer in batch], system_message)
-        for answer, prompt in zip(batch, prompts, strict=True):
-            if answer.response not in responses:
-                responses[answer.response] = [*answer_token_ids(tokenizer, answer.response), end]
-            response = responses[answer.response]
-            yield Example(prompt + response, [IGNORED] * len(prompt) + response)
+ROWS, INFO, CELLS = "data.arrow", "info.json", "cells.json"
 
 
 def tokenized_fingerprint(
     data_sha256: str, tokenizer: PreTrainedTokenizerBase, system_message: str | None, max_length: int
 ) -> str:
-    """16 hexadecimal digits over data, tokenizer, chat template, prompt text, length limit and `VERSION`."""
+    """16 hexadecimal digits over data, tokenizer, chat template, prompt text, length limit and how rows are made."""
     return sha256_json(
         {
             "version": VERSION,
+            "shortening": [shortening.VERSION, shortening.MARK, shortening.LEAST_KEPT],
             "data": data_sha256,
-            "tokenizer": tokenizer.backend_tokenizer.to_str(),
+            "tokenizer": tokenizer_json(tokenizer),
+            "template": tokenizer.chat_template,
+            "system": system_message,
             "prompt": prompt_fingerprint(tokenizer, system_message),
             "max_length": max_length,
         }
     )[:16]
 
 
-def ensure_tokenized(
-    data_file: Path,
-    data_sha256: str,
-    tokenizer: PreTrainedTokenizerBase,
-    system_message: str | None,
-    max_length: int,
-) -> Path:
-    """The folder `tokenized-<fingerprint>/` beside the data file, made if it is not there yet.
-
-    Safe to call from every rank at once: the first one works, the others wait for it and find the folder.
+def read_info(folder: Path) -> dict[str, Any]:
+    """What is known about a tokenized set: counts ("rows", "tokens", …; see `Counts`) and the "bytes" of its file.
 
     Raises:
-        SocratesError: a bad row, no row within the length limit, or no space to write.
+        SocratesError: the set is not whole; says what to do.
     """
-    fingerprint = tokenized_fingerprint(data_sha256, tokenizer, system_message, max_length)
-    folder = data_file.parent / f"tokenized-{fingerprint}"
     try:
-        with _lock(data_file.parent / f".tokenized-{fingerprint}.lock"):
-            if not folder.is_dir():
-                _write_folder(folder, data_file, tokenizer, system_message, max_length)
-    except OSError as error:
-        raise SocratesError(f"{folder}: cannot write: {error.strerror or error}") from error
-    return folder
-
-
-def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
-    """The rows (columns `input_ids`, `labels`), mapped into memory, and what is known about them."""
-    from datasets import Dataset
-
-    return Dataset.from_file(str(folder / "data.arrow")), read_json(folder / "info.json", "tokenized set's info")
-
-
-def _write_folder(
-    folder: Path,
-    data_file: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    system_message: str | None,
-    max_length: int,
-) -> None:
-    temporary = folder.with_name(f".{folder.name}.tmp")  # one name, under the lock: a killed run's is cleared away here
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    print(f"Tokenizing {data_file} (once)", flush=True)
-    try:
-        examples = make_examples(_with_progress(read_answers(data_file), data_file), tokenizer, system_message)
-        info = _write_arrow(temporary / "data.arrow", examples, max_length)
-        if info["rows"] == 0:
-            raise SocratesError(
-                f"{data_file}: all {info['too_long']} rows are longer than max_length = {max_length} tokens"
-            )
-        write_json(temporary / "info.json", {"data": data_file.name, "max_length": max_length, **info})
-        temporary.rename(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_arrow(path: Path, examples: Iterable[Example], max_length: int) -> dict[str, int]:
-    import pyarrow as pa
-
-    ids = pa.list_(pa.int32())
-    schema = pa.schema([("input_ids", ids), ("labels", ids)])
-    info = {"rows": 0, "too_long": 0, "tokens": 0, "longest": 0, "supervised_tokens": 0}
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for batch in _batches(examples, _BATCH):
-            kept = [example for example in batch if len(example.input_ids) <= max_length]
-            info["too_long"] += len(batch) - len(kept)
-            info["rows"] += len(kept)
-            info["tokens"] += sum(len(example.input_ids) for example in kept)
-            info["longest"] = max([info["longest"], *(len(example.input_ids) for example in kept)])
-            info["supervised_tokens"] += sum(len(example.labels) - example.labels.count(IGNORED) for example in kept)
-            columns = [[e.input_ids for e in kept], [e.labels for e in kept]]
-            writer.write_batch(pa.record_batch([pa.array(c, ids) for c in columns], schema=schema))
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+        info = read_json(folder / INFO, "tokenized set's info")
+        size = (folder / ROWS).stat().st_size
+    except (SocratesError, OSError) as error:
+        raise SocratesError(f"{folder}: not a whole tokenized set: {error}; {_remedy(folder)}") from error
+    if size != info.get("bytes"):
+        raise SocratesError(
+            f"{folder}/{ROWS}: {size} bytes, not {info.get('bytes')}: cut off, by a copy perhaps; {_remedy(folder)}"
+        )
     return info
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock that the kernel releases when this process ends, however it ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def read_cells(folder: Path) -> Nested:
+    """The cells of the data file that a set was made of, dropped rows' cells too, as `seen.nest_cells` gives them.
+
+    Raises:
+        SocratesError: the set is not whole.
+    """
+    try:
+        return read_json(folder / CELLS, "tokenized set's cells")
+    except SocratesError as error:
+        raise SocratesError(f"{folder}: not a whole tokenized set: {error}; {_remedy(folder)}") from error
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
+    """The rows (`input_ids` and `labels`, int64 arrays), mapped into memory, and what `read_info` gives.
+
+    Raises:
+        SocratesError: the set is not whole.
+    """
+    from datasets import Dataset
+
+    info = read_info(folder)
+    try:
+        dataset = Dataset.from_file(str(folder / ROWS))
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise SocratesError(f"{folder}/{ROWS}: cannot be read: {first_line(error)}; remove the folder") from error
+    if len(dataset) != info["rows"]:
+        raise SocratesError(f"{folder}: {len(dataset)} rows, {INFO} says {info['rows']}; remove the folder")
+    return dataset.with_transform(_with_labels), info
 
 
-def _with_progress(answers: Iterable[Answer], data_file: Path) -> Iterator[Answer]:
-    """A progress bar on a terminal; in a log, a line now and then, so that nobody takes it for dead."""
-    quiet = not sys.stderr.isatty()
-    for count, answer in enumerate(progress(answers, f"tokenizing {data_file}"), start=1):
-        if quiet and count % _ROWS_A_LINE == 0:
-            print(f"  {count} rows", flush=True)
-        yield answer
+def _remedy(folder: Path) -> str:
+    return f"remove the folder ({shlex.join(['rm', '-r', str(folder)])}), and the same command makes it anew"
+
+
+def _with_labels(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """What the collator takes: the labels are the ids, but for the prompt's."""
+    import numpy as np
+
+    rows = [np.asarray(ids, dtype=np.int64) for ids in batch["input_ids"]]
+    labels = [ids.copy() for ids in rows]
+    for row, answer in zip(labels, batch["answer_tokens"], strict=True):
+        row[: len(row) - answer] = IGNORED
+    return {"input_ids": rows, "labels": labels}
