@@ -13,11 +13,11 @@ whatever, the same command goes on where it was.
 Exit status: 0 done, 2 cannot.
 """
 
+import _bootstrap  # noqa: F401
+
 import argparse
 import dataclasses
 from pathlib import Path
-
-import _bootstrap  # noqa: F401
 
 from socrates.errors import SocratesError, run_entry_point
 
@@ -39,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--merge", action="store_true", help="add an adapter into the base model's weights first, and check that")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again where the results folder holds results already")
+    add("--allow-seen", action="store_true", help="judge a checkpoint also on rows that it may have been trained on")
     add("--compare-with", metavar="FILE", help="a baseline's metrics.json: refuse early what cannot be compared")
     add("--label", default="", metavar="WORD", help='what the headings call it: "baseline", "checkpoint"')
     return parser.parse_args()
@@ -79,6 +80,7 @@ def main() -> int:
         baseline=baseline,
         processes=arguments.processes,
         overwrite=arguments.overwrite,
+        allow_seen=arguments.allow_seen,
     )
     print_summary(metrics, arguments.label, arguments.output)
     return 0
@@ -116,6 +118,11 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
         print(
             f"Note: the model puts only {metrics['valid_mass']:.0%} of its probability on valid answers; "
             "the distances are of that part"
+        )
+    if metrics["seen"] and metrics["seen"]["rows"]:
+        print(
+            f"Note: the model may have been trained on {metrics['seen']['rows']} of these rows (--allow-seen): "
+            "the distances tell what it remembers"
         )
     print(f"Results: {output}/metrics.json", flush=True)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Summary: Evaluate a checkpoint and decide GO or NO-GO against a baseline.
 # Usage: ./scripts/evaluate_checkpoint.sh CHECKPOINT BASELINE_METRICS [--config FILE] [--output DIR] [--max-examples N]
-#            [--processes N] [--merge] [--overwrite]
+#            [--processes N] [--merge] [--overwrite] [--allow-seen]
 #
 # The checkpoint is asked about the same rows, in the same words, as the baseline was.
 #   CHECKPOINT          folder with an adapter: models/RUN/checkpoint-N
@@ -12,6 +12,7 @@
 #   --processes N       that ask the model (one a GPU; without a GPU one)
 #   --merge             add the adapter into the base model's weights first, and check that
 #   --overwrite         ask again where the results folder holds results already
+#   --allow-seen        judge it also on rows that it may have been trained on; the decision says so
 # Broken off, by whatever, the same command goes on where it was.
 # The decision is kept in decision.json in the results folder.
 # Exit status: 0 GO, 1 NO-GO, 2 cannot decide.
@@ -29,7 +30,7 @@ while (($#)); do
     -h | --help) usage; exit 0 ;;
     --output) need_value "$@"; output=$2; shift 2 ;;
     --config | --max-examples | --processes) need_value "$@"; options+=("$1" "$2"); shift 2 ;;
-    --merge | --overwrite) options+=("$1"); shift ;;
+    --merge | --overwrite | --allow-seen) options+=("$1"); shift ;;
     -*) die_usage "unknown option: $1" ;;
     *) places+=("$1"); shift ;;
   esac

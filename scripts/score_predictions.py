@@ -6,7 +6,8 @@ r"""Score answers that were made elsewhere (another model, an API) with the metr
 FILE holds one JSON object a line: study_id, condition_num, task_num, response (the human answer), and either
 prediction (the model's answer; null where it gave none) or predicted_distribution ({"1": 0.25, "2": 0.75},
 summing to 1; one answer is drawn from it). Optional: participant and sample_id, which name the row. The
-predictions.jsonl of an evaluation is such a file. scripts/gate.py compares two results over the same rows.
+predictions.jsonl of an evaluation is such a file; what the metrics.json beside it says of rows that the model may have
+been trained on ("seen") is kept. scripts/gate.py compares two results over the same rows.
 
 Exit status: 0 done, 2 it cannot be scored.
 """
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from socrates.files import sha256_file
     from socrates.metrics import score
     from socrates.predictions import draw_predictions, read_predictions, scored_row
-    from socrates.results import METRICS, PREDICTIONS, external_comparability, write_results
+    from socrates.results import METRICS, PREDICTIONS, external_comparability, read_metrics, write_results
 
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {arguments.output} would overwrite {arguments.file}; name another folder")
@@ -46,12 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         scores = score(map(scored_row, lines))
     except SocratesError as error:
         raise SocratesError(f"{arguments.file}: {error}") from error
+    metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
+    seen = read_metrics(metrics).get("seen") if arguments.file.name == PREDICTIONS and metrics.is_file() else None
     content = write_results(
         arguments.output,
         scores=scores,
         predictions=lines,
         comparability=external_comparability(lines, seed=arguments.seed),
         about={"scored_file": str(arguments.file), "scored_file_sha256": sha256_file(arguments.file)},
+        seen=seen if isinstance(seen, Mapping) else None,
     )
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
     print(_summary(content))

@@ -1,8 +1,8 @@
 """What a running Trainer is made to do besides: whole checkpoints, word of its progress, and the guide's log lines.
 
 Order of a save: the Trainer and DeepSpeed write their files in place, every rank; after a barrier rank 0 adds
-`optimizer.pt` and `training_config.json`, and last of all the manifest. A kill at any moment before that leaves a
-folder without a manifest, which nobody takes for a checkpoint.
+`optimizer.pt`, `training_config.json` and `training_data.json`, and last of all the manifest. A kill at any moment
+before that leaves a folder without a manifest, which nobody takes for a checkpoint.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from socrates.files import write_json
 from socrates.machine.telemetry import Telemetry
 from socrates.optimizer_export import write_optimizer_export
 from socrates.ranks import barrier, on_rank_zero
+from socrates.seen import TRAINING_DATA
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 
-def complete_checkpoints(record: dict[str, Any]) -> TrainerCallback:
-    """A callback that turns what the Trainer saved into a checkpoint: the missing files, then the manifest."""
+def complete_checkpoints(record: dict[str, Any], training_data: dict[str, Any]) -> TrainerCallback:
+    """A callback that turns what the Trainer saved into a checkpoint: the missing files, then the manifest.
+
+    Args:
+        record: what `training_config.json` says.
+        training_data: what `training_data.json` says (`seen.training_data_record`).
+    """
     from transformers import TrainerCallback
 
     class CompleteCheckpoints(TrainerCallback):
@@ -33,14 +39,15 @@ def complete_checkpoints(record: dict[str, Any]) -> TrainerCallback:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             # Without the barrier rank 0 was seen here before another rank had written its files.
             barrier()
-            on_rank_zero(lambda: _complete(folder, record, args.world_size))
+            on_rank_zero(lambda: _complete(folder, record, training_data, args.world_size))
 
     return CompleteCheckpoints()
 
 
-def _complete(folder: Path, record: dict[str, Any], num_processes: int) -> None:
+def _complete(folder: Path, record: dict[str, Any], training_data: dict[str, Any], num_processes: int) -> None:
     write_optimizer_export(folder)
     write_json(folder / TRAINING_CONFIG, record)
+    write_json(folder / TRAINING_DATA, training_data)
     write_manifest(folder, num_processes)
     print(f"Checkpoint complete: {folder}", flush=True)
 

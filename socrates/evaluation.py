@@ -1,9 +1,8 @@
 """A model and a data file to a results folder: choose rows, ask, draw, score, write.
 
-Covers: a checkpoint's files are verified against its manifest before they are loaded; a result that could not be
-compared with a given baseline is refused before the model is loaded; an evaluation that was broken off goes on where it
-was, and never over the results of another.
-Does not cover: whether the checkpoint was trained on these very rows.
+Covers: a checkpoint's files are verified against its manifest before they are loaded; rows that it may have been
+trained on are refused, and so is a result that could not be compared with a given baseline, before the model is loaded;
+an evaluation that was broken off goes on where it was, and never over the results of another.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from socrates.checkpoints import MANIFEST, TRAINING_CONFIG, find_damage, read_training_config
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig, parse_config
 from socrates.errors import SocratesError
-from socrates.files import remove_file, sha256_file, write_json
+from socrates.files import remove_file, write_json
 from socrates.gate import decide
 from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint, locate_model
 from socrates.predictions import draw_predictions, prediction_line, scored_row
+from socrates.prepared import sha256_of_part
 from socrates.processes import AskerSettings, ModelSource, open_askers
 from socrates.progress import asking_progress, progress
 from socrates.prompts import prompt_fingerprint, prompt_token_ids
@@ -35,9 +35,11 @@ from socrates.results import (
     comparability,
     is_results_folder,
     read_metrics,
+    record_seen,
     write_results,
 )
 from socrates.scales import parse_scale
+from socrates.seen import TRAINING_DATA, Seen, check_unseen, find_seen
 from socrates.selection import Selection, select_cells
 from socrates.unfinished import Unfinished, differing, open_unfinished
 
@@ -91,6 +93,7 @@ def evaluate(
     baseline: dict[str, Any] | None = None,
     processes: int | None = None,
     overwrite: bool = False,
+    allow_seen: bool = False,
 ) -> MetricsFile:
     """Evaluate a model and write its results folder; go on with what an earlier call has left unfinished there.
 
@@ -105,32 +108,39 @@ def evaluate(
         baseline: the `metrics.json` to compare with later; what could not be compared is refused early.
         processes: how many ask the model; None: one a GPU, and one where there is none.
         overwrite: whether to ask again where this folder has results, of this evaluation or of another.
+        allow_seen: whether a checkpoint may be judged on rows that it may have been trained on.
 
     Returns:
         What stands in `metrics.json`: of this call, or of an earlier one that was the same evaluation.
 
     Raises:
-        SocratesError: model, data or baseline cannot be used, the folder holds another evaluation, or the results
-            cannot be written.
+        SocratesError: model, data or baseline cannot be used, the checkpoint may have been trained on the data, the
+            folder holds another evaluation, or the results cannot be written.
     """
     from socrates.models import load_asking_tokenizer, quiet_libraries
 
     quiet_libraries()
     check_checkpoint(model)
+    data_sha256 = sha256_of_part(data_file)
     selection = select_cells(
         progress(read_answers(data_file), "choosing rows"), settings.evaluation.max_examples, settings.seed
     )
     answers = [answer for answer in read_answers(data_file) if answer.cell in selection.cells]
     print(f"Rows: {_describe(selection)}", flush=True)
     files = locate_model(model, revision, base_model)
+    seen = find_seen(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
+    if not allow_seen:
+        check_unseen(model, seen)
+    if seen is None and files.adapter is not None:
+        print(f"Note: {model} does not record what it was trained on; these rows may be among it", flush=True)
     tokenizer = load_asking_tokenizer(files)
-    identity = _identity(answers, data_file, settings, tokenizer)
+    identity = _identity(answers, data_sha256, settings, tokenizer)
     if baseline is not None:
         # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
         decide(baseline, {**baseline, "comparability": identity}, names=("the baseline", "this evaluation"))
     asked = {"model": fingerprint(files), "merged": merge, **identity}
     if not overwrite and (finished := _finished(output, asked)) is not None:
-        return finished
+        return record_seen(output, finished, seen.to_dict() if seen else None)
     with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
         _check_writable(output)
         source = ModelSource(model, base_model, revision, merge)
@@ -149,12 +159,12 @@ def evaluate(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
-        metrics = _score_and_write(output, answered, settings.seed, identity, about)
+        metrics = _score_and_write(output, answered, settings.seed, identity, about, seen)
         unfinished.remove()
     return metrics
 
 
-def _finished(output: Path, asked: Mapping[str, Any]) -> MetricsFile | None:
+def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """The results that a folder holds, if they are of this very evaluation; None where it holds none.
 
     Raises:
@@ -260,19 +270,26 @@ def _score_and_write(
     seed: int,
     identity: Comparability,
     about: Mapping[str, Any],
+    seen: Seen | None,
 ) -> MetricsFile:
     from socrates.metrics import score
 
     lines = draw_predictions([answer["line"] for answer in answered], seed)
     return write_results(
-        output, scores=score(map(scored_row, lines)), predictions=lines, comparability=identity, about=about
+        output,
+        scores=score(map(scored_row, lines)),
+        predictions=lines,
+        comparability=identity,
+        about=about,
+        seen=seen.to_dict() if seen else None,
     )
 
 
 def check_checkpoint(model: str | Path) -> None:
     """Verify what evaluation reads of a checkpoint against its manifest; other software's folders have none, and pass.
 
-    The adapter must be there; what else is there (a copy may leave out all that only resuming reads) must be whole.
+    The adapter and the record of what it was trained on must be there; what else is there (a copy may leave out all
+    that only resuming reads) must be whole.
 
     Raises:
         SocratesError: a file is missing or damaged, or the checkpoint was not finished.
@@ -285,7 +302,7 @@ def check_checkpoint(model: str | Path) -> None:
     damage = find_damage(
         folder,
         only=lambda path: (
-            path in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+            path in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINING_DATA)
             or ((folder / path).exists() and not path.startswith(_FOR_RESUMING))
         ),
     )
@@ -301,12 +318,12 @@ def _check_writable(output: Path) -> None:
 
 
 def _identity(
-    answers: Sequence[Answer], data_file: Path, settings: Settings, tokenizer: PreTrainedTokenizerBase
+    answers: Sequence[Answer], data_sha256: str, settings: Settings, tokenizer: PreTrainedTokenizerBase
 ) -> Comparability:
     return comparability(
         [{**answer.keys(), "response": answer.response} for answer in answers],
         seed=settings.seed,
-        data_sha256=sha256_file(data_file),
+        data_sha256=data_sha256,
         prompt_fingerprint=prompt_fingerprint(tokenizer, settings.prompt.system_message),
         decoding={**asdict(settings.decoding), "answer_forms": sorted(settings.decoding.answer_forms)},
     )

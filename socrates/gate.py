@@ -74,6 +74,7 @@ class Decision:
     threshold: Fraction  # percent
     comparability: Mapping[str, Any]  # of both
     signals: tuple[Signal, ...]
+    rows_seen: tuple[int, int]  # rows that the baseline, and the checkpoint, may have been trained on
     notes: tuple[str, ...]  # what to look at before believing the decision; it does not depend on them
 
     @property
@@ -120,6 +121,7 @@ def decide(
         threshold=limit,
         comparability=compared,
         signals=tuple(_signal(spec, baseline, checkpoint, names) for spec in SIGNALS),
+        rows_seen=(_seen(baseline)[0], _seen(checkpoint)[0]),
         notes=tuple(_notes(after, baseline, checkpoint)),
     )
 
@@ -168,6 +170,7 @@ def decision_record(decision: Decision) -> dict[str, Any]:
             }
             for signal in decision.signals
         },
+        "rows_seen": dict(zip(("baseline", "checkpoint"), decision.rows_seen, strict=True)),
         "notes": list(decision.notes),
     }
 
@@ -304,7 +307,13 @@ def _exact(value: float) -> Fraction:
 
 
 def _notes(after: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
-    notes = []
+    notes = [
+        f"the {role} may have been trained on {rows} of the {of} rows that judge it (--allow-seen): its distance tells "
+        "what it remembers, and this decision nothing about studies that it has not seen."
+        for role, metrics in (("baseline", baseline), ("checkpoint", checkpoint))
+        for rows, of in [_seen(metrics)]
+        if rows
+    ]
     if after < IMPLAUSIBLE:
         notes.append(
             "the checkpoint's distance is better than the human bootstrap bound of about "
@@ -336,6 +345,14 @@ def _notes(after: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str
 def _about(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     about = metrics.get("about")
     return about if isinstance(about, Mapping) else {}
+
+
+def _seen(metrics: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows that the model may have been trained on, of how many."""
+    seen = metrics.get("seen")
+    counts = [seen.get(key) if isinstance(seen, Mapping) else 0 for key in ("rows", "of")]
+    rows, of = (count if isinstance(count, int) else 0 for count in counts)
+    return rows, of
 
 
 def _scored(metrics: Mapping[str, Any], name: str) -> Mapping[str, int]:

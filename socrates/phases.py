@@ -20,7 +20,7 @@ class PhaseRecord:
 
     Attributes:
         name: the phase and its question.
-        passed: True GO or PASS, False the contrary, None if nothing (or nothing readable) is on record.
+        passed: True GO or PASS, False the contrary, None if nothing readable, or nothing that counts, is on record.
         text: the record in words, or how to get one.
     """
 
@@ -45,6 +45,9 @@ def _validation(folder: Path) -> PhaseRecord:
         return PhaseRecord(name, None, str(error))
     decision = record.get("decision")
     text = f"{decision}, improvement {record.get('improvement_printed')} ({decisions[-1]})"
+    seen = record.get("rows_seen")
+    if isinstance(seen, dict) and any(seen.values()):
+        return PhaseRecord(name, None, f"{text}, but on rows that the model may have been trained on (--allow-seen)")
     return PhaseRecord(name, {"GO": True, "NO-GO": False}.get(str(decision)), text)
 
 

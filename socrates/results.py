@@ -46,6 +46,7 @@ class MetricsFile(TypedDict):
     accuracy: float  # individual accuracy, 1 - absolute error, mean within studies, then over studies, [0, 1]
     valid_mass: float | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
+    seen: dict[str, Any] | None  # `seen.Seen`: rows that the model may have been trained on; null: not recorded
     comparability: Comparability
     about: dict[str, Any]  # what was evaluated, and by what: model, config, versions; never compared
 
@@ -90,6 +91,7 @@ def write_results(
     predictions: Sequence[Mapping[str, Any]],
     comparability: Comparability,
     about: Mapping[str, Any],
+    seen: Mapping[str, Any] | None = None,
 ) -> MetricsFile:
     """Write the three files of a results folder, `metrics.json` last; returns what stands in it.
 
@@ -107,6 +109,7 @@ def write_results(
         **asdict(scores.metrics),
         valid_mass=math.fsum(masses) / len(masses) if masses else None,
         coverage=asdict(scores.coverage),
+        seen=dict(seen) if seen is not None else None,
         comparability=comparability,
         about=dict(about),
     )
@@ -115,6 +118,23 @@ def write_results(
     write_jsonl(folder / CELLS, map(_cell_line, scores.cells))
     write_json(folder / METRICS, content)
     return content
+
+
+def record_seen(folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None) -> MetricsFile:
+    """Say in finished results which rows the model may have been trained on, where they say nothing or another thing.
+
+    Args:
+        folder: of the results.
+        metrics: what stands in its `metrics.json`.
+        seen: what is known now; None (not recorded) replaces nothing.
+
+    Raises:
+        SocratesError: `metrics.json` cannot be written.
+    """
+    known = {**metrics, "seen": metrics.get("seen") if seen is None else dict(seen)}
+    if known["seen"] != metrics.get("seen"):
+        write_json(Path(folder) / METRICS, known)
+    return MetricsFile(**known)
 
 
 def is_results_folder(folder: Path | str) -> bool:

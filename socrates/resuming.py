@@ -38,6 +38,12 @@ _FREE_ON_RESUME = (
 )
 
 
+_OTHER_ROWS = (
+    "\n(tokenized: the tokenizer or this program is of another version, so that the token ids, or which rows fit into "
+    "max_length, may be others; the version that made the checkpoint can go on from it)"
+)
+
+
 def choose_checkpoint(config: RunConfig, record: dict[str, Any], resume: str | None) -> Path | None:
     """The checkpoint to go on from, or None to start anew; folders that would be written over are set aside.
 
@@ -86,6 +92,7 @@ def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> No
         raise SocratesError(
             f"{checkpoint}: {start}: it was made with another configuration:\n  "
             + "\n  ".join(differences)
+            + (_OTHER_ROWS if any(line.startswith("tokenized:") for line in differences) else "")
             + '\nset "output_dir" to a new folder, or move the old one away'
         )
 
@@ -95,6 +102,7 @@ def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
         **record.get("config", {}),
         "prompt_fingerprint": record.get("prompt_fingerprint"),
         "train_sha256": record.get("data", {}).get("train_sha256"),
+        "tokenized": record.get("data", {}).get("tokenized"),  # the same text may have become other ids
         "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
     }
 

@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 from socrates.callbacks import complete_checkpoints, guide_log, tell_progress
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
-from socrates.files import read_json, sha256_file
+from socrates.files import read_json
 from socrates.machine.telemetry import Telemetry
+from socrates.prepared import METADATA, sha256_of_part
 from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
 from socrates.resuming import choose_checkpoint, is_finished, lock_output
-from socrates.tokenized import ensure_tokenized, load_tokenized
+from socrates.seen import training_data_record
+from socrates.tokenized import load_tokenized, read_cells
+from socrates.tokenizing import tokenize_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,13 +52,14 @@ def check_data(path: Path) -> DataSummary:
     """Read every row of a data file once.
 
     Raises:
-        SocratesError: no file, no rows, or a bad line (file and line are named).
+        SocratesError: no file, no rows, a bad line (file and line are named), or one that was changed after its
+            metadata.
     """
     studies, rows = set(), 0
     for answer in progress(read_answers(path), f"checking {path}"):
         studies.add(answer.cell.study_id)
         rows += 1
-    return DataSummary(rows, len(studies), sha256_file(path))
+    return DataSummary(rows, len(studies), sha256_of_part(path))
 
 
 def steps_planned(config: RunConfig, rows: int) -> int:
@@ -84,22 +88,15 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
         check_gpus(config)
         if rank() == 0:
             lock_output(Path(config.output_dir))
-        if not config.train_file.is_file():
-            raise SocratesError(f"{config.train_file}: no such data file; dataset_path must hold train.jsonl")
         import transformers
 
         from socrates.models import load_base_model, load_tokenizer, quiet_libraries
 
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
-        data_sha256 = sha256_file(config.train_file)
-        tokenized = ensure_tokenized(
-            config.train_file,
-            data_sha256,
-            tokenizer,
-            config.prompt.system_message,
-            config.training.max_length,
-        )
-    dataset, info = load_tokenized(tokenized)
+        data_sha256 = sha256_of_part(config.train_file)
+        tokenized = tokenize_for(config, tokenizer)
+        dataset, info = load_tokenized(tokenized)
+        cells = read_cells(tokenized)
     quiet_libraries(bars=rank() == 0)
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
@@ -120,7 +117,8 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             attn_implementation=config.training.attn_implementation,
         )
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
-    trainer = _make_trainer(config, args, model, tokenizer, dataset, record)
+    training_data = training_data_record(data_sha256, record["data"]["split"], cells)
+    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data)
     with _full_disk_told(Path(config.output_dir)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
@@ -168,7 +166,7 @@ def training_record(
     tokenized: str,
 ) -> dict[str, Any]:
     """What `training_config.json` says in every checkpoint."""
-    metadata = Path(config.dataset_path) / "metadata.json"
+    metadata = Path(config.dataset_path) / METADATA
     return {
         "config": config.to_dict(),
         "deepspeed": deepspeed,
@@ -213,6 +211,7 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
             disable_tqdm=not sys.stderr.isatty(),
             # Rows are tokenized by this project and flattened: no padding, and a step holds the configured examples.
             dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,  # labels are made when rows are read; only what is needed is read
             padding_free=True,
             max_length=None,
             packing=False,
@@ -231,6 +230,7 @@ def _make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     dataset: Any,
     record: dict[str, Any],
+    training_data: dict[str, Any],
 ) -> SFTTrainer:
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -247,7 +247,7 @@ def _make_trainer(
             lora_dropout=config.lora.dropout,
             target_modules=list(config.lora.target_modules),
         ),
-        callbacks=[complete_checkpoints(record), tell_progress(Telemetry(Path(config.output_dir)))],
+        callbacks=[complete_checkpoints(record, training_data), tell_progress(Telemetry(Path(config.output_dir)))],
     )
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
@@ -291,8 +291,11 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint:
     t, steps = config.training, steps_planned(config, rows)
     device = f"GPUs ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "CPU processes"
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
-    if info["too_long"]:
-        print(f"Left out {info['too_long']} rows longer than max_length = {t.max_length} tokens")
+    if info["shortened"] or info["dropped"]:
+        print(
+            f"Of rows longer than max_length = {t.max_length} tokens, {info['shortened']} have a shortened stimulus "
+            f"and {info['dropped']} are left out"
+        )
     print(
         f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): {steps} steps of "
         f"{t.global_batch_size} examples on {t.num_processes} {device}, a checkpoint every {t.save_steps} steps"

@@ -15,8 +15,11 @@ from processes import ROOT, assert_refused, environment, run_script
 
 from socrates.checkpoints import GUIDE_FILES, write_manifest
 from socrates.errors import SocratesError
+from socrates.evaluation import check_checkpoint
 from socrates.files import write_json, write_jsonl
+from socrates.records import read_answers
 from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.seen import nest_cells, training_data_record
 
 DATA = "data/set/val.jsonl"
 
@@ -204,6 +207,55 @@ def test_a_damaged_adapter_is_not_evaluated(workplace, tmp_path):
     (tmp_path / "checkpoint-7" / "optimizer.pt").unlink()  # not needed to evaluate: a light download lacks it
     result = evaluate(workplace, *arguments, "--max-examples", 40)
     assert result.returncode == 0, result.stderr
+
+
+def record_training_data(checkpoint, cells, sha256="0" * 64):
+    write_json(checkpoint / "training_data.json", training_data_record(sha256, "study", nest_cells(cells)))
+    write_manifest(checkpoint, 1)
+
+
+@pytest.mark.slow
+def test_rows_that_the_checkpoint_was_trained_on_do_not_judge_it(workplace, tmp_path):
+    shutil.copytree(workplace / "models/run/checkpoint-7", checkpoint := tmp_path / "checkpoint-7")
+    judging = list(read_answers(workplace / DATA))
+    training = {answer.cell for answer in read_answers(workplace / "data/set/train.jsonl")}
+    arguments = ("--model", checkpoint, "--test-data", DATA, "--output", tmp_path / "out", "--max-examples", 40)
+    record_training_data(checkpoint, training)
+    result = evaluate(workplace, *arguments)
+    assert result.returncode == 0, result.stderr
+    seen = read(tmp_path / "out/metrics.json")["seen"]
+    assert seen.pop("of") > 0 and seen == {"rows": 0, "studies": [], "split": "study"}
+
+    study = judging[0].cell.study_id
+    record_training_data(checkpoint, training | {answer.cell for answer in judging if answer.cell.study_id == study})
+    result = evaluate(workplace, *arguments)  # also where results are there already
+    assert_refused(result, "may have been trained on", study, "--allow-seen")
+    result = evaluate(workplace, *arguments, "--allow-seen")  # and is recorded in these results, too
+    assert result.returncode == 0 and "Already evaluated" in result.stdout, result.stderr
+    seen = read(tmp_path / "out/metrics.json")["seen"]
+    assert seen["studies"] == [study] and 0 < seen["rows"] < seen["of"]
+    assert f"may have been trained on {seen['rows']} of these rows" in result.stdout
+
+
+def test_a_checkpoint_whose_record_of_the_training_data_is_lost(workplace, tmp_path):
+    checkpoint = shutil.copytree(workplace / "models/run/checkpoint-7", tmp_path / "checkpoint-7")
+    record_training_data(checkpoint, [])
+    check_checkpoint(checkpoint)
+    (checkpoint / "training_data.json").unlink()
+    with pytest.raises(SocratesError, match=r"training_data.json is missing"):
+        check_checkpoint(checkpoint)
+    write_manifest(checkpoint, 1)  # a checkpoint of an earlier version never had it
+    check_checkpoint(checkpoint)
+
+
+def test_data_that_changed_after_its_metadata(workplace, tmp_path):
+    shutil.copytree(workplace / "data/set", tmp_path / "set")
+    with (tmp_path / "set/val.jsonl").open("a") as file:
+        file.write("\n")
+    result = evaluate(
+        *(workplace, "--model", "models/base", "--test-data", tmp_path / "set/val.jsonl", "--output", tmp_path / "out")
+    )
+    assert_refused(result, "set/val.jsonl: data file changed after its metadata")
 
 
 def test_a_missing_model_folder(workplace, tmp_path):

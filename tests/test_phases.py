@@ -31,6 +31,14 @@ def test_a_go_and_a_pass(tmp_path):
     assert "GO, improvement 7.5%" in phase_records(tmp_path)[0].text
 
 
+def test_a_go_on_rows_that_the_model_was_trained_on_is_none(tmp_path):
+    for seen, expected in (({"baseline": 0, "checkpoint": 0}, True), ({"baseline": 0, "checkpoint": 60}, None)):
+        go = json.dumps({"decision": "GO", "improvement_printed": "50.0%", "rows_seen": seen})
+        record(tmp_path, f"{VALIDATION_RUN}/checkpoint-500/decision.json", go)
+        assert passed(tmp_path)[0] is expected
+    assert "--allow-seen" in phase_records(tmp_path)[0].text
+
+
 def test_the_newest_decision_counts(tmp_path):
     record(tmp_path, f"{VALIDATION_RUN}/checkpoint-500/decision.json", '{"decision": "GO"}', age=100)
     record(tmp_path, f"{VALIDATION_RUN}/checkpoint-250/decision.json", '{"decision": "NO-GO"}')

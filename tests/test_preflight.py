@@ -9,6 +9,7 @@ import pytest
 from processes import run_script
 
 from socrates.config import load_config, parse_config
+from socrates.files import sha256_file, write_json
 from socrates.machine import preflight, sizes
 from socrates.rehearsal import rehearsal_config
 
@@ -175,6 +176,20 @@ def test_missing_and_empty_data_fail(tmp_path):
     (tmp_path / "data" / "set" / "train.jsonl").write_text("")
     (tmp_path / "data" / "set" / "val.jsonl").unlink()
     assert [c.outcome for c in preflight.check_data(config, tmp_path)] == ["FAIL", "warn"]
+
+
+def test_data_that_is_not_what_its_metadata_describe_fails(tmp_path):
+    config = prepare(tmp_path)
+    folder = tmp_path / "data" / "set"
+    hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in ("train", "val")}
+    write_json(folder / "metadata.json", {"split": "study", "rows": {"train": 1000, "val": 1}, "sha256": hashes})
+    assert [c.outcome for c in preflight.check_data(config, tmp_path)] == ["pass", "pass"]
+    with (folder / "val.jsonl").open("a") as file:  # as an upload of one file alone would leave it
+        file.write("{}\n")
+    train, val = preflight.check_data(config, tmp_path)
+    assert train.outcome == "pass" and val.outcome == "FAIL" and "val.jsonl: data file changed" in val.text
+    write_json(folder / "metadata.json", {"title": "notes of another program", "split": {"train": 0.9}, "rows": 7})
+    assert [c.outcome for c in preflight.check_data(config, tmp_path)] == ["pass", "pass"]
 
 
 def test_the_tokens_value_is_never_printed(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from socrates.errors import SocratesError
+from socrates.files import write_json, write_jsonl
 from socrates.metrics import METRIC_VERSION, Distribution, ScoredRow, score
 from socrates.predictions import (
     draw_predictions,
@@ -30,7 +31,7 @@ from socrates.predictions import (
     scored_row,
 )
 from socrates.records import Cell
-from socrates.results import MetricsFile, comparability, read_metrics, write_results
+from socrates.results import MetricsFile, comparability, read_metrics, record_seen, write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "score_predictions.py"
@@ -174,6 +175,25 @@ def test_what_is_written_is_what_was_scored(tmp_path):
         for line in map(json.loads, (tmp_path / "predictions.jsonl").open())
     ]
     assert score(rows) == scores
+
+
+def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_path):
+    seen = {"rows": 1, "of": 2, "studies": ["s"], "split": None}
+    rows = [{"study_id": "s", "condition_num": 0, "task_num": 0, "response": n, "prediction": n} for n in (1, 2)]
+    write_jsonl(tmp_path / "evaluation/predictions.jsonl", rows)
+    write_json(tmp_path / "evaluation/metrics.json", {"seen": seen})
+    done = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(tmp_path / "again/metrics.json")["seen"] == seen
+
+
+def test_finished_results_learn_which_rows_were_trained_on_and_never_forget_it(tmp_path):
+    seen = {"rows": 1, "of": 2, "studies": ["s"], "split": None}
+    assert record_seen(tmp_path, {"mae": 0.1}, None)["seen"] is None  # of an earlier version
+    assert not (tmp_path / "metrics.json").exists(), "nothing new: nothing is written"
+    record_seen(tmp_path, {"mae": 0.1}, seen)
+    assert read_metrics(tmp_path / "metrics.json") == {"mae": 0.1, "seen": seen}
+    assert record_seen(tmp_path, {"mae": 0.1, "seen": seen}, None)["seen"] == seen
 
 
 def test_valid_mass_is_the_mean_over_the_rows_that_have_one(tmp_path):

@@ -16,8 +16,10 @@ from socrates.checkpoints import GUIDE_FILES, find_damage, read_manifest, write_
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
+from socrates.records import read_answers
 from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
 from socrates.resuming import choose_checkpoint
+from socrates.seen import nest_cells
 from socrates.training import steps_planned
 
 STEPS, SAVE_STEPS, WARMUP_RATIO, PEAK = 9, 3, 0.3, 2e-3
@@ -68,10 +70,15 @@ def test_a_checkpoint_holds_what_the_guide_lists_and_verifies(undisturbed):
         checkpoint = folder / RUN / name
         assert find_damage(checkpoint) is None
         manifest = read_manifest(checkpoint)
-        assert {*GUIDE_FILES, "training_config.json"} <= set(manifest.files) and manifest.num_processes == 2
+        assert {*GUIDE_FILES, "training_config.json", "training_data.json"} <= set(manifest.files)
+        assert manifest.num_processes == 2
     record = json.loads((folder / RUN / "checkpoint-9" / "training_config.json").read_text())
     assert record["config"] == json.loads((folder / "config.json").read_text())
     assert record["data"]["split"] == "study" and len(record["data"]["train_sha256"]) == 64
+    trained = json.loads((folder / RUN / "checkpoint-9" / "training_data.json").read_text())
+    assert trained["train_sha256"] == record["data"]["train_sha256"] and trained["split"] == "study"
+    training = {answer.cell for answer in read_answers(folder / "data/set/train.jsonl")}
+    assert trained["cells"] == nest_cells(training)
     adapter = json.loads((folder / RUN / "checkpoint-9" / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == "models/base", "the name, not a path of this machine"
 
@@ -261,7 +268,8 @@ def test_the_batch_that_the_trainer_feeds_has_labels_on_answers_only(workplace, 
     from socrates import training
     from socrates.config import load_config
     from socrates.models import load_base_model, load_tokenizer
-    from socrates.tokenized import ensure_tokenized, load_tokenized
+    from socrates.tokenized import load_tokenized
+    from socrates.tokenizing import ensure_tokenized
 
     monkeypatch.chdir(workplace)
     config = load_config("config.json")
@@ -269,7 +277,7 @@ def test_the_batch_that_the_trainer_feeds_has_labels_on_answers_only(workplace, 
     dataset, _ = load_tokenized(ensure_tokenized(config.train_file, "any", tokenizer, None, 2048))
     args = training._trainer_arguments(config, deepspeed=None)
     model = load_base_model(config.model_name, dtype="float32")
-    trainer = training._make_trainer(config, args, model, tokenizer, dataset, {})
+    trainer = training._make_trainer(config, args, model, tokenizer, dataset, {}, {})
     batch = next(iter(trainer.get_train_dataloader()))
     assert "attention_mask" not in batch and batch["input_ids"].shape[0] == 1
     starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
@@ -334,6 +342,9 @@ def test_a_run_with_other_settings_never_goes_on_from_it(tmp_path, workplace, re
         choose_checkpoint(other_config, other, resume)
     with pytest.raises(SocratesError, match="train_sha256: 'd' -> 'other'"):
         choose_checkpoint(config, record | {"data": {"train_sha256": "other"}}, resume)
+    # another tokenizer under the same name
+    with pytest.raises(SocratesError, match=r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"):
+        choose_checkpoint(config, record | {"data": {"train_sha256": "d", "tokenized": "tokenized-1"}}, resume)
 
 
 def test_how_often_it_saves_and_logs_may_change(tmp_path, workplace):

@@ -24,6 +24,7 @@ from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.machine.sizes import checkpoint_bytes, download_bytes
+from socrates.prepared import sha256_of_part
 
 PASS, WARN, FAIL = "pass", "warn", "FAIL"
 REQUIREMENTS = "requirements_full_training.txt"
@@ -132,15 +133,20 @@ def check_driver(driver_cuda: tuple[int, int] | None, torch_cuda: tuple[int, int
 
 
 def check_data(config: RunConfig, root: Path) -> Iterator[Check]:
-    """The files to train and to judge on are there and not empty."""
+    """The files to train and to judge on are there, not empty, and those that the set's metadata describe."""
     for file, needed in ((config.train_file, True), (config.evaluation_file, False)):
         path = root / file
-        if path.is_file() and path.stat().st_size:
-            yield Check("data", PASS, f"{file}: {_size(path.stat().st_size)}")
-        else:
+        remedy = f"tnr scp 0 {config.dataset_path}/ ~/socrates-training/{config.dataset_path}/"
+        if not path.is_file() or not path.stat().st_size:
             state = "is empty" if path.is_file() else "is not there"
-            remedy = f"tnr scp 0 {config.dataset_path}/ ~/socrates-training/{config.dataset_path}/"
             yield Check("data", FAIL if needed else WARN, f"{file} {state}", remedy)
+            continue
+        try:
+            sha256_of_part(path)  # remembered beside the file: a training then starts at once
+        except SocratesError as error:
+            yield Check("data", FAIL, str(error), remedy)
+        else:
+            yield Check("data", PASS, f"{file}: {_size(path.stat().st_size)}")
 
 
 def planned_steps(config: RunConfig, root: Path) -> int | None:

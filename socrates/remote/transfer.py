@@ -23,10 +23,11 @@ from socrates.files import sync_folder
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.local_checkpoints import DigestMemory, NoSpace, local_errors
 from socrates.remote.remote_checkpoints import RemoteFile, inspect_files, read_remote_manifest, sha256_bytes
+from socrates.seen import TRAINING_DATA
 
 RSYNC_PARTIAL = ".rsync-partial"  # where `tnr scp` keeps a part of a file, to go on with it
-# The guide's five files, and what evaluation reads besides (a few KB).
-LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG)
+# The guide's five files, and what evaluation reads besides (some KB).
+LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG, TRAINING_DATA)
 _PART = re.compile(r"[A-Za-z0-9._+@=-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILES_LIMIT = 20_000
