@@ -20,6 +20,9 @@ from functools import lru_cache
 from itertools import pairwise
 
 MAX_VALUES = 1_000_000  # a wider "scale" is an open amount, and too large to enumerate
+RANGE, NAMED_RANGE = "from A to B", "from A to B, ends named"  # the forms in which a text states a scale
+OPTIONS, NAMED_OPTIONS = "A or B", "A for X; B for Y"
+IN_QUESTION = ", in the question"  # is added where the answer instruction itself states no scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +67,29 @@ def parse_scale(text: str) -> Scale | None:
         The scale, or None where the text states no bounds. Bounds written from high to low ("from 5 (best) to
         1 (worst)") are the same scale. A range of one value, or of more than `MAX_VALUES`, gives None.
     """
+    return read_scale(text)[0]
+
+
+def read_scale(text: str) -> tuple[Scale | None, str | None]:
+    """As `parse_scale`, with the form in which the text states the scale; (None, None) where it states none.
+
+    The form is `RANGE`, `NAMED_RANGE`, `OPTIONS` or `NAMED_OPTIONS`, and `IN_QUESTION` may be added to it.
+    """
     before, after = _split(_plain(_flat(text)))
     request = _request(after)
     if _leaves_bounds_to_question(request) and _is_instruction(before[_sentence_starts(before)[-1] :]):
         before, after = _split(before)  # "Only return 1 or 2. Only return the number."
         request = _request(after)
-    for read in (_read_range, _read_up_to, _read_choices, _read_numbers):
-        values = read(request)
-        if values is not None:
-            return _scale(values)
+    if found := _read_request(request):
+        return _scale(*found)
     if request and not _leaves_bounds_to_question(request):
-        return None
+        return None, None
     question = _hide_labels(before[_question_start(before) :])
     for place in (_SENTENCE.sub("", request, count=1), question):
-        values = _read_statement(place)
-        if values is not None:
-            return _scale(values)
-    return None
+        if found := _read_statement(place):
+            values, form = found
+            return _scale(values, form + IN_QUESTION)
+    return None, None
 
 
 def question_text(text: str) -> str:
@@ -128,6 +137,7 @@ _BOUNDARY = re.compile(
 _ABBREVIATED = re.compile(r"\b(?:[A-Z]|[A-Z]\.[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Sen|Rep|Gov|Jr|Sr|vs|Inc|Co|Corp)\Z")
 _QUESTION_WORD = re.compile(r"[\"'(\[]*(?:How|Wh[a-z]+|Do|Does|Did|Is|Are|Would|Will|Should|Can|Could|To|On|If)\b")
 _SENTENCE = re.compile(r"[^.?!]*[.?!]?")
+_END = 150  # characters at the end of a text that are searched first
 
 
 def _flat(text: str) -> str:
@@ -142,14 +152,25 @@ def _plain(flat: str) -> str:
 
 def _split(plain: str) -> tuple[str, str]:
     """What stands before the last answer instruction ("Only return …"), and what follows these words."""
-    last = None
-    for match in _INSTRUCTION.finditer(plain):
-        last = match
+    last = _last_match(_INSTRUCTION, plain)
     if last is None:
         return plain, ""
     return plain[: last.start()].rstrip(), plain[last.end() :]
 
 
+def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last match of a pattern whose matches never overlap: what is looked for stands near the end of a text."""
+    size = _END
+    while True:
+        start, last = max(0, len(text) - size), None
+        for match in pattern.finditer(text, start):
+            last = match
+        if last or not start:
+            return last
+        size *= 4
+
+
+@lru_cache(maxsize=1024)
 def _request(after: str) -> str:
     """What an instruction asks for ("an integer from …"), in small letters and with its labels hidden."""
     return _hide_labels(after).lower().lstrip(" :,")
@@ -168,9 +189,7 @@ def _sentence_starts(before: str) -> list[int]:
 
 def _start_of_quoted_question(before: str) -> int | None:
     """Where the last quoted question starts, if the text does not go on after it."""
-    last = None
-    for match in _ASKED.finditer(before):
-        last = match
+    last = _last_match(_ASKED, before)
     if last is None or re.search(r"[.?!][\"'] \w", before[last.end() :]):
         return None
     return last.end() + 1
@@ -227,6 +246,9 @@ _RANGE_AFTER_CLAUSE = re.compile(
     rf"{_NOUN}[^.;?!]{{0,150}}?"
     rf"(?:\bscale {_LEAD}|(?:,|\b{_UNIT}(?: per [a-z]+)?) (?:from |(?=between ))|\((?=-?[01]\b)){_RANGE}"
 )
+# what a label looks like between the ends of a range, and after it
+_LABELLED_END = re.compile(r"~| ?[=:]|, [a-z]|\b(?:for|meaning|means|being)\b")
+_LABEL_AFTER = re.compile(r" ?\(~\)| ~| ?[=:]| (?:for|meaning|means|being)\b")
 # "…, or 8 if you don't know" beside a range
 _EXTRA = re.compile(rf"\bor ({_INT})(?= ?=| (?:for|if|means|meaning)\b)")
 # "1 if you accept it, up to 4 if …"
@@ -258,22 +280,33 @@ _AMOUNT = re.compile(
 )
 
 
-def _read_range(request: str) -> Sequence[int] | None:
+_Found = tuple[Sequence[int], str]  # the values, and the form in which they are stated
+
+
+@lru_cache(maxsize=1024)  # thousands of rows end in the same words
+def _read_request(request: str) -> _Found | None:
+    for read in (_read_range, _read_up_to, _read_choices, _read_numbers):
+        if found := read(request):
+            return found
+    return None
+
+
+def _read_range(request: str) -> _Found | None:
     match = _REQUESTED_RANGE.match(request) or _RANGE_AFTER_CLAUSE.match(request)
     if match is None:
         return None
-    values = _span(match)
+    values, form = _span(match), _range_form(match)
     rest = re.split(r"\b(?:where|with)\b", request[match.end() :], maxsplit=1)[0]
     extra = [_number(text) for text in _EXTRA.findall(rest)]
-    return sorted({*values, *extra}) if extra and len(values) <= MAX_VALUES else values
+    return (sorted({*values, *extra}) if extra and len(values) <= MAX_VALUES else values), form
 
 
-def _read_up_to(request: str) -> Sequence[int] | None:
+def _read_up_to(request: str) -> _Found | None:
     match = _UP_TO.match(request)
-    return match and range(_number(match[1]), _number(match[2]) + 1)
+    return match and (range(_number(match[1]), _number(match[2]) + 1), NAMED_RANGE)
 
 
-def _read_choices(request: str) -> Sequence[int] | None:
+def _read_choices(request: str) -> _Found | None:
     """The numbers that are offered one by one: exactly these, gaps or not, unless they label the ends of a scale."""
     if first := _FIRST_ITEM.match(request):
         others = [match[1] for match in _ITEM.finditer(request, first.end())]
@@ -283,12 +316,12 @@ def _read_choices(request: str) -> Sequence[int] | None:
     values = sorted({_number(text) for text in texts})
     if len(values) < 2:
         return None
-    return _fill(texts) if _NUMBER_THEN.match(request) else values
+    return _fill(texts) if _NUMBER_THEN.match(request) else (values, NAMED_OPTIONS)
 
 
-def _read_numbers(request: str) -> Sequence[int] | None:
+def _read_numbers(request: str) -> _Found | None:
     match = _NUMBERS.match(request)
-    return match and sorted({_number(text) for text in re.findall(_INT, match[1])})
+    return match and (sorted({_number(text) for text in re.findall(_INT, match[1])}), OPTIONS)
 
 
 def _leaves_bounds_to_question(request: str) -> bool:
@@ -321,12 +354,13 @@ _HELP = re.compile(
 _AID = re.compile(r"[\"'(\[]*(?:please )?(?:use|answer|respond|reply|rate|indicate|on an?)\b", re.I)
 
 
-def _read_statement(text: str) -> Sequence[int] | None:
+def _read_statement(text: str) -> _Found | None:
     """The scale that a question states, the last one if there are several."""
     text = text.lower()
     ranges = [match for pattern in _STATED_RANGES for match in pattern.finditer(text) if not _about_years(match)]
     if ranges:
-        return _span(max(ranges, key=lambda match: match.start("low")))
+        last = max(ranges, key=lambda match: match.start("low"))
+        return _span(last), _range_form(last)
     items = [match[1] for match in _ITEM.finditer(text) if match[2].strip() not in ("for", "if", "otherwise")]
     return _fill(items) or _fill(_NUMBER_IN_BRACKETS.findall(text))
 
@@ -358,13 +392,21 @@ def _about_years(match: re.Match[str]) -> bool:
 # --- numbers ---------------------------------------------------------------------------------------------------
 
 
-def _fill(texts: Iterable[str]) -> Sequence[int] | None:
+def _fill(texts: Iterable[str]) -> _Found | None:
     """The values behind labelled numbers: two, or evenly spaced ones, mark a whole range (1 … 7; 0, 50, 100)."""
     values = sorted({_number(text) for text in texts})
     if len(values) < 2:
         return None
     evenly = len({b - a for a, b in pairwise(values)}) == 1
-    return range(values[0], values[-1] + 1) if evenly else values
+    filled = range(values[0], values[-1] + 1) if evenly else values
+    return filled, NAMED_OPTIONS if len(filled) == len(values) else NAMED_RANGE
+
+
+def _range_form(match: re.Match[str]) -> str:
+    """Whether labels stand within a range ("1 (cold) to 5 (hot)") or right after it ("…, where 1 means cold")."""
+    within, after = match.string[match.start("low") : match.end("high")], match.string[match.end("high") :]
+    named = _LABELLED_END.search(within) or _LABEL_AFTER.match(after) or _ITEM.search(_EXTRA.sub("", after))
+    return NAMED_RANGE if named else RANGE
 
 
 def _span(match: re.Match[str]) -> range:
@@ -376,10 +418,10 @@ def _number(text: str) -> int:
     return int(re.sub(r"[$,%\s+]|plus", "", text).replace("minus", "-"))
 
 
-def _scale(values: Sequence[int]) -> Scale | None:
+def _scale(values: Sequence[int], form: str) -> tuple[Scale | None, str | None]:
     if not 1 < len(values) <= MAX_VALUES:
-        return None
-    return _shared_scale(values if isinstance(values, range) else tuple(values))
+        return None, None
+    return _shared_scale(values if isinstance(values, range) else tuple(values)), form
 
 
 @lru_cache(maxsize=1024)

@@ -11,8 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from socrates import scales
 from socrates.records import read_answers, render_prompt
-from socrates.scales import MAX_VALUES, Scale, parse_scale, question_text
+from socrates.scales import (
+    IN_QUESTION,
+    MAX_VALUES,
+    NAMED_OPTIONS,
+    NAMED_RANGE,
+    OPTIONS,
+    RANGE,
+    Scale,
+    parse_scale,
+    question_text,
+    read_scale,
+)
 
 FIXTURE = Path(__file__).parent / "fixtures" / "scale_texts.jsonl"
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "socsci210_sample"
@@ -78,6 +90,51 @@ def test_made_up_text(case):
     assert values_of(render_prompt(PERSONA, text)) == values, "the persona in front changed it"
     assert values_of(text.replace(" ", "\n")) == values, "line breaks in the place of spaces changed it"
     assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
+
+
+@pytest.mark.parametrize("end", [1, 7, 40])
+def test_however_much_of_the_end_is_searched_first(monkeypatch, end):
+    texts = [case["text"] for case in CASES]
+    expected = [(read_scale(text), question_text(text)) for text in texts]
+    monkeypatch.setattr(scales, "_END", end)
+    assert [(read_scale(text), question_text(text)) for text in texts] == expected
+
+
+# --- the form in which a scale is stated -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (RANGE, "It is 1 to 7. How warm? Only return an integer from 1 to 5, nothing else."),
+        (RANGE, "How warm, on a scale from 1 (cold) to 5 (hot)? Only return an integer from 1 to 5, nothing else."),
+        (RANGE, "How much? Only return an integer from 0 to 1,200 representing dollars, nothing else."),
+        (RANGE, "How much? Answer with a whole number between 0 and 100."),
+        (RANGE, "From 0 (cold) to 100 (hot), how warm? Answer with a whole number from 0 to 100."),
+        (NAMED_RANGE, "How warm? Only return an integer from 1 (Cold) to 5 (Hot), nothing else."),
+        (NAMED_RANGE, "How warm? Only return an integer from 1 to 7, where 1 means cold and 7 means hot."),
+        (NAMED_OPTIONS, "Is it? Only return 1 for “Yes” or 2 for “No”, nothing else."),
+        (
+            NAMED_OPTIONS,
+            "Why? Only return 1 for 'It cost $11-$25.'; 2 for 'It was free.', nothing else.",
+        ),
+        (NAMED_OPTIONS, "Did the cat purr? Only return 1 if it purred, otherwise return 0."),
+        (NAMED_RANGE, "How soft is it? Only return an integer where 0 = Hard, 50 = Neither, and 100 = Soft."),
+        (RANGE, "How fair was it? Only return an integer from 1 to 5, or 8 if you don't know, nothing else."),
+        (RANGE, "How warm? Only return an integer from -10 to +10, nothing else."),
+        (OPTIONS, "Is it? Only return 1, 2 or 3, nothing else."),
+        (RANGE + IN_QUESTION, "Rate the lake from 1 to 10. Only return an integer, nothing else."),
+        (NAMED_RANGE + IN_QUESTION, "On a scale from 1 (cold) to 7 (hot), how warm is it? Only return an integer."),
+        (NAMED_OPTIONS + IN_QUESTION, "Is it warm? 1 = Yes, 2 = No. Only return the number, nothing else."),
+    ],
+)
+def test_the_wording_of_a_scale(form, text):
+    scale, found = read_scale(text)
+    assert found == form and scale is not None
+
+
+def test_a_text_without_a_scale_has_no_wording():
+    assert read_scale("How warm is it?") == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Look into a data file of human answers: rows, studies, cells, scales, people, repeats, lengths, duplicates.
+
+  python scripts/inspect_data.py data/socsci210_full/train.jsonl
+  python scripts/inspect_data.py data/socsci210_full/val.jsonl --config config_full_dataset.json --report
+
+Both layouts are read. Rows that cannot be used are counted, the first 20 are named, and the others are looked into.
+Exit status: 0 done, 1 there are bad rows, 2 cannot, 130 interrupted.
+"""
+
+import _bootstrap  # noqa: F401
+
+import argparse
+import sys
+from pathlib import Path
+
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
+
+KEYS = """
+keys of --json (null: the file cannot tell):
+  bad_rows        how many, and the first 20 by line; all other figures are of the other rows
+  counts          studies, conditions, questions (study, task), cells (study, condition, task), participants
+  studies         of each: these counts, rows without a scale, answers outside their scale, groups as in "repeated"
+  cells           sizes (their quantiles); of one answer, without spread, judgeable (answers differ), rows of these
+  participants    rows that name none, people in several conditions of a study, answers of each person
+  demographics    of each field: rows that have it, distinct values, the most common; quantiles where it is a number
+  scales          stated (scale, form, rows, studies); by study: rows without one, answers outside it;
+                  differing: cells, and questions between conditions, whose rows state several scales
+  repeated        groups of rows with one (study, participant, task): with other stimuli each time, or with the same;
+                  rows_asked_again: in the same condition too
+  lengths         quantiles of characters of a prompt and tokens of a row, rows longer than max_length
+  duplicates      rows like an earlier one; prompts that several rows share, and what these rows have in common
+"""
+PAGE_HERE = Path()  # --report without a path
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=KEYS, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("file", metavar="FILE", type=Path, nargs="?", help="JSONL with human answers")
+    add("--json", action="store_true", help="print one JSON object, with everything in full, and no text")
+    add(
+        "--report",
+        metavar="PATH",
+        type=Path,
+        nargs="?",
+        const=PAGE_HERE,
+        help="write a page with plots as well (inspection-FOLDER-FILE.html in the current folder)",
+    )
+    add("--model", metavar="NAME|DIR", help="hub name or folder of a model, to count tokens with its tokenizer")
+    add("--config", metavar="FILE", help="run config: its model, system message and max_length")
+    add("--max-length", metavar="N", type=int, help="count rows of more tokens (default: the config's)")
+    add("--processes", metavar="N", type=int, help="that read (one a core, 8 at most)")
+    arguments = parser.parse_args()
+    if arguments.file is None and arguments.report not in (None, PAGE_HERE) and arguments.report.suffix != ".html":
+        arguments.file, arguments.report = arguments.report, PAGE_HERE  # inspect_data.py --report FILE
+    if arguments.file is None:
+        parser.error("the following arguments are required: FILE")
+    for name in ("processes", "max_length"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise SocratesError(f"--{name.replace('_', '-')}: must be 1 or more, not {value}")
+    if arguments.max_length and not (arguments.model or arguments.config):
+        raise SocratesError("--max-length: counts tokens, and needs --model or --config for that")
+    return arguments
+
+
+def main() -> int:
+    """Parse, inspect, print, and write the page if asked."""
+    arguments = parse_arguments()
+    from socrates.inspection.inspecting import check_file, inspect_file
+
+    check_file(arguments.file)
+    if arguments.report is not None:
+        import matplotlib  # noqa: F401  # now: a long count should not end in its absence
+
+        from socrates.inspection.page import check_page, default_page
+
+        page = default_page(arguments.file) if arguments.report == PAGE_HERE else arguments.report
+        check_page(page, arguments.file)
+    found = inspect_file(arguments.file, processes=arguments.processes, **tokens_of(arguments))
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: scales have dashes, and studies any name
+    if arguments.json:
+        import json
+
+        print(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False, indent=2), flush=True)
+    else:
+        from socrates.inspection.text import inspection_text
+
+        print(inspection_text(found), flush=True)
+    if arguments.report is not None:
+        from datetime import datetime
+
+        from socrates.inspection.page import write_page
+
+        write_page(found, page, datetime.now().astimezone())
+        print(f"Report: {page}", file=sys.stderr if arguments.json else sys.stdout, flush=True)
+    if found.bad_rows:
+        line, reason = found.first_bad[0]
+        rows = "1 bad row" if found.bad_rows == 1 else f"{found.bad_rows} bad rows; the first"
+        print(f"{rows}: {found.file}, line {line}: {reason}", file=sys.stderr)
+    return EXIT_NO if found.bad_rows else EXIT_DONE
+
+
+def tokens_of(arguments: argparse.Namespace) -> dict:
+    """What `inspect_file` needs to count tokens; empty where no tokenizer is named."""
+    if not (arguments.model or arguments.config):
+        return {}
+    import os
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pieces are short, and other processes have the other cores
+    from socrates.config import load_config
+    from socrates.encoding import make_encoder
+    from socrates.models import load_tokenizer, quiet_libraries
+
+    config = load_config(arguments.config) if arguments.config else None
+    name = arguments.model or config.model_name
+    quiet_libraries()
+    tokenizer = load_tokenizer(name, None if arguments.model else config.model_revision)
+    encoder = make_encoder(tokenizer, config.prompt.system_message if config else None)
+    max_length = arguments.max_length or (config.training.max_length if config else None)
+    return {"encoder": encoder, "tokenizer": name, "max_length": max_length}
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
