@@ -233,7 +233,7 @@ config=config_500step_validation.json
 checkpoint=models/socrates-qwen-500step-validation/checkpoint-40
 baseline=evaluation_results/baseline/metrics.json
 verification=evaluation_results/socrates-qwen-test-run/verification.json
-STAGES=$((until == 1 ? 8 : until == 2 ? 12 : 18)) ALLOWED=0
+STAGES=$((until == 1 ? 9 : until == 2 ? 13 : 19)) ALLOWED=0
 
 started=$SECONDS
 ensure_environment requirements_full_training.txt
@@ -245,12 +245,19 @@ cd "$folder"
 for part in scripts socrates venv requirements_full_training.txt run_remote_setup.sh launch_test_run.sh; do ln -sfn "$home/$part" "$part"; done
 if [[ -n $fresh ]]; then
   [[ ! -d instances/0 ]] || tnr delete 0 --yes --force >/dev/null 2>&1 || die "the earlier rehearsal's machine could not be deleted; see ./scripts/tnr status in $folder"
-  rm -rf data models evaluation_results logs
+  rm -rf data published models evaluation_results logs
 fi
 
 run_stage "data and base model" "data/socsci210_full, models/tiny-qwen2-base" \
   "$PYTHON" scripts/make_rehearsal.py ${data:+--data "$data"} .
 sed 's/^/        /' "$LAST_LOG" | grep -E '^ +(made|reused|using) '
+if [[ -n $data ]]; then
+  STAGES=$((STAGES - 1)) # real answers are only read
+else # what the guide takes for granted: the published answers, split, checked, and tokenized before a GPU is rented
+  run_stage "data ready" data/socsci210_full "$PYTHON" scripts/prepare_data.py --source published --output data/socsci210_full \
+    --tokenize --config config_full_dataset.json
+  show '^(No |Tokenized)'
+fi
 run_stage "dry run" "nothing is wrong" \
   "$PYTHON" scripts/train_full_dataset.py --config "$config" --deepspeed deepspeed_config.json --dry-run
 phase_1

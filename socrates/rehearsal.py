@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from socrates import phases
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, write_json, write_jsonl
+from socrates.preparation.preparing import Settings, prepare
 from socrates.progress import progress
 from socrates.records import Answer, read_answers, render_prompt
 from socrates.scales import parse_scale, question_text
@@ -123,6 +125,26 @@ def make_sample_data(
     return True
 
 
+def make_published_sample(
+    folder: Path, seed: int = 0, *, train_studies: int = 10, judging_studies: int = 10, people: int = 24
+) -> bool:
+    """Write the same kind of answers as the data set is published: rows of all studies, and the list that splits them.
+
+    Returns:
+        False if the folder already holds exactly this; then nothing is written.
+    """
+    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, judging_studies], "people": people}
+    if _is_made(folder, recipe):
+        return False
+    studies = [list(_study(number, seed, people)) for number in range(train_studies + judging_studies)]
+    names = [rows[0]["study_id"] for rows in studies]
+    write_jsonl(folder / "data" / "train-00000-of-00001.jsonl", chain.from_iterable(studies))
+    lists = {"seen": names[:train_studies], "unseen": names[train_studies:]}
+    write_json(folder / "metadata" / "participant_mapping.json", lists)
+    write_json(folder / MADE, recipe | {"source": "made up by socrates/rehearsal.py; no person gave these answers"})
+    return True
+
+
 def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int = 250) -> bool:
     """Make a tiny Qwen2 chat model and its tokenizer from the prompts of a data file.
 
@@ -203,7 +225,7 @@ def rehearsal_config(
 
 def _is_made(folder: Path, recipe: dict[str, Any]) -> bool:
     made = folder / MADE
-    return made.is_file() and read_json(made, "note of what was made") == recipe
+    return made.is_file() and read_json(made, "note of what was made").items() >= recipe.items()
 
 
 def _study(number: int, seed: int, people: int) -> Iterator[dict[str, Any]]:
@@ -393,7 +415,7 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     lines = []
     dataset = folder / "data" / "socsci210_full"
     if data is None:
-        made = make_sample_data(dataset, seed)
+        made = _prepare_sample(folder / "published", dataset, seed)
         lines.append(f"{'made' if made else 'reused'} sample answers in {dataset}")
     else:
         _link_data(data, dataset)
@@ -427,6 +449,17 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     for name in ("deepspeed_config.json", "deepspeed_config_test.json"):
         write_json(folder / name, deepspeed)
     return lines
+
+
+def _prepare_sample(published: Path, dataset: Path, seed: int) -> bool:
+    """Sample answers as they are published, and a data set prepared from them; whether anything was to do."""
+    made = make_published_sample(published, seed)
+    ours = (dataset / MADE).is_file()
+    if not ours and dataset.is_dir() and any(dataset.glob("*.jsonl")):
+        raise SocratesError(f"{dataset}: holds data that no rehearsal made; choose another folder")
+    write_json(dataset / MADE, {"published": str(published)})
+    prepared = prepare(dataset, Settings(seed=seed), source=str(published), overwrite=made and ours, processes=1)
+    return made or prepared is not None
 
 
 def _is_config(path: Path, config: dict[str, Any]) -> bool:
