@@ -73,11 +73,13 @@ CHECK
 # bats test_tags=slow
 @test "a rehearsal on real answers runs to a decision and writes nothing beside them" {
   [[ -d $SAMPLE ]] || skip "no real answers at $SAMPLE"
-  before=$(ls -la "$SAMPLE")
-  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/real" --data "$SAMPLE" --until 1
+  mkdir answers
+  for part in train val; do awk 'length < 700' "$SAMPLE/$part.jsonl" >"answers/$part.jsonl"; done # the short ones: sooner done
+  before=$(ls -la answers)
+  run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/real" --data answers --until 1
   assert_status 0
   assert_decision_follows "$BATS_TEST_TMPDIR/real"
-  [[ $(ls -la "$SAMPLE") == "$before" ]]
+  [[ $(ls -la answers) == "$before" ]]
 }
 
 # bats test_tags=slow
