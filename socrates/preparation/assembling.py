@@ -116,7 +116,7 @@ def _append(
     cells = [Cell(*cell) for *cell, _ in info["cells"]]
     index = read_index(task)
     to = np.array([PARTS.index(plan.part(cell)) for cell in cells])[index["cell"]]
-    repeated = (to == 0) & np.isin(index["prompt"], plan.judging_prompts)
+    repeated = (to == 0) & _among(plan.judging_prompts, index["prompt"])
     for code in index["cell"][repeated].tolist():
         study = cells[code].study_id
         note["repeated"][study] = note["repeated"].get(study, 0) + 1
@@ -129,6 +129,13 @@ def _append(
                 part = PARTS[to[first]]
                 note["rows"][part] += after - first
                 _copy(lines, int(ends[first]), int(ends[after]), files[part])
+
+
+def _among(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Which values are in an ascending array; `np.isin` would sort all of it anew for every piece."""
+    if not len(ordered):
+        return np.zeros(len(values), bool)
+    return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
 
 
 def _copy(source: IO[bytes], start: int, end: int, target: IO[bytes]) -> None:
