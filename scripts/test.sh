@@ -3,7 +3,7 @@
 # Usage: ./scripts/test.sh [--fast] [PYTEST_ARGUMENT...]
 #
 # Makes its own virtual environment (venv/) on the first run.
-#   --fast    leave out what starts training processes: under a minute, for the work between commits
+#   --fast    leave out what starts training processes: some three minutes, for the work between commits
 # Exit status: 0 all passed, 1 something failed, 2 the checks could not be run.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
