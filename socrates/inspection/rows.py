@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from socrates.encoding import BYTES_A_TOKEN
-from socrates.errors import SocratesError
-from socrates.preparation.pieces import LISTED, BadRow, prompt_hash
-from socrates.preparation.raw_rows import Unreadable, parse_line
+from socrates.preparation.pieces import LISTED, BadRow, prompt_hash, to_answer
+from socrates.preparation.raw_rows import parse_line
 from socrates.preparation.sources import Piece, read_lines
-from socrates.records import Answer, Cell, parse_answer
+from socrates.records import Answer, Cell
 from socrates.scales import Scale, read_scale
 
 if TYPE_CHECKING:
@@ -179,16 +178,9 @@ def stated(scale: Scale) -> Stated:
 
 def _read(line: bytes) -> tuple[Answer, str]:
     row = parse_line(line)
-    if isinstance(row, Unreadable):
-        raise BadRow(row.reason)
-    if b"\\ud" in line or b"\\uD" in line:
+    if isinstance(row, dict) and (b"\\ud" in line or b"\\uD" in line):
         _check_characters(row)
-    try:
-        answer = parse_answer(row, "", 0)
-    except SocratesError as error:
-        raise BadRow(str(error).removeprefix(", line 0: ")) from error
-    except (ValueError, OverflowError) as error:
-        raise BadRow(f"cannot be read: {error}") from error
+    answer = to_answer(row)
     if not _NESTED.isdisjoint(map(type, answer.demographic.values())):
         name, value = next(item for item in answer.demographic.items() if type(item[1]) in _NESTED)
         raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')

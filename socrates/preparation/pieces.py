@@ -69,7 +69,7 @@ def do_piece(task: Task) -> dict[str, Any]:
                 try:
                     if row is None:
                         continue
-                    answer = _answer(row)
+                    answer = to_answer(row)
                     if not _is_listed(answer.cell, task.split, sides):
                         _leave_out(info["left_out"], answer.cell, task.split)
                         continue
@@ -160,7 +160,8 @@ def prompt_hash(prompt: str) -> int:
     return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "little")
 
 
-def _answer(row: dict[str, Any] | Unreadable) -> Answer:
+def to_answer(row: dict[str, Any] | Unreadable) -> Answer:
+    """A raw row as an answer; BadRow, with the reason alone, for one that cannot be used."""
     if isinstance(row, Unreadable):
         raise BadRow(row.reason)
     try:
