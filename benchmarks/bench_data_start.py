@@ -69,7 +69,7 @@ def _make_project(folder: Path, rows: int) -> float:
     make_sample_data(data, people=10, train_studies=4, val_studies=2)
     make_base_model(model, data / "train.jsonl", steps=0)
     config = rehearsal_config("models/base", "data/set", steps=1, save_steps=1)
-    config["training"] |= {"global_batch_size": 4, "gradient_accumulation_steps": 1, "num_processes": 1}
+    config["training"] |= {"global_batch_size": 4, "num_processes": 1}
     config["training"] |= {"logging_steps": 1}
     write_json(folder / "config.json", config)
     zero = {"stage": 2, "contiguous_gradients": True}

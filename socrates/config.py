@@ -51,11 +51,12 @@ class LoraSettings:
 class TrainingSettings:
     """One training run. Names are the Trainer's where it has one."""
 
-    global_batch_size: int = _in(1)  # examples a step, over all processes; must multiply out (see below)
-    per_device_train_batch_size: int = _in(1)  # examples a process takes at once
-    gradient_accumulation_steps: int = _in(1)
-    num_processes: int = _in(1)  # GPUs
+    global_batch_size: int = _in(1)  # examples a step, over all processes
+    num_processes: int = _in(1)  # GPUs; they share a step's examples, whatever their number
     learning_rate: float = _in(0, 1, above=True)
+    micro_batch_tokens: int = _in(
+        16, default=2048
+    )  # most that a process takes at once; a step takes as many as it needs
     num_train_epochs: float = _in(0, above=True, default=1.0)
     max_steps: int | None = _in(1, default=None)  # stops there, with a schedule of its own; null: whole epochs
     lr_scheduler_type: str = _one_of("cosine", "linear", "constant", "constant_with_warmup", default="cosine")
@@ -64,10 +65,14 @@ class TrainingSettings:
     max_grad_norm: float = _in(0, above=True, default=1.0)
     max_length: int = _in(16, default=2048)  # tokens, prompt and answer; a longer row's stimulus is shortened
     bf16: bool = True
-    gradient_checkpointing: bool = True
-    attn_implementation: str = _one_of("sdpa", "flash_attention_2", default="sdpa")
+    checkpointed_layers: int | None = _in(0, default=None)  # recomputed backwards; null: as few as memory allows
+    attn_implementation: str = _one_of("auto", "sdpa", "flash_attention_2", default="auto")  # auto: the fastest here
+    liger_kernels: bool | None = None  # null: where they are installed
     logging_steps: int = _in(1, default=10)
     save_steps: int = _in(1, default=500)  # every checkpoint is kept
+    eval_steps: int | None = _in(1, default=None)  # loss on a fixed sample of the judging rows; null: never
+    eval_examples: int = _in(1, default=256)  # in that sample
+    report_to: str = _one_of("none", "tensorboard", "wandb", "trackio", default="none")  # an experiment tracker
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class RunConfig:
     model_revision: str | None = None  # commit or tag on the hub
     seed: int = _in(0, 2**32 - 1, default=42)
     price_per_hour: float | None = _in(0, default=None)  # US dollars, for the whole machine; null: unknown
+    max_cost_usd: float | None = _in(0, above=True, default=None)  # stops with a checkpoint before it is passed
     prompt: PromptSettings = field(default_factory=PromptSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
@@ -230,13 +236,18 @@ def _range_problems(key: str, value: Any, rules: Mapping[str, Any]) -> Iterator[
 
 def _cross_checks(config: RunConfig) -> Iterator[str]:
     t = config.training
-    product = t.per_device_train_batch_size * t.gradient_accumulation_steps * t.num_processes
-    if product != t.global_batch_size:
+    if t.global_batch_size % t.num_processes:
         yield (
-            f'"training.global_batch_size": {t.global_batch_size} is not per_device_train_batch_size x '
-            f"gradient_accumulation_steps x num_processes = {t.per_device_train_batch_size} x "
-            f"{t.gradient_accumulation_steps} x {t.num_processes} = {product}"
+            f'"training.global_batch_size": {t.global_batch_size} does not divide by num_processes = '
+            f"{t.num_processes}; the nearest that does is {_nearest_multiple(t.global_batch_size, t.num_processes)}"
         )
+    if t.micro_batch_tokens < t.max_length:
+        yield (
+            f'"training.micro_batch_tokens": {t.micro_batch_tokens} is less than max_length = {t.max_length}: the '
+            "longest row would not fit into any micro-batch"
+        )
+    if config.max_cost_usd is not None and config.price_per_hour is None:
+        yield '"max_cost_usd": needs "price_per_hour", from which the cost is counted'
     modules = config.lora.target_modules
     for module in dict.fromkeys(modules):
         if module not in PROJECTIONS:  # PEFT passes over a name that it does not find
@@ -251,8 +262,8 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
 # config, the attribute that they must agree with ("auto" always does).
 _DEEPSPEED_KEYS = {
     "train_batch_size": lambda c: c.training.global_batch_size,
-    "train_micro_batch_size_per_gpu": lambda c: c.training.per_device_train_batch_size,
-    "gradient_accumulation_steps": lambda c: c.training.gradient_accumulation_steps,
+    "train_micro_batch_size_per_gpu": lambda c: "auto",  # a step's micro-batches are counted in tokens
+    "gradient_accumulation_steps": lambda c: "auto",
     "gradient_clipping": lambda c: c.training.max_grad_norm,
     "bf16": lambda c: c.training.bf16,
     "zero_optimization": None,
@@ -299,7 +310,9 @@ def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator
                 yield f'"bf16": must be {{"enabled": "auto"}}, not {actual!r}'
                 continue
             actual = actual["enabled"]
-        if actual != "auto" and (actual != wanted or isinstance(actual, bool) != isinstance(wanted, bool)):
+        if wanted == "auto" and actual != "auto":
+            yield f'"{key}": write "auto", not {actual!r}: micro-batches are counted in tokens (micro_batch_tokens)'
+        elif actual != "auto" and (actual != wanted or isinstance(actual, bool) != isinstance(wanted, bool)):
             yield f'"{key}": {actual!r} contradicts the run config, which says {wanted!r} (or write "auto")'
     zero = value.get("zero_optimization")
     for key in zero if isinstance(zero, Mapping) else ():
@@ -313,7 +326,22 @@ def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator
 _TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
+# Keys of earlier versions, and what has taken their place.
+_REPLACED = {
+    "per_device_train_batch_size": "global_batch_size says how many examples a step has, micro_batch_tokens how "
+    "much of it a process takes at once",
+    "gradient_accumulation_steps": "a step takes as many micro-batches as micro_batch_tokens makes necessary",
+    "gradient_checkpointing": "checkpointed_layers says how many layers are recomputed (null: as few as memory allows)",
+}
+
+
+def _nearest_multiple(number: int, of: int) -> int:
+    return max(round(number / of), 1) * of
+
+
 def _nearest(key: str, valid: Collection[str]) -> str:
+    if key in _REPLACED and key not in valid:
+        return f"; remove it: {_REPLACED[key]}"
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
     if close:
         return f'; did you mean "{close[0]}"?'

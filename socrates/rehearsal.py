@@ -210,8 +210,6 @@ def rehearsal_config(
         lora=LoraSettings(r=16, alpha=32, dropout=0.05),
         training=TrainingSettings(
             global_batch_size=global_batch_size,
-            per_device_train_batch_size=4,
-            gradient_accumulation_steps=global_batch_size // 8,
             num_processes=2,
             learning_rate=3e-3,
             max_steps=steps,

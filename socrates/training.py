@@ -114,7 +114,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             config.model_name,
             config.model_revision,
             dtype="bfloat16" if config.training.bf16 else "float32",
-            attn_implementation=config.training.attn_implementation,
+            attn_implementation="sdpa",
         )
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
@@ -140,7 +140,7 @@ def check_processes(config: RunConfig) -> None:
         raise SocratesError(
             f"{world} process{'es' if world != 1 else ''} started, but the config has "
             f'"training.num_processes": {wanted}; start with deepspeed --num_gpus={wanted}, or change num_processes '
-            f"and gradient_accumulation_steps so that the global batch stays {config.training.global_batch_size}"
+            f"(a step stays {config.training.global_batch_size} examples, whatever their number)"
         )
 
 
@@ -189,8 +189,8 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
         return SFTConfig(
             output_dir=config.output_dir,
             deepspeed=deepspeed,
-            per_device_train_batch_size=t.per_device_train_batch_size,
-            gradient_accumulation_steps=t.gradient_accumulation_steps,
+            per_device_train_batch_size=t.global_batch_size // t.num_processes,
+            gradient_accumulation_steps=1,
             learning_rate=t.learning_rate,
             num_train_epochs=t.num_train_epochs,
             max_steps=t.max_steps or -1,
@@ -199,7 +199,7 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
             weight_decay=t.weight_decay,
             max_grad_norm=t.max_grad_norm,
             bf16=t.bf16,
-            activation_checkpointing=t.gradient_checkpointing,
+            activation_checkpointing=True,
             logging_steps=t.logging_steps,
             save_strategy="steps",
             save_steps=t.save_steps,

@@ -134,9 +134,25 @@ def test_missing_key():
     assert '"training.learning_rate": missing' in problems_of(config)
 
 
-def test_global_batch_must_multiply_out():
-    assert "256 is not" in problems_of(with_value("training.num_processes", 3))
-    assert "4 x 16 x 3 = 192" in problems_of(with_value("training.num_processes", 3))
+def test_global_batch_must_divide_by_the_processes():
+    problem = problems_of(with_value("training.num_processes", 3))
+    assert '"training.global_batch_size": 256 does not divide by num_processes = 3' in problem
+    assert "the nearest that does is 255" in problem
+
+
+def test_a_micro_batch_must_hold_the_longest_row():
+    assert "is less than max_length = 2048" in problems_of(with_value("training.micro_batch_tokens", 1024))
+
+
+def test_a_limit_of_cost_needs_a_price():
+    assert '"max_cost_usd": needs "price_per_hour"' in problems_of({**VALID, "price_per_hour": None, "max_cost_usd": 5})
+
+
+@pytest.mark.parametrize(
+    "key", ["per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"]
+)
+def test_a_key_of_an_earlier_version_is_told_what_took_its_place(key):
+    assert f'"training.{key}": unknown key; remove it: ' in problems_of(with_value(f"training.{key}", 4))
 
 
 def test_all_problems_at_once():
@@ -180,6 +196,7 @@ def test_malformed_file(tmp_path, text, message):
         ({"zero_optimisation": {"stage": 2}}, 'did you mean "zero_optimization"?'),
         ({"zero_optimization": {"stage": 2, "overlap_com": True}}, 'did you mean "overlap_comm"?'),
         ({"bf16": True}, '"bf16": must be {"enabled": "auto"}'),
+        ({"gradient_accumulation_steps": 16}, 'write "auto", not 16: micro-batches are counted in tokens'),
     ],
 )
 def test_wrong_deepspeed_file(tmp_path, change, message):
@@ -200,5 +217,5 @@ def test_a_deepspeed_file_must_not_leave_deepspeed_to_its_defaults(tmp_path, key
 
 
 def test_the_test_runs_deepspeed_file_is_refused_for_the_full_run():
-    with pytest.raises(SocratesError, match="3 problems"):
+    with pytest.raises(SocratesError, match="128 contradicts the run config, which says 256"):
         load_deepspeed(ROOT / "deepspeed_config_test.json", load_config(ROOT / "config_full_dataset.json"))

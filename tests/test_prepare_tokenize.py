@@ -27,13 +27,12 @@ def workplace(tmp_path):
 
 
 def write_config(folder, **changed):
-    training = {"global_batch_size": 4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
     value = {
         "model_name": str(folder / "model"),
         "dataset_path": "data/set",
         "output_dir": "models/run",
         "lora": {"r": 4, "alpha": 8, "dropout": 0.0},
-        "training": {**training, "num_processes": 1, "learning_rate": 1e-4},
+        "training": {"global_batch_size": 4, "num_processes": 1, "learning_rate": 1e-4},
     }
     (folder / "config.json").write_text(json.dumps(value | changed))
 

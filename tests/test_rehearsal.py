@@ -116,8 +116,8 @@ def test_the_rehearsal_differs_from_the_validation_run_in_sizes_only():
     assert changed <= {
         "evaluation.max_examples",
         "price_per_hour",
+        "training.eval_steps",
         "training.global_batch_size",
-        "training.gradient_accumulation_steps",
         "training.learning_rate",
         "training.logging_steps",
         "training.max_steps",

@@ -542,7 +542,7 @@ def project(tmp_path_factory):
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
     config = rehearsal_config("models/base", "data/set", steps=24, save_steps=6)
     config["output_dir"] = "models/run"
-    config["training"] |= {"logging_steps": 2, "global_batch_size": 16, "gradient_accumulation_steps": 2}
+    config["training"] |= {"logging_steps": 2, "global_batch_size": 16}
     write_json(folder / "config.json", config)
     auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
     zero = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": "auto"}}

@@ -39,7 +39,6 @@ def workplace(tmp_path_factory):
         "warmup_ratio": WARMUP_RATIO,
         "logging_steps": 1,
         "global_batch_size": 16,
-        "gradient_accumulation_steps": 2,
     }
     write_json(folder / "config.json", config)
     zero = {"stage": 2, "contiguous_gradients": True}
@@ -374,7 +373,7 @@ def test_a_damaged_checkpoint_by_path_is_refused(tmp_path, workplace):
 
 def test_planned_steps_are_the_papers_and_the_guides():
     config = rehearsal_config("m", "d", steps=1, save_steps=1)
-    config["training"] |= {"max_steps": None, "global_batch_size": 256, "gradient_accumulation_steps": 32}
+    config["training"] |= {"max_steps": None, "global_batch_size": 256}
     assert steps_planned(parse_config(config, "c"), 2_418_748) == 9449
     assert steps_planned(parse_config(config, "c"), 2_901_390) == 11334
 
