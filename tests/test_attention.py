@@ -1,0 +1,135 @@
+"""Examples of a flattened batch do not see each other, and the check that says so can fail."""
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from socrates import attention
+from socrates.attention import SDPA, check_examples_apart, choose_attention, flat_inputs
+from socrates.errors import SocratesError
+
+SHAPE = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def model_with(implementation, dtype=torch.float32):
+    torch.manual_seed(0)
+    config = Qwen2Config(**SHAPE, initializer_range=0.2)
+    config._attn_implementation = implementation
+    return Qwen2ForCausalLM(config).to(dtype).eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_with(choose_attention("sdpa"))
+
+
+def examples(lengths=(31, 5, 1, 18)):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(SHAPE["vocab_size"], (1, n), generator=generator) for n in lengths]
+
+
+def logits(model, ids, **inputs):
+    with torch.no_grad():
+        return model(input_ids=ids, use_cache=False, **inputs).logits[0]
+
+
+def test_an_example_beside_others_is_what_it_is_alone(model):
+    parts = examples()
+    lengths = [part.shape[1] for part in parts]
+    together = logits(model, torch.cat(parts, 1), **flat_inputs(lengths, SDPA, "cpu"))
+    alone = torch.cat([logits(model, part, **flat_inputs([part.shape[1]], SDPA, "cpu")) for part in parts])
+    assert (together - alone).abs().max() < 1e-5
+    plain = model_with("sdpa")  # the library's own attention on each alone
+    expected = torch.cat([logits(plain, part) for part in parts])
+    assert (alone - expected).abs().max() < 1e-5
+
+
+def test_without_position_ids_it_is_another():
+    """The control: what the library makes of a flattened batch that nobody told it about."""
+    model, parts = model_with("sdpa"), examples()
+    together = logits(model, torch.cat(parts, 1))
+    alone = torch.cat([logits(model, part) for part in parts])
+    assert (together - alone).abs().max() > 0.1
+
+
+def test_gradients_do_not_reach_across(model):
+    parts = examples()
+    lengths = [part.shape[1] for part in parts]
+    embedded = model.get_input_embeddings()(torch.cat(parts, 1)).detach().requires_grad_()
+    out = model(inputs_embeds=embedded, use_cache=False, **flat_inputs(lengths, SDPA, "cpu")).logits
+    out[0, lengths[0] : lengths[0] + lengths[1]].sum().backward()
+    touched = embedded.grad[0].abs().sum(-1) > 0
+    assert touched.nonzero().flatten().tolist() == list(range(lengths[0], lengths[0] + lengths[1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_check_passes_where_examples_are_apart(dtype):
+    model = model_with(choose_attention("sdpa"), dtype).train()
+    check_examples_apart(model, SDPA, "cpu")
+    assert model.training, "left as it was"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_check_refuses_a_kernel_that_lets_examples_see_each_other(monkeypatch, dtype):
+    model = model_with(choose_attention("sdpa"), dtype)
+
+    def leaking(module, query, key, value, mask, scaling=None, example_lengths=None, **kwargs):
+        whole = [sum(example_lengths)]
+        return attention.attend_per_example(module, query, key, value, mask, scaling=scaling, example_lengths=whole)
+
+    from transformers import AttentionInterface
+
+    monkeypatch.setattr(model.config, "_attn_implementation", "leaking")
+    AttentionInterface.register("leaking", leaking)
+    with pytest.raises(SocratesError, match="see each other"):
+        check_examples_apart(model, "leaking", "cpu")
+
+
+def test_the_check_refuses_a_model_that_answers_nan(model):
+    broken = model_with(SDPA)
+    with torch.no_grad():
+        broken.lm_head.weight[0, 0] = torch.nan
+    with pytest.raises(SocratesError):
+        check_examples_apart(broken, SDPA, "cpu")
+
+
+@pytest.mark.parametrize("lengths", [None, [54], [30, 24]])
+def test_lengths_that_are_not_the_batchs_are_refused(model, lengths):
+    ids = torch.cat(examples(), 1)
+    with pytest.raises(ValueError, match="else examples would see each other"):
+        logits(model, ids, **({} if lengths is None else {"example_lengths": lengths}))
+
+
+def test_a_mask_is_refused(model):
+    ids = examples()[0]
+    with pytest.raises(ValueError, match="mask given"):
+        logits(
+            model, ids, attention_mask=torch.zeros(1, 1, 31, 31), **flat_inputs([31], SDPA, "cpu")
+        )  # a 4D mask goes through to the kernel
+
+
+def test_an_example_longer_than_a_layers_window_is_refused():
+    states = torch.zeros(1, 2, 9, 4)
+    with pytest.raises(ValueError, match="looks back 8 only"):
+        attention.attend_per_example(None, states, states, states, None, example_lengths=[9], sliding_window=8)
+
+
+def test_flash_attention_is_refused_where_it_is_not():
+    with pytest.raises(SocratesError, match="flash_attention_2 needs the package flash-attn and a GPU"):
+        choose_attention("flash_attention_2")
+    assert choose_attention("auto") == SDPA
+
+
+def test_what_flash_attention_is_told():
+    inputs = flat_inputs([3, 1, 2], attention.FLASH, "cpu")
+    assert inputs["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
+    assert inputs["cu_seq_lens_q"].tolist() == inputs["cu_seq_lens_k"].tolist() == [0, 3, 4, 6]
+    assert inputs["cu_seq_lens_q"].dtype == torch.int32, "the kernel takes no other"
+    assert inputs["max_length_q"] == inputs["max_length_k"] == 3
