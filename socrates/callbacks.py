@@ -10,15 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from socrates.attention import check_examples_apart
 from socrates.checkpoints import TRAINING_CONFIG, write_manifest
 from socrates.files import write_json
 from socrates.machine.telemetry import Telemetry
 from socrates.optimizer_export import write_optimizer_export
-from socrates.ranks import barrier, on_rank_zero
+from socrates.ranks import barrier, errors_from_rank_zero, on_rank_zero
 from socrates.seen import TRAINING_DATA
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
+
+    from socrates.trainer import AdapterTrainer
 
 
 def complete_checkpoints(record: dict[str, Any], training_data: dict[str, Any]) -> TrainerCallback:
@@ -50,6 +53,33 @@ def _complete(folder: Path, record: dict[str, Any], training_data: dict[str, Any
     write_json(folder / TRAINING_DATA, training_data)
     write_manifest(folder, num_processes)
     print(f"Checkpoint complete: {folder}", flush=True)
+
+
+def before_training(trainer: AdapterTrainer, attention: str, checkpointed_layers: int) -> TrainerCallback:
+    """A callback that makes the model ready once it is on its device, and proves that examples are kept apart."""
+    from transformers import TrainerCallback
+
+    class BeforeTraining(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            model = trainer.model.get_base_model()
+            for number, layer in enumerate(model.model.layers):
+                layer.gradient_checkpointing = number < checkpointed_layers
+            with errors_from_rank_zero():
+                check_examples_apart(model, attention, args.device)
+
+    return BeforeTraining()
+
+
+def watch_held_out(trainer: AdapterTrainer, every: int) -> TrainerCallback:
+    """A callback that takes the loss on the held-out rows every so many steps, for the next line of the log."""
+    from transformers import TrainerCallback
+
+    class WatchHeldOut(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step % every == 0:
+                trainer.held_out_loss()
+
+    return WatchHeldOut()
 
 
 def tell_progress(telemetry: Telemetry) -> TrainerCallback:

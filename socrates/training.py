@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.callbacks import complete_checkpoints, guide_log, tell_progress
+from socrates.callbacks import before_training, complete_checkpoints, guide_log, tell_progress, watch_held_out
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
@@ -32,7 +32,9 @@ from socrates.tokenizing import tokenize_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from socrates.trainer import AdapterTrainer
 
 # Packages whose versions may change what a run computes; recorded in every checkpoint.
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
@@ -90,8 +92,10 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             lock_output(Path(config.output_dir))
         import transformers
 
+        from socrates.attention import choose_attention
         from socrates.models import load_base_model, load_tokenizer, quiet_libraries
 
+        attention = choose_attention(config.training.attn_implementation)
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
         data_sha256 = sha256_of_part(config.train_file)
         tokenized = tokenize_for(config, tokenizer)
@@ -114,11 +118,11 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             config.model_name,
             config.model_revision,
             dtype="bfloat16" if config.training.bf16 else "float32",
-            attn_implementation="sdpa",
+            attn_implementation=attention,
         )
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
-    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data)
+    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, attention)
     with _full_disk_told(Path(config.output_dir)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
@@ -199,22 +203,22 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
             weight_decay=t.weight_decay,
             max_grad_norm=t.max_grad_norm,
             bf16=t.bf16,
-            activation_checkpointing=True,
+            activation_checkpointing=_layers_to_checkpoint(config) > 0,
+            activation_checkpointing_kwargs={"use_reentrant": False},
             logging_steps=t.logging_steps,
+            logging_nan_inf_filter=False,  # it would log the mean of the losses before in the place of a NaN
             save_strategy="steps",
             save_steps=t.save_steps,
             save_total_limit=None,  # no checkpoint is ever deleted
             seed=config.seed,
             data_seed=config.seed,
-            report_to="none",
+            report_to=t.report_to,
             use_cpu=not torch.cuda.is_available(),
             disable_tqdm=not sys.stderr.isatty(),
-            # Rows are tokenized by this project and flattened: no padding, and a step holds the configured examples.
+            # Rows are tokenized and put into steps by this project.
             dataset_kwargs={"skip_prepare_dataset": True},
-            remove_unused_columns=False,  # labels are made when rows are read; only what is needed is read
-            padding_free=True,
+            remove_unused_columns=False,
             max_length=None,
-            packing=False,
         )
     except torch.distributed.DistNetworkError as error:
         raise SocratesError(
@@ -231,11 +235,25 @@ def _make_trainer(
     dataset: Any,
     record: dict[str, Any],
     training_data: dict[str, Any],
-) -> SFTTrainer:
+    attention: str,
+) -> AdapterTrainer:
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-    trainer = _adapter_trainer_class()(
+    from socrates.held_out import held_out_batches, held_out_rows
+    from socrates.step_batches import StepOrder
+    from socrates.step_data import TrainingSteps
+    from socrates.trainer import AdapterTrainer
+
+    t = config.training
+    order = StepOrder(len(dataset), t.global_batch_size, config.seed)
+    held_out: tuple[Any, ...] = ()
+    if t.eval_steps is not None:
+        rows = held_out_rows(
+            config.evaluation_file, t.eval_examples, tokenizer, config.prompt.system_message, t.max_length
+        )
+        held_out = held_out_batches(rows, args.process_index, args.world_size, t.micro_batch_tokens)
+    trainer = AdapterTrainer(
         model=model,
         args=args,
         train_dataset=dataset,
@@ -247,32 +265,21 @@ def _make_trainer(
             lora_dropout=config.lora.dropout,
             target_modules=list(config.lora.target_modules),
         ),
-        callbacks=[complete_checkpoints(record, training_data), tell_progress(Telemetry(Path(config.output_dir)))],
+        steps=TrainingSteps(dataset, order, t.micro_batch_tokens, args.process_index, args.world_size),
+        attention=attention,
+        held_out=held_out,
     )
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(before_training(trainer, attention, _layers_to_checkpoint(config)))
+    if held_out:
+        trainer.add_callback(watch_held_out(trainer, t.eval_steps))
+    trainer.add_callback(complete_checkpoints(record, training_data))
+    trainer.add_callback(tell_progress(Telemetry(Path(config.output_dir))))
     trainer.add_callback(guide_log())
     return trainer
-
-
-def _adapter_trainer_class() -> type[SFTTrainer]:
-    from trl import SFTTrainer
-
-    class AdapterTrainer(SFTTrainer):
-        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-            """Save the adapter from rank 0's own memory.
-
-            The Trainer's way under DeepSpeed first clones the whole state, the frozen base model included, to host
-            memory on every rank: 4 x 30 GB a save for the 14B model. Under ZeRO 1 and 2 (all that the config allows)
-            rank 0 holds the adapter whole.
-            """
-            if self.args.should_save:
-                print(f"Saving model checkpoint to {output_dir or self.args.output_dir}", flush=True)
-                self._save(output_dir)
-
-    return AdapterTrainer
 
 
 def _leave_out_compiled_cpu_kernels() -> None:
@@ -316,3 +323,7 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
                 "and run the same command again: it goes on from the newest complete checkpoint"
             ) from error
         raise
+
+
+def _layers_to_checkpoint(config: RunConfig) -> int:
+    return config.training.checkpointed_layers or 0

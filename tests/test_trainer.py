@@ -1,0 +1,261 @@
+"""The loss of a step, and what it is made of, in one process without DeepSpeed."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from socrates import training
+from socrates.attention import choose_attention, flat_inputs
+from socrates.config import load_config
+from socrates.files import write_json
+from socrates.held_out import held_out_rows
+from socrates.models import load_base_model, load_tokenizer
+from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.step_batches import StepOrder
+from socrates.step_data import StepLoader, TrainingSteps, answer_lengths, flatten, row_lengths
+from socrates.tokenized import IGNORED, load_tokenized
+from socrates.tokenizing import ensure_tokenized
+
+EXAMPLES = 16
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trainer")
+    make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
+    make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(workplace):
+    tokenizer = load_tokenizer(str(workplace / "models/base"))
+    folder = ensure_tokenized(workplace / "data/set/train.jsonl", "any", tokenizer, None, 2048)
+    return load_tokenized(folder)[0]
+
+
+@pytest.fixture
+def make_trainer(workplace, rows, monkeypatch):
+    """A trainer as a run has it, but without dropout; its gradients can be looked at."""
+    monkeypatch.chdir(workplace)
+
+    def make(micro_batch_tokens=2048, **changes):
+        value = rehearsal_config("models/base", "data/set", steps=4, save_steps=4)
+        value["lora"]["dropout"] = 0.0
+        value["training"] |= {"num_processes": 1, "global_batch_size": EXAMPLES, "max_length": 512}
+        value["training"] |= {"micro_batch_tokens": micro_batch_tokens, **changes}
+        write_json(workplace / "config.json", value)
+        config = load_config("config.json")
+        attention = choose_attention("sdpa")
+        model = load_base_model(config.model_name, dtype="float32", attn_implementation=attention)
+        args = training._trainer_arguments(config, deepspeed=None)
+        tokenizer = load_tokenizer(config.model_name)
+        return training._make_trainer(config, args, model, tokenizer, rows, {}, {}, attention)
+
+    return make
+
+
+def with_second_factors(trainer):
+    """An adapter that acts: the second factors begin as zeros, and then nothing reaches the first."""
+    torch.manual_seed(1)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return trainer
+
+
+def step_of(trainer, number=0):
+    return trainer._steps[number]
+
+
+def gradients(trainer, step):
+    trainer.model.zero_grad()
+    loss = trainer.training_step(trainer.model, {"step": step})
+    grads = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    return loss.item(), grads
+
+
+def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alone(make_trainer, rows):
+    trainer = with_second_factors(make_trainer())
+    loss, _ = gradients(trainer, step_of(trainer))
+    trainer.model.eval()
+    losses = []
+    for row in rows[trainer._steps.order.rows_of(0).tolist()]["input_ids"]:
+        ids = torch.as_tensor(row)[None]
+        with torch.no_grad():
+            out = trainer.model(
+                input_ids=ids, use_cache=False, **flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
+            )
+        losses.append(cross_entropy(out.logits[0, :-1], ids[0, 1:], reduction="none"))
+    numbers = trainer._steps.order.rows_of(0).tolist()
+    supervised = [part[-n:] for part, n in zip(losses, answer_lengths(rows)[numbers], strict=True)]
+    assert loss == pytest.approx(torch.cat(supervised).mean().item(), abs=1e-5)
+
+
+def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make_trainer):
+    whole = with_second_factors(make_trainer(micro_batch_tokens=100_000))
+    small = with_second_factors(make_trainer(micro_batch_tokens=512))
+    assert len(step_of(whole).micro_batches) == 1 < len(step_of(small).micro_batches)
+    (loss, expected), (cut_loss, found) = (gradients(t, step_of(t)) for t in (whole, small))
+    assert cut_loss == pytest.approx(loss, abs=1e-6)
+    assert found.keys() == expected.keys() and len(found) > 10
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, atol=1e-6, rtol=1e-4), name
+
+
+def test_checkpointed_layers_change_memory_only(make_trainer):
+    results = []
+    for layers in (0, 1, 2):
+        trainer = with_second_factors(make_trainer(checkpointed_layers=layers))
+        saved = []
+        trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+        if layers:
+            trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+            trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t.nbytes) or t, lambda t: t):
+            loss, grads = gradients(trainer, step_of(trainer))
+        results.append((sum(saved), loss, grads))
+    (most, loss, grads), *others = results
+    for held, other_loss, other in others:
+        assert held < most and other_loss == pytest.approx(loss, abs=1e-7)
+        assert all(torch.allclose(other[name], grads[name], atol=1e-7) for name in grads)
+    assert results[2][0] < results[1][0]
+
+
+def test_a_step_holds_the_configured_number_of_examples_each_once(rows):
+    order = StepOrder(len(rows), EXAMPLES, seed=42)
+    for processes in (1, 2, 3):
+        shares = [TrainingSteps(rows, order, 512, process, processes) for process in range(processes)]
+        lengths = row_lengths(rows)
+        for number in (0, 5, order.steps_per_epoch - 1):
+            expected = sorted(lengths[order.rows_of(number)].tolist())
+            steps = [share[number] for share in shares]
+            fed = [n for step in steps for batch in step.micro_batches if batch.counts for n in batch.lengths]
+            assert sorted(fed) == expected == sorted(steps[0].lengths)
+            assert len({step.supervised_tokens for step in steps}) == 1
+            targets = sum(len(b.targets) for step in steps for b in step.micro_batches if b.counts)
+            assert targets == steps[0].supervised_tokens
+
+
+def test_a_process_without_rows_runs_through_a_filler_that_does_not_count(make_trainer, rows):
+    order = StepOrder(len(rows), 1, seed=42)
+    busy, idle = (TrainingSteps(rows, order, 2048, process, 2)[0] for process in range(2))
+    assert busy.micro_batches[0].counts and not idle.micro_batches[0].counts
+    assert busy.fed_tokens == idle.fed_tokens == 2 * sum(busy.lengths)
+    trainer = with_second_factors(make_trainer())
+    loss, grads = gradients(trainer, idle)
+    assert loss == 0 and not any(g.any() for g in grads.values())
+
+
+def test_the_loader_goes_on_at_any_step_and_into_the_next_epoch(rows):
+    from accelerate import skip_first_batches
+
+    steps = TrainingSteps(rows, StepOrder(len(rows), EXAMPLES, seed=1), 2048)
+    loader = StepLoader(steps)
+    assert len(loader) == steps.order.steps_per_epoch
+
+    def lengths(batches):
+        return [batch["step"].lengths for batch in batches]
+
+    first = lengths(loader)
+    skipped = skip_first_batches(loader, 5)
+    assert lengths(skipped) == first[5:]
+    loader.set_epoch(1)
+    second = lengths(loader)
+    assert second != first and sorted(sum(second, ())) == sorted(sum(first, ()))
+    assert second[0] == steps[len(loader)].lengths
+
+
+def test_labels_are_on_the_answer_and_its_end_alone(workplace, rows):
+    tokenizer = load_tokenizer(str(workplace / "models/base"))
+    batch = TrainingSteps(rows, StepOrder(len(rows), EXAMPLES, seed=1), 4096)[0].micro_batches[0]
+    assert batch.input_ids.shape == (1, sum(batch.lengths))
+    ids = batch.input_ids[0]
+    assert torch.equal(ids[batch.before + 1], batch.targets)
+    starts = np.cumsum([0, *batch.lengths])
+    for start, end in itertools.pairwise(starts):
+        mine = (batch.before >= start) & (batch.before < end)
+        places = batch.before[mine] + 1
+        assert places.tolist() == list(range(end - len(places), end)), "the last tokens of the example"
+        answer = tokenizer.decode(batch.targets[mine])
+        assert answer.endswith("<|im_end|>") and answer.removesuffix("<|im_end|>").isdigit()
+
+
+def test_a_rows_first_token_is_never_predicted_from_the_row_before():
+    batch = flatten([{"input_ids": [5, 6], "labels": [5, 6]}, {"input_ids": [7, 8, 9], "labels": [7, IGNORED, 9]}])
+    assert batch.before.tolist() == [0, 3] and batch.targets.tolist() == [6, 9]
+
+
+def test_what_the_log_says_of_a_step(make_trainer):
+    trainer = make_trainer()
+    trainer.callback_handler.callbacks = []
+    steps = [step_of(trainer, number) for number in range(2)]
+    for step in steps:
+        gradients(trainer, step)
+    logs = {"loss": 1.0}
+    trainer.log(logs)
+    assert logs["num_tokens"] == sum(sum(step.lengths) for step in steps)
+    assert logs["padding_share"] == 0 and logs["step_tokens_spread"] == 0
+    assert 0 <= logs["mean_token_accuracy"] <= 1
+    gradients(trainer, steps[0])
+    trainer.log(logs := {"loss": 1.0})
+    assert logs["num_tokens"] == sum(sum(step.lengths) for step in [*steps, steps[0]]), "counts on"
+
+
+# The rows that are watched.
+
+
+def test_the_same_rows_are_watched_each_time_spread_over_the_file(workplace):
+    tokenizer = load_tokenizer(str(workplace / "models/base"))
+    path = workplace / "data/set/val.jsonl"
+    rows = held_out_rows(path, 7, tokenizer, None, 2048)
+    assert len(rows) == 7 and rows == held_out_rows(path, 7, tokenizer, None, 2048)
+    answers = [json.loads(line)["response"] for line in path.read_text().splitlines()]
+    for row in rows:
+        labels = [i for i in row["labels"] if i != IGNORED]
+        text = tokenizer.decode(labels)
+        assert int(text.removesuffix("<|im_end|>")) in answers
+        assert row["input_ids"][-len(labels) :] == labels
+    every = held_out_rows(path, 100_000, tokenizer, None, 2048)
+    assert len(every) == len(answers), "a file with fewer rows gives each once"
+
+
+def test_rows_that_cannot_be_watched_are_told(workplace, tmp_path):
+    from socrates.errors import SocratesError
+
+    tokenizer = load_tokenizer(str(workplace / "models/base"))
+    with pytest.raises(SocratesError, match="eval_steps"):
+        held_out_rows(tmp_path / "absent.jsonl", 7, tokenizer, None, 2048)
+    with pytest.raises(SocratesError, match="no row of at most 16 tokens"):
+        held_out_rows(workplace / "data/set/val.jsonl", 7, tokenizer, None, 16)
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n')
+    with pytest.raises(SocratesError, match="the row that begins at byte 0 is bad"):
+        held_out_rows(tmp_path / "bad.jsonl", 1, tokenizer, None, 2048)
+
+
+def test_the_watched_loss_is_the_mean_over_its_tokens_and_leaves_the_model_as_it_was(make_trainer, workplace):
+    trainer = with_second_factors(make_trainer(eval_steps=1, eval_examples=9))
+    trainer.model_wrapped, trainer.callback_handler.callbacks = trainer.model, []
+    trainer.model.train()
+    state = torch.random.get_rng_state()
+    found = trainer.held_out_loss()
+    assert trainer.model.training and torch.equal(torch.random.get_rng_state(), state)
+    rows = held_out_rows(workplace / "data/set/val.jsonl", 9, trainer.processing_class, None, 512)
+    losses = []
+    trainer.model.eval()
+    for row in rows:
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])
+        with torch.no_grad():
+            out = trainer.model(
+                input_ids=ids, use_cache=False, **flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
+            )
+        losses.append(cross_entropy(out.logits[0, :-1], labels[1:], reduction="none")[labels[1:] != IGNORED])
+    assert found["eval_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
+    trainer.log(logs := {"loss": 1.0})
+    assert logs["eval_loss"] == found["eval_loss"]
+    trainer.log(logs := {"loss": 1.0})
+    assert "eval_loss" not in logs, "told once"
