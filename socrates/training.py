@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.callbacks import before_training, complete_checkpoints, guide_log, tell_progress, watch_held_out
-from socrates.config import RunConfig
+from socrates.config import LoraSettings, RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.machine.telemetry import Telemetry
+from socrates.model_costs import attended_pairs, training_flops
+from socrates.model_shape import ModelShape
 from socrates.prepared import METADATA, sha256_of_part
 from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig
 
-    from socrates.trainer import AdapterTrainer
+    from socrates.fitting import Fit
+    from socrates.trainer import AdapterTrainer, FlopsOf
 
 # Packages whose versions may change what a run computes; recorded in every checkpoint.
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
@@ -92,22 +95,22 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             lock_output(Path(config.output_dir))
         import transformers
 
-        from socrates.attention import choose_attention
+        from socrates.fitting import fit_to_machine, use_liger_kernels
         from socrates.models import load_base_model, load_tokenizer, quiet_libraries
 
-        attention = choose_attention(config.training.attn_implementation)
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
         data_sha256 = sha256_of_part(config.train_file)
         tokenized = tokenize_for(config, tokenizer)
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
+        fit = fit_to_machine(config, deepspeed)
     quiet_libraries(bars=rank() == 0)
     _leave_out_compiled_cpu_kernels()
-    args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
+    args = _trainer_arguments(config, deepspeed, fit.checkpointed_layers)  # from here on there is a process group
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
     checkpoint = on_rank_zero(lambda: choose_checkpoint(config, record, resume))
     if rank() == 0:
-        _print_start(config, len(dataset), info, checkpoint)
+        _print_start(config, len(dataset), info, checkpoint, fit)
     if checkpoint is not None and is_finished(checkpoint):  # the Trainer would take one step more
         if rank() == 0:
             print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
@@ -118,11 +121,13 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             config.model_name,
             config.model_revision,
             dtype="bfloat16" if config.training.bf16 else "float32",
-            attn_implementation=attention,
+            attn_implementation=fit.attention,
         )
+        if fit.liger:
+            use_liger_kernels(model)
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
-    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, attention)
+    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit)
     with _full_disk_told(Path(config.output_dir)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
@@ -184,7 +189,7 @@ def training_record(
     }
 
 
-def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfig:
+def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None, checkpointed_layers: int = 0) -> SFTConfig:
     import torch
     from trl import SFTConfig
 
@@ -203,7 +208,7 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
             weight_decay=t.weight_decay,
             max_grad_norm=t.max_grad_norm,
             bf16=t.bf16,
-            activation_checkpointing=_layers_to_checkpoint(config) > 0,
+            activation_checkpointing=checkpointed_layers > 0,
             activation_checkpointing_kwargs={"use_reentrant": False},
             logging_steps=t.logging_steps,
             logging_nan_inf_filter=False,  # it would log the mean of the losses before in the place of a NaN
@@ -235,7 +240,7 @@ def _make_trainer(
     dataset: Any,
     record: dict[str, Any],
     training_data: dict[str, Any],
-    attention: str,
+    fit: Fit,
 ) -> AdapterTrainer:
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -266,20 +271,32 @@ def _make_trainer(
             target_modules=list(config.lora.target_modules),
         ),
         steps=TrainingSteps(dataset, order, t.micro_batch_tokens, args.process_index, args.world_size),
-        attention=attention,
+        attention=fit.attention,
         held_out=held_out,
+        model_flops=_flops_of(fit.shape, config.lora),
     )
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(before_training(trainer, attention, _layers_to_checkpoint(config)))
+    trainer.add_callback(before_training(trainer, fit.attention, fit.checkpointed_layers))
     if held_out:
         trainer.add_callback(watch_held_out(trainer, t.eval_steps))
     trainer.add_callback(complete_checkpoints(record, training_data))
     trainer.add_callback(tell_progress(Telemetry(Path(config.output_dir))))
     trainer.add_callback(guide_log())
     return trainer
+
+
+def _flops_of(shape: ModelShape | None, lora: LoraSettings) -> FlopsOf | None:
+    if shape is None:
+        return None
+
+    def operations(lengths: Sequence[int], answer_tokens: int) -> float:
+        attended = attended_pairs(lengths)
+        return training_flops(shape, lora, sum(lengths), attended=attended, answer_tokens=answer_tokens).model
+
+    return operations
 
 
 def _leave_out_compiled_cpu_kernels() -> None:
@@ -292,7 +309,7 @@ def _leave_out_compiled_cpu_kernels() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint: Path | None) -> None:
+def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint: Path | None, fit: Fit) -> None:
     import torch
 
     t, steps = config.training, steps_planned(config, rows)
@@ -307,6 +324,7 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint:
         f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): {steps} steps of "
         f"{t.global_batch_size} examples on {t.num_processes} {device}, a checkpoint every {t.save_steps} steps"
     )
+    print(fit.text)
     print(f"Resuming from {checkpoint}" if checkpoint else "Starting from the base model", flush=True)
 
 
@@ -323,7 +341,3 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
                 "and run the same command again: it goes on from the newest complete checkpoint"
             ) from error
         raise
-
-
-def _layers_to_checkpoint(config: RunConfig) -> int:
-    return config.training.checkpointed_layers or 0

@@ -12,6 +12,7 @@ from socrates import training
 from socrates.attention import choose_attention, flat_inputs
 from socrates.config import load_config
 from socrates.files import write_json
+from socrates.fitting import Fit
 from socrates.held_out import held_out_rows
 from socrates.models import load_base_model, load_tokenizer
 from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
@@ -50,11 +51,11 @@ def make_trainer(workplace, rows, monkeypatch):
         value["training"] |= {"micro_batch_tokens": micro_batch_tokens, **changes}
         write_json(workplace / "config.json", value)
         config = load_config("config.json")
-        attention = choose_attention("sdpa")
-        model = load_base_model(config.model_name, dtype="float32", attn_implementation=attention)
-        args = training._trainer_arguments(config, deepspeed=None)
+        fit = Fit(choose_attention("sdpa"), False, config.training.checkpointed_layers or 0, None, "")
+        model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
+        args = training._trainer_arguments(config, None, fit.checkpointed_layers)
         tokenizer = load_tokenizer(config.model_name)
-        return training._make_trainer(config, args, model, tokenizer, rows, {}, {}, attention)
+        return training._make_trainer(config, args, model, tokenizer, rows, {}, {}, fit)
 
     return make
 

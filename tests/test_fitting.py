@@ -1,0 +1,99 @@
+"""A run on its machine: what is asked for and is not there, and what is chosen."""
+
+import json
+
+import pytest
+import torch
+
+from socrates import fitting
+from socrates.attention import SDPA
+from socrates.config import parse_config
+from socrates.errors import SocratesError
+from socrates.rehearsal import rehearsal_config
+
+QWEN_14B = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 5120,
+    "intermediate_size": 13824,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "vocab_size": 152064,
+}
+ZERO = {"zero_optimization": {"stage": 2, "reduce_bucket_size": 50_000_000, "overlap_comm": True}}
+
+
+@pytest.fixture
+def config_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(json.dumps(QWEN_14B))
+
+    def make(**training):
+        value = rehearsal_config("base", "data", steps=4, save_steps=4)
+        value["training"] |= {"num_processes": 4, "global_batch_size": 256, **training}
+        return parse_config(value, "test")
+
+    return make
+
+
+@pytest.fixture
+def gpu_of(monkeypatch):
+    """A GPU of so many GiB, as far as torch says."""
+
+    def make(gib):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        properties = type("Properties", (), {"total_memory": int(gib * 2**30)})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+
+    return make
+
+
+def test_on_a_cpu_nothing_is_computed_again(config_with):
+    fit = fitting.fit_to_machine(config_with(), ZERO)
+    assert (fit.attention, fit.liger, fit.checkpointed_layers) == (SDPA, False, 0)
+    assert fit.shape.layers == 48
+
+
+def test_as_few_layers_as_the_memory_needs(config_with, gpu_of):
+    found = []
+    for gib in (140, 79, 60, 44):
+        gpu_of(gib)
+        found.append(fitting.fit_to_machine(config_with(), ZERO).checkpointed_layers)
+    assert found == sorted(found) and found[0] == 0 and 0 < found[2] < found[3] <= 48
+
+
+def test_a_gpu_that_is_too_small_is_refused_with_what_would_help(config_with, gpu_of):
+    gpu_of(24)
+    with pytest.raises(SocratesError, match=r'24 GiB is too small: .* "training.micro_batch_tokens"'):
+        fitting.fit_to_machine(config_with(), ZERO)
+
+
+def test_what_the_config_says_is_done(config_with, gpu_of):
+    gpu_of(24)
+    assert fitting.fit_to_machine(config_with(checkpointed_layers=5), ZERO).checkpointed_layers == 5
+    assert fitting.fit_to_machine(config_with(checkpointed_layers=99), ZERO).checkpointed_layers == 48
+
+
+def test_another_architecture_has_all_its_layers_computed_again(config_with, gpu_of, tmp_path):
+    gpu_of(80)
+    (tmp_path / "base" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    fit = fitting.fit_to_machine(config_with(), ZERO)
+    assert fit.checkpointed_layers >= 48 and fit.shape is None and "not known" in fit.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("liger_kernels", True, "pip install liger-kernel"),
+        ("attn_implementation", "flash_attention_2", "pip install flash-attn"),
+        ("report_to", "wandb", "pip install wandb"),
+        ("report_to", "trackio", "pip install trackio"),
+    ],
+)
+def test_what_is_asked_for_and_is_not_there_is_refused(config_with, monkeypatch, key, value, remedy):
+    monkeypatch.setattr(fitting, "find_spec", lambda name: None)
+    with pytest.raises(SocratesError, match=remedy):
+        fitting.fit_to_machine(config_with(**{key: value}), ZERO)
