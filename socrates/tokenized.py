@@ -94,14 +94,14 @@ def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
         raise SocratesError(f"{folder}/{ROWS}: cannot be read: {first_line(error)}; remove the folder") from error
     if len(dataset) != info["rows"]:
         raise SocratesError(f"{folder}: {len(dataset)} rows, {INFO} says {info['rows']}; remove the folder")
-    return dataset.with_transform(_with_labels), info
+    return dataset.with_transform(with_labels), info
 
 
 def _remedy(folder: Path) -> str:
     return f"remove the folder ({shlex.join(['rm', '-r', str(folder)])}), and the same command makes it anew"
 
 
-def _with_labels(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def with_labels(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """What the collator takes: the labels are the ids, but for the prompt's."""
     import numpy as np
 

@@ -135,13 +135,17 @@ class AdapterTrainer(SFTTrainer):
     def _answer_losses(self, model: Any, batch: FlatBatch) -> tuple[Tensor, Tensor]:
         """Of each supervised token: its loss (nats, float32), and whether it was the likeliest."""
         batch = batch.to(self.args.device)
-        logits = model(
+        logits = self._logits(model, batch)
+        return cross_entropy(logits.float(), batch.targets, reduction="none"), logits.argmax(-1) == batch.targets
+
+    def _logits(self, model: Any, batch: FlatBatch) -> Tensor:
+        """[targets, vocabulary]; the head is a twentieth of the model, and the answer 2 tokens of 400."""
+        return model(
             input_ids=batch.input_ids,
-            logits_to_keep=batch.before,  # the head is a twentieth of the model, the answer 2 tokens of 400
+            logits_to_keep=batch.before,
             use_cache=False,
             **flat_inputs(batch.lengths, self._attention, self.args.device),
         ).logits[0]
-        return cross_entropy(logits.float(), batch.targets, reduction="none"), logits.argmax(-1) == batch.targets
 
     def _backward(self, loss: Tensor) -> None:
         under_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
