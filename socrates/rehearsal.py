@@ -189,7 +189,14 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
 
 
 def rehearsal_config(
-    model: str, dataset_path: str, *, run: str = RUN, steps: int | None, save_steps: int, global_batch_size: int = 32
+    model: str,
+    dataset_path: str,
+    *,
+    run: str = RUN,
+    steps: int | None,
+    save_steps: int,
+    global_batch_size: int = 32,
+    eval_steps: int | None = None,
 ) -> dict[str, Any]:
     """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model, few steps.
 
@@ -215,6 +222,8 @@ def rehearsal_config(
             max_steps=steps,
             save_steps=save_steps,
             logging_steps=5,
+            eval_steps=eval_steps,
+            eval_examples=64,
         ),
         decoding=DecodingSettings(),
         evaluation=EvaluationSettings(max_examples=600),
@@ -425,9 +434,9 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     # One epoch of the data, as in the guide, but no more than a minute of it.
     epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
     configs = {
-        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40),
+        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40, eval_steps=10),
         "config_test_run.json": make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16),
-        "config_full_dataset.json": make(run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15),
+        "config_full_dataset.json": make(run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15, eval_steps=15),
     }
     # What was evaluated and trained before was of other data, of another base model, or with other configs.
     if made or any((folder / name).exists() and not _is_config(folder / name, configs[name]) for name in configs):

@@ -116,6 +116,7 @@ def test_the_rehearsal_differs_from_the_validation_run_in_sizes_only():
     assert changed <= {
         "evaluation.max_examples",
         "price_per_hour",
+        "training.eval_examples",
         "training.eval_steps",
         "training.global_batch_size",
         "training.learning_rate",
