@@ -283,7 +283,8 @@ def _make_trainer(
     if held_out:
         trainer.add_callback(watch_held_out(trainer, t.eval_steps))
     trainer.add_callback(complete_checkpoints(record, training_data))
-    trainer.add_callback(tell_progress(Telemetry(Path(config.output_dir))))
+    # First of all, so that trackers are told of what it measures.
+    trainer.callback_handler.callbacks.insert(0, tell_progress(Telemetry(Path(config.output_dir))))
     trainer.add_callback(guide_log())
     return trainer
 

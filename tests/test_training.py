@@ -117,14 +117,29 @@ def test_smaller_micro_batches_learn_the_same(workplace):
         config["output_dir"], config["lora"]["dropout"] = f"models/cut-{number}", 0.0
         config["training"] |= {"micro_batch_tokens": limit, "max_length": 256, "max_steps": 4, "save_steps": 4}
         config["training"]["bf16"] = False  # else rounding hides small mistakes
+        config["training"] |= {"report_to": ("tensorboard", "none")[number], "eval_steps": 2, "eval_examples": 6}
         write_json(folder / "config.json", config)
         result = train(folder)
         assert result.returncode == 0, result.stdout + result.stderr
         entries = [entry for entry in logged(folder, f"models/cut-{number}/checkpoint-4") if "loss" in entry]
         losses.append([(entry["loss"], entry["grad_norm"]) for entry in entries])
+        watched = [entry["step"] for entry in entries if "eval_loss" in entry]
+        assert watched == [2, 4]
     assert len(losses[0]) == 4
     for one, other in zip(*losses, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
+    assert tracked(folder / "models/cut-0", "train/loss") == pytest.approx([loss for loss, _ in losses[0]])
+    assert len(tracked(folder / "models/cut-0", "train/tokens_per_second")) == 4, "what is measured is tracked, too"
+    assert not list((folder / "models/cut-1").glob("runs/*")), "no tracker unless asked for"
+
+
+def tracked(folder, tag):
+    """What TensorBoard was told, in order."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (run,) = folder.glob("runs/*")
+    events = EventAccumulator(str(run)).Reload()
+    return [event.value for event in events.Scalars(tag)]
 
 
 @pytest.mark.slow
