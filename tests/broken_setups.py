@@ -185,7 +185,7 @@ BROKEN = (
         _environment(MADE_UP_FREE=str(45 * 2**30)),
         "disk",
         "FAIL",
-        "19 checkpoints of about 1.3 GiB are to come",
+        "19 checkpoints are to come, about 1.3 GiB each",
         '"save_steps": ',
     ),
     BrokenSetUp(

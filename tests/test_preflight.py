@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from made_machine import NO_WEIGHTS, SHAPE
 from processes import run_script
 
 from socrates import files
 from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
-from socrates.model_shape import QWEN2_14B
 from socrates.preflight import data, disk, gpus, software
 from socrates.preflight.checks import Check
 from socrates.preflight.model import look_at_model
@@ -110,18 +110,6 @@ def test_missing_packages_fail_and_other_versions_warn(tmp_path):
         assert check.outcome == outcome and "numpy" in check.text
     assert software.check_packages(ROOT / software.REQUIREMENTS).outcome == "pass"
     assert software.check_packages(tmp_path / "absent").outcome == "FAIL"
-
-
-# What a model's config.json says of its shape.
-SHAPE = {
-    "hidden_size": QWEN2_14B.hidden,
-    "intermediate_size": QWEN2_14B.inner,
-    "num_hidden_layers": QWEN2_14B.layers,
-    "num_attention_heads": QWEN2_14B.heads,
-    "num_key_value_heads": QWEN2_14B.kv_heads,
-    "vocab_size": QWEN2_14B.vocabulary,
-}
-NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file that holds none
 
 
 def prepare(folder, rows=1000, **changes):

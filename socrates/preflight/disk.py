@@ -38,7 +38,8 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
     output = root / config.output_dir
     done = sum(1 for _ in output.glob("checkpoint-*/manifest.json")) if output.is_dir() else 0
     to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
-    text = f"{size(free)} free; {to_come} checkpoints of about {size(each)} are to come"
+    checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
+    text = f"{size(free)} free; {checkpoints} to come, about {size(each)} each"
     if model.missing_bytes:
         text += f", and the model's download of about {size(model.missing_bytes)}"
     if data.tokenized_bytes_to_come:
