@@ -69,6 +69,8 @@ if [[ ${HF_TOKEN:-} == [yY][oO][uU][rR]_* ]]; then # the hub refuses a wrong tok
 fi
 [[ -n ${HF_TOKEN:-} ]] || note "HF_TOKEN is not set: Qwen2.5 can be had without, a model that asks for consent cannot"
 
+"$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" ||
+  die "not started: see the lines marked FAIL above"
 asked=1
 "$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${options[@]}"
 

@@ -3,7 +3,9 @@
 
   python scripts/preflight.py [--config config_full_dataset.json --deepspeed deepspeed_config.json] [--json]
 
-Run it on the training machine, in the project's folder; without --config it looks at the machine alone.
+Run it on the training machine, in the project's folder; without --config it looks at the machine alone. It looks at
+Python, packages, GPUs, driver, bf16, the model and HF_TOKEN (two requests to the hub at most), data, tokenized set and
+disk, predicts memory and cost, and reads no data file twice.
 Exit status: 0 nothing stands in the way, 1 something does, 2 cannot tell (a config that does not load).
 """
 
@@ -25,22 +27,27 @@ def main() -> int:
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
-    from socrates.config import load_config, load_deepspeed
+    from socrates.preflight.checks import FAIL, failed, render, to_json
+    from socrates.preflight.software import check_python
+
+    show = to_json if arguments.json else render
+    python = check_python()
+    if python.outcome == FAIL:  # nothing else of this project can be trusted to run on it
+        print(show([python]))
+        return 1
+    from socrates.config import load_config
     from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
-    from socrates.machine.preflight import failed, find_gpus, fitting_configs, render, run_checks, to_json
+    from socrates.preflight.gpus import find_gpus
+    from socrates.preflight.running import fitting_configs, run_checks
 
     os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it
     config = load_config(arguments.config) if arguments.config else None
-    if config and arguments.deepspeed:
-        load_deepspeed(arguments.deepspeed, config)
     root = Path.cwd()
-    checks = run_checks(root, config)
-    if arguments.json:
-        print(to_json(checks))
-    else:
-        print(render(checks))
-        if config is None and (names := fitting_configs(root, len(find_gpus()))):
-            print(f"  enough GPUs for: {', '.join(names)}")
+    deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
+    checks = run_checks(root, config, deepspeed, arguments.config or "")
+    print(show(checks))
+    if config is None and not arguments.json and (names := fitting_configs(root, len(find_gpus()))):
+        print(f"  enough GPUs for: {', '.join(names)}")
     return 1 if failed(checks) else 0
 
 

@@ -83,7 +83,7 @@ def _nearby(name: str, path: Path) -> str:
 def _from_hub(name: str, revision: str | None, needed: list[str]) -> ModelFolder:
     from huggingface_hub import errors, snapshot_download
 
-    reachable = _probe(name, revision)
+    reachable = probe_hub(name, revision)
     try:
         with ctrl_c_ends_at_once():
             folder = snapshot_download(name, revision=revision, allow_patterns=needed, local_files_only=not reachable)
@@ -99,7 +99,7 @@ def _from_hub(name: str, revision: str | None, needed: list[str]) -> ModelFolder
     return ModelFolder(Path(folder), Path(folder).name)
 
 
-def _probe(name: str, revision: str | None) -> bool:
+def probe_hub(name: str, revision: str | None) -> bool:
     """Whether the hub can be reached; a SocratesError where it answers that this name cannot be had."""
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 

@@ -116,7 +116,8 @@ def memory_prediction(
     """
     size, parameters = settings.element, adapter_parameters(shape, lora)
     mine = -(-parameters // settings.ranks)
-    # DeepSpeed 0.19: stage 1 keeps the gradients of all parameters in fp32 and sends them so, stage 2 its own alone.
+    # DeepSpeed 0.19, where it adds up micro-batches: stage 1 keeps all gradients in fp32 and sends them so, stage 2
+    # keeps its own alone. Beside them the gradients of a micro-batch.
     sent = 4 if settings.zero_stage == 1 else size
     gradients = size * parameters + 4 * (parameters if settings.zero_stage == 1 else mine)
     activations, working = _activations(shape, lora, settings, min(checkpointed_layers, shape.layers))
@@ -198,8 +199,8 @@ def _activations(shape: ModelShape, lora: LoraSettings, settings: MemorySettings
     positions = 2 * size * shape.head_size  # cosines and sines, for all layers; and the mask
     kept = size * shape.hidden * checkpointed + positions + (tokens if settings.dense_mask else 0)
     saved = tokens * (kept + others * layer + first + norm)
-    # Logits, their fp32 copy, their logarithms of probabilities and the gradients of these.
-    logits = settings.answer_tokens * shape.vocabulary * (size + 4 + 4 + 4 + size)
+    # The logits, as the caller may keep them; in fp32 their copy or log probabilities, and two gradients.
+    logits = settings.answer_tokens * shape.vocabulary * (size + 4 + 4 + 4)
     # A norm's gradient takes five fp32 tensors; an MLP's, two as wide as it is, and one more forwards.
     backward = tokens * max(20 * shape.hidden, 2 * size * shape.inner + size * shape.hidden)
     moments = [max(logits, backward)]

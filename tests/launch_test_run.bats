@@ -144,3 +144,12 @@ record_environment() {
     [[ $output != *monitor_checkpoints* ]]
   done
 }
+
+@test "nothing is started on a machine that cannot carry the run" {
+  prepare
+  STATUS_preflight=1 run bash launch_test_run.sh
+  assert_status 2
+  assert_output_has "not started: see the lines marked FAIL above"
+  [[ $(arguments_of preflight) == $'--config\nconfig_test_run.json\n--deepspeed\ndeepspeed_config_test.json' ]]
+  [[ -z $(arguments_of supervise) ]]
+}

@@ -19,7 +19,9 @@ for name in ("config_full_dataset.json", "config_500step_validation.json", "conf
     config = json.loads((root / name).read_text())
     Path(name).write_text(json.dumps({**config, "model_name": "models/tiny"}))
 Path("deepspeed_config.json").write_text((root / "deepspeed_config.json").read_text())
-shape = dict(hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+shape = dict(hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+             vocab_size=16)
+Path("models/tiny/model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 Path("models/tiny/config.json").write_text(json.dumps(shape))
 for part in ("train", "val"):
     Path(f"data/socsci210_full/{part}.jsonl").write_text("{}\n{}\n")

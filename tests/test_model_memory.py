@@ -2,11 +2,15 @@
 moment there; what no CPU can tell (the GPU's own kernels, CUDA itself) is not covered."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
 import pytest
 from adapted import SHAPES, adapted_model, lora
+from processes import environment, free_port
 
 from socrates.config import PROJECTIONS, load_config, load_deepspeed
 from socrates.model_memory import (
@@ -22,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 FULL = load_config(ROOT / "config_full_dataset.json")
 DEEPSPEED = load_deepspeed(ROOT / "deepspeed_config.json", FULL)
 TOKENS = 96
+BUCKET = 50_000  # elements, as in zero_bytes.py
 GIB = 2**30
 
 
@@ -93,8 +98,8 @@ def test_what_is_saved_of_a_layer_is_what_torch_saves_to_the_byte(shape, dtype, 
         assert size == TOKENS * saved_layer_bytes(shape, adapter, settings, first=layer == 0), layer
 
 
-def live_bytes(model, shape, checkpointed):
-    """Bytes of all storages but parameters, at most, in a forward and backward pass through the decoder."""
+def live_bytes(model, shape, checkpointed, loss_of=lambda hidden: hidden[:, -1].float().sum()):
+    """Bytes of all storages but parameters, at most, in a forward and backward pass."""
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
     from torch.utils.checkpoint import checkpoint
@@ -124,7 +129,7 @@ def live_bytes(model, shape, checkpointed):
         layer.forward = lambda hidden, run=run, **options: checkpoint(run, hidden, use_reentrant=False, **options)
     with Live() as live:
         hidden = run_decoder(model, shape)
-        loss = hidden[:, -1].float().sum()
+        loss = loss_of(hidden)
         del hidden
         loss.backward()
     return live.peak
@@ -193,3 +198,45 @@ def test_an_80_gb_gpu_recomputes_nothing_and_a_24_gb_one_cannot_hold_the_model()
     assert layers_to_checkpoint(QWEN2_14B, FULL.lora, settings, 80 * GIB) == 0
     assert layers_to_checkpoint(QWEN2_14B, FULL.lora, settings, 24 * GIB) is None
     assert 0 < layers_to_checkpoint(QWEN2_14B, FULL.lora, settings, 40 * GIB) < 48
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_logits_of_many_answers_are_the_worst_moment_where_they_are_large(dtype):
+    import torch
+
+    shape = dataclasses.replace(SHAPES[0], vocabulary=20_000, layers=1)
+    adapter, answers = lora(r=1), TOKENS // 2
+    settings = dataclasses.replace(settings_for(dtype), answer_tokens=answers)
+    model = adapted_model(shape, adapter, dtype)
+
+    def loss_of(hidden):
+        logits = model.get_base_model().lm_head(hidden[:, -answers:])
+        return torch.nn.functional.cross_entropy(logits.float()[0], torch.arange(answers))
+
+    peak = live_bytes(model, shape, 0, loss_of)
+    predicted = memory_prediction(shape, adapter, settings)
+    assert (
+        1 <= (predicted.activations + predicted.working) / peak < 1.35
+    )  # the caller may keep the logits, ours did not
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2])
+def test_zeros_parts_are_what_deepspeed_keeps(stage):
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("zero_bytes.py"), str(stage), str(free_port())],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    settings = MemorySettings(
+        tokens=64, answer_tokens=64, ranks=1, zero_stage=stage, bucket_elements=BUCKET, overlap=True
+    )
+    predicted = memory_prediction(SHAPES[0], lora(), settings)
+    assert found["adapter"] == predicted.adapter
+    assert found["optimizer"] == pytest.approx(predicted.optimizer, rel=0.001)
+    # Between micro-batches gradients may be kept, in fp32; this one pass had none to keep.
+    assert found["gradients"] <= predicted.gradients and found["buckets"] <= predicted.buckets

@@ -1,1 +1,1 @@
-"""On the training machine: whether it can carry a run, and a training that runs in its background, watched over."""
+"""On the training machine: a training that runs in its background, watched over and sampled."""
