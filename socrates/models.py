@@ -127,8 +127,12 @@ def load_base_model(
     *,
     dtype: str | torch.dtype,
     attn_implementation: str = "sdpa",
+    device: torch.device | None = None,
 ) -> PreTrainedModel:
-    """A whole model in CPU memory, for training: the trainer moves it to its device.
+    """A whole model for training, by default in CPU memory.
+
+    A GPU gets its weights one after another from the files: four processes that each loaded 30 GB into the machine's
+    memory first would need more than many a rented machine has.
 
     Raises:
         SocratesError: it is missing, damaged or cannot be reached, or does not run with this attention.
@@ -136,7 +140,10 @@ def load_base_model(
     folder = find_model(name, revision).path
     if not (folder / "config.json").is_file():
         raise SocratesError(f"{name}: holds no model to start from: {contents(folder)}")
-    return _model_in(folder, dtype, None, attn_implementation)
+    model = _model_in(folder, dtype, device, attn_implementation)
+    if hasattr(model, "hf_device_map"):  # for the Trainer a sign that the model is spread over several devices
+        del model.hf_device_map
+    return model
 
 
 def load_asking_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:

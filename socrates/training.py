@@ -122,6 +122,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
             config.model_revision,
             dtype="bfloat16" if config.training.bf16 else "float32",
             attn_implementation=fit.attention,
+            device=args.device if args.device.type == "cuda" else None,
         )
         if fit.liger:
             use_liger_kernels(model)

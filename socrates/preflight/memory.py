@@ -53,7 +53,7 @@ def check_memory(
     if shape is None or not used:
         why = "the model's shape is not known here" if shape is None else "there is no GPU to compare with"
         return Check("memory", WARN, f"not predicted: {why}"), None
-    settings = memory_settings(config, deepspeed or _USUAL, liger=_uses_liger(config), dense_mask=_uses_mask(config))
+    settings = memory_settings(config, deepspeed or _USUAL, liger=_uses_liger(config))
     room = int(min(gpu.memory_bytes for gpu in used) * _OFFERED)
     asked = config.training.checkpointed_layers
     fitting = layers_to_checkpoint(shape, config.lora, settings, room)
@@ -119,8 +119,3 @@ def _tokens_that_fit(
 
 def _uses_liger(config: RunConfig) -> bool:
     return config.training.liger_kernels is not False and is_installed("liger_kernel")
-
-
-def _uses_mask(config: RunConfig) -> bool:
-    attention = config.training.attn_implementation
-    return attention == "sdpa" or (attention == "auto" and not is_installed("flash_attn"))
