@@ -19,13 +19,14 @@ from socrates.callbacks import complete_checkpoints, guide_log, tell_progress
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
+from socrates.loading import loadable
 from socrates.machine.telemetry import Telemetry
 from socrates.prepared import METADATA, sha256_of_part
 from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
-from socrates.resuming import choose_checkpoint, is_finished, lock_output
+from socrates.resuming import Resumption, choose_checkpoint, is_finished, lock_output
 from socrates.seen import training_data_record
 from socrates.tokenized import load_tokenized, read_cells
 from socrates.tokenizing import tokenize_for
@@ -68,7 +69,7 @@ def steps_planned(config: RunConfig, rows: int) -> int:
     return config.training.max_steps or max(1, steps)
 
 
-def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> Path:
+def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weights_only: bool = False) -> Path:
     """Run (or go on with) a training; to be called by every rank.
 
     Args:
@@ -76,6 +77,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
         deepspeed: DeepSpeed's config, checked against the run config.
         resume: "auto", the path of a checkpoint, or None. None behaves like "auto" where the output folder already
             holds checkpoints of this very config: the same command, run again, goes on where it stopped.
+        weights_only: a checkpoint will do of which the weights alone are whole.
 
     Returns:
         The last checkpoint.
@@ -101,13 +103,13 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
-    checkpoint = on_rank_zero(lambda: choose_checkpoint(config, record, resume))
+    resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
     if rank() == 0:
-        _print_start(config, len(dataset), info, checkpoint)
-    if checkpoint is not None and is_finished(checkpoint):  # the Trainer would take one step more
+        _print_start(config, len(dataset), info, resumption)
+    if resumption is not None and is_finished(resumption.checkpoint):  # the Trainer would take one step more
         if rank() == 0:
-            print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
-        return checkpoint
+            print(f"Training complete already: last checkpoint {resumption.checkpoint}", flush=True)
+        return resumption.checkpoint
     transformers.set_seed(config.seed)
     with errors_from_rank_zero():
         model = load_base_model(
@@ -119,8 +121,9 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
     trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data)
-    with _full_disk_told(Path(config.output_dir)):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    output = Path(config.output_dir)
+    with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
+        trainer.train(resume_from_checkpoint=folder)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
     if rank() == 0:
         print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
@@ -285,7 +288,7 @@ def _leave_out_compiled_cpu_kernels() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint: Path | None) -> None:
+def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption: Resumption | None) -> None:
     import torch
 
     t, steps = config.training, steps_planned(config, rows)
@@ -300,7 +303,12 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint:
         f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): {steps} steps of "
         f"{t.global_batch_size} examples on {t.num_processes} {device}, a checkpoint every {t.save_steps} steps"
     )
-    print(f"Resuming from {checkpoint}" if checkpoint else "Starting from the base model", flush=True)
+    start = (
+        [f"Resuming from {resumption.checkpoint}", *resumption.notes]
+        if resumption
+        else ["Starting from the base model"]
+    )
+    print(*start, sep="\n", flush=True)
 
 
 @contextmanager
