@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Summary: Start the full training on a rented machine and see it through its first minute.
-# Usage: ./scripts/launch_full_training.sh [ID] [--resume] [--config FILE] [--deepspeed FILE] [--watch SECONDS] [--require-phases]
+# Usage: ./scripts/launch_full_training.sh [ID] [--resume | --resume-weights-only] [--config FILE] [--deepspeed FILE] [--watch SECONDS] [--require-phases]
 #
 # Sends the current code, checks the machine, starts the training there so that it outlives the connection, and
 # prints what to run next. A training that runs there already is never disturbed.
 #   ID                 the instance, as in `tnr status` (0)
 #   --resume           go on from the newest checkpoint, on the machine or, where it has none as new, from here
+#   --resume-weights-only
+#                      the same, where only the weights of it are whole (a light download): the log says what is lost
 #   --config FILE      run config (config_full_dataset.json)
 #   --deepspeed FILE   DeepSpeed config (deepspeed_config.json; deepspeed_config_test.json for config_test_run.json)
 #   --watch SECONDS    how long to look on for (60); Ctrl+C ends only that
@@ -22,6 +24,7 @@ trap 'note "$on_interrupt"; exit 130' INT
 
 instance=''
 resume=''
+weights_only=''
 config=config_full_dataset.json
 deepspeed=''
 watch=60
@@ -30,6 +33,7 @@ while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --resume) resume=1; shift ;;
+    --resume-weights-only) resume=1 weights_only=1; shift ;;
     --config) need_value "$@"; config=$2; shift 2 ;;
     --deepspeed) need_value "$@"; deepspeed=$2; shift 2 ;;
     --watch) need_value "$@"; watch=$2; shift 2 ;;
@@ -87,14 +91,14 @@ printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
 stop_if_lost "$instance" "$checks"
 ((checks == 0)) || die "instance $instance is not ready (see the lines marked FAIL above); ./run_remote_setup.sh $instance --config $config sends data and installs packages"
 if [[ -n $resume ]]; then
-  "$PYTHON" scripts/push_checkpoint.py --instance "$instance" --run "$run" || die "nothing was started"
+  "$PYTHON" scripts/push_checkpoint.py --instance "$instance" --run "$run" ${weights_only:+--weights-only} || die "nothing was started"
 fi
 
 echo "Starting..."
 on_interrupt="no longer watching; whether it runs: ./scripts/status.sh $instance"
 status=0
 printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
-  "venv/bin/python scripts/supervise.py start --config $(quote "$config") --deepspeed $(quote "$deepspeed") --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume}" || status=$?
+  "venv/bin/python scripts/supervise.py start --config $(quote "$config") --deepspeed $(quote "$deepspeed") --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume} ${weights_only:+--resume-weights-only}" || status=$?
 case $status in
   0) ;;
   1) answered=1; note "the training died; its whole log: tnr ssh $instance 'cat ~/$REMOTE_ROOT/$log'"; exit 1 ;;

@@ -20,12 +20,16 @@ def main() -> int:
     )
     parser.add_argument("--instance", metavar="ID", default="0", help="the instance, as in `tnr status` (0)")
     parser.add_argument("--run", metavar="NAME", required=True, help="the run's folder name in models/")
+    parser.add_argument("--weights-only", action="store_true", help="one whose weights alone are whole will do")
     arguments = parser.parse_args()
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.push import push_newest
 
     instance = Instance(project_root().absolute(), check_instance_id(arguments.instance))
-    print(f"Resume: {push_newest(instance, arguments.run, lambda line: print(line, flush=True))}")
+    done = push_newest(
+        instance, arguments.run, lambda line: print(line, flush=True), weights_only=arguments.weights_only
+    )
+    print(f"Resume: {done}")
     return 0
 
 

@@ -46,6 +46,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     start.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="watch its beginning (60)")
     start.add_argument("--token-on-stdin", action="store_true", help="the first line of standard input is HF_TOKEN")
     start.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
+    start.add_argument(
+        "--resume-weights-only",
+        action="store_true",
+        help="go on from a checkpoint of which the weights alone are whole",
+    )
     actions.add_parser("stop", help="end the training and wait until it is over", allow_abbrev=False)
     state = actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
     state.add_argument("--json", action="store_true", help="for programs")
@@ -65,7 +70,14 @@ def start(arguments: argparse.Namespace) -> int:
     environment.pop("TNR_API_TOKEN", None)  # a training has no use for it
     if arguments.token_on_stdin:
         environment.update(read_token())
-    plan = make_plan(arguments.config, arguments.deepspeed, arguments.log, environment, arguments.resume)
+    plan = make_plan(
+        arguments.config,
+        arguments.deepspeed,
+        arguments.log,
+        environment,
+        arguments.resume or arguments.resume_weights_only,
+        arguments.resume_weights_only,
+    )
     started = background.start(plan)
     try:
         say(f"Training started in the background: process {started.pid}, log {started.log}")

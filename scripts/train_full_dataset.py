@@ -7,7 +7,8 @@ r"""Train the adapter: one process of a run that DeepSpeed's launcher starts.
   python scripts/train_full_dataset.py --config config_full_dataset.json \
       --deepspeed deepspeed_config.json --dry-run
 
-Run again after a crash, the same command goes on from the newest complete checkpoint in the config's output_dir.
+Run again after a crash, the same command goes on from the newest complete checkpoint in the config's output_dir;
+on another number of processes (num_processes in the config) too. What it cannot go on with exactly, it says.
 Exit status: 0 done (or, with --dry-run, nothing is wrong), 2 cannot.
 """
 
@@ -32,6 +33,11 @@ def parse_arguments() -> argparse.Namespace:
         help="auto: the newest checkpoint whose manifest verifies; or a checkpoint folder",
     )
     parser.add_argument(
+        "--resume-weights-only",
+        action="store_true",
+        help="where a checkpoint's optimizer state is lost (damaged, or a light download), go on from its weights",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="check config, DeepSpeed file and data; needs no GPU, no model, no network",
@@ -44,7 +50,7 @@ def main() -> int:
     """Parse, check, then train or report."""
     arguments = parse_arguments()
     from socrates.config import load_config, load_deepspeed
-    from socrates.ranks import errors_from_rank_zero
+    from socrates.ranks import errors_from_rank_zero, part
     from socrates.training import train
 
     with errors_from_rank_zero():
@@ -52,7 +58,8 @@ def main() -> int:
         deepspeed = load_deepspeed(arguments.deepspeed, config)
     if arguments.dry_run:
         return dry_run(config)
-    train(config, deepspeed, arguments.resume_from_checkpoint)
+    train(config, deepspeed, arguments.resume_from_checkpoint, arguments.resume_weights_only)
+    part()
     return 0
 
 

@@ -30,6 +30,8 @@ GUIDE_FILES = (
     "trainer_state.json",
     "training_args.bin",
 )
+# What a training needs to go on with a checkpoint's weights, once the optimizer's shards are lost.
+_FOR_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json", TRAINING_CONFIG)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 
 
@@ -172,12 +174,17 @@ def list_checkpoints(output_dir: Path | str) -> list[Path]:
     )
 
 
-def newest_complete(output_dir: Path | str) -> tuple[Path | None, list[PassedOver]]:
-    """The newest checkpoint that a training can go on from, and the newer ones passed over, with the reason."""
+def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tuple[Path | None, list[PassedOver]]:
+    """The newest checkpoint that a training can go on from, and the newer ones passed over, with the reason.
+
+    Args:
+        output_dir: holds the checkpoints.
+        weights_only: one whose weights alone are whole will do as well (`why_not_from_weights`).
+    """
     passed_over = []
     for folder in list_checkpoints(output_dir):
         reason = why_not_resumable(folder)
-        if reason is None:
+        if reason is None or (weights_only and why_not_from_weights(folder) is None):
             return folder, passed_over
         passed_over.append(PassedOver(folder, reason))
     return None, passed_over
@@ -196,6 +203,18 @@ def why_not_resumable(folder: Path | str) -> str | None:
             f"./scripts/download_checkpoint.sh {checkpoint_step(folder.resolve())} brings them"
         )
     return None
+
+
+def why_not_from_weights(folder: Path | str) -> str | None:
+    """Why no training can go on even with a checkpoint's weights alone, the optimizer lost; None if one can.
+
+    The adapter, the step, and what it was trained with must be there and intact. A light download is enough.
+    """
+    damage = find_damage(folder, only=lambda path: path in _FOR_WEIGHTS)
+    if damage is not None:
+        return damage
+    unlisted = [name for name in _FOR_WEIGHTS if name not in read_manifest(folder).files]
+    return f"{MANIFEST} does not list {', '.join(unlisted)}" if unlisted else None
 
 
 def set_aside(folder: Path) -> Path:

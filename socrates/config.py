@@ -314,6 +314,8 @@ def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator
             yield f'"{key}": write "auto", not {actual!r}: micro-batches are counted in tokens (micro_batch_tokens)'
         elif actual != "auto" and (actual != wanted or isinstance(actual, bool) != isinstance(wanted, bool)):
             yield f'"{key}": {actual!r} contradicts the run config, which says {wanted!r} (or write "auto")'
+    if isinstance(value.get("checkpoint"), Mapping) and "load_universal" in value["checkpoint"]:
+        yield '"checkpoint.load_universal": remove it: a resumed run sets it where the number of processes has changed'
     zero = value.get("zero_optimization")
     for key in zero if isinstance(zero, Mapping) else ():
         if key not in _ZERO_KEYS:

@@ -1,7 +1,8 @@
 """`optimizer.pt`: both AdamW moments of every adapter weight, gathered from DeepSpeed's shards.
 
 The guide lists this file; DeepSpeed writes none: under ZeRO each rank saves its part of one flat vector. This is an
-export for people and other software, by parameter name and in bf16. Resuming reads the shards, which are exact.
+export for people and other software, by parameter name and in bf16. Resuming reads the shards, which are exact; this
+file only where they are lost (`socrates/loading.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ FORMAT = "socrates.adamw_moments.1"
 def write_optimizer_export(checkpoint: Path) -> Path:
     """Write `optimizer.pt` into a checkpoint that holds the shards of all ranks.
 
-    Its contents: `format`, `step`, and `state`, a dict from parameter name to `exp_avg` and `exp_avg_sq` (bf16, in the
-    parameter's shape).
+    Its contents: `format`, `step`, `updates` (how many steps the moments were gathered over: fewer than `step` once a
+    run went on with a fresh optimizer), and `state`, a dict from parameter name to `exp_avg` and `exp_avg_sq` (bf16,
+    in the parameter's shape).
 
     Raises:
         SocratesError: shards are missing, or are not of a ZeRO stage 1 or 2 run; or the file cannot be written.
@@ -43,7 +45,9 @@ def write_optimizer_export(checkpoint: Path) -> Path:
     path = checkpoint / "optimizer.pt"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save({"format": FORMAT, "step": model_state["global_steps"], "state": state}, temporary)
+        step = model_state["global_steps"]
+        updates = int(shards[0]["base_optimizer_state"]["state"][0].get("step", step))
+        torch.save({"format": FORMAT, "step": step, "updates": updates, "state": state}, temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise SocratesError(f"{path}: cannot write: {error}") from error

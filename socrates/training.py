@@ -19,6 +19,7 @@ from socrates.callbacks import before_training, complete_checkpoints, guide_log,
 from socrates.config import LoraSettings, RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
+from socrates.loading import loadable
 from socrates.machine.telemetry import Telemetry
 from socrates.model_costs import attended_pairs, training_flops
 from socrates.model_shape import ModelShape
@@ -27,7 +28,7 @@ from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
-from socrates.resuming import choose_checkpoint, is_finished, lock_output
+from socrates.resuming import Resumption, choose_checkpoint, is_finished, lock_output
 from socrates.seen import training_data_record
 from socrates.tokenized import load_tokenized, read_cells
 from socrates.tokenizing import tokenize_for
@@ -73,7 +74,7 @@ def steps_planned(config: RunConfig, rows: int) -> int:
     return config.training.max_steps or max(1, steps)
 
 
-def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> Path:
+def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weights_only: bool = False) -> Path:
     """Run (or go on with) a training; to be called by every rank.
 
     Args:
@@ -81,6 +82,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
         deepspeed: DeepSpeed's config, checked against the run config.
         resume: "auto", the path of a checkpoint, or None. None behaves like "auto" where the output folder already
             holds checkpoints of this very config: the same command, run again, goes on where it stopped.
+        weights_only: a checkpoint will do of which the weights alone are whole.
 
     Returns:
         The last checkpoint.
@@ -108,13 +110,13 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed, fit.checkpointed_layers)  # from here on there is a process group
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
-    checkpoint = on_rank_zero(lambda: choose_checkpoint(config, record, resume))
+    resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
     if rank() == 0:
-        _print_start(config, len(dataset), info, checkpoint, fit)
-    if checkpoint is not None and is_finished(checkpoint):  # the Trainer would take one step more
+        _print_start(config, len(dataset), info, resumption, fit)
+    if resumption is not None and is_finished(resumption.checkpoint):  # the Trainer would take one step more
         if rank() == 0:
-            print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
-        return checkpoint
+            print(f"Training complete already: last checkpoint {resumption.checkpoint}", flush=True)
+        return resumption.checkpoint
     transformers.set_seed(config.seed)
     with errors_from_rank_zero():
         model = load_base_model(
@@ -129,8 +131,9 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
     trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit)
-    with _full_disk_told(Path(config.output_dir)):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    output = Path(config.output_dir)
+    with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
+        trainer.train(resume_from_checkpoint=folder)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
     if rank() == 0:
         print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
@@ -311,7 +314,7 @@ def _leave_out_compiled_cpu_kernels() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint: Path | None, fit: Fit) -> None:
+def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption: Resumption | None, fit: Fit) -> None:
     import torch
 
     t, steps = config.training, steps_planned(config, rows)
@@ -327,7 +330,12 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], checkpoint:
         f"{t.global_batch_size} examples on {t.num_processes} {device}, a checkpoint every {t.save_steps} steps"
     )
     print(fit.text)
-    print(f"Resuming from {checkpoint}" if checkpoint else "Starting from the base model", flush=True)
+    start = (
+        [f"Resuming from {resumption.checkpoint}", *resumption.notes]
+        if resumption
+        else ["Starting from the base model"]
+    )
+    print(*start, sep="\n", flush=True)
 
 
 @contextmanager

@@ -135,9 +135,11 @@ state_there() {
   state_there
 
   ./scripts/tnr ssh 0 'cd ~/socrates-training && venv/bin/python scripts/supervise.py stop' </dev/null
-  launch 0 --resume
-  assert_status 2
-  assert_output_has "nothing to resume from"
+  for option in --resume --resume-weights-only; do
+    launch 0 "$option"
+    assert_status 2
+    assert_output_has "nothing to resume from"
+  done
 }
 
 # bats test_tags=slow

@@ -58,7 +58,12 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def training_command(config: str = "config.json", *more: str, ranks: int = 2, port: int | None = None) -> list[str]:
+TRAINING = ROOT / "scripts" / "train_full_dataset.py"
+
+
+def training_command(
+    config: str = "config.json", *more: str, ranks: int = 2, port: int | None = None, script: Path = TRAINING
+) -> list[str]:
     """The guide's command line, with the rehearsal's number of processes."""
     return [
         sys.executable,
@@ -66,7 +71,7 @@ def training_command(config: str = "config.json", *more: str, ranks: int = 2, po
         "deepspeed.launcher.runner",
         f"--num_gpus={ranks}",
         f"--master_port={port or free_port()}",
-        str(ROOT / "scripts" / "train_full_dataset.py"),
+        str(script),
         "--config",
         config,
         "--deepspeed",
@@ -75,10 +80,10 @@ def training_command(config: str = "config.json", *more: str, ranks: int = 2, po
     ]
 
 
-def train(folder: Path, *more: str, config: str = "config.json", port: int | None = None, timeout: float = 300):
-    """Run a training to its end; returns the CompletedProcess."""
+def train(folder: Path, *more: str, config: str = "config.json", timeout: float = 300, **options):
+    """Run a training to its end; returns the CompletedProcess. Options as `training_command` has them."""
     return subprocess.run(
-        training_command(config, *more, port=port),
+        training_command(config, *more, **options),
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -88,12 +93,12 @@ def train(folder: Path, *more: str, config: str = "config.json", port: int | Non
     )
 
 
-def train_and_kill(folder: Path, when: str, *, config: str = "config.json", timeout: float = 300) -> str:
+def train_and_kill(folder: Path, when: str, *, config: str = "config.json", timeout: float = 300, **options) -> str:
     """Start a training, kill -9 all of its ranks once ``when`` stands in its log; returns the log."""
     log = folder / "killed.log"
     with log.open("w") as file:
         launcher = subprocess.Popen(
-            training_command(config), cwd=folder, env=environment(), stdout=file, stderr=subprocess.STDOUT
+            training_command(config, **options), cwd=folder, env=environment(), stdout=file, stderr=subprocess.STDOUT
         )
     deadline = time.monotonic() + timeout
     while when not in log.read_text():

@@ -76,6 +76,23 @@ def test_what_no_training_can_go_on_from_is_neither_sent_nor_taken(project):
     assert push_newest(project.instance, "run") == "goes on from checkpoint-10, sent from here"
 
 
+def test_asked_for_weights_it_sends_or_takes_a_light_one_but_a_whole_one_goes_before(project):
+    for step in (10, 20):
+        here = project.models / "run" / f"checkpoint-{step}"
+        shutil.rmtree(here / f"global_step{step}")
+    with pytest.raises(SocratesError, match="the weights of checkpoint-20, which is here, with --resume-weights-only"):
+        push_newest(project.instance, "run")
+    assert push_newest(project.instance, "run", weights_only=True) == "goes on from checkpoint-20, sent from here"
+    assert push_newest(project.instance, "run", weights_only=True).endswith("checkpoint-20, which is on the machine")
+    (project.there / "run" / "checkpoint-20").rename(project.there / "run" / "away")
+    project.save(20)
+    shutil.rmtree(project.models / "run" / "checkpoint-20")
+    shutil.copytree(project.there / "run" / "checkpoint-20", project.models / "run" / "checkpoint-20")
+    shutil.rmtree(project.there / "run" / "checkpoint-20" / "global_step20")
+    assert push_newest(project.instance, "run", weights_only=True) == "goes on from checkpoint-20, sent from here"
+    assert find_damage(project.there / "run" / "checkpoint-20") is None
+
+
 def test_what_did_not_arrive_intact_is_told_and_the_same_call_mends_it(project):
     incoming = project.there / "run" / ".incoming" / "checkpoint-20"
     shutil.copytree(project.models / "run" / "checkpoint-20", incoming)

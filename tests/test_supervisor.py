@@ -487,6 +487,9 @@ def test_the_command_uses_the_gpus_that_were_chosen(place, monkeypatch):
         "deepspeed.json",
     ]
     assert command(True)[-2:] == ["--resume-from-checkpoint", "auto"]
+    assert "--resume-weights-only" not in command(True), "only when asked for by name"
+    weights = make_plan(*arguments, {}, resume=True, weights_only=True).command
+    assert "--resume-weights-only" in weights(True) and "--resume-weights-only" in weights(False)
     ports = {part for _ in range(3) for part in command(False) if part.startswith("--master_port=")}
     assert ports and "--master_port=29500" not in ports
     assert "--include=localhost:2,3" in make_plan(*arguments, {"CUDA_VISIBLE_DEVICES": "2,3,5"}).command(False)

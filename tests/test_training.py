@@ -18,7 +18,7 @@ from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
 from socrates.records import read_answers
 from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
-from socrates.resuming import choose_checkpoint
+from socrates.resuming import Way, choose_checkpoint
 from socrates.seen import nest_cells
 from socrates.training import steps_planned
 
@@ -327,7 +327,7 @@ def test_the_same_command_goes_on_from_the_newest(tmp_path, workplace):
     config, record = record_of(plain_folder(tmp_path, workplace))
     for step in (3, 12):
         newest = make_checkpoint(tmp_path, step, record)
-    assert choose_checkpoint(config, record, None) == newest
+    assert choose_checkpoint(config, record, None).checkpoint == newest
 
 
 @pytest.mark.parametrize("resume", [None, "auto"])
@@ -348,13 +348,14 @@ def test_how_often_it_saves_and_logs_may_change(tmp_path, workplace):
     _, record = record_of(plain_folder(tmp_path, workplace))
     checkpoint = make_checkpoint(tmp_path, 3, record)
     config, other = record_of(tmp_path, save_steps=1, logging_steps=2)
-    assert choose_checkpoint(config, other, "auto") == checkpoint
+    chosen = choose_checkpoint(config, other, "auto")
+    assert (chosen.checkpoint, chosen.way, chosen.notes) == (checkpoint, Way.EXACT, ())
 
 
 def test_an_older_checkpoint_by_path_sets_the_newer_ones_aside(tmp_path, workplace, capsys):
     config, record = record_of(plain_folder(tmp_path, workplace))
     older, newer = make_checkpoint(tmp_path, 3, record), make_checkpoint(tmp_path, 6, record)
-    assert choose_checkpoint(config, record, str(older)) == older
+    assert choose_checkpoint(config, record, str(older)).checkpoint == older
     assert not newer.exists() and list((tmp_path / RUN / "set-aside").glob("checkpoint-6-*/manifest.json"))
     assert f"Passed over {newer}" in capsys.readouterr().out
 

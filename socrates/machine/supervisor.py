@@ -23,7 +23,7 @@ from socrates.machine.process_tree import adopt_orphans, bury_adopted, end_desce
 from socrates.machine.restarts import Ended, Next, decide
 from socrates.machine.run_state import Attempt, RunState, now, read_end, with_attempt, write_state
 from socrates.machine.telemetry import read_progress
-from socrates.resuming import is_finished
+from socrates.resuming import WEIGHTS_ONLY, is_finished
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "train_full_dataset.py"
 
@@ -36,6 +36,7 @@ class Plan:
         command: the command line of an attempt; it is told whether to go on from the newest checkpoint.
         environment: of the training, its secrets included; never printed.
         resume: whether the first attempt is told to go on, too.
+        weights_only: whether a checkpoint will do of which the weights alone are whole.
         pause: seconds before a restart, in which ports and GPU memory come free.
         grace: seconds between SIGTERM and SIGKILL.
     """
@@ -47,11 +48,19 @@ class Plan:
     command: Callable[[bool], list[str]]
     environment: Mapping[str, str] = field(repr=False)
     resume: bool = False
+    weights_only: bool = False
     pause: float = 5.0
     grace: float = 30.0
 
 
-def make_plan(config: str, deepspeed: str, log: str, environment: Mapping[str, str], resume: bool = False) -> Plan:
+def make_plan(
+    config: str,
+    deepspeed: str,
+    log: str,
+    environment: Mapping[str, str],
+    resume: bool = False,
+    weights_only: bool = False,
+) -> Plan:
     """A plan for the training script, once everything that can be checked beforehand was.
 
     Raises:
@@ -69,9 +78,11 @@ def make_plan(config: str, deepspeed: str, log: str, environment: Mapping[str, s
     def command(resuming: bool) -> list[str]:
         launcher = [sys.executable, "-m", "deepspeed.launcher.runner", devices, f"--master_port={free_port()}"]
         script = [str(_SCRIPT), "--config", config, "--deepspeed", deepspeed]
+        if weights_only:
+            script.append(WEIGHTS_ONLY)
         return [*launcher, *script, *(["--resume-from-checkpoint", "auto"] if resuming else [])]
 
-    return Plan(config, deepspeed, log, run.output_dir, command, environment, resume)
+    return Plan(config, deepspeed, log, run.output_dir, command, environment, resume, weights_only)
 
 
 def _launcher_devices(run: RunConfig, environment: Mapping[str, str]) -> str:
@@ -127,7 +138,7 @@ class Supervisor:
             self._record(replace(self._state, state=state, reason=reason, ended=now()))
 
     def _attempts(self) -> tuple[str, str]:
-        from_step, _ = look_at_checkpoints(self._plan.output_dir)
+        from_step, _ = look_at_checkpoints(self._plan.output_dir, self._plan.weights_only)
         best, resume = from_step, self._plan.resume
         while True:
             ended = self._attempt(from_step, resume)
@@ -162,7 +173,7 @@ class Supervisor:
         bury_adopted()
         progress = read_progress(plan.output_dir)
         done = progress.step if progress and (not before or progress.started != before.started) else 0
-        saved, finished = look_at_checkpoints(plan.output_dir)
+        saved, finished = look_at_checkpoints(plan.output_dir, plan.weights_only)
         reached = max(from_step, done, saved)
         self._record(with_attempt(self._state, ended=now(), exit_status=status, reached_step=reached))
         return Ended(status, from_step, reached, saved, finished, read_end(plan.log, offset))
@@ -187,9 +198,9 @@ class Supervisor:
             print(f"=== {now()} {text}", flush=True)
 
 
-def look_at_checkpoints(output_dir: str) -> tuple[int, bool]:
-    """The step of the newest complete checkpoint (0 for none), and whether it is the last one of its run."""
-    checkpoint, _ = newest_complete(output_dir)
+def look_at_checkpoints(output_dir: str, weights_only: bool = False) -> tuple[int, bool]:
+    """The step of the newest checkpoint to go on from (0 for none), and whether it is the last one of its run."""
+    checkpoint, _ = newest_complete(output_dir, weights_only=weights_only)
     if checkpoint is None:
         return 0, False
     try:

@@ -10,7 +10,13 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from socrates.checkpoints import checkpoint_step, newest_complete, read_manifest
+from socrates.checkpoints import (
+    checkpoint_step,
+    newest_complete,
+    read_manifest,
+    why_not_from_weights,
+    why_not_resumable,
+)
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance
 from socrates.remote.mirror import list_remote
@@ -18,18 +24,21 @@ from socrates.remote.remote_checkpoints import is_run_name
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (
-    "import sys; from socrates.checkpoints import why_not_resumable; "
-    f"sys.exit({_NOT_RESUMABLE} if why_not_resumable(sys.argv[1]) else 0)"
+    "import sys; from socrates.checkpoints import why_not_from_weights, why_not_resumable; "
+    f"sys.exit({_NOT_RESUMABLE} if {{check}}(sys.argv[1]) else 0)"
 )
 
 
-def push_newest(instance: Instance, run: str, say: Callable[[str], None] = lambda line: None) -> str:
+def push_newest(
+    instance: Instance, run: str, say: Callable[[str], None] = lambda line: None, *, weights_only: bool = False
+) -> str:
     """See to it that a machine has a run's newest checkpoint that a training can go on from.
 
     Args:
         instance: with code and environment in place.
         run: the run's folder name in models/.
         say: told before something that takes long.
+        weights_only: a checkpoint will do of which the weights alone are whole, a light download for one.
 
     Returns:
         What was done, as a line for people.
@@ -40,29 +49,37 @@ def push_newest(instance: Instance, run: str, say: Callable[[str], None] = lambd
     """
     if not is_run_name(run):
         raise SocratesError(f"{run!r} cannot be the name of a run: a folder in models/, without its path")
-    local, _ = newest_complete(instance.root / "models" / run)
+    local, passed_over = newest_complete(instance.root / "models" / run, weights_only=weights_only)
     local_step = (checkpoint_step(local) or 0) if local else -1
+    local_is_whole = local is not None and why_not_resumable(local) is None
     for step in sorted((s for s, c in list_remote(instance).get(run, {}).items() if c.manifest_sha256), reverse=True):
         if step < local_step:
             break
-        if _is_resumable_there(instance, f"models/{run}/checkpoint-{step}"):
+        enough = weights_only and not (step == local_step and local_is_whole)
+        if _is_resumable_there(instance, f"models/{run}/checkpoint-{step}", weights_only=enough):
             return f"goes on from checkpoint-{step}, which is on the machine"
     if local is None:
+        weights = next((item.path.name for item in passed_over if why_not_from_weights(item.path) is None), None)
         raise SocratesError(
             f"nothing to resume from: no intact checkpoint of {run} on instance {instance.id}, and none in "
             f"models/{run} here; start without --resume"
+            + (
+                f", or go on from the weights of {weights}, which is here, with --resume-weights-only"
+                if weights
+                else ""
+            )
         )
     size = sum(size for size, _ in read_manifest(local).files.values())
     say(f"Sending {local.name} ({size / 10**6:.1f} MB)...")
-    _push(instance, run, local)
+    _push(instance, run, local, weights_only=not local_is_whole)
     return f"goes on from {local.name}, sent from here"
 
 
-def _push(instance: Instance, run: str, folder: Path) -> None:
+def _push(instance: Instance, run: str, folder: Path, *, weights_only: bool) -> None:
     place = f"cd ~/{REMOTE_ROOT}/models/{shlex.quote(run)} && name={folder.name} && "
     incoming = f"models/{run}/.incoming/{folder.name}"
     instance.send([f"{folder}/"], f"{REMOTE_ROOT}/{incoming}/")
-    if not _is_resumable_there(instance, incoming):
+    if not _is_resumable_there(instance, incoming, weights_only=weights_only):
         # Of the right sizes and times, perhaps: sent over it, the same files would be taken for there already.
         instance.run(f'{place} rm -rf ".incoming/$name"')
         raise SocratesError(f"{folder}: did not arrive intact on instance {instance.id}; run the same command again")
@@ -74,9 +91,10 @@ def _push(instance: Instance, run: str, folder: Path) -> None:
     )
 
 
-def _is_resumable_there(instance: Instance, folder: str) -> bool:
+def _is_resumable_there(instance: Instance, folder: str, *, weights_only: bool) -> bool:
+    verify = _VERIFY.format(check="why_not_from_weights" if weights_only else "why_not_resumable")
     done = instance.run(
-        f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(_VERIFY)} {shlex.quote(folder)}", check=False
+        f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(verify)} {shlex.quote(folder)}", check=False
     )
     if done.status not in (0, _NOT_RESUMABLE):
         raise instance.failure(done)

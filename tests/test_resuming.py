@@ -1,0 +1,158 @@
+"""In which way a run goes on from which checkpoint, without a training: what is told, refused, and kept."""
+
+import json
+import shutil
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+
+from socrates import loading
+from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.config import parse_config
+from socrates.errors import SocratesError
+from socrates.files import write_json
+from socrates.rehearsal import rehearsal_config
+from socrates.resuming import Resumption, Way, choose_checkpoint
+
+SHARD = "shard.pt"
+
+
+class Run:
+    """A run's settings and output folder."""
+
+    def __init__(self, output_dir):
+        self.output_dir = output_dir
+
+    def record(self, **training):
+        config = rehearsal_config("m", "d", steps=9, save_steps=3) | {"output_dir": str(self.output_dir)}
+        config["training"] |= {"global_batch_size": 16, "num_processes": 2, **training}
+        return {"config": config, "prompt_fingerprint": "p", "data": {"train_sha256": "d"}}
+
+    def save(self, step, ranks=2):
+        folder = self.output_dir / f"checkpoint-{step}"
+        (folder / f"global_step{step}").mkdir(parents=True)
+        for name in (*GUIDE_FILES, f"global_step{step}/{SHARD}"):
+            (folder / name).write_text("x")
+        write_json(folder / "training_config.json", self.record(num_processes=ranks))
+        write_manifest(folder, ranks)
+        return folder
+
+    def lose_shard(self, step):
+        folder = self.save(step)
+        (folder / f"global_step{step}" / SHARD).unlink()
+        return folder
+
+    def choose(self, resume=None, weights_only=False, **training):
+        record = self.record(**training)
+        return choose_checkpoint(parse_config(record["config"], "c"), record, resume, weights_only)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "run")
+
+
+def test_on_as_many_processes_it_goes_on_exactly_and_has_nothing_to_say(run):
+    folder = run.save(3)
+    assert run.choose() == Resumption(folder, 3, Way.EXACT)
+
+
+@pytest.mark.parametrize("before, now, processes", [(2, 1, "1 process"), (1, 2, "2 processes")])
+def test_another_number_of_processes_is_told(run, before, now, processes):
+    folder = run.save(3, ranks=before)
+    chosen = run.choose(num_processes=now)
+    assert (chosen.checkpoint, chosen.way) == (folder, Way.OTHER_RANKS)
+    (note,) = chosen.notes
+    assert note.startswith(f"Resuming on {processes} a run of {before}: ") and "dropout" in note
+
+
+def test_other_sizes_of_the_hardware_are_told_and_go_on(run):
+    run.save(3)
+    chosen = run.choose(micro_batch_tokens=4096, checkpointed_layers=1)
+    assert chosen.way is Way.EXACT and len(chosen.notes) == 2
+    assert any("training.micro_batch_tokens: 2048 -> 4096" in note for note in chosen.notes)
+    with pytest.raises(SocratesError, match=r"training\.global_batch_size: 16 -> 32"):
+        run.choose(global_batch_size=32)
+
+
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_weights_are_not_forgotten_for_the_base_model_nor_taken_unasked(run, resume):
+    folder = run.lose_shard(3)
+    with pytest.raises(SocratesError) as refusal:
+        run.choose(resume)
+    for part in (f"global_step3/{SHARD} is missing", "--resume-weights-only", "gathered over 3 steps", "beyond bf16"):
+        assert part in str(refusal.value)
+    assert folder.exists(), "nothing is moved"
+    chosen = run.choose(resume, weights_only=True)
+    assert (chosen.checkpoint, chosen.way, chosen.moments) == (folder, Way.WEIGHTS, True)
+    (note,) = chosen.notes
+    assert f"global_step3/{SHARD} is missing" in note and "lost: the digits beyond bf16" in note
+
+
+def test_by_path_it_is_refused_or_taken_alike(run):
+    folder = run.lose_shard(3)
+    with pytest.raises(SocratesError, match=r"(?s)is missing.*--resume-weights-only goes on from them; lost would be"):
+        run.choose(str(folder))
+    assert run.choose(str(folder), weights_only=True).way is Way.WEIGHTS
+
+
+def test_an_older_complete_one_goes_before_the_weights_of_a_newer_unless_asked(run, capsys):
+    complete, newer = run.save(3), run.lose_shard(6)
+    assert run.choose(weights_only=True).checkpoint == newer
+    assert run.choose().checkpoint == complete
+    told = capsys.readouterr().out
+    assert f"Passed over {newer}: " in told and "its weights are intact: --resume-weights-only" in told
+    assert list((run.output_dir / "set-aside").glob("checkpoint-6-*"))
+
+
+def test_asked_for_weights_a_complete_checkpoint_still_gives_all_it_has(run):
+    run.save(3)
+    chosen = run.choose(weights_only=True)
+    assert chosen.way is Way.EXACT and "was not needed" in chosen.notes[0]
+
+
+def test_with_optimizer_pt_gone_too_a_fresh_optimizer_is_told_of(run):
+    folder = run.lose_shard(3)
+    (folder / "optimizer.pt").write_text("y")
+    chosen = run.choose(weights_only=True)
+    assert chosen.way is Way.WEIGHTS and not chosen.moments and "a fresh optimizer starts" in chosen.notes[0]
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "trainer_state.json", "training_config.json"])
+def test_without_its_weights_or_their_step_nothing_goes_on(run, name):
+    folder = run.save(3)
+    (folder / name).unlink()
+    assert run.choose(weights_only=True) is None and not folder.exists(), "set aside"
+
+
+def test_an_unfinished_one_holds_nothing_to_go_on_from(run):
+    (run.save(3) / "manifest.json").unlink()
+    assert run.choose() is None
+
+
+def test_weights_of_another_run_are_refused(run):
+    run.lose_shard(3)
+    with pytest.raises(SocratesError, match=r"training\.learning_rate"):
+        run.choose(weights_only=True, learning_rate=0.5)
+
+
+def test_too_little_disk_for_the_conversion_is_told_before_it_begins(run, monkeypatch):
+    folder = run.save(3)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1))
+    args = SimpleNamespace(per_device_train_batch_size=16, world_size=1)
+    with pytest.raises(SocratesError, match=r"no space left: the optimizer's state of .* run the same command again"):
+        loading._make_scratch(Resumption(folder, 3, Way.OTHER_RANKS), args, run.output_dir)
+    assert not list(run.output_dir.glob(".universal-*"))
+
+
+def test_shards_that_cannot_be_converted_are_told_in_our_words(run):
+    folder = run.save(3)
+    (folder / "latest").write_text("global_step3")
+    (folder / "scheduler.pt").write_text("x")
+    write_json(folder / "trainer_state.json", {"global_step": 3, "max_steps": 9})
+    args = SimpleNamespace(per_device_train_batch_size=16, world_size=1)
+    with pytest.raises(SocratesError, match="DeepSpeed could not convert its optimizer's state"):
+        loading._make_scratch(Resumption(folder, 3, Way.OTHER_RANKS), args, run.output_dir)
+    assert json.loads((folder / "trainer_state.json").read_text()) == {"global_step": 3, "max_steps": 9}

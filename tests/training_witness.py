@@ -1,0 +1,66 @@
+"""scripts/train_full_dataset.py, watched: what it has loaded before its first step, and which examples each step sees.
+
+Takes the same arguments, and writes into witness/ of the current folder: `loaded/`, DeepSpeed's own save of what it
+holds before the first step, and `rank-R.jsonl`, a line a step: its number, its examples (token ids), and the learning
+rate that the optimizer uses.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import train_full_dataset  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
+
+from socrates import training  # noqa: E402
+from socrates.errors import run_entry_point  # noqa: E402
+from socrates.ranks import rank  # noqa: E402
+
+WITNESS = Path("witness")
+_make_trainer = training._make_trainer
+
+
+def make_watched_trainer(*arguments, **named):
+    """The trainer, with a note of every step."""
+    trainer = _make_trainer(*arguments, **named)
+    training_step = trainer.training_step
+
+    def watched_step(model, inputs, *more, **others):
+        line = {
+            "step": trainer.state.global_step + 1,
+            "examples": examples_of(inputs),
+            "rate": trainer.optimizer.param_groups[0]["lr"],
+        }
+        with (WITNESS / f"rank-{rank()}.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        return training_step(model, inputs, *more, **others)
+
+    class SaveLoaded(TrainerCallback):
+        done = False
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            if not self.done:
+                self.done = True
+                trainer.model_wrapped.save_checkpoint(str(WITNESS / "loaded"), exclude_frozen_parameters=True)
+
+    WITNESS.mkdir(exist_ok=True)
+    trainer.training_step = watched_step
+    trainer.add_callback(SaveLoaded())
+    return trainer
+
+
+def examples_of(inputs):
+    """The token ids of each example of a flattened batch, or of several."""
+    if isinstance(inputs, (list, tuple)):
+        return [example for batch in inputs for example in examples_of(batch)]
+    starts = (inputs["position_ids"][0] == 0).nonzero().flatten().tolist()
+    ids = inputs["input_ids"][0].tolist()
+    return [ids[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+
+
+if __name__ == "__main__":
+    training._make_trainer = make_watched_trainer
+    run_entry_point(train_full_dataset.main)
