@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,7 @@ from socrates.checkpoints import (
 )
 from socrates.config import RunConfig, describe_difference
 from socrates.errors import SocratesError
-from socrates.files import read_json
+from socrates.files import read_json, sha256_json
 from socrates.locks import try_lock
 
 # Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
@@ -33,8 +34,13 @@ _FREE_ON_RESUME = (
     "output_dir",
     "dataset_path",
     "price_per_hour",
+    "max_cost_usd",
     "training.logging_steps",
     "training.save_steps",
+    "training.eval_steps",
+    "training.eval_examples",
+    "training.report_to",
+    "training.checkpointed_layers",  # recomputed to the same bits; how many must fit the GPU at hand
 )
 
 
@@ -105,6 +111,20 @@ def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
         "tokenized": record.get("data", {}).get("tokenized"),  # the same text may have become other ids
         "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
     }
+
+
+def run_identity(record: dict[str, Any]) -> str:
+    """A name for all runs that learn the same: of two that may go on from each other's checkpoints it is one."""
+    learned = {key: value for key, value in _flat(_learned_from(record)) if not key.startswith(_FREE_ON_RESUME)}
+    return sha256_json(learned)[:16]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
 
 
 _locks: list[IO[str]] = []  # open for as long as the process lives, which is what holds the lock
