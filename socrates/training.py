@@ -15,18 +15,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.callbacks import complete_checkpoints, guide_log, tell_progress
+from socrates.callbacks import guide_log, run_callbacks
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.telemetry import Telemetry
+from socrates.machine.account import Account, account_before
 from socrates.prepared import METADATA, sha256_of_part
 from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
-from socrates.resuming import choose_checkpoint, is_finished, lock_output
+from socrates.resuming import choose_checkpoint, is_finished, lock_output, run_identity
 from socrates.seen import training_data_record
+from socrates.stopping import refuse_if_spent
 from socrates.tokenized import load_tokenized, read_cells
 from socrates.tokenizing import tokenize_for
 
@@ -108,6 +109,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
         if rank() == 0:
             print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
         return checkpoint
+    before = on_rank_zero(lambda: _used_before(config, record, checkpoint))
     transformers.set_seed(config.seed)
     with errors_from_rank_zero():
         model = load_base_model(
@@ -118,11 +120,11 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
         )
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
-    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data)
+    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, before)
     with _full_disk_told(Path(config.output_dir)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
-    if rank() == 0:
+    if rank() == 0 and trainer.state.global_step >= trainer.state.max_steps:  # else it was stopped, and that is told
         print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
     return last
 
@@ -223,6 +225,13 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any]) -> SFTConfi
         ) from error
 
 
+def _used_before(config: RunConfig, record: dict[str, Any], checkpoint: Path | None) -> Account:
+    """What earlier attempts have used; SocratesError where max_cost_usd leaves too little to go on."""
+    before = account_before(Path(config.output_dir), checkpoint, run_identity(record), config.price_per_hour)
+    refuse_if_spent(before, config.price_per_hour, config.max_cost_usd)
+    return before
+
+
 def _make_trainer(
     config: RunConfig,
     args: SFTConfig,
@@ -231,6 +240,7 @@ def _make_trainer(
     dataset: Any,
     record: dict[str, Any],
     training_data: dict[str, Any],
+    before: Account | None = None,
 ) -> SFTTrainer:
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -247,7 +257,7 @@ def _make_trainer(
             lora_dropout=config.lora.dropout,
             target_modules=list(config.lora.target_modules),
         ),
-        callbacks=[complete_checkpoints(record, training_data), tell_progress(Telemetry(Path(config.output_dir)))],
+        callbacks=run_callbacks(config, record, training_data, before),
     )
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
