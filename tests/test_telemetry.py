@@ -9,14 +9,16 @@ import time
 import pytest
 
 from socrates.callbacks import guide_log, log_line, tell_progress
+from socrates.checkpoints import GUIDE_FILES, write_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
+from socrates.files import write_json
 from socrates.machine import gpus
 from socrates.machine.account import Account
 from socrates.machine.gpus import GpuSample, GpuSampler, parse_gpus, query_gpus, summarize, visible_gpus
 from socrates.machine.telemetry import PROGRESS, TRAINING_LOG, Logged, Progress, Telemetry, read_progress
 from socrates.rehearsal import rehearsal_config
-from socrates.resuming import choose_checkpoint
+from socrates.resuming import choose_checkpoint, run_identity
 
 
 class NoGpus:
@@ -243,20 +245,40 @@ def test_what_is_no_price(price):
         parse_config(priced(price), "c")
 
 
-def test_the_price_may_change_on_the_way(tmp_path):
-    from socrates.checkpoints import GUIDE_FILES, write_manifest
-    from socrates.files import write_json
-
+@pytest.fixture
+def resumable(tmp_path):
+    """A config, as plain values, whose run has a checkpoint that was made before there was a price; and that."""
     value = priced(7.2) | {"output_dir": str(tmp_path)}
     checkpoint = tmp_path / "checkpoint-1"
     checkpoint.mkdir()
     for name in GUIDE_FILES:
         (checkpoint / name).write_text("x")
-    earlier = {key: item for key, item in value.items() if key != "price_per_hour"}  # made before there was a price
+    earlier = {key: item for key, item in value.items() if key not in ("price_per_hour", "max_cost_usd")}
     write_json(checkpoint / "training_config.json", {"config": earlier, "data": {"train_sha256": "d"}})
     write_manifest(checkpoint, 2)
-    record = {"config": value, "data": {"train_sha256": "d"}}
-    assert choose_checkpoint(parse_config(value, "c"), record, "auto") == checkpoint
+    return value, checkpoint
+
+
+FREE = {"eval_steps": 7, "eval_examples": 9, "report_to": "tensorboard", "checkpointed_layers": 3, "save_steps": 4}
+
+
+def test_price_limit_and_what_else_changes_nothing_of_what_is_learned_may_change_on_the_way(resumable):
+    value, checkpoint = resumable
+    other = value | {"max_cost_usd": 50.0, "price_per_hour": 1.0, "training": value["training"] | FREE}
+    records = [{"config": config, "data": {"train_sha256": "d"}} for config in (value, other)]
+    for record in records:
+        assert choose_checkpoint(parse_config(record["config"], "c"), record, "auto") == checkpoint
+    assert run_identity(records[0]) == run_identity(records[1]), "and its cost is that of one run"
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"attn_implementation": "sdpa"}, {"liger_kernels": True}])
+def test_what_changes_what_is_learned_or_its_rounding_may_not(resumable, change):
+    value, _ = resumable
+    other = value | {"training": value["training"] | change}
+    records = [{"config": config, "data": {"train_sha256": "d"}} for config in (value, other)]
+    with pytest.raises(SocratesError, match=next(iter(change))):
+        choose_checkpoint(parse_config(other, "c"), records[1], "auto")
+    assert run_identity(records[0]) != run_identity(records[1])
 
 
 def test_progress_has_the_keys_that_others_read(telemetry, tmp_path):
