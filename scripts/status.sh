@@ -7,8 +7,9 @@
 #   ID                  the instance, as in `tnr status` (0)
 #   --json              the same facts as JSON
 #   --watch [SECONDS]   show it again every SECONDS (60) until q or Ctrl+C
-# Exit status: 0 running well or complete, 1 not (failed, stopped, never started, no progress for 15 minutes), 2 cannot
-# tell (for example not reachable: what is known here is shown), 130 --watch was ended.
+# Exit status: 0 running well or complete, 1 not (failed, stopped, never started, no progress for 15 minutes, or the
+# training warns of its loss or of GPUs that idle), 2 cannot tell (for example not reachable: what is known here is
+# shown), 130 --watch was ended.
 set -euo pipefail
 trap 'status=$?; [[ -n ${answered:-} || $status != 1 ]] || exit 2' EXIT # 1 only where it is the answer
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"

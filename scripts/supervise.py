@@ -6,12 +6,13 @@ To be called in the project's folder on the training machine.
   python scripts/supervise.py start --config config_full_dataset.json \
       --deepspeed deepspeed_config.json --log training.log
   python scripts/supervise.py state
-  python scripts/supervise.py stop
+  python scripts/supervise.py stop [--now]
 
 It goes on when the connection ends. A crashed training is started again from its newest complete checkpoint, at most
 three times, and only if it got further than before. A file machine.env (lines KEY=VALUE) is added to its environment.
-Exit status of start: 0 it runs or is complete, 1 it died, 2 not started; of state: 0 running or complete, 1 failed or
-stopped, 2 never started; of stop: 0 stopped, 1 nothing was running, 2 cannot.
+stop lets the step end and saves a checkpoint first; with --now, or at Ctrl+C, it does not wait for that.
+Exit status of start: 0 it runs or is complete, 1 it died or stopped, 2 not started; of state: 0 running or complete,
+1 failed or stopped, 2 never started; of stop: 0 stopped, 1 nothing was running, 2 cannot.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="go on from a checkpoint of which the weights alone are whole",
     )
-    actions.add_parser("stop", help="end the training and wait until it is over", allow_abbrev=False)
+    stop = actions.add_parser("stop", help="end the training after a checkpoint, and wait", allow_abbrev=False)
+    stop.add_argument("--now", action="store_true", help="do not wait for a step and its checkpoint")
     state = actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
     state.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args(argv)
@@ -90,10 +92,10 @@ def start(arguments: argparse.Namespace) -> int:
 
 
 def stop(arguments: argparse.Namespace) -> int:
-    """End the training."""
+    """End the training, after a checkpoint unless it is to be at once."""
     from socrates.machine import background
 
-    return background.stop(say)
+    return background.stop(say, arguments.now)
 
 
 def state(arguments: argparse.Namespace) -> int:

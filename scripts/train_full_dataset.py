@@ -9,7 +9,8 @@ r"""Train the adapter: one process of a run that DeepSpeed's launcher starts.
 
 Run again after a crash, the same command goes on from the newest complete checkpoint in the config's output_dir;
 on another number of processes (num_processes in the config) too. What it cannot go on with exactly, it says.
-Exit status: 0 done (or, with --dry-run, nothing is wrong), 2 cannot.
+SIGTERM, and max_cost_usd before it is passed, end it after a checkpoint; the same command goes on from it.
+Exit status: 0 done or stopped after a checkpoint (or, with --dry-run, nothing is wrong), 2 cannot.
 """
 
 import _bootstrap  # noqa: F401

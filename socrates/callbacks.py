@@ -1,35 +1,88 @@
 """What a running Trainer is made to do besides: whole checkpoints, word of its progress, and the guide's log lines.
 
 Order of a save: the Trainer and DeepSpeed write their files in place, every rank; after a barrier rank 0 adds
-`optimizer.pt`, `training_config.json` and `training_data.json`, and last of all the manifest. A kill at any moment
-before that leaves a folder without a manifest, which nobody takes for a checkpoint.
+`optimizer.pt`, `training_config.json`, `training_data.json` and `training_cost.json`, and last of all the manifest. A
+kill at any moment before that leaves a folder without a manifest, which nobody takes for a checkpoint.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.attention import check_examples_apart
 from socrates.checkpoints import TRAINING_CONFIG, write_manifest
+from socrates.config import RunConfig
 from socrates.files import write_json
+from socrates.machine.account import TRAINING_COST, Account
 from socrates.machine.telemetry import Telemetry
 from socrates.optimizer_export import write_optimizer_export
-from socrates.ranks import barrier, errors_from_rank_zero, on_rank_zero
+from socrates.ranks import barrier, errors_from_rank_zero, max_over_ranks, on_rank_zero
+from socrates.run_metadata import write_training_metadata
 from socrates.seen import TRAINING_DATA
+from socrates.stopping import stop_cleanly
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from socrates.trainer import AdapterTrainer
 
+_PRINTED = (
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "mean_token_accuracy",
+    "eval_loss",
+    "epoch",
+    "tokens_per_second",
+    "padding_share",
+    "mfu",
+    "gpu_utilization",
+    "peak_memory_gib",
+)
 
-def complete_checkpoints(record: dict[str, Any], training_data: dict[str, Any]) -> TrainerCallback:
+
+def run_callbacks(
+    config: RunConfig,
+    record: dict[str, Any],
+    training_data: dict[str, Any],
+    before: Account | None = None,
+    peak_flops: float | None = None,
+) -> list[TrainerCallback]:
+    """The callbacks of a run, in the order in which they must be called; `guide_log` comes after them.
+
+    Args:
+        config: the run.
+        record: what `training_config.json` says.
+        training_data: what `training_data.json` says (`seen.training_data_record`).
+        before: what earlier attempts have used.
+        peak_flops: a GPU's floating point operations a second at best, in the type that is trained in; None: unknown.
+    """
+    telemetry = Telemetry(
+        Path(config.output_dir),
+        before=before,
+        price_per_hour=config.price_per_hour,
+        peak_flops=peak_flops,
+        num_gpus=config.training.num_processes,
+    )
+    return [
+        complete_checkpoints(record, training_data, lambda: telemetry.account().to_dict()),
+        tell_progress(telemetry, record),
+        stop_cleanly(telemetry, config.price_per_hour, config.max_cost_usd),
+    ]
+
+
+def complete_checkpoints(
+    record: dict[str, Any], training_data: dict[str, Any], cost: Callable[[], dict[str, Any]] = dict
+) -> TrainerCallback:
     """A callback that turns what the Trainer saved into a checkpoint: the missing files, then the manifest.
 
     Args:
         record: what `training_config.json` says.
         training_data: what `training_data.json` says (`seen.training_data_record`).
+        cost: what `training_cost.json` says when it is written.
     """
     from transformers import TrainerCallback
 
@@ -42,15 +95,18 @@ def complete_checkpoints(record: dict[str, Any], training_data: dict[str, Any]) 
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             # Without the barrier rank 0 was seen here before another rank had written its files.
             barrier()
-            on_rank_zero(lambda: _complete(folder, record, training_data, args.world_size))
+            on_rank_zero(lambda: _complete(folder, record, training_data, cost(), args.world_size))
 
     return CompleteCheckpoints()
 
 
-def _complete(folder: Path, record: dict[str, Any], training_data: dict[str, Any], num_processes: int) -> None:
+def _complete(
+    folder: Path, record: dict[str, Any], training_data: dict[str, Any], cost: dict[str, Any], num_processes: int
+) -> None:
     write_optimizer_export(folder)
     write_json(folder / TRAINING_CONFIG, record)
     write_json(folder / TRAINING_DATA, training_data)
+    write_json(folder / TRAINING_COST, cost)
     write_manifest(folder, num_processes)
     print(f"Checkpoint complete: {folder}", flush=True)
 
@@ -77,13 +133,20 @@ def watch_held_out(trainer: AdapterTrainer, every: int) -> TrainerCallback:
     class WatchHeldOut(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step % every == 0:
-                trainer.held_out_loss()
+                trainer.callback_handler.on_evaluate(args, state, control, trainer.held_out_loss())
 
     return WatchHeldOut()
 
 
-def tell_progress(telemetry: Telemetry) -> TrainerCallback:
-    """A callback that keeps the run's `.progress.json` and `training_log.jsonl`; it must come before `guide_log`."""
+def tell_progress(telemetry: Telemetry, record: dict[str, Any] | None = None) -> TrainerCallback:
+    """A callback that keeps the run's `.progress.json` and `training_log.jsonl`, and writes its metadata at the end.
+
+    It must come after `complete_checkpoints`, whose time it measures, and before `guide_log`.
+
+    Args:
+        telemetry: rank 0's writer.
+        record: what `training_config.json` says, for `training_metadata.json`; None: no such file is written.
+    """
     from transformers import TrainerCallback
 
     class TellProgress(TrainerCallback):
@@ -96,16 +159,39 @@ def tell_progress(telemetry: Telemetry) -> TrainerCallback:
                 telemetry.step(state.global_step, state.max_steps)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if state.is_world_process_zero and logs and "loss" in logs:
-                speed = telemetry.log(logs, state.global_step, state.max_steps)
-                if speed is not None:
-                    logs["tokens_per_second"] = speed  # for the line that guide_log prints
+            if not logs or "loss" not in logs:
+                return
+            peak = peak_memory()
+            if state.is_world_process_zero:
+                evaluates = bool(getattr(control, "should_evaluate", False))
+                logged = telemetry.log(
+                    logs, state.global_step, state.max_steps, peak_memory_bytes=peak, evaluates=evaluates
+                )
+                # for the lines that guide_log prints
+                logs |= {name: value for name, value in asdict(logged).items() if value is not None}
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                telemetry.evaluated((metrics or {}).get("eval_loss"), state.global_step)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                telemetry.saved()
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.is_world_process_zero:
                 telemetry.end()
+                if record is not None:
+                    write_training_metadata(Path(args.output_dir), record, state, telemetry)
 
     return TellProgress()
+
+
+def peak_memory() -> int | None:
+    """Bytes that the tensors of any rank have taken at most; None without a GPU. Every rank must ask."""
+    import torch
+
+    return max_over_ranks(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
 
 
 def guide_log() -> TrainerCallback:
@@ -126,8 +212,12 @@ def guide_log() -> TrainerCallback:
                 super().on_train_end(args, state, control, **kwargs)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if state.is_world_process_zero and logs and "loss" in logs:
+            if not state.is_world_process_zero or not logs:
+                return
+            if "loss" in logs or "eval_loss" in logs:
                 self._say(str(log_line(logs, state.global_step)))
+            if summary := logs.pop("summary", None):  # trackers, which come later, want numbers
+                self._say(summary)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             pass
@@ -143,6 +233,5 @@ def guide_log() -> TrainerCallback:
 
 def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:
     """What is printed of the Trainer's log: the guide's keys first, numbers short; full precision is in the state."""
-    names = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "epoch", "tokens_per_second")
-    line = {name: float(f"{logs[name]:.4g}") for name in names if name in logs}
+    line = {name: float(f"{logs[name]:.4g}") for name in _PRINTED if logs.get(name) is not None}
     return {**line, "step": step}

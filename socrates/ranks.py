@@ -68,3 +68,16 @@ def part() -> None:
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+
+
+def max_over_ranks(value: int) -> int:
+    """The largest of all ranks' numbers; every rank must ask at the same point."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return int(value)
+    device = "cuda" if "nccl" in dist.get_backend() else "cpu"
+    box = torch.tensor([int(value)], dtype=torch.int64, device=device)
+    dist.all_reduce(box, op=dist.ReduceOp.MAX)
+    return int(box.item())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -29,7 +30,7 @@ from socrates.checkpoints import (
 )
 from socrates.config import RunConfig, describe_difference
 from socrates.errors import SocratesError
-from socrates.files import read_json
+from socrates.files import read_json, sha256_json
 from socrates.locks import try_lock
 
 WEIGHTS_ONLY = "--resume-weights-only"
@@ -243,6 +244,21 @@ def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
         "tokenized": record.get("data", {}).get("tokenized"),  # the same text may have become other ids
         "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
     }
+
+
+def run_identity(record: dict[str, Any]) -> str:
+    """A name for all runs that learn the same: of two that may go on from each other's checkpoints it is one."""
+    free = (*_FREE_ON_RESUME, *_OF_THE_HARDWARE)
+    learned = {key: value for key, value in _flat(_learned_from(record)) if not key.startswith(free)}
+    return sha256_json(learned)[:16]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
 
 
 _locks: list[IO[str]] = []  # open for as long as the process lives, which is what holds the lock

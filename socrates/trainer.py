@@ -175,11 +175,6 @@ class AdapterTrainer(SFTTrainer):
         self._latest = {}
         if self._model_flops is not None:
             logs["model_flops"] = self._flops
-        if torch.cuda.is_available():
-            peak = torch.tensor(torch.cuda.max_memory_allocated(), device=self.args.device, dtype=torch.float64)
-            if dist.is_initialized():
-                dist.all_reduce(peak, op=dist.ReduceOp.MAX)
-            logs["peak_memory_bytes"] = peak.item()
         return logs
 
 

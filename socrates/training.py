@@ -15,21 +15,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.callbacks import before_training, complete_checkpoints, guide_log, tell_progress, watch_held_out
+from socrates.callbacks import before_training, guide_log, run_callbacks, watch_held_out
 from socrates.config import LoraSettings, RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.loading import loadable
-from socrates.machine.telemetry import Telemetry
-from socrates.model_costs import attended_pairs, training_flops
+from socrates.machine.account import Account, account_before
+from socrates.model_costs import attended_pairs, peak_flops, training_flops
 from socrates.model_shape import ModelShape
 from socrates.prepared import METADATA, sha256_of_part
 from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
-from socrates.resuming import Resumption, choose_checkpoint, is_finished, lock_output
+from socrates.resuming import Resumption, choose_checkpoint, is_finished, lock_output, run_identity
 from socrates.seen import training_data_record
+from socrates.stopping import refuse_if_spent
 from socrates.tokenized import load_tokenized, read_cells
 from socrates.tokenizing import tokenize_for
 
@@ -117,6 +118,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         if rank() == 0:
             print(f"Training complete already: last checkpoint {resumption.checkpoint}", flush=True)
         return resumption.checkpoint
+    before = on_rank_zero(lambda: _used_before(config, record, resumption.checkpoint if resumption else None))
     transformers.set_seed(config.seed)
     with errors_from_rank_zero():
         model = load_base_model(
@@ -130,12 +132,12 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
             use_liger_kernels(model)
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
-    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit)
+    trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, before)
     output = Path(config.output_dir)
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
-    if rank() == 0:
+    if rank() == 0 and trainer.state.global_step >= trainer.state.max_steps:  # else it was stopped, and that is told
         print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
     return last
 
@@ -236,6 +238,13 @@ def _trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None, chec
         ) from error
 
 
+def _used_before(config: RunConfig, record: dict[str, Any], checkpoint: Path | None) -> Account:
+    """What earlier attempts have used; SocratesError where max_cost_usd leaves too little to go on."""
+    before = account_before(Path(config.output_dir), checkpoint, run_identity(record), config.price_per_hour)
+    refuse_if_spent(before, config.price_per_hour, config.max_cost_usd)
+    return before
+
+
 def _make_trainer(
     config: RunConfig,
     args: SFTConfig,
@@ -245,6 +254,7 @@ def _make_trainer(
     record: dict[str, Any],
     training_data: dict[str, Any],
     fit: Fit,
+    before: Account | None = None,
 ) -> AdapterTrainer:
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -283,14 +293,22 @@ def _make_trainer(
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(before_training(trainer, fit.attention, fit.checkpointed_layers))
-    if held_out:
-        trainer.add_callback(watch_held_out(trainer, t.eval_steps))
-    trainer.add_callback(complete_checkpoints(record, training_data))
-    # First of all, so that trackers are told of what it measures.
-    trainer.callback_handler.callbacks.insert(0, tell_progress(Telemetry(Path(config.output_dir))))
-    trainer.add_callback(guide_log())
+    # After the Trainer's own, which says when to log and to save; before trackers, so that they are told of all.
+    trainer.callback_handler.callbacks[1:1] = [
+        before_training(trainer, fit.attention, fit.checkpointed_layers),
+        *([watch_held_out(trainer, t.eval_steps)] if held_out else []),
+        *run_callbacks(config, record, training_data, before, _peak_flops(config)),
+        guide_log(),
+    ]
     return trainer
+
+
+def _peak_flops(config: RunConfig) -> float | None:
+    """What the GPU can do at best in the type that is trained in; None where that is not known."""
+    import torch
+
+    known = torch.cuda.is_available() and config.training.bf16
+    return peak_flops(torch.cuda.get_device_name()) if known else None
 
 
 def _flops_of(shape: ModelShape | None, lora: LoraSettings) -> FlopsOf | None:

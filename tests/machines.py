@@ -87,13 +87,25 @@ class Machine:
         self.write(".run/state.json", value | changes)
 
     def progress(
-        self, step: int, *, ago: float = 5, pace: float = 10, of: int = 11300, run: str = FULL, since: int = 0
+        self,
+        step: int,
+        *,
+        ago: float = 5,
+        pace: float = 10,
+        of: int = 11300,
+        run: str = FULL,
+        since: int = 0,
+        told: dict[str, object] | None = None,
+        logged: dict[str, object] | None = None,
     ) -> None:
-        """Step ``step`` was done ``ago`` seconds ago; a line every ten steps; ``since``: this process' first step."""
+        """Step ``step`` was done ``ago`` seconds ago; a line every ten steps; ``since``: this process' first step.
+
+        ``told`` is added to the progress, ``logged`` to each line of the log.
+        """
         end = self.now - ago
         begun = end - pace * (step - since)
         value = {"step": step, "max_steps": of, "time": end, "started": begun, "started_step": since}
-        self.write(f"models/{run}/.progress.json", value)
+        self.write(f"models/{run}/.progress.json", value | (told or {}))
         lines = [
             {
                 "time": begun + pace * (at - since),
@@ -104,6 +116,7 @@ class Machine:
                 "tokens_per_second": 8000.0,
                 "elapsed_s": pace * (at - since),
                 "gpu": [],
+                **(logged or {}),
             }
             for at in range(since + 10 - since % 10, step + 1, 10)
         ]

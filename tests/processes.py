@@ -93,6 +93,23 @@ def train(folder: Path, *more: str, config: str = "config.json", timeout: float 
     )
 
 
+def training_folder(folder: Path, *, steps: int, save_steps: int, training: dict | None = None, **config) -> Path:
+    """Make a folder as the guide's project folder: data, tiny base model, configs; it trains into models/run."""
+    from socrates.files import write_json
+    from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
+
+    make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
+    make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
+    value = rehearsal_config("models/base", "data/set", steps=steps, save_steps=save_steps)
+    value |= {"output_dir": "models/run", **config}
+    value["training"] |= {"global_batch_size": 16, **(training or {})}
+    write_json(folder / "config.json", value)
+    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    zero = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": "auto"}}
+    write_json(folder / "deepspeed_config.json", dict.fromkeys(auto, "auto") | zero)
+    return folder
+
+
 def train_and_kill(folder: Path, when: str, *, config: str = "config.json", timeout: float = 300, **options) -> str:
     """Start a training, kill -9 all of its ranks once ``when`` stands in its log; returns the log."""
     log = folder / "killed.log"

@@ -41,9 +41,9 @@ def look(machine, now=None, here=HERE, **environment):
     return summarize(replace(facts, clock=machine.now), here, machine.now if now is None else now)
 
 
-def running(machine, step=5000, pace=10, ago=5):
+def running(machine, step=5000, pace=10, ago=5, **more):
     machine.config()
-    machine.progress(step, pace=pace, ago=ago)
+    machine.progress(step, pace=pace, ago=ago, **more)
     machine.state(begun=ago + pace * step + 595)
     machine.hold(".run/lock")
     machine.hold(f"models/{FULL}/.training.lock")
@@ -99,6 +99,26 @@ def test_money_counts_starts_before_the_last_one(machine):
     machine.state(begun=2600)
     status = look(machine)
     assert status.started == pytest.approx(machine.now - 50_000 - 10_000, abs=2)
+
+
+def test_the_trainings_own_count_of_its_cost_comes_first(machine):
+    running(machine, step=5000, logged={"cost_usd": 150.0, "mfu": 0.4712, "padding_share": 0.0, "eval_loss": 0.51})
+    status = look(machine)
+    money = status.money
+    assert money.own_count and money.spent == pytest.approx(150 + 7.2 * 5 / 3600, abs=0.01)
+    assert money.expected == pytest.approx(150 + 7.2 * 63000 / 3600, abs=0.1)
+    screen = render(status)
+    assert (
+        "$150.01 so far, about $276.00 at the run's end" in screen and "all attempts, by the training's own" in screen
+    )
+    assert "padding 0.0%, FLOPs utilisation 47.1%" in screen and "on judging rows 0.51;" in screen
+    assert not re.search(r"\.\.\.$", screen, re.MULTILINE), "no line is cut off"
+    machine.locks.close()
+    machine.state("complete", begun=50600, ended=iso(machine.now - 7200))
+    machine.progress(5000, ago=7210, logged={"cost_usd": 300.0})
+    money = look(machine).money
+    assert money.idle == pytest.approx(14.4, abs=0.01)
+    assert money.expected == pytest.approx(300.02, abs=0.01) and money.spent == pytest.approx(314.42, abs=0.01)
 
 
 def test_pace_is_of_the_present_process_only():
@@ -171,6 +191,34 @@ def test_after_a_restart_old_progress_neither_counts_nor_alarms(machine):
     status = look(machine)
     assert (status.verdict, status.step) == ("running", 500)
     assert "1 restart (the last after step 700" in render(status)
+
+
+def test_what_the_training_warns_of_is_a_problem_while_it_holds(machine):
+    warnings = ["the loss has risen to 2.31: stop it and go on from a checkpoint before that", "GPU 2 has been idle"]
+    running(machine, told={"warnings": warnings})
+    status = look(machine)
+    assert (status.verdict, status.exit_status) == ("wrong", 1)
+    screen = render(status)
+    assert "SOMETHING IS WRONG" in screen and "warning: the loss has risen to 2.31: stop it and go on" in screen
+    assert "warning: GPU 2 has been idle" in screen and status.seconds_left, "it trains on"
+    attempts = [{"started": iso(machine.now - 2), "from_step": 4500, "reached_step": None, "exit_status": None}]
+    machine.state(begun=90000, attempts=attempts)
+    assert look(machine).verdict == "running", "those were of the attempt before"
+
+
+@pytest.mark.parametrize("limit", [True, False])
+def test_a_clean_stop_says_why_and_how_to_go_on(machine, limit):
+    why = "one step more would pass max_cost_usd = $100.00 ($99.70 are spent)" if limit else "SIGTERM asked it to"
+    machine.progress(4321, told={"stopped": why})
+    machine.checkpoint(4321)
+    status = look(machine)
+    assert status.exit_status == 1
+    assert f"it stopped at step 4,321 of 11,300, where its checkpoint is complete: {why}" in status.problem
+    assert "Go on: the same command again" in status.problem, "started by hand"
+    machine.state("stopped", begun=60000, ended=iso(machine.now - 9), reason=f"at step 4321: {why}")
+    status = look(machine)
+    assert why in status.problem and "./scripts/launch_full_training.sh 0 --resume" in status.problem
+    assert ("with a larger max_cost_usd in its config" in status.problem) == limit
 
 
 @pytest.mark.parametrize(("boot", "says"), [(None, "ended by force"), ("another", "the machine was restarted")])
@@ -322,6 +370,8 @@ HOSTILE = {
         b'{"step": -3, "max_steps": -3, "time": "x"}',
         b'{"step": 5, "max_steps": 5, "time": 1e300, "started": -1e300, "started_step": 99}',
         b'{"step": true}',
+        b'{"step": 5, "stopped": 7, "warnings": {"a": 1}, "account": [1]}',
+        b'{"step": 5, "stopped": "\\u001b[2J\\u001b]0;owned\\u0007", "warnings": [7, "", "\\u001b[2J", "x", "y", "z"]}',
     ],
     "models/r/training_log.jsonl": [
         b'{"step": 1, "loss": Infinity, "gpu": 7}\n\x00\xff\n{"time": 9e99}\n{"step": 2, "time": 3, "loss": "x"',

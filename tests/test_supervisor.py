@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import BIN, ROOT, assert_refused, environment, rank_processes, run_script
+from processes import BIN, ROOT, assert_refused, environment, rank_processes, run_script, training_folder
 
 from socrates.errors import SocratesError
 from socrates.files import write_json
@@ -26,8 +26,8 @@ from socrates.machine.supervisor import make_plan
 DEFECT = "Traceback …\nerror: this is a defect of the program, not of your input; please report the lines above\n"
 
 
-def ended(status=1, from_step=0, reached=0, finished=False, output=""):
-    return Ended(status, from_step, reached, from_step, finished, output)
+def ended(status=1, from_step=0, reached=0, finished=False, output="", saved=None, stopped=None):
+    return Ended(status, from_step, reached, from_step if saved is None else saved, finished, output, stopped)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,10 @@ def ended(status=1, from_step=0, reached=0, finished=False, output=""):
         (ended(2, 6, 9, output="error: no space left\n"), 6, 0, Next.FAILED, "refused to go on: no space left"),
         (ended(2, 6, 9, output=DEFECT), 6, 0, Next.RESTART, "exit status 2"),
         (ended(2, 6, 9, output="usage: …\n"), 6, 0, Next.RESTART, "exit status 2"),
+        (ended(0, 6, 8, saved=8, stopped="SIGTERM"), 6, 0, Next.STOPPED, "at step 8, where its checkpoint is complete"),
+        (ended(1, 6, 8, saved=8, stopped="SIGTERM"), 9, 3, Next.STOPPED, "SIGTERM"),  # the launcher was ended, too
+        (ended(0, 6, 9, True, saved=9, stopped="SIGTERM"), 6, 0, Next.COMPLETE, "last checkpoint"),
+        (ended(0, 6, 8, saved=6, stopped="SIGTERM"), 6, 0, Next.RESTART, "at step 8"),  # its checkpoint is damaged
     ],
 )
 def test_what_comes_after_an_attempt(attempt, best, restarts, expected, reason):
@@ -112,9 +116,32 @@ if act.get("orphan"):
 if act.get("hang"):
     Path("hangs").write_text(str(os.getpid()))
     time.sleep(600)
+if act.get("stopped"):
+    telemetry.stopped = act["stopped"]
+    telemetry.end()
+if act.get("rank"):
+    subprocess.run([sys.executable, "-c", RANK, act["rank"]], env={**os.environ, "LOCAL_RANK": "0"})
 if act.get("signal"):
     os.kill(os.getpid(), act["signal"])
 sys.exit(act.get("status", 0))
+"""
+
+# What a rank does when it is asked to stop: it takes a while to save, or it never gets to it.
+RANK = r"""
+import os, signal, sys, time
+from pathlib import Path
+
+def asked(number, frame):
+    Path("asked").touch()
+    if sys.argv[1] == "saves":
+        time.sleep(1.5)
+        Path("saved").touch()
+        sys.exit(0)
+
+signal.signal(signal.SIGTERM, asked)
+Path("hangs").write_text(str(os.getpid()))
+while True:
+    time.sleep(600)
 """
 
 DRIVER = r"""
@@ -140,7 +167,7 @@ class Place:
 
     def __init__(self, folder):
         self.folder = folder
-        (folder / "fake training.py").write_text(f"ROOT = {str(ROOT)!r}\n{FAKE_TRAINING}")
+        (folder / "fake training.py").write_text(f"ROOT = {str(ROOT)!r}\nRANK = {RANK!r}\n{FAKE_TRAINING}")
         (folder / "driver.py").write_text(f"ROOT = {str(ROOT)!r}\n{DRIVER}")
 
     def start(self, *attempts, watch=30):
@@ -338,6 +365,59 @@ def test_stop_ends_all_of_it_and_says_where_it_can_go_on(place):
     assert place.supervise("state").returncode == 1
     again = place.supervise("stop")
     assert again.returncode == 1 and "Nothing is running" in again.stdout
+
+
+def test_a_training_that_stopped_by_itself_is_not_started_again(place):
+    result = place.start({"to": 6, "stopped": "one step more would pass max_cost_usd"}, {"to": 9})
+    state = place.wait_until_over()
+    assert (state["state"], state["restarts"], len(state["attempts"])) == ("stopped", 0, 1)
+    assert state["reason"].startswith("at step 6, where its checkpoint is complete: one step more would pass")
+    assert "died" not in result.stderr
+    told = place.supervise("state")
+    assert told.returncode == 1 and "to go on: python scripts/supervise.py start --config c.json" in told.stdout
+    place.start({}, {"to": 9})
+    assert place.wait_until_over()["state"] == "complete"
+
+
+def test_stop_waits_for_the_ranks_to_save(place):
+    place.start({"to": 4, "rank": "saves"})
+    place.hanging()
+    result = place.supervise("stop")
+    assert result.returncode == 0, result.stderr
+    assert (place.folder / "saved").exists() and "asked to stop: after this step" in place.log
+    assert place.state["state"] == "stopped" and not processes_in(place.folder)
+
+
+def test_stop_now_does_not_wait(place):
+    place.start({"to": 4, "rank": "hangs"})
+    place.hanging()
+    began = time.monotonic()
+    result = place.supervise("stop", "--now")
+    assert result.returncode == 0 and "at once" in result.stdout, result.stderr
+    assert time.monotonic() - began < 20 and not processes_in(place.folder)
+    assert "asked to stop" not in place.log
+
+
+def test_ctrl_c_while_it_waits_for_a_save_ends_it_at_once(place):
+    place.start({"to": 4, "rank": "hangs"})
+    place.hanging()
+    program = [sys.executable, str(ROOT / "scripts/supervise.py"), "stop"]
+    stop = subprocess.Popen(program, cwd=place.folder, env=environment(), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: (place.folder / "asked").exists())
+    stop.send_signal(signal.SIGINT)
+    said, _ = stop.communicate(timeout=30)
+    assert stop.returncode == 0 and "at once; this takes up to half a minute" in said
+    assert not processes_in(place.folder) and place.state["state"] == "stopped"
+
+
+def test_without_its_supervisor_a_training_saves_too_before_it_is_ended(place):
+    place.start({"to": 4, "rank": "saves"})
+    place.hanging()
+    os.kill(place.state["pid"], signal.SIGKILL)
+    wait_for(lambda: not place.alive())
+    result = place.supervise("stop")
+    assert result.returncode == 0, result.stderr
+    assert (place.folder / "saved").exists() and not processes_in(place.folder)
 
 
 def test_stopped_while_it_waits_to_start_again(place):
@@ -538,19 +618,7 @@ def test_the_record_is_written_on_a_full_disk_too(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project's folder with a tiny model: 24 steps, a checkpoint every 6."""
-    from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
-
-    folder = tmp_path_factory.mktemp("supervised")
-    make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
-    make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
-    config = rehearsal_config("models/base", "data/set", steps=24, save_steps=6)
-    config["output_dir"] = "models/run"
-    config["training"] |= {"logging_steps": 2, "global_batch_size": 16}
-    write_json(folder / "config.json", config)
-    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    zero = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": "auto"}}
-    write_json(folder / "deepspeed_config.json", dict.fromkeys(auto, "auto") | zero)
-    return folder
+    return training_folder(tmp_path_factory.mktemp("supervised"), steps=24, save_steps=6, training={"logging_steps": 2})
 
 
 @pytest.mark.slow

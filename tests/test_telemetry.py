@@ -9,17 +9,20 @@ import time
 import pytest
 
 from socrates.callbacks import guide_log, log_line, tell_progress
+from socrates.checkpoints import GUIDE_FILES, write_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
+from socrates.files import write_json
 from socrates.machine import gpus
-from socrates.machine.gpus import GpuSampler, parse_gpus, query_gpus, summarize, visible_gpus
-from socrates.machine.telemetry import PROGRESS, TRAINING_LOG, Progress, Telemetry, read_progress
+from socrates.machine.account import Account
+from socrates.machine.gpus import GpuSample, GpuSampler, parse_gpus, query_gpus, summarize, visible_gpus
+from socrates.machine.telemetry import PROGRESS, TRAINING_LOG, Logged, Progress, Telemetry, read_progress
 from socrates.rehearsal import rehearsal_config
-from socrates.resuming import choose_checkpoint
+from socrates.resuming import choose_checkpoint, run_identity
 
 
 class NoGpus:
-    def start(self): ...
+    def start(self, told=None): ...
 
     def stop(self): ...
 
@@ -59,8 +62,10 @@ def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
     logs = {"loss": 2.5, "learning_rate": 1e-5, "grad_norm": 0.5, "epoch": 0.1, "num_tokens": 1000.0, "entropy": 1.0}
     telemetry.log(logs, 10, 50)
     (line,) = lines_of(tmp_path)
-    names = ["time", "step", "max_steps", "loss", "learning_rate", "grad_norm", "epoch", "tokens_per_second"]
-    assert list(line) == [*names, "elapsed_s", "gpu"]
+    names = ["time", "step", "max_steps", "loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy"]
+    more = ["eval_loss", "eval_step", "tokens_per_second", "padding_share", "step_tokens_spread", "mfu"]
+    money = ["seconds_left", "cost_usd", "expected_cost_usd"]
+    assert list(line) == [*names, *more, "peak_memory_bytes", "elapsed_s", *money, "gpu", "warnings"]
     assert [line[name] for name in ("step", "max_steps", "loss", "learning_rate", "gpu")] == [10, 50, 2.5, 1e-5, []]
     assert abs(line["time"] - time.time()) < 60
 
@@ -80,7 +85,7 @@ def test_speed_is_that_of_this_process_since_the_line_before(telemetry, tmp_path
 
 def test_what_is_no_number_is_null(telemetry, tmp_path):
     telemetry.begin(0, 50)
-    assert telemetry.log({"loss": math.nan, "grad_norm": math.inf}, 1, 50) is None
+    assert telemetry.log({"loss": math.nan, "grad_norm": math.inf}, 1, 50) == Logged()
     (line,) = lines_of(tmp_path)
     assert line["loss"] is line["grad_norm"] is line["learning_rate"] is line["tokens_per_second"] is None
 
@@ -240,21 +245,229 @@ def test_what_is_no_price(price):
         parse_config(priced(price), "c")
 
 
-def test_the_price_may_change_on_the_way(tmp_path):
-    from socrates.checkpoints import GUIDE_FILES, write_manifest
-    from socrates.files import write_json
-
+@pytest.fixture
+def resumable(tmp_path):
+    """A config, as plain values, whose run has a checkpoint that was made before there was a price; and that."""
     value = priced(7.2) | {"output_dir": str(tmp_path)}
     checkpoint = tmp_path / "checkpoint-1"
     checkpoint.mkdir()
     for name in GUIDE_FILES:
         (checkpoint / name).write_text("x")
-    earlier = {key: item for key, item in value.items() if key != "price_per_hour"}  # made before there was a price
+    earlier = {key: item for key, item in value.items() if key not in ("price_per_hour", "max_cost_usd")}
     write_json(checkpoint / "training_config.json", {"config": earlier, "data": {"train_sha256": "d"}})
     write_manifest(checkpoint, 2)
-    record = {"config": value, "data": {"train_sha256": "d"}}
-    assert choose_checkpoint(parse_config(value, "c"), record, "auto") == checkpoint
+    return value, checkpoint
 
 
-def test_progress_has_the_keys_that_others_read():
-    assert list(Progress.__dataclass_fields__) == ["step", "max_steps", "time", "started", "started_step"]
+FREE = {"eval_steps": 7, "eval_examples": 9, "report_to": "tensorboard", "save_steps": 4}
+HARDWARE = {"micro_batch_tokens": 4096, "checkpointed_layers": 3, "attn_implementation": "sdpa", "liger_kernels": True}
+
+
+def test_price_limit_and_what_else_changes_nothing_of_what_is_learned_may_change_on_the_way(resumable):
+    value, checkpoint = resumable
+    other = value | {"max_cost_usd": 50.0, "price_per_hour": 1.0, "training": value["training"] | FREE}
+    records = [{"config": config, "data": {"train_sha256": "d"}} for config in (value, other)]
+    for record in records:
+        found = choose_checkpoint(parse_config(record["config"], "c"), record, "auto")
+        assert found.checkpoint == checkpoint and not found.notes
+    assert run_identity(records[0]) == run_identity(records[1]), "and its cost is that of one run"
+
+
+def test_what_a_machine_makes_necessary_may_change_and_is_told(resumable):
+    value, checkpoint = resumable
+    other = value | {"training": value["training"] | HARDWARE}
+    records = [{"config": config, "data": {"train_sha256": "d"}} for config in (value, other)]
+    found = choose_checkpoint(parse_config(other, "c"), records[1], "auto")
+    assert found.checkpoint == checkpoint and len(found.notes) == len(HARDWARE)
+    assert all(any(name in note for note in found.notes) for name in HARDWARE)
+    assert run_identity(records[0]) == run_identity(records[1])
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"max_length": 512}, {"bf16": False}])
+def test_what_changes_what_is_learned_may_not(resumable, change):
+    value, _ = resumable
+    other = value | {"training": value["training"] | change}
+    records = [{"config": config, "data": {"train_sha256": "d"}} for config in (value, other)]
+    with pytest.raises(SocratesError, match=next(iter(change))):
+        choose_checkpoint(parse_config(other, "c"), records[1], "auto")
+    assert run_identity(records[0]) != run_identity(records[1])
+
+
+def test_progress_has_the_keys_that_others_read(telemetry, tmp_path):
+    names = ["step", "max_steps", "time", "started", "started_step", "stopped", "warnings", "account"]
+    assert list(Progress.__dataclass_fields__) == names
+    telemetry.begin(3, 9)
+    assert read_progress(tmp_path).account.attempts == 1
+    (tmp_path / PROGRESS).write_text('{"step": 1, "max_steps": 2, "time": 3, "started": 2, "started_step": 0}')
+    assert read_progress(tmp_path) == Progress(1, 2, 3.0, 2.0, 0), "as it was written before there were accounts"
+
+
+# Money, utilisation, and what the line says of them.
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set on; this process began with it."""
+    now = [1000.0]
+    monkeypatch.setattr("socrates.machine.telemetry.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("socrates.machine.telemetry._process_age", lambda: 60.0)
+    return now
+
+
+def test_what_it_costs_and_will_cost_counts_all_attempts(tmp_path, clock, capsys):
+    before = Account(run="a", attempts=1, seconds=3540.0, usd=7.08, training_seconds=3000.0, tokens=1e6, flops=1e15)
+    telemetry = Telemetry(tmp_path, NoGpus(), before=before, price_per_hour=7.2, peak_flops=1e12, num_gpus=4)
+    telemetry.begin(100, 1000)
+    for step in (110, 120):
+        clock[0] += 160
+        telemetry.step(step, 1000)
+        logs = {"loss": 1.0, "num_tokens": 5e5 * (step - 100), "model_flops": 3.2e13 * (step - 100)}
+        logged = telemetry.log(logs, step, 1000, peak_memory_bytes=3 * 2**30)
+    line = lines_of(tmp_path)[-1]
+    assert line["mfu"] == pytest.approx(3.2e14 / (160 * 1e12 * 4)) == 0.5
+    assert line["tokens_per_second"] == pytest.approx(5e6 / 160)
+    assert line["seconds_left"] == 880 * 16
+    spent = 7.08 + 7.2 * (60 + 320) / 3600
+    assert line["cost_usd"] == pytest.approx(spent, abs=1e-4)
+    assert line["expected_cost_usd"] == pytest.approx(spent + 7.2 * 880 * 16 / 3600, abs=0.01)
+    hours = (3540 + 380) / 3600
+    assert logged.summary == (
+        f"step 120 of 1,000: {hours:.1f} h, ${spent:.2f} so far, about ${spent + 28.16:.2f} at the end (3.9 h left)"
+    )
+    assert (logged.mfu, logged.peak_memory_gib) == (0.5, 3.0)
+    account = read_progress(tmp_path).account
+    assert (account.run, account.attempts, account.seconds, account.training_seconds) == ("a", 2, 3920.0, 3320.0)
+    assert telemetry.account().tokens == 1e6 + 1e7 and telemetry.account().flops == 1e15 + 6.4e14
+    assert telemetry.utilization == pytest.approx(1.64e15 / (3320 * 4e12))
+
+
+def test_without_price_and_peak_there_are_no_dollars_and_no_utilisation(tmp_path, clock):
+    telemetry = Telemetry(tmp_path, NoGpus(), before=Account(seconds=5.0, usd=1.0))
+    telemetry.begin(0, 10)
+    clock[0] += 10
+    assert telemetry.log({"loss": 1.0, "model_flops": 1e12}, 1, 10) == Logged()
+    (line,) = lines_of(tmp_path)
+    assert line["cost_usd"] is line["expected_cost_usd"] is line["mfu"] is line["padding_share"] is None
+    assert line["seconds_left"] == 90
+
+
+def test_a_save_is_no_slow_step_and_the_slowest_of_both_is_known(tmp_path, clock):
+    telemetry = Telemetry(tmp_path, NoGpus(), price_per_hour=1.0)
+    telemetry.begin(0, 10)
+    for step, seconds in ((1, 9.0), (2, 5.0), (3, 5.0)):
+        clock[0] += seconds
+        telemetry.step(step, 10)
+        clock[0] += 30.0 + step
+        telemetry.saved()
+    account = telemetry.account()
+    assert (account.step_seconds, account.save_seconds) == (9.0, 33.0)
+
+
+def test_the_loss_on_judging_rows_stands_in_the_line_of_its_step(telemetry, tmp_path, capsys):
+    callback, state, log = tell_progress(telemetry), State(), guide_log()
+    callback.on_train_begin(None, state, None)
+    control = type("Control", (), {"should_evaluate": True})
+    callback.on_log(None, state, control, logs={"loss": 1.0})
+    assert not (tmp_path / TRAINING_LOG).exists(), "it waits"
+    log.on_log(None, state, control, logs={"eval_loss": 0.51234, "epoch": 0.5})
+    callback.on_evaluate(None, state, None, metrics={"eval_loss": 0.51234})
+    assert [(line["step"], line["eval_loss"], line["eval_step"]) for line in lines_of(tmp_path)] == [(3, 0.51234, 3)]
+    assert capsys.readouterr().out == "{'eval_loss': 0.5123, 'epoch': 0.5, 'step': 3}\n"
+    state.global_step = 4  # an evaluation where nothing is logged
+    callback.on_evaluate(None, state, None, metrics={"eval_loss": 0.4})
+    state.global_step = 5
+    callback.on_log(None, state, None, logs={"loss": 1.0})
+    assert [lines_of(tmp_path)[-1][name] for name in ("step", "eval_loss", "eval_step")] == [5, 0.4, 4]
+    state.global_step = 6  # the process was killed while it evaluated: the end writes what waits
+    callback.on_log(None, state, control, logs={"loss": 1.0})
+    telemetry.end()
+    assert lines_of(tmp_path)[-1]["step"] == 6
+
+
+# A run that looks bad.
+
+
+def test_a_loss_that_is_no_number_is_told_once_in_the_log_and_in_the_files(telemetry, tmp_path, capsys):
+    callback, state = tell_progress(telemetry), State()
+    callback.on_train_begin(None, state, None)
+    for step, loss in ((3, math.nan), (4, math.nan), (5, 1.0)):
+        state.global_step = step
+        callback.on_log(None, state, None, logs={"loss": loss})
+        callback.on_step_end(None, state, None)
+    said = capsys.readouterr().out
+    assert said.count("WARNING: the loss is not a number, since step 3") == 1
+    assert said.count("Over at step 5: the loss is a number again") == 1
+    assert [len(line["warnings"]) for line in lines_of(tmp_path)] == [1, 1, 0]
+    assert read_progress(tmp_path).warnings == ()
+
+
+def test_what_is_usual_is_known_from_before_a_resume(telemetry, tmp_path, capsys):
+    lines = [{"step": step, "loss": 1.0 + 0.01 * (step % 3)} for step in range(1, 60)]
+    late = {"step": 90, "loss": 0.1}  # of steps that are done again
+    (tmp_path / TRAINING_LOG).write_text("".join(json.dumps(line) + "\n" for line in [*lines, late]))
+    telemetry.begin(59, 100)
+    for step in range(60, 66):
+        telemetry.log({"loss": 1.5}, step, 100)
+    assert capsys.readouterr().out.count("WARNING: the loss has risen to 1.5") == 1
+
+
+def test_an_idle_gpu_is_told_also_by_a_training_that_hangs(tmp_path, clock, capsys):
+    class Sampler(NoGpus):
+        def start(self, told=None):
+            self.told = told
+
+    sampler = Sampler()
+    telemetry = Telemetry(tmp_path, sampler)
+    telemetry.begin(0, 10)
+    telemetry.step(1, 10)
+    for _ in range(100):
+        clock[0] += 5
+        sampler.told([GpuSample(0, 100.0, 1, 2), GpuSample(1, 0.0, 1, 2)])
+    assert capsys.readouterr().out.count("WARNING: GPU 1 has been idle") == 1
+    progress = read_progress(tmp_path)
+    assert progress.step == 1 and progress.warnings[0].startswith("GPU 1 has been idle")
+    telemetry.end()
+
+
+def test_the_lines_for_people(capsys):
+    logs = {
+        "loss": 1.23456,
+        "learning_rate": 1e-5,
+        "num_tokens": 5,
+        "padding_share": 0.0,
+        "mfu": 0.4712,
+        "gpu_utilization": 97.0,
+        "peak_memory_gib": 61.234,
+        "summary": "step 3 of 9: 1.9 h, $13.40 so far, about $358.00 at the end (47.9 h left)",
+    }
+    summary = logs["summary"]
+    guide_log().on_log(None, State(), None, logs=logs)
+    assert "summary" not in logs, "trackers want numbers"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == (
+        "{'loss': 1.235, 'learning_rate': 1e-05, 'padding_share': 0.0, 'mfu': 0.4712, 'gpu_utilization': 97.0, "
+        "'peak_memory_gib': 61.23, 'step': 3}"
+    )
+    assert second == summary
+
+
+def test_metadata_are_whole_and_a_full_disk_does_no_harm(tmp_path, clock, capsys):
+    telemetry = Telemetry(tmp_path, NoGpus(), price_per_hour=3.6)
+    record = {"config": {"training": {"global_batch_size": 16}}, "versions": {"torch": "x"}}
+    callback = tell_progress(telemetry, record)
+    state, args = State(), type("Args", (), {"output_dir": str(tmp_path)})
+    state.global_step = 0
+    callback.on_train_begin(args, state, None)
+    clock[0] += 40
+    state.global_step = 9
+    callback.on_log(args, state, None, logs={"loss": 1.5, "num_tokens": 4000})
+    callback.on_train_end(args, state, None)
+    told = json.loads((tmp_path / "training_metadata.json").read_text())
+    assert (told["steps"], told["examples"], told["tokens"], told["how_it_ended"]) == (9, 144, 4000, "complete")
+    assert (told["wall_time_s"], told["mean_tokens_per_second"], told["cost_usd"]) == (100.0, 100.0, 0.1)
+    assert told["mean_mfu"] is told["peak_memory_bytes"] is None and told["final_loss"] == 1.5
+    assert told["versions"] == {"torch": "x"} and told["machine"]["num_gpus"] == len(told["machine"]["gpus"])
+    (tmp_path / "training_metadata.json").unlink()
+    args.output_dir = "/proc/nowhere"
+    callback.on_train_end(args, state, None)
+    assert "Cannot write what the run was" in capsys.readouterr().out

@@ -20,11 +20,14 @@ from socrates.checkpoints import newest_complete
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.locks import try_lock
 from socrates.machine.detached import run_detached
-from socrates.machine.process_tree import boot_id, group_lives, wait_until
-from socrates.machine.run_state import LOCK, RUN_FOLDER, RunState, last_lines, now, read_state, write_state
+from socrates.machine.process_tree import boot_id, group_lives, in_group, wait_until
+from socrates.machine.rank_processes import SAVE_PATIENCE, ask_ranks, find_ranks, wait_for_save
+from socrates.machine.run_state import LOCK, RUN_FOLDER, RunState, last_lines, now, read_state, way_on, write_state
 from socrates.machine.situation import GONE, Unsupervised, find_situation, find_unsupervised, read_record
 from socrates.machine.supervisor import Plan, Supervisor
 from socrates.machine.telemetry import Progress, read_progress
+
+_END_PATIENCE = 120.0  # seconds for a supervisor to end what it runs by force
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def watch(started: Started, seconds: float, say: Callable[[str], None]) -> int:
     """Watch the beginning: until the training has done a step, is over, or the time is.
 
     Returns:
-        0 for a training that runs or is complete; 1 for one that died, after its last lines on standard error.
+        0 for a training that runs or is complete; 1 for one that stopped, and for one that died, after its last lines
+        on standard error.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -81,6 +85,10 @@ def watch(started: Started, seconds: float, say: Callable[[str], None]) -> int:
         if record and record.state == "complete":
             say(f"Training complete: {record.reason}")
             return EXIT_DONE
+        if record and not supervised and record.state == "stopped":
+            say(f"Training stopped: {record.reason}")
+            _tell_way_on(record, say)
+            return EXIT_NO
         if not supervised:
             _tell_death(started, record, (record.reason if record else None) or GONE)
             return EXIT_NO
@@ -94,8 +102,14 @@ def watch(started: Started, seconds: float, say: Callable[[str], None]) -> int:
         time.sleep(0.2)
 
 
-def stop(say: Callable[[str], None]) -> int:
+def stop(say: Callable[[str], None], at_once: bool = False) -> int:
     """End the training that the supervisor of this folder runs, and wait until it is over.
+
+    It first finishes its step and saves a checkpoint; Ctrl+C meanwhile ends it at once.
+
+    Args:
+        say: tells a person.
+        at_once: do not wait for a checkpoint.
 
     Returns:
         0 when it has ended; 1 where none was running.
@@ -106,23 +120,20 @@ def stop(say: Callable[[str], None]) -> int:
     situation = find_situation()
     record = situation.record
     if record and situation.supervised:
-        say(f"Stopping process {record.pid} and its training; this takes up to half a minute ...")
-        with suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGTERM)
-        if not wait_until(lambda: not record.process.is_alive(), 120):
-            raise SocratesError(f"process {record.pid} has not ended after 120 s; look at {record.log}")
+        _stop_supervisor(record, say, at_once)
         record = read_state() or record
         say(f"{record.state}: {record.reason}")
     elif record and (orphan := _left_over(record, situation.unsupervised)):
         group = record.attempts[-1].pid or 0
         say(f"The supervisor is gone; stopping its training ({orphan}) ...")
-        _end_group(group)
+        _end_group(group, say, at_once)
         write_state(replace(record, state="stopped", ended=now(), reason=f"{GONE}; its training was stopped"))
         say("stopped")
     elif situation.unsupervised:
         other = situation.unsupervised[0]
         raise SocratesError(
-            f"this training was started without the supervisor ({other}); end it with: kill {other.pid}"
+            f"this training was started without the supervisor ({other}); end it after a checkpoint with: "
+            f"kill {other.pid}"
         )
     else:
         say(f"Nothing is running ({situation.state})")
@@ -130,6 +141,34 @@ def stop(say: Callable[[str], None]) -> int:
     if record.state != "complete":
         _tell_way_on(record, say)
     return EXIT_DONE
+
+
+def _stop_supervisor(record: RunState, say: Callable[[str], None], at_once: bool) -> None:
+    """Ask a supervisor to end its training, and wait for its own end."""
+
+    def over() -> bool:
+        return not record.process.is_alive()
+
+    if not at_once:
+        say(
+            f"Stopping process {record.pid} and its training, after this step and its checkpoint: this may take some "
+            "minutes (Ctrl+C, or stop --now, ends it at once) ..."
+        )
+        _signal(record.pid, signal.SIGTERM)
+        try:
+            if wait_for_save(over, say, SAVE_PATIENCE + _END_PATIENCE):
+                return
+        except KeyboardInterrupt:
+            say("")
+    say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
+    _signal(record.pid, signal.SIGINT)
+    if not wait_until(over, _END_PATIENCE):
+        raise SocratesError(f"process {record.pid} has not ended after {_END_PATIENCE:g} s; look at {record.log}")
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _take_lock() -> IO[str]:
@@ -193,7 +232,12 @@ def _left_over(record: RunState, unsupervised: tuple[Unsupervised, ...]) -> Unsu
     return None
 
 
-def _end_group(group: int) -> None:
+def _end_group(group: int, say: Callable[[str], None], at_once: bool) -> None:
+    ranks = [] if at_once else find_ranks(in_group(group))
+    if ranks:
+        ask_ranks(ranks)
+        with suppress(KeyboardInterrupt):
+            wait_for_save(lambda: not group_lives(group), say)
     for number, seconds in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):
         with suppress(ProcessLookupError):
             os.killpg(group, number)
@@ -207,7 +251,4 @@ def _tell_way_on(record: RunState, say: Callable[[str], None]) -> None:
     if checkpoint is None:
         say(f"There is no complete checkpoint in {record.output_dir} yet: it would start anew")
         return
-    say(
-        f"It can go on from {checkpoint}:\n  python scripts/supervise.py start --config {record.config} "
-        f"--deepspeed {record.deepspeed} --log {record.log} --resume"
-    )
+    say(f"It can go on from {checkpoint}:\n  {way_on(record)}")

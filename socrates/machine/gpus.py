@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -41,8 +41,9 @@ class GpuSampler:
         self._latest: list[dict[str, Any]] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
 
-    def start(self) -> None:
-        """Begin, where there is anything to sample."""
+    def start(self, told: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
+        """Begin, where there is anything to sample; ``told`` gets each moment's samples, in the sampler's thread."""
+        self._listener = told
         if self._program and self._visible != frozenset():
             threading.Thread(target=self._run, name="gpu-sampler", daemon=True).start()
 
@@ -63,6 +64,7 @@ class GpuSampler:
             found = query_gpus(str(self._program), self._visible)
             with self._lock:
                 self._samples += found
+            self._listener(found)
 
 
 def visible_gpus(environment: Mapping[str, str]) -> frozenset[int] | None:

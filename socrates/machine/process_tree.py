@@ -115,13 +115,19 @@ def bury_adopted() -> None:
             pass
 
 
-def group_lives(group: int) -> bool:
-    """Whether any process of a process group still runs."""
+def in_group(group: int) -> list[psutil.Process]:
+    """The processes of a process group that still run."""
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
+                found.append(process)
+    return found
+
+
+def group_lives(group: int) -> bool:
+    """Whether any process of a process group still runs."""
+    return bool(in_group(group))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.1) -> bool:

@@ -1,7 +1,7 @@
 """Whether a training that has ended is started again.
 
-Covers: it is, at most three times, if it got further than every attempt before; not if it refused to go on, and not
-if it dies where it died before. Pure: from numbers to a decision with its reason.
+Covers: it is, at most three times, if it got further than every attempt before; not if it stopped cleanly or refused to
+go on, and not if it dies where it died before. Pure: from numbers to a decision with its reason.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class Next(Enum):
     """What comes after an attempt."""
 
     COMPLETE = "complete"
+    STOPPED = "stopped"
     RESTART = "restart"
     FAILED = "failed"
 
@@ -35,6 +36,7 @@ class Ended:
         saved_step: the step of the newest complete checkpoint; 0 for none.
         finished: the run's last checkpoint is there and complete.
         output: the end of what it wrote.
+        stopped: why it saved and ended by itself before its last step, where it says that it did.
     """
 
     exit_status: int
@@ -43,6 +45,7 @@ class Ended:
     saved_step: int
     finished: bool
     output: str = ""
+    stopped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ def decide(ended: Ended, best: int, restarts: int) -> Decision:
     # DeepSpeed's launcher exits with 0 when its own child was killed: the checkpoint is the proof, not the status.
     if ended.finished and (ended.exit_status == 0 or ended.reached_step > ended.from_step):
         return Decision(Next.COMPLETE, "the last checkpoint is there")
+    if ended.stopped is not None and ended.saved_step >= ended.reached_step > ended.from_step:
+        return Decision(
+            Next.STOPPED, f"at step {ended.reached_step}, where its checkpoint is complete: {ended.stopped}"
+        )
     refused = refusal(ended)
     if refused:
         return Decision(Next.FAILED, f"the training refused to go on: {refused}")

@@ -103,6 +103,14 @@ def with_attempt(state: RunState, **changes: Any) -> RunState:
     return replace(state, attempts=(*state.attempts[:-1], replace(state.attempts[-1], **changes)))
 
 
+def way_on(record: RunState) -> str:
+    """The command with which a run goes on from its newest checkpoint."""
+    return (
+        f"python scripts/supervise.py start --config {record.config} --deepspeed {record.deepspeed} "
+        f"--log {record.log} --resume"
+    )
+
+
 def last_lines(log: str | Path, offset: int, count: int = LAST_LINES) -> list[str]:
     """The last lines that a log got since it was ``offset`` bytes long."""
     return read_end(log, offset).splitlines()[-count:]

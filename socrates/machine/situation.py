@@ -14,7 +14,7 @@ from typing import Any
 
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO
 from socrates.machine.process_tree import lock_holder, started_at
-from socrates.machine.run_state import Attempt, RunState, last_lines, read_state
+from socrates.machine.run_state import Attempt, RunState, last_lines, read_state, way_on
 from socrates.machine.telemetry import Progress, read_progress
 
 GONE = "the supervisor is gone (killed, or the machine restarted)"
@@ -128,11 +128,14 @@ def situation_text(situation: Situation) -> str:
     if situation.progress:
         age = max(0, int(datetime.now(UTC).timestamp() - situation.progress.time))
         lines.append(f"step {situation.progress.step} of {situation.progress.max_steps}, {age} s ago")
+        lines += [f"WARNING: {text}" for text in situation.progress.warnings]
     if record:
         ended = f", ended {record.ended}" if record.ended else ""
         lines.append(f"supervisor: process {record.pid}, started {record.started}{ended}, restarts: {record.restarts}")
         lines.append(f"config {record.config}, log {record.log}, checkpoints in {record.output_dir}")
         lines += [f"attempt {number}: {_attempt_text(a)}" for number, a in enumerate(record.attempts, 1)]
+        if situation.state == "stopped":
+            lines.append(f"to go on: {way_on(record)}")
         if situation.state == "failed":
             shown = last_lines(record.log, record.log_offset)
             lines += [f"last lines of {record.log}:", *(f"  {line}" for line in shown)]

@@ -19,9 +19,17 @@ from pathlib import Path
 from socrates.checkpoints import checkpoint_step, newest_complete
 from socrates.config import RunConfig, load_config, load_deepspeed
 from socrates.errors import SocratesError
-from socrates.machine.process_tree import adopt_orphans, bury_adopted, end_descendants, free_port, own_id
+from socrates.machine.process_tree import (
+    adopt_orphans,
+    bury_adopted,
+    descendants,
+    end_descendants,
+    free_port,
+    own_id,
+)
+from socrates.machine.rank_processes import SAVE_PATIENCE, ask_ranks, find_ranks, wait_for_save
 from socrates.machine.restarts import Ended, Next, decide
-from socrates.machine.run_state import Attempt, RunState, now, read_end, with_attempt, write_state
+from socrates.machine.run_state import Attempt, RunState, now, read_end, way_on, with_attempt, write_state
 from socrates.machine.telemetry import read_progress
 from socrates.resuming import WEIGHTS_ONLY, is_finished
 
@@ -38,7 +46,8 @@ class Plan:
         resume: whether the first attempt is told to go on, too.
         weights_only: whether a checkpoint will do of which the weights alone are whole.
         pause: seconds before a restart, in which ports and GPU memory come free.
-        grace: seconds between SIGTERM and SIGKILL.
+        patience: seconds that a training which is asked to stop has for its step and its checkpoint.
+        grace: seconds between SIGTERM and SIGKILL, after that or instead.
     """
 
     config: str
@@ -50,6 +59,7 @@ class Plan:
     resume: bool = False
     weights_only: bool = False
     pause: float = 5.0
+    patience: float = SAVE_PATIENCE
     grace: float = 30.0
 
 
@@ -99,12 +109,15 @@ def _launcher_devices(run: RunConfig, environment: Mapping[str, str]) -> str:
 
 
 class Supervisor:
-    """Runs the attempts of one plan, in the process that it was made in."""
+    """Runs the attempts of one plan, in the process that it was made in.
+
+    SIGTERM ends the training after a checkpoint; SIGINT, or SIGTERM a second time, ends it at once.
+    """
 
     def __init__(self, plan: Plan, log_offset: int, begun: Callable[[], None] = lambda: None) -> None:
         """``begun`` is called once it is on record that the run has begun; the log is standard output."""
         self._plan, self._begun = plan, begun
-        self._stopping = False
+        self._stopping = self._at_once = False
         me = own_id()
         self._state = RunState(
             state="running",
@@ -144,12 +157,15 @@ class Supervisor:
             ended = self._attempt(from_step, resume)
             decision = decide(ended, best, self._state.restarts)
             if decision.next is Next.COMPLETE or not (self._stopping or decision.next is Next.RESTART):
+                if decision.next is Next.STOPPED:
+                    self._say(f"to go on: {way_on(self._state)}")
                 return decision.next.value, decision.reason
             if not self._stopping:
                 self._say(f"{decision.reason}; starting it again in {self._plan.pause:g} s")
                 self._sleep(self._plan.pause)
             if self._stopping:
-                return "stopped", f"at step {ended.reached_step}, as it was asked to"
+                saved = ", where its checkpoint is complete" if ended.saved_step == ended.reached_step > 0 else ""
+                return "stopped", f"at step {ended.reached_step}, as it was asked to{saved}"
             from_step, best, resume = ended.saved_step, max(best, ended.reached_step), True
             self._record(replace(self._state, restarts=self._state.restarts + 1))
 
@@ -166,19 +182,32 @@ class Supervisor:
         self._record(replace(self._state, command=tuple(command), attempts=(*self._state.attempts, attempt)))
         while launcher.poll() is None and not self._stopping:
             time.sleep(0.2)
+        if self._stopping and not self._at_once:
+            self._wait_for_save(launcher)
         stuck = end_descendants(plan.grace)
         if stuck:
             raise SocratesError(f"processes of the training that cannot be ended: {', '.join(map(str, stuck))}")
         status = launcher.wait()
         bury_adopted()
         progress = read_progress(plan.output_dir)
-        done = progress.step if progress and (not before or progress.started != before.started) else 0
+        new = progress if progress and (not before or progress.started != before.started) else None
+        done = new.step if new else 0
         saved, finished = look_at_checkpoints(plan.output_dir, plan.weights_only)
         reached = max(from_step, done, saved)
         self._record(with_attempt(self._state, ended=now(), exit_status=status, reached_step=reached))
-        return Ended(status, from_step, reached, saved, finished, read_end(plan.log, offset))
+        stopped = new.stopped if new else None
+        return Ended(status, from_step, reached, saved, finished, read_end(plan.log, offset), stopped)
+
+    def _wait_for_save(self, launcher: subprocess.Popen[bytes]) -> None:
+        """Let the ranks finish their step and save; where there is no rank, there is nothing to wait for."""
+        ranks = find_ranks(descendants())
+        if ranks:
+            self._say(f"asked to stop: after this step and its checkpoint, at most {self._plan.patience:g} s from now")
+            ask_ranks(ranks)
+            wait_for_save(lambda: launcher.poll() is not None or self._at_once, self._say, self._plan.patience)
 
     def _stop(self, number: int, frame: object) -> None:
+        self._at_once = self._stopping or number == signal.SIGINT
         self._stopping = True
 
     def _sleep(self, seconds: float) -> None:

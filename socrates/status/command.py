@@ -52,7 +52,7 @@ if cd "$ROOT" 2>/dev/null; then
     for file in .progress.json training_log.jsonl .training.lock; do [[ ! -f $folder$file ]] || files=1; done
     [[ $newest != -1 || $files == 1 ]] && ((++count <= 30)) || continue
     give "steps $run" 1000000 <<<"$steps"
-    [[ ! -f ${folder}.progress.json ]] || give "progress $run" 4096 <"${folder}.progress.json"
+    [[ ! -f ${folder}.progress.json ]] || give "progress $run" 16384 <"${folder}.progress.json"
     if [[ -f ${folder}training_log.jsonl ]]; then
       head -n 1 "${folder}training_log.jsonl" | give "first $run" 8192
       tail -c 65536 "${folder}training_log.jsonl" | give "lines $run" 65536

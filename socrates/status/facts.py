@@ -15,6 +15,7 @@ from typing import Any
 from socrates.remote.untrusted import json_object, json_objects, number, plain, plain_lines, sections, whole
 
 LINES = 50  # of a training log
+_TEXTS = 4  # of a list of warnings
 _YEAR_3000 = 32503680000.0  # seconds since 1970
 
 
@@ -63,6 +64,8 @@ class Progress:
     time: float | None
     started: float | None
     started_step: int | None
+    stopped: str = ""  # why it ended cleanly before its last step
+    warnings: tuple[str, ...] = ()  # what looks wrong to the training itself
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class LogLine:
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     elapsed_s: float | None = None
+    padding_share: float | None = None
+    mfu: float | None = None  # model FLOPs utilisation, a share
+    eval_loss: float | None = None
+    cost_usd: float | None = None  # of all attempts, on any machine, idle time not counted
     gpus: tuple[tuple[int, float | None], ...] = ()  # (index, mean utilization in percent)
 
 
@@ -203,6 +210,10 @@ def log_line(value: Mapping[str, Any]) -> LogLine:
         learning_rate=number(value.get("learning_rate"), 0, 1e3),
         tokens_per_second=number(value.get("tokens_per_second")),
         elapsed_s=number(value.get("elapsed_s"), 0, 1e10),
+        padding_share=number(value.get("padding_share"), 0, 1),
+        mfu=number(value.get("mfu"), 0, 10),
+        eval_loss=number(value.get("eval_loss"), -1e9, 1e9),
+        cost_usd=number(value.get("cost_usd"), 0, 1e9),
         gpus=tuple(
             (index, number(gpu.get("utilization"), 0, 100))
             for gpu in samples
@@ -257,6 +268,8 @@ def _run(name: str, found: Mapping[str, bytes]) -> RunThere:
             number(progress.get("time"), 0, _YEAR_3000),
             number(progress.get("started"), 0, _YEAR_3000),
             whole(progress.get("started_step")),
+            plain(progress.get("stopped"), 300),
+            _texts(progress.get("warnings")),
         ),
         first=log_line(first[0]) if first else None,
         lines=tuple(log_line(line) for line in lines),
@@ -304,6 +317,12 @@ def _disk(text: bytes) -> tuple[int | None, int | None]:
         if part.endswith(b"%") and at >= 3 and all(p.isdigit() and len(p) < 20 for p in parts[at - 3 : at]):
             return int(parts[at - 1]), int(parts[at - 3])
     return None, None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """The first few texts of a list."""
+    texts = (plain(item, 300) for item in value[:_TEXTS]) if isinstance(value, list) else ()
+    return tuple(text for text in texts if text)
 
 
 def _with(found: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:

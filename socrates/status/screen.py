@@ -131,7 +131,10 @@ def _learning(status: Status) -> str:
     text = f"loss {status.loss:.4g}"
     if status.trend is not None:
         t = status.trend
-        text += f", {t.word} over the last {t.lines} lines ({t.before:.4g} -> {t.after:.4g})"
+        text += f", {t.word} over the last {t.lines} lines"
+        text += f" ({t.before:.4g} -> {t.after:.4g})" if status.eval_loss is None else ""
+    if status.eval_loss is not None:
+        text += f"; on judging rows {status.eval_loss:.4g}"
     rate = "unknown" if status.learning_rate is None else f"{status.learning_rate:.3g}"
     return f"{text}; learning rate {rate}"
 
@@ -140,7 +143,9 @@ def _speed(status: Status) -> str:
     tokens = status.tokens_per_second
     pace = status.seconds_per_step
     speed = "tokens a second unknown" if tokens is None else f"{tokens:,.0f} tokens a second"
-    return f"{speed}, {'unknown' if pace is None else f'{pace:.3g}'} seconds a step"
+    text = f"{speed}, {'unknown' if pace is None else f'{pace:.3g}'} seconds a step"
+    shares = (("padding", status.padding_share), ("FLOPs utilisation", status.mfu))
+    return ", ".join([text, *(f"{name} {share:.1%}" for name, share in shares if share is not None)])
 
 
 def _money(status: Status) -> list[list[str]]:
@@ -150,6 +155,8 @@ def _money(status: Status) -> list[list[str]]:
         return [_line("Money", f"unknown: {why}; an idle machine costs, too")]
     hours = (status.time - money.since) / 3600
     counted = f"{hours:.1f} h at ${money.per_hour:,.2f} an hour since the run's first start there"
+    if money.own_count:
+        counted = f"all attempts, by the training's own count; now ${money.per_hour:,.2f} an hour"
     return [_line("Money", _spent(money)), [f"{'':<{_LABEL}}{counted}; idle time costs too"]]
 
 

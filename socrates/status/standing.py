@@ -6,7 +6,7 @@ progress says whether anything moves. Pure. Does not cover: how far and how fast
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from socrates.machine.restarts import describe_exit
 from socrates.status.facts import Attempt, Facts, RunThere, Settings, Supervisor
@@ -69,9 +69,9 @@ def judge(
         setup = f"Set it up: ./run_remote_setup.sh {instance}"
         return Situation(WRONG, "nothing is installed", f"there is no ~/socrates-training\n{setup}")
     if facts.supervised:
-        return _supervised(supervisor, run, now, pace)
+        return _warned(_supervised(supervisor, run, now, pace), supervisor, run)
     if run.name in facts.trained:
-        return _unsupervised(supervisor, run, now, pace)
+        return _warned(_unsupervised(supervisor, run, now, pace), supervisor, run)
     if supervisor is None:
         return _by_hand(facts, run, settings, instance)
     return _ended(facts, supervisor, instance, resumable)
@@ -97,6 +97,18 @@ def _unsupervised(supervisor: Supervisor | None, run: RunThere, now: float, pace
     return Situation(WRONG if problem else RUNNING, words, problem, active=True, stalled=bool(problem))
 
 
+def _warned(situation: Situation, supervisor: Supervisor | None, run: RunThere) -> Situation:
+    """The situation with what the training itself finds wrong: a bad loss, GPUs that idle."""
+    last = supervisor.attempts[-1].started if supervisor and supervisor.attempts else None
+    if run.progress is None or (last is not None and is_older(run, last)):  # of an attempt before this one
+        return situation
+    warnings = [f"warning: {text}" for text in run.progress.warnings]
+    if not warnings:
+        return situation
+    problems = [situation.problem] if situation.problem else []
+    return replace(situation, verdict=WRONG, problem="\n".join([*problems, *warnings]))
+
+
 def _by_hand(facts: Facts, run: RunThere, settings: Settings | None, instance: str) -> Situation:
     if facts.supervisor_problem and not run.name:
         return Situation(WRONG, "unknown", f"{facts.supervisor_problem}, and no run is there")
@@ -108,6 +120,10 @@ def _by_hand(facts: Facts, run: RunThere, settings: Settings | None, instance: s
         return Situation(COMPLETE, "complete (started by hand, no supervisor's record)")
     if goal is None and run.progress is None:
         return Situation(UNKNOWN, "not running", "whether the run is complete cannot be told: its last step is unknown")
+    if run.progress and run.progress.stopped and run.progress.step in run.steps:
+        how = f"it stopped at step {step:,}" + (f" of {goal:,}" if goal else "")
+        problem = f"{how}, where its checkpoint is complete: {run.progress.stopped}\nGo on: the same command again"
+        return Situation(WRONG, "stopped (started by hand, no supervisor's record)", problem)
     ended = f"it ended at step {step:,}" + (f" of {goal:,}" if goal else "")
     unsaved = ", and its last checkpoint is not complete" if goal and step >= goal else ""
     return Situation(WRONG, "not running (started by hand, no supervisor's record)", f"{ended}{unsaved}")
@@ -122,6 +138,8 @@ def _ended(facts: Facts, supervisor: Supervisor, instance: str, resumable: bool)
     go_on = f"{how}: ./scripts/launch_full_training.sh {instance}{resume}{config}"
     if supervisor.state == "failed":
         return Situation(WRONG, f"failed, {restarts}", f"{supervisor.reason or 'no reason is on record'}\n{go_on}")
+    if supervisor.state == "stopped" and "max_cost_usd" in supervisor.reason:
+        go_on = f"{go_on}\nwith a larger max_cost_usd in its config"
     if supervisor.state == "stopped":
         return Situation(WRONG, f"stopped, {restarts}", f"{supervisor.reason or 'it was stopped'}\n{go_on}")
     if facts.supervised is None:

@@ -32,7 +32,11 @@ _EXIT = {RUNNING: EXIT_DONE, COMPLETE: EXIT_DONE, WRONG: EXIT_NO, UNKNOWN: EXIT_
 
 @dataclass(frozen=True)
 class Money:
-    """US dollars of a machine. Counted from the run's first start on this machine, idle time included."""
+    """US dollars of a run.
+
+    By the training's own count where it has one: all its attempts, on any machine, without the time between them.
+    Else counted from the run's first start on this machine, idle time included.
+    """
 
     per_hour: float
     source: str
@@ -40,6 +44,7 @@ class Money:
     spent: float
     expected: float | None  # until the run's end
     idle: float | None  # of `spent`: since the run ended
+    own_count: bool = False  # by the training itself
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class Status:
     trend: Trend | None = None
     learning_rate: float | None = None
     tokens_per_second: float | None = None
+    padding_share: float | None = None
+    mfu: float | None = None  # model FLOPs utilisation, a share
+    eval_loss: float | None = None  # the last that was measured
     money: Money | None = None
     restarts: int | None = None
     gpus: tuple[GpuNow, ...] = ()
@@ -171,7 +179,7 @@ def summarize(facts: Facts | None, here: Here, now: float, unreachable: str = ""
         **_learning(run, steps),
         **_checkpoints(facts, here, run),
     )
-    return replace(status, money=_money(status, settings, now))
+    return replace(status, money=_money(status, settings, now, steps[-1] if steps else None, now - there_now))
 
 
 @dataclass(frozen=True)
@@ -261,6 +269,9 @@ def _learning(run: RunThere, lines: Sequence[LogLine]) -> dict[str, object]:
         "trend": loss_trend(known),
         "learning_rate": last.learning_rate,
         "tokens_per_second": last.tokens_per_second,
+        "padding_share": last.padding_share,
+        "mfu": last.mfu,
+        "eval_loss": next((line.eval_loss for line in reversed(lines) if line.eval_loss is not None), None),
     }
 
 
@@ -281,20 +292,23 @@ def _checkpoints(facts: Facts, here: Here, run: RunThere) -> dict[str, object]:
     }
 
 
-def _money(status: Status, settings: Settings | None, now: float) -> Money | None:
+def _money(status: Status, settings: Settings | None, now: float, line: LogLine | None, offset: float) -> Money | None:
+    """``line`` is the log's last one of the present process; ``offset`` makes its time this computer's."""
     if settings is None or settings.price_per_hour is None or status.started is None:
         return None
+    price, ended = settings.price_per_hour, status.ended if status.ended is not None else status.ends
+    idle = None if status.ended is None else price * max(now - status.ended, 0.0) / 3600
+    if line is not None and line.cost_usd is not None and line.time is not None:
+
+        def counted(until: float) -> float:
+            return line.cost_usd + price * max(until - offset - line.time, 0.0) / 3600
+
+        spent = counted(now if status.ended is None else status.ended) + (idle or 0.0)
+        expected = None if ended is None else counted(ended)
+        return Money(price, settings.source, status.started, spent, expected, idle, own_count=True)
     hours = max(now - status.started, 0.0) / 3600
-    ended = status.ended if status.ended is not None else status.ends
-    price = settings.price_per_hour
-    return Money(
-        price,
-        settings.source,
-        status.started,
-        price * hours,
-        None if ended is None else price * max(ended - status.started, 0.0) / 3600,
-        None if status.ended is None else price * max(now - status.ended, 0.0) / 3600,
-    )
+    expected = None if ended is None else price * max(ended - status.started, 0.0) / 3600
+    return Money(price, settings.source, status.started, price * hours, expected, idle)
 
 
 def _settings(facts: Facts, supervisor: Supervisor | None, run: RunThere) -> Settings | None:

@@ -1,0 +1,97 @@
+"""`training_metadata.json`: what a run was and what it took, written when it ends, complete or stopped.
+
+Covers: written whole, by rank 0. Does not cover: a run that crashed (its checkpoints, `training_log.jsonl` and
+`.progress.json` tell of it).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from socrates.checkpoints import MANIFEST, list_checkpoints
+from socrates.errors import SocratesError
+from socrates.files import write_json
+
+if TYPE_CHECKING:
+    from socrates.machine.telemetry import Telemetry
+
+TRAINING_METADATA = "training_metadata.json"
+
+
+def write_training_metadata(folder: Path, record: dict[str, Any], state: Any, telemetry: Telemetry) -> None:
+    """Write the file; where that cannot be done, say so: the training itself is safe.
+
+    Args:
+        folder: the run's output folder.
+        record: what `training_config.json` says (config, versions, data).
+        state: the Trainer's, at the end.
+        telemetry: what the run has used.
+    """
+    try:
+        write_json(folder / TRAINING_METADATA, training_metadata(folder, record, state, telemetry))
+    except SocratesError as error:
+        print(f"Cannot write what the run was: {error}", flush=True)
+
+
+def training_metadata(folder: Path, record: dict[str, Any], state: Any, telemetry: Telemetry) -> dict[str, Any]:
+    """What the file says. Times in seconds; tokens, cost and speed are of all attempts; None is unknown."""
+    account, last = telemetry.account(), telemetry.last
+    examples = record.get("config", {}).get("training", {}).get("global_batch_size")
+    tokens = account.tokens
+    trained = account.training_seconds
+    return {
+        **record,
+        "machine": machine(),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "how_it_ended": f"stopped: {telemetry.stopped}" if telemetry.stopped else "complete",
+        "steps": state.global_step,
+        "max_steps": state.max_steps,
+        "examples": None if examples is None else state.global_step * examples,
+        "tokens": tokens,
+        "attempts": account.attempts,
+        "wall_time_s": account.seconds,
+        "training_time_s": account.training_seconds,
+        "cost_usd": None if account.usd is None else round(account.usd, 4),
+        "mean_tokens_per_second": round(tokens / trained, 1) if tokens is not None and trained > 0 else None,
+        "mean_mfu": telemetry.utilization,
+        "peak_memory_bytes": account.peak_memory_bytes,
+        "final_loss": last.get("loss"),
+        "final_eval_loss": last.get("eval_loss"),
+        "warnings": last.get("warnings", []),
+        "checkpoints": [path.name for path in reversed(list_checkpoints(folder)) if (path / MANIFEST).is_file()],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The machine, without its name: GPUs, driver, processors, Python."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "gpus": gpus,
+        "num_gpus": len(gpus),
+        "driver": _driver() if gpus else None,
+        "cuda": torch.version.cuda if gpus else None,
+        "cpus": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": sys.version.split()[0],
+    }
+
+
+def _driver() -> str | None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.split()), None)
