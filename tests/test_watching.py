@@ -82,7 +82,7 @@ def test_a_loss_or_gradient_norm_that_is_no_number():
     watch = LossWatch()
     assert not watch.add(10, 1.0, 0.5)
     (line,) = watch.add(20, math.nan, math.inf)
-    assert line.startswith("WARNING: the loss and the gradient norm is not a number, since step 20: stop it and go on ")
+    assert line.startswith("WARNING: the loss and the gradient norm are no numbers, since step 20: stop it and go on ")
     assert watch.add(30, math.inf) == [] and watch.active, "said once"
     assert watch.add(40, 1.0, 0.5) == ["Over at step 40: the loss is a number again"] and not watch.active
     assert watch.add(50, 1.0, math.nan)

@@ -68,7 +68,8 @@ class LossWatch:
             for name, value in (("loss", loss), ("gradient norm", grad_norm))
             if value is not None and not math.isfinite(value)
         ]
-        said = self._set(NOT_FINITE, bool(broken), f"the {' and the '.join(broken)} is not a number", step)
+        what = f"the {' and the '.join(broken)} {'are no numbers' if len(broken) > 1 else 'is not a number'}"
+        said = self._set(NOT_FINITE, bool(broken), what, step)
         if math.isfinite(loss):
             self._losses.append(loss)
             self._lines += 1
