@@ -50,7 +50,7 @@ def main() -> int:
     """Parse, check, then train or report."""
     arguments = parse_arguments()
     from socrates.config import load_config, load_deepspeed
-    from socrates.ranks import errors_from_rank_zero
+    from socrates.ranks import errors_from_rank_zero, part
     from socrates.training import train
 
     with errors_from_rank_zero():
@@ -59,6 +59,7 @@ def main() -> int:
     if arguments.dry_run:
         return dry_run(config)
     train(config, deepspeed, arguments.resume_from_checkpoint, arguments.resume_weights_only)
+    part()
     return 0
 
 
