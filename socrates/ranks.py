@@ -61,7 +61,7 @@ def barrier() -> None:
 def part() -> None:
     """End the process group, once every process is here.
 
-    Left to the interpreter's end, a thread of it was seen to abort a process whose training was complete.
+    Left to the interpreter's end, a process was seen to abort although its training was complete.
     """
     import torch.distributed as dist
 

@@ -195,6 +195,7 @@ def test_malformed_file(tmp_path, text, message):
         ({"zero_optimization": {}}, "must be 1 or 2, not None"),
         ({"zero_optimisation": {"stage": 2}}, 'did you mean "zero_optimization"?'),
         ({"zero_optimization": {"stage": 2, "overlap_com": True}}, 'did you mean "overlap_comm"?'),
+        ({"checkpoint": {"load_universal": True}}, "checkpoint.load_universal"),
         ({"bf16": True}, '"bf16": must be {"enabled": "auto"}'),
         ({"gradient_accumulation_steps": 16}, 'write "auto", not 16: micro-batches are counted in tokens'),
     ],
