@@ -53,12 +53,9 @@ def make_watched_trainer(*arguments, **named):
 
 
 def examples_of(inputs):
-    """The token ids of each example of a flattened batch, or of several."""
-    if isinstance(inputs, (list, tuple)):
-        return [example for batch in inputs for example in examples_of(batch)]
-    starts = (inputs["position_ids"][0] == 0).nonzero().flatten().tolist()
-    ids = inputs["input_ids"][0].tolist()
-    return [ids[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    """The token ids of each example of this process's micro-batches."""
+    batches = [batch for batch in inputs["step"].micro_batches if batch.counts]
+    return [part.tolist() for batch in batches for part in batch.input_ids[0].split(list(batch.lengths))]
 
 
 if __name__ == "__main__":
