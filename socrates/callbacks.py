@@ -16,6 +16,7 @@ from socrates.machine.telemetry import Telemetry
 from socrates.optimizer_export import write_optimizer_export
 from socrates.ranks import barrier, on_rank_zero
 from socrates.seen import TRAINING_DATA
+from socrates.spreading import gathered
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -39,7 +40,8 @@ def complete_checkpoints(record: dict[str, Any], training_data: dict[str, Any]) 
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             # Without the barrier rank 0 was seen here before another rank had written its files.
             barrier()
-            on_rank_zero(lambda: _complete(folder, record, training_data, args.world_size))
+            with gathered(folder):  # of hosts that have disks of their own
+                on_rank_zero(lambda: _complete(folder, record, training_data, args.world_size))
 
     return CompleteCheckpoints()
 

@@ -27,6 +27,7 @@ from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
 from socrates.resuming import choose_checkpoint, is_finished, lock_output
 from socrates.seen import training_data_record
+from socrates.spreading import check_same, on_every_host
 from socrates.tokenized import load_tokenized, read_cells
 from socrates.tokenizing import tokenize_for
 
@@ -100,8 +101,10 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None) -> P
     quiet_libraries(bars=rank() == 0)
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed)  # from here on there is a process group
+    check_same("tokenized rows", tokenized.name)
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
     checkpoint = on_rank_zero(lambda: choose_checkpoint(config, record, resume))
+    checkpoint = on_every_host(checkpoint, Path(config.output_dir))
     if rank() == 0:
         _print_start(config, len(dataset), info, checkpoint)
     if checkpoint is not None and is_finished(checkpoint):  # the Trainer would take one step more
@@ -151,9 +154,10 @@ def check_gpus(config: RunConfig) -> None:
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found < int(os.environ.get("LOCAL_SIZE", config.training.num_processes)):
+    wanted = int(os.environ.get("LOCAL_SIZE", config.training.num_processes))  # on this host
+    if found < wanted:
         raise SocratesError(
-            f"torch can use {found} GPUs here, {config.training.num_processes} processes need one each; look at "
+            f"torch can use {found} GPUs here, {wanted} processes need one each; look at "
             "nvidia-smi and the driver's version. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
         )
 
