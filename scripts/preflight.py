@@ -11,6 +11,7 @@ import _bootstrap  # noqa: F401
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from socrates.errors import run_entry_point
@@ -23,9 +24,13 @@ def main() -> int:
     )
     parser.add_argument("--config", metavar="FILE", help="run config")
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
+    parser.add_argument(
+        "--hostfile", metavar="FILE", help="machines of the run, this one first: GPUs for its own slots"
+    )
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
     from socrates.config import load_config, load_deepspeed
+    from socrates.machine.hosts import read_hostfile
     from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
     from socrates.machine.preflight import failed, find_gpus, fitting_configs, render, run_checks, to_json
 
@@ -33,6 +38,9 @@ def main() -> int:
     config = load_config(arguments.config) if arguments.config else None
     if config and arguments.deepspeed:
         load_deepspeed(arguments.deepspeed, config)
+    if config and arguments.hostfile:
+        slots = read_hostfile(arguments.hostfile, config)[0].slots
+        config = replace(config, training=replace(config.training, num_processes=slots))
     root = Path.cwd()
     checks = run_checks(root, config)
     if arguments.json:

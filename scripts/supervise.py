@@ -10,6 +10,7 @@ To be called in the project's folder on the training machine.
 
 It goes on when the connection ends. A crashed training is started again from its newest complete checkpoint, at most
 three times, and only if it got further than before. A file machine.env (lines KEY=VALUE) is added to its environment.
+With --hostfile FILE it trains on several machines: ./scripts/launch_full_training.sh --help says what they need.
 Exit status of start: 0 it runs or is complete, 1 it died, 2 not started; of state: 0 running or complete, 1 failed or
 stopped, 2 never started; of stop: 0 stopped, 1 nothing was running, 2 cannot.
 """
@@ -46,6 +47,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     start.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="watch its beginning (60)")
     start.add_argument("--token-on-stdin", action="store_true", help="the first line of standard input is HF_TOKEN")
     start.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
+    start.add_argument("--hostfile", metavar="FILE", help="train on these machines, this one first: NAME slots=GPUS")
     actions.add_parser("stop", help="end the training and wait until it is over", allow_abbrev=False)
     state = actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
     state.add_argument("--json", action="store_true", help="for programs")
@@ -65,7 +67,9 @@ def start(arguments: argparse.Namespace) -> int:
     environment.pop("TNR_API_TOKEN", None)  # a training has no use for it
     if arguments.token_on_stdin:
         environment.update(read_token())
-    plan = make_plan(arguments.config, arguments.deepspeed, arguments.log, environment, arguments.resume)
+    plan = make_plan(
+        arguments.config, arguments.deepspeed, arguments.log, environment, arguments.resume, arguments.hostfile
+    )
     started = background.start(plan)
     try:
         say(f"Training started in the background: process {started.pid}, log {started.log}")

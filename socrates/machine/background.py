@@ -207,7 +207,8 @@ def _tell_way_on(record: RunState, say: Callable[[str], None]) -> None:
     if checkpoint is None:
         say(f"There is no complete checkpoint in {record.output_dir} yet: it would start anew")
         return
+    hosts = f"--hostfile {record.hostfile} " if record.hostfile else ""
     say(
-        f"It can go on from {checkpoint}:\n  python scripts/supervise.py start --config {record.config} "
+        f"It can go on from {checkpoint}:\n  python scripts/supervise.py start {hosts}--config {record.config} "
         f"--deepspeed {record.deepspeed} --log {record.log} --resume"
     )

@@ -54,6 +54,7 @@ class RunState:
     restarts: int = 0
     ended: str | None = None
     reason: str | None = None
+    hostfile: str | None = None
 
     @property
     def process(self) -> ProcessId:
