@@ -25,6 +25,9 @@ def main() -> int:
     )
     parser.add_argument("--config", metavar="FILE", help="run config")
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
+    parser.add_argument(
+        "--hostfile", metavar="FILE", help="machines of the run, this one first: GPUs for its own slots"
+    )
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
     from socrates.preflight.checks import FAIL, failed, render, to_json
@@ -36,15 +39,17 @@ def main() -> int:
         print(show([python]))
         return 1
     from socrates.config import load_config
+    from socrates.machine.hosts import read_hostfile
     from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
     from socrates.preflight.gpus import find_gpus
     from socrates.preflight.running import fitting_configs, run_checks
 
     os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it
     config = load_config(arguments.config) if arguments.config else None
+    slots = read_hostfile(arguments.hostfile, config)[0].slots if config and arguments.hostfile else None
     root = Path.cwd()
     deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
-    checks = run_checks(root, config, deepspeed, arguments.config or "")
+    checks = run_checks(root, config, deepspeed, arguments.config or "", slots)
     print(show(checks))
     if config is None and not arguments.json and (names := fitting_configs(root, len(find_gpus()))):
         print(f"  enough GPUs for: {', '.join(names)}")

@@ -4,8 +4,7 @@ Covers: a run on the same number of processes loads its own shards, exactly. On 
 checkpoint is made on the way from the shards; where the shards are lost, from the adapter and, if it is there,
 `optimizer.pt`. Either is made in `.universal-N-PID/` in the output folder and removed once it is loaded: a checkpoint
 folder is never written to, and a run that is killed in between makes it anew.
-Does not cover: which checkpoint, and whether a lossy way may be taken (resuming.py); an output folder that the
-machines of a run do not share.
+Does not cover: which checkpoint, and whether a lossy way may be taken (resuming.py).
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.files import read_json, write_json
 from socrates.ranks import barrier, on_rank_zero, rank
 from socrates.resuming import Resumption, Way
+from socrates.spreading import on_every_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,8 +64,8 @@ def loadable(resumption: Resumption | None, trainer: SFTTrainer, output_dir: Pat
 
     trainer.add_callback(_after_loading(loaded, rank_seed(trainer.args.seed, resumption.step, rank())))
     try:
-        scratch = on_rank_zero(lambda: str(_make_scratch(resumption, trainer.args, output_dir)))
-        yield scratch
+        scratch = Path(on_rank_zero(lambda: str(_make_scratch(resumption, trainer.args, output_dir))))
+        yield str(on_every_host(scratch, output_dir))
     finally:
         if rank() == 0:
             _remove_scratch(output_dir)

@@ -444,7 +444,14 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
             shutil.rmtree(folder / stale, ignore_errors=True)
     for name, config in configs.items():
         write_json(folder / name, config)
-    deepspeed = {
+    for name in ("deepspeed_config.json", "deepspeed_config_test.json"):
+        write_json(folder / name, rehearsal_deepspeed())
+    return lines
+
+
+def rehearsal_deepspeed() -> dict[str, Any]:
+    """The DeepSpeed config that goes with `rehearsal_config`."""
+    return {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
@@ -453,9 +460,6 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
         "zero_optimization": {"stage": 2, "contiguous_gradients": True},
         "steps_per_print": 1_000_000_000,
     }
-    for name in ("deepspeed_config.json", "deepspeed_config_test.json"):
-        write_json(folder / name, deepspeed)
-    return lines
 
 
 def _prepare_sample(published: Path, dataset: Path, seed: int) -> bool:

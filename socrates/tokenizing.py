@@ -27,7 +27,7 @@ from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sync_folder, write_json
 from socrates.progress import progress
 from socrates.prompts import answer_token_ids, end_of_turn_id, prompt_token_ids
-from socrates.ranks import rank
+from socrates.ranks import leads_host
 from socrates.records import Cell
 from socrates.seen import nest_cells
 from socrates.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
@@ -209,7 +209,7 @@ def _lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if rank() == 0:
+            if leads_host():
                 print("Waiting for another process that tokenizes the same rows", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
 from socrates.resuming import Resumption, choose_checkpoint, is_finished, lock_output, run_identity
 from socrates.seen import training_data_record
+from socrates.spreading import check_same, on_every_host
 from socrates.stopping import refuse_if_spent
 from socrates.tokenized import load_tokenized, read_cells
 from socrates.tokenizing import tokenize_for
@@ -110,8 +111,13 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     quiet_libraries(bars=rank() == 0)
     _leave_out_compiled_cpu_kernels()
     args = _trainer_arguments(config, deepspeed, fit.checkpointed_layers)  # from here on there is a process group
+    check_same("tokenized rows", tokenized.name)
+    output = Path(config.output_dir)
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
     resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
+    here = on_every_host(resumption.checkpoint if resumption else None, output)
+    if resumption is not None and here is not None:
+        resumption = replace(resumption, checkpoint=here)
     if rank() == 0:
         _print_start(config, len(dataset), info, resumption, fit)
     if resumption is not None and is_finished(resumption.checkpoint):  # the Trainer would take one step more
@@ -133,7 +139,6 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
     trainer = _make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, before)
-    output = Path(config.output_dir)
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
@@ -166,9 +171,10 @@ def check_gpus(config: RunConfig) -> None:
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found < int(os.environ.get("LOCAL_SIZE", config.training.num_processes)):
+    wanted = int(os.environ.get("LOCAL_SIZE", config.training.num_processes))  # on this host
+    if found < wanted:
         raise SocratesError(
-            f"torch can use {found} GPUs here, {config.training.num_processes} processes need one each; look at "
+            f"torch can use {found} GPUs here, {wanted} processes need one each; look at "
             "nvidia-smi and the driver's version. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
         )
 

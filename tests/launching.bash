@@ -35,6 +35,7 @@ MAKE
 set_machine_up() {
   mkdir -p "$THERE/stand-in/deepspeed/launcher" "$THERE/models"
   cp "$BATS_TEST_DIRNAME/fixtures/fake_runner.py" "$THERE/stand-in/deepspeed/launcher/runner.py"
+  cp "$THERE/stand-in/deepspeed/launcher/"{runner,launch}.py
   touch "$THERE/stand-in/deepspeed/__init__.py" "$THERE/stand-in/deepspeed/launcher/__init__.py"
   printf 'DS_ACCELERATOR=cpu\nPYTHONPATH=%s\n' "$THERE/stand-in" >"$THERE/machine.env"
   ln -s "$ROOT/venv" "$THERE/venv"

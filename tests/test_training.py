@@ -17,7 +17,7 @@ from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
 from socrates.records import read_answers
-from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config, rehearsal_deepspeed
 from socrates.resuming import Way, choose_checkpoint
 from socrates.seen import nest_cells
 from socrates.training import steps_planned
@@ -41,12 +41,7 @@ def workplace(tmp_path_factory):
         "global_batch_size": 16,
     }
     write_json(folder / "config.json", config)
-    zero = {"stage": 2, "contiguous_gradients": True}
-    write_json(
-        folder / "deepspeed_config.json",
-        {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "zero_optimization": zero}
-        | {"gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "bf16": {"enabled": "auto"}},
-    )
+    write_json(folder / "deepspeed_config.json", rehearsal_deepspeed())
     return folder
 
 

@@ -54,6 +54,7 @@ class RunState:
     restarts: int = 0
     ended: str | None = None
     reason: str | None = None
+    hostfile: str | None = None
 
     @property
     def process(self) -> ProcessId:
@@ -105,8 +106,9 @@ def with_attempt(state: RunState, **changes: Any) -> RunState:
 
 def way_on(record: RunState) -> str:
     """The command with which a run goes on from its newest checkpoint."""
+    hosts = f"--hostfile {record.hostfile} " if record.hostfile else ""
     return (
-        f"python scripts/supervise.py start --config {record.config} --deepspeed {record.deepspeed} "
+        f"python scripts/supervise.py start {hosts}--config {record.config} --deepspeed {record.deepspeed} "
         f"--log {record.log} --resume"
     )
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,9 @@ from pathlib import Path
 from socrates.checkpoints import checkpoint_step, newest_complete
 from socrates.config import RunConfig, load_config, load_deepspeed
 from socrates.errors import SocratesError
+from socrates.machine.host_checks import check_hosts
+from socrates.machine.host_ranks import gpu_numbers
+from socrates.machine.hosts import meeting_address, read_hostfile
 from socrates.machine.process_tree import (
     adopt_orphans,
     bury_adopted,
@@ -34,6 +37,7 @@ from socrates.machine.telemetry import read_progress
 from socrates.resuming import WEIGHTS_ONLY, is_finished
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "train_full_dataset.py"
+_HOSTS = _SCRIPT.with_name("hosts.py")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Plan:
         pause: seconds before a restart, in which ports and GPU memory come free.
         patience: seconds that a training which is asked to stop has for its step and its checkpoint.
         grace: seconds between SIGTERM and SIGKILL, after that or instead.
+        hostfile: the machines of the run; None for this one alone.
     """
 
     config: str
@@ -61,6 +66,7 @@ class Plan:
     pause: float = 5.0
     patience: float = SAVE_PATIENCE
     grace: float = 30.0
+    hostfile: str | None = None
 
 
 def make_plan(
@@ -70,11 +76,21 @@ def make_plan(
     environment: Mapping[str, str],
     resume: bool = False,
     weights_only: bool = False,
+    hostfile: str | None = None,
 ) -> Plan:
     """A plan for the training script, once everything that can be checked beforehand was.
 
+    Args:
+        config: the run config.
+        deepspeed: DeepSpeed's.
+        log: of the run.
+        environment: of the training.
+        resume: whether the first attempt is told to go on.
+        weights_only: whether a checkpoint will do of which the weights alone are whole.
+        hostfile: the machines, this one first; None for this one alone.
+
     Raises:
-        SocratesError: config or DeepSpeed file are wrong, or the data is not there.
+        SocratesError: config, DeepSpeed file or hostfile are wrong, the data is not there, or a host is not ready.
     """
     run = load_config(config)
     load_deepspeed(deepspeed, run)
@@ -83,29 +99,36 @@ def make_plan(
             f"{run.train_file}: no such data file; upload the data: tnr scp 0 data/socsci210_full/ "
             f"~/socrates-training/{run.dataset_path}/"
         )
-    devices = _launcher_devices(run, environment)
+    if hostfile is None:
+        launch = ["-m", "deepspeed.launcher.runner", _launcher_devices(run, environment), "--master_port={}"]
+    else:
+        _check_hosts(hostfile, run, [config, deepspeed], environment)
+        launch = [str(_HOSTS), "lead", "--hostfile", hostfile, f"--grace={Plan.grace:g}", "--port={}"]
 
     def command(resuming: bool) -> list[str]:
-        launcher = [sys.executable, "-m", "deepspeed.launcher.runner", devices, f"--master_port={free_port()}"]
-        script = [str(_SCRIPT), "--config", config, "--deepspeed", deepspeed]
-        if weights_only:
-            script.append(WEIGHTS_ONLY)
+        launcher = [sys.executable, *launch[:-1], launch[-1].format(free_port())]
+        # Another machine's project folder may lie elsewhere; every rank starts in it.
+        script = [str(_SCRIPT) if hostfile is None else f"scripts/{_SCRIPT.name}"]
+        script += ["--config", config, "--deepspeed", deepspeed, *([WEIGHTS_ONLY] if weights_only else [])]
         return [*launcher, *script, *(["--resume-from-checkpoint", "auto"] if resuming else [])]
 
-    return Plan(config, deepspeed, log, run.output_dir, command, environment, resume, weights_only)
+    return Plan(config, deepspeed, log, run.output_dir, command, environment, resume, weights_only, hostfile=hostfile)
 
 
 def _launcher_devices(run: RunConfig, environment: Mapping[str, str]) -> str:
     """The launcher's option for the GPUs. With --num_gpus it would forget CUDA_VISIBLE_DEVICES and take the first."""
     wanted = run.training.num_processes
-    names = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    if environment.get("DS_ACCELERATOR") == "cpu" or not names or not all(name.isdecimal() for name in names):
-        return f"--num_gpus={wanted}"
-    if len(names) < wanted:
-        raise SocratesError(
-            f"CUDA_VISIBLE_DEVICES={','.join(names)} names {len(names)} GPUs, the config's num_processes is {wanted}"
-        )
-    return f"--include=localhost:{','.join(names[:wanted])}"
+    numbers = gpu_numbers(environment, wanted)
+    return f"--num_gpus={wanted}" if numbers is None else f"--include=localhost:{','.join(map(str, numbers))}"
+
+
+def _check_hosts(hostfile: str, run: RunConfig, files: Sequence[str], environment: Mapping[str, str]) -> None:
+    hosts = read_hostfile(hostfile, run)
+    meeting = meeting_address(hostfile, hosts)
+    gpu_numbers(environment, hosts[0].slots)
+    for note in check_hosts(hosts, run, files, environment, Path.cwd()):
+        print(f"Note: {note}", flush=True)
+    print(f"All hosts ({len(hosts)}) are ready; they meet at {meeting}", flush=True)
 
 
 class Supervisor:
@@ -130,6 +153,7 @@ class Supervisor:
             log=plan.log,
             log_offset=log_offset,
             output_dir=plan.output_dir,
+            hostfile=plan.hostfile,
         )
 
     def run(self) -> None:
