@@ -24,8 +24,8 @@ from socrates.errors import SocratesError
 from socrates.files import read_text, remembered_sha256, sha256_file
 from socrates.hub import names_a_folder
 from socrates.machine.hosts import Host, enter_folder, ssh_command
-from socrates.machine.preflight import find_gpus
 from socrates.machine.situation import find_unsupervised, read_record
+from socrates.preflight.gpus import find_gpus
 from socrates.prepared import METADATA
 
 MARK = "socrates-facts "  # before the answer, among what a login prints
