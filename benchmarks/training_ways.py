@@ -233,12 +233,12 @@ def _trl_trainer(job: Job, model: Any, rows: Any, clock: _Clock) -> Any:
 
 
 def _our_trainer(way: Way, job: Job, model: Any, rows: Any, clock: _Clock, again: int) -> Any:
+    from socrates.building import leave_out_compiled_cpu_kernels
     from socrates.callbacks import before_training
     from socrates.step_data import TrainingSteps
     from socrates.tokenized import with_labels
-    from socrates.training import _leave_out_compiled_cpu_kernels
 
-    _leave_out_compiled_cpu_kernels()
+    leave_out_compiled_cpu_kernels()
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     os.environ["MASTER_PORT"] = str(_free_port())
     args = _arguments(

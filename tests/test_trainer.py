@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from socrates import training
 from socrates.attention import choose_attention, flat_inputs
+from socrates.building import make_trainer as make_trainer_of_run
+from socrates.building import trainer_arguments
 from socrates.config import load_config
 from socrates.files import write_json
 from socrates.fitting import Fit
@@ -53,9 +54,9 @@ def make_trainer(workplace, rows, monkeypatch):
         config = load_config("config.json")
         fit = Fit(choose_attention("sdpa"), False, config.training.checkpointed_layers or 0, None, "")
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
-        args = training._trainer_arguments(config, None, fit.checkpointed_layers)
+        args = trainer_arguments(config, None, fit.checkpointed_layers)
         tokenizer = load_tokenizer(config.model_name)
-        return training._make_trainer(config, args, model, tokenizer, rows, {}, {}, fit)
+        return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit)
 
     return make
 

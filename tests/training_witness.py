@@ -20,7 +20,7 @@ from socrates.errors import run_entry_point  # noqa: E402
 from socrates.ranks import rank  # noqa: E402
 
 WITNESS = Path("witness")
-_make_trainer = training._make_trainer
+_make_trainer = training.make_trainer
 
 
 def make_watched_trainer(*arguments, **named):
@@ -59,5 +59,5 @@ def examples_of(inputs):
 
 
 if __name__ == "__main__":
-    training._make_trainer = make_watched_trainer
+    training.make_trainer = make_watched_trainer
     run_entry_point(train_full_dataset.main)
