@@ -16,12 +16,13 @@ import pytest
 from machines import FULL, TEST, Machine, iso
 from processes import ROOT, environment
 
+from socrates.durations import duration
 from socrates.phases import PhaseRecord
 from socrates.remote.untrusted import CutOff, number, plain
 from socrates.status.command import GATHER
 from socrates.status.facts import GpuNow, LogLine, RunThere, parse
 from socrates.status.here import Here, look_here
-from socrates.status.pace import current_lines, duration, loss_trend, seconds_per_step
+from socrates.status.pace import current_lines, loss_trend, seconds_per_step
 from socrates.status.screen import as_json, render, shorten
 from socrates.status.summary import summarize
 

@@ -332,7 +332,8 @@ def test_what_it_costs_and_will_cost_counts_all_attempts(tmp_path, clock, capsys
     assert line["expected_cost_usd"] == pytest.approx(spent + 7.2 * 880 * 16 / 3600, abs=0.01)
     hours = (3540 + 380) / 3600
     assert logged.summary == (
-        f"step 120 of 1,000: {hours:.1f} h, ${spent:.2f} so far, about ${spent + 28.16:.2f} at the end (3.9 h left)"
+        f"step 120 of 1,000: {60 * hours:.0f} min, ${spent:.2f} so far, about ${spent + 28.16:.2f} at the end "
+        "(3 h 55 min left)"
     )
     assert (logged.mfu, logged.peak_memory_gib) == (0.5, 3.0)
     account = read_progress(tmp_path).account
@@ -438,7 +439,7 @@ def test_the_lines_for_people(capsys):
         "mfu": 0.4712,
         "gpu_utilization": 97.0,
         "peak_memory_gib": 61.234,
-        "summary": "step 3 of 9: 1.9 h, $13.40 so far, about $358.00 at the end (47.9 h left)",
+        "summary": "step 3 of 9: 1 h 54 min, $13.40 so far, about $358.00 at the end (47 h 54 min left)",
     }
     summary = logs["summary"]
     guide_log().on_log(None, State(), None, logs=logs)

@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from socrates.durations import duration
 from socrates.machine.account import Account, parse_account
 from socrates.machine.gpus import GpuSample, GpuSampler
 from socrates.machine.watching import Watch
@@ -335,10 +336,10 @@ def spent_in_words(
     step: int, max_steps: int, seconds: float, usd: float, left: float | None, expected: float | None
 ) -> str:
     """Time and money in one sentence; ``seconds`` and ``usd`` are of all attempts, ``left`` are seconds."""
-    text = f"step {step:,} of {max_steps:,}: {seconds / 3600:.1f} h, ${usd:,.2f} so far"
+    text = f"step {step:,} of {max_steps:,}: {duration(seconds)}, ${usd:,.2f} so far"
     if left is None or expected is None:
         return text
-    return f"{text}, about ${expected:,.2f} at the end ({left / 3600:.1f} h left)"
+    return f"{text}, about ${expected:,.2f} at the end ({duration(left)} left)"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from socrates.durations import duration
 from socrates.status.facts import GpuNow
 from socrates.status.here import MonitorRecord
-from socrates.status.pace import duration
 from socrates.status.standing import COMPLETE, RUNNING, WRONG
 from socrates.status.summary import Money, Status
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from socrates.durations import duration
 from socrates.machine.restarts import describe_exit
 from socrates.status.facts import Attempt, Facts, RunThere, Settings, Supervisor
-from socrates.status.pace import duration
 
 RUNNING, COMPLETE, WRONG, UNKNOWN = "running", "complete", "wrong", "unknown"
 PATIENCE = 15 * 60.0  # seconds without a step; or that many steps, where these take longer
