@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,8 @@ def test_missing_and_empty_data_fail(tmp_path):
     (tmp_path / "data" / "set" / "train.jsonl").write_text("")
     (tmp_path / "data" / "set" / "val.jsonl").unlink()
     assert [c.outcome for c in data.check_data(config, tmp_path)] == ["FAIL", "warn"]
+    watching = replace(config, training=replace(config.training, eval_steps=10))
+    assert [c.outcome for c in data.check_data(watching, tmp_path)] == ["FAIL", "FAIL"], "the training reads it"
 
 
 def test_data_that_is_not_what_its_metadata_describe_fails(tmp_path):

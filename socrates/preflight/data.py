@@ -52,7 +52,8 @@ def check_data(config: RunConfig, root: Path, digests: dict[Path, str] | None = 
         digests: gets the SHA-256 of each file that passes.
     """
     digests = {} if digests is None else digests
-    for file, needed in ((config.train_file, True), (config.evaluation_file, False)):
+    watches = config.training.eval_steps is not None  # it reads the judging rows, too
+    for file, needed in ((config.train_file, True), (config.evaluation_file, watches)):
         path = root / file
         remedy = f"tnr scp 0 {config.dataset_path}/ ~/socrates-training/{config.dataset_path}/"
         if not path.is_file() or not path.stat().st_size:
