@@ -86,6 +86,8 @@ def measure(way: Way, job: Job, folder: Path) -> Measured:
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     if job.device == "cpu":
         environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    else:  # one GPU: with several, TRL's way would want a launcher
+        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("training_ways.py"))],
         input=json.dumps({"way": asdict(way), "job": asdict(job)}),

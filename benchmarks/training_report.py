@@ -66,7 +66,6 @@ def _lines(
             f"{run.model_flops / run.seconds / peak:.0%} | {run.peak_bytes / _GIB:.2f} | {run.layers_again} |"
         )
     mine = results[THIS]
-    utilisation = mine.model_flops / mine.seconds / peak
     yield ""
     yield (
         "Tokens are the rows', without padding. FLOPs utilisation: operations that the rows need (no padding, the head "
@@ -80,10 +79,12 @@ def _lines(
         )
     yield f"Losses of all ways agree within {_SAME_LOSS:.0%} (dropout differs): {'yes' if agree else 'NO'}."
     yield ""
-    yield from _full_run(job, full, utilisation, cuda)
+    yield from _full_run(job, full, mine.model_flops / mine.seconds, peak)
 
 
-def _full_run(job: Job, full: tuple[int, int, int, str, float], utilisation: float, cuda: bool) -> Iterator[str]:
+def _full_run(job: Job, full: tuple[int, int, int, str, float], speed: float, measured_peak: float) -> Iterator[str]:
+    """``speed``: model FLOPs a second. The data sheet's peak is what the other GPU's is known by; so it is here too."""
+    import torch
     from answer_model import SHAPES
 
     from socrates.config import LoraSettings
@@ -98,10 +99,14 @@ def _full_run(job: Job, full: tuple[int, int, int, str, float], utilisation: flo
         attended=rows * tokens * (tokens + 1) / 2,
         answer_tokens=2 * rows,
     ).model
+    sheet = peak_flops(torch.cuda.get_device_name()) if job.device == "cuda" else None
+    utilisation = speed / (sheet or measured_peak)
     seconds = expected_seconds(flops, gpus, peak_flops(name), utilisation)
-    what = "measured here on a GPU" if cuda and job.shape == "14b" else "of this small model on a CPU, not of a GPU"
+    of = "its data sheet's peak" if sheet else "the measured peak"
+    small = "" if job.device == "cuda" and job.shape == "14b" else ", by a small model on a CPU: no forecast for a GPU"
     yield (
-        f"The full run by that utilisation ({utilisation:.0%}, {what}): {rows:,} rows of {tokens} tokens through the "
-        f"14B are {flops:.2e} operations, on {gpus} {name} of {peak_flops(name) / 1e12:.0f} TFLOP/s "
-        f"{seconds / 3600:.0f} hours, ${seconds / 3600 * price:.0f} at ${price:.2f} an hour."
+        f"The full run at the same share of the peak ({utilisation:.0%} of {of}{small}): {rows:,} rows of "
+        f"{tokens} tokens through the 14B are {flops:.2e} operations, on {gpus} {name} of "
+        f"{peak_flops(name) / 1e12:.0f} TFLOP/s {seconds / 3600:.0f} hours, ${seconds / 3600 * price:.0f} at "
+        f"${price:.2f} an hour."
     )
