@@ -49,6 +49,9 @@ def choose_attention(wanted: str) -> str:
     if wanted == FLASH or (wanted == "auto" and here):
         return FLASH
     _register()
+    # On newer GPUs torch would take cuDNN's kernel first and build a plan for each length and micro-batch anew, kept
+    # for good: some 30 ms and some memory every time. Its flash kernel, next in order, needs none.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return SDPA
 
 
