@@ -38,20 +38,20 @@ class Why(IntEnum):
     SIGNAL = 2
 
 
-def cost_of_going_on(account: Account, price_per_hour: float) -> float:
-    """US dollars that one more step and its checkpoint cost: the slowest of the last steps, the slowest save.
+def cost_of_going_on(account: Account, price_per_hour: float, saves: int = 1) -> float:
+    """US dollars that one more step and so many saves cost: the slowest of the last steps, the slowest save.
 
     Before a step was measured only the save counts.
     """
     save = ASSUMED_SAVE if account.save_seconds is None else account.save_seconds
-    return price_per_hour * ((account.step_seconds or 0.0) + save) / 3600
+    return price_per_hour * ((account.step_seconds or 0.0) + saves * save) / 3600
 
 
-def would_pass(account: Account, price_per_hour: float | None, max_cost_usd: float | None) -> bool:
-    """Whether one more step and its checkpoint would pass the limit."""
+def would_pass(account: Account, price_per_hour: float | None, max_cost_usd: float | None, saves: int = 1) -> bool:
+    """Whether one more step and so many saves would pass the limit."""
     if max_cost_usd is None or price_per_hour is None:
         return False
-    return (account.usd or 0.0) + cost_of_going_on(account, price_per_hour) > max_cost_usd
+    return (account.usd or 0.0) + cost_of_going_on(account, price_per_hour, saves) > max_cost_usd
 
 
 def refuse_if_spent(account: Account, price_per_hour: float | None, max_cost_usd: float | None) -> None:
@@ -95,7 +95,8 @@ def stop_cleanly(telemetry: Telemetry, price_per_hour: float | None, max_cost_us
             if state.global_step >= state.max_steps:  # it ends and saves anyway, complete
                 return
             own = Why.SIGNAL if self._asked is not None else Why.NOT
-            if state.is_world_process_zero and would_pass(telemetry.account(), price_per_hour, max_cost_usd):
+            saves = 1 + bool(control.should_save)  # one that is due now, and the one before the end
+            if state.is_world_process_zero and would_pass(telemetry.account(), price_per_hour, max_cost_usd, saves):
                 own = max(own, Why.COST)
             self._why = Why(max_over_ranks(own))
             if self._why is Why.NOT:

@@ -54,6 +54,11 @@ def test_a_step_and_its_save_must_fit_under_the_limit(spent, step, save, passes)
     assert not would_pass(account, PRICE, None) and not would_pass(account, None, 100.0)
 
 
+def test_a_save_that_is_due_now_counts_besides_the_one_before_the_end():
+    account = Account(usd=99.0, step_seconds=10.0, save_seconds=200.0)
+    assert would_pass(account, 9.0, 99.6, saves=2) and not would_pass(account, 9.0, 99.6)
+
+
 def test_without_a_measured_save_one_is_assumed():
     assert cost_of_going_on(Account(step_seconds=16.0), 7.2) == pytest.approx(7.2 * (16 + ASSUMED_SAVE) / 3600)
 
