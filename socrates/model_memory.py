@@ -119,7 +119,7 @@ def memory_prediction(
     # DeepSpeed 0.19, where it adds up micro-batches: stage 1 keeps all gradients in fp32 and sends them so, stage 2
     # keeps its own alone. Beside them the gradients of a micro-batch.
     sent = 4 if settings.zero_stage == 1 else size
-    gradients = size * parameters + 4 * (parameters if settings.zero_stage == 1 else mine)
+    gradients = size * parameters + (4 * parameters if settings.zero_stage == 1 else size * mine)
     activations, working = _activations(shape, lora, settings, min(checkpointed_layers, shape.layers))
     return MemoryPrediction(
         weights=size * shape.parameters,

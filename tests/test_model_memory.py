@@ -238,5 +238,5 @@ def test_zeros_parts_are_what_deepspeed_keeps(stage):
     predicted = memory_prediction(SHAPES[0], lora(), settings)
     assert found["adapter"] == predicted.adapter
     assert found["optimizer"] == pytest.approx(predicted.optimizer, rel=0.001)
-    # Between micro-batches gradients may be kept, in fp32; this one pass had none to keep.
+    # Between micro-batches gradients may be kept; this one pass had none to keep.
     assert found["gradients"] <= predicted.gradients and found["buckets"] <= predicted.buckets
