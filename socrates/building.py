@@ -14,7 +14,6 @@ from socrates.errors import SocratesError
 from socrates.machine.account import Account
 from socrates.model_costs import attended_pairs, peak_flops, training_flops
 from socrates.model_shape import ModelShape
-from socrates.ranks import errors_from_rank_zero
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,6 +76,20 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None, check
         ) from error
 
 
+def watched_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """The rows that a run watches the loss on while it trains; none if it watches none.
+
+    Raises:
+        SocratesError: they cannot be read.
+    """
+    from socrates.held_out import held_out_rows
+
+    t = config.training
+    if t.eval_steps is None:
+        return []
+    return held_out_rows(config.evaluation_file, t.eval_examples, tokenizer, config.prompt.system_message, t.max_length)
+
+
 def make_trainer(
     config: RunConfig,
     args: SFTConfig,
@@ -86,6 +99,7 @@ def make_trainer(
     record: dict[str, Any],
     training_data: dict[str, Any],
     fit: Fit,
+    watched: Sequence[dict[str, Any]] = (),
     before: Account | None = None,
 ) -> AdapterTrainer:
     """The trainer of a run, with its adapter and its callbacks.
@@ -99,15 +113,13 @@ def make_trainer(
         record: what `training_config.json` says.
         training_data: what `training_data.json` says.
         fit: how the run uses its machine.
+        watched: from `watched_rows`.
         before: what earlier attempts have used.
-
-    Raises:
-        SocratesError: the rows that are watched while training cannot be read.
     """
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-    from socrates.held_out import held_out_batches, held_out_rows
+    from socrates.held_out import held_out_batches
     from socrates.step_batches import StepOrder
     from socrates.step_data import TrainingSteps
     from socrates.trainer import AdapterTrainer
@@ -115,12 +127,8 @@ def make_trainer(
     t = config.training
     order = StepOrder(len(dataset), t.global_batch_size, config.seed)
     held_out: tuple[Any, ...] = ()
-    if t.eval_steps is not None:
-        with errors_from_rank_zero():
-            rows = held_out_rows(
-                config.evaluation_file, t.eval_examples, tokenizer, config.prompt.system_message, t.max_length
-            )
-        held_out = held_out_batches(rows, args.process_index, args.world_size, t.micro_batch_tokens)
+    if watched:
+        held_out = held_out_batches(watched, args.process_index, args.world_size, t.micro_batch_tokens)
     trainer = AdapterTrainer(
         model=model,
         args=args,
@@ -145,7 +153,7 @@ def make_trainer(
     # After the Trainer's own, which says when to log and to save; before trackers, so that they are told of all.
     trainer.callback_handler.callbacks[1:1] = [
         before_training(trainer, fit.attention, fit.checkpointed_layers),
-        *([watch_held_out(trainer, t.eval_steps)] if held_out else []),
+        *([watch_held_out(trainer, t.eval_steps)] if watched else []),
         *run_callbacks(config, record, training_data, before, _peak_flops(config)),
         guide_log(),
     ]

@@ -134,7 +134,7 @@ def watch_held_out(trainer: AdapterTrainer, every: int) -> TrainerCallback:
 
     class WatchHeldOut(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step % every == 0:
+            if state.global_step % every == 0 or state.global_step >= state.max_steps:
                 trainer.callback_handler.on_evaluate(args, state, control, trainer.held_out_loss())
 
     return WatchHeldOut()
@@ -157,6 +157,8 @@ def tell_progress(telemetry: Telemetry, record: dict[str, Any] | None = None) ->
                 telemetry.begin(state.global_step, state.max_steps)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step >= state.max_steps:
+                control.should_log = True  # the Trainer leaves the last steps out where they fill no line
             if state.is_world_process_zero:
                 telemetry.step(state.global_step, state.max_steps)
 

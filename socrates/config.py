@@ -246,6 +246,11 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
             f'"training.micro_batch_tokens": {t.micro_batch_tokens} is less than max_length = {t.max_length}: the '
             "longest row would not fit into any micro-batch"
         )
+    if t.eval_steps is not None and t.eval_steps % t.logging_steps:
+        yield (
+            f'"training.eval_steps": {t.eval_steps} is no multiple of logging_steps = {t.logging_steps}: the loss on '
+            "the rows that are watched stands in the log's line of its step"
+        )
     if config.max_cost_usd is not None and config.price_per_hour is None:
         yield '"max_cost_usd": needs "price_per_hour", from which the cost is counted'
     modules = config.lora.target_modules

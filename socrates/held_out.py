@@ -7,6 +7,7 @@ Does not cover: the metric (`evaluation.py`): this is the loss that training low
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def held_out_rows(
 
 
 def held_out_batches(
-    rows: list[dict[str, Any]], process: int, processes: int, micro_batch_tokens: int
+    rows: Sequence[dict[str, Any]], process: int, processes: int, micro_batch_tokens: int
 ) -> tuple[FlatBatch, ...]:
     """This process's share of them."""
     plan = plan_step([len(row["input_ids"]) for row in rows], processes, micro_batch_tokens)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socrates.building import leave_out_compiled_cpu_kernels, make_trainer, trainer_arguments
+from socrates.building import leave_out_compiled_cpu_kernels, make_trainer, trainer_arguments, watched_rows
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
@@ -103,6 +103,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         tokenized = tokenize_for(config, tokenizer)
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
+        watched = watched_rows(config, tokenizer)
         fit = fit_to_machine(config, deepspeed)
     quiet_libraries(bars=rank() == 0)
     leave_out_compiled_cpu_kernels()
@@ -134,7 +135,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
             use_liger_kernels(model)
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
     training_data = training_data_record(data_sha256, record["data"]["split"], cells)
-    trainer = make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, before)
+    trainer = make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, watched, before)
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"

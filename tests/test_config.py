@@ -144,6 +144,10 @@ def test_a_micro_batch_must_hold_the_longest_row():
     assert "is less than max_length = 2048" in problems_of(with_value("training.micro_batch_tokens", 1024))
 
 
+def test_watched_rows_are_looked_at_when_a_line_is_logged():
+    assert "is no multiple of logging_steps = 10" in problems_of(with_value("training.eval_steps", 25))
+
+
 def test_a_limit_of_cost_needs_a_price():
     assert '"max_cost_usd": needs "price_per_hour"' in problems_of({**VALID, "price_per_hour": None, "max_cost_usd": 5})
 

@@ -259,7 +259,7 @@ def resumable(tmp_path):
     return value, checkpoint
 
 
-FREE = {"eval_steps": 7, "eval_examples": 9, "report_to": "tensorboard", "save_steps": 4}
+FREE = {"eval_steps": 10, "eval_examples": 9, "report_to": "tensorboard", "save_steps": 4}
 HARDWARE = {"micro_batch_tokens": 4096, "checkpointed_layers": 3, "attn_implementation": "sdpa", "liger_kernels": True}
 
 

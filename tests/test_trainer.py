@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from socrates.attention import choose_attention, flat_inputs
 from socrates.building import make_trainer as make_trainer_of_run
-from socrates.building import trainer_arguments
+from socrates.building import trainer_arguments, watched_rows
 from socrates.config import load_config
 from socrates.files import write_json
 from socrates.fitting import Fit
@@ -56,7 +56,7 @@ def make_trainer(workplace, rows, monkeypatch):
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
         args = trainer_arguments(config, None, fit.checkpointed_layers)
         tokenizer = load_tokenizer(config.model_name)
-        return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit)
+        return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit, watched_rows(config, tokenizer))
 
     return make
 
@@ -208,6 +208,24 @@ def test_what_the_log_says_of_a_step(make_trainer):
     assert logs["num_tokens"] == sum(sum(step.lengths) for step in [*steps, steps[0]]), "counts on"
 
 
+def test_a_step_whose_loss_is_no_number_does_not_spoil_the_lines_after_it(make_trainer):
+    from transformers.trainer_callback import DefaultFlowCallback
+
+    trainer = make_trainer(logging_steps=1)
+    trainer.args.set_save("no")
+    trainer.callback_handler.callbacks = [DefaultFlowCallback()]
+    training_step = trainer.training_step
+
+    def one_is_none(model, inputs, *more):
+        loss = training_step(model, inputs, *more)
+        return loss * torch.nan if trainer.state.global_step == 1 else loss
+
+    trainer.training_step = one_is_none
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert np.isfinite(losses).tolist() == [True, False, True, True]
+
+
 # The rows that are watched.
 
 
@@ -240,7 +258,7 @@ def test_rows_that_cannot_be_watched_are_told(workplace, tmp_path):
 
 
 def test_the_watched_loss_is_the_mean_over_its_tokens_and_leaves_the_model_as_it_was(make_trainer, workplace):
-    trainer = with_second_factors(make_trainer(eval_steps=1, eval_examples=9))
+    trainer = with_second_factors(make_trainer(eval_steps=5, eval_examples=9))
     trainer.model_wrapped, trainer.callback_handler.callbacks = trainer.model, []
     trainer.model.train()
     state = torch.random.get_rng_state()

@@ -131,6 +131,7 @@ class Telemetry:
         self._totals: dict[str, float] = {}  # of this process, as the Trainer counts them
         self._peak_memory: float | None = None
         self.last: dict[str, Any] = {}  # the last line of the log
+        self.last_eval: dict[str, Any] = {}  # the last loss on the judging rows, and its step
         self.stopped: str | None = None
 
     def begin(self, step: int, max_steps: int) -> None:
@@ -228,7 +229,7 @@ class Telemetry:
 
     def evaluated(self, eval_loss: float | None, step: int) -> None:
         """The loss on the judging rows after ``step``: for the line that waits for it, else for the next one."""
-        found = {"eval_loss": _finite(eval_loss), "eval_step": step}
+        self.last_eval = found = {"eval_loss": _finite(eval_loss), "eval_step": step}
         if self._pending is not None:
             self._pending |= found
         else:
