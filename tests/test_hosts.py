@@ -18,7 +18,8 @@ import pytest
 from processes import ROOT, environment, free_port, logged, train
 from two_hosts import NEEDS_ROOT, WHY, TwoHosts
 
-from socrates.checkpoints import find_damage, read_manifest
+from socrates import spreading
+from socrates.checkpoints import MANIFEST, find_damage, read_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json
@@ -261,6 +262,26 @@ def test_a_file_that_cannot_be_written_is_told_once_and_the_part_stays(tmp_path)
     assert "cannot bring the checkpoint from rank 1 to another host: global_step3/shard1: Is a directory" in zero[1]
     assert "error:" not in one[1] and "Traceback" not in zero[1] + one[1]
     assert (tmp_path / "host1/out/checkpoint-3/global_step3/shard1").is_file()
+
+
+def test_a_complete_checkpoint_is_never_removed_and_a_mark_may_be_seen_late(tmp_path, monkeypatch, capsys):
+    """A network disk may hide for some seconds what another host has made: such a disk is called apart in error."""
+    for name, value in (("_ranks_apart", {1}), ("rank", 1), ("leads_host", True), ("_gather", None)):
+        monkeypatch.setattr(spreading, name, lambda *_, value=value: value)
+    part, whole = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
+    for folder in (part, whole):
+        folder.mkdir()
+        with spreading.gathered(folder):
+            if folder == whole:
+                (folder / MANIFEST).touch()
+    assert not part.exists() and (whole / MANIFEST).exists()
+    assert f"{whole}: the disk is rank 0's after all" in capsys.readouterr().out
+
+    monkeypatch.setattr(spreading, "_LOOKS", (0.0, 0.2, 0.2))
+    assert not spreading._sees(tmp_path / "absent" / "mark")
+    mark, looks = tmp_path / "mark", []
+    monkeypatch.setattr(spreading.time, "sleep", lambda _: mark.touch() if len(looks) == 2 else looks.append(0))
+    assert spreading._sees(mark)
 
 
 # Real trainings over two hosts.
