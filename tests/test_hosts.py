@@ -23,6 +23,7 @@ from socrates.checkpoints import MANIFEST, find_damage, read_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json
+from socrates.machine import host_ranks
 from socrates.machine.host_checks import compare
 from socrates.machine.host_ranks import gpu_numbers, shared_settings
 from socrates.machine.hosts import Host, enter_folder, meeting_address, network_settings, read_hostfile
@@ -154,6 +155,84 @@ def test_what_differs_between_two_hosts():
     ):
         assert part in told, told
     assert "metadata" not in told
+
+
+# The first machine, with an ssh that answers as the test says; the ranks of another one.
+
+
+@pytest.fixture
+def made_up_ssh(tmp_path, monkeypatch):
+    """Gets the text of a shell script that is `ssh` then."""
+
+    def put(script):
+        program = tmp_path / "bin" / "ssh"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    return put
+
+
+def test_a_host_that_was_lost_is_waited_for_and_then_given_up(tmp_path, made_up_ssh, capfd):
+    hosts = (Host("two", 1), Host("three", 1))
+    made_up_ssh(
+        f'case "$*" in *three*) exit 0;; esac; echo >>"{tmp_path}/asked"; test $(wc -l <"{tmp_path}/asked") -gt 2'
+    )
+    host_ranks._await_hosts(hosts, [], pause=0.05)
+    assert capfd.readouterr().out == "=== cannot be reached: two; waiting, 0 of 10 minutes so far\n"
+    made_up_ssh("exit 255")
+    with pytest.raises(SocratesError, match=r"cannot be reached for 0 minutes: two, three; this must work .*: ssh two"):
+        host_ranks._await_hosts(hosts, [], patience=0.2, pause=0.05)
+    host_ranks._await_hosts(hosts, [signal.SIGTERM])
+
+
+def test_a_full_disk_under_the_log_does_not_stop_the_reading(made_up_ssh):
+    """Lines that nobody reads would stop the other host's ranks in the middle of a print."""
+    made_up_ssh("yes | head -c 300000")
+    program = (
+        "from socrates.machine import host_ranks as h; from socrates.machine.hosts import Host\n"
+        "h._say('x'); follower = h._Follower(Host('two', 1), {})\n"
+        "assert h.wait_until(lambda: follower.poll() is not None, 20), 'it waits to be read'"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-uc", program], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert done.returncode == 0, done.stderr
+
+
+FOLLOWS = """
+import sys
+from socrates.machine import host_ranks
+launcher = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+host_ranks._launcher = lambda *_: [sys.executable, "-c", launcher]
+host_ranks.follow()
+"""
+STARTS_AGAIN = """
+from socrates.machine import host_ranks
+host_ranks._SILENCE = -59.5
+host_ranks._wait_for_predecessor()
+"""
+
+
+def test_the_lock_on_another_host_lives_as_long_as_the_launcher_there(tmp_path):
+    """Also where `follow` was killed: the launcher still ends its ranks then."""
+    options = {"cwd": tmp_path, "env": environment(PYTHONPATH=str(ROOT)), "text": True}
+    follow = subprocess.Popen([sys.executable, "-c", FOLLOWS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+    follow.stdin.write(json.dumps({"environment": {}, "meeting": "127.0.0.1", "grace": 1}) + "\n")
+    follow.stdin.flush()
+    assert follow.stdout.readline() == "1\n"
+    [launcher] = psutil.Process(follow.pid).children()
+    try:
+        follow.kill()
+        follow.wait()
+        again = [sys.executable, "-c", STARTS_AGAIN]
+        assert "ranks of an earlier run do not end" in subprocess.run(again, stderr=subprocess.PIPE, **options).stderr
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert subprocess.run(again, **options).returncode == 0
 
 
 # Files that travel, between processes that have folders of their own.
