@@ -31,13 +31,14 @@ log=training_test.log
 gpus=2
 
 options=()
+hosts=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --resume) options+=("$1"); shift ;;
     --hostfile)
       need_value "$@"
-      options+=("$1" "$2")
+      hosts=("$1" "$2")
       gpus=1 # here; how many there must be on each machine is checked with the others
       shift 2
       ;;
@@ -76,10 +77,10 @@ if [[ ${HF_TOKEN:-} == [yY][oO][uU][rR]_* ]]; then # the hub refuses a wrong tok
 fi
 [[ -n ${HF_TOKEN:-} ]] || note "HF_TOKEN is not set: Qwen2.5 can be had without, a model that asks for consent cannot"
 
-"$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" ||
+"$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" "${hosts[@]}" ||
   die "not started: see the lines marked FAIL above"
 asked=1
-"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${options[@]}"
+"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${hosts[@]}" "${options[@]}"
 
 cat <<NEXT
 
