@@ -44,6 +44,20 @@ def config_for(ranks):
     return config
 
 
+@pytest.fixture
+def made_up_ssh(tmp_path, monkeypatch):
+    """Gets the text of a shell script that is `ssh` then."""
+
+    def put(script):
+        program = tmp_path / "bin" / "ssh"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    return put
+
+
 # The hostfile.
 
 
@@ -145,7 +159,8 @@ def test_what_differs_between_two_hosts():
     }
     told = "\n".join(compare(own, there, host, {}, root))
     for part in (
-        "Python 3.12.1, not 3.11.2, trl missing, not 1.0; ssh two 'cd /data/project && venv/bin/pip install -r",
+        "Python 3.12, here it is 3.11; make venv/ there anew with that: ssh two 'cd /data/project && rm -r venv && "
+        "python3.11 -m venv venv && venv/bin/pip install -r requirements_full_training.txt'",
         "code or config differs: socrates/b.py, socrates/old.py; tar ch scripts socrates",
         "data/set/train.jsonl is another file than here",
         "data/set/val.jsonl is not there; tar cf - data/set/val.jsonl | ssh two 'tar xf - -C /data/project'",
@@ -155,23 +170,29 @@ def test_what_differs_between_two_hosts():
     ):
         assert part in told, told
     assert "metadata" not in told
+    patched = own | {"python": "3.11.9", "packages": {"torch": "2.8.0"}}
+    [told] = compare(own, patched, host, {}, root)
+    assert told == (
+        "other versions than here: trl missing, not 1.0; "
+        "ssh two 'cd /data/project && venv/bin/pip install -r requirements_full_training.txt'"
+    )
+    assert compare(own, own | {"python": "3.11.9"}, host, {}, root) == [], "packages are made for 3.11"
+
+
+def test_what_to_run_on_another_host_works_for_a_folder_with_a_space(tmp_path, made_up_ssh):
+    made_up_ssh('shift; exec sh -c "$*"')
+    root, data = tmp_path / "there" / "my project", "data/a set/train.jsonl"
+    (tmp_path / data).parent.mkdir(parents=True)
+    (tmp_path / data).write_text("rows")
+    root.mkdir(parents=True)
+    facts = {"python": "3.11.2", "packages": {}, "code": {}, "data": {data: [4, "aa"]}, "model": None, "gpus": 1}
+    facts["training"] = None
+    [told] = compare(facts, facts | {"data": {}}, Host("two", 1), {}, root)
+    subprocess.run(["bash", "-c", told.partition("; ")[2]], cwd=tmp_path, check=True)
+    assert (root / data).read_text() == "rows"
 
 
 # The first machine, with an ssh that answers as the test says; the ranks of another one.
-
-
-@pytest.fixture
-def made_up_ssh(tmp_path, monkeypatch):
-    """Gets the text of a shell script that is `ssh` then."""
-
-    def put(script):
-        program = tmp_path / "bin" / "ssh"
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-
-    return put
 
 
 def test_a_host_that_was_lost_is_waited_for_and_then_given_up(tmp_path, made_up_ssh, capfd):
@@ -509,7 +530,7 @@ def test_what_a_host_lacks_is_told_before_anything_starts(hosts):
     assert (second / "socrates" / "sampling.py").read_bytes() == (ROOT / "socrates" / "sampling.py").read_bytes(), done
 
     (second / "venv").unlink()
-    refused("two: has no environment: make venv/ there as here: ssh two '")
+    refused("two: has no environment; make it: ssh two '")
     os.kill(int((hosts.base / "sshd.pid").read_text()), signal.SIGKILL)
     refused("two: cannot be reached: ", "Connection refused", "ssh two true")
 
