@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from made_machine import NO_WEIGHTS, SHAPE
 from processes import run_script
 
@@ -153,8 +154,7 @@ def test_the_row_count_of_the_metadata_saves_reading_the_file(tmp_path):
 
 
 def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     whole = look_at_model(FULL, tmp_path).missing_bytes
     assert 28e9 < whole < 32e9
     cache = tmp_path / "hf" / "hub" / "models--Qwen--Qwen2.5-14B-Instruct"
@@ -169,6 +169,13 @@ def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monke
     assert look_at_model(FULL, tmp_path).missing_bytes == whole - 10**6  # one of two files is there
     (cache / "snapshots" / "abc" / "model-2.safetensors").write_bytes(NO_WEIGHTS)
     assert look_at_model(FULL, tmp_path).missing_bytes == 0
+
+
+def test_a_model_below_the_home_folder_is_found_there(tmp_path, monkeypatch):
+    config = prepare(tmp_path, model_name="~/models/base")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state = look_at_model(config, tmp_path / "elsewhere")
+    assert (state.local, state.problem, state.folder) == (True, None, tmp_path / "models" / "base")
 
 
 def test_no_data_file_is_read_twice(tmp_path, monkeypatch):

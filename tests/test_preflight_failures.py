@@ -80,6 +80,18 @@ def test_offline_with_the_model_in_the_cache_passes_and_asks_nobody(machine):
     assert machine.hub.asked == []
 
 
+@pytest.mark.parametrize("name", ["HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"])
+def test_the_cache_is_where_the_hubs_own_library_has_it(machine, name):
+    machine.cache_model(weights=True)
+    del machine.environment["HF_HOME"]
+    folder = machine.cache / "hub"
+    if name == "XDG_CACHE_HOME":
+        folder = machine.cache.rename(machine.cache.with_name("huggingface")).parent
+    machine.environment |= {name: str(folder), "TRANSFORMERS_OFFLINE": "1"}  # offline has another name, too
+    assert "in the cache; the hub is not asked" in line(machine.preflight("--json"), "model")["text"]
+    assert machine.hub.asked == []
+
+
 def test_without_a_network_a_model_in_the_cache_is_enough(machine):
     machine.cache_model(weights=True)
     machine.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
