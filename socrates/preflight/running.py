@@ -57,7 +57,7 @@ def run_checks(
         checks.append(check)
     model = look_at_model(config, root)
     data_checks, data = look_at_data(config, root, model, config_file)
-    checks += [*check_hub(config, model), *data_checks, check_disk(config, root, model, data)]
+    checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
     if not uses_cpus() and gpus:
         check, memory = check_memory(config, settings, model.shape, gpus)
         checks.append(check)
