@@ -82,6 +82,14 @@ BROKEN = (
         "CUDA_VISIBLE_DEVICES",
     ),
     BrokenSetUp(
+        "GPUs that are named by UUID",
+        _environment(CUDA_VISIBLE_DEVICES="GPU-3a5c,GPU-1a5c,GPU-0a5c,GPU-2a"),
+        "GPUs",
+        "FAIL",
+        "4 x NVIDIA A100-SXM4-80GB (80 GiB), driver 570.86.10; CUDA_VISIBLE_DEVICES=GPU-3a5c",
+        "write CUDA_VISIBLE_DEVICES=3,1,0,2",
+    ),
+    BrokenSetUp(
         "a driver for CUDA 11.4, torch for 12.8",
         lambda m: m.cuda(driver="11.4", torch="12.8"),
         "CUDA",

@@ -24,8 +24,9 @@ from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine import host_ranks
+from socrates.machine.gpus import gpu_numbers
 from socrates.machine.host_checks import compare
-from socrates.machine.host_ranks import gpu_numbers, shared_settings
+from socrates.machine.host_ranks import shared_settings
 from socrates.machine.hosts import Host, enter_folder, meeting_address, network_settings, read_hostfile
 from socrates.machine.process_tree import wait_until
 from socrates.machine.restarts import Ended, refusal
@@ -124,7 +125,12 @@ def test_what_other_hosts_get_of_the_environment():
 
 def test_the_gpus_that_a_host_leaves():
     assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,7"}, 2) == [3, 5]
-    assert gpu_numbers({}, 2) is None and gpu_numbers({"CUDA_VISIBLE_DEVICES": "GPU-1a"}, 1) is None
+    assert gpu_numbers({}, 2) is None
+    assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,-1,7"}, 2) == [3, 5]
+    with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=-1 names 0 GPUs, 1 processes"):
+        gpu_numbers({"CUDA_VISIBLE_DEVICES": "-1"}, 1)
+    with pytest.raises(SocratesError, match=r"=GPU-1a does not name GPUs by number; write their numbers \(nvidia-smi"):
+        gpu_numbers({"CUDA_VISIBLE_DEVICES": "GPU-1a"}, 1)
     with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=3 names 1 GPUs, 2 processes"):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "3"}, 2)
 

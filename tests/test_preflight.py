@@ -56,7 +56,9 @@ def test_four_gpus_carry_a_run_of_four_processes(machine):
     assert checks[0].outcome == "pass" and "4 x NVIDIA A100-SXM4-80GB (80 GiB), driver 570.86.10" in checks[0].text
 
 
-@pytest.mark.parametrize(("visible", "count"), [("0,1", 2), ("3", 1), ("", 0), ("7", 0)])
+@pytest.mark.parametrize(
+    ("visible", "count"), [("0,1", 2), ("3", 1), ("", 0), ("7", 0), ("-1", 0), ("0,-1,2", 1), ("GPU-2", 0)]
+)
 def test_hidden_gpus_do_not_count(machine, monkeypatch, visible, count):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert len(gpus.find_gpus()) == count

@@ -29,6 +29,7 @@ from typing import IO, Any
 import psutil
 
 from socrates.errors import EXIT_NO, SocratesError
+from socrates.machine.gpus import gpu_numbers
 from socrates.machine.hosts import Host, enter_folder, network_settings, ssh_command
 from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
 from socrates.machine.process_tree import adopt_orphans, bury_adopted, end_descendants, wait_until
@@ -109,22 +110,6 @@ def make_order(hosts: Sequence[Host], number: int, meeting: str, port: int, comm
 def shared_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """What the ranks on other machines get of this environment; HF_TOKEN is among it."""
     return {name: value for name, value in environment.items() if name.startswith(_SHARED)}
-
-
-def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves for so many ranks; None where it does not say.
-
-    Raises:
-        SocratesError: it names fewer.
-    """
-    names = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    if environment.get("DS_ACCELERATOR") == "cpu" or not names or not all(name.isdecimal() for name in names):
-        return None
-    if len(names) < wanted:
-        raise SocratesError(
-            f"CUDA_VISIBLE_DEVICES={','.join(names)} names {len(names)} GPUs, {wanted} processes need one each"
-        )
-    return [int(name) for name in names[:wanted]]
 
 
 def lead(hosts: Sequence[Host], meeting: str, port: int, grace: float, command: Sequence[str]) -> int:

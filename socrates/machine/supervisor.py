@@ -19,8 +19,8 @@ from pathlib import Path
 from socrates.checkpoints import checkpoint_step, newest_complete
 from socrates.config import RunConfig, load_config, load_deepspeed
 from socrates.errors import SocratesError
+from socrates.machine.gpus import gpu_numbers
 from socrates.machine.host_checks import check_hosts
-from socrates.machine.host_ranks import gpu_numbers
 from socrates.machine.hosts import meeting_address, read_hostfile
 from socrates.machine.process_tree import (
     adopt_orphans,
