@@ -56,6 +56,17 @@ def test_a_broken_set_up_is_caught_with_its_remedy(machine, broken):
     assert [check["name"] for check in lines(done) if check["outcome"] == "FAIL" and check not in found] == []
 
 
+def test_without_packages_there_is_a_table_and_an_answer(machine):
+    """As in an environment that was made and not filled: an import of one must not end the program."""
+    with machine.own_code().open("a") as file:
+        file.write("a-package-that-nobody-has==1.0\n")
+    for name in ("psutil", "huggingface_hub"):
+        (machine.made_up / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name}', name='{name}')\n")
+    done = machine.preflight("--json")
+    assert done.returncode == 1, done.stderr
+    assert [(check["name"], check["outcome"]) for check in lines(done)] == [("Python", "pass"), ("packages", "FAIL")]
+
+
 def test_the_remedies_for_40_gb_work(machine):
     machine.gpus(4, "NVIDIA A100-SXM4-40GB", 40960)
     machine.config["training"]["checkpointed_layers"] = 0
