@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,6 +65,11 @@ def _gated(machine: MadeMachine) -> None:
 
 def _deepspeed(machine: MadeMachine) -> None:
     machine.deepspeed.update(train_batch_size=128, scheduler={"type": "WarmupLR"})
+
+
+def _folder_with_revision(machine: MadeMachine) -> None:
+    shutil.copytree(machine.cache_model(weights=True), machine.root / "models" / "base")
+    machine.config.update(model_name="models/base", model_revision="main")
 
 
 BROKEN = (
@@ -131,6 +137,22 @@ BROKEN = (
         "FAIL",
         "predicted at 8192 tokens at once",
         'write "micro_batch_tokens": 3200',
+    ),
+    BrokenSetUp(
+        "kernels and a tracker that are not installed",
+        _training(attn_implementation="flash_attention_2", report_to="wandb"),
+        "settings",
+        "FAIL",
+        'report_to": wandb is not installed | "training.attn_implementation": flash_attention_2 needs the package',
+        'pip install wandb, or write "none" | pip install flash-attn',
+    ),
+    BrokenSetUp(
+        "a model folder with a revision",
+        _folder_with_revision,
+        "settings",
+        "FAIL",
+        "models/base: a local folder has no revisions",
+        "leave 'main' out",
     ),
     BrokenSetUp(
         "a DeepSpeed file of another config", _deepspeed, "DeepSpeed", "FAIL", "128 contradicts the run", "--deepspeed"

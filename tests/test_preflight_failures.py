@@ -33,7 +33,7 @@ def test_a_machine_with_nothing_wrong_passes(machine):
     assert {tuple(check) for check in checks} == {("name", "outcome", "text", "remedy")}
     names = [check["name"] for check in checks]
     assert names == [
-        *("Python", "packages", "GPUs", "CUDA", "bf16", "DeepSpeed", "HF_TOKEN", "model", "data", "data"),
+        *("Python", "packages", "GPUs", "CUDA", "bf16", "settings", "DeepSpeed", "HF_TOKEN", "model", "data", "data"),
         *("tokenized set", "disk", "memory", "cost"),
     ]
     assert [check["name"] for check in checks if check["outcome"] == "FAIL"] == []
