@@ -10,7 +10,7 @@
 #   --hostfile FILE    on several machines, this one first: see ./scripts/launch_full_training.sh --help
 #   --watch SECONDS    how long to watch the beginning (60)
 # Environment: CUDA_VISIBLE_DEVICES (0,1), HF_TOKEN, DS_ACCELERATOR=cpu to train on CPUs; also from machine.env.
-# Exit status: 0 it runs or is complete, 1 it died at start, 2 it was not started.
+# Exit status: 0 it runs or is complete, 1 it died or stopped at start, 2 it was not started.
 set -euo pipefail
 asked=''
 leave() {
