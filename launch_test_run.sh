@@ -10,7 +10,7 @@
 #   --hostfile FILE    on several machines, this one first: see ./scripts/launch_full_training.sh --help
 #   --watch SECONDS    how long to watch the beginning (60)
 # Environment: CUDA_VISIBLE_DEVICES (0,1), HF_TOKEN, DS_ACCELERATOR=cpu to train on CPUs; also from machine.env.
-# Exit status: 0 it runs or is complete, 1 it died at start, 2 it was not started.
+# Exit status: 0 it runs or is complete, 1 it died or stopped at start, 2 it was not started.
 set -euo pipefail
 asked=''
 leave() {
@@ -31,13 +31,14 @@ log=training_test.log
 gpus=2
 
 options=()
+hosts=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --resume) options+=("$1"); shift ;;
     --hostfile)
       need_value "$@"
-      options+=("$1" "$2")
+      hosts=("$1" "$2")
       gpus=1 # here; how many there must be on each machine is checked with the others
       shift 2
       ;;
@@ -76,10 +77,10 @@ if [[ ${HF_TOKEN:-} == [yY][oO][uU][rR]_* ]]; then # the hub refuses a wrong tok
 fi
 [[ -n ${HF_TOKEN:-} ]] || note "HF_TOKEN is not set: Qwen2.5 can be had without, a model that asks for consent cannot"
 
-"$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" ||
+"$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" "${hosts[@]}" ||
   die "not started: see the lines marked FAIL above"
 asked=1
-"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${options[@]}"
+"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${hosts[@]}" "${options[@]}"
 
 cat <<NEXT
 

@@ -17,7 +17,7 @@
 #   --watch SECONDS    how long to look on for (60); Ctrl+C ends only that
 #   --require-phases   start only with phase 1 (GO) and phase 2 (PASS) on record
 # HF_TOKEN is read from the environment and goes to the machine over standard input.
-# Exit status: 0 the training runs, 1 it died at once, or phases are required and not passed, 2 it could not be
+# Exit status: 0 the training runs, 1 it died or stopped at once, or phases are required and not passed, 2 it could not be
 #   started, 130 interrupted.
 set -euo pipefail
 trap 'status=$?; [[ -n ${answered:-} || $status != 1 ]] || exit 2' EXIT # 1 only where it is the answer
@@ -112,7 +112,7 @@ printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
   "venv/bin/python scripts/supervise.py start --config $(quote "$config") --deepspeed $(quote "$deepspeed") --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume} ${weights_only:+--resume-weights-only} $several" || status=$?
 case $status in
   0) ;;
-  1) answered=1; note "the training died; its whole log: tnr ssh $instance 'cat ~/$REMOTE_ROOT/$log'"; exit 1 ;;
+  1) answered=1; note "the training does not run: why stands above; its whole log: tnr ssh $instance 'cat ~/$REMOTE_ROOT/$log'"; exit 1 ;;
   "$NOT_REACHED") die "the connection was lost; whether it runs: ./scripts/status.sh $instance" ;;
   *) die "the training was not started (status $status)" ;;
 esac

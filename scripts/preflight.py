@@ -31,22 +31,29 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
     from socrates.preflight.checks import FAIL, failed, render, to_json
-    from socrates.preflight.software import check_python
+    from socrates.preflight.software import REQUIREMENTS, check_packages, check_python
 
     show = to_json if arguments.json else render
     python = check_python()
     if python.outcome == FAIL:  # nothing else of this project can be trusted to run on it
         print(show([python]))
         return 1
+    packages = check_packages(Path(__file__).resolve().parent.parent / REQUIREMENTS)
+    if packages.outcome == FAIL:  # the rest needs them
+        print(show([python, packages]))
+        return 1
     from socrates.config import load_config
-    from socrates.machine.hosts import read_hostfile
     from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
     from socrates.preflight.gpus import find_gpus
     from socrates.preflight.running import fitting_configs, run_checks
 
     os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it
     config = load_config(arguments.config) if arguments.config else None
-    slots = read_hostfile(arguments.hostfile, config)[0].slots if config and arguments.hostfile else None
+    slots = None
+    if config and arguments.hostfile:
+        from socrates.machine.hosts import read_hostfile
+
+        slots = read_hostfile(arguments.hostfile, config)[0].slots
     root = Path.cwd()
     deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
     checks = run_checks(root, config, deepspeed, arguments.config or "", slots)

@@ -40,12 +40,9 @@ def choose_attention(wanted: str) -> str:
     """
     import torch
 
-    here = find_spec("flash_attn") is not None and torch.cuda.is_available()
-    if wanted == FLASH and not here:
-        raise SocratesError(
-            '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
-            'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
-        )
+    gpu = torch.cuda.is_available()
+    check_flash(wanted, gpu)
+    here = gpu and find_spec("flash_attn") is not None
     if wanted == FLASH or (wanted == "auto" and here):
         return FLASH
     _register()
@@ -53,6 +50,15 @@ def choose_attention(wanted: str) -> str:
     # for good: some 30 ms and some memory every time. Its flash kernel, next in order, needs none.
     torch.backends.cuda.enable_cudnn_sdp(False)
     return SDPA
+
+
+def check_flash(wanted: str, gpu: bool) -> None:
+    """SocratesError where FlashAttention is asked for and its package or a GPU is not there."""
+    if wanted == FLASH and not (gpu and find_spec("flash_attn")):
+        raise SocratesError(
+            '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
+            'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
+        )
 
 
 def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | str) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from socrates.attention import FLASH, choose_attention
+from socrates.attention import FLASH, check_flash, choose_attention
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.hub import find_model
+from socrates.hub import check_revision, find_model
 from socrates.model_memory import layers_to_checkpoint, memory_prediction, memory_settings
 from socrates.model_shape import ModelShape
 
@@ -70,6 +70,36 @@ def check_tracker(name: str) -> None:
         )
 
 
+def check_liger(wanted: bool | None, gpu: bool) -> None:
+    """SocratesError where Liger's kernels are asked for and their package or a GPU is not there."""
+    if wanted and not (gpu and find_spec("liger_kernel")):
+        raise SocratesError(
+            '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
+            "write null: then they are used where they are installed"
+        )
+
+
+def refused_settings(config: RunConfig, gpu: bool) -> list[str]:
+    """What a training with this config would refuse on this machine before it loads a model, all of it.
+
+    Args:
+        config: of the run.
+        gpu: whether there is one; asked of torch it takes seconds.
+    """
+    training, problems = config.training, []
+    for check in (
+        lambda: check_tracker(training.report_to),
+        lambda: check_flash(training.attn_implementation, gpu),
+        lambda: check_liger(training.liger_kernels, gpu),
+        lambda: check_revision(config.model_name, config.model_revision),
+    ):
+        try:
+            check()
+        except SocratesError as error:
+            problems.append(str(error))
+    return problems
+
+
 def use_liger_kernels(model: PreTrainedModel) -> None:
     """Put Liger's kernels into a model, in place; not its loss, since the head sees answers alone."""
     from transformers.integrations.liger import apply_liger_kernel
@@ -81,13 +111,9 @@ def use_liger_kernels(model: PreTrainedModel) -> None:
 def _choose_liger(wanted: bool | None) -> bool:
     import torch
 
-    here = find_spec("liger_kernel") is not None and torch.cuda.is_available()
-    if wanted and not here:
-        raise SocratesError(
-            '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
-            "write null: then they are used where they are installed"
-        )
-    return here if wanted is None else wanted
+    gpu = torch.cuda.is_available()
+    check_liger(wanted, gpu)
+    return gpu and find_spec("liger_kernel") is not None if wanted is None else wanted
 
 
 def _shape_of(config: RunConfig) -> ModelShape | None:

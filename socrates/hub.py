@@ -61,9 +61,14 @@ def find_model(name: str | Path, revision: str | None = None, *, weights: bool =
     if not path.is_dir():
         what = "is a file, expected a model folder" if path.exists() else "no such model folder"
         raise SocratesError(f"{name}: {what}{_nearby(str(name), path)}")
-    if revision is not None:
-        raise SocratesError(f"{name}: a local folder has no revisions; leave {revision!r} out")
+    check_revision(name, revision)
     return ModelFolder(path, None)
+
+
+def check_revision(name: str | Path, revision: str | None) -> None:
+    """SocratesError where a revision is asked of a folder."""
+    if revision is not None and names_a_folder(name):
+        raise SocratesError(f"{name}: a local folder has no revisions; leave {revision!r} out")
 
 
 def _nearby(name: str, path: Path) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 RESUMED = ".resumed"
 _CHUNK = 2**26  # bytes that travel at once
+_LOOKS = (0.0, 1.0, 3.0)  # seconds before each; a network disk remembers for a while that a name was not there
 Listing = Sequence[tuple[str, int]]  # relative path, bytes
 
 
@@ -45,7 +47,10 @@ def gathered(folder: Path) -> Iterator[None]:
         _gather(folder, apart)
     yield
     if rank() in apart and leads_host():
-        shutil.rmtree(folder, ignore_errors=True)
+        if MANIFEST in _names(folder):  # only rank 0 writes it, on its own disk
+            print(f"{folder}: the disk is rank 0's after all; the checkpoint is left as it is", flush=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def on_every_host(checkpoint: Path | None, output_dir: Path) -> Path | None:
@@ -92,10 +97,26 @@ def _ranks_apart(output_dir: Path) -> frozenset[int]:
         return mark.name
 
     mark = output_dir / on_rank_zero(leave_mark)
-    sees = _all_gather(mark.exists())
+    sees = _all_gather(_sees(mark))
     if rank() == 0:
         mark.unlink(missing_ok=True)
     return frozenset(number for number, seen in enumerate(sees) if not seen)
+
+
+def _sees(mark: Path) -> bool:
+    """Whether a file that another host has just made is here; a look at the folder asks a network disk anew."""
+    for pause in _LOOKS:
+        time.sleep(pause)
+        if mark.name in _names(mark.parent):
+            return True
+    return False
+
+
+def _names(folder: Path) -> Collection[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return ()
 
 
 def _gather(folder: Path, apart: Collection[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,6 +67,11 @@ def _deepspeed(machine: MadeMachine) -> None:
     machine.deepspeed.update(train_batch_size=128, scheduler={"type": "WarmupLR"})
 
 
+def _folder_with_revision(machine: MadeMachine) -> None:
+    shutil.copytree(machine.cache_model(weights=True), machine.root / "models" / "base")
+    machine.config.update(model_name="models/base", model_revision="main")
+
+
 BROKEN = (
     BrokenSetUp("Python 3.10", _environment(MADE_UP_PYTHON="3.10.12"), "Python", "FAIL", "3.10.12", "3.11, 3.12"),
     BrokenSetUp("a pinned package is not installed", _unpinned, "packages", "FAIL", "that-nobody-has missing", "pip"),
@@ -80,6 +86,14 @@ BROKEN = (
         "FAIL",
         "the config has 4 processes",
         "CUDA_VISIBLE_DEVICES",
+    ),
+    BrokenSetUp(
+        "GPUs that are named by UUID",
+        _environment(CUDA_VISIBLE_DEVICES="GPU-3a5c,GPU-1a5c,GPU-0a5c,GPU-2a"),
+        "GPUs",
+        "FAIL",
+        "4 x NVIDIA A100-SXM4-80GB (80 GiB), driver 570.86.10; CUDA_VISIBLE_DEVICES=GPU-3a5c",
+        "write CUDA_VISIBLE_DEVICES=3,1,0,2",
     ),
     BrokenSetUp(
         "a driver for CUDA 11.4, torch for 12.8",
@@ -123,6 +137,22 @@ BROKEN = (
         "FAIL",
         "predicted at 8192 tokens at once",
         'write "micro_batch_tokens": 3200',
+    ),
+    BrokenSetUp(
+        "kernels and a tracker that are not installed",
+        _training(attn_implementation="flash_attention_2", report_to="wandb"),
+        "settings",
+        "FAIL",
+        'report_to": wandb is not installed | "training.attn_implementation": flash_attention_2 needs the package',
+        'pip install wandb, or write "none" | pip install flash-attn',
+    ),
+    BrokenSetUp(
+        "a model folder with a revision",
+        _folder_with_revision,
+        "settings",
+        "FAIL",
+        "models/base: a local folder has no revisions",
+        "leave 'main' out",
     ),
     BrokenSetUp(
         "a DeepSpeed file of another config", _deepspeed, "DeepSpeed", "FAIL", "128 contradicts the run", "--deepspeed"

@@ -18,12 +18,15 @@ import pytest
 from processes import ROOT, environment, free_port, logged, train
 from two_hosts import NEEDS_ROOT, WHY, TwoHosts
 
-from socrates.checkpoints import find_damage, read_manifest
+from socrates import spreading
+from socrates.checkpoints import MANIFEST, find_damage, read_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json
+from socrates.machine import host_ranks
+from socrates.machine.gpus import gpu_numbers
 from socrates.machine.host_checks import compare
-from socrates.machine.host_ranks import gpu_numbers, shared_settings
+from socrates.machine.host_ranks import shared_settings
 from socrates.machine.hosts import Host, enter_folder, meeting_address, network_settings, read_hostfile
 from socrates.machine.process_tree import wait_until
 from socrates.machine.restarts import Ended, refusal
@@ -40,6 +43,20 @@ def config_for(ranks):
     config["output_dir"] = RUN
     config["training"] |= {"learning_rate": 2e-3, "logging_steps": 1, "global_batch_size": 16, "num_processes": ranks}
     return config
+
+
+@pytest.fixture
+def made_up_ssh(tmp_path, monkeypatch):
+    """Gets the text of a shell script that is `ssh` then."""
+
+    def put(script):
+        program = tmp_path / "bin" / "ssh"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    return put
 
 
 # The hostfile.
@@ -108,7 +125,12 @@ def test_what_other_hosts_get_of_the_environment():
 
 def test_the_gpus_that_a_host_leaves():
     assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,7"}, 2) == [3, 5]
-    assert gpu_numbers({}, 2) is None and gpu_numbers({"CUDA_VISIBLE_DEVICES": "GPU-1a"}, 1) is None
+    assert gpu_numbers({}, 2) is None
+    assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,-1,7"}, 2) == [3, 5]
+    with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=-1 names 0 GPUs, 1 processes"):
+        gpu_numbers({"CUDA_VISIBLE_DEVICES": "-1"}, 1)
+    with pytest.raises(SocratesError, match=r"=GPU-1a does not name GPUs by number; write their numbers \(nvidia-smi"):
+        gpu_numbers({"CUDA_VISIBLE_DEVICES": "GPU-1a"}, 1)
     with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=3 names 1 GPUs, 2 processes"):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "3"}, 2)
 
@@ -143,7 +165,8 @@ def test_what_differs_between_two_hosts():
     }
     told = "\n".join(compare(own, there, host, {}, root))
     for part in (
-        "Python 3.12.1, not 3.11.2, trl missing, not 1.0; ssh two 'cd /data/project && venv/bin/pip install -r",
+        "Python 3.12, here it is 3.11; make venv/ there anew with that: ssh two 'cd /data/project && rm -r venv && "
+        "python3.11 -m venv venv && venv/bin/pip install -r requirements_full_training.txt'",
         "code or config differs: socrates/b.py, socrates/old.py; tar ch scripts socrates",
         "data/set/train.jsonl is another file than here",
         "data/set/val.jsonl is not there; tar cf - data/set/val.jsonl | ssh two 'tar xf - -C /data/project'",
@@ -153,6 +176,90 @@ def test_what_differs_between_two_hosts():
     ):
         assert part in told, told
     assert "metadata" not in told
+    patched = own | {"python": "3.11.9", "packages": {"torch": "2.8.0"}}
+    [told] = compare(own, patched, host, {}, root)
+    assert told == (
+        "other versions than here: trl missing, not 1.0; "
+        "ssh two 'cd /data/project && venv/bin/pip install -r requirements_full_training.txt'"
+    )
+    assert compare(own, own | {"python": "3.11.9"}, host, {}, root) == [], "packages are made for 3.11"
+
+
+def test_what_to_run_on_another_host_works_for_a_folder_with_a_space(tmp_path, made_up_ssh):
+    made_up_ssh('shift; exec sh -c "$*"')
+    root, data = tmp_path / "there" / "my project", "data/a set/train.jsonl"
+    (tmp_path / data).parent.mkdir(parents=True)
+    (tmp_path / data).write_text("rows")
+    root.mkdir(parents=True)
+    facts = {"python": "3.11.2", "packages": {}, "code": {}, "data": {data: [4, "aa"]}, "model": None, "gpus": 1}
+    facts["training"] = None
+    [told] = compare(facts, facts | {"data": {}}, Host("two", 1), {}, root)
+    subprocess.run(["bash", "-c", told.partition("; ")[2]], cwd=tmp_path, check=True)
+    assert (root / data).read_text() == "rows"
+
+
+# The first machine, with an ssh that answers as the test says; the ranks of another one.
+
+
+def test_a_host_that_was_lost_is_waited_for_and_then_given_up(tmp_path, made_up_ssh, capfd):
+    hosts = (Host("two", 1), Host("three", 1))
+    made_up_ssh(
+        f'case "$*" in *three*) exit 0;; esac; echo >>"{tmp_path}/asked"; test $(wc -l <"{tmp_path}/asked") -gt 2'
+    )
+    host_ranks._await_hosts(hosts, [], pause=0.05)
+    assert capfd.readouterr().out == "=== cannot be reached: two; waiting, 0 of 10 minutes so far\n"
+    made_up_ssh("exit 255")
+    with pytest.raises(SocratesError, match=r"cannot be reached for 0 minutes: two, three; this must work .*: ssh two"):
+        host_ranks._await_hosts(hosts, [], patience=0.2, pause=0.05)
+    host_ranks._await_hosts(hosts, [signal.SIGTERM])
+
+
+def test_a_full_disk_under_the_log_does_not_stop_the_reading(made_up_ssh):
+    """Lines that nobody reads would stop the other host's ranks in the middle of a print."""
+    made_up_ssh("yes | head -c 300000")
+    program = (
+        "from socrates.machine import host_ranks as h; from socrates.machine.hosts import Host\n"
+        "h._say('x'); follower = h._Follower(Host('two', 1), {})\n"
+        "assert h.wait_until(lambda: follower.poll() is not None, 20), 'it waits to be read'"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-uc", program], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert done.returncode == 0, done.stderr
+
+
+FOLLOWS = """
+import sys
+from socrates.machine import host_ranks
+launcher = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+host_ranks._launcher = lambda *_: [sys.executable, "-c", launcher]
+host_ranks.follow()
+"""
+STARTS_AGAIN = """
+from socrates.machine import host_ranks
+host_ranks._SILENCE = -59.5
+host_ranks._wait_for_predecessor()
+"""
+
+
+def test_the_lock_on_another_host_lives_as_long_as_the_launcher_there(tmp_path):
+    """Also where `follow` was killed: the launcher still ends its ranks then."""
+    options = {"cwd": tmp_path, "env": environment(PYTHONPATH=str(ROOT)), "text": True}
+    follow = subprocess.Popen([sys.executable, "-c", FOLLOWS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+    follow.stdin.write(json.dumps({"environment": {}, "meeting": "127.0.0.1", "grace": 1}) + "\n")
+    follow.stdin.flush()
+    assert follow.stdout.readline() == "1\n"
+    [launcher] = psutil.Process(follow.pid).children()
+    try:
+        follow.kill()
+        follow.wait()
+        again = [sys.executable, "-c", STARTS_AGAIN]
+        assert "ranks of an earlier run do not end" in subprocess.run(again, stderr=subprocess.PIPE, **options).stderr
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert subprocess.run(again, **options).returncode == 0
 
 
 # Files that travel, between processes that have folders of their own.
@@ -261,6 +368,26 @@ def test_a_file_that_cannot_be_written_is_told_once_and_the_part_stays(tmp_path)
     assert "cannot bring the checkpoint from rank 1 to another host: global_step3/shard1: Is a directory" in zero[1]
     assert "error:" not in one[1] and "Traceback" not in zero[1] + one[1]
     assert (tmp_path / "host1/out/checkpoint-3/global_step3/shard1").is_file()
+
+
+def test_a_complete_checkpoint_is_never_removed_and_a_mark_may_be_seen_late(tmp_path, monkeypatch, capsys):
+    """A network disk may hide for some seconds what another host has made: such a disk is called apart in error."""
+    for name, value in (("_ranks_apart", {1}), ("rank", 1), ("leads_host", True), ("_gather", None)):
+        monkeypatch.setattr(spreading, name, lambda *_, value=value: value)
+    part, whole = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
+    for folder in (part, whole):
+        folder.mkdir()
+        with spreading.gathered(folder):
+            if folder == whole:
+                (folder / MANIFEST).touch()
+    assert not part.exists() and (whole / MANIFEST).exists()
+    assert f"{whole}: the disk is rank 0's after all" in capsys.readouterr().out
+
+    monkeypatch.setattr(spreading, "_LOOKS", (0.0, 0.2, 0.2))
+    assert not spreading._sees(tmp_path / "absent" / "mark")
+    mark, looks = tmp_path / "mark", []
+    monkeypatch.setattr(spreading.time, "sleep", lambda _: mark.touch() if len(looks) == 2 else looks.append(0))
+    assert spreading._sees(mark)
 
 
 # Real trainings over two hosts.
@@ -409,7 +536,7 @@ def test_what_a_host_lacks_is_told_before_anything_starts(hosts):
     assert (second / "socrates" / "sampling.py").read_bytes() == (ROOT / "socrates" / "sampling.py").read_bytes(), done
 
     (second / "venv").unlink()
-    refused("two: has no environment: make venv/ there as here: ssh two '")
+    refused("two: has no environment; make it: ssh two '")
     os.kill(int((hosts.base / "sshd.pid").read_text()), signal.SIGKILL)
     refused("two: cannot be reached: ", "Connection refused", "ssh two true")
 

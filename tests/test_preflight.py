@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from made_machine import NO_WEIGHTS, SHAPE
 from processes import run_script
 
@@ -55,7 +56,9 @@ def test_four_gpus_carry_a_run_of_four_processes(machine):
     assert checks[0].outcome == "pass" and "4 x NVIDIA A100-SXM4-80GB (80 GiB), driver 570.86.10" in checks[0].text
 
 
-@pytest.mark.parametrize(("visible", "count"), [("0,1", 2), ("3", 1), ("", 0), ("7", 0)])
+@pytest.mark.parametrize(
+    ("visible", "count"), [("0,1", 2), ("3", 1), ("", 0), ("7", 0), ("-1", 0), ("0,-1,2", 1), ("GPU-2", 0)]
+)
 def test_hidden_gpus_do_not_count(machine, monkeypatch, visible, count):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert len(gpus.find_gpus()) == count
@@ -134,15 +137,35 @@ def test_room_is_needed_for_the_checkpoints_still_to_come(tmp_path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     free = 10 * each + state.tokenized_bytes_to_come
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=free))
-    check = disk.check_disk(config, tmp_path, model, state)
+    [check] = disk.check_disk(config, tmp_path, model, state)
     assert check.outcome == "FAIL" and "16 checkpoints" in check.text
     assert '"save_steps": 4 in "training"' in check.remedy  # 8 checkpoints instead of 16
     for step in range(2, 14, 2):  # six are there already
         folder = tmp_path / config.output_dir / f"checkpoint-{step}"
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text("{}")
-    check = disk.check_disk(config, tmp_path, model, state)
+    [check] = disk.check_disk(config, tmp_path, model, state)
     assert check.outcome == "pass" and "10 checkpoints" in check.text
+
+
+def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatch):
+    """The home folder's disk, where the hub's cache is, is often a small one."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.mkdir(), large.mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small / "hf" / "hub"))
+    free = {small: 20 * 2**30, large: 500 * 2**30}
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free[path]))
+    monkeypatch.setattr(disk, "_device", lambda path: 1 if path == small else 2)
+    model, state = look_at_model(FULL, large), data.DataState(2_400_000, 9375, 371.0, 3.0, 2 * 2**30)
+    first, second = disk.check_disk(FULL, large, model, state)
+    assert first.outcome == "pass" and first.text.startswith(f"500.0 GiB free for {FULL.output_dir}; 19 checkpoints")
+    assert "download" not in first.text and "tokenized set of about 2.0 GiB" in first.text
+    assert second.outcome == "FAIL" and f"20.0 GiB free for {small}/hf/hub; the model's download" in second.text
+    assert "free 7.5 GiB" in second.remedy and "HF_HOME" in second.remedy and "save_steps" not in second.remedy
+    free[small], free[large] = 500 * 2**30, 20 * 2**30
+    first, second = disk.check_disk(FULL, large, model, state)
+    assert (first.outcome, second.outcome) == ("FAIL", "pass") and '"save_steps": 722' in first.remedy
 
 
 def test_the_row_count_of_the_metadata_saves_reading_the_file(tmp_path):
@@ -153,8 +176,7 @@ def test_the_row_count_of_the_metadata_saves_reading_the_file(tmp_path):
 
 
 def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     whole = look_at_model(FULL, tmp_path).missing_bytes
     assert 28e9 < whole < 32e9
     cache = tmp_path / "hf" / "hub" / "models--Qwen--Qwen2.5-14B-Instruct"
@@ -169,6 +191,13 @@ def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monke
     assert look_at_model(FULL, tmp_path).missing_bytes == whole - 10**6  # one of two files is there
     (cache / "snapshots" / "abc" / "model-2.safetensors").write_bytes(NO_WEIGHTS)
     assert look_at_model(FULL, tmp_path).missing_bytes == 0
+
+
+def test_a_model_below_the_home_folder_is_found_there(tmp_path, monkeypatch):
+    config = prepare(tmp_path, model_name="~/models/base")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state = look_at_model(config, tmp_path / "elsewhere")
+    assert (state.local, state.problem, state.folder) == (True, None, tmp_path / "models" / "base")
 
 
 def test_no_data_file_is_read_twice(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_a_machine_with_nothing_wrong_passes(machine):
     assert {tuple(check) for check in checks} == {("name", "outcome", "text", "remedy")}
     names = [check["name"] for check in checks]
     assert names == [
-        *("Python", "packages", "GPUs", "CUDA", "bf16", "DeepSpeed", "HF_TOKEN", "model", "data", "data"),
+        *("Python", "packages", "GPUs", "CUDA", "bf16", "settings", "DeepSpeed", "HF_TOKEN", "model", "data", "data"),
         *("tokenized set", "disk", "memory", "cost"),
     ]
     assert [check["name"] for check in checks if check["outcome"] == "FAIL"] == []
@@ -54,6 +54,17 @@ def test_a_broken_set_up_is_caught_with_its_remedy(machine, broken):
     assert done.returncode == (1 if broken.outcome == "FAIL" else 0), done.stdout
     # Nothing else is called wrong: what cannot be told for want of this one is at most a warning.
     assert [check["name"] for check in lines(done) if check["outcome"] == "FAIL" and check not in found] == []
+
+
+def test_without_packages_there_is_a_table_and_an_answer(machine):
+    """As in an environment that was made and not filled: an import of one must not end the program."""
+    with machine.own_code().open("a") as file:
+        file.write("a-package-that-nobody-has==1.0\n")
+    for name in ("psutil", "huggingface_hub"):
+        (machine.made_up / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name}', name='{name}')\n")
+    done = machine.preflight("--json")
+    assert done.returncode == 1, done.stderr
+    assert [(check["name"], check["outcome"]) for check in lines(done)] == [("Python", "pass"), ("packages", "FAIL")]
 
 
 def test_the_remedies_for_40_gb_work(machine):
@@ -77,6 +88,18 @@ def test_offline_with_the_model_in_the_cache_passes_and_asks_nobody(machine):
     done = machine.preflight("--json")
     assert done.returncode == 0, done.stdout
     assert (line(done, "model")["outcome"], line(done, "HF_TOKEN")["outcome"]) == ("pass", "pass")
+    assert machine.hub.asked == []
+
+
+@pytest.mark.parametrize("name", ["HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"])
+def test_the_cache_is_where_the_hubs_own_library_has_it(machine, name):
+    machine.cache_model(weights=True)
+    del machine.environment["HF_HOME"]
+    folder = machine.cache / "hub"
+    if name == "XDG_CACHE_HOME":
+        folder = machine.cache.rename(machine.cache.with_name("huggingface")).parent
+    machine.environment |= {name: str(folder), "TRANSFORMERS_OFFLINE": "1"}  # offline has another name, too
+    assert "in the cache; the hub is not asked" in line(machine.preflight("--json"), "model")["text"]
     assert machine.hub.asked == []
 
 

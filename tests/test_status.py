@@ -222,6 +222,25 @@ def test_a_clean_stop_says_why_and_how_to_go_on(machine, limit):
     assert ("with a larger max_cost_usd in its config" in status.problem) == limit
 
 
+@pytest.mark.parametrize(
+    ("files", "options"),
+    [
+        ({}, ""),
+        ({"hostfile": "hosts", "deepspeed": "other.json"}, " --deepspeed other.json --hostfile hosts"),
+        (
+            {"config": "config_test_run.json", "deepspeed": "deepspeed_config_test.json"},
+            " --config config_test_run.json",
+        ),
+        ({"hostfile": "h;reboot"}, " --hostfile 'h;reboot'"),
+    ],
+)
+def test_the_way_on_names_the_files_that_a_launch_would_not_take_by_itself(machine, files, options):
+    machine.checkpoint(4321)
+    machine.state("failed", begun=60000, ended=iso(machine.now - 9), reason="it died", **files)
+    way_on = look(machine).problem.splitlines()[-1]
+    assert way_on.endswith(f"./scripts/launch_full_training.sh 0 --resume{options}")
+
+
 @pytest.mark.parametrize(("boot", "says"), [(None, "ended by force"), ("another", "the machine was restarted")])
 def test_a_dead_supervisor_is_not_running_whatever_its_record_says(machine, boot, says):
     machine.progress(5000)

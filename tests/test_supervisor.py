@@ -132,9 +132,10 @@ import os, signal, sys, time
 from pathlib import Path
 
 def asked(number, frame):
-    Path("asked").touch()
+    with Path("asked").open("a") as file:
+        file.write("x")
     if sys.argv[1] == "saves":
-        time.sleep(1.5)
+        time.sleep(4)
         Path("saved").touch()
         sys.exit(0)
 
@@ -386,6 +387,22 @@ def test_stop_waits_for_the_ranks_to_save(place):
     assert result.returncode == 0, result.stderr
     assert (place.folder / "saved").exists() and "asked to stop: after this step" in place.log
     assert place.state["state"] == "stopped" and not processes_in(place.folder)
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_a_second_stop_waits_for_the_checkpoint_of_the_first(place, supervised):
+    place.start({"to": 4, "rank": "saves"})
+    place.hanging()
+    if not supervised:
+        os.kill(place.state["pid"], signal.SIGKILL)
+        wait_for(lambda: not place.alive())
+    program = [sys.executable, str(ROOT / "scripts/supervise.py"), "stop"]
+    first = subprocess.Popen(program, cwd=place.folder, env=environment(), stdout=subprocess.DEVNULL)
+    wait_for(lambda: (place.folder / "asked").exists())
+    assert place.supervise("stop").returncode == 0 == first.wait(30)
+    assert (place.folder / "saved").exists() and place.state["state"] == "stopped"
+    assert (place.folder / "asked").read_text() == "x", "ranks that are asked twice end at once"
+    assert not processes_in(place.folder)
 
 
 def test_stop_now_does_not_wait(place):

@@ -181,6 +181,7 @@ def test_samples_become_the_mean_use_and_the_most_memory():
         ({}, None),
         ({"CUDA_VISIBLE_DEVICES": "0, 2"}, {0, 2}),
         ({"CUDA_VISIBLE_DEVICES": ""}, set()),
+        ({"CUDA_VISIBLE_DEVICES": "1,-1,0"}, {1}),
         ({"CUDA_VISIBLE_DEVICES": "GPU-8f1c"}, None),
         ({"CUDA_VISIBLE_DEVICES": "0,1", "DS_ACCELERATOR": "cpu"}, set()),
     ],

@@ -27,7 +27,7 @@ check_token() {
     *[[:space:]]*) problem="holds white space: export it again" ;;
   esac
   [[ -n $problem ]] || return 0
-  [[ -d $1 || $1 == [/.]* ]] || die "HF_TOKEN $problem"
+  [[ -d $1 || $1 == [/.~]* ]] || die "HF_TOKEN $problem"
   HF_TOKEN=''
 }
 

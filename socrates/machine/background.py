@@ -22,7 +22,17 @@ from socrates.locks import try_lock
 from socrates.machine.detached import run_detached
 from socrates.machine.process_tree import boot_id, group_lives, in_group, wait_until
 from socrates.machine.rank_processes import SAVE_PATIENCE, ask_ranks, find_ranks, wait_for_save
-from socrates.machine.run_state import LOCK, RUN_FOLDER, RunState, last_lines, now, read_state, way_on, write_state
+from socrates.machine.run_state import (
+    LOCK,
+    RUN_FOLDER,
+    RunState,
+    last_lines,
+    now,
+    read_state,
+    way_on,
+    with_attempt,
+    write_state,
+)
 from socrates.machine.situation import GONE, Unsupervised, find_situation, find_unsupervised, read_record
 from socrates.machine.supervisor import Plan, Supervisor
 from socrates.machine.telemetry import Progress, read_progress
@@ -124,9 +134,8 @@ def stop(say: Callable[[str], None], at_once: bool = False) -> int:
         record = read_state() or record
         say(f"{record.state}: {record.reason}")
     elif record and (orphan := _left_over(record, situation.unsupervised)):
-        group = record.attempts[-1].pid or 0
         say(f"The supervisor is gone; stopping its training ({orphan}) ...")
-        _end_group(group, say, at_once)
+        record = _end_group(record, say, at_once)
         write_state(replace(record, state="stopped", ended=now(), reason=f"{GONE}; its training was stopped"))
         say("stopped")
     elif situation.unsupervised:
@@ -232,17 +241,22 @@ def _left_over(record: RunState, unsupervised: tuple[Unsupervised, ...]) -> Unsu
     return None
 
 
-def _end_group(group: int, say: Callable[[str], None], at_once: bool) -> None:
+def _end_group(record: RunState, say: Callable[[str], None], at_once: bool) -> RunState:
+    """End the last attempt, whose supervisor is gone; returns its record."""
+    group = record.attempts[-1].pid or 0
     ranks = [] if at_once else find_ranks(in_group(group))
     if ranks:
-        ask_ranks(ranks)
+        if record.attempts[-1].asked is None:
+            record = with_attempt(record, asked=now())
+            write_state(record)
+            ask_ranks(ranks)
         with suppress(KeyboardInterrupt):
             wait_for_save(lambda: not group_lives(group), say)
     for number, seconds in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):
         with suppress(ProcessLookupError):
             os.killpg(group, number)
         if wait_until(lambda: not group_lives(group), seconds):
-            return
+            return record
     raise SocratesError(f"process group {group} has not ended, not even when killed; restart the machine")
 
 

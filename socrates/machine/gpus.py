@@ -1,4 +1,4 @@
-"""What the GPUs were doing, sampled beside the training by `nvidia-smi`.
+"""Which GPUs a training uses, and what they were doing, sampled beside it by `nvidia-smi`.
 
 Covers: the GPUs that this training uses, on the machine of rank 0. Never fatal: where the program is missing, fails,
 hangs or prints something else, there are no samples. Does not cover: other machines of a run.
@@ -12,11 +12,15 @@ import subprocess
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import fmean
 from typing import Any
 
+from socrates.errors import SocratesError
+
 INTERVAL = 5.0  # seconds between samples
 _QUERY = ("--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
+_UUIDS = ("nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader")
 _PATIENCE = 10.0  # seconds; a driver in trouble makes nvidia-smi hang
 
 
@@ -71,11 +75,54 @@ def visible_gpus(environment: Mapping[str, str]) -> frozenset[int] | None:
     """The GPUs, as `nvidia-smi` counts them, that a training in this environment uses; None: all."""
     if environment.get("DS_ACCELERATOR") == "cpu":
         return frozenset()
-    names = environment.get("CUDA_VISIBLE_DEVICES")
-    if names is None:
+    names = named_gpus(environment)
+    return frozenset(map(int, names)) if names is not None and _are_numbers(names) else None
+
+
+def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves for so many ranks; None where it does not say.
+
+    Raises:
+        SocratesError: it names fewer, or not by their numbers, which are all that DeepSpeed's launcher takes.
+    """
+    names = named_gpus(environment)
+    if environment.get("DS_ACCELERATOR") == "cpu" or names is None:
         return None
-    parts = [part.strip() for part in names.split(",") if part.strip()]
-    return frozenset(map(int, parts)) if all(part.isdecimal() for part in parts) else None
+    value = f"CUDA_VISIBLE_DEVICES={environment['CUDA_VISIBLE_DEVICES']}"
+    if not _are_numbers(names):
+        numbers = numbers_of(names)
+        write = f"CUDA_VISIBLE_DEVICES={','.join(map(str, numbers))}" if len(numbers) == len(names) else "their numbers"
+        raise SocratesError(f"{value} does not name GPUs by number; write {write} ({' '.join(_UUIDS)} lists them)")
+    if len(names) < wanted:
+        raise SocratesError(f"{value} names {len(names)} GPUs, {wanted} processes need one each")
+    return [int(name) for name in names[:wanted]]
+
+
+def named_gpus(environment: Mapping[str, str]) -> list[str] | None:
+    """What CUDA_VISIBLE_DEVICES names, by number or UUID; None where it is not set.
+
+    As CUDA has it, -1 hides every GPU that is named after it.
+    """
+    if "CUDA_VISIBLE_DEVICES" not in environment:
+        return None
+    names = (name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(","))
+    return [name for name in takewhile(lambda name: not name.startswith("-"), names) if name]
+
+
+def numbers_of(names: Iterable[str]) -> list[int]:
+    """The numbers of GPUs that are named by number or by (the beginning of) their UUID, up to one that is not here."""
+    try:
+        done = subprocess.run(_UUIDS, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[part.strip() for part in line.split(",")] for line in done.stdout.decode(errors="replace").splitlines()]
+    there = [(int(row[0]), row[1]) for row in rows if len(row) == 2 and row[0].isdecimal()]
+    found = (next((i for i, uuid in there if name == str(i) or uuid.startswith(name)), None) for name in names)
+    return [number for number in takewhile(lambda number: number is not None, found) if number is not None]
+
+
+def _are_numbers(names: Iterable[str]) -> bool:
+    return all(name.isdecimal() for name in names)
 
 
 def query_gpus(program: str, visible: Collection[int] | None) -> list[GpuSample]:

@@ -87,11 +87,14 @@ def compare(
     """What stands in the way of a run with the first machine's facts and another's."""
     problems = []
     folder = enter_folder(root, Path.home()).removeprefix("cd ")
-    versions = [("Python", own["python"], there["python"])]
-    versions += [(name, own["packages"][name], there["packages"].get(name)) for name in own["packages"]]
+    pythons = [_minor(facts["python"]) for facts in (own, there)]
+    versions = [(name, own["packages"][name], there["packages"].get(name)) for name in own["packages"]]
     other = [f"{name} {found or 'missing'}, not {wanted}" for name, wanted, found in versions if found != wanted]
-    if other:
-        install = f"ssh {host.name} '{folder_line(root)} && venv/bin/pip install -r {REQUIREMENTS}'"
+    if pythons[0] != pythons[1]:
+        make = _remote(host, f"{folder_line(root)} && rm -r venv && {_make_venv(pythons[0])}")
+        problems.append(f"Python {pythons[1]}, here it is {pythons[0]}; make venv/ there anew with that: {make}")
+    elif other:
+        install = _remote(host, f"{folder_line(root)} && venv/bin/pip install -r {REQUIREMENTS}")
         problems.append(f"other versions than here: {', '.join(other)}; {install}")
     code = differing(own["code"], there["code"])
     if code:
@@ -100,7 +103,7 @@ def compare(
     for path, here in own["data"].items():
         problem = _data_problem(path, here, there["data"].get(path))
         if problem:
-            problems.append(f"{problem}; tar cf - {path} | ssh {host.name} 'tar xf - -C {folder}'")
+            problems.append(f"{problem}; tar cf - {shlex.quote(path)} | {_remote(host, f'tar xf - -C {folder}')}")
     problems += _model_problem(own["model"], there["model"])
     problems += _gpu_problem(there["gpus"], host, environment)
     if there["training"] and there["training"] != own["training"]:
@@ -139,21 +142,33 @@ def _ask(host: Host, files: Sequence[str], root: Path) -> dict[str, Any] | str:
     if done.returncode == _NO_FOLDER:
         return f"has no folder {root}; {_send_code(host, root, {})}"
     if done.returncode == _NO_VENV:
-        return f"has no environment: make venv/ there as here: ssh {host.name} '{folder_line(root)} && {_MAKE_VENV}'"
+        make = _make_venv(_minor(platform.python_version()))
+        return f"has no environment; make it: {_remote(host, f'{folder_line(root)} && {make}')}"
     for text in done.stdout.splitlines():
         if text.startswith(MARK):
             return json.loads(text.removeprefix(MARK))
     return f"cannot tell what it has: {last}; {_send_code(host, root, {})}"
 
 
-_MAKE_VENV = f"python3 -m venv venv && venv/bin/pip install -r {REQUIREMENTS}"
+def _make_venv(python: str) -> str:
+    return f"python{python} -m venv venv && venv/bin/pip install -r {REQUIREMENTS}"
+
+
+def _minor(version: str) -> str:
+    """3.12 of 3.12.1: what packages are made for."""
+    return ".".join(version.split(".")[:2])
+
+
+def _remote(host: Host, line: str) -> str:
+    """A command for a person's shell that has another machine's shell run a line."""
+    return f"ssh {host.name} {shlex.quote(line)}"
 
 
 def _send_code(host: Host, root: Path, code: Collection[str]) -> str:
     configs = sorted(path for path in code if "/" not in path)
-    what = " ".join(["scripts", "socrates", REQUIREMENTS, *configs])
+    what = shlex.join(["scripts", "socrates", REQUIREMENTS, *configs])
     folder = folder_line(root).removeprefix("cd ")
-    return f"tar ch {what} | ssh {host.name} 'mkdir -p {folder} && tar xf - -C {folder}'"
+    return f"tar ch {what} | {_remote(host, f'mkdir -p {folder} && tar xf - -C {folder}')}"
 
 
 def _code(root: Path) -> list[str]:

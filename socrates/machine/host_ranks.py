@@ -29,6 +29,7 @@ from typing import IO, Any
 import psutil
 
 from socrates.errors import EXIT_NO, SocratesError
+from socrates.machine.gpus import gpu_numbers
 from socrates.machine.hosts import Host, enter_folder, network_settings, ssh_command
 from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
 from socrates.machine.process_tree import adopt_orphans, bury_adopted, end_descendants, wait_until
@@ -39,6 +40,8 @@ _SHARED = ("NCCL_", "GLOO_", "HF_", "OMP_", "DS_", "DEEPSPEED_", "TORCH_", "PYTO
 _BEAT, _SILENCE = 10.0, 120.0  # seconds: a word from the first machine; without one for so long it is gone
 _FAILURE_GRACE = 15.0  # seconds: ranks whose fellows have died wait for them, and save nothing
 _LOST = 255  # ssh's own status
+_RETURN = 600.0  # seconds for a host that cannot be reached to come back
+_WORD_EVERY = 60.0  # seconds
 _PR_SET_PDEATHSIG = 1
 _STOP = b"stop\n"
 
@@ -46,13 +49,16 @@ _STOP = b"stop\n"
 class LocalRanks:
     """DeepSpeed's launcher on this machine, and its ranks."""
 
-    def __init__(self, order: Mapping[str, Any], environment: Mapping[str, str], output: int | None) -> None:
+    def __init__(
+        self, order: Mapping[str, Any], environment: Mapping[str, str], output: int | None, keep: Sequence[int] = ()
+    ) -> None:
         """Start them.
 
         Args:
             order: what `make_order` gives.
             environment: of the ranks.
             output: where they print (subprocess.PIPE, or None: as this process).
+            keep: descriptors that the launcher keeps open for as long as it lives, a lock's.
         """
         libc = ctypes.CDLL(None)
 
@@ -67,6 +73,7 @@ class LocalRanks:
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
             preexec_fn=end_with_parent,
+            pass_fds=keep,
         )
         self._asked: float | None = None
 
@@ -105,22 +112,6 @@ def shared_settings(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_SHARED)}
 
 
-def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves for so many ranks; None where it does not say.
-
-    Raises:
-        SocratesError: it names fewer.
-    """
-    names = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    if environment.get("DS_ACCELERATOR") == "cpu" or not names or not all(name.isdecimal() for name in names):
-        return None
-    if len(names) < wanted:
-        raise SocratesError(
-            f"CUDA_VISIBLE_DEVICES={','.join(names)} names {len(names)} GPUs, {wanted} processes need one each"
-        )
-    return [int(name) for name in names[:wanted]]
-
-
 def lead(hosts: Sequence[Host], meeting: str, port: int, grace: float, command: Sequence[str]) -> int:
     """Run the ranks of all machines to their end; to be called on the first one.
 
@@ -133,10 +124,16 @@ def lead(hosts: Sequence[Host], meeting: str, port: int, grace: float, command: 
 
     Returns:
         0 when all have ended well; else the status of the machine that failed first.
+
+    Raises:
+        SocratesError: a machine cannot be reached, for ten minutes; no rank was started.
     """
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: stopping.append(number))
+    _await_hosts(hosts[1:], stopping)
+    if stopping:
+        return EXIT_NO
     environment = dict(os.environ)
     followers = []
     try:
@@ -149,6 +146,34 @@ def lead(hosts: Sequence[Host], meeting: str, port: int, grace: float, command: 
     finally:
         for follower in followers:
             follower.end()
+
+
+def _await_hosts(hosts: Sequence[Host], stopping: Sequence[int], patience: float = _RETURN, pause: float = 5.0) -> None:
+    """Wait until every machine can be reached: one that was lost a minute ago may be starting again."""
+    begun = time.monotonic()
+    told = -_WORD_EVERY
+    missing = list(hosts)
+    while (missing := [host for host in missing if not _is_reached(host)]) and not stopping:
+        names, waited = ", ".join(host.name for host in missing), time.monotonic() - begun
+        if waited > patience:
+            raise SocratesError(
+                f"cannot be reached for {waited / 60:.0f} minutes: {names}; this must work here without a question: "
+                f"ssh {missing[0].name} true"
+            )
+        if waited - told >= _WORD_EVERY:
+            told = waited
+            _say(f"cannot be reached: {names}; waiting, {waited / 60:.0f} of {patience / 60:.0f} minutes so far")
+        time.sleep(pause)
+
+
+def _is_reached(host: Host) -> bool:
+    try:
+        done = subprocess.run(
+            ssh_command(host, "true"), stdin=subprocess.DEVNULL, capture_output=True, timeout=_WORD_EVERY
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _watch(own: LocalRanks, followers: Sequence[_Follower], grace: float, stopping: Sequence[int]) -> int:
@@ -228,7 +253,8 @@ class _Follower:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            _print(b"[" + self.host.name.encode() + b"] " + line.rstrip(b"\r\n") + b"\n")
+            with suppress(OSError):  # the log's disk is full; unread, the ranks there would wait for ever
+                _print(b"[" + self.host.name.encode() + b"] " + line.rstrip(b"\r\n") + b"\n")
 
 
 def follow() -> int:
@@ -244,7 +270,7 @@ def follow() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: stopping.append(number))
     adopt_orphans()
-    ranks = LocalRanks(order, environment, subprocess.PIPE)
+    ranks = LocalRanks(order, environment, subprocess.PIPE, keep=(lock.fileno(),))
     printer = threading.Thread(target=_pass_on, args=(ranks.process.stdout,), daemon=True)
     printer.start()
     line = _Line()
@@ -304,7 +330,10 @@ def _read_order() -> dict[str, Any]:
 
 
 def _wait_for_predecessor() -> IO[str]:
-    """A lock for as long as this process lives: ranks of an attempt whose first machine is gone need time to end."""
+    """A lock for as long as this process or its launcher lives.
+
+    Ranks of an attempt whose first machine is gone need time to end.
+    """
     try:
         RUN_FOLDER.mkdir(mode=0o700, exist_ok=True)
         lock = (RUN_FOLDER / f"host-{platform.node()}.lock").open("a+")
@@ -351,7 +380,8 @@ def _print(line: bytes) -> None:
 
 
 def _say(text: str) -> None:
-    _print(f"=== {text}\n".encode())
+    with suppress(OSError):  # the log's disk is full
+        _print(f"=== {text}\n".encode())
 
 
 def _ignore_stops() -> None:

@@ -33,6 +33,7 @@ class Attempt:
     ended: str | None = None
     exit_status: int | None = None
     reached_step: int | None = None
+    asked: str | None = None  # when its ranks were asked to save and end; a second time would end them at once
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 from socrates.checkpoints import checkpoint_step, newest_complete
 from socrates.config import RunConfig, load_config, load_deepspeed
 from socrates.errors import SocratesError
+from socrates.machine.gpus import gpu_numbers
 from socrates.machine.host_checks import check_hosts
-from socrates.machine.host_ranks import gpu_numbers
 from socrates.machine.hosts import meeting_address, read_hostfile
 from socrates.machine.process_tree import (
     adopt_orphans,
@@ -134,7 +134,7 @@ def _check_hosts(hostfile: str, run: RunConfig, files: Sequence[str], environmen
 class Supervisor:
     """Runs the attempts of one plan, in the process that it was made in.
 
-    SIGTERM ends the training after a checkpoint; SIGINT, or SIGTERM a second time, ends it at once.
+    SIGTERM ends the training after a checkpoint, however often it comes; SIGINT ends it at once.
     """
 
     def __init__(self, plan: Plan, log_offset: int, begun: Callable[[], None] = lambda: None) -> None:
@@ -227,11 +227,12 @@ class Supervisor:
         ranks = find_ranks(descendants())
         if ranks:
             self._say(f"asked to stop: after this step and its checkpoint, at most {self._plan.patience:g} s from now")
+            self._record(with_attempt(self._state, asked=now()))
             ask_ranks(ranks)
             wait_for_save(lambda: launcher.poll() is not None or self._at_once, self._say, self._plan.patience)
 
     def _stop(self, number: int, frame: object) -> None:
-        self._at_once = self._stopping or number == signal.SIGINT
+        self._at_once = self._at_once or number == signal.SIGINT
         self._stopping = True
 
     def _sleep(self, seconds: float) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from socrates.config import RunConfig
+from socrates.errors import SocratesError
+from socrates.machine.gpus import gpu_numbers, named_gpus, numbers_of
 from socrates.preflight.checks import FAIL, PASS, WARN, Check, output_of
 from socrates.preflight.software import check_driver, driver_cuda, torch_cuda
 
@@ -44,10 +46,11 @@ def find_gpus() -> list[Gpu]:
         gpus = [gpu for line in text.splitlines() if (gpu := _parse(line))]
         if gpus:
             break
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not re.fullmatch(r"[0-9, ]*", visible):  # UUIDs are left to CUDA
+    names = named_gpus(os.environ)
+    if names is None:
         return gpus
-    return [gpu for gpu in gpus if gpu.index in {int(i) for i in visible.split(",") if i.strip()}]
+    visible = [int(name) for name in names] if all(name.isdecimal() for name in names) else numbers_of(names)
+    return [gpu for gpu in gpus if gpu.index in visible]
 
 
 def check_gpus(gpus: list[Gpu], config: RunConfig | None) -> Iterator[Check]:
@@ -62,7 +65,12 @@ def check_gpus(gpus: list[Gpu], config: RunConfig | None) -> Iterator[Check]:
         needs = f"; the config has {wanted} processes" if wanted else ""
         yield Check("GPUs", FAIL, found + needs, _remedy(len(gpus), config))
         return
-    yield Check("GPUs", PASS, found + (f"; {wanted} are used" if wanted else ""))
+    try:
+        gpu_numbers(os.environ, wanted)
+        yield Check("GPUs", PASS, found + (f"; {wanted} are used" if wanted else ""))
+    except SocratesError as error:  # the training would refuse it
+        problem, _, remedy = str(error).partition("; ")
+        yield Check("GPUs", FAIL, f"{found}; {problem}", remedy)
     yield check_driver(driver_cuda(), torch_cuda())
     if config is not None and config.training.bf16:
         yield _check_bf16(gpus[:wanted])

@@ -35,15 +35,15 @@ class ModelState:
 def look_at_model(config: RunConfig, root: Path) -> ModelState:
     """Look for a run's model in its folder, or in the hub's cache."""
     name = config.model_name
-    if (root / name).is_dir():
-        folder = root / name
+    folder = root / Path(name).expanduser()
+    if folder.is_dir():
         return ModelState(True, folder, _shape_in(folder), 0, _why_not_whole(folder))
     if names_a_folder(name):
         return ModelState(True, None, None, 0, "no such folder")
-    folder = _cached_folder(config)
-    shape = (_shape_in(folder) if folder else None) or KNOWN_SHAPES.get(name)
-    whole = folder is not None and _why_not_whole(folder) is None
-    return ModelState(False, folder, shape, 0 if whole else _bytes_to_come(name, shape), None if whole else "not whole")
+    cached = _cached_folder(config)
+    shape = (_shape_in(cached) if cached else None) or KNOWN_SHAPES.get(name)
+    whole = cached is not None and _why_not_whole(cached) is None
+    return ModelState(False, cached, shape, 0 if whole else _bytes_to_come(name, shape), None if whole else "not whole")
 
 
 def check_hub(config: RunConfig, state: ModelState) -> Iterator[Check]:
@@ -139,7 +139,7 @@ def _cached_folder(config: RunConfig) -> Path | None:
 
     try:
         found = try_to_load_from_cache(
-            config.model_name, "config.json", cache_dir=_cache(), revision=config.model_revision
+            config.model_name, "config.json", cache_dir=hub_cache(), revision=config.model_revision
         )
     except errors.HFValidationError:
         return None
@@ -150,15 +150,19 @@ def _bytes_to_come(name: str, shape: ModelShape | None) -> int:
     """Of the weights (bf16), about; what a broken-off download has left in the cache counts."""
     size_in_name = re.search(r"(\d+(?:\.\d+)?)[Bb]\b", name)
     parameters = shape.parameters if shape else float(size_in_name[1]) * 1.05e9 if size_in_name else 0
-    blobs = _cache() / f"models--{name.replace('/', '--')}" / "blobs"
+    blobs = hub_cache() / f"models--{name.replace('/', '--')}" / "blobs"
     there = sum(file.stat().st_size for file in blobs.iterdir()) if blobs.is_dir() else 0
     return max(int(2 * parameters) - there, 0)
 
 
-def _cache() -> Path:
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+def hub_cache() -> Path:
+    """Where models of the hub are downloaded to."""
+    from huggingface_hub import constants  # it reads the environment once, which machine.env adds to before
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE

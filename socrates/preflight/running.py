@@ -17,6 +17,7 @@ from socrates.preflight.disk import check_disk, check_free_disk
 from socrates.preflight.gpus import check_gpus, find_gpus, uses_cpus
 from socrates.preflight.memory import check_memory
 from socrates.preflight.model import check_hub, look_at_model
+from socrates.preflight.settings import check_settings
 from socrates.preflight.software import REQUIREMENTS, check_packages, check_python
 
 CODE = Path(__file__).resolve().parents[2]
@@ -51,13 +52,14 @@ def run_checks(
         gpus = [gpus[number % slots] for number in range(config.training.num_processes)]
     if config is None:
         return [*checks, check_free_disk(root)]
+    checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
     settings: Mapping[str, Any] | None = None
     if deepspeed is not None:
         check, settings = check_deepspeed(deepspeed, config)
         checks.append(check)
     model = look_at_model(config, root)
     data_checks, data = look_at_data(config, root, model, config_file)
-    checks += [*check_hub(config, model), *data_checks, check_disk(config, root, model, data)]
+    checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
     if not uses_cpus() and gpus:
         check, memory = check_memory(config, settings, model.shape, gpus)
         checks.append(check)

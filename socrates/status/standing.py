@@ -6,6 +6,7 @@ progress says whether anything moves. Pure. Does not cover: how far and how fast
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 
 from socrates.durations import duration
@@ -13,6 +14,8 @@ from socrates.machine.restarts import describe_exit
 from socrates.status.facts import Attempt, Facts, RunThere, Settings, Supervisor
 
 RUNNING, COMPLETE, WRONG, UNKNOWN = "running", "complete", "wrong", "unknown"
+_CONFIG = "config_full_dataset.json"  # what a launch takes by itself
+_DEEPSPEED = {"config_test_run.json": "deepspeed_config_test.json"}
 PATIENCE = 15 * 60.0  # seconds without a step; or that many steps, where these take longer
 PATIENT_STEPS = 10
 START_PATIENCE = 60 * 60.0  # seconds until the first step: a model is downloaded, 2.9 million rows are tokenized
@@ -133,9 +136,8 @@ def _ended(facts: Facts, supervisor: Supervisor, instance: str, resumable: bool)
     restarts = restarts_in_words(supervisor)
     if supervisor.state == "complete":
         return Situation(COMPLETE, f"complete, {restarts}")
-    config = "" if supervisor.config in ("", "config_full_dataset.json") else f" --config {supervisor.config}"
     how, resume = ("Go on from the newest checkpoint", " --resume") if resumable else ("Start it anew", "")
-    go_on = f"{how}: ./scripts/launch_full_training.sh {instance}{resume}{config}"
+    go_on = f"{how}: ./scripts/launch_full_training.sh {instance}{resume}{_files(supervisor)}"
     if supervisor.state == "failed":
         return Situation(WRONG, f"failed, {restarts}", f"{supervisor.reason or 'no reason is on record'}\n{go_on}")
     if supervisor.state == "stopped" and "max_cost_usd" in supervisor.reason:
@@ -148,6 +150,16 @@ def _ended(facts: Facts, supervisor: Supervisor, instance: str, resumable: bool)
     if supervisor.boot_id and facts.boot_id and supervisor.boot_id != facts.boot_id:
         why = "the machine was restarted, and nothing trains"
     return Situation(WRONG, "not running", f"{why}\n{go_on}")
+
+
+def _files(supervisor: Supervisor) -> str:
+    """The options of a launch that name the run's files, where they are not what it takes by itself."""
+    config = supervisor.config or _CONFIG
+    usual = {"--config": _CONFIG, "--deepspeed": _DEEPSPEED.get(config, "deepspeed_config.json"), "--hostfile": ""}
+    named = {"--config": config, "--deepspeed": supervisor.deepspeed, "--hostfile": supervisor.hostfile}
+    return "".join(
+        f" {option} {shlex.quote(file)}" for option, file in named.items() if file not in ("", usual[option])
+    )
 
 
 def stalled(run: RunThere, begun: float | None, now: float, pace: float | None) -> str | None:
