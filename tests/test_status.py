@@ -22,7 +22,7 @@ from socrates.remote.untrusted import CutOff, number, plain
 from socrates.status.command import GATHER
 from socrates.status.facts import GpuNow, LogLine, RunThere, parse
 from socrates.status.here import Here, look_here
-from socrates.status.pace import current_lines, loss_trend, seconds_per_step
+from socrates.status.pace import Trend, current_lines, loss_trend, seconds_per_step
 from socrates.status.screen import as_json, render, shorten
 from socrates.status.summary import summarize
 
@@ -114,6 +114,8 @@ def test_the_trainings_own_count_of_its_cost_comes_first(machine):
     )
     assert "padding 0.0%, FLOPs utilisation 47.1%" in screen and "on judging rows 0.51;" in screen
     assert not re.search(r"\.\.\.$", screen, re.MULTILINE), "no line is cut off"
+    longest = replace(status, loss=0.83154, learning_rate=4.19e-6, eval_loss=0.93214, trend=Trend(0.96, 0.83, 20))
+    assert "0.8315, falling over 20 lines; on judging rows 0.9321; learning rate 4.19e-06\n" in render(longest)
     machine.locks.close()
     machine.state("complete", begun=50600, ended=iso(machine.now - 7200))
     machine.progress(5000, ago=7210, logged={"cost_usd": 300.0})

@@ -131,8 +131,10 @@ def _learning(status: Status) -> str:
     text = f"loss {status.loss:.4g}"
     if status.trend is not None:
         t = status.trend
-        text += f", {t.word} over the last {t.lines} lines"
-        text += f" ({t.before:.4g} -> {t.after:.4g})" if status.eval_loss is None else ""
+        if status.eval_loss is None:
+            text += f", {t.word} over the last {t.lines} lines ({t.before:.4g} -> {t.after:.4g})"
+        else:
+            text += f", {t.word} over {t.lines} lines"
     if status.eval_loss is not None:
         text += f"; on judging rows {status.eval_loss:.4g}"
     rate = "unknown" if status.learning_rate is None else f"{status.learning_rate:.3g}"
