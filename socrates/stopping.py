@@ -101,7 +101,7 @@ def stop_cleanly(telemetry: Telemetry, price_per_hour: float | None, max_cost_us
             self._why = Why(max_over_ranks(own))
             if self._why is Why.NOT:
                 return
-            telemetry.stopped = self._reason(telemetry.account())
+            telemetry.stopped = self._reason(telemetry.account(), saves)
             control.should_log = True  # the next process' log begins after this step
             control.should_evaluate = False  # there may be little time
             control.should_save = control.should_training_stop = True
@@ -125,12 +125,13 @@ def stop_cleanly(telemetry: Telemetry, price_per_hour: float | None, max_cost_us
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        def _reason(self, account: Account) -> str:
+        def _reason(self, account: Account, saves: int) -> str:
             if self._why is Why.SIGNAL:
                 return "SIGTERM asked it to"
+            more = cost_of_going_on(account, price_per_hour or 0.0, saves)
             return (
                 f"one step more would pass max_cost_usd = ${max_cost_usd or 0.0:,.2f} (${account.usd or 0.0:,.2f} are "
-                "spent)"
+                f"spent, and up to ${more:,.2f} are kept for that step and what has to be saved)"
             )
 
     return StopCleanly()

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,7 +189,9 @@ def test_the_limit_counts_what_earlier_attempts_cost(tmp_path, capsys, default_s
     loop = Loop(tmp_path, max_cost_usd=age + 1000 + ASSUMED_SAVE, usd=1001.0)
     assert loop.step().should_training_stop
     loop.end()
-    assert '"max_cost_usd" in the config' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert '"max_cost_usd" in the config' in said
+    assert re.search(rf"and up to \${ASSUMED_SAVE:.0f}\.\d\d are kept for that step and what has to be saved", said)
 
 
 def test_a_second_sigterm_some_seconds_later_ends_at_once():
