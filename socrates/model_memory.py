@@ -76,30 +76,25 @@ def memory_settings(
     config: RunConfig,
     deepspeed: Mapping[str, Any],
     *,
-    answer_tokens: int | None = None,
     liger: bool = False,
-    dense_mask: bool = False,
 ) -> MemorySettings:
     """The settings of a run.
 
     Args:
         config: the run.
         deepspeed: its DeepSpeed file.
-        answer_tokens: of a micro-batch, at most; a share of all tokens is assumed if None.
         liger: whether Liger's kernels are used.
-        dense_mask: whether attention takes a mask (sdpa on flattened examples).
     """
     zero, tokens = deepspeed["zero_optimization"], config.training.micro_batch_tokens
     return MemorySettings(
         tokens=tokens,
-        answer_tokens=int(tokens * ASSUMED_ANSWER_SHARE) if answer_tokens is None else answer_tokens,
+        answer_tokens=int(tokens * ASSUMED_ANSWER_SHARE),
         ranks=config.training.num_processes,
         zero_stage=zero["stage"],
         bucket_elements=int(zero.get("reduce_bucket_size", _DEFAULT_BUCKET)),
         overlap=bool(zero.get("overlap_comm", False)),
         bf16=config.training.bf16,
         liger=liger,
-        dense_mask=dense_mask,
     )
 
 
