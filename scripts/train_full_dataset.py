@@ -66,13 +66,13 @@ def main() -> int:
 
 def dry_run(config) -> int:
     """Check the data too, and print what the run would be."""
-    from socrates.training import check_data, steps_planned
+    from socrates.training import check_data
 
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
     summaries = {path: check_data(path) for path in (config.train_file, config.evaluation_file)}
     for path, summary in summaries.items():
         print(f"{path}: {summary.rows} rows of {summary.studies} studies, sha256 {summary.sha256}")
-    steps = steps_planned(config, summaries[config.train_file].rows)
+    steps = config.planned_steps(summaries[config.train_file].rows)
     checkpoints = -(-steps // config.training.save_steps)
     examples = config.training.global_batch_size
     print(f"{steps} steps of {examples} examples, {checkpoints} checkpoints in {config.output_dir}")

@@ -121,6 +121,11 @@ class RunConfig:
         """The resolved config as plain JSON values, in the form that `parse_config` reads."""
         return _plain(dataclasses.asdict(self))
 
+    def planned_steps(self, rows: int) -> int:
+        """Optimizer steps of the run over so many training rows."""
+        per_epoch = math.ceil(rows / self.training.global_batch_size)
+        return self.training.max_steps or max(1, math.ceil(self.training.num_train_epochs * per_epoch))
+
     @property
     def train_file(self) -> Path:
         """The rows to train on."""

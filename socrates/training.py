@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -62,12 +61,6 @@ def check_data(path: Path) -> DataSummary:
         studies.add(answer.cell.study_id)
         rows += 1
     return DataSummary(rows, len(studies), sha256_of_part(path))
-
-
-def steps_planned(config: RunConfig, rows: int) -> int:
-    """Optimizer steps of a run over ``rows`` training rows."""
-    steps = math.ceil(config.training.num_train_epochs * math.ceil(rows / config.training.global_batch_size))
-    return config.training.max_steps or max(1, steps)
 
 
 def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weights_only: bool = False) -> Path:
@@ -208,7 +201,7 @@ def _used_before(config: RunConfig, record: dict[str, Any], checkpoint: Path | N
 def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption: Resumption | None, fit: Fit) -> None:
     import torch
 
-    t, steps = config.training, steps_planned(config, rows)
+    t, steps = config.training, config.planned_steps(rows)
     device = f"GPUs ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "CPU processes"
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
     if info["shortened"] or info["dropped"]:

@@ -172,7 +172,7 @@ def test_the_row_count_of_the_metadata_saves_reading_the_file(tmp_path):
     config = prepare(tmp_path, rows=3)
     (tmp_path / "data" / "set" / "metadata.json").write_text('{"rows": {"train": 320}}')
     rows = data.count_rows(config, tmp_path)
-    assert rows == 320 and data.planned_steps(config, rows) == 10
+    assert rows == 320 and config.planned_steps(rows) == 10
 
 
 def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monkeypatch):

@@ -20,7 +20,6 @@ from socrates.records import read_answers
 from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config, rehearsal_deepspeed
 from socrates.resuming import Way, choose_checkpoint
 from socrates.seen import nest_cells
-from socrates.training import steps_planned
 
 STEPS, SAVE_STEPS, WARMUP_RATIO, PEAK = 9, 3, 0.3, 2e-3
 RUN = "models/run"
@@ -368,8 +367,8 @@ def test_a_damaged_checkpoint_by_path_is_refused(tmp_path, workplace):
 def test_planned_steps_are_the_papers_and_the_guides():
     config = rehearsal_config("m", "d", steps=1, save_steps=1)
     config["training"] |= {"max_steps": None, "global_batch_size": 256}
-    assert steps_planned(parse_config(config, "c"), 2_418_748) == 9449
-    assert steps_planned(parse_config(config, "c"), 2_901_390) == 11334
+    assert parse_config(config, "c").planned_steps(2_418_748) == 9449
+    assert parse_config(config, "c").planned_steps(2_901_390) == 11334
 
 
 def test_log_line_is_the_guides():

@@ -92,14 +92,8 @@ def look_at_data(
     else:
         tokens, answers = _estimated_tokens(root / config.train_file), 2.0
     to_come = 0 if info else int(rows * tokens * _BYTES_A_TOKEN)
-    state = DataState(rows, planned_steps(config, rows), tokens, answers, to_come)
+    state = DataState(rows, config.planned_steps(rows), tokens, answers, to_come)
     return [*checks, check or _to_be_made(state, make)], state
-
-
-def planned_steps(config: RunConfig, rows: int) -> int:
-    """Optimizer steps of a run over so many rows."""
-    per_epoch = math.ceil(rows / config.training.global_batch_size)
-    return config.training.max_steps or max(1, math.ceil(config.training.num_train_epochs * per_epoch))
 
 
 def count_rows(config: RunConfig, root: Path) -> int:
