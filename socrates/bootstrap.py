@@ -11,8 +11,8 @@ already. The second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resa
 data"): its deviations are multiplied so that they add a share of 1/S of a study's own variance, S being the number of
 studies. With one study that is an ordinary bootstrap of its units; with many it vanishes beside the first stage.
 
-Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69, "What teachers should know about
-the bootstrap"): for n studies those of Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%.
+Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69, "What teachers should know
+about the bootstrap"): for n studies those of Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%.
 """
 
 from __future__ import annotations
