@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 RESAMPLES = 10_000
+METHOD = "bootstrap of studies, then cells within a study (rescaled); expanded percentiles"
 _CHUNK_NUMBERS = 2_000_000  # of one array of weights: 16 MB
 _DEFINED = 0.95  # share of resamples in which a number must be defined to get an interval
 _DIGITS = 6  # significant ones of a limit: more would only tell rounding of sums
@@ -148,11 +149,11 @@ def intervals(units: Units, statistic: Statistic, seed: int, resamples: int = RE
 
 def tail(count: int) -> float | None:
     """The share of resamples beyond each limit, for ``count`` resampled things; None: one has no spread."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit  # scipy.stats takes a second to load
 
     if count < 2:
         return None
-    return float(norm.cdf(-math.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
+    return float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
 
 
 def draw_weights(units: Units, seed: int, resamples: int = RESAMPLES) -> Iterator[Weights]:
