@@ -152,6 +152,60 @@ def test_scoring_a_written_predictions_file_gives_its_own_metrics(tmp_path, scor
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "evaluated" / name).read_bytes()
 
 
+@pytest.fixture
+def of_many(tmp_path):
+    """Two rows that a model was asked about, and a data file with eight people who answered: (answers, data file)."""
+    people = [row(response, participant=i, prompt="How many?") for i, response in enumerate((1, 2, 2, 3, 3, 3, 4, 9))]
+    asked = [{**people[i], "prediction": 2, "scale": "1 to 4, 9"} for i in (1, 3)]
+    return write_lines(tmp_path / "asked.jsonl", asked), write_lines(tmp_path / "val.jsonl", people)
+
+
+def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path, score_file):
+    asked, people = of_many
+    score_file(asked, tmp_path / "a", "--human-answers", str(people))
+    (cell,) = map(json.loads, (tmp_path / "a" / "cells.jsonl").open())
+    assert cell["human_answers"] == {"1": 1, "2": 2, "3": 3, "4": 1, "9": 1}
+    assert (cell["n_human"], cell["n_asked"], cell["human_min"], cell["human_max"]) == (8, 2, 1, 9)
+    assert cell["scale"] == "1 to 4, 9"
+    assert cell["wasserstein_distance"] == pytest.approx((1 + 3 * 1 + 2 + 7) / 8 / 8)
+    # Once more from the written results: the same numbers and the same bytes.
+    score_file(tmp_path / "a" / "predictions.jsonl", tmp_path / "b")
+    score_file(asked, tmp_path / "c", "--human-answers", str(tmp_path / "a" / "cells.jsonl"))
+    first, *others = (read_metrics(tmp_path / name / "metrics.json") for name in "abc")
+    for other in others:
+        assert {**other, "about": None} == {**first, "about": None}
+    # Of the asked alone it is another result, which the gate must not compare with it.
+    score_file(asked, tmp_path / "d")
+    alone = read_metrics(tmp_path / "d" / "metrics.json")
+    assert alone["comparability"]["data_sha256"] != first["comparability"]["data_sha256"]
+    assert alone["coverage"]["human_answers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("people", "reason"),
+    [
+        ([row(1), row(2)], "1 rows have the human answer 3, and all human answers of the cell hold it 0 times"),
+        ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "condition_num"'),
+        ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "wasserstein_distance"; made by an older'),
+        ([], "people.jsonl: holds no rows"),
+    ],
+)
+def test_human_answers_that_cannot_be_used(of_many, tmp_path, people, reason):
+    file = write_lines(tmp_path / "people.jsonl", [{"prompt": "How many?", **one} for one in people])
+    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "out", "--human-answers", file)
+    assert result.returncode == 2 and reason in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("counts", [{}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2]])
+def test_damaged_counts_of_human_answers(of_many, tmp_path, score_file, counts):
+    score_file(of_many[0], tmp_path / "a")
+    cells = tmp_path / "a" / "cells.jsonl"
+    write_lines(cells, [{**json.loads(cells.read_text()), "human_answers": counts}])
+    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "b", "--human-answers", cells)
+    assert result.returncode == 2 and 'study aaaaa, condition 0, task 1: "human_answers"' in result.stderr
+
+
 def test_what_is_written_is_what_was_scored(tmp_path):
     lines = [line for line in made_up_lines() if line["predicted_distribution"]]
     written, scores, lines = write_made_up_results(tmp_path, lines, model="tiny")
@@ -371,6 +425,11 @@ BAD = [
     (row(**{D: {"1": 0.5, "1.0": 0.5}}), "the answer 1 stands there twice"),
     (row(**{D: {}}), "must be an object, answer -> probability"),
     (row(**{D: [0.5, 0.5]}), "must be an object, answer -> probability"),
+    (row(prediction=1, scale="one to seven"), '"scale" must name the valid answers'),
+    (row(prediction=1, scale="7 to 1"), '"scale" must name the valid answers ("1 to 7", "1, 2, 8"), not "7 to 1"'),
+    (row(prediction=1, scale=[1, 7]), '"scale" must name the valid answers'),
+    (row(prediction=1, scale="1 to 99999999"), '"scale" must name the valid answers'),
+    (row(prediction=1, demographic="age 34"), '"demographic" must be an object'),
 ]
 
 
