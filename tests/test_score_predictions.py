@@ -185,7 +185,7 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
     ("people", "reason"),
     [
         ([row(1), row(2)], "1 rows have the human answer 3, and all human answers of the cell hold it 0 times"),
-        ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "condition_num"'),
+        ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "response"'),
         ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "wasserstein_distance"; made by an older'),
         ([], "people.jsonl: holds no rows"),
     ],
