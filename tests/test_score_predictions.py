@@ -148,7 +148,7 @@ def test_scoring_a_written_predictions_file_gives_its_own_metrics(tmp_path, scor
     for name in (*NUMBERS, "valid_mass", "coverage"):
         assert again[name] == written[name], name
     assert again["comparability"]["rows_sha256"] == written["comparability"]["rows_sha256"]
-    for name in ("predictions.jsonl", "cells.jsonl"):
+    for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "evaluated" / name).read_bytes()
 
 
@@ -495,7 +495,7 @@ def test_help_and_missing_arguments(tmp_path):
 # A results folder is of one piece
 
 
-@pytest.mark.parametrize("failing", ["predictions.jsonl", "cells.jsonl", "metrics.json"])
+@pytest.mark.parametrize("failing", ["predictions.jsonl", "cells.jsonl", "effects.jsonl", "metrics.json"])
 def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkeypatch, failing):
     write_made_up_results(tmp_path)
     assert (tmp_path / "metrics.json").exists()
@@ -511,9 +511,9 @@ def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkey
         write_made_up_results(tmp_path, made_up_lines(seed=6))
     monkeypatch.undo()
     assert not (tmp_path / "metrics.json").exists()  # the older one belongs to other predictions
-    for name in ("predictions.jsonl", "cells.jsonl"):
+    for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
         assert all(json.loads(line) for line in (tmp_path / name).open())
-    assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl", "effects.jsonl"}
 
 
 def test_scores_of_other_rows_are_not_written(tmp_path):
