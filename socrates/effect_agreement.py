@@ -43,7 +43,8 @@ def summarize_effects(questions: Sequence[Question], seed: int, resamples: int =
         where signal + noise is the variance of human means between conditions, and noise is s^2 / n, the part of it
         that people's spread within conditions explains.
     correlation_empirical_best: the same for answers drawn from the true distributions, as many as the model's, which
-        is what a perfect simulator would be expected to have in this evaluation.
+        is what a perfect simulator would be expected to have in this evaluation. Predictions made from the very
+        answers that judge them share their noise, and exceed both.
     slope: of predicted on human effects, through the origin; below 1, predicted effects are too small, or human ones
         are noisy: a perfect model's slope is correlation_ceiling^2.
     slope_corrected: the slope that there would be without noise in the human means; 1 is right. Like the two bounds

@@ -19,7 +19,10 @@ from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.predictions import rows_sha256
 from socrates.records import Cell, read_cell
 
-if TYPE_CHECKING:  # these load SciPy, which takes a second: the gate only reads
+if TYPE_CHECKING:  # some of these load SciPy, which takes a second: the gate only reads
+    import numpy as np
+    from numpy.typing import NDArray
+
     from socrates.bootstrap import Interval
     from socrates.metrics import Scores
 
@@ -56,6 +59,7 @@ class MetricsFile(TypedDict):
     dispersion: float | None  # standard deviation within cells, the model's by the people's
     bounds: dict[str, Any]  # `metrics.Bounds`: what guesses score on the same cells, and the share of the way
     effects: dict[str, Any]  # `effect_agreement.summarize_effects`: differences between conditions, and left_out
+    groups: dict[str, Any]  # `group_accuracy.accuracy_by_group`: accuracy by demographic group; {}: none known
     intervals: dict[str, Any]  # how the intervals were made: method, resamples, seed
     valid_mass: float | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
@@ -134,6 +138,7 @@ def write_results(
     from socrates.cell_lines import cell_line
     from socrates.effect_agreement import summarize_effects
     from socrates.effects import CellAnswers, effect_lines, find_questions
+    from socrates.group_accuracy import accuracy_by_group
     from socrates.uncertainty import metric_intervals
 
     seed = comparability["seed"]
@@ -148,6 +153,7 @@ def write_results(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         effects={**summarize_effects(questions, seed), "left_out": left_out},
+        groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(masses) / len(masses) if masses else None,
         coverage=asdict(scores.coverage),
@@ -199,6 +205,25 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
             f"{path}: no such {what}; an evaluation writes it last, so this one did not finish: run it again"
         )
     return read_json(path, what)
+
+
+def _row_accuracies(
+    scores: Scores, predictions: Sequence[Mapping[str, Any]]
+) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
+    """Of each scored row its cell, its accuracy and what is known of the person."""
+    import numpy as np
+
+    from socrates.cells import standardise
+
+    ranges = {cell.cell: (cell.human_min, cell.human_max) for cell in scores.scored}
+    rows = [(read_cell(line, "predictions"), line) for line in predictions if line["prediction"] is not None]
+    rows = [(cell, line) for cell, line in rows if cell in ranges]
+    low, high = np.array([ranges[cell] for cell, _ in rows], dtype=np.float64).T
+    human, predicted = (
+        standardise(np.array([line[side] for _, line in rows], dtype=np.float64), low, high)
+        for side in ("response", "prediction")
+    )
+    return [cell for cell, _ in rows], 1 - np.abs(predicted - human), [line["demographic"] for _, line in rows]
 
 
 def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | None]) -> dict[str, Any]:

@@ -197,6 +197,40 @@ def test_human_answers_that_cannot_be_used(of_many, tmp_path, people, reason):
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
+def test_effects_and_groups_stand_in_the_results(tmp_path, score_file):
+    rng = np.random.default_rng(2)
+    rows = [
+        {
+            **row(int(rng.integers(1, 6)) + condition, study=f"s{study}"),
+            "condition_num": condition,
+            "prediction": 3 + condition if person % 2 else 9,
+            "demographic": {"gender": "Woman" if person % 2 else "man", "age": None},
+        }
+        for study in range(3)
+        for condition in range(2)
+        for person in range(40)
+    ]
+    score_file(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out")
+    metrics = read_metrics(tmp_path / "out" / "metrics.json")
+    assert metrics["effects"]["pairs"] == 3 and metrics["effects"]["left_out"].keys()
+    lines = [json.loads(line) for line in (tmp_path / "out" / "effects.jsonl").open()]
+    assert [(line["study_id"], line["condition_a"], line["condition_b"]) for line in lines] == [
+        (f"s{study}", 0, 1) for study in range(3)
+    ]
+    woman, man = sorted(metrics["groups"]["gender"]["groups"], key=lambda group: -group["accuracy"])
+    assert (woman["group"], woman["rows"], man["group"]) == ("Woman", 120, "man")
+    assert list(metrics["groups"]) == ["gender"]
+    # Women are answered the middle of the scale, men its end: by hand, over rows.
+    lines = map(json.loads, (tmp_path / "out" / "cells.jsonl").open())
+    cells = {(line["study_id"], line["condition_num"]): line for line in lines}
+    by_hand = []
+    for one in rows[1::2]:
+        cell = cells[one["study_id"], one["condition_num"]]
+        low, high = cell["human_min"], cell["human_max"]
+        by_hand.append(1 - abs(min(one["prediction"], high) - one["response"]) / (high - low))
+    assert woman["accuracy"] == pytest.approx(np.mean(by_hand))
+
+
 @pytest.mark.parametrize("counts", [{}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2]])
 def test_damaged_counts_of_human_answers(of_many, tmp_path, score_file, counts):
     score_file(of_many[0], tmp_path / "a")
