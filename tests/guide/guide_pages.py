@@ -2,7 +2,7 @@
 
 The rules, which the pages keep:
 - a ```bash block holds commands, one a line; a line goes on where it ends in a backslash or a quote is still open.
-- a comment that begins with "# Expected output" is followed by the lines, as comments, that the command before it prints.
+- a comment that begins with "# Expected output" is followed by the lines, as comments, that the command before prints.
 - a ```text block is what the last command of the ```bash block before it prints.
 - a block without a language is a picture or a list, and one in json a file: nothing of it is run.
 Does not cover: running them (`guide_walk.py`), and when a line counts as printed (`guide_lines.py`).

@@ -23,7 +23,7 @@ STATUS = {
     "./scripts/verify_test_run.sh 0": (2, "NOT DECIDED: utilization and memory of GPUs cannot be measured here"),
 }
 
-# What the pages ask the reader to put in: for a machine in a folder, any name will do, and for the hub's cache, any token.
+# What the pages ask the reader to put in; a machine in a folder, and the hub's cache, take anything.
 PLACEHOLDERS = {
     **dict.fromkeys(("your_hf_token", "YOUR_HF_TOKEN", "hf_…"), TOKEN),
     **dict.fromkeys(("your_api_key", "YOUR_API_KEY", "YOUR_NEW_API_KEY"), "made-up-key"),

@@ -1,4 +1,4 @@
-"""A person's terminals: a bash that keeps its folder and variables from one command to the next, and commands beside it.
+"""A person's terminals: a bash that keeps folder and variables from one command to the next, and commands beside it.
 
 Each runs in a session of its own, as a terminal window does; Ctrl+C reaches all that was started there.
 """

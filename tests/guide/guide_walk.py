@@ -64,9 +64,16 @@ class Walk:
 
     def page(self, blocks: Iterable[list[Command]]) -> bool:
         """Run a page's blocks in a new terminal; whether all did what the page says."""
+        steps = [step for block in blocks for step in steps_of(block)]
         self._terminal = Terminal(self.laptop.folder, self.laptop.environment, self.laptop.notes)
         try:
-            return all(self._run_step(step) for block in blocks for step in steps_of(block))
+            done = all(self._run_step(step) for step in steps)
+            if done and steps:
+                self._expect_no_token()
+            return done
+        except _Failure as failure:
+            self._note(Result(steps[-1][-1], FAILED, str(failure)))
+            return False
         finally:
             self._terminal.close()
 
@@ -90,6 +97,7 @@ class Walk:
                 self._wait_for_training()
             if is_end_of_machine(key):
                 self._close_besides()
+                self._expect_no_token()  # while what is there can be looked at
             reason = self._perform(step)
             if absent := [name for name in FILES.get(key, ()) if not (self.laptop.folder / name).is_file()]:
                 raise _Failure(f"made no {', '.join(absent)}")
@@ -165,6 +173,11 @@ class Walk:
             _expect_lines(command, beside.output)
         self._besides.clear()
 
+    def _expect_no_token(self) -> None:
+        """A token goes to the machine over standard input: into no file, log or output on either side."""
+        if found := self.laptop.files_with(TOKEN):
+            raise _Failure(f"the token stands in {', '.join(map(str, found))}")
+
     def _missing(self, instance: str) -> bool:
         return self._here("./scripts/monitor_checkpoints.sh", instance, "--missing") != 0
 
@@ -208,11 +221,6 @@ def unused_entries(pages: Iterable[list[list[Command]]]) -> list[str]:
     """Commands in the tables that stand on no page."""
     keys = {command.key for blocks in pages for block in blocks for command in block}
     return sorted({*NOT_RUN, *STATUS, *WAIT_FOR_TRAINING, *FILES} - keys)
-
-
-def leaks(laptop: Laptop) -> list[Path]:
-    """Files here and on the machines that hold the token."""
-    return laptop.files_with(TOKEN)
 
 
 def _session(commands: list[Command]) -> str:

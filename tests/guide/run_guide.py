@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run every command of TEST_RUN_GUIDE.md, README.md and VALIDATION_CRITERIA.md as printed; print what became of each.
 
-  python tests/guide/run.py [--keep FOLDER] [PAGE...]
+  python tests/guide/run_guide.py [--keep FOLDER] [PAGE...]
 
 Exit status: 0 each passed or is listed as not run, with its reason; 1 one failed, 2 a page breaks the rules of
 guide_pages.py.
@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from guide_laptop import Laptop  # noqa: E402
 from guide_pages import PageError, parse_commands, read_page  # noqa: E402
-from guide_walk import FAILED, NOT, PASSED, Result, Walk, leaks, unused_entries  # noqa: E402
+from guide_walk import FAILED, NOT, PASSED, Result, Walk, unused_entries  # noqa: E402
 
 PAGES = ("TEST_RUN_GUIDE.md", "README.md", "VALIDATION_CRITERIA.md")
 GUIDE_COMMANDS = Path(__file__).with_name("guide_commands.txt")
@@ -34,7 +34,7 @@ def guide_commands() -> list[str]:
 
 
 def walk_pages(place: Path, pages: list[str], tell: Callable[[Result], None]) -> list[Result]:
-    """Run the pages in an empty folder; gives what became of each command, and of the token at the end."""
+    """Run the pages in an empty folder; gives what became of each command."""
     blocks = {page: read_page(ROOT / page) for page in pages}
     walk = Walk(Laptop(place), tell)
     try:
