@@ -25,7 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "config_test_run.json": {"training.global_batch_size": 16, **_RATE},
     "config_full_dataset.json": {
         "training.global_batch_size": 2,
-        "training.num_processes": 2,
+        "training.num_processes": 1,
         "training.max_steps": 500,  # one epoch of made-up answers would be 720
         "training.eval_examples": 32,
         **_RATE,
@@ -79,6 +79,7 @@ class Laptop:
             "LANG": "C.UTF-8",
             "SOCRATES_BACKEND": "local",  # a folder is the machine
             "DS_ACCELERATOR": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HOME": str(place / "hub"),

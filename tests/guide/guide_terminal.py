@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-# Commands arrive on descriptor 7 and their statuses leave on 8; both are closed for what is run.
+# Commands arrive on one descriptor and their statuses leave on another; both are closed for what is run.
 _LOOP = r"""
-while IFS= read -r -d '' command <&7 && IFS= read -r -d '' input <&7 && IFS= read -r -d '' output <&7; do
-  eval "$command" <"$input" >"$output" 2>&1 7<&- 8>&-
-  printf '%s\n' "$?" >&8
+while IFS= read -r -d '' command <&{commands} && IFS= read -r -d '' input <&{commands} &&
+  IFS= read -r -d '' output <&{commands}; do
+  eval "$command" <"$input" >"$output" 2>&1 {commands}<&- {statuses}>&-
+  printf '%s\n' "$?" >&{statuses}
 done
 """
 
@@ -40,9 +41,8 @@ class Terminal:
         self._statuses, statuses = os.pipe()
         self._notes, self._count = notes, 0
         notes.mkdir(parents=True, exist_ok=True)
-        start = f"exec 7<&{commands} 8>&{statuses} {commands}<&- {statuses}>&-{_LOOP}"
         self._bash = subprocess.Popen(
-            ["bash", "--noprofile", "--norc", "-c", start],
+            ["bash", "--noprofile", "--norc", "-c", _LOOP.format(commands=commands, statuses=statuses)],
             cwd=folder,
             env=dict(environment),
             pass_fds=(commands, statuses),
@@ -78,7 +78,10 @@ class Terminal:
 
     def close(self) -> None:
         """Close the window."""
+        if self._bash.returncode is not None:
+            return
         os.close(self._commands)
+        os.close(self._statuses)
         try:
             self._bash.wait(5)
         except subprocess.TimeoutExpired:

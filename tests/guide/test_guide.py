@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+import guide_walk
 import pytest
 from guide_lines import first_missing
 from guide_pages import PageError, parse_commands, read_page
 from guide_tables import GPU, NOT_RUN
-from guide_walk import FAILED, fill_in, steps_of, unused_entries
+from guide_walk import FAILED, PASSED, Walk, fill_in, steps_of, unused_entries
 from run_guide import PAGES, ROOT, guide_commands, table, walk_pages
 
 USERS_GUIDE = ROOT.parent / "shared" / "guide.md"
@@ -93,6 +95,73 @@ def test_a_session_is_what_is_typed_up_to_exit():
         ["tnr ssh 0 'ls'"],
         ["ls"],
     ]
+
+
+class Desk:
+    """A laptop with a `tnr` and a monitor of a few lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.notes = folder, folder / "notes"
+        self.environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
+        for name, text in {
+            "bin/tnr": '[ "$1" != ssh ] || exec bash -s',
+            "scripts/monitor_checkpoints.sh": 'trap "echo stopped; exit 130" INT; echo here; while sleep 0.1; do :; done',
+        }.items():
+            (folder / name).parent.mkdir()
+            (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+            (folder / name).chmod(0o755)
+
+    def machines(self) -> list[Path]:
+        return []
+
+    def files_with(self, text: str) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file() and text in path.read_text()]
+
+
+def walk(tmp_path: Path, commands: str) -> list[tuple[str, str, str]]:
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    done = Walk(Desk(desk), lambda result: None)
+    done.page(read_page(page(tmp_path, f"```bash\n{commands}\n```\n")))
+    done.end()
+    return [(result.command.text, result.outcome, result.reason) for result in done.results]
+
+
+def test_a_terminal_keeps_its_state_and_the_walk_ends_at_the_first_command_that_fails(tmp_path):
+    commands = "export A=b && cd bin\necho $A-$PWD\n\n# Expected output:\n# b-.../bin\n\n(exit 3)\necho never"
+    *passed, failed = walk(tmp_path, commands)
+    assert [outcome for _, outcome, _ in passed] == [PASSED, PASSED]
+    assert failed[0] == "(exit 3)" and failed[1] == FAILED and "exit status 3, not 0" in failed[2]
+
+
+@pytest.mark.parametrize(
+    ("commands", "reason"),
+    [
+        ("echo a\n\n# Expected output:\n# b", "did not print\nb"),
+        ("tnr ssh 0\nfalse\ntrue\nexit", "a command of the session failed"),
+        ("tnr ssh 0\nexit 0\necho later\nexit", "a command of the session failed"),
+        ("echo a > log; tail -f log\n\n# Expected output:\n# b", "did not print\nb"),
+        (
+            "./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# there\n\ntnr delete 0",
+            "did not print\nthere",
+        ),
+        ("exec true", "its shell has ended"),
+        ("echo 'your_hf_token'\ntnr delete 0", "the token stands in"),
+        ("echo your_hf_token >log", "the token stands in"),
+    ],
+)
+def test_what_does_not_do_as_its_page_says_fails(tmp_path, monkeypatch, commands, reason):
+    monkeypatch.setattr(guide_walk, "LIMIT_S", 1.0)
+    results = walk(tmp_path, commands)
+    assert results[-1][1] == FAILED and reason in results[-1][2], results
+
+
+def test_what_goes_on_is_ended_with_ctrl_c_once_it_has_shown_what_it_should(tmp_path):
+    commands = (
+        "./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# here\n# stopped\n\n"
+        "(sleep 0.3; echo b >> log) & echo a > log; tail -f log\n\n# Expected output:\n# a\n# b\n\ntnr delete 0"
+    )
+    assert [outcome for _, outcome, _ in walk(tmp_path, commands)] == [PASSED] * 3
 
 
 def test_only_placeholders_are_filled_in():
