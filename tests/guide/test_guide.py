@@ -103,10 +103,9 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder, self.notes = folder, folder / "notes"
         self.environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
-        for name, text in {
-            "bin/tnr": '[ "$1" != ssh ] || exec bash -s',
-            "scripts/monitor_checkpoints.sh": 'trap "echo stopped; exit 130" INT; echo here; while sleep 0.1; do :; done',
-        }.items():
+        monitor = "trap 'echo stopped; exit 130' INT; echo here; while sleep 0.1; do :; done"
+        tnr = '[ "$1" != ssh ] || exec bash -s'
+        for name, text in {"bin/tnr": tnr, "scripts/monitor_checkpoints.sh": monitor}.items():
             (folder / name).parent.mkdir()
             (folder / name).write_text(f"#!/bin/bash\n{text}\n")
             (folder / name).chmod(0o755)
