@@ -33,7 +33,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--model", metavar="NAME|DIR", help="hub name, model folder or checkpoint folder (default: the config's)")
     add("--test-data", metavar="FILE", type=Path, help="JSONL with human answers (default: the config's)")
     add("--output", metavar="DIR", type=Path, required=True, help="the results folder")
-    add("--max-examples", metavar="N", type=int, help="rows at most, in whole cells; 0: all (default: the config's)")
+    add(
+        "--max-examples",
+        metavar="N",
+        type=int,
+        help="rows at most, some of each of many cells; 0: all (default: the config's)",
+    )
     add("--config", metavar="FILE", help="run config: model, data, prompt, decoding, seed")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--merge", action="store_true", help="add an adapter into the base model's weights first, and check that")
@@ -96,12 +101,19 @@ def names_base_of(model: str, config) -> bool:
 def print_summary(metrics: dict, label: str, output: Path) -> None:
     """The guide's closing lines, and a warning where the numbers rest on little."""
     from socrates.gate import LITTLE_MASS
+    from socrates.summary import with_interval, worse_than_uniform
 
     print(f"{label.capitalize()} Evaluation Complete".strip())
     print(f"Key {label} metrics:".replace("  ", " "))
     for name in KEY_METRICS:
-        value = metrics[name]
-        print(f'  "{name}": {"N/A" if value is None else format(value, ".4f")}')
+        print(f'  "{name}": {with_interval(metrics[name], metrics.get(f"{name}_ci95"))}')
+    bounds = metrics["bounds"]
+    print(
+        f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, people drawn anew "
+        f"{bounds['empirical_best']:.4f}; the model has come {_share(bounds['share_of_the_way'])} of the way"
+    )
+    if useless := worse_than_uniform(metrics):
+        print(f"Note: {useless}")
     coverage, about = metrics["coverage"], metrics["about"]
     scored = [coverage[f"{what}_scored"] for what in ("rows", "cells", "studies")]
     print("Scored {} answers in {} cells of {} studies".format(*scored))
@@ -125,6 +137,10 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
             "the distances tell what it remembers"
         )
     print(f"Results: {output}/metrics.json", flush=True)
+
+
+def _share(share: float | None) -> str:
+    return "N/A" if share is None else f"{share:.0%}"
 
 
 if __name__ == "__main__":

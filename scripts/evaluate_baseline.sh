@@ -5,7 +5,7 @@
 # Model, data and number of examples come from the config. Can be run on a laptop or on one GPU.
 #   --config FILE       run config (config_500step_validation.json)
 #   --output DIR        results folder (evaluation_results/baseline)
-#   --max-examples N    rows at most, in whole cells; 0: all (the config's)
+#   --max-examples N    people asked at most, some of each of many cells; 0: all (the config's)
 #   --processes N       that ask the model (one a GPU; without a GPU one)
 #   --overwrite         ask again where the results folder holds results already
 # Broken off, by whatever, the same command goes on where it was.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Summary: Evaluate a checkpoint and decide GO or NO-GO against a baseline.
 # Usage: ./scripts/evaluate_checkpoint.sh CHECKPOINT BASELINE_METRICS [--config FILE] [--output DIR] [--max-examples N]
-#            [--processes N] [--merge] [--overwrite] [--allow-seen]
+#            [--processes N] [--merge] [--overwrite] [--allow-seen] [--require-significant]
 #
 # The checkpoint is asked about the same rows, in the same words, as the baseline was.
 #   CHECKPOINT          folder with an adapter: models/RUN/checkpoint-N
@@ -13,6 +13,7 @@
 #   --merge             add the adapter into the base model's weights first, and check that
 #   --overwrite         ask again where the results folder holds results already
 #   --allow-seen        judge it also on rows that it may have been trained on; the decision says so
+#   --require-significant  GO only if the improvement's whole 95% interval is at the threshold or above
 # Broken off, by whatever, the same command goes on where it was.
 # The decision is kept in decision.json in the results folder.
 # Exit status: 0 GO, 1 NO-GO, 2 cannot decide.
@@ -24,6 +25,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 output=''
 options=()
+gate_options=()
 places=()
 while (($#)); do
   case $1 in
@@ -31,6 +33,7 @@ while (($#)); do
     --output) need_value "$@"; output=$2; shift 2 ;;
     --config | --max-examples | --processes) need_value "$@"; options+=("$1" "$2"); shift 2 ;;
     --merge | --overwrite | --allow-seen) options+=("$1"); shift ;;
+    --require-significant) gate_options+=("$1"); shift ;;
     -*) die_usage "unknown option: $1" ;;
     *) places+=("$1"); shift ;;
   esac
@@ -59,7 +62,7 @@ echo "========================================"
   --compare-with "$baseline" "${options[@]}" || die "the evaluation failed (status $?): no decision"
 echo
 status=0
-"$PYTHON" "$SOCRATES_ROOT/scripts/gate.py" "$baseline" "$output/metrics.json" --output "$output/decision.json" || status=$?
+"$PYTHON" "$SOCRATES_ROOT/scripts/gate.py" "$baseline" "$output/metrics.json" --output "$output/decision.json" "${gate_options[@]}" || status=$?
 ((status <= 2)) || die "the gate failed (status $status): no decision"
 decided=1
 exit "$status"

@@ -4,6 +4,7 @@ r"""Decide whether a checkpoint is enough better than the baseline to go on.
     python scripts/gate.py evaluation_results/baseline/metrics.json \
         evaluation_results/socrates-qwen-500step-validation/checkpoint-500/metrics.json --output decision.json
 
+The improvement's 95% interval comes from the cells.jsonl beside both files.
 Exit status: 0 GO, 1 NO-GO, 2 there is no decision (wrong input, or results that must not be compared).
 """
 
@@ -15,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 
@@ -27,10 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("baseline", metavar="BASELINE_METRICS", type=Path, help="metrics.json of the baseline")
     parser.add_argument("checkpoint", metavar="CHECKPOINT_METRICS", type=Path, help="... of the checkpoint")
     parser.add_argument("--output", type=Path, metavar="FILE", help="record the decision as JSON")
+    parser.add_argument(
+        "--require-significant",
+        action="store_true",
+        help="GO only if the whole 95%% interval is at the threshold or above",
+    )
     arguments = parser.parse_args(argv)
 
     from socrates.files import remove_file, write_json
-    from socrates.gate import decide, decision_record, decision_text
+    from socrates.gate import decide
+    from socrates.gate_text import decision_record, decision_text
     from socrates.results import read_metrics
 
     inputs = {"baseline": arguments.baseline, "checkpoint": arguments.checkpoint}
@@ -41,12 +49,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.output:
         remove_file(arguments.output)  # an earlier decision must not outlive a failure of this one
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
-    decision = decide(**metrics, names=(str(arguments.baseline), str(arguments.checkpoint)))
+    names = (str(arguments.baseline), str(arguments.checkpoint))
+    decide(**metrics, names=names)  # whether they can be compared at all, before their cells are
+    decision = decide(
+        **metrics, names=names, interval=_interval(inputs, metrics), require_significant=arguments.require_significant
+    )
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII
     print(decision_text(decision), flush=True)
     if arguments.output:
         write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})
     return EXIT_DONE if decision.go else EXIT_NO
+
+
+def _interval(inputs: dict[str, Path], metrics: dict[str, dict[str, Any]]) -> tuple[float, float] | None:
+    """The improvement's interval; None where one of the results stands without its cells."""
+    from socrates.improvement import cell_distances, improvement_interval
+    from socrates.results import CELLS
+
+    cells = {role: path.with_name(CELLS) for role, path in inputs.items()}
+    if not all(path.is_file() for path in cells.values()):
+        return None
+    distances = {role: cell_distances(path, metrics[role]) for role, path in cells.items()}
+    return improvement_interval(**distances, seed=metrics["baseline"]["comparability"]["seed"])
 
 
 def _circumstances(inputs: dict[str, Path]) -> dict[str, object]:

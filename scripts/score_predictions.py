@@ -5,9 +5,12 @@ r"""Score answers that were made elsewhere (another model, an API) with the metr
 
 FILE holds one JSON object a line: study_id, condition_num, task_num, response (the human answer), and either
 prediction (the model's answer; null where it gave none) or predicted_distribution ({"1": 0.25, "2": 0.75},
-summing to 1; one answer is drawn from it). Optional: participant and sample_id, which name the row. The
-predictions.jsonl of an evaluation is such a file; what the metrics.json beside it says of rows that the model may have
-been trained on ("seen") is kept. scripts/gate.py compares two results over the same rows.
+summing to 1; one answer is drawn from it). Optional: participant and sample_id, which name the row; scale ("1 to 7",
+"1, 2, 8"), the valid answers; demographic ({"age": 34}). The human side of a cell (study, condition, task) is the
+responses in FILE, or where more people answered than stand there, --human-answers: a data file, or the cells.jsonl of
+an evaluation. The predictions.jsonl of an evaluation is such a file: the cells.jsonl beside it is taken, and what the
+metrics.json says of rows that the model may have been trained on ("seen") is kept. scripts/gate.py compares two results
+over the same rows.
 
 Exit status: 0 done, 2 it cannot be scored.
 """
@@ -33,18 +36,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE", type=Path, help="the answers, as JSONL")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="for drawing answers (default: 0)")
+    parser.add_argument(
+        "--human-answers", type=Path, metavar="FILE", help="all human answers: a data file, or a cells.jsonl"
+    )
     arguments = parser.parse_args(argv)
 
+    from socrates.cell_lines import read_human_answers
     from socrates.files import sha256_file
     from socrates.metrics import score
     from socrates.predictions import draw_predictions, read_predictions, scored_row
-    from socrates.results import METRICS, PREDICTIONS, external_comparability, read_metrics, write_results
+    from socrates.results import CELLS, METRICS, PREDICTIONS, external_comparability, read_metrics, write_results
+    from socrates.summary import number_lines, worse_than_uniform
 
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {arguments.output} would overwrite {arguments.file}; name another folder")
     lines = draw_predictions(read_predictions(arguments.file), arguments.seed)
+    beside = arguments.file.with_name(CELLS)  # of the evaluation whose answers these are
+    of_evaluation = arguments.file.name == PREDICTIONS and beside.is_file()
+    people = arguments.human_answers or (beside if of_evaluation else None)
+    human_answers = None if people is None else read_human_answers(people)
     try:
-        scores = score(map(scored_row, lines))
+        scores = score(map(scored_row, lines), human_answers)
     except SocratesError as error:
         raise SocratesError(f"{arguments.file}: {error}") from error
     metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
@@ -53,40 +65,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.output,
         scores=scores,
         predictions=lines,
-        comparability=external_comparability(lines, seed=arguments.seed),
-        about={"scored_file": str(arguments.file), "scored_file_sha256": sha256_file(arguments.file)},
+        comparability=external_comparability(lines, seed=arguments.seed, human_answers=human_answers),
+        about={
+            "scored_file": str(arguments.file),
+            "scored_file_sha256": sha256_file(arguments.file),
+            "human_answers": None if people is None else str(people),
+        },
         seen=seen if isinstance(seen, Mapping) else None,
     )
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
-    print(_summary(content))
+    print("\n".join([*_coverage_lines(content), *number_lines(content)]))
+    if useless := worse_than_uniform(content):
+        print(f"Note: {useless}")
     print(f"\nResults: {arguments.output / METRICS}")
     return EXIT_DONE
 
 
-def _summary(content: Mapping[str, Any]) -> str:
+def _coverage_lines(content: Mapping[str, Any]) -> list[str]:
     coverage = content["coverage"]
-    names = {
-        "wasserstein_distance": "Wasserstein distance",
-        "wasserstein_expected": "  without a draw",
-        "mae": "MAE",
-        "rmse": "RMSE",
-        "correlation": "Correlation",
-        "accuracy": "Accuracy",
-        "valid_mass": "Mass on valid answers",
-    }
-    values = {name: "N/A" if content[key] is None else f"{content[key]:.4f}" for key, name in names.items()}
     unanswered = coverage["rows"] - coverage["rows_predicted"]
     skipped = [f"{count} with {reason}" for reason, count in coverage["skipped"].items() if count]
-    return "\n".join(
-        [
-            f"Scored {coverage['rows_scored']} of {coverage['rows']} rows, "
-            f"{coverage['cells_scored']} of {coverage['cells']} cells, "
-            f"{coverage['studies_scored']} of {coverage['studies']} studies",
-            *([f"Rows without a prediction: {unanswered}"] if unanswered else []),
-            *([f"Cells left out: {', '.join(skipped)}"] if skipped else []),
-            *(f"{name + ':':<23}{value}" for name, value in values.items()),
-        ]
-    )
+    mass = content["valid_mass"]
+    return [
+        f"Scored {coverage['rows_scored']} of {coverage['rows']} rows, "
+        f"{coverage['cells_scored']} of {coverage['cells']} cells, "
+        f"{coverage['studies_scored']} of {coverage['studies']} studies; {coverage['human_answers']} human answers",
+        *([f"Rows without a prediction: {unanswered}"] if unanswered else []),
+        *([f"Cells left out: {', '.join(skipped)}"] if skipped else []),
+        *([] if mass is None else [f"Mass on valid answers: {mass:.4f}"]),
+    ]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ already. The second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resa
 data"): its deviations are multiplied so that they add a share of 1/S of a study's own variance, S being the number of
 studies. With one study that is an ordinary bootstrap of its units; with many it vanishes beside the first stage.
 
-Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69, "What teachers should know about
-the bootstrap"): for n studies those of Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%.
+Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69, "What teachers should know
+about the bootstrap"): for n studies those of Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 RESAMPLES = 10_000
+METHOD = "bootstrap of studies, then cells within a study (rescaled); expanded percentiles"
 _CHUNK_NUMBERS = 2_000_000  # of one array of weights: 16 MB
 _DEFINED = 0.95  # share of resamples in which a number must be defined to get an interval
 _DIGITS = 6  # significant ones of a limit: more would only tell rounding of sums
@@ -148,11 +149,11 @@ def intervals(units: Units, statistic: Statistic, seed: int, resamples: int = RE
 
 def tail(count: int) -> float | None:
     """The share of resamples beyond each limit, for ``count`` resampled things; None: one has no spread."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit  # scipy.stats takes a second to load
 
     if count < 2:
         return None
-    return float(norm.cdf(-math.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
+    return float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
 
 
 def draw_weights(units: Units, seed: int, resamples: int = RESAMPLES) -> Iterator[Weights]:

@@ -97,6 +97,7 @@ class EvaluationSettings:
 
     data_file: str = "val.jsonl"  # in dataset_path
     max_examples: int | None = _in(1, default=5000)  # null: all rows
+    rows_per_cell: int | None = _in(2, default=20)  # at most, while a study has cells left; null: whole cells
     batch_tokens: int | None = _in(64, default=None)  # at most in one forward pass; null: what memory allows
 
 

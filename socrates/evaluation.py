@@ -122,10 +122,14 @@ def evaluate(
     quiet_libraries()
     check_checkpoint(model)
     data_sha256 = sha256_of_part(data_file)
+    chosen = settings.evaluation
     selection = select_cells(
-        progress(read_answers(data_file), "choosing rows"), settings.evaluation.max_examples, settings.seed
+        progress(read_answers(data_file), "choosing rows"),
+        chosen.max_examples,
+        settings.seed,
+        rows_per_cell=chosen.rows_per_cell,
     )
-    answers = [answer for answer in read_answers(data_file) if answer.cell in selection.cells]
+    answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
     print(f"Rows: {_describe(selection)}", flush=True)
     files = locate_model(model, revision, base_model)
     seen = find_seen(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
@@ -153,13 +157,13 @@ def evaluate(
             "asked": asked,
             "data_file": str(data_file),
             "settings": asdict(settings),
-            "selection": {k: v for k, v in asdict(selection).items() if k != "cells"},
+            "selection": selection.counts(),
             **_counts(answered),
             "seconds": round(unfinished.seconds, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
-        metrics = _score_and_write(output, answered, settings.seed, identity, about, seen)
+        metrics = _score_and_write(output, answered, selection, settings.seed, identity, about, seen)
         unfinished.remove()
     return metrics
 
@@ -253,6 +257,8 @@ def _answered(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
         distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
         # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
+        scale=parse_scale(answer.stimuli),
+        demographic=answer.demographic,
     )
     return {"line": line, "drawn": not result.exact, "undecoded": undecoded}
 
@@ -267,6 +273,7 @@ def _counts(answered: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def _score_and_write(
     output: Path,
     answered: Sequence[Mapping[str, Any]],
+    selection: Selection,
     seed: int,
     identity: Comparability,
     about: Mapping[str, Any],
@@ -277,7 +284,7 @@ def _score_and_write(
     lines = draw_predictions([answer["line"] for answer in answered], seed)
     return write_results(
         output,
-        scores=score(map(scored_row, lines)),
+        scores=score(map(scored_row, lines), selection.human_answers),
         predictions=lines,
         comparability=identity,
         about=about,
@@ -339,6 +346,6 @@ def _describe(selection: Selection) -> str:
     studies = len({cell.study_id for cell in selection.cells})
     return (
         f"{selection.rows} of {selection.file_rows} in {len(selection.cells)} of {selection.file_cells} cells, "
-        f"{studies} of {selection.file_studies} studies "
+        f"{studies} of {selection.file_studies} studies; compared with {selection.human_rows} human answers "
         f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
     )

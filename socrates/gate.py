@@ -1,8 +1,8 @@
 """Two metrics in, one decision out: GO, NO-GO, or an error that says why the two cannot be compared.
 
-Covers: whether the checkpoint's Wasserstein distance is lower than the baseline's by the threshold; missing,
-malformed and implausible numbers; results that must not be compared.
-Does not cover: whether the difference may be chance, or whether the metrics themselves are right.
+Covers: whether the checkpoint's Wasserstein distance is lower than the baseline's by the threshold, and, if that is
+asked for, by more than chance explains; missing, malformed and implausible numbers; results that must not be compared.
+Does not cover: how the interval is made (`improvement.py`), or whether the metrics themselves are right.
 
 Numbers are compared as exact fractions of the decimals that stand in the files: 0.400 -> 0.380 is an
 improvement of 5% here, and of less in floating point.
@@ -11,7 +11,7 @@ improvement of 5% here, and of less in floating point.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -25,7 +25,7 @@ DISTANCE = "wasserstein_distance"
 # What has to be equal, and what to do where it is not.
 REMEDIES = {
     "data_sha256": "evaluate both on the same data file",
-    "rows_sha256": "evaluate both on the same rows: same data file, --max-examples and seed",
+    "rows_sha256": "evaluate both on the same rows: same data file, --max-examples, rows_per_cell and seed",
     "prompt_fingerprint": "evaluate both with the same chat template and system message",
     "decoding": "evaluate both with the same temperature and top_p",
     "seed": "evaluate both with the same seed",
@@ -36,21 +36,17 @@ EXTERNAL_REMEDY = (
     "with scripts/score_predictions.py too, and compare these"
 )
 
-_DECIMALS = 400  # more than the smallest float has
-
 # name, printed name, smallest and largest possible value, whether higher is better
 SIGNALS = (
     ("mae", "MAE", 0, 1, False),
     ("rmse", "RMSE", 0, 1, False),
     ("correlation", "Correlation", -1, 1, True),
+    ("correlation_within_cells", "Within cells", -1, 1, True),
     ("accuracy", "Accuracy", 0, 1, True),
     ("valid_mass", "Valid mass", 0, 1, True),
 )
 
-# From the paper, on its 40 unseen studies: human answers against a bootstrap of themselves; a uniform guess.
-HUMAN_BOUND, UNIFORM_GUESS = Fraction("0.125"), Fraction("0.203")
 LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no answer
-IMPLAUSIBLE = Fraction("0.10")  # assumed: clearly below the human bound, whatever the studies
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,9 @@ class Decision:
     baseline: Fraction  # Wasserstein distance, in (0, 1]
     checkpoint: Fraction  # likewise, in [0, 1]
     threshold: Fraction  # percent
+    interval: tuple[Fraction, Fraction] | None  # 95%, of the improvement, percent; None: not known
+    require_significant: bool  # whether GO needs the interval above the threshold, too
+    uniform_guess: Fraction  # what guessing scores on the same cells
     comparability: Mapping[str, Any]  # of both
     signals: tuple[Signal, ...]
     rows_seen: tuple[int, int]  # rows that the baseline, and the checkpoint, may have been trained on
@@ -82,12 +81,20 @@ class Decision:
         """Whether to go on."""
         return self.decision == GO
 
+    @property
+    def worse_than_uniform(self) -> bool:
+        """Whether the checkpoint does no better than a uniform guess."""
+        return self.checkpoint >= self.uniform_guess
+
 
 def decide(
     baseline: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
     threshold: float = THRESHOLD,
     names: tuple[str, str] = ("baseline metrics", "checkpoint metrics"),
+    *,
+    interval: tuple[float, float] | None = None,
+    require_significant: bool = False,
 ) -> Decision:
     """Decide whether the checkpoint is better than the baseline by at least ``threshold`` percent.
 
@@ -98,10 +105,12 @@ def decide(
         checkpoint: the same of the checkpoint.
         threshold: percent.
         names: what to call the two in messages (their paths).
+        interval: 95% interval of the improvement, in percent (`improvement.improvement_interval`); None: not known.
+        require_significant: whether GO needs the whole interval at or above the threshold, too.
 
     Raises:
-        SocratesError: there is no decision, because a distance or a signal is no number in its range, the
-            baseline's distance is 0, or the two must not be compared.
+        SocratesError: there is no decision, because a distance, bound or signal is no number in its range, the
+            baseline's distance is 0, the two must not be compared, or an interval is required and not known.
     """
     compared = _comparability(baseline, checkpoint, names)
     _check_same_cells(baseline, checkpoint, names)
@@ -113,107 +122,27 @@ def decide(
         )
     limit = _in_range(threshold, "threshold", 0, 100, "gate")
     improvement = (1 - after / before) * 100
+    if require_significant and interval is None:
+        raise SocratesError(
+            "whether the improvement is significant cannot be told: it has no interval, which takes the cells.jsonl "
+            "beside both metrics.json, and two cells at least"
+        )
+    limits = None if interval is None else (_exact(interval[0]), _exact(interval[1]))
+    enough = improvement >= limit and (not require_significant or limits[0] >= limit)
     return Decision(
-        decision=GO if improvement >= limit else NO_GO,
+        decision=GO if enough else NO_GO,
         improvement=improvement,
         baseline=before,
         checkpoint=after,
         threshold=limit,
+        interval=limits,
+        require_significant=require_significant,
+        uniform_guess=_bound(checkpoint, "uniform_guess", names[1]),
         comparability=compared,
         signals=tuple(_signal(spec, baseline, checkpoint, names) for spec in SIGNALS),
         rows_seen=(_seen(baseline)[0], _seen(checkpoint)[0]),
-        notes=tuple(_notes(after, baseline, checkpoint)),
+        notes=tuple(_notes(after, _bound(checkpoint, "empirical_best", names[1]), baseline, checkpoint)),
     )
-
-
-def decision_text(decision: Decision) -> str:
-    """The lines that the guide shows, then the supporting signals and the notes."""
-    baseline, checkpoint = printed_distances(decision)
-    limit = f"{float(decision.threshold):g}"
-    lines = [
-        "Wasserstein Distance:",
-        f"  Baseline:    {baseline}",
-        f"  Checkpoint:  {checkpoint}",
-        f"  Improvement: {printed_improvement(decision)}%",
-        "",
-    ]
-    if decision.go:
-        lines += [f"✅ GO - Improvement ≥{limit}%", "Proceed to full training!"]
-    else:
-        lines += [
-            f"❌ NO-GO - Improvement <{limit}%",
-            "DO NOT proceed to full training. Debug, adjust the config and retry Phase 1: see VALIDATION_CRITERIA.md.",
-        ]
-    lines += ["", "Supporting signals (reported, they do not decide):"]
-    for signal in decision.signals:
-        values = " -> ".join("N/A" if v is None else f"{v:.3f}" for v in (signal.baseline, signal.checkpoint))
-        lines.append(f"  {signal.name + ':':<13}{values}  {signal.verdict}")
-    lines += [line for note in decision.notes for line in ("", f"Note: {note}")]
-    return "\n".join(lines)
-
-
-def decision_record(decision: Decision) -> dict[str, Any]:
-    """The decision as `decision.json` records it; the caller adds paths, hashes and the time."""
-    return {
-        "decision": decision.decision,
-        "improvement_percent": float(decision.improvement),
-        "improvement_printed": printed_improvement(decision) + "%",
-        "threshold_percent": float(decision.threshold),
-        "baseline_wasserstein_distance": float(decision.baseline),
-        "checkpoint_wasserstein_distance": float(decision.checkpoint),
-        "comparability": dict(decision.comparability),
-        "supporting_signals": {
-            signal.name: {
-                "baseline": signal.baseline,
-                "checkpoint": signal.checkpoint,
-                "verdict": signal.verdict,
-            }
-            for signal in decision.signals
-        },
-        "rows_seen": dict(zip(("baseline", "checkpoint"), decision.rows_seen, strict=True)),
-        "notes": list(decision.notes),
-    }
-
-
-def printed_improvement(decision: Decision) -> str:
-    """The improvement in percent: one decimal, more where that would cross the threshold or hide the sign."""
-    exact, limit = decision.improvement, decision.threshold
-
-    def same_side(rounded: Fraction) -> bool:
-        return (rounded >= limit) == (exact >= limit) and (rounded > 0, rounded < 0) == (exact > 0, exact < 0)
-
-    return _shortest(same_side, [exact], decimals=1)[0]
-
-
-def printed_distances(decision: Decision) -> tuple[str, str]:
-    """Both distances: three decimals, more where these would read as another decision or as equal."""
-
-    def reads_the_same(before: Fraction, after: Fraction) -> bool:
-        if before == 0 or (before == after) != (decision.baseline == decision.checkpoint):
-            return False
-        return ((1 - after / before) * 100 >= decision.threshold) == decision.go
-
-    baseline, checkpoint = _shortest(reads_the_same, [decision.baseline, decision.checkpoint], decimals=3)
-    return baseline, checkpoint
-
-
-def _shortest(right: Callable[..., bool], values: list[Fraction], decimals: int) -> list[str]:
-    """The numbers with as few decimals, from ``decimals`` up, as make ``right(*rounded numbers)`` true.
-
-    It does at the latest with all their decimals, or so many that rounding comes near enough.
-    """
-    for places in range(decimals, _DECIMALS):
-        rounded = [round(value, places) for value in values]
-        if right(*rounded):
-            return [_fixed(value, places) for value in rounded]
-    raise AssertionError(f"no number of decimals shows {values} as they were decided on")
-
-
-def _fixed(value: Fraction, places: int) -> str:
-    """A fraction that has at most ``places`` decimals, written with exactly as many."""
-    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
-    text = f"{digits[:-places]}.{digits[-places:]}" if places else digits
-    return f"-{text}" if value < 0 else text
 
 
 def _comparability(
@@ -306,7 +235,14 @@ def _exact(value: float) -> Fraction:
     return Fraction(value) if isinstance(value, int) else Fraction(repr(float(value)))
 
 
-def _notes(after: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
+def _bound(metrics: Mapping[str, Any], key: str, name: str) -> Fraction:
+    bounds = metrics.get("bounds")
+    if not isinstance(bounds, Mapping) or key not in bounds:
+        raise SocratesError(f'{name}: no "{key}" in "bounds"; evaluate again with this program')
+    return _in_range(bounds[key], key, 0, 1, f"{name}: bounds")
+
+
+def _notes(after: Fraction, best: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
     notes = [
         f"the {role} may have been trained on {rows} of the {of} rows that judge it (--allow-seen): its distance tells "
         "what it remembers, and this decision nothing about studies that it has not seen."
@@ -314,15 +250,10 @@ def _notes(after: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str
         for rows, of in [_seen(metrics)]
         if rows
     ]
-    if after < IMPLAUSIBLE:
+    if after < best:
         notes.append(
-            "the checkpoint's distance is better than the human bootstrap bound of about "
-            f"{float(HUMAN_BOUND)} that the paper reports: look for leaked rows before believing it."
-        )
-    if after > UNIFORM_GUESS:
-        notes.append(
-            f"the checkpoint's distance is worse than about {float(UNIFORM_GUESS)}, "
-            "what a uniform guess gets on the paper's unseen studies."
+            f"the checkpoint's distance is below {float(best):.3f}, what people's own answers drawn anew score on the "
+            "same cells: look for leaked rows before believing it."
         )
     rows = [_scored(metrics, "")["rows_scored"] for metrics in (baseline, checkpoint)]
     if rows[0] != rows[1]:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
 from socrates.records import read_cell, read_identifier, read_jsonl, require_integer
+from socrates.scales import Scale, scale_from_text
 
-if TYPE_CHECKING:  # metrics.py loads SciPy, which takes a second
-    from socrates.metrics import ScoredRow
+if TYPE_CHECKING:  # cells.py loads SciPy, which takes a second
+    from socrates.cells import ScoredRow
 
 KEYS = ("study_id", "condition_num", "task_num", "participant", "sample_id")  # what names a row
 SUM_TOLERANCE = 1e-6  # of a distribution's probabilities, around 1
@@ -39,6 +40,8 @@ def prediction_line(
     prediction: float | None = None,
     distribution: Mapping[float, float] | None = None,
     valid_mass: float | None = None,
+    scale: Scale | None = None,
+    demographic: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One line of `predictions.jsonl`, from a model's exact answer probabilities.
 
@@ -48,6 +51,8 @@ def prediction_line(
         prediction: the model's answer, in scale points; None: there is none, or `draw_predictions` draws it.
         distribution: answer -> probability of the valid answers, after decoding; it is normalised here.
         valid_mass: the probability, before any decoding, that the model put on valid answers.
+        scale: the valid answers that the question states.
+        demographic: what is known of the person.
 
     Raises:
         ValueError: what should be a probability is none.
@@ -61,7 +66,7 @@ def prediction_line(
         if not 0 <= valid_mass <= 1.001:
             raise ValueError(f"{valid_mass} is no probability")
         valid_mass = round_probability(min(valid_mass, 1.0))  # a float32 sum may exceed 1 by its rounding
-    return _line(keys, response, prediction, distribution, valid_mass)
+    return _line(keys, response, prediction, distribution, valid_mass, scale, demographic)
 
 
 def draw_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
@@ -93,12 +98,13 @@ def draw_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[st
 
 def scored_row(line: Mapping[str, Any]) -> ScoredRow:
     """A line of `predictions.jsonl` as the metric takes it."""
-    from socrates.metrics import Distribution, ScoredRow
+    from socrates.cells import Distribution, ScoredRow
 
     distribution = line["predicted_distribution"]
     if distribution is not None:
         distribution = Distribution(_answers(tuple(distribution)), tuple(distribution.values()))
-    return ScoredRow(read_cell(line, "predictions"), line["response"], line["prediction"], distribution)
+    scale = None if line["scale"] is None else _scale(line["scale"])
+    return ScoredRow(read_cell(line, "predictions"), line["response"], line["prediction"], distribution, scale)
 
 
 def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
@@ -115,9 +121,9 @@ def read_predictions(path: Path | str) -> list[dict[str, Any]]:
     """Read answers made elsewhere, or a written `predictions.jsonl`, as lines of `predictions.jsonl`.
 
     Needed: study_id, condition_num, task_num, response, and prediction (null: none) or predicted_distribution
-        (an object, answer -> probability). Optional: participant, sample_id, valid_mass, and line (if absent,
-        the line
-    in this file). Other fields are passed over.
+        (an object, answer -> probability). Optional: participant, sample_id, valid_mass, scale (the valid answers, as
+        "1 to 7" or "1, 2, 8"), demographic (an object), and line (if absent, the line in this file). Other fields are
+        passed over.
 
     Raises:
         SocratesError: no such file, no rows, or a bad line; names file, line and field.
@@ -148,7 +154,11 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
     }
     prediction = _number(row, "prediction", where) if row.get("prediction") is not None else None
     distribution = _parse_distribution(row.get("predicted_distribution"), where)
-    return _line(keys, _number(row, "response", where), prediction, distribution, mass)
+    scale = _parse_scale(row.get("scale"), where)
+    demographic = row.get("demographic")
+    if demographic is not None and not isinstance(demographic, Mapping):
+        raise SocratesError(f'{where}: "demographic" must be an object, field -> value ({{"age": 34}})')
+    return _line(keys, _number(row, "response", where), prediction, distribution, mass, scale, demographic)
 
 
 def _line(
@@ -157,16 +167,32 @@ def _line(
     prediction: float | None,
     distribution: Mapping[float, float] | None,
     valid_mass: float | None,
+    scale: Scale | None,
+    demographic: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     if distribution is not None:
         distribution = {str(as_number(answer)): distribution[answer] for answer in sorted(distribution)}
     return {
         **keys,
         "response": as_number(response),
+        "scale": None if scale is None else str(scale),
         "prediction": None if prediction is None else as_number(prediction),
         "predicted_distribution": distribution,
         "valid_mass": valid_mass,
+        "demographic": {field: value for field, value in (demographic or {}).items() if value not in (None, "")},
     }
+
+
+def _parse_scale(text: Any, where: str) -> Scale | None:
+    if text is None:
+        return None
+    try:
+        return scale_from_text(text)
+    except (ValueError, AttributeError) as error:
+        shown = json.dumps(text, ensure_ascii=False, default=str)[:40]
+        raise SocratesError(
+            f'{where}: "scale" must name the valid answers ("1 to 7", "1, 2, 8"), not {shown}'
+        ) from error
 
 
 def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
@@ -178,7 +204,7 @@ def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
     distribution: dict[float, float] = {}
     for text, probability in value.items():
         try:
-            answer = _answer(text)
+            answer = answer_of(text)
         except ValueError as error:
             raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
         if answer in distribution:
@@ -212,7 +238,7 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _answer(text: str) -> float:
+def answer_of(text: str) -> float:
     """The number that an answer's text stands for; ValueError where it is none, or not finite."""
     value = float(text)
     if not math.isfinite(value):
@@ -222,7 +248,12 @@ def _answer(text: str) -> float:
 
 @lru_cache(maxsize=4096)  # a scale's answers stand in thousands of lines
 def _answers(texts: tuple[str, ...]) -> tuple[float, ...]:
-    return tuple(map(_answer, texts))
+    return tuple(map(answer_of, texts))
+
+
+@lru_cache(maxsize=4096)
+def _scale(text: str) -> tuple[int, ...]:
+    return scale_from_text(text).values
 
 
 def as_number(number: float) -> float:

@@ -7,6 +7,7 @@ rows to a folder: `prediction_line` for each row, `draw_predictions`, `score(map
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from socrates.errors import SocratesError
 from socrates.files import read_json, remove_file, write_json, write_jsonl
-from socrates.predictions import as_number, rows_sha256
+from socrates.predictions import rows_sha256
+from socrates.records import Cell, read_cell
 
-if TYPE_CHECKING:  # metrics.py loads SciPy, which takes a second: the gate only reads
-    from socrates.metrics import CellScore, Scores
+if TYPE_CHECKING:  # these load SciPy, which takes a second: the gate only reads
+    from socrates.bootstrap import Interval
+    from socrates.metrics import Scores
 
 METRICS, PREDICTIONS, CELLS = "metrics.json", "predictions.jsonl", "cells.jsonl"
 EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
@@ -27,7 +30,7 @@ EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhe
 class Comparability(TypedDict):
     """What must be equal in two results before their distances may be compared."""
 
-    data_sha256: str  # of the data file; for answers made elsewhere, the same as rows_sha256
+    data_sha256: str  # of the data file; for answers made elsewhere, of their rows and all human answers
     rows_sha256: str  # see `predictions.rows_sha256`
     prompt_fingerprint: str  # of the prompt's construction (`prompts.py`), or "external"
     decoding: dict[str, Any] | str  # `config.DecodingSettings`, or "external"
@@ -36,14 +39,23 @@ class Comparability(TypedDict):
 
 
 class MetricsFile(TypedDict):
-    """The keys of `metrics.json`. "Range" is the range of a cell's human answers; null means not defined."""
+    """The keys of `metrics.json`. "Range" is the range of a cell's human answers; null means not defined.
+
+    Every number of `metrics.Metrics` and of `bounds` has its 95% interval beside it, under its name with "_ci95":
+    [low, high].
+    """
 
     wasserstein_distance: float  # drawn answers against human ones, share of the range, [0, 1]; 0 is best
     wasserstein_expected: float | None  # the same from the predicted distributions, without a draw
+    wasserstein_stated_scale: float | None  # as the first, in shares of the scale that the question states
     mae: float  # mean absolute error of the drawn answers over all scored rows, share of the range, [0, 1]
     rmse: float  # root of the mean squared error, likewise
     correlation: float | None  # Pearson's over the same rows, [-1, 1]
+    correlation_within_cells: float | None  # after removing each cell's means: knowing persons, not questions
     accuracy: float  # individual accuracy, 1 - absolute error, mean within studies, then over studies, [0, 1]
+    dispersion: float | None  # standard deviation within cells, the model's by the people's
+    bounds: dict[str, Any]  # `metrics.Bounds`: what guesses score on the same cells, and the share of the way
+    intervals: dict[str, Any]  # how the intervals were made: method, resamples, seed
     valid_mass: float | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
     seen: dict[str, Any] | None  # `seen.Seen`: rows that the model may have been trained on; null: not recorded
@@ -72,13 +84,26 @@ def comparability(
     )
 
 
-def external_comparability(lines: Iterable[Mapping[str, Any]], *, seed: int) -> Comparability:
-    """The same for answers made elsewhere: comparable with others over the same rows, with no evaluation."""
+def external_comparability(
+    lines: Iterable[Mapping[str, Any]], *, seed: int, human_answers: Mapping[Cell, Mapping[float, int]] | None = None
+) -> Comparability:
+    """The same for answers made elsewhere: comparable with others over the same rows, with no evaluation.
+
+    Args:
+        lines: those of `predictions.jsonl`.
+        seed: of the drawn answers.
+        human_answers: of each cell, where there are more than the rows hold: they are compared too.
+    """
     rows = list(lines)
+    data = rows_sha256(rows)
+    if human_answers is not None:
+        cells = {read_cell(row, "predictions") for row in rows}
+        counts = sorted(f"{cell} {sorted(human_answers[cell].items())}" for cell in cells & set(human_answers))
+        data = hashlib.sha256("\n".join([data, *counts]).encode()).hexdigest()
     return comparability(
         rows,
         seed=seed,
-        data_sha256=rows_sha256(rows),
+        data_sha256=data,
         prompt_fingerprint=EXTERNAL,
         decoding=EXTERNAL,
     )
@@ -93,7 +118,7 @@ def write_results(
     about: Mapping[str, Any],
     seen: Mapping[str, Any] | None = None,
 ) -> MetricsFile:
-    """Write the three files of a results folder, `metrics.json` last; returns what stands in it.
+    """Write the files of a results folder, `metrics.json` last; returns what stands in it.
 
     Raises:
         SocratesError: a file cannot be written (the folder then has no `metrics.json`), or ``scores`` were
@@ -104,9 +129,16 @@ def write_results(
         raise SocratesError(
             f"{folder}: {scores.coverage.rows} rows were scored, and {len(predictions)} are to be written"
         )
+    from socrates.bootstrap import METHOD, RESAMPLES
+    from socrates.cell_lines import cell_line
+    from socrates.uncertainty import metric_intervals
+
+    limits = metric_intervals(scores, comparability["seed"])
     masses = [line["valid_mass"] for line in predictions if line["valid_mass"] is not None]
     content = MetricsFile(
-        **asdict(scores.metrics),
+        **_with_intervals(asdict(scores.metrics), limits),
+        bounds=_with_intervals(asdict(scores.bounds), limits),
+        intervals={"method": METHOD, "resamples": RESAMPLES, "seed": comparability["seed"]},
         valid_mass=math.fsum(masses) / len(masses) if masses else None,
         coverage=asdict(scores.coverage),
         seen=dict(seen) if seen is not None else None,
@@ -115,7 +147,7 @@ def write_results(
     )
     remove_file(folder / METRICS)
     write_jsonl(folder / PREDICTIONS, map(dict, predictions))
-    write_jsonl(folder / CELLS, map(_cell_line, scores.cells))
+    write_jsonl(folder / CELLS, map(cell_line, scores.cells))
     write_json(folder / METRICS, content)
     return content
 
@@ -158,14 +190,10 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
     return read_json(path, what)
 
 
-def _cell_line(cell: CellScore) -> dict[str, Any]:
-    return {
-        **cell.cell._asdict(),
-        "n_human": cell.n_human,
-        "n_predicted": cell.n_predicted,
-        "human_min": as_number(cell.human_min),
-        "human_max": as_number(cell.human_max),
-        "wasserstein_distance": cell.wasserstein_distance,
-        "wasserstein_expected": cell.wasserstein_expected,
-        "skipped": cell.skipped,
-    }
+def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | None]) -> dict[str, Any]:
+    """Each number, and after it its interval."""
+    both: dict[str, Any] = {}
+    for name, number in numbers.items():
+        interval = limits[name]
+        both |= {name: number, f"{name}_ci95": None if interval is None else list(interval)}
+    return both

@@ -56,6 +56,33 @@ class Scale:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __str__(self) -> str:
+        """The values as files show them: "1 to 7", "1, 2, 8"; `scale_from_text` reads it."""
+        parts, start = [], 0
+        for end in range(1, len(self.values) + 1):
+            if end == len(self.values) or self.values[end] != self.values[end - 1] + 1:
+                run = self.values[start:end]
+                parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
+                start = end
+        return ", ".join(parts)
+
+
+def scale_from_text(text: str) -> Scale:
+    """The scale that `str` of a scale shows.
+
+    Raises:
+        ValueError: the text shows none, or one of more than `MAX_VALUES` values.
+    """
+    values: list[int] = []
+    for part in text.split(", "):
+        first, _, last = part.partition(" to ")
+        low = int(first)
+        high = int(last or first)
+        if len(values) + high - low >= MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES:,} values")
+        values += range(low, high + 1)
+    return Scale(tuple(values))
+
 
 def parse_scale(text: str) -> Scale | None:
     """The valid answers of a question.

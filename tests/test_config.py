@@ -120,6 +120,7 @@ def test_unknown_key_names_the_nearest_valid_one(path, hint):
         ("model_name", None, "must be a text"),
         ("seed", -1, "at least 0"),
         ("evaluation.max_examples", 0, "at least 1"),
+        ("evaluation.rows_per_cell", 1, "at least 2"),
         ("evaluation.data_file", "../val.jsonl", "must be a file name"),
     ],
 )

@@ -13,12 +13,14 @@ from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from socrates.errors import SocratesError
-from socrates.gate import GO, NO_GO, decide, decision_text, printed_distances, printed_improvement
+from socrates.gate import GO, NO_GO, decide
+from socrates.gate_text import decision_text, printed_distances, printed_improvement
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "gate.py"
@@ -49,7 +51,7 @@ SAME = {
     "prompt_fingerprint": "f" * 16,
     "decoding": {"temperature": 0.6, "top_p": 0.9},
     "seed": 0,
-    "metric_version": 1,
+    "metric_version": 2,
 }
 
 
@@ -60,8 +62,10 @@ def metrics(distance, **changes):
         "mae": 0.3,
         "rmse": 0.4,
         "correlation": 0.1,
+        "correlation_within_cells": 0.05,
         "accuracy": 0.7,
         "valid_mass": 0.99,
+        "bounds": {"uniform_guess": 0.8, "empirical_best": 0.0},
         "coverage": {"rows": 100, "rows_scored": 100, "cells_scored": 10},
         "comparability": SAME,
         "about": {},
@@ -154,7 +158,7 @@ REFUSED = [
     ("other prompt", metrics(0.4), other(prompt_fingerprint="0"), '"prompt_fingerprint" is "fff'),
     ("other seed", metrics(0.4), other(seed=1), '"seed" is 0 in '),
     ("other data", metrics(0.4), other(data_sha256="0" * 64), "evaluate both on the same data file"),
-    ("other metric", metrics(0.4), other(metric_version=2), '"metric_version" is 1 in '),
+    ("other metric", metrics(0.4), other(metric_version=1), '"metric_version" is 2 in '),
     ("another key", metrics(0.4), other(hardware="x"), '"hardware" is absent in '),
     (
         "other decoding",
@@ -225,6 +229,8 @@ def test_decision_json_records_all_of_it(gate_on, tmp_path):
     assert record["threshold_percent"] == 5.0
     assert record["baseline_wasserstein_distance"] == 0.4
     assert record["checkpoint_wasserstein_distance"] == 0.37
+    assert record["improvement_ci95"] is None and record["require_significant"] is False
+    assert record["uniform_guess"] == 0.8 and record["worse_than_uniform"] is False
     assert record["comparability"] == SAME
     assert record["supporting_signals"]["MAE"] == {"baseline": 0.3, "checkpoint": 0.2, "verdict": "better"}
     assert record["supporting_signals"]["Correlation"]["verdict"] == "N/A"
@@ -301,14 +307,14 @@ def test_a_folder_or_an_unfinished_evaluation_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"mae": 0.25}, "  MAE:         0.300 -> 0.250  better"),
-        ({"mae": 0.35}, "  MAE:         0.300 -> 0.350  worse"),
-        ({"mae": 0.3}, "  MAE:         0.300 -> 0.300  same"),
-        ({"correlation": 0.2}, "  Correlation: 0.100 -> 0.200  better"),
-        ({"correlation": -0.2}, "  Correlation: 0.100 -> -0.200  worse"),
-        ({"correlation": None}, "  Correlation: 0.100 -> N/A  N/A"),
-        ({"accuracy": 0.71}, "  Accuracy:    0.700 -> 0.710  better"),
-        ({"accuracy": 0}, "  Accuracy:    0.700 -> 0.000  worse"),
+        ({"mae": 0.25}, "  MAE:          0.300 -> 0.250  better"),
+        ({"mae": 0.35}, "  MAE:          0.300 -> 0.350  worse"),
+        ({"mae": 0.3}, "  MAE:          0.300 -> 0.300  same"),
+        ({"correlation": 0.2}, "  Correlation:  0.100 -> 0.200  better"),
+        ({"correlation": -0.2}, "  Correlation:  0.100 -> -0.200  worse"),
+        ({"correlation": None}, "  Correlation:  0.100 -> N/A  N/A"),
+        ({"accuracy": 0.71}, "  Accuracy:     0.700 -> 0.710  better"),
+        ({"accuracy": 0}, "  Accuracy:     0.700 -> 0.000  worse"),
     ],
 )
 def test_supporting_signals_are_reported_and_decide_nothing(changes, line):
@@ -318,19 +324,107 @@ def test_supporting_signals_are_reported_and_decide_nothing(changes, line):
     assert text.index("GO - Improvement") < text.index(line)
 
 
+def bounded(distance, uniform=0.203, best=0.06):
+    return metrics(distance, bounds={"uniform_guess": uniform, "empirical_best": best})
+
+
 def test_notes_flag_what_is_not_plausible_and_decide_nothing():
-    leaked = decide(metrics(0.4), metrics(0.0811))
-    assert leaked.go and "look for leaked rows before believing it" in decision_text(leaked)
-    assert not decide(metrics(0.4), metrics(0.1)).notes  # 0.10 itself is not below 0.10
-    poor = decide(metrics(0.4), metrics(0.204))
-    assert poor.go and "worse than about 0.203" in decision_text(poor)
-    assert not decide(metrics(0.4), metrics(0.203)).notes
+    leaked = decide(bounded(0.2), bounded(0.0599))
+    assert leaked.go and "below 0.060, what people's own answers drawn anew score" in decision_text(leaked)
+    assert not decide(bounded(0.2), bounded(0.06)).notes
     fewer = decide(metrics(0.2), metrics(0.15, coverage={"rows_scored": 90, "cells_scored": 10}))
     assert "scored on 100 rows, the checkpoint on 90" in decision_text(fewer)
     mute = decide(metrics(0.2, valid_mass=None), metrics(0.15, valid_mass=1e-9))
     assert mute.go and "the checkpoint puts only 1e-09 of its probability on valid answers" in decision_text(mute)
     other_base = decide(metrics(0.2, about={"base_model": "a/7B"}), metrics(0.15, about={"base_model": "a/14B"}))
     assert "a/7B and a/14B" in decision_text(other_base)
+
+
+def test_no_better_than_a_uniform_guess_is_said_aloud_go_or_not():
+    text = decision_text(decide(bounded(0.25), bounded(0.2034)))
+    assert "GO - Improvement ≥5%" in text
+    assert "⚠ No better than a uniform guess: the checkpoint scores 0.2034, guessing 0.2030 on the same cells." in text
+    assert "5% better than useless may still be useless." in text
+    assert "⚠" in decision_text(decide(bounded(0.203), bounded(0.203)))
+    better = decide(bounded(0.25), bounded(0.2029))
+    assert "⚠" not in decision_text(better) and not better.worse_than_uniform
+
+
+@pytest.mark.parametrize(
+    ("interval", "required", "decision", "line"),
+    [
+        ((2.0, 12.0), False, GO, "It straddles 5%"),
+        ((2.0, 12.0), True, NO_GO, "It straddles 5%"),
+        ((5.0, 12.0), True, GO, "All of it is at or above 5%"),
+        ((4.99, 12.0), True, NO_GO, "95% interval of the improvement: 4.99% to 12.0%"),
+        ((5.01, 12.0), True, GO, "95% interval of the improvement: 5.0% to 12.0%"),
+        (None, False, GO, "95% interval of the improvement: N/A"),
+    ],
+)
+def test_the_interval_is_told_and_decides_only_where_that_is_asked_for(interval, required, decision, line):
+    decided = decide(metrics(0.4), metrics(0.37), interval=interval, require_significant=required)
+    text = decision_text(decided)
+    assert decided.decision == decision and line in text
+    if decision == NO_GO:
+        assert "❌ NO-GO - Improvement ≥5%, but not significantly (--require-significant)" in text
+
+
+def test_an_improvement_below_the_threshold_is_no_go_however_significant():
+    decided = decide(metrics(0.4), metrics(0.39), interval=(2.4, 2.6), require_significant=True)
+    assert not decided.go and "❌ NO-GO - Improvement <5%" in decision_text(decided)
+    assert "All of it is below 5%" in decision_text(decided)
+
+
+def test_significance_that_cannot_be_told_is_no_decision(gate_on):
+    result = gate_on(metrics(0.4), metrics(0.3), "--require-significant")
+    assert result.returncode == 2 and "cells.jsonl" in result.stderr
+
+
+@pytest.fixture
+def two_results(tmp_path):
+    """Results of two models over the same answers, written as an evaluation writes them."""
+
+    def write(name, predict):
+        rng = np.random.default_rng(4)
+        rows = [
+            {
+                **{"study_id": f"s{study}", "condition_num": cell, "task_num": 1, "participant": person},
+                "response": int(answer),
+                "prediction": predict(int(answer), study),
+            }
+            for study in range(6)
+            for cell in range(3)
+            for person, answer in enumerate(rng.integers(1, 8, size=20))
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        script = [sys.executable, ROOT / "scripts" / "score_predictions.py", tmp_path / f"{name}.jsonl"]
+        subprocess.run([*script, "--output", tmp_path / name], check=True, capture_output=True)
+        return tmp_path / name / "metrics.json"
+
+    return write("before", lambda answer, study: 1), write("after", lambda answer, study: 1 + study % 3)
+
+
+def test_the_interval_comes_from_the_same_cells_of_both(two_results, tmp_path):
+    before, after = two_results
+    result = run_gate(before, after, "--output", tmp_path / "decision.json")
+    record = json.loads((tmp_path / "decision.json").read_text())
+    low, high = record["improvement_ci95"]
+    assert low < record["improvement_percent"] < high
+    assert f"95% interval of the improvement: {low:.1f}% to {high:.1f}%" in result.stdout
+    # Against another way to the same interval: studies alone, drawn by hand. Cells within a study add little.
+    lines = [[json.loads(line) for line in path.with_name("cells.jsonl").open()] for path in two_results]
+    means = np.array([[cell["wasserstein_distance"] for cell in side] for side in lines]).reshape(2, 6, 3).mean(axis=2)
+    drawn = means[:, np.random.default_rng(0).integers(6, size=(20_000, 6))].mean(axis=2)
+    spread = np.std(1 - drawn[1] / drawn[0]) * 100
+    assert 1.5 * 1.96 * spread < high - low < 3 * 1.96 * spread
+
+    cells = after.with_name("cells.jsonl")
+    cells.write_text("".join(cells.read_text().splitlines(keepends=True)[1:]))
+    result = run_gate(before, after)
+    assert result.returncode == 2 and "is not of the metrics.json beside it" in result.stderr
+    cells.unlink()
+    result = run_gate(before, after)
+    assert result.returncode in (0, 1) and "95% interval of the improvement: N/A" in result.stdout
 
 
 def test_means_over_other_cells_are_not_compared():

@@ -14,16 +14,9 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
+from socrates.cells import NO_PREDICTION, NO_SPREAD, ONE_ANSWER, Distribution, ScoredRow
 from socrates.errors import SocratesError
-from socrates.metrics import (
-    NO_PREDICTION,
-    NO_SPREAD,
-    ONE_ANSWER,
-    Distribution,
-    ScoredRow,
-    pearson_correlation,
-    score,
-)
+from socrates.metrics import pearson_correlation, score
 from socrates.records import Cell
 
 CELL = Cell("aaaaa", 1, 1)

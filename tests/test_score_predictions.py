@@ -7,21 +7,23 @@ import json
 import math
 import os
 import random
+import re
 import runpy
 import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from socrates.cells import Distribution, ScoredRow
 from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
-from socrates.metrics import METRIC_VERSION, Distribution, ScoredRow, score
+from socrates.metrics import METRIC_VERSION, Metrics, score
 from socrates.predictions import (
     draw_predictions,
     prediction_line,
@@ -35,7 +37,7 @@ from socrates.results import MetricsFile, comparability, read_metrics, record_se
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "score_predictions.py"
-NUMBERS = ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy")
+NUMBERS = tuple(field.name for field in fields(Metrics))
 
 
 def run_script(script, *arguments, **options):
@@ -117,11 +119,16 @@ def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
     rows += [ScoredRow(a2, 5, 3), ScoredRow(b, 1, drawn[5]), ScoredRow(b, 2, 2), ScoredRow(b, 2, 1)]
     library = score(rows)
     assert {name: content[name] for name in NUMBERS} == asdict(library.metrics)
+    assert {name: content["bounds"][name] for name in asdict(library.bounds)} == asdict(library.bounds)
     assert content["coverage"] == asdict(library.coverage)
     assert content["valid_mass"] is None
     assert "Scored 7 of 8 rows, 3 of 3 cells, 2 of 2 studies" in result.stdout
     assert "Rows without a prediction: 1" in result.stdout
-    assert f"Wasserstein distance:  {content['wasserstein_distance']:.4f}" in result.stdout
+    low, high = content["wasserstein_distance_ci95"]
+    assert low <= content["wasserstein_distance"] <= high
+    shown = f"{content['wasserstein_distance']:.4f}  [{low:.4f}, {high:.4f}]"
+    assert re.search(rf"^Wasserstein distance: +{re.escape(shown)}$", result.stdout, re.M)
+    assert re.search(r"^  without a draw: +N/A$", result.stdout, re.M)
     assert f"Results: {tmp_path / 'out' / 'metrics.json'}" in result.stdout
 
 
@@ -149,7 +156,13 @@ def test_what_is_written_is_what_was_scored(tmp_path):
     lines = [line for line in made_up_lines() if line["predicted_distribution"]]
     written, scores, lines = write_made_up_results(tmp_path, lines, model="tiny")
     assert json.loads((tmp_path / "metrics.json").read_text()) == written
-    assert list(written) == list(MetricsFile.__annotations__)
+    assert [name for name in written if not name.endswith("_ci95")] == list(MetricsFile.__annotations__)
+    for numbers in (written, written["bounds"]):
+        limits = [name for name in numbers if name.endswith("_ci95")]
+        assert limits and all(
+            numbers[name] is None or numbers[name][0] <= numbers[name.removesuffix("_ci95")] <= numbers[name][1]
+            for name in limits
+        )
     assert written["about"] == {"model": "tiny"}
     assert written["wasserstein_expected"] == scores.metrics.wasserstein_expected is not None
     assert written["valid_mass"] == math.fsum(line["valid_mass"] for line in lines) / len(lines)
@@ -158,8 +171,26 @@ def test_what_is_written_is_what_was_scored(tmp_path):
     cells = [json.loads(line) for line in (tmp_path / "cells.jsonl").open()]
     assert len(cells) == written["coverage"]["cells"]
     assert list(cells[0]) == [
-        *("study_id", "condition_num", "task_num", "n_human", "n_predicted", "human_min", "human_max"),
-        *("wasserstein_distance", "wasserstein_expected", "skipped"),
+        *(
+            "study_id",
+            "condition_num",
+            "task_num",
+            "n_human",
+            "n_asked",
+            "n_predicted",
+            "human_min",
+            "human_max",
+            "scale",
+        ),
+        *(
+            "wasserstein_distance",
+            "wasserstein_expected",
+            "wasserstein_stated_scale",
+            "uniform_guess",
+            "empirical_best",
+        ),
+        *("human_mean", "human_sd", "predicted_mean", "predicted_sd"),
+        *("human_answers", "predicted_answers", "predicted_distribution", "skipped"),
     ]
     assert [c["wasserstein_distance"] for c in cells] == [c.wasserstein_distance for c in scores.cells]
     # The rows themselves, by another road: from the file to the metric without the project's reader.

@@ -1,0 +1,266 @@
+"""One cell's scores: how far predicted answers are from human ones, in one condition of one question of one study.
+
+Every human answer of the cell counts on the human side, whether the model was asked about that person or not; so
+neither the human distribution nor its range depends on what the model answers. Answers are standardised by the smallest
+and the largest human answer, z = (answer - min) / (max - min), and predictions are clipped to [0, 1] (arXiv
+2509.05830).
+
+Covers: one cell, from its rows to its numbers. Does not cover: means over cells (`metrics.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wasserstein_distance as first_wasserstein_distance
+
+from socrates.bounds import expected_distance, uniform_answers
+from socrates.errors import SocratesError
+
+if TYPE_CHECKING:
+    from socrates.records import Cell
+
+ONE_ANSWER = "fewer than two human answers"
+NO_SPREAD = "human answers all the same"
+NO_PREDICTION = "no prediction"
+SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
+
+Array = NDArray[np.float64]
+
+
+class Distribution(NamedTuple):
+    """The answers that a model may give and how probable each is; normalised where it is used."""
+
+    values: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """One human answer and what the model predicted for the same person and question, in scale points."""
+
+    cell: Cell
+    response: float
+    prediction: float | None  # None: the model gave no usable answer
+    distribution: Distribution | None = None
+    scale: tuple[int, ...] | None = None  # the valid answers that the question states; None: it states none
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """One cell: what it holds, and its numbers (None where the cell is skipped or a number is not defined).
+
+    Distances, means, variances and `marginal_error` are in units of the human range.
+
+    Attributes:
+        n_human: human answers, of persons asked about or not.
+        n_asked: rows that the model was asked about.
+        n_predicted: rows with a prediction.
+        human_min: smallest human answer, in scale points; likewise `human_max`.
+        scale: the valid answers that most of its rows state; None where they state none.
+        human_answers: how often each answer was given, in scale points, ascending.
+        predicted_answers: how often each was predicted.
+        predicted_distribution: mean of the predicted distributions; None where not every predicted row has one.
+        wasserstein_distance: between human and predicted answers, [0, 1].
+        wasserstein_expected: between human answers and `predicted_distribution`.
+        wasserstein_stated_scale: as `wasserstein_distance`, standardised by the stated scale, to which both sides are
+            clipped: not stretched by one odd answer.
+        uniform_guess: expected distance of as many answers drawn uniformly from the scale.
+        empirical_best: likewise, drawn from the human answers themselves.
+        human_mean, human_variance: of all human answers; predicted_mean, predicted_variance: of the predictions (the
+            variances unbiased, None below two answers).
+        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction; empty where skipped.
+        skipped: one of `SKIP_REASONS`.
+    """
+
+    cell: Cell
+    n_human: int
+    n_asked: int
+    n_predicted: int
+    human_min: float
+    human_max: float
+    scale: tuple[int, ...] | None
+    human_answers: Mapping[float, int]
+    predicted_answers: Mapping[float, int]
+    z_human: Array = field(compare=False, repr=False)  # in the order of the rows
+    z_predicted: Array = field(compare=False, repr=False)
+    predicted_distribution: Mapping[float, float] | None = None
+    wasserstein_distance: float | None = None
+    wasserstein_expected: float | None = None
+    wasserstein_stated_scale: float | None = None
+    uniform_guess: float | None = None
+    empirical_best: float | None = None
+    human_mean: float | None = None
+    human_variance: float | None = None
+    predicted_mean: float | None = None
+    predicted_variance: float | None = None
+    skipped: str | None = None
+
+
+def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[float, int] | None = None) -> CellScore:
+    """Score the rows of one cell.
+
+    Args:
+        cell: which one.
+        rows: those that the model was asked about, at least one.
+        human_answers: how often each answer was given by all people of the cell, those of ``rows`` included; None:
+            these are all there are.
+
+    Raises:
+        SocratesError: a number is not finite, the human answers are too far apart for a float, or ``human_answers``
+            lacks an answer of ``rows``; names the cell.
+    """
+    responses = _numbers([row.response for row in rows], "human answer", cell)
+    given = _human_answers(cell, Counter(responses.tolist()), human_answers)
+    predicted = _numbers([row.prediction for row in rows if row.prediction is not None], "prediction", cell)
+    low, high = min(given), max(given)
+    n_human = sum(given.values())
+    reason = _skip_reason(n_human, low, high, len(predicted))
+    scale = _commonest([row.scale for row in rows])
+    what = {
+        "cell": cell,
+        "n_human": n_human,
+        "n_asked": len(rows),
+        "n_predicted": len(predicted),
+        "human_min": low,
+        "human_max": high,
+        "scale": scale,
+        "human_answers": given,
+        "predicted_answers": dict(sorted(Counter(predicted.tolist()).items())),
+    }
+    if reason is not None:
+        return CellScore(**what, z_human=np.empty(0), z_predicted=np.empty(0), skipped=reason)
+    if not math.isfinite(high - low):
+        raise SocratesError(f"{named(cell)}: human answers from {low:g} to {high:g} are too far apart to scale")
+
+    answers, counts = np.array(list(given)), np.array(list(given.values()), dtype=np.float64)
+    z_answers, z_predicted = standardise(answers, low, high), standardise(predicted, low, high)
+    has_prediction = np.fromiter((row.prediction is not None for row in rows), bool, len(rows))
+    human_mean, human_variance = _moments(z_answers, counts)
+    predicted_mean, predicted_variance = _moments(z_predicted, np.ones(len(predicted)))
+    guesses = standardise(uniform_answers(scale, low, high), low, high)
+    distribution = _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell)
+    return CellScore(
+        **what,
+        z_human=standardise(responses[has_prediction], low, high),
+        z_predicted=z_predicted,
+        predicted_distribution=distribution,
+        wasserstein_distance=_wasserstein(z_answers, z_predicted, counts),
+        wasserstein_expected=None
+        if distribution is None
+        else _wasserstein(
+            z_answers, standardise(np.array(list(distribution)), low, high), counts, np.array([*distribution.values()])
+        ),
+        wasserstein_stated_scale=_on_stated_scale(scale, answers, counts, predicted),
+        uniform_guess=expected_distance(z_answers, counts, *_merged(guesses), len(predicted)),
+        empirical_best=expected_distance(z_answers, counts, z_answers, counts, len(predicted)),
+        human_mean=human_mean,
+        human_variance=human_variance,
+        predicted_mean=predicted_mean,
+        predicted_variance=predicted_variance,
+    )
+
+
+def standardise(answers: Array, low: float, high: float) -> Array:
+    """Scale points to units of a range. Clipping first is the same, and 1e97 cannot overflow."""
+    return (np.clip(answers, low, high) - low) / (high - low)
+
+
+def named(cell: Cell) -> str:
+    """A cell as messages name it."""
+    return f"study {cell.study_id}, condition {cell.condition_num}, task {cell.task_num}"
+
+
+def _human_answers(cell: Cell, asked: Counter[float], given: Mapping[float, int] | None) -> dict[float, int]:
+    """All human answers, ascending, checked to hold those that were asked about."""
+    if given is None:
+        return dict(sorted(asked.items()))
+    _numbers(list(given), "human answer", cell)
+    for answer, count in asked.items():
+        if given.get(answer, 0) < count:
+            raise SocratesError(
+                f"{named(cell)}: {count} rows have the human answer {answer:g}, and all human answers of the cell hold "
+                f"it {given.get(answer, 0)} times: these are not of the same data"
+            )
+    return {float(answer): count for answer, count in sorted(given.items()) if count}
+
+
+def _skip_reason(n_human: int, low: float, high: float, n_predicted: int) -> str | None:
+    if n_human < 2:
+        return ONE_ANSWER
+    if low == high:
+        return NO_SPREAD
+    return None if n_predicted else NO_PREDICTION
+
+
+def _commonest(scales: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
+    """The scale that most rows state; of equally common ones the first in order."""
+    counts = Counter(scale for scale in scales if scale is not None)
+    return min(counts, key=lambda scale: (-counts[scale], scale)) if counts else None
+
+
+def _on_stated_scale(scale: tuple[int, ...] | None, answers: Array, counts: Array, predicted: Array) -> float | None:
+    if scale is None or scale[0] == scale[-1]:
+        return None
+    low, high = scale[0], scale[-1]
+    return _wasserstein(standardise(answers, low, high), standardise(predicted, low, high), counts)
+
+
+def _wasserstein(human: Array, predicted: Array, counts: Array, weights: Array | None = None) -> float:
+    """First Wasserstein distance of two weighted samples in [0, 1]."""
+    distance = float(first_wasserstein_distance(human, predicted, counts, weights))
+    return min(1.0, distance)  # rounding may exceed the largest possible value
+
+
+def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
+    """Mean and unbiased variance of a weighted sample."""
+    number = math.fsum(counts)
+    mean = math.fsum(values * counts) / number
+    return mean, math.fsum(counts * (values - mean) ** 2) / (number - 1) if number > 1 else None
+
+
+def _merged(values: Array) -> tuple[Array, Array]:
+    """Distinct values, ascending, and how many of ``values`` each stands for."""
+    distinct, counts = np.unique(values, return_counts=True)
+    return distinct, counts.astype(np.float64)
+
+
+def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell) -> dict[float, float] | None:
+    """Mean of the distributions, each normalised first, by answer, ascending; None unless every row has one."""
+    by_values: defaultdict[tuple[float, ...], list[Sequence[float]]] = defaultdict(list)
+    for distribution in distributions:
+        if distribution is None:
+            return None
+        values, probabilities = distribution
+        if len(values) != len(probabilities):
+            raise SocratesError(f"{named(cell)}: {len(values)} answers and {len(probabilities)} probabilities")
+        by_values[tuple(values)].append(probabilities)
+    mean: defaultdict[float, list[float]] = defaultdict(list)
+    for values, probabilities in by_values.items():
+        table = _numbers(probabilities, "probability", cell)  # (people, answers)
+        totals = table.sum(axis=1, keepdims=True)
+        if (table < 0).any() or not (totals > 0).all() or not np.isfinite(totals).all():
+            raise SocratesError(f"{named(cell)}: probabilities must be at least 0, and not all of them 0")
+        _numbers(values, "answer of a distribution", cell)
+        for answer, column in zip(values, (table / totals).T, strict=True):
+            mean[float(answer)].append(math.fsum(column))
+    return {answer: math.fsum(mean[answer]) / len(distributions) for answer in sorted(mean)}
+
+
+def _numbers(values: Sequence[float] | Sequence[Sequence[float]], what: str, cell: Cell) -> Array:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except OverflowError as error:
+        raise SocratesError(f"{named(cell)}: a {what} is too large for a number (above 1.8e308)") from error
+    if not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)][0]
+        raise SocratesError(
+            f"{named(cell)}: {bad} stands as a {what}; expected a finite number (no prediction is None)"
+        )
+    return array

@@ -1,0 +1,103 @@
+"""95% intervals of all metrics and bounds of one set of scores, from one set of resamples of its studies and cells.
+
+Covers: chance in which studies and cells were looked at, and in which people and answers these hold.
+Does not cover: comparing two results (`improvement.py`); what `bootstrap.py` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from socrates.bootstrap import Interval, Units, Weights, intervals, sorted_units
+from socrates.cells import CellScore
+from socrates.metrics import Scores, marginal_errors
+
+Array = NDArray[np.float64]
+
+METRICS = (
+    "wasserstein_distance",
+    "wasserstein_expected",
+    "wasserstein_stated_scale",
+    "mae",
+    "rmse",
+    "correlation",
+    "correlation_within_cells",
+    "accuracy",
+    "dispersion",
+)
+BOUNDS = ("uniform_guess", "empirical_best", "share_of_the_way", "marginal_accuracy")
+
+
+def metric_intervals(scores: Scores, seed: int) -> dict[str, Interval | None]:
+    """The interval of every number named in `METRICS` and `BOUNDS`; None where the number or its spread is not defined.
+
+    Args:
+        scores: of one evaluation.
+        seed: of the resamples.
+    """
+    cells = scores.scored
+    found = intervals(cell_units(cells), _Statistics(cells), seed)
+    points = {**vars(scores.metrics), **vars(scores.bounds)}
+    return {
+        name: None if points[name] is None else interval
+        for name, interval in zip((*METRICS, *BOUNDS), found, strict=True)
+    }
+
+
+def cell_units(cells: Sequence[CellScore]) -> Units:
+    """The cells as units of a bootstrap: sorted by study already."""
+    return sorted_units([cell.cell.study_id for cell in cells])
+
+
+class _Statistics:
+    """All numbers of `METRICS` and `BOUNDS` under weights: shape (R, 13). The same definitions as in `metrics.py`."""
+
+    def __init__(self, cells: Sequence[CellScore]) -> None:
+        def of(name: str) -> Array:
+            return np.array([getattr(cell, name) for cell in cells], dtype=np.float64)  # None becomes NaN
+
+        self.distances = {name: of(name) for name in (*METRICS[:3], "uniform_guess", "empirical_best")}  # each (cells,)
+        self.human_variance, self.predicted_variance = of("human_variance"), of("predicted_variance")
+        self.marginal_error = np.array([marginal_errors(cell).sum() for cell in cells])
+        # Sums over each cell's rows with a prediction; answers are centred, so that nothing cancels out.
+        self.rows = np.array([cell.n_predicted for cell in cells], dtype=np.float64)
+        errors = [np.abs(cell.z_predicted - cell.z_human) for cell in cells]
+        self.error = np.array([error.sum() for error in errors])
+        self.squared_error = np.array([(error**2).sum() for error in errors])
+        pairs = [(cell.z_human - 0.5, cell.z_predicted - 0.5) for cell in cells]
+        self.moments = np.array([_sums(x, y) for x, y in pairs])  # (cells, 5)
+        self.within = np.array([_sums(x - x.mean(), y - y.mean())[2:] for x, y in pairs])  # (cells, 3)
+
+    def __call__(self, weights: Weights) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = {name: weights.mean_of_means(values) for name, values in self.distances.items()}
+            rows = weights.pooled_sum(self.rows)
+            x, y, xx, yy, xy = (weights.pooled_sum(self.moments) / rows[:, None]).T
+            columns = {
+                **means,
+                "mae": weights.pooled_sum(self.error) / rows,
+                "rmse": np.sqrt(weights.pooled_sum(self.squared_error) / rows),
+                "correlation": _correlation(xx - x * x, yy - y * y, xy - x * y),
+                "correlation_within_cells": _correlation(*weights.pooled_sum(self.within).T),
+                "accuracy": 1 - weights.ratio_of_studies(self.error, self.rows),
+                "dispersion": np.sqrt(
+                    weights.mean_of_means(self.predicted_variance) / weights.mean_of_means(self.human_variance)
+                ),
+                "share_of_the_way": (means["uniform_guess"] - means["wasserstein_distance"])
+                / (means["uniform_guess"] - means["empirical_best"]),
+                "marginal_accuracy": 1 - weights.ratio_of_studies(self.marginal_error, self.rows),
+            }
+        return np.stack([columns[name] for name in (*METRICS, *BOUNDS)], axis=1)
+
+
+def _sums(x: Array, y: Array) -> tuple[float, float, float, float, float]:
+    return x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()
+
+
+def _correlation(xx: Array, yy: Array, xy: Array) -> Array:
+    """Pearson's correlation from (co)variances; NaN where one of them is 0, or only rounding."""
+    varies = np.minimum(xx, yy) > 1e-14
+    return np.where(varies, xy / np.sqrt(np.where(varies, xx * yy, 1.0)), np.nan)
