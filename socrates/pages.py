@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -43,9 +43,16 @@ tbody tr + tr > * { border-top: 1px solid #ececec; }
 tbody th { font-weight: 400; }
 details { margin-top: .3rem; font-size: .9rem; }
 summary { cursor: pointer; }
-@media (min-width: 60rem) { .with-plots .parts { grid-template-columns: minmax(0, 25rem) minmax(0, 1fr); } }
+.lead p:first-of-type { font-size: 1.25rem; line-height: 1.35; font-weight: 600; }
+.words table { width: 100%; table-layout: fixed; }
+.words th, .words td { white-space: normal; overflow-wrap: anywhere; }
+@media (min-width: 60rem) {
+  .with-plots .parts { grid-template-columns: minmax(0, 25rem) minmax(0, 1fr); }
+  .many .parts { grid-template-columns: minmax(0, 1fr); }
+  .many .plots { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0 1.5rem; align-items: start; }
+}
 @media (max-width: 40rem) { /* what people wrote gets a line of its own */
-  td.word { white-space: normal; }
+  td, tbody th { white-space: normal; }
   .words-last, .words-last tbody, .words-last thead { display: block; }
   .words-last tr { display: flex; flex-wrap: wrap; padding: .2rem 0; }
   .words-last tr > * { flex: 0 0 4.5rem; border: 0; }
@@ -63,6 +70,8 @@ summary { cursor: pointer; }
   .narrow { break-inside: avoid; }
   .narrow .parts { grid-template-columns: 82mm minmax(0, 1fr); }
   .narrow figure img { max-width: 82mm; }
+  .many .parts { grid-template-columns: minmax(0, 1fr); }
+  .many .plots { display: grid; grid-template-columns: 1fr 1fr; gap: 0 5mm; }
   .scroll { overflow: visible; }
   thead th, td.word { white-space: normal; }
   details:not([open]) > summary { list-style: none; }
@@ -108,6 +117,7 @@ def section(
     plots: Sequence[Plot] = (),
     tables: Sequence[Table] = (),
     *,
+    folded: Mapping[str, Sequence[Table]] | None = None,
     kind: str = "",
     most: int | None = MOST_ROWS,
 ) -> str:
@@ -119,7 +129,9 @@ def section(
         lines: a paragraph each.
         plots: its pictures.
         tables: its tables.
-        kind: classes of the style sheet.
+        folded: more tables, under the words that unfold them.
+        kind: classes of the style sheet: "lead" (the first sentence is large), "many" (small pictures side by side),
+            "words" (tables of words), "bad" (framed).
         most: rows of a table before the rest is folded away; None: all are shown.
     """
     kinds = " ".join([*([kind] if kind else []), *(["with-plots"] if plots else [])])
@@ -132,7 +144,11 @@ def section(
         parts.append('<div class="parts">')
         if plots:
             parts += ['<div class="plots">', *map(_figure, plots), "</div>"]
-        parts += ["<div>", *(_table(table, most) for table in tables), "</div>", "</div>"]
+        parts += ["<div>", *(_table(table, most) for table in tables)]
+        for words, hidden in (folded or {}).items():
+            inner = "\n".join(_table(table, most) for table in hidden)
+            parts.append(f"<details><summary>{escape(words)}</summary>{inner}</details>")
+        parts += ["</div>", "</div>"]
     parts.append("</section>")
     return "\n".join(parts)
 

@@ -1,0 +1,207 @@
+"""Results folders as a report reads them: what is there, checked, and what is missing, in words.
+
+Covers: folders of this and of earlier versions, and those scored from answers made elsewhere.
+Does not cover: whether the results may be compared; the gate decides that, and the report says where they differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from socrates.errors import SocratesError
+from socrates.files import read_json
+from socrates.records import Cell, read_cell, read_jsonl
+from socrates.report.values import Value, finite, value_at
+from socrates.results import CELLS, METRICS, PREDICTIONS, read_metrics
+
+DECISION, EFFECTS = "decision.json", "effects.jsonl"
+WASSERSTEIN = "wasserstein_distance"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_WHAT_IS_COMPARED = ("data_sha256", "rows_sha256", "prompt_fingerprint", "decoding", "seed", "metric_version")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A line of `cells.jsonl`; distances in units of the human range, None where not defined or not recorded."""
+
+    cell: Cell
+    n_human: int
+    n_predicted: int
+    distance: float | None
+    uniform_guess: float | None
+    empirical_best: float | None
+    low: float | None  # of the human answers, in scale points
+    high: float | None
+    human: Mapping[float, float] = field(default_factory=dict)  # answer -> how many people gave it
+    predicted: Mapping[float, float] = field(default_factory=dict)  # answer -> probability, or how often drawn
+
+
+@dataclass(frozen=True)
+class Results:
+    """One results folder.
+
+    Attributes:
+        folder: where it is.
+        label: what the report calls it.
+        step: of the checkpoint that was evaluated; None: it was none.
+        metrics: the content of `metrics.json`.
+        cells: those of `cells.jsonl`.
+        effects: lines of `effects.jsonl`.
+        decision: the content of `decision.json`, or None.
+        missing: what is not there, a sentence each.
+    """
+
+    folder: Path
+    label: str
+    step: int | None
+    metrics: Mapping[str, Any]
+    cells: tuple[CellResult, ...] = ()
+    effects: tuple[Mapping[str, Any], ...] = ()
+    decision: Mapping[str, Any] | None = None
+    missing: tuple[str, ...] = ()
+
+    def value(self, *keys: str) -> Value:
+        """A number of `metrics.json` and its interval."""
+        return value_at(self.metrics, *keys)
+
+    @property
+    def distance(self) -> Value:
+        """W, the Wasserstein distance."""
+        return self.value(WASSERSTEIN)
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What was evaluated, and by what."""
+        return section_of(self.metrics, "about")
+
+    @property
+    def predictions(self) -> Path:
+        """The file with a line for each row."""
+        return self.folder / PREDICTIONS
+
+
+def read_results(folder: Path) -> Results:
+    """Read a results folder; what may be missing in it is named in ``missing``.
+
+    Raises:
+        SocratesError: no such folder, no `metrics.json`, no distance in it, or a file that is there and cannot be
+            read; names file, line and key.
+    """
+    if folder.is_file() and folder.name == METRICS:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise SocratesError(f"{folder}: no such results folder; expected one with a {METRICS}, as evaluations write it")
+    metrics = read_metrics(folder / METRICS)
+    if finite(metrics.get(WASSERSTEIN)) is None:
+        raise SocratesError(
+            f'{folder / METRICS}: "{WASSERSTEIN}" is no number; is this the metrics.json of an evaluation?'
+        )
+    missing = []
+    cells: tuple[CellResult, ...] = ()
+    if (folder / CELLS).exists():
+        cells = tuple(_cell(row, f"{folder / CELLS}, line {line}") for line, row in read_jsonl(folder / CELLS))
+    else:
+        missing.append(f"{CELLS} (distances of studies and cells)")
+    if not (folder / PREDICTIONS).exists():
+        missing.append(f"{PREDICTIONS} (calibration)")
+    effects: tuple[Mapping[str, Any], ...] = ()
+    if (folder / EFFECTS).exists():
+        effects = tuple(row for _, row in read_jsonl(folder / EFFECTS))
+    else:
+        missing.append(f"{EFFECTS} (differences between conditions)")
+    decision = read_json(folder / DECISION, "decision") if (folder / DECISION).exists() else None
+    return Results(
+        folder, _name(folder), _step(folder, metrics), metrics, cells, effects, decision, missing=tuple(missing)
+    )
+
+
+def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]:
+    """(the baseline or None, the others by step); the last of the others is what the report is about.
+
+    The baseline is the folder of that name, else the first one that is no checkpoint's. One folder alone is what
+    the report is about, whatever it is.
+
+    Raises:
+        SocratesError: a folder is named twice.
+    """
+    folders = [one.folder.resolve() for one in results]
+    for index, folder in enumerate(folders):
+        if folder in folders[:index]:
+            raise SocratesError(f"{results[index].folder}: is named twice")
+    labels = [one.label for one in results]
+    named = [
+        one if labels.count(one.label) == 1 else replace(one, label=f"{one.folder.resolve().parent.name}/{one.label}")
+        for one in results
+    ]
+    without_step = [one for one in named if one.step is None]
+    candidates = [one for one in without_step if one.folder.resolve().name == "baseline"] or without_step
+    baseline = candidates[0] if candidates and len(named) > 1 else None
+    others = [one for one in named if one is not baseline]
+    if all(one.step is not None for one in others):
+        others.sort(key=lambda one: one.step or 0)
+    return baseline, others
+
+
+def differences(one: Results, other: Results) -> list[str]:
+    """What of the rows, prompts and settings differs between two results, so that they must not be compared."""
+    ours, theirs = (section_of(results.metrics, "comparability") for results in (one, other))
+    return [key for key in _WHAT_IS_COMPARED if ours.get(key) != theirs.get(key)]
+
+
+def section_of(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object in a record; empty where there is none."""
+    value = record.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _cell(row: Mapping[str, Any], where: str) -> CellResult:
+    skipped = row.get("skipped")
+    counts = {key: _count(row, key, where) for key in ("n_human", "n_predicted")}
+    return CellResult(
+        read_cell(row, where),
+        counts["n_human"],
+        counts["n_predicted"],
+        None if skipped else finite(row.get(WASSERSTEIN)),
+        finite(row.get("uniform_guess")),
+        finite(row.get("empirical_best")),
+        finite(row.get("human_min")),
+        finite(row.get("human_max")),
+        _answers(row, "human_answers", where),
+        _answers(row, "predicted_distribution", where) or _answers(row, "predicted_answers", where),
+    )
+
+
+def _count(row: Mapping[str, Any], key: str, where: str) -> int:
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise SocratesError(f'{where}: "{key}" must be a count, not {value!r}; evaluate again')
+    return value
+
+
+def _answers(row: Mapping[str, Any], key: str, where: str) -> dict[float, float]:
+    value = row.get(key)
+    if value is None:
+        return {}
+    try:
+        found = {finite(float(answer)): finite(weight) for answer, weight in value.items()}
+    except (AttributeError, ValueError) as error:
+        raise SocratesError(f'{where}: "{key}" must be an object, answer -> number; evaluate again') from error
+    if None in found or not all(weight is not None and weight >= 0 for weight in found.values()):
+        raise SocratesError(f'{where}: "{key}" holds what is no answer or no count; evaluate again')
+    return found
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name or str(folder)
+
+
+def _step(folder: Path, metrics: Mapping[str, Any]) -> int | None:
+    model = section_of(metrics, "about").get("model")
+    for name in ([Path(model).name] if isinstance(model, str) else []) + [_name(folder)]:
+        if found := _CHECKPOINT.fullmatch(name):
+            return int(found[1])
+    return None
