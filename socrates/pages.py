@@ -64,7 +64,7 @@ summary { cursor: pointer; }
 @media print {
   @page { margin: 14mm; }
   body { padding: 0; max-width: none; font-size: 10pt; }
-  h2, caption, thead { break-after: avoid; }
+  h2, section p, caption, thead { break-after: avoid; }
   figure, tr, .bad { break-inside: avoid; }
   figure img { max-width: 100mm; }
   .narrow { break-inside: avoid; }

@@ -19,6 +19,7 @@ from socrates.tables import Table
 EACH = 3  # cells of a kind
 ENOUGH = 20  # human answers, below which a distribution is mostly chance; all cells where fewer hold so many
 _MOST_BARS = 21  # answers that get a bar each
+_MOST_CLASSES = 12  # of wider scales
 KINDS = {"best": "Lowest W", "typical": "W nearest to the median", "worst": "Highest W"}
 
 
@@ -95,14 +96,17 @@ def make_bars(human: Mapping[float, float], predicted: Mapping[float, float], sc
     if whole and high - low < _MOST_BARS:
         edges = np.arange(low - 0.5, high + 1)
     else:
-        width = max((high - low) / (_MOST_BARS - 1), 1e-300)
-        if whole:  # classes of as many whole numbers each
-            width = math.ceil((high - low + 1) / (_MOST_BARS - 1))
-            edges = low - 0.5 + width * np.arange(math.ceil((high - low + 1) / width) + 1)
-        else:
-            edges = np.linspace(low, high, _MOST_BARS)
+        width = _round_width((high - low) / _MOST_CLASSES)
+        start = math.floor(low / width) * width - (0.5 if whole else 0.0)
+        edges = start + width * np.arange(math.floor((high - start) / width) + 2)
     beyond = any(not low <= answer <= high for answer in predicted)
     return Bars(edges, _shares(human, edges, scale), _shares(predicted, edges, scale), beyond)
+
+
+def _round_width(least: float) -> float:
+    """The first of 1, 2, 5, 10, 20, … that is at least so much: people answer wide scales in round numbers."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(width * power for width in (1, 2, 5, 10) if width * power >= least * (1 - 1e-12))
 
 
 def _shares(answers: Mapping[float, float], edges: NDArray[np.float64], scale: tuple[float, float]):

@@ -69,9 +69,9 @@ def _told(decision: Mapping[str, Any], improvement: Value, threshold: float | No
     interval = improvement.limits
     if interval is not None and not better:
         interval = (-interval[1], -interval[0])
-    needed = "" if threshold is None else f"; GO needs {threshold:g}% lower at least"
+    needed = "" if threshold is None else f"; GO needs at least {threshold:g}%"
     if decision.get("require_significant"):
-        needed += ", with the whole interval"
+        needed += " over the whole interval"
     lines = [
         f"{decision['decision']}: the Wasserstein distance is {change}{told_limits(interval, 1, '%')}{needed}.",
         f"W of the baseline: {fixed(finite(decision.get(f'baseline_{WASSERSTEIN}')))}; of the checkpoint: "

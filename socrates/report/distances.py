@@ -27,6 +27,7 @@ _NUMBERS = (
     ("mass on valid answers (1 best)", ("valid_mass",)),
 )
 _SIDE_BY_SIDE = 2  # results in a table: what fits on a phone and on paper
+_LEAST_HEIGHT = 0.06  # of the picture, in W
 _STEPS_WITH_VALUES = 4  # points that get their number written beside them
 
 
@@ -36,7 +37,8 @@ def distances_part(material: Material) -> Part:
     same = [one for one in material.all if not differences(one, first)]
     lines = [
         "W is the mean over studies of the mean over cells, in units of each cell's human range: 0 where predicted and "
-        "human answers are distributed alike, 1 at worst. Bars are 95% intervals."
+        "human answers are distributed alike, 1 at worst."
+        + (" Vertical lines are 95% intervals." if material.subject.distance.limits else "")
     ]
     if left_out := [one.label for one in material.all if one not in same]:
         lines.append(
@@ -115,6 +117,9 @@ def _picture(material: Material, results: Sequence[Results]) -> Plot:
                 )
         _bounds(axes, uniform, best)
         axes.set_ylabel("W")
+        low, high = axes.get_ylim()
+        if (lacking := _LEAST_HEIGHT - (high - low)) > 0:  # a small difference is not to look like a large one
+            axes.set_ylim(low - lacking / 2, high + lacking / 2)
         width = (max(places) - min(places)) or 1
         axes.set_xlim(min(places) - 0.08 * width, max(places) + 0.18 * width)
         if by_step and len(results) > 1:

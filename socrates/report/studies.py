@@ -52,8 +52,7 @@ def studies_part(material: Material) -> Part:
     shown = studies
     if len(studies) > _MOST:
         shown = [*studies[:_EACH_END], *studies[-_EACH_END:]]
-        what = "lowest and highest" if baseline is None else "most improved and most worsened"
-        lines.append(f"The picture shows the {_EACH_END} {what} each; the table has all.")
+        lines.append(f"The picture shows the first {_EACH_END} and the last {_EACH_END}; the table has all.")
     plot = _picture(shown, subject, baseline, gap=len(studies) > _MOST)
     return Part("studies", title, tuple(lines), (plot,), (_table(studies, subject, baseline),), most=12)
 
@@ -92,7 +91,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _table(studies: Sequence[Study], subject: Results, baseline: Results | None) -> Table:
     two = baseline is not None
-    heads = ("study", "cells", *(("W before", "W after", "change") if two else ("W",)), "uniform", "at best")
+    bounds = any(study.uniform is not None for study in studies)
+    heads = (
+        "study",
+        "cells",
+        *(("W before", "W after", "change") if two else ("W",)),
+        *(("uniform", "at best") if bounds else ()),
+    )
     rows = tuple(
         (
             study.study_id,
@@ -100,8 +105,7 @@ def _table(studies: Sequence[Study], subject: Results, baseline: Results | None)
             *((fixed(study.before),) if two else ()),
             fixed(study.after),
             *((f"{study.change:+.3f}",) if two else ()),
-            fixed(study.uniform),
-            fixed(study.best),
+            *((fixed(study.uniform), fixed(study.best)) if bounds else ()),
         )
         for study in studies
     )
