@@ -1,4 +1,4 @@
-"""What a results folder is: `metrics.json`, `predictions.jsonl` and `cells.jsonl`, how written and how read.
+"""What a results folder is: `metrics.json`, `predictions.jsonl`, `cells.jsonl`, `effects.jsonl`; written and read.
 
 `metrics.json` is written last, and an older one is removed first: a folder that has it is of one piece. From
 rows to a folder: `prediction_line` for each row, `draw_predictions`, `score(map(scored_row, lines))`,
@@ -19,11 +19,14 @@ from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.predictions import rows_sha256
 from socrates.records import Cell, read_cell
 
-if TYPE_CHECKING:  # these load SciPy, which takes a second: the gate only reads
+if TYPE_CHECKING:  # some of these load SciPy, which takes a second: the gate only reads
+    import numpy as np
+    from numpy.typing import NDArray
+
     from socrates.bootstrap import Interval
     from socrates.metrics import Scores
 
-METRICS, PREDICTIONS, CELLS = "metrics.json", "predictions.jsonl", "cells.jsonl"
+METRICS, PREDICTIONS, CELLS, EFFECTS = "metrics.json", "predictions.jsonl", "cells.jsonl", "effects.jsonl"
 EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
 
 
@@ -55,6 +58,8 @@ class MetricsFile(TypedDict):
     accuracy: float  # individual accuracy, 1 - absolute error, mean within studies, then over studies, [0, 1]
     dispersion: float | None  # standard deviation within cells, the model's by the people's
     bounds: dict[str, Any]  # `metrics.Bounds`: what guesses score on the same cells, and the share of the way
+    effects: dict[str, Any]  # `effect_agreement.summarize_effects`: differences between conditions, and left_out
+    groups: dict[str, Any]  # `group_accuracy.accuracy_by_group`: accuracy by demographic group; {}: none known
     intervals: dict[str, Any]  # how the intervals were made: method, resamples, seed
     valid_mass: float | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
@@ -131,14 +136,25 @@ def write_results(
         )
     from socrates.bootstrap import METHOD, RESAMPLES
     from socrates.cell_lines import cell_line
+    from socrates.effect_agreement import summarize_effects
+    from socrates.effects import CellAnswers, effect_lines, find_questions
+    from socrates.group_accuracy import accuracy_by_group
     from socrates.uncertainty import metric_intervals
 
-    limits = metric_intervals(scores, comparability["seed"])
+    seed = comparability["seed"]
+    limits = metric_intervals(scores, seed)
+    cells = [cell_line(cell) for cell in scores.cells]
+    questions, left_out = find_questions(
+        CellAnswers(cell.cell, cell.human_answers, cell.predicted_answers, line["scale"])
+        for cell, line in zip(scores.cells, cells, strict=True)
+    )
     masses = [line["valid_mass"] for line in predictions if line["valid_mass"] is not None]
     content = MetricsFile(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
-        intervals={"method": METHOD, "resamples": RESAMPLES, "seed": comparability["seed"]},
+        effects={**summarize_effects(questions, seed), "left_out": left_out},
+        groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
+        intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(masses) / len(masses) if masses else None,
         coverage=asdict(scores.coverage),
         seen=dict(seen) if seen is not None else None,
@@ -147,7 +163,8 @@ def write_results(
     )
     remove_file(folder / METRICS)
     write_jsonl(folder / PREDICTIONS, map(dict, predictions))
-    write_jsonl(folder / CELLS, map(cell_line, scores.cells))
+    write_jsonl(folder / CELLS, cells)
+    write_jsonl(folder / EFFECTS, effect_lines(questions))
     write_json(folder / METRICS, content)
     return content
 
@@ -188,6 +205,25 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
             f"{path}: no such {what}; an evaluation writes it last, so this one did not finish: run it again"
         )
     return read_json(path, what)
+
+
+def _row_accuracies(
+    scores: Scores, predictions: Sequence[Mapping[str, Any]]
+) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
+    """Of each scored row its cell, its accuracy and what is known of the person."""
+    import numpy as np
+
+    from socrates.cells import standardise
+
+    ranges = {cell.cell: (cell.human_min, cell.human_max) for cell in scores.scored}
+    rows = [(read_cell(line, "predictions"), line) for line in predictions if line["prediction"] is not None]
+    rows = [(cell, line) for cell, line in rows if cell in ranges]
+    low, high = np.array([ranges[cell] for cell, _ in rows], dtype=np.float64).T
+    human, predicted = (
+        standardise(np.array([line[side] for _, line in rows], dtype=np.float64), low, high)
+        for side in ("response", "prediction")
+    )
+    return [cell for cell, _ in rows], 1 - np.abs(predicted - human), [line["demographic"] for _, line in rows]
 
 
 def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | None]) -> dict[str, Any]:

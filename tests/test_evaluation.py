@@ -341,7 +341,13 @@ def test_a_full_disk_loses_no_answer(workplace, tmp_path):
         timeout=120,
     )
     assert_refused(result, "answers.jsonl: cannot write: No space left on device", "free some space", "Going on: ")
-    assert result.stdout.splitlines()[-4:] == ["left: unfinished ", "cells.jsonl", "metrics.json", "predictions.jsonl"]
+    assert result.stdout.splitlines()[-5:] == [
+        "left: unfinished ",
+        "cells.jsonl",
+        "effects.jsonl",
+        "metrics.json",
+        "predictions.jsonl",
+    ]
     expected = workplace / "evaluation_results/baseline/predictions.jsonl"
     assert (tmp_path / "predictions.jsonl").read_bytes() == expected.read_bytes()
 
@@ -388,7 +394,7 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(workplace, tmp
     assert result.returncode == 0, result.stderr
     (going_on,) = (line for line in result.stdout.splitlines() if line.startswith("Going on: "))
     assert second <= int(going_on.split()[2]) < 144
-    for name in ("predictions.jsonl", "cells.jsonl"):
+    for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
         assert (output / name).read_bytes() == (workplace / "evaluation_results/baseline" / name).read_bytes()
     assert not (output / "unfinished").exists()
     metrics, expected = (read(f / "metrics.json") for f in (output, workplace / "evaluation_results/baseline"))

@@ -356,7 +356,7 @@ def test_no_better_than_a_uniform_guess_is_said_aloud_go_or_not():
         ((2.0, 12.0), False, GO, "It straddles 5%"),
         ((2.0, 12.0), True, NO_GO, "It straddles 5%"),
         ((5.0, 12.0), True, GO, "All of it is at or above 5%"),
-        ((4.99, 12.0), True, NO_GO, "95% interval of the improvement: 4.99% to 12.0%"),
+        ((4.99, 12.0), True, NO_GO, "95% interval of the improvement: 4.99% to 12.00%"),
         ((5.01, 12.0), True, GO, "95% interval of the improvement: 5.0% to 12.0%"),
         (None, False, GO, "95% interval of the improvement: N/A"),
     ],

@@ -24,6 +24,7 @@ from socrates.scales import (
     parse_scale,
     question_text,
     read_scale,
+    scale_from_text,
 )
 
 FIXTURE = Path(__file__).parent / "fixtures" / "scale_texts.jsonl"
@@ -52,6 +53,17 @@ def test_a_scale_names_its_ends_and_serves_as_a_key():
     scale = Scale((-1, 0, 8))
     assert (scale.low, scale.high, len(scale)) == (-1, 8, 3)
     assert {scale: "a"}[Scale((-1, 0, 8))] == "a" and scale != Scale((-1, 0, 1, 8))
+
+
+@given(st.sets(st.integers(-30, 30) | st.integers(-9, 9), min_size=1).map(lambda values: tuple(sorted(values))))
+def test_a_scale_is_read_from_its_text(values):
+    assert scale_from_text(str(Scale(values))) == Scale(values)
+
+
+def test_the_text_of_a_scale():
+    assert str(Scale((1, 2, 3, 4, 5, 6, 7))) == "1 to 7"
+    assert str(Scale((1, 2, 8))) == "1, 2, 8"
+    assert str(Scale((-3, -2, -1, 5))) == "-3 to -1, 5"
 
 
 # --- made-up texts ---------------------------------------------------------------------------------------------

@@ -148,8 +148,96 @@ def test_scoring_a_written_predictions_file_gives_its_own_metrics(tmp_path, scor
     for name in (*NUMBERS, "valid_mass", "coverage"):
         assert again[name] == written[name], name
     assert again["comparability"]["rows_sha256"] == written["comparability"]["rows_sha256"]
-    for name in ("predictions.jsonl", "cells.jsonl"):
+    for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "evaluated" / name).read_bytes()
+
+
+@pytest.fixture
+def of_many(tmp_path):
+    """Two rows that a model was asked about, and a data file with eight people who answered: (answers, data file)."""
+    people = [row(response, participant=i, prompt="How many?") for i, response in enumerate((1, 2, 2, 3, 3, 3, 4, 9))]
+    asked = [{**people[i], "prediction": 2, "scale": "1 to 4, 9"} for i in (1, 3)]
+    return write_lines(tmp_path / "asked.jsonl", asked), write_lines(tmp_path / "val.jsonl", people)
+
+
+def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path, score_file):
+    asked, people = of_many
+    score_file(asked, tmp_path / "a", "--human-answers", str(people))
+    (cell,) = map(json.loads, (tmp_path / "a" / "cells.jsonl").open())
+    assert cell["human_answers"] == {"1": 1, "2": 2, "3": 3, "4": 1, "9": 1}
+    assert (cell["n_human"], cell["n_asked"], cell["human_min"], cell["human_max"]) == (8, 2, 1, 9)
+    assert cell["scale"] == "1 to 4, 9"
+    assert cell["wasserstein_distance"] == pytest.approx((1 + 3 * 1 + 2 + 7) / 8 / 8)
+    # Once more from the written results: the same numbers and the same bytes.
+    score_file(tmp_path / "a" / "predictions.jsonl", tmp_path / "b")
+    score_file(asked, tmp_path / "c", "--human-answers", str(tmp_path / "a" / "cells.jsonl"))
+    first, *others = (read_metrics(tmp_path / name / "metrics.json") for name in "abc")
+    for other in others:
+        assert {**other, "about": None} == {**first, "about": None}
+    # Of the asked alone it is another result, which the gate must not compare with it.
+    score_file(asked, tmp_path / "d")
+    alone = read_metrics(tmp_path / "d" / "metrics.json")
+    assert alone["comparability"]["data_sha256"] != first["comparability"]["data_sha256"]
+    assert alone["coverage"]["human_answers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("people", "reason"),
+    [
+        ([row(1), row(2)], "1 rows have the human answer 3, and all human answers of the cell hold it 0 times"),
+        ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "response"'),
+        ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "wasserstein_distance"; made by an older'),
+        ([], "people.jsonl: holds no rows"),
+    ],
+)
+def test_human_answers_that_cannot_be_used(of_many, tmp_path, people, reason):
+    file = write_lines(tmp_path / "people.jsonl", [{"prompt": "How many?", **one} for one in people])
+    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "out", "--human-answers", file)
+    assert result.returncode == 2 and reason in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_effects_and_groups_stand_in_the_results(tmp_path, score_file):
+    rng = np.random.default_rng(2)
+    rows = [
+        {
+            **row(int(rng.integers(1, 6)) + condition, study=f"s{study}"),
+            "condition_num": condition,
+            "prediction": 3 + condition if person % 2 else 9,
+            "demographic": {"gender": "Woman" if person % 2 else "man", "age": None},
+        }
+        for study in range(3)
+        for condition in range(2)
+        for person in range(40)
+    ]
+    score_file(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out")
+    metrics = read_metrics(tmp_path / "out" / "metrics.json")
+    assert metrics["effects"]["pairs"] == 3 and metrics["effects"]["left_out"].keys()
+    lines = [json.loads(line) for line in (tmp_path / "out" / "effects.jsonl").open()]
+    assert [(line["study_id"], line["condition_a"], line["condition_b"]) for line in lines] == [
+        (f"s{study}", 0, 1) for study in range(3)
+    ]
+    woman, man = sorted(metrics["groups"]["gender"]["groups"], key=lambda group: -group["accuracy"])
+    assert (woman["group"], woman["rows"], man["group"]) == ("Woman", 120, "man")
+    assert list(metrics["groups"]) == ["gender"]
+    # Women are answered the middle of the scale, men its end: by hand, over rows.
+    lines = map(json.loads, (tmp_path / "out" / "cells.jsonl").open())
+    cells = {(line["study_id"], line["condition_num"]): line for line in lines}
+    by_hand = []
+    for one in rows[1::2]:
+        cell = cells[one["study_id"], one["condition_num"]]
+        low, high = cell["human_min"], cell["human_max"]
+        by_hand.append(1 - abs(min(one["prediction"], high) - one["response"]) / (high - low))
+    assert woman["accuracy"] == pytest.approx(np.mean(by_hand))
+
+
+@pytest.mark.parametrize("counts", [{}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2]])
+def test_damaged_counts_of_human_answers(of_many, tmp_path, score_file, counts):
+    score_file(of_many[0], tmp_path / "a")
+    cells = tmp_path / "a" / "cells.jsonl"
+    write_lines(cells, [{**json.loads(cells.read_text()), "human_answers": counts}])
+    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "b", "--human-answers", cells)
+    assert result.returncode == 2 and 'study aaaaa, condition 0, task 1: "human_answers"' in result.stderr
 
 
 def test_what_is_written_is_what_was_scored(tmp_path):
@@ -371,6 +459,11 @@ BAD = [
     (row(**{D: {"1": 0.5, "1.0": 0.5}}), "the answer 1 stands there twice"),
     (row(**{D: {}}), "must be an object, answer -> probability"),
     (row(**{D: [0.5, 0.5]}), "must be an object, answer -> probability"),
+    (row(prediction=1, scale="one to seven"), '"scale" must name the valid answers'),
+    (row(prediction=1, scale="7 to 1"), '"scale" must name the valid answers ("1 to 7", "1, 2, 8"), not "7 to 1"'),
+    (row(prediction=1, scale=[1, 7]), '"scale" must name the valid answers'),
+    (row(prediction=1, scale="1 to 99999999"), '"scale" must name the valid answers'),
+    (row(prediction=1, demographic="age 34"), '"demographic" must be an object'),
 ]
 
 
@@ -436,7 +529,7 @@ def test_help_and_missing_arguments(tmp_path):
 # A results folder is of one piece
 
 
-@pytest.mark.parametrize("failing", ["predictions.jsonl", "cells.jsonl", "metrics.json"])
+@pytest.mark.parametrize("failing", ["predictions.jsonl", "cells.jsonl", "effects.jsonl", "metrics.json"])
 def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkeypatch, failing):
     write_made_up_results(tmp_path)
     assert (tmp_path / "metrics.json").exists()
@@ -452,9 +545,9 @@ def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkey
         write_made_up_results(tmp_path, made_up_lines(seed=6))
     monkeypatch.undo()
     assert not (tmp_path / "metrics.json").exists()  # the older one belongs to other predictions
-    for name in ("predictions.jsonl", "cells.jsonl"):
+    for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
         assert all(json.loads(line) for line in (tmp_path / name).open())
-    assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl", "effects.jsonl"}
 
 
 def test_scores_of_other_rows_are_not_written(tmp_path):

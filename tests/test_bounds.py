@@ -1,0 +1,182 @@
+"""What guesses score, against enumeration of every possible draw, closed forms and simulation."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
+
+from socrates.bounds import expected_distance, uniform_answers
+from socrates.cells import NO_PREDICTION, ScoredRow, score_cell
+from socrates.errors import SocratesError
+from socrates.metrics import score
+from socrates.records import Cell
+
+CELL = Cell("aaaaa", 1, 1)
+
+
+def enumerated(human, weights, guess, probabilities, draws):
+    """The expectation by listing every sequence of draws, with the distance as an area in exact fractions."""
+    points = sorted({*human, *guess})
+    total = Fraction(0)
+    for sequence in product(range(len(guess)), repeat=draws):
+        probability = math.prod(Fraction(probabilities[i], sum(probabilities)) for i in sequence)
+        area = Fraction(0)
+        for left, right in pairwise(points):
+            at_human = Fraction(sum(w for v, w in zip(human, weights, strict=True) if v <= left), sum(weights))
+            at_drawn = Fraction(sum(guess[i] <= left for i in sequence), draws)
+            area += abs(at_human - at_drawn) * (right - left)
+        total += probability * area
+    return float(total)
+
+
+some = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), min_size=1, max_size=4, unique_by=lambda pair: pair[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(some.map(sorted), some.map(sorted), st.integers(1, 4))
+def test_the_expectation_agrees_with_listing_every_draw(human, guess, draws):
+    sides = [np.array(column, dtype=float) for side in (human, guess) for column in zip(*side, strict=True)]
+    listed = enumerated(*zip(*human, strict=True), *zip(*guess, strict=True), draws)
+    assert expected_distance(*sides, draws) == pytest.approx(listed, abs=1e-12)
+
+
+@pytest.mark.parametrize("draws", [1, 7, 50, 400])
+def test_the_expectation_agrees_with_simulation(draws):
+    rng = np.random.default_rng(1)
+    human, weights = np.array([0, 0.2, 0.5, 1.0]), np.array([30, 1, 5, 12.0])
+    guess, probabilities = np.linspace(0, 1, 7), np.full(7, 1 / 7)
+    drawn = rng.choice(guess, size=(6000, draws), p=probabilities)
+    simulated = [wasserstein_distance(human, answers, weights) for answers in drawn]
+    error = np.std(simulated) / math.sqrt(len(simulated))
+    assert abs(expected_distance(human, weights, guess, probabilities, draws) - np.mean(simulated)) < 4 * error
+
+
+def test_closed_forms():
+    ends, halves = np.array([0.0, 1.0]), np.array([0.5, 0.5])
+    assert expected_distance(ends, halves, ends, halves, 1) == pytest.approx(1 / 2)
+    # The mean absolute deviation of a fair binomial (de Moivre): C(2m, m) / 4^m / 2 of 2m draws.
+    assert expected_distance(ends, halves, ends, halves, 10) == pytest.approx(math.comb(10, 5) / 4**5 / 2, abs=1e-12)
+    # With ever more draws only the distance between the distributions is left: everybody at 0, a guess of 0 to 4.
+    assert expected_distance(np.array([0.0]), np.ones(1), np.arange(5) / 4, np.ones(5), 10**6) == pytest.approx(
+        0.5, abs=1e-3
+    )
+    # n drawn from many: the integral of sqrt(2 / pi) sqrt(F (1 - F) / n) over a uniform F is sqrt(2 / pi n) pi / 8.
+    fine = np.linspace(0, 1, 2001)
+    expected = math.sqrt(2 / math.pi / 100) * math.pi / 8
+    assert expected_distance(fine, np.ones(2001), fine, np.ones(2001), 100) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scale", "low", "high", "expected"),
+    [
+        ((1, 2, 8), 1, 99999, [1, 2, 8]),
+        (None, 2, 5, [2, 3, 4, 5]),
+        (None, 0.25, 0.75, [0.25, 0.75]),
+        (None, 0.5, 2.5, [1, 2]),
+    ],
+)
+def test_a_uniform_guess_is_over_the_stated_scale_or_the_human_range(scale, low, high, expected):
+    assert uniform_answers(scale, low, high).tolist() == expected
+
+
+@pytest.mark.parametrize("high", [1e97, 50_000])
+def test_a_scale_without_end_is_thinned_and_nothing_changes_by_it(high):
+    values = uniform_answers(None, 0, high)
+    assert len(values) == 10_001 and values[0] == 0 and values[-1] == high
+    stated = uniform_answers(tuple(range(50_001)), 0, 1)
+    assert stated[0] == 0 and stated[-1] == 50_000 and np.ptp(np.diff(stated)) <= 1
+
+
+def test_bounds_of_scores_are_means_over_cells_then_studies():
+    # Two people who differ: whoever is drawn anew is 1/4 away on average. A uniform guess over 1 to 3 is 5/18 away.
+    pair = [ScoredRow(Cell("a", 1, 1), answer, 2, scale=(1, 2, 3)) for answer in (1, 3)]
+    four = [ScoredRow(Cell("b", c, 1), answer, 1, scale=(1, 2)) for c in (1, 2) for answer in (1, 1, 2, 2)]
+    bounds = score([*pair, *four]).bounds
+    de_moivre = math.comb(4, 2) / 4**2 / 2
+    assert bounds.empirical_best == pytest.approx((1 / 4 + de_moivre) / 2, abs=1e-12)
+    listed = enumerated((0, 1, 2), (1, 0, 1), (0, 1, 2), (1, 1, 1), 2) / 2
+    assert bounds.uniform_guess == pytest.approx((listed + de_moivre) / 2, abs=1e-12)
+    # Of two people each is answered the other's answer; of four in pairs each 2/3 away.
+    assert bounds.marginal_accuracy == pytest.approx((0 + 1 / 3) / 2, abs=1e-12)
+
+
+def test_the_share_of_the_way():
+    rng = np.random.default_rng(0)
+    people = rng.integers(1, 6, size=400).tolist()
+    scale = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+    def share(predictions):
+        rows = [ScoredRow(CELL, *pair, scale=scale) for pair in zip(people, predictions, strict=True)]
+        return score(rows).bounds.share_of_the_way
+
+    assert share(rng.choice(people, size=400).tolist()) == pytest.approx(1, abs=0.1)
+    guesses = [share(rng.integers(1, 10, size=400).tolist()) for _ in range(50)]
+    assert np.mean(guesses) == pytest.approx(0, abs=4 * np.std(guesses) / math.sqrt(50)) and np.std(guesses) < 0.15
+    assert share([5] * 400) < 0
+    assert share(people) > 1
+
+
+def human_side(cell):
+    return cell.n_human, cell.human_min, cell.human_max, cell.human_answers, cell.human_mean, cell.human_variance
+
+
+def test_a_row_without_a_prediction_and_a_person_not_asked_change_nothing_on_the_human_side():
+    people = [1, 2, 3, 99999, 2]
+    everyone = {1: 1, 2: 2, 3: 1, 99999: 1}
+    complete = score_cell(CELL, [ScoredRow(CELL, answer, 2) for answer in people])
+    silent = score_cell(CELL, [ScoredRow(CELL, answer, None if answer > 3 else 2) for answer in people])
+    not_asked = score_cell(CELL, [ScoredRow(CELL, answer, 2) for answer in people[:2]], everyone)
+    assert human_side(complete) == human_side(silent) == human_side(not_asked)
+    assert complete.wasserstein_distance == silent.wasserstein_distance == not_asked.wasserstein_distance
+    assert (silent.n_asked, silent.n_predicted) == (5, 4) and (not_asked.n_asked, not_asked.n_predicted) == (2, 2)
+    mute = score_cell(CELL, [ScoredRow(CELL, 1, None)], everyone)
+    assert mute.skipped == NO_PREDICTION and mute.human_max == 99999 and mute.n_human == 5
+
+
+def test_human_answers_of_other_data_are_refused():
+    rows = [ScoredRow(CELL, 1, 1), ScoredRow(CELL, 1, 2)]
+    with pytest.raises(SocratesError, match=r"study aaaaa, .* 2 rows have the human answer 1, .* 1 times"):
+        score(rows, {CELL: {1: 1, 2: 5}})
+    with pytest.raises(SocratesError, match="nan stands as a human answer"):
+        score(rows, {CELL: {1: 2, math.nan: 5}})
+    assert score(rows, {CELL: {1: 2, 2: 1}, Cell("elsewhere", 1, 1): {1: 1}}).coverage.cells == 1
+
+
+def test_the_stated_scale_is_not_stretched_by_one_odd_answer():
+    rows = [ScoredRow(CELL, answer, 5, scale=(1, 2, 3, 4, 5)) for answer in (1, 1, 1, 99999)]
+    metrics = score(rows).metrics
+    assert metrics.wasserstein_distance < 0.26  # in units of 99998, everybody is near 1 but one
+    assert metrics.wasserstein_stated_scale == pytest.approx(3 / 4)  # 99999 counts as 5, the end of the scale
+    assert score([ScoredRow(CELL, answer, 5) for answer in (1, 5)]).metrics.wasserstein_stated_scale is None
+
+
+def test_correlation_within_cells_is_of_persons_not_of_questions():
+    rng = np.random.default_rng(5)
+    rows = []
+    for c in range(40):  # the model knows each question's level, and nothing of persons
+        level = int(rng.integers(2, 90))
+        rows += [
+            ScoredRow(Cell("a", c, 1), level + int(rng.integers(0, 9)), level + int(rng.integers(0, 9)))
+            for _ in range(9)
+        ]
+        rows += [ScoredRow(Cell("a", c, 1), 0, level), ScoredRow(Cell("a", c, 1), 100, level)]
+    metrics = score(rows).metrics
+    assert metrics.correlation > 0.6
+    assert abs(metrics.correlation_within_cells) < 0.1
+
+
+def test_dispersion_is_of_unbiased_variances():
+    people = [1, 3, 5, 7]
+    assert score([ScoredRow(CELL, a, a) for a in people]).metrics.dispersion == pytest.approx(1)
+    assert score([ScoredRow(CELL, a, (a + 4) / 2) for a in people]).metrics.dispersion == pytest.approx(0.5)
+    assert score([ScoredRow(CELL, a, 4) for a in people]).metrics.dispersion == 0
+    asked = [ScoredRow(CELL, 1, 1), ScoredRow(CELL, 7, 7)]  # of two, the unbiased variance is 18 of the others' 20/3
+    assert score(asked, {CELL: dict.fromkeys(people, 1)}).metrics.dispersion == pytest.approx(math.sqrt(18 / (20 / 3)))
+    assert score([ScoredRow(CELL, 1, 4), ScoredRow(CELL, 7, None)]).metrics.dispersion is None

@@ -1,0 +1,225 @@
+"""Treatment effects against SciPy's Welch intervals, sums over single pairs, and simulated models of known quality."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from socrates.effect_agreement import NUMBERS, effects_by_study, summarize_effects
+from socrates.effects import ALL_PAIRS, ALONE, NO_SPREAD, TOO_FEW, CellAnswers, effect_lines, find_questions
+from socrates.records import Cell
+
+SCALE = np.arange(1, 8)
+
+
+def cell(study, condition, task, human, predicted, scale="1-7"):
+    return CellAnswers(Cell(study, condition, task), Counter(human), Counter(predicted), scale)
+
+
+def agreement(cells, resamples=50):
+    return summarize_effects(find_questions(cells)[0], seed=1, resamples=resamples)
+
+
+def random_cells(seed, studies=4, most_conditions=6):
+    rng = np.random.default_rng(seed)
+    return [
+        cell(f"s{study}", condition, task, rng.choice(SCALE, rng.integers(2, 9)), rng.integers(-3, 12, 20))
+        for study in range(studies)
+        for task in range(rng.integers(1, 4))
+        for condition in range(rng.integers(2, most_conditions + 1))
+    ]
+
+
+def answers_of(cells):
+    """Study -> task -> condition -> (human answers, clipped predictions), standardised by the question's range."""
+    studies = {}
+    for one in cells:
+        human, predicted = (np.array(list(counts.elements()), float) for counts in (one.human, one.predicted))
+        question = studies.setdefault(one.cell.study_id, {}).setdefault(one.cell.task_num, {})
+        question[one.cell.condition_num] = human, predicted
+    for questions in studies.values():
+        for question in questions.values():
+            low = min(human.min() for human, _ in question.values())
+            high = max(human.max() for human, _ in question.values())
+            for condition, sides in question.items():
+                question[condition] = tuple((np.clip(side, low, high) - low) / (high - low) for side in sides)
+    return studies
+
+
+def test_each_pair_has_the_differences_and_intervals_of_scipys_welch_test():
+    cells = random_cells(0)
+    studies = answers_of(cells)
+    lines = list(effect_lines(find_questions(cells)[0]))
+    assert len(lines) == sum(len(list(combinations(q, 2))) for task in studies.values() for q in task.values())
+    for line in lines:
+        a, b = (studies[line["study_id"]][line["task_num"]][line[f"condition_{side}"]] for side in "ab")
+        assert line["condition_a"] < line["condition_b"]
+        for index, side in enumerate(("human", "predicted")):
+            welch = stats.ttest_ind(b[index], a[index], equal_var=False).confidence_interval()
+            effect = b[index].mean() - a[index].mean()
+            assert line[f"{side}_effect_standardized"] == pytest.approx(effect, abs=1e-9)
+            assert line[f"{side}_effect"] == pytest.approx(effect * line["human_range"], abs=1e-8)
+            assert line[f"{side}_effect_ci95"] == pytest.approx(np.array(welch) * line["human_range"], abs=1e-7)
+            assert (line[f"n_{side}_a"], line[f"n_{side}_b"]) == (len(a[index]), len(b[index]))
+        low, high = line["human_effect_ci95"]
+        assert line["human_effect_clear"] == (low > 0 or high < 0)
+        human, predicted = line["human_effect"], line["predicted_effect"]
+        assert line["same_sign"] == (None if human * predicted == 0 else (human > 0) == (predicted > 0))
+
+
+def test_the_summary_is_the_mean_over_pairs_then_questions_then_studies():
+    cells = random_cells(1)
+    lines = list(effect_lines(find_questions(cells)[0]))
+    studies = answers_of(cells)
+
+    def mean_of_means(value, chosen=lambda line: True):
+        means = []
+        for study in studies:
+            questions = []
+            for task in studies[study]:
+                pairs = [line for line in lines if (line["study_id"], line["task_num"]) == (study, task)]
+                if kept := [value(line) for line in pairs if chosen(line)]:
+                    questions.append(np.mean(kept))
+            if questions:
+                means.append(np.mean(questions))
+        return np.mean(means)
+
+    def human(line):
+        return line["human_effect_standardized"]
+
+    def predicted(line):
+        return line["predicted_effect_standardized"]
+
+    def agrees(line):
+        return (1 + np.sign(human(line) * predicted(line))) / 2
+
+    assert any(human(line) == 0 for line in lines) and any(predicted(line) == 0 for line in lines)
+    together = mean_of_means(lambda line: human(line) * predicted(line))
+    spread, other = mean_of_means(lambda line: human(line) ** 2), mean_of_means(lambda line: predicted(line) ** 2)
+    result = agreement(cells)
+    assert result["correlation"] == pytest.approx(together / np.sqrt(spread * other), abs=1e-7)
+    assert result["slope"] == pytest.approx(together / spread, abs=1e-7)
+    assert result["sign_agreement"] == pytest.approx(mean_of_means(agrees, human), abs=1e-8)
+    clear = mean_of_means(agrees, lambda line: line["human_effect_clear"])
+    assert result["sign_agreement_clear"] == pytest.approx(clear, abs=1e-8)
+    assert (result["pairs"], result["clear_pairs"]) == (len(lines), sum(bool(x["human_effect_clear"]) for x in lines))
+    by_study = effects_by_study(find_questions(cells)[0])
+    for row in by_study:
+        alone = agreement([one for one in cells if one.cell.study_id == row["study_id"]])
+        assert {name: alone[name] for name in row if name != "study_id"} == {
+            name: row[name] for name in row if name != "study_id"
+        }
+    assert len(by_study) == len(studies)
+
+
+def test_the_order_of_cells_and_the_numbering_of_conditions_do_not_matter():
+    cells = random_cells(2)
+    renumbered = [one._replace(cell=one.cell._replace(condition_num=-one.cell.condition_num)) for one in cells]
+    result, other = agreement(cells), agreement(renumbered[::-1])
+    assert {name: result[name] for name in NUMBERS} == pytest.approx({name: other[name] for name in NUMBERS})
+
+
+@pytest.mark.parametrize(("shrunk", "knows"), [(1.0, True), (0.5, True), (1.0, False)])
+def test_simulated_models_get_what_they_deserve_in_spite_of_the_noise(shrunk, knows):
+    """60 people a condition against true effects of about their mean's standard error; 20 answers of the model."""
+    rng = np.random.default_rng(3)
+
+    def draw(shift, size):
+        weights = np.exp(-0.5 * ((SCALE - 4 - shift) / 1.5) ** 2)
+        return rng.choice(SCALE, size, p=weights / weights.sum())
+
+    cells = []
+    for study in range(30):
+        for task in range(30):
+            for condition in range(4):
+                shift = rng.normal(0, 0.25)
+                model = shift * shrunk if knows else rng.normal(0, 0.25)
+                cells.append(cell(f"s{study:02}", condition, task, draw(shift, 60), draw(model, 20)))
+    result = agreement(cells, resamples=300)
+    best = result["correlation_empirical_best"]
+    assert 0.4 < best < result["correlation_ceiling"] < 0.85
+    assert result["slope_corrected"] == pytest.approx(shrunk if knows else 0.0, abs=0.1)
+    assert result["slope_corrected_ci95"][0] <= result["slope_corrected"] <= result["slope_corrected_ci95"][1]
+    if knows and shrunk == 1.0:
+        assert result["correlation"] == pytest.approx(best, abs=0.04)
+        assert result["sign_agreement_clear"] > result["sign_agreement"] + 0.1
+    elif not knows:
+        assert result["correlation"] == pytest.approx(0, abs=0.05)
+        assert result["sign_agreement"] == pytest.approx(0.5, abs=0.03)
+        assert result["correlation_ci95"][0] < 0 < result["correlation_ci95"][1]
+
+
+def test_without_treatment_effects_there_is_no_ceiling_and_no_corrected_slope():
+    rng = np.random.default_rng(17)  # its variance of means is just above what noise explains: ceiling 0.04, slope -126
+    cells = [
+        cell(f"s{study}", condition, task, rng.choice(SCALE, 40), rng.choice(SCALE, 40))
+        for study in range(10)
+        for task in range(3)
+        for condition in range(3)
+    ]
+    result = agreement(cells, resamples=200)
+    assert result["correlation"] is not None and result["slope_ci95"] is not None
+    assert all(
+        result[name] is None for name in ("correlation_ceiling", "correlation_empirical_best", "slope_corrected")
+    )
+
+
+def test_a_model_that_always_says_the_same_agrees_with_half_of_the_signs_and_correlates_with_nothing():
+    result = agreement([cell("s", 1, 1, [1, 2, 3], [4, 4]), cell("s", 2, 1, [5, 6, 7], [4, 4])])
+    assert (result["sign_agreement"], result["correlation"], result["slope"]) == (0.5, None, 0)
+    (line,) = effect_lines(find_questions([cell("s", 1, 1, [1, 2], [4, 4]), cell("s", 2, 1, [5, 7], [4, 4])])[0])
+    assert (line["predicted_effect"], line["predicted_effect_ci95"], line["same_sign"]) == (0, None, None)
+    assert line["human_effect_clear"] is False  # four people
+
+
+def test_predictions_far_outside_count_as_the_end_of_the_questions_range_over_all_conditions():
+    cells = [cell("s", 1, 1, [1, 2], [1001, 1002]), cell("s", 2, 1, [2, 3], [-50, 2]), cell("s", 3, 1, [11], [5])]
+    (line,) = effect_lines(find_questions(cells)[0])
+    assert (line["human_range"], line["predicted_effect"]) == (10, -9.5)  # condition 3 gives the range and no effect
+
+
+def test_rounding_is_neither_an_effect_nor_a_spread():
+    """In sevenths, the mean of 1, 2, 6 is not the float that the mean of three 3 is; nor is that of eleven 4."""
+    cells = [
+        cell("s", 1, 1, [1, 2, 6], [4] * 11),
+        cell("s", 2, 1, [3, 3, 3], [6] * 23),
+        cell("s", 3, 1, [1, 8], [1, 8]),
+    ]
+    line = next(effect_lines(find_questions(cells)[0]))
+    assert (line["human_effect"], line["same_sign"], line["predicted_effect_ci95"]) == (0, None, None)
+
+
+def test_what_cannot_be_compared_is_left_out_and_counted():
+    cells = [
+        cell("a", 1, 1, [1, 2], [1, 2]),
+        cell("a", 2, 1, [1, 2], [1]),  # too few predictions, so that condition 1 is alone
+        cell("a", 1, 2, [1, 5], [1, 2]),
+        cell("a", 2, 2, [1, 100], [1, 2], scale="0-100"),  # the same task number with another scale
+        cell("b", 1, "q-x", [4, 4], [1, 2]),
+        cell("b", 2, "q-x", [4, 4], [1, 2]),
+        cell("b", 1, 3, [1, 5], [1, 2], scale=None),
+        cell("b", 2, 3, [1, 5], [1, 2], scale=None),
+        cell("b", 3, 3, [1, 5], []),
+    ]
+    questions, left_out = find_questions(cells)
+    assert [(question.study_id, question.task_num, question.conditions) for question in questions] == [("b", 3, (1, 2))]
+    assert left_out == {TOO_FEW: 2, ALONE: 3, NO_SPREAD: 2}
+    assert effects_by_study([]) == []
+    nothing = summarize_effects([], seed=1)
+    assert nothing["pairs"] == 0 and all(nothing[name] is None for name in NUMBERS)
+
+
+def test_many_conditions_have_lines_against_the_lowest_numbered_one_and_all_their_pairs_in_the_summary():
+    rng = np.random.default_rng(5)
+    cells = [cell("s", condition, 1, rng.choice(SCALE, 5), rng.choice(SCALE, 5)) for condition in range(3, 99)]
+    questions, _ = find_questions(cells)
+    lines = list(effect_lines(questions))
+    assert [(line["condition_a"], line["condition_b"]) for line in lines] == [(3, other) for other in range(4, 99)]
+    assert agreement(cells)["pairs"] == 4560
+    assert len(list(effect_lines(find_questions(cells[:ALL_PAIRS])[0]))) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
+    json.dumps([lines, agreement(cells), effects_by_study(questions)], allow_nan=False)

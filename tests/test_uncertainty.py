@@ -1,0 +1,61 @@
+"""The intervals' statistics are the very metrics, and the intervals hold them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from socrates.bootstrap import estimate
+from socrates.cells import Distribution, ScoredRow
+from socrates.metrics import score
+from socrates.records import Cell
+from socrates.uncertainty import BOUNDS, METRICS, _Statistics, cell_units, metric_intervals
+
+
+def made_up_scores(studies=8, scale=(1, 2, 3, 4, 5), with_distributions=True, seed=3):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for study in range(studies):
+        for condition in range(int(rng.integers(1, 6))):
+            cell = Cell(f"s{study}", condition, 1)
+            for _ in range(int(rng.integers(2, 30))):
+                distribution = Distribution(scale, tuple(rng.dirichlet(np.ones(len(scale)))))
+                prediction = int(rng.choice(scale)) if rng.random() > 0.1 else None
+                rows.append(
+                    ScoredRow(
+                        cell,
+                        int(rng.choice(scale)),
+                        prediction,
+                        distribution if with_distributions else None,
+                        scale if study % 2 else None,
+                    )
+                )
+    return score(rows)
+
+
+@pytest.mark.parametrize("with_distributions", [True, False])
+def test_with_every_unit_counting_once_the_statistics_are_the_metrics(with_distributions):
+    scores = made_up_scores(with_distributions=with_distributions)
+    numbers = {**vars(scores.metrics), **vars(scores.bounds)}
+    assert set(numbers) == {*METRICS, *BOUNDS}
+    estimates = estimate(cell_units(scores.scored), _Statistics(scores.scored))
+    for name, value in zip((*METRICS, *BOUNDS), estimates, strict=True):
+        assert (numbers[name] is None) == np.isnan(value), name
+        if numbers[name] is not None:
+            assert value == pytest.approx(numbers[name], abs=1e-12), name
+
+
+def test_intervals_hold_their_numbers_and_follow_the_seed():
+    scores = made_up_scores(with_distributions=False)
+    intervals = metric_intervals(scores, seed=1)
+    for name, value in {**vars(scores.metrics), **vars(scores.bounds)}.items():
+        if name == "wasserstein_expected":
+            assert value is None and intervals[name] is None
+        else:
+            assert intervals[name].low < value < intervals[name].high, name
+    assert metric_intervals(scores, seed=1) == intervals != metric_intervals(scores, seed=2)
+
+
+def test_one_cell_has_no_interval():
+    rows = [ScoredRow(Cell("a", 1, 1), answer, 2) for answer in (1, 2, 3)]
+    assert set(metric_intervals(score(rows), seed=1).values()) == {None}
