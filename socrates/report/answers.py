@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,8 +186,3 @@ class _Tally:
         return SocratesError(
             f'{self._path}, line {line}: "predicted_distribution" must be an object, answer -> probability'
         )
-
-
-def mean_distribution(answers: CellAnswers) -> Mapping[float, float]:
-    """The mean of the persons' distributions, or how often each answer was drawn where there are none."""
-    return answers.probable or answers.drawn

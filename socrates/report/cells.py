@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from socrates.drawing import EDGE, LIGHT, LINE, Plot, short
-from socrates.report.answers import mean_distribution
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.results_folders import CellResult
 from socrates.report.values import fixed
@@ -132,18 +132,19 @@ def _spread(ordered: Sequence[CellResult], many: int) -> list[CellResult]:
     return [cell for cell in ordered if cell in taken]
 
 
-def _filler(material: Material):
+def _filler(material: Material) -> Callable[[CellResult], CellResult | None]:
     """Cells with their answers, taken from the predictions where `cells.jsonl` does not record them."""
 
     def fill(cell: CellResult) -> CellResult | None:
-        found = material.answers.get(cell.cell)
-        human = cell.human or (found.human if found else {})
-        predicted = cell.predicted or (mean_distribution(found) if found else {})
-        if not human or not predicted or not sum(human.values()) or not sum(predicted.values()):
-            return None
-        return CellResult(**{**vars(cell), "human": human, "predicted": predicted})
+        if found := material.answers.get(cell.cell):
+            cell = replace(cell, human=found.human, drawn=found.drawn, distribution=found.probable)
+        return cell if cell.human and _predicted(cell) else None
 
     return fill
+
+
+def _predicted(cell: CellResult) -> Mapping[float, float]:
+    return cell.distribution or cell.drawn
 
 
 def _name(cell: CellResult) -> str:
@@ -154,7 +155,7 @@ def _name(cell: CellResult) -> str:
 def _picture(kind: str, cells: Sequence[CellResult]) -> Plot:
     def draw(axes) -> None:
         for one, cell in zip(axes if isinstance(axes, list) else [axes], cells, strict=True):
-            bars = make_bars(cell.human, cell.predicted, (min(cell.human), max(cell.human)))
+            bars = make_bars(cell.human, _predicted(cell), (min(cell.human), max(cell.human)))
             middle, width = (bars.edges[:-1] + bars.edges[1:]) / 2, np.diff(bars.edges)
             one.bar(middle, bars.human, width * 0.86, color=LIGHT, label="people", **EDGE)
             one.plot(

@@ -42,7 +42,7 @@ def effects_part(material: Material) -> Part:
         rows = tuple((name, *(str(value_at(record, key)) for _, record in records)) for name, key in _NUMBERS)
         labels = tuple(label for label, _ in records)
         tables.append(Table(("number [95% interval]", *labels), rows, title="Effects over all studies"))
-    if studies := _studies(subject.effects):
+    if studies := _studies(subject):
         heads = ("study", "pairs", "clear", "same direction", "of clear ones", "correlation")
         tables.append(Table(heads, studies, title=f"Effects by study: {subject.label}"))
     plots = (_picture(pairs, subject),) if pairs else ()
@@ -75,32 +75,24 @@ def _pair(line: Mapping[str, Any]) -> tuple[float, float, bool] | None:
     return human, predicted, line.get("human_effect_clear") is True
 
 
-def _studies(lines: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
-    """A row a study, from its pairs, each counting once; those with most clear effects first."""
-    by_study: dict[str, list[tuple[float, float, bool]]] = {}
-    for line in lines:
-        if pair := _pair(line):
-            by_study.setdefault(str(line.get("study_id")), []).append(pair)
-    rows = []
-    for study_id, pairs in by_study.items():
-        human, predicted, clear = (np.array(column) for column in zip(*pairs, strict=True))
-        agrees = (1 + np.sign(human * predicted)) / 2
-        some = human != 0
-        power = float(np.sqrt((human**2).sum() * (predicted**2).sum()))
-        rows.append(
-            (
-                study_id,
-                len(pairs),
-                int(clear.sum()),
-                float(agrees[some].mean()) if some.any() else None,
-                float(agrees[clear].mean()) if clear.any() else None,
-                float((human * predicted).sum()) / power if power else None,
-            )
-        )
-    rows.sort(key=lambda row: (-row[2], -row[1], row[0]))
+def _studies(subject: Results) -> tuple[tuple[str, ...], ...]:
+    """A row a study, those with most clear effects first; none where the answers of cells are not recorded."""
+    from socrates.effect_agreement import effects_by_study
+    from socrates.effects import CellAnswers, find_questions
+
+    cells = [CellAnswers(one.cell, one.human, one.drawn, one.scale) for one in subject.cells if one.human]
+    studies = effects_by_study(find_questions(cells)[0])
+    studies.sort(key=lambda study: (-study["clear_pairs"], -study["pairs"], study["study_id"]))
     return tuple(
-        (name, f"{pairs:,}", f"{clear:,}", _percent(all_), _percent(of_clear), fixed(correlation, 2))
-        for name, pairs, clear, all_, of_clear, correlation in rows
+        (
+            study["study_id"],
+            f"{study['pairs']:,}",
+            f"{study['clear_pairs']:,}",
+            _percent(study["sign_agreement"]),
+            _percent(study["sign_agreement_clear"]),
+            fixed(study["correlation"], 2),
+        )
+        for study in studies
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from socrates.drawing import DARK, LINE, Plot, short
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.results_folders import Results, section_of
-from socrates.report.values import NONE, Value, finite, value_at
+from socrates.report.values import Value, finite, fixed, value_at
 from socrates.tables import Table
 
 _MOST_LINES = 44  # of the picture
@@ -20,14 +20,19 @@ class Group(NamedTuple):
     name: str
     rows: int
     accuracy: Value
+    within: Value  # its accuracy minus that of the other people in the same cells
 
 
 class Field(NamedTuple):
-    """One demographic field."""
+    """One demographic field; differences are between its best and its worst predicted group."""
 
     name: str
-    parity: Value
     rows: int
+    difference: Value
+    by_chance: float | None
+    within: Value
+    within_by_chance: float | None
+    small_groups: int
     groups: tuple[Group, ...]
 
 
@@ -38,36 +43,29 @@ def groups_part(material: Material) -> Part:
     if not fields:
         return Part("groups", title, (f"{subject.folder}/metrics.json has no groups, so none are shown.",))
     lines = [
-        "Individual accuracy is 1 minus the absolute error in units of the cell's human range. The parity difference "
-        "is that between a field's best and worst predicted group; noise alone makes it larger than 0.",
-        "Groups answer different questions in part, so a difference may be of the questions, not of the people.",
+        "Individual accuracy is 1 minus the absolute error in units of the cell's human range. The demographic parity "
+        "difference is that between a field's best and worst predicted group. Noise alone makes it larger than 0: what "
+        "it would be if people were dealt to the groups by chance stands beside it.",
+        "Groups answer different questions in part. Within cells, people are compared with others who answered the "
+        "same question.",
     ]
-    before = {field.name: field for field in read_fields(material.baseline)} if material.baseline else {}
-    rows = tuple(
-        (
-            _title(field.name),
-            f"{field.rows:,}",
-            f"{len(field.groups)}",
-            str(field.parity),
-            *((str(before[field.name].parity) if field.name in before else NONE,) if before else ()),
-        )
-        for field in fields
-    )
-    heads = ("field", "rows", "groups", "parity difference", *(("baseline's",) if before else ()))
+    if small := sum(field.small_groups for field in fields):
+        lines.append(f"{small:,} groups of too few rows are left out.")
     of_groups = tuple(
-        (f"{_title(field.name)}: {group.name}", f"{group.rows:,}", str(group.accuracy))
+        (f"{_title(field.name)}: {group.name}", f"{group.rows:,}", str(group.accuracy), str(group.within))
         for field in fields
         for group in field.groups
     )
-    tables = (
-        Table(heads, rows, title="Parity difference by field [95% interval]"),
-        Table(("group", "rows", "accuracy"), of_groups, title="Accuracy by group [95% interval]"),
-    )
+    heads = ("group", "rows", "accuracy", "within cells")
+    tables = (_differences(subject, fields), Table(heads, of_groups, title="Accuracy by group [95% interval]"))
+    folded = {}
+    if material.baseline and (before := read_fields(material.baseline)):
+        folded[f"parity differences of {material.baseline.label}"] = (_differences(material.baseline, before),)
     drawn = _fitting(fields)
     if len(drawn) < len(fields):
-        lines.append("The picture shows the fields with the largest differences; the table has all.")
+        lines.append("The picture shows the fields with the largest differences; the tables have all.")
     plots = (_picture(drawn, subject),) if drawn else ()
-    return Part("groups", title, tuple(lines), plots, tables, most=12)
+    return Part("groups", title, tuple(lines), plots, tables, folded, most=12)
 
 
 def read_fields(results: Results) -> list[Field]:
@@ -75,18 +73,45 @@ def read_fields(results: Results) -> list[Field]:
     fields = []
     for name, record in section_of(results.metrics, "groups").items():
         groups = record.get("groups") if isinstance(record, Mapping) else None
-        if not isinstance(groups, list):
-            continue
-        found = tuple(_group(group) for group in groups if isinstance(group, Mapping))
-        fields.append(
-            Field(str(name), value_at(record, "parity_difference"), int(finite(record.get("rows_known")) or 0), found)
-        )
-    return sorted(fields, key=lambda field: (-(field.parity.value or -1), field.name))
+        if isinstance(groups, list):
+            fields.append(
+                Field(
+                    str(name),
+                    _count(record, "rows_known"),
+                    value_at(record, "parity_difference"),
+                    finite(record.get("parity_difference_by_chance")),
+                    value_at(record, "parity_difference_within_cells"),
+                    finite(record.get("parity_difference_within_cells_by_chance")),
+                    _count(record, "small_groups"),
+                    tuple(_group(group) for group in groups if isinstance(group, Mapping)),
+                )
+            )
+    return sorted(fields, key=lambda field: (-(field.difference.value or -1), field.name))
 
 
 def _group(record: Mapping[str, Any]) -> Group:
-    rows = int(finite(record.get("rows")) or 0)
-    return Group(str(record.get("group")), rows, value_at(record, "accuracy"))
+    values = (value_at(record, key) for key in ("accuracy", "accuracy_within_cells"))
+    return Group(str(record.get("group")), _count(record, "rows"), *values)
+
+
+def _count(record: Mapping[str, Any], key: str) -> int:
+    return int(finite(record.get(key)) or 0)
+
+
+def _differences(results: Results, fields: Sequence[Field]) -> Table:
+    rows = tuple(
+        (
+            _title(field.name),
+            f"{field.rows:,}",
+            str(field.difference),
+            fixed(field.by_chance),
+            str(field.within),
+            fixed(field.within_by_chance),
+        )
+        for field in fields
+    )
+    heads = ("field", "rows", "difference", "by chance", "within cells", "by chance")
+    return Table(heads, rows, title=f"Parity differences [95% interval]: {results.label}")
 
 
 def _fitting(fields: Sequence[Field]) -> list[Field]:

@@ -71,10 +71,7 @@ def gather(baseline: Results | None, judged: Sequence[Results], run: Path | None
     """
     subject = judged[-1]
     wanted = {
-        cell.cell
-        for cells in choose_cells(subject.cells).values()
-        for cell in cells
-        if not (cell.human and cell.predicted)
+        cell.cell for cells in choose_cells(subject.cells).values() for cell in cells if not (cell.human and cell.drawn)
     }
     calibrations, answers = {}, {}
     for one in [*([baseline] if baseline else []), subject]:

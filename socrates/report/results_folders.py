@@ -16,9 +16,9 @@ from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.records import Cell, read_cell, read_jsonl
 from socrates.report.values import Value, finite, value_at
-from socrates.results import CELLS, METRICS, PREDICTIONS, read_metrics
+from socrates.results import CELLS, EFFECTS, METRICS, PREDICTIONS, read_metrics
 
-DECISION, EFFECTS = "decision.json", "effects.jsonl"
+DECISION = "decision.json"
 WASSERSTEIN = "wasserstein_distance"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _WHAT_IS_COMPARED = ("data_sha256", "rows_sha256", "prompt_fingerprint", "decoding", "seed", "metric_version")
@@ -34,10 +34,10 @@ class CellResult:
     distance: float | None
     uniform_guess: float | None
     empirical_best: float | None
-    low: float | None  # of the human answers, in scale points
-    high: float | None
+    scale: str | None  # the stated one
     human: Mapping[float, float] = field(default_factory=dict)  # answer -> how many people gave it
-    predicted: Mapping[float, float] = field(default_factory=dict)  # answer -> probability, or how often drawn
+    drawn: Mapping[float, float] = field(default_factory=dict)  # answer -> how often it was predicted
+    distribution: Mapping[float, float] = field(default_factory=dict)  # answer -> mean probability
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,8 @@ def _cell(row: Mapping[str, Any], where: str) -> CellResult:
         None if skipped else finite(row.get(WASSERSTEIN)),
         finite(row.get("uniform_guess")),
         finite(row.get("empirical_best")),
-        finite(row.get("human_min")),
-        finite(row.get("human_max")),
-        _answers(row, "human_answers", where),
-        _answers(row, "predicted_distribution", where) or _answers(row, "predicted_answers", where),
+        row.get("scale") if isinstance(row.get("scale"), str) else None,
+        *(_answers(row, key, where) for key in ("human_answers", "predicted_answers", "predicted_distribution")),
     )
 
 
