@@ -106,7 +106,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     print(f"{label.capitalize()} Evaluation Complete".strip())
     print(f"Key {label} metrics:".replace("  ", " "))
     for name in KEY_METRICS:
-        print(f'  "{name}": {with_interval(metrics[name], metrics.get(f"{name}_ci95"))}')
+        print(f'  "{name}": {with_interval(metrics[name], metrics[f"{name}_ci95"])}')
     bounds = metrics["bounds"]
     print(
         f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, people drawn anew "
