@@ -53,8 +53,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, evaluate, print the key metrics."""
     arguments = parse_arguments()
+    from socrates.asking import Settings, settings_of
     from socrates.config import load_config
-    from socrates.evaluation import Settings, evaluate, recorded_config, settings_of
+    from socrates.evaluation import evaluate, recorded_config
     from socrates.results import read_metrics
 
     config = load_config(arguments.config) if arguments.config else recorded_config(arguments.model or "")
