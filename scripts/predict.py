@@ -78,12 +78,9 @@ def print_summary(prediction) -> None:
     names = list(prediction.experiment.conditions)
     width = max(map(len, names)) + 2
     for one in prediction.questions:
-        question = one.answers.question
-        value = question.scale.low
-        what = f'share of {value} ("{question.labels[value]}")' if question.options else f"mean, {question.scale}"
-        print(f"{question.name} ({what}):")
-        for name, estimate in zip(names, one.conditions, strict=True):
-            number = estimate.shares[0] if question.options else estimate.mean
+        what, numbers = one.headline
+        print(f"{one.answers.question.name} ({what}):")
+        for name, number in zip(names, numbers, strict=True):
             limits = "" if number.limits is None else "  [{:.3f}, {:.3f}]".format(*number.limits)
             print(f"  {name:<{width}}{number.value:.3f}{limits}")
         if one.least_mass < LITTLE_MASS:

@@ -34,6 +34,11 @@ class Number:
     value: float | None
     limits: Interval | None = None
 
+    def plus(self, shift: float) -> Number:
+        """The same number of values that are all larger by ``shift``."""
+        value = None if self.value is None else self.value + shift
+        return Number(value, self.limits and Interval(*(limit + shift for limit in self.limits)))
+
 
 @dataclass(frozen=True)
 class ConditionEstimate:
@@ -123,7 +128,7 @@ def estimate_differences(
         variance = np.maximum(a[:, 1] - a[:, 0] ** 2, 0) + np.maximum(b[:, 1] - b[:, 0] ** 2, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             d = np.where((variance > least**2) & (not options), difference / np.sqrt(variance / 2), np.nan)
-        return np.stack([a[:, 0] + centre, b[:, 0] + centre, difference, d, variance], axis=-1)
+        return np.stack([a[:, 0], b[:, 0], difference, d, variance], axis=-1)
 
     def flat(resampled: Weights) -> Array:
         return statistic(resampled).reshape(len(resampled.within), -1)
@@ -139,7 +144,7 @@ def estimate_differences(
                 int(first[pair]),
                 int(second[pair]),
                 measure,
-                *(float(value) for value in found[pair, k, :2]),
+                *(float(value) + centre for value in found[pair, k, :2]),
                 difference=numbers[2],
                 standardized=numbers[3],
                 by_chance=_NORMAL * math.sqrt(found[pair, k, 4] / len(weights)),
@@ -162,12 +167,13 @@ def _condition(values: Array, table: Array, weights: Array, seed: int) -> Condit
         shares = _weighted_means(resampled, table, weights)
         mean = shares @ from_centre
         variance = np.maximum(shares @ from_centre**2 - mean**2, 0.0)
-        return np.concatenate([shares, (mean + centre)[:, None], np.sqrt(variance)[:, None]], axis=1)
+        return np.concatenate([shares, mean[:, None], np.sqrt(variance)[:, None]], axis=1)
 
     units = _units(len(weights))
     found, limits = estimate(units, statistic), _intervals(units, statistic, seed)
     numbers = [Number(_defined(value), limit) for value, limit in zip(found, limits, strict=True)]
-    return ConditionEstimate(tuple(numbers[:-2]), *numbers[-2:])
+    *shares, mean, sd = numbers
+    return ConditionEstimate(tuple(shares), mean.plus(centre), sd)
 
 
 def _centre(values: Array) -> float:

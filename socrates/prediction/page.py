@@ -81,21 +81,15 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
 
 
 def _lead(one: QuestionPrediction, prediction: Prediction) -> str:
-    question, names = one.answers.question, list(prediction.experiment.conditions)
-    if question.options:
-        value = question.scale.low
-        found = [(estimate.shares[0].value, name) for name, estimate in zip(names, one.conditions, strict=True)]
-        what, written = f"the share of “{question.labels[value]}”", [f"{100 * share:.0f}%" for share, _ in found]
-    else:
-        found = [(estimate.mean.value, name) for name, estimate in zip(names, one.conditions, strict=True)]
-        what, written = f"the mean answer ({question.scale})", [fixed(mean, 2) for mean, _ in found]
+    question = one.answers.question
+    what, numbers = one.headline
+    found = [(number.value, name) for number, name in zip(numbers, prediction.experiment.conditions, strict=True)]
+    written = [f"{100 * value:.0f}%" if question.options else fixed(value, 2) for value, _ in found]
     if len(found) == 1:
-        return f"{question.name}: {what} is {written[0]} ({found[0][1]})."
+        return f"{question.name}, {what}: {written[0]} ({found[0][1]})."
     order = sorted(range(len(found)), key=lambda index: found[index][0])
     low, high = order[0], order[-1]
-    return (
-        f"{question.name}: {what} is between {written[low]} ({found[low][1]}) and {written[high]} ({found[high][1]})."
-    )
+    return f"{question.name}, {what}: from {written[low]} ({found[low][1]}) to {written[high]} ({found[high][1]})."
 
 
 def _question(place: int, one: QuestionPrediction, prediction: Prediction, plots: Sequence[Plot]) -> str:
@@ -107,8 +101,8 @@ def _question(place: int, one: QuestionPrediction, prediction: Prediction, plots
         )
     if one.least_mass < LITTLE_MASS:
         lines.append(
-            f"The model puts only {100 * one.least_mass:.0f}% of its probability on valid answers here; what is shown is "
-            "that part. Such a model was not trained to answer so; take a trained checkpoint."
+            f"The model puts only {100 * one.least_mass:.0f}% of its probability on valid answers here; what is shown "
+            "is that part. Such a model was not trained to answer so; take a trained checkpoint."
         )
     if len(names) > MOST_CONDITIONS or len(one.differences) > MOST_DIFFERENCES:
         lines.append(
@@ -121,8 +115,8 @@ def _question(place: int, one: QuestionPrediction, prediction: Prediction, plots
             (name, _number(estimate.mean), _number(estimate.sd))
             for name, estimate in zip(names, one.conditions, strict=True)
         )
-        heads = ("condition", "mean [95%, personas]", "sd [95%, personas]")
-        tables.append(Table(heads, rows, title="Answers by condition, scale points"))
+        heads = ("condition", "mean", "standard deviation")
+        tables.append(Table(heads, rows, title="Answers by condition, scale points [95% over personas]"))
     elif len(question.scale) <= _MOST_ANSWERS:
         tables.append(_shares(one, names))
     if one.differences:
@@ -142,7 +136,7 @@ def _shares(one: QuestionPrediction, names: Sequence[str]) -> Table:
         )
         for index, value in enumerate(question.scale.values)
     )
-    return Table(("answer", *names), rows, title="Share of each answer [95%, personas]")
+    return Table(("answer", *names), rows, title="Share of each answer [95% over personas]")
 
 
 def _differences(one: QuestionPrediction, names: Sequence[str]) -> Table:
@@ -157,8 +151,8 @@ def _differences(one: QuestionPrediction, names: Sequence[str]) -> Table:
             )
             for found in one.differences
         )
-        heads = ("conditions", "answer", "difference [95%, personas]", "by chance")
-        return Table(heads, rows, left=2, title="Differences of shares, percentage points")
+        heads = ("conditions", "answer", "difference", "by chance")
+        return Table(heads, rows, left=2, title="Differences of shares, percentage points [95% over personas]")
     rows = tuple(
         (
             f"{names[found.b]} − {names[found.a]}",
@@ -168,8 +162,8 @@ def _differences(one: QuestionPrediction, names: Sequence[str]) -> Table:
         )
         for found in one.differences
     )
-    heads = ("conditions", "difference [95%, personas]", "by chance", "in sd [95%, personas]")
-    return Table(heads, rows, title="Differences of means, scale points")
+    heads = ("conditions", "difference", "by chance", "in sd")
+    return Table(heads, rows, title="Differences of means, scale points [95% over personas]")
 
 
 def _believe(prediction: Prediction) -> str:
@@ -256,13 +250,14 @@ def _texts(prediction: Prediction) -> str:
     rows = tuple(
         (name, "(nothing but the question)" if text is None else text) for name, text in experiment.conditions.items()
     )
-    example = prediction.plan.prompts[0].text
+    parts = [part for part in prediction.plan.prompts[0].text.split("\n") if part]
+    prompt = Table(("line", "text"), tuple((str(n), part) for n, part in enumerate(parts, start=1)), left=2)
     return section(
         "texts",
         "What they read",
         ["The words around these texts and the instruction how to answer are those of the data set."],
         tables=[Table(("condition", "text"), rows, left=2, title="Conditions")],
-        folded={"One prompt, whole": [Table(("",), tuple((line,) for line in example.split("\n") if line))]},
+        folded={"One prompt, whole": [prompt]},
         kind="words",
         most=None,
     )
@@ -295,7 +290,7 @@ def _made(prediction: Prediction) -> str:
         "predict.json has all of it",
     }
     rows = tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))
-    return section("made", "How it was made", tables=[Table(("what", ""), rows, left=2)], kind="words", most=None)
+    return section("made", "How it was made", tables=[Table(("what", "how"), rows, left=2)], kind="words", most=None)
 
 
 def _number(number: Number, digits: int = 2, scale: float = 1.0, unit: str = "") -> str:

@@ -22,6 +22,7 @@ from socrates.prediction.asked import Plan, QuestionAnswers, gather_answers, kep
 from socrates.prediction.estimates import (
     ConditionEstimate,
     Difference,
+    Number,
     estimate_conditions,
     estimate_differences,
 )
@@ -53,6 +54,18 @@ class QuestionPrediction:
     conditions: Sequence[ConditionEstimate]
     differences: Sequence[Difference]
     valid_mass: NDArray[np.float64]
+
+    @property
+    def headline(self) -> tuple[str, list[Number]]:
+        """One number a condition, and what it is: the mean, or the share of the option that differs most."""
+        question = self.answers.question
+        if not question.options:
+            return f"mean, {question.scale}", [estimate.mean for estimate in self.conditions]
+        shares = np.array([[share.value for share in estimate.shares] for estimate in self.conditions])
+        spread = np.ptp(shares, axis=0) if len(shares) > 1 else shares[0]
+        index = 0 if len(question.scale) == 2 else int(spread.argmax())
+        label = question.labels[question.scale.values[index]]
+        return f"share of “{label}”", [estimate.shares[index] for estimate in self.conditions]
 
     @property
     def least_mass(self) -> float:
