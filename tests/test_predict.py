@@ -163,6 +163,13 @@ def test_all_problems_are_told_at_once_and_leave_with_2(tmp_path):
     ]
 
 
+def test_help_needs_no_installed_package():
+    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); sys.argv = ['predict.py', '--help']; "
+    code += f"runpy.run_path({str(ROOT / 'scripts' / 'predict.py')!r}, run_name='__main__')"
+    result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0 and "no substitute for asking people" in result.stdout, result.stderr
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SocratesError, match="no such experiment"):
         read_experiment(tmp_path / "none.json")
@@ -310,6 +317,12 @@ def test_drawn_answers_follow_the_probabilities():
     drawn = draw_answers(np.array([1.0, 2, 3, 4, 9]), probabilities, np.random.default_rng(0))
     assert set(drawn.tolist()) == {2, 4} and np.mean(drawn == 2) == pytest.approx(0.3, abs=0.01)
 
+    class Lowest:
+        def random(self, size):
+            return np.zeros(size)
+
+    assert draw_answers(np.array([1.0, 2, 3, 4, 9]), probabilities[:1], Lowest()).tolist() == [2]  # 1 is impossible
+
 
 # --- with a model ----------------------------------------------------------------------------------------------
 
@@ -436,9 +449,13 @@ def test_another_prediction_and_foreign_files_are_refused(made, model, tmp_path)
     _, out, _ = made
     before = files_of(out)
     other = write(tmp_path, changed(conditions__late="The bakery had no bread left."))
-    with pytest.raises(SocratesError, match="holds another prediction: prompts"):
+    with pytest.raises(SocratesError, match="holds another prediction of other texts, people or seed: prompts"):
         predict(other, model, out)
     assert files_of(out) == before
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "manifest.json").write_text("{}")
+    with pytest.raises(SocratesError, match="is a checkpoint"):
+        predict(other, model, tmp_path / "checkpoint-7", overwrite=True)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "means.csv").write_text("mine")
     with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
@@ -467,6 +484,7 @@ def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_pa
         predict(path, model, tmp_path / "out")
     assert not (tmp_path / "out" / "asked.json").exists()
     monkeypatch.setattr(predicting, "kept_answer", kept_answer)
+    (tmp_path / "out" / "answers.jsonl").write_text("")  # as after a kill between the two files that are written last
     predict(path, model, tmp_path / "out")
     assert "Going on: 5 of 12 rows are answered already" in capsys.readouterr().out
     assert files_of(tmp_path / "out")["answers.jsonl"] == files_of(out)["answers.jsonl"]
@@ -513,6 +531,30 @@ def test_results_of_this_model_tell_how_far_to_believe_it(made, model, tmp_path)
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(SocratesError, match="are results of another model"):
         predict(path, model, out, results=tmp_path)
+
+
+def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_path, monkeypatch):
+    from socrates.prediction import predicting
+
+    path, out, _ = made
+    whole, kept_answer = table(out / "predictions.csv"), predicting.kept_answer
+    nothing = {"valid_mass": 0.0, "undecoded": {}, "decoded": {}}
+    # Keys count profiles, then conditions, then questions: the first profile's late warmth.
+    monkeypatch.setattr(
+        predicting, "kept_answer", lambda key, result: kept_answer(key, result) | (nothing if key == 2 else {})
+    )
+    record = predict(path, model, tmp_path / "out")
+    assert [record["questions"][name]["without_an_answer"] for name in ("warmth", "yes")] == [2, 0]
+    rows = table(tmp_path / "out" / "predictions.csv")
+    gone = [row["question"] == "warmth" and row["persona"] in ("1", "3") for row in rows]
+    assert [row["mean"] == "" == row["answer"] for row in rows] == gone
+    assert [row["mean"] for row, left in zip(rows, gone, strict=True) if not left] == [
+        row["mean"] for row, left in zip(whole, gone, strict=True) if not left
+    ]
+    means = [2 * float(rows[index]["mean"]) if index == 5 else float(rows[index]["mean"]) for index in (5, 7)]
+    late = record["questions"]["warmth"]["conditions"]["late"]["mean"]
+    assert late == pytest.approx(sum(means) / 3, abs=1e-6)  # of the second persona, who counts twice, and the fourth
+    assert "2 personas got no valid answer" in (tmp_path / "out" / "predict.html").read_text()
 
 
 def test_one_condition_one_person_and_a_wide_scale_have_a_page_too(model, tmp_path):

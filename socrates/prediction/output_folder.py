@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from socrates.checkpoints import MANIFEST
 from socrates.errors import SocratesError
 from socrates.files import atomic_write, read_json, remove_file, write_json, write_jsonl
 from socrates.records import read_jsonl
@@ -39,6 +40,12 @@ class Finished:
     seconds: float
 
 
+def check_no_checkpoint(output: Path) -> None:
+    """SocratesError where the folder is a checkpoint: nothing is ever written to one."""
+    if (output / MANIFEST).exists():
+        raise SocratesError(f"{output}: is a checkpoint, to which nothing is written; choose another --output")
+
+
 def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finished | None:
     """What a folder holds, if it answers what is to be asked; None where it holds nothing.
 
@@ -56,9 +63,10 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finis
         if record.get("program") != PROGRAM or not isinstance(recorded, dict) or not isinstance(about, dict):
             raise SocratesError(f"{output / ASKED}: {PROGRAM} did not write this file; choose another --output")
         if differences := differing(recorded, asked):
+            others = " of other texts, people or seed" * (recorded.get("prompts") != asked.get("prompts"))
             raise SocratesError(
-                f"{output}: holds another prediction: {differences}; choose another --output, or replace it with "
-                "--overwrite"
+                f"{output}: holds another prediction{others}: {differences}; choose another --output, or replace it "
+                "with --overwrite"
             )
         answers = _read_answers(output / ANSWERS, prompts)
         if answers is None:

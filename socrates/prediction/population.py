@@ -110,7 +110,7 @@ def quotas(numbers: Sequence[float], size: int) -> list[int]:
     """``size`` in whole parts in proportion to ``numbers``, by largest remainder; of equal ones the first."""
     total = math.fsum(numbers)
     exact = [size * number / total for number in numbers]
-    parts = [math.floor(share + 1e-9) for share in exact]
+    parts = [math.floor(share) for share in exact]
     by_remainder = sorted(range(len(parts)), key=lambda index: (round(parts[index] - exact[index], 9), index))
     for index in by_remainder[: size - sum(parts)]:
         parts[index] += 1

@@ -28,7 +28,7 @@ from socrates.prediction.estimates import (
 )
 from socrates.prediction.evidence import Evidence, decoding_text, read_evidence
 from socrates.prediction.experiment import Experiment, read_experiment
-from socrates.prediction.output_folder import Finished, discard, read_finished, write_finished
+from socrates.prediction.output_folder import Finished, check_no_checkpoint, discard, read_finished, write_finished
 from socrates.prediction.population import Persona
 from socrates.processes import ModelSource
 from socrates.prompts import answer_token_ids, prompt_fingerprint, prompt_token_ids
@@ -146,14 +146,10 @@ def predict(
     from socrates.models import load_asking_tokenizer, quiet_libraries
 
     quiet_libraries()
+    check_no_checkpoint(output)
     experiment = read_experiment(experiment_file)
     personas = experiment.personas(seed, people)
     plan = plan_prompts(experiment, personas)
-    print(
-        f"Asking {count(len(personas), 'person', 'people')} in {count(len(experiment.conditions), 'condition')} "
-        f"{count(len(experiment.questions), 'question')} each: {count(len(plan.prompts), 'prompt')} that differ",
-        flush=True,
-    )
     config = recorded_config(model)
     settings = settings_of(config) if config else Settings()
     files = locate_model(model, config.model_revision if config else None, base_model)
@@ -172,6 +168,11 @@ def predict(
     if finished is None:
         if overwrite:
             discard(output)
+        print(
+            f"Asking {count(len(personas), 'persona')} in {count(len(experiment.conditions), 'condition')} "
+            f"{count(len(experiment.questions), 'question')} each: {count(len(plan.prompts), 'prompt')} that differ",
+            flush=True,
+        )
         source = ModelSource(model, base_model, config.model_revision if config else None, merge)
         finished = _ask(source, plan, tokenizer, settings, output, asked, processes, overwrite)
     else:
