@@ -33,8 +33,8 @@ _STEPS_WITH_VALUES = 4  # points that get their number written beside them
 
 def distances_part(material: Material) -> Part:
     """The picture over steps, a table of the results, and tables of all numbers."""
-    first = material.main[0]
-    same = [one for one in material.all if not differences(one, first)]
+    subject = material.subject
+    same = [one for one in material.all if not differences(one, subject)]
     lines = [
         "W is the mean over studies of the mean over cells, in units of each cell's human range: 0 where predicted and "
         "human answers are distributed alike, 1 at worst."
@@ -44,7 +44,6 @@ def distances_part(material: Material) -> Part:
         lines.append(
             f"Of other rows or settings, therefore not comparable and not in the picture: {', '.join(left_out)}."
         )
-    subject = material.subject
     share = subject.value("bounds", "share_of_the_way").percent()
     if share.value is not None:
         lines.append(
