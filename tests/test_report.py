@@ -241,9 +241,10 @@ def spoil(path, line, **changes):
     [
         ("predictions.jsonl", {"predicted_distribution": {"1": 0.5, "2": 1.5}}, r'line 3: "predicted_distribution"'),
         ("predictions.jsonl", {"predicted_distribution": ["1"]}, r'line 3: "predicted_distribution"'),
-        ("predictions.jsonl", {"predicted_distribution": {"1": "x"}}, r'line 3: "predicted_distribution"'),
+        ("predictions.jsonl", {"predicted_distribution": {"x": 1.0}}, r'line 3: "predicted_distribution"'),
         ("predictions.jsonl", {"response": None}, r'line 3: "response"'),
         ("predictions.jsonl", {"study_id": 7}, r'line 3: "study_id"'),
+        ("effects.jsonl", {"human_effect_standardized": None}, "line 3: no number"),
         ("cells.jsonl", {"n_human": "many"}, r'line 3: "n_human"'),
         ("cells.jsonl", {"human_answers": {"x": 1}}, r'line 3: "human_answers"'),
         ("cells.jsonl", {"human_answers": {"1": -1}}, r'line 3: "human_answers"'),

@@ -43,7 +43,7 @@ def calibration_part(material: Material) -> Part:
 def _decoding(subject: Results) -> str:
     decoding = section_of(subject.metrics, "comparability").get("decoding")
     if isinstance(decoding, dict) and "temperature" in decoding:
-        settings = f"temperature {decoding['temperature']:g}, top-p {decoding.get('top_p', 1):g}"
+        settings = f"temperature {decoding['temperature']}, top-p {decoding.get('top_p')}"
         return (
             f"The probabilities are those after decoding ({settings}), as the paper asks its models. That sharpens "
             "them, so a curve flatter than the line is expected even of a model that is calibrated before decoding."

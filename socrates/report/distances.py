@@ -111,8 +111,14 @@ def _picture(material: Material, results: Sequence[Results]) -> Plot:
         few = len(results) <= _STEPS_WITH_VALUES
         for index, (place, value) in enumerate(zip(places, values, strict=True)):
             if few or index in (0, len(results) - 1):
+                top = value.limits[1] if value.limits else value.value
                 axes.annotate(
-                    f"{value.value:.3f}", (place, value.value), (7, 4), textcoords="offset points", fontsize=SMALL
+                    f"{value.value:.3f}",
+                    (place, top),
+                    (0, 4 if value.limits else 7),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=SMALL,
                 )
         _bounds(axes, uniform, best)
         axes.set_ylabel("W")
