@@ -198,7 +198,7 @@ def _rows(table: Table, rows: Sequence[Sequence[str]], title: str) -> str:
     words = {*range(table.left), *([len(rows[0]) - 1] if table.words_last and rows else [])}
 
     def cells(row: Sequence[str], heads: bool) -> str:
-        kinds = ["th" if heads or i == 0 else "td" for i in range(len(row))]
+        kinds = ["th" if (cell if heads else i == 0) else "td" for i, cell in enumerate(row)]
         scope = "col" if heads else "row"
         return "".join(
             f"<{kind}{f' scope={scope}' if kind == 'th' else ''}{' class=word' if i in words else ''}>"

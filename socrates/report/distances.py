@@ -119,14 +119,16 @@ def _picture(material: Material, results: Sequence[Results]) -> Plot:
                     textcoords="offset points",
                     ha="center",
                     fontsize=SMALL,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
                 )
         _bounds(axes, uniform, best)
         axes.set_ylabel("W")
+        axes.margins(y=0.1)
         low, high = axes.get_ylim()
         if (lacking := _LEAST_HEIGHT - (high - low)) > 0:  # a small difference is not to look like a large one
             axes.set_ylim(low - lacking / 2, high + lacking / 2)
         width = (max(places) - min(places)) or 1
-        axes.set_xlim(min(places) - 0.08 * width, max(places) + 0.18 * width)
+        axes.set_xlim(min(places) - 0.12 * width, max(places) + 0.12 * width)
         if by_step and len(results) > 1:
             axes.set_xlabel("training step" + (" (0: the baseline)" if baseline else ""))
             axes.xaxis.set_major_locator(_integers())

@@ -39,8 +39,8 @@ def effects_part(material: Material) -> Part:
         labels = tuple(label for label, _ in records)
         tables.append(Table(("number [95% interval]", *labels), rows, title="Effects over all studies"))
     if studies := _studies(subject):
-        heads = ("study", "pairs", "clear", "same direction", "of clear ones", "correlation")
-        tables.append(Table(heads, studies, title=f"Effects by study: {subject.label}"))
+        heads = ("study", "pairs", "clear", "right sign", "of clear", "r")
+        tables.append(Table(heads, studies, title=f"Effects by study (r: correlation): {subject.label}"))
     plots = (_picture(subject),) if subject.effects else ()
     return Part("effects", title, tuple(lines), plots, tuple(tables), most=12)
 
@@ -110,7 +110,7 @@ def _picture(subject: Results) -> Plot:
                 markerfacecolor=DARK if filled else "none",
                 markersize=size if filled else size - 0.5,
                 markeredgewidth=0.6,
-                alpha=0.85 if filled else 0.55,
+                alpha=0.85,
                 label=name,
                 rasterized=len(human) > 600,
             )
