@@ -46,10 +46,12 @@ def distances_part(material: Material) -> Part:
         )
     share = subject.value("bounds", "share_of_the_way").percent()
     if share.value is not None:
-        lines.append(
-            f"{subject.label} has come {share.value:.0f}% of the way from the uniform guess to the empirical best: "
-            "human answers against as many drawn from these same people."
+        come = (
+            f"{subject.label} has come {share.value:.0f}% of the way from the uniform guess to the empirical best"
+            if share.value >= 0
+            else f"{subject.label} is farther from people than the uniform guess, let alone the empirical best"
         )
+        lines.append(f"{come}: human answers against as many drawn from these same people.")
     if subject.value("bounds", "uniform_guess").value is None:
         lines.append("These results have no bounds on their own rows; evaluate again with this version to get them.")
     missing = [name for name, keys in _NUMBERS if all(one.value(*keys).value is None for one in material.all)]
