@@ -40,7 +40,7 @@ th.word, td.word { text-align: left; }
 td.word:last-child { white-space: normal; min-width: 9rem; overflow-wrap: break-word; }
 thead th { white-space: normal; border-bottom: 1px solid #777; font-weight: 600; vertical-align: bottom; }
 tbody tr + tr > * { border-top: 1px solid #ececec; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; white-space: normal; }
 details { margin-top: .3rem; font-size: .9rem; }
 summary { cursor: pointer; }
 .lead p:first-of-type { font-size: 1.25rem; line-height: 1.35; font-weight: 600; }
@@ -52,7 +52,7 @@ summary { cursor: pointer; }
   .many .plots { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0 1.5rem; align-items: start; }
 }
 @media (max-width: 40rem) { /* what people wrote gets a line of its own */
-  td, tbody th { white-space: normal; }
+  td { white-space: normal; }
   .words-last, .words-last tbody, .words-last thead { display: block; }
   .words-last tr { display: flex; flex-wrap: wrap; padding: .2rem 0; }
   .words-last tr > * { flex: 0 0 4.5rem; border: 0; }
@@ -198,7 +198,7 @@ def _rows(table: Table, rows: Sequence[Sequence[str]], title: str) -> str:
     words = {*range(table.left), *([len(rows[0]) - 1] if table.words_last and rows else [])}
 
     def cells(row: Sequence[str], heads: bool) -> str:
-        kinds = ["th" if heads or i == 0 else "td" for i in range(len(row))]
+        kinds = ["th" if (cell if heads else i == 0) else "td" for i, cell in enumerate(row)]
         scope = "col" if heads else "row"
         return "".join(
             f"<{kind}{f' scope={scope}' if kind == 'th' else ''}{' class=word' if i in words else ''}>"

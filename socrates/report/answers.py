@@ -10,6 +10,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from socrates.bootstrap import Interval, Weights, intervals, sorted_units
 from socrates.errors import SocratesError
-from socrates.predictions import as_number
+from socrates.predictions import answer_of
 from socrates.progress import progress
 from socrates.records import Cell, read_cell, read_jsonl
 from socrates.report.values import finite
@@ -95,7 +96,7 @@ def read_answers(
         if response is None:
             raise SocratesError(f'{where}: "response" must be a number, not {row.get("response")!r}')
         if distribution is not None:
-            tally.add(line, cell.study_id, str(as_number(response)), distribution)
+            tally.add(line, cell.study_id, response, distribution)
         else:
             tally.rows_without += 1
         if cell in wanted:
@@ -103,8 +104,9 @@ def read_answers(
             answers.human[response] += 1
             if (prediction := finite(row.get("prediction"))) is not None:
                 answers.drawn[prediction] += 1
-            for answer, probability in (distribution or {}).items():
-                answers.probable[float(answer)] += probability
+            if distribution is not None:
+                for answer, probability in zip(_numbers(tuple(distribution)), distribution.values(), strict=True):
+                    answers.probable[answer] += probability
     return tally.calibration(seed), dict(cells)
 
 
@@ -119,17 +121,17 @@ class _Tally:
         self._probabilities, self._given = array("d"), array("q")
         self.rows, self.rows_without, self._missed = 0, 0, 0
 
-    def add(self, line: int, study: str, response: str, distribution: Any) -> None:
+    def add(self, line: int, study: str, response: float, distribution: Any) -> None:
         """A row with a distribution."""
         self.rows += 1
         start = len(self._probabilities)
         try:
             self._probabilities.extend(distribution.values())
-            [float(answer) for answer in distribution] if self.rows == 1 else None
+            answers = _numbers(tuple(distribution))
         except (AttributeError, TypeError, ValueError) as error:
             raise self._bad(line) from error
-        place = list(distribution).index(response) if response in distribution else None
-        if place is None or not distribution[response]:
+        place = answers.index(response) if response in answers else None
+        if place is None or not self._probabilities[start + place]:
             self._missed += 1
         else:
             self._given.append(start + place)
@@ -186,3 +188,8 @@ class _Tally:
         return SocratesError(
             f'{self._path}, line {line}: "predicted_distribution" must be an object, answer -> probability'
         )
+
+
+@lru_cache(maxsize=4096)  # a scale's answers stand in thousands of lines
+def _numbers(texts: tuple[str, ...]) -> tuple[float, ...]:
+    return tuple(map(answer_of, texts))

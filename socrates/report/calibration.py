@@ -8,7 +8,7 @@ from socrates.drawing import DARK, EDGE, LIGHT, LINE, Plot, short
 from socrates.report.answers import BINS, Calibration
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.results_folders import Results, section_of
-from socrates.report.values import NONE
+from socrates.report.values import Value
 from socrates.tables import Table, share
 
 
@@ -43,7 +43,7 @@ def calibration_part(material: Material) -> Part:
 def _decoding(subject: Results) -> str:
     decoding = section_of(subject.metrics, "comparability").get("decoding")
     if isinstance(decoding, dict) and "temperature" in decoding:
-        settings = f"temperature {decoding['temperature']:g}, top-p {decoding.get('top_p', 1):g}"
+        settings = f"temperature {decoding['temperature']}, top-p {decoding.get('top_p')}"
         return (
             f"The probabilities are those after decoding ({settings}), as the paper asks its models. That sharpens "
             "them, so a curve flatter than the line is expected even of a model that is calibrated before decoding."
@@ -60,20 +60,19 @@ def _table(results: Results, calibration: Calibration) -> Table:
         (
             name,
             f"{answers:,}",
-            NONE if not answers else f"{100 * probability:.1f}%",
-            NONE if not answers else f"{100 * frequency:.1f}%",
-            NONE if limits is None else f"{100 * limits.low:.1f}–{100 * limits.high:.1f}%",
+            Value(probability if answers else None).percent().written(1),
+            Value(frequency if answers else None, limits).percent().written(1),
         )
         for name, answers, probability, frequency, limits in zip(
             _bin_names(),
             calibration.answers.tolist(),
-            calibration.probability,
-            calibration.frequency,
+            calibration.probability.tolist(),
+            calibration.frequency.tolist(),
             calibration.limits,
             strict=True,
         )
     )
-    heads = ("probability", "answers", "mean", "given", "95% interval")
+    heads = ("probability", "answers", "mean, %", "given, % [95% interval]")
     return Table(heads, rows, title=f"Calibration: {results.label}")
 
 

@@ -111,8 +111,8 @@ def _warnings(material: Material, said: list[str]) -> list[str]:
         )
     if material.baseline and (different := differences(material.baseline, subject)):
         warnings.append(
-            f"{material.baseline.label} and {subject.label} must not be compared: {', '.join(different)} differ. "
-            "Evaluate both the same way."
+            f"{material.baseline.label} and {subject.label} must not be compared: they differ in "
+            f"{', '.join(different)}. Evaluate both the same way."
         )
     return warnings
 

@@ -33,8 +33,8 @@ _STEPS_WITH_VALUES = 4  # points that get their number written beside them
 
 def distances_part(material: Material) -> Part:
     """The picture over steps, a table of the results, and tables of all numbers."""
-    first = material.main[0]
-    same = [one for one in material.all if not differences(one, first)]
+    subject = material.subject
+    same = [one for one in material.all if not differences(one, subject)]
     lines = [
         "W is the mean over studies of the mean over cells, in units of each cell's human range: 0 where predicted and "
         "human answers are distributed alike, 1 at worst."
@@ -44,13 +44,14 @@ def distances_part(material: Material) -> Part:
         lines.append(
             f"Of other rows or settings, therefore not comparable and not in the picture: {', '.join(left_out)}."
         )
-    subject = material.subject
     share = subject.value("bounds", "share_of_the_way").percent()
     if share.value is not None:
-        lines.append(
-            f"{subject.label} has come {share.value:.0f}% of the way from the uniform guess to the empirical best: "
-            "human answers against as many drawn from these same people."
+        come = (
+            f"{subject.label} has come {share.value:.0f}% of the way from the uniform guess to the empirical best"
+            if share.value >= 0
+            else f"{subject.label} is farther from people than the uniform guess, let alone the empirical best"
         )
+        lines.append(f"{come}: human answers against as many drawn from these same people.")
     if subject.value("bounds", "uniform_guess").value is None:
         lines.append("These results have no bounds on their own rows; evaluate again with this version to get them.")
     missing = [name for name, keys in _NUMBERS if all(one.value(*keys).value is None for one in material.all)]
@@ -112,16 +113,24 @@ def _picture(material: Material, results: Sequence[Results]) -> Plot:
         few = len(results) <= _STEPS_WITH_VALUES
         for index, (place, value) in enumerate(zip(places, values, strict=True)):
             if few or index in (0, len(results) - 1):
+                top = value.limits[1] if value.limits else value.value
                 axes.annotate(
-                    f"{value.value:.3f}", (place, value.value), (7, 4), textcoords="offset points", fontsize=SMALL
+                    f"{value.value:.3f}",
+                    (place, top),
+                    (0, 4 if value.limits else 7),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=SMALL,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
                 )
         _bounds(axes, uniform, best)
         axes.set_ylabel("W")
+        axes.margins(y=0.1)
         low, high = axes.get_ylim()
         if (lacking := _LEAST_HEIGHT - (high - low)) > 0:  # a small difference is not to look like a large one
             axes.set_ylim(low - lacking / 2, high + lacking / 2)
         width = (max(places) - min(places)) or 1
-        axes.set_xlim(min(places) - 0.08 * width, max(places) + 0.18 * width)
+        axes.set_xlim(min(places) - 0.12 * width, max(places) + 0.12 * width)
         if by_step and len(results) > 1:
             axes.set_xlabel("training step" + (" (0: the baseline)" if baseline else ""))
             axes.xaxis.set_major_locator(_integers())

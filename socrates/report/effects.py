@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
 from socrates.drawing import DARK, LINE, Plot
@@ -29,8 +26,7 @@ def effects_part(material: Material) -> Part:
     """The scatter of effects, the numbers of baseline and subject, and a table by study."""
     subject, title = material.subject, "Treatment effects"
     records = [(one.label, section_of(one.metrics, "effects")) for one in material.main]
-    pairs = [pair for pair in map(_pair, subject.effects) if pair]
-    if not pairs and not any(record for _, record in records):
+    if not subject.effects and not any(record for _, record in records):
         return Part("effects", title, (f"{subject.folder} has no effects.jsonl, so no effects are shown.",))
     lines = [
         "An effect is the mean answer in one condition minus that in another, of one question, in shares of the "
@@ -43,9 +39,9 @@ def effects_part(material: Material) -> Part:
         labels = tuple(label for label, _ in records)
         tables.append(Table(("number [95% interval]", *labels), rows, title="Effects over all studies"))
     if studies := _studies(subject):
-        heads = ("study", "pairs", "clear", "same direction", "of clear ones", "correlation")
-        tables.append(Table(heads, studies, title=f"Effects by study: {subject.label}"))
-    plots = (_picture(pairs, subject),) if pairs else ()
+        heads = ("study", "pairs", "clear", "right sign", "of clear", "r")
+        tables.append(Table(heads, studies, title=f"Effects by study (r: correlation): {subject.label}"))
+    plots = (_picture(subject),) if subject.effects else ()
     return Part("effects", title, tuple(lines), plots, tuple(tables), most=12)
 
 
@@ -65,14 +61,6 @@ def _told(subject: Results) -> list[str]:
     if correlation.value is not None:
         lines.append(f"Its effects correlate with the human ones by {correlation.told(2)}.")
     return lines
-
-
-def _pair(line: Mapping[str, Any]) -> tuple[float, float, bool] | None:
-    """(human effect, predicted effect, whether the human one is clear) of a line, in shares of the range."""
-    human, predicted = (finite(line.get(f"{side}_effect_standardized")) for side in ("human", "predicted"))
-    if human is None or predicted is None:
-        return None
-    return human, predicted, line.get("human_effect_clear") is True
 
 
 def _studies(subject: Results) -> tuple[tuple[str, ...], ...]:
@@ -100,7 +88,8 @@ def _percent(share: float | None) -> str:
     return fixed(None) if share is None else f"{100 * share:.0f}%"
 
 
-def _picture(pairs: Sequence[tuple[float, float, bool]], subject: Results) -> Plot:
+def _picture(subject: Results) -> Plot:
+    pairs = subject.effects
     human, predicted, clear = (np.array(column) for column in zip(*pairs, strict=True))
     if len(pairs) > _MOST_POINTS:
         chosen = np.random.default_rng(0).choice(len(pairs), _MOST_POINTS, replace=False)
@@ -121,7 +110,7 @@ def _picture(pairs: Sequence[tuple[float, float, bool]], subject: Results) -> Pl
                 markerfacecolor=DARK if filled else "none",
                 markersize=size if filled else size - 0.5,
                 markeredgewidth=0.6,
-                alpha=0.85 if filled else 0.55,
+                alpha=0.85,
                 label=name,
                 rasterized=len(human) > 600,
             )

@@ -52,11 +52,11 @@ def groups_part(material: Material) -> Part:
     if small := sum(field.small_groups for field in fields):
         lines.append(f"{small:,} groups of too few rows are left out.")
     of_groups = tuple(
-        (f"{_title(field.name)}: {group.name}", f"{group.rows:,}", str(group.accuracy), str(group.within))
+        (f"{_title(field.name)}: {group.name} ({group.rows:,})", str(group.accuracy), str(group.within))
         for field in fields
         for group in field.groups
     )
-    heads = ("group", "rows", "accuracy", "within cells")
+    heads = ("group (rows)", "accuracy", "within cells")
     tables = (_differences(subject, fields), Table(heads, of_groups, title="Accuracy by group [95% interval]"))
     folded = {}
     if material.baseline and (before := read_fields(material.baseline)):
@@ -101,8 +101,7 @@ def _count(record: Mapping[str, Any], key: str) -> int:
 def _differences(results: Results, fields: Sequence[Field]) -> Table:
     rows = tuple(
         (
-            _title(field.name),
-            f"{field.rows:,}",
+            f"{_title(field.name)} ({field.rows:,})",
             str(field.difference),
             fixed(field.by_chance),
             str(field.within),
@@ -110,7 +109,7 @@ def _differences(results: Results, fields: Sequence[Field]) -> Table:
         )
         for field in fields
     )
-    heads = ("field", "rows", "difference", "by chance", "within cells", "by chance")
+    heads = ("field (rows)", "difference", "by chance", "within cells", "by chance")
     return Table(heads, rows, title=f"Parity differences [95% interval]: {results.label}")
 
 

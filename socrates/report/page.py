@@ -24,7 +24,7 @@ from socrates.report.distances import distances_part
 from socrates.report.effects import effects_part
 from socrates.report.groups import groups_part
 from socrates.report.part import PROGRAM, Material, Part
-from socrates.report.results_folders import Results, in_order, read_results
+from socrates.report.results_folders import Results, in_order, read_results, with_details
 from socrates.report.studies import studies_part
 from socrates.report.training import training_part
 from socrates.report.training_log import find_log
@@ -55,7 +55,8 @@ PARTS: tuple[Callable[[Material], Part], ...] = (
 
 def read_all(folders: Sequence[Path]) -> tuple[Results | None, list[Results]]:
     """(the baseline or None, the others in order) of these results folders; the last one is what a report is about."""
-    return in_order([read_results(folder) for folder in folders])
+    baseline, judged = in_order([read_results(folder) for folder in folders])
+    return baseline and with_details(baseline), [*judged[:-1], with_details(judged[-1])]
 
 
 def gather(baseline: Results | None, judged: Sequence[Results], run: Path | None = None) -> Material:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from socrates.errors import SocratesError
 from socrates.files import read_json
@@ -40,6 +40,14 @@ class CellResult:
     distribution: Mapping[float, float] = field(default_factory=dict)  # answer -> mean probability
 
 
+class Effect(NamedTuple):
+    """A line of `effects.jsonl`: a difference between two conditions of a question, in shares of its range."""
+
+    human: float
+    predicted: float
+    clear: bool  # whether the human one is clearly not 0
+
+
 @dataclass(frozen=True)
 class Results:
     """One results folder.
@@ -49,19 +57,19 @@ class Results:
         label: what the report calls it.
         step: of the checkpoint that was evaluated; None: it was none.
         metrics: the content of `metrics.json`.
-        cells: those of `cells.jsonl`.
-        effects: lines of `effects.jsonl`.
         decision: the content of `decision.json`, or None.
-        missing: what is not there, a sentence each.
+        cells: those of `cells.jsonl`; this and what follows is empty without `with_details`.
+        effects: those of `effects.jsonl`.
+        missing: the files that are not there, and what they would tell.
     """
 
     folder: Path
     label: str
     step: int | None
     metrics: Mapping[str, Any]
-    cells: tuple[CellResult, ...] = ()
-    effects: tuple[Mapping[str, Any], ...] = ()
     decision: Mapping[str, Any] | None = None
+    cells: tuple[CellResult, ...] = ()
+    effects: tuple[Effect, ...] = ()
     missing: tuple[str, ...] = ()
 
     def value(self, *keys: str) -> Value:
@@ -85,11 +93,11 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read a results folder; what may be missing in it is named in ``missing``.
+    """Read a results folder's numbers and decision; see `with_details` for the rest.
 
     Raises:
         SocratesError: no such folder, no `metrics.json`, no distance in it, or a file that is there and cannot be
-            read; names file, line and key.
+            read; names file and key.
     """
     if folder.is_file() and folder.name == METRICS:
         folder = folder.parent
@@ -100,23 +108,26 @@ def read_results(folder: Path) -> Results:
         raise SocratesError(
             f'{folder / METRICS}: "{WASSERSTEIN}" is no number; is this the metrics.json of an evaluation?'
         )
-    missing = []
-    cells: tuple[CellResult, ...] = ()
-    if (folder / CELLS).exists():
-        cells = tuple(_cell(row, f"{folder / CELLS}, line {line}") for line, row in read_jsonl(folder / CELLS))
-    else:
-        missing.append(f"{CELLS} (distances of studies and cells)")
-    if not (folder / PREDICTIONS).exists():
-        missing.append(f"{PREDICTIONS} (calibration)")
-    effects: tuple[Mapping[str, Any], ...] = ()
-    if (folder / EFFECTS).exists():
-        effects = tuple(row for _, row in read_jsonl(folder / EFFECTS))
-    else:
-        missing.append(f"{EFFECTS} (differences between conditions)")
     decision = read_json(folder / DECISION, "decision") if (folder / DECISION).exists() else None
-    return Results(
-        folder, _name(folder), _step(folder, metrics), metrics, cells, effects, decision, missing=tuple(missing)
+    return Results(folder, _name(folder), _step(folder, metrics), metrics, decision)
+
+
+def with_details(results: Results) -> Results:
+    """The same with cells and effects; what its folder lacks is named in ``missing``.
+
+    Raises:
+        SocratesError: a line that is no cell or no effect; names file, line and key.
+    """
+    folder = results.folder
+    parts = {CELLS: "distances of studies and cells", PREDICTIONS: "calibration", EFFECTS: "effects of conditions"}
+    missing = tuple(f"{name} ({what})" for name, what in parts.items() if not (folder / name).exists())
+    cells, effects = (
+        tuple(parse(row, f"{folder / name}, line {line}") for line, row in read_jsonl(folder / name))
+        if (folder / name).exists()
+        else ()
+        for name, parse in ((CELLS, _cell), (EFFECTS, _effect))
     )
+    return replace(results, cells=cells, effects=effects, missing=missing)
 
 
 def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]:
@@ -171,6 +182,15 @@ def _cell(row: Mapping[str, Any], where: str) -> CellResult:
         row.get("scale") if isinstance(row.get("scale"), str) else None,
         *(_answers(row, key, where) for key in ("human_answers", "predicted_answers", "predicted_distribution")),
     )
+
+
+def _effect(row: Mapping[str, Any], where: str) -> Effect:
+    human, predicted = (finite(row.get(f"{side}_effect_standardized")) for side in ("human", "predicted"))
+    if human is None or predicted is None:
+        raise SocratesError(
+            f'{where}: no number stands as "human_effect_standardized" or its prediction; evaluate again'
+        )
+    return Effect(human, predicted, row.get("human_effect_clear") is True)
 
 
 def _count(row: Mapping[str, Any], key: str, where: str) -> int:
