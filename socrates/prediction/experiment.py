@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from socrates.answers import MAX_TREE_ANSWERS
 from socrates.files import read_json
 from socrates.prediction.persona_file import draw_some, read_personas
 from socrates.prediction.population import Margins, Persona, read_margins
@@ -20,7 +21,6 @@ from socrates.prediction.problems import Problems, shown
 from socrates.prediction.wording import options_instruction, range_instruction, render_stimuli
 from socrates.scales import Scale, parse_scale
 
-MOST_ANSWERS = 4096  # of a scale: as many as are scored exactly (`answers.MAX_TREE_ANSWERS`)
 _KEYS = ("title", "note", "conditions", "questions", "population")
 _SCALE = '{"low": 1, "high": 7}, with "labels" if you like, or {"options": {"1": "Yes", "2": "No"}}'
 _WHOLE = re.compile(r"-?\d{1,9}")
@@ -173,8 +173,10 @@ def _scale(value: Any, key: str, problems: Problems) -> tuple[Scale, dict[int, s
         problems.add(key, f"from {low} to {high} is one answer alone, and no scale")
     elif low > high:
         problems.add(key, f'"low" is {low} and "high" is {high}; exchange them')
-    elif high - low >= MOST_ANSWERS:
-        problems.add(key, f"has {high - low + 1:,} answers; at most {MOST_ANSWERS:,} are scored: ask in larger units")
+    elif high - low >= MAX_TREE_ANSWERS:
+        problems.add(
+            key, f"has {high - low + 1:,} answers; at most {MAX_TREE_ANSWERS:,} are scored: ask in larger units"
+        )
     for number in labels:
         if not low <= number <= high:
             problems.add(f"{key}.labels.{number}", f"lies outside {low} to {high}")

@@ -60,7 +60,8 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finis
     if (output / ASKED).exists():
         record = read_json(output / ASKED, "record of what was asked")
         recorded, about, seconds = (record.get(key) for key in ("asked", "about", "seconds"))
-        if record.get("program") != PROGRAM or not isinstance(recorded, dict) or not isinstance(about, dict):
+        known = isinstance(recorded, dict) and isinstance(about, dict) and isinstance(seconds, int | float)
+        if record.get("program") != PROGRAM or not known:
             raise SocratesError(f"{output / ASKED}: {PROGRAM} did not write this file; choose another --output")
         if differences := differing(recorded, asked):
             others = " of other texts, people or seed" * (recorded.get("prompts") != asked.get("prompts"))
@@ -72,7 +73,7 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finis
         if answers is None:
             print(f"{output / ANSWERS}: is gone or damaged; asking again", flush=True)
             return None
-        return Finished(answers, about, float(seconds))
+        return Finished(answers, about, seconds)
     if not (output / UNFINISHED).is_dir() and (found := _made_files(output)):
         raise SocratesError(
             f"{output}: holds {found[0].name}, and no {ASKED} that says where it is from; choose another --output, or "
