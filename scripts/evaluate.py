@@ -53,8 +53,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, evaluate, print the key metrics."""
     arguments = parse_arguments()
+    from socrates.asking import Settings, settings_of
     from socrates.config import load_config
-    from socrates.evaluation import Settings, evaluate, recorded_config, settings_of
+    from socrates.evaluation import evaluate, recorded_config
     from socrates.results import read_metrics
 
     config = load_config(arguments.config) if arguments.config else recorded_config(arguments.model or "")
@@ -106,7 +107,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     print(f"{label.capitalize()} Evaluation Complete".strip())
     print(f"Key {label} metrics:".replace("  ", " "))
     for name in KEY_METRICS:
-        print(f'  "{name}": {with_interval(metrics[name], metrics.get(f"{name}_ci95"))}')
+        print(f'  "{name}": {with_interval(metrics[name], metrics[f"{name}_ci95"])}')
     bounds = metrics["bounds"]
     print(
         f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, people drawn anew "

@@ -15,7 +15,7 @@
 #   --allow-seen        judge it also on rows that it may have been trained on; the decision says so
 #   --require-significant  GO only if the improvement's whole 95% interval is at the threshold or above
 # Broken off, by whatever, the same command goes on where it was.
-# The decision is kept in decision.json in the results folder.
+# The decision is kept in decision.json in the results folder, and drawn in report.html.
 # Exit status: 0 GO, 1 NO-GO, 2 cannot decide.
 set -euo pipefail
 # Only the gate's own answer may leave with 1: a full disk under our own output, say, is no NO-GO.
@@ -53,6 +53,7 @@ fi
 
 [[ ! $baseline -ef $output/metrics.json ]] || die "--output $output would overwrite the baseline; choose another folder"
 rm -f -- "$output/decision.json" # of an earlier evaluation
+! grep -qsF scripts/report.py "$output/report.html" || rm -f -- "$output/report.html"
 
 echo "========================================"
 echo "Checkpoint Evaluation & GO/NO-GO Decision"
@@ -65,4 +66,7 @@ status=0
 "$PYTHON" "$SOCRATES_ROOT/scripts/gate.py" "$baseline" "$output/metrics.json" --output "$output/decision.json" "${gate_options[@]}" || status=$?
 ((status <= 2)) || die "the gate failed (status $status): no decision"
 decided=1
+# The page is for people: whatever happens to it, the decision stands.
+{ echo && "$PYTHON" "$SOCRATES_ROOT/scripts/report.py" "$(dirname "$baseline")" "$output"; } ||
+  note "no report.html (status $?); the decision above stands" || true
 exit "$status"

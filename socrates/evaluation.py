@@ -7,26 +7,26 @@ an evaluation that was broken off goes on where it was, and never over the resul
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from socrates.asking import Prompt, Settings, ask
 from socrates.checkpoints import MANIFEST, TRAINING_CONFIG, find_damage, read_training_config
-from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig, parse_config
+from socrates.config import RunConfig, parse_config
 from socrates.errors import SocratesError
 from socrates.files import remove_file, write_json
 from socrates.gate import decide
 from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint, locate_model
 from socrates.predictions import draw_predictions, prediction_line, scored_row
 from socrates.prepared import sha256_of_part
-from socrates.processes import AskerSettings, ModelSource, open_askers
-from socrates.progress import asking_progress, progress
-from socrates.prompts import prompt_fingerprint, prompt_token_ids
+from socrates.processes import ModelSource
+from socrates.progress import progress
+from socrates.prompts import prompt_fingerprint
 from socrates.records import Answer, read_answers
 from socrates.results import (
     METRICS,
@@ -41,7 +41,7 @@ from socrates.results import (
 from socrates.scales import parse_scale
 from socrates.seen import TRAINING_DATA, Seen, check_unseen, find_seen
 from socrates.selection import Selection, select_cells
-from socrates.unfinished import Unfinished, differing, open_unfinished
+from socrates.unfinished import differing, open_unfinished
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,21 +51,6 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
 # Files of a checkpoint that only resuming reads; whether they are whole is no matter here.
 _FOR_RESUMING = ("optimizer.pt", "training_args.bin", "scheduler.pt", "global_step", "rng_state_")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is asked; from the run config, or from the checkpoint's own record of it."""
-
-    prompt: PromptSettings = field(default_factory=PromptSettings)
-    decoding: DecodingSettings = field(default_factory=DecodingSettings)
-    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    seed: int = 42
-
-
-def settings_of(config: RunConfig) -> Settings:
-    """The part of a run config that evaluation goes by."""
-    return Settings(config.prompt, config.decoding, config.evaluation, config.seed)
 
 
 def recorded_config(model: str | Path) -> RunConfig | None:
@@ -148,7 +133,16 @@ def evaluate(
     with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
         _check_writable(output)
         source = ModelSource(model, base_model, revision, merge)
-        _ask(source, answers, tokenizer, settings, unfinished, processes)
+        ask(
+            source,
+            [Prompt(answer.prompt, parse_scale(answer.stimuli), answer.line) for answer in answers],
+            tokenizer,
+            settings,
+            unfinished,
+            processes,
+            key_of=lambda kept: kept["line"]["line"],
+            keep=lambda index, result: _answered(answers[index], result),
+        )
         by_line = {answer["line"]["line"]: answer for answer in unfinished.answers}
         answered = [by_line[answer.line] for answer in answers]
         about = {
@@ -190,54 +184,6 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
     return metrics
-
-
-def _ask(
-    model: ModelSource,
-    answers: Sequence[Answer],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: Settings,
-    unfinished: Unfinished,
-    processes: int | None,
-) -> None:
-    """Ask the model all that is not answered yet; the answers are in ``unfinished`` then."""
-    from socrates.answers import Question, plan_questions
-    from socrates.batches import BatchQueue, Budget
-    from socrates.decoding import Decoding
-
-    kept = {answer["line"]["line"] for answer in unfinished.answers}
-    done = {index for index, answer in enumerate(answers) if answer.line in kept}
-    if done:
-        print(f"Going on: {len(done)} of {len(answers)} rows are answered already", flush=True)
-    if len(done) == len(answers):
-        return
-    texts = prompt_token_ids(tokenizer, [answer.prompt for answer in answers], settings.prompt.system_message)
-    questions = [
-        Question(tuple(ids), parse_scale(answer.stimuli), key=answer.line)
-        for ids, answer in zip(texts, answers, strict=True)
-    ]
-    forms = settings.decoding.answer_forms
-    plan = plan_questions(tokenizer, questions, forms)
-    decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
-    recorded = unfinished.header["batch_tokens"] if unfinished.header else None
-    most = settings.evaluation.batch_tokens or recorded  # who sets it anew may have run out of memory
-    askers = open_askers(AskerSettings(model, plan.beginning, decoding, forms, settings.seed, most), processes)
-    with closing(askers):
-        ready = askers.ready
-        if unfinished.header is None:
-            unfinished.begin(about=ready.about, batch_tokens=ready.batch_tokens)
-        budget = Budget(ready.batch_tokens)
-        queue = BatchQueue(plan.lengths, budget, overhead=ready.overhead, group=plan.group, done=done)
-        drawn = [index for index in plan.drawn if index not in done]
-        tokens = [len(question.prompt_ids) for question in questions]
-        with asking_progress(tokens, done) as advance:
-            before = time.monotonic()
-            for batch, results in askers.ask(questions, queue, drawn):
-                answered = [_answered(answers[index], result) for index, result in zip(batch, results, strict=True)]
-                now = time.monotonic()
-                unfinished.append(answered, now - before)
-                before = now
-                advance(batch)
 
 
 def _answered(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:

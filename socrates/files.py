@@ -21,8 +21,12 @@ _SAME_MOMENT = 2_000_000_000  # nanoseconds
 
 
 @contextmanager
-def atomic_write(path: Path | str) -> Iterator[IO[str]]:
-    """Open a text file that appears under ``path`` only once it is complete and on disk.
+def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that appears under ``path`` only once it is complete and on disk.
+
+    Args:
+        path: the file.
+        mode: "w" for text in UTF-8, "wb" for bytes.
 
     Raises:
         SocratesError: the file cannot be written (no space, no permission); nothing is left behind.
@@ -31,7 +35,7 @@ def atomic_write(path: Path | str) -> Iterator[IO[str]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -12,6 +12,7 @@ from typing import Any
 
 from socrates.gate import Decision
 
+_SAME = "with other studies and people like these it would very likely be the same decision."
 _DECIMALS = 400  # more than the smallest float has
 
 
@@ -129,13 +130,13 @@ def _interval_lines(decision: Decision) -> list[str]:
         return ["95% interval of the improvement: N/A (no cells.jsonl beside both metrics.json, or a single cell)"]
     low, high = decision.interval
     if low >= decision.threshold:
-        meaning = f"All of it is at or above {limit}%: other studies and people would have said the same."
+        meaning = f"All of it is at or above {limit}%: {_SAME}"
     elif high < decision.threshold:
-        meaning = f"All of it is below {limit}%: other studies and people would have said the same."
+        meaning = f"All of it is below {limit}%: {_SAME}"
     else:
         meaning = (
             f"It straddles {limit}%: with other studies and people the decision could have been the other one. "
-            "More examples (--max-examples) make it narrower; VALIDATION_CRITERIA.md says how many are enough."
+            "More examples (--max-examples) narrow it, down to what differs between studies (VALIDATION_CRITERIA.md)."
         )
     return ["95% interval of the improvement: {}% to {}%".format(*printed_interval(decision)), meaning]
 

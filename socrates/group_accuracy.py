@@ -199,7 +199,9 @@ def _of_groups(tallies: Sequence[_Tally]) -> Statistic:
 
 def _extremes(span: range, values: Array) -> tuple[int, int]:
     """The columns of the largest and of the smallest value; twice the same where there are not two values."""
-    defined = [column for column in span if np.isfinite(values[column])] or [0]
+    defined = [column for column in span if np.isfinite(values[column])]
+    if not defined:
+        return 0, 0
     return max(defined, key=values.__getitem__), min(reversed(defined), key=values.__getitem__)
 
 

@@ -126,7 +126,7 @@ def make_sample_data(
 
 
 def make_published_sample(
-    folder: Path, seed: int = 0, *, train_studies: int = 10, judging_studies: int = 10, people: int = 24
+    folder: Path, seed: int = 0, *, train_studies: int = 10, judging_studies: int = 24, people: int = 24
 ) -> bool:
     """Write the same kind of answers as the data set is published: rows of all studies, and the list that splits them.
 

@@ -44,8 +44,8 @@ class Comparability(TypedDict):
 class MetricsFile(TypedDict):
     """The keys of `metrics.json`. "Range" is the range of a cell's human answers; null means not defined.
 
-    Every number of `metrics.Metrics` and of `bounds` has its 95% interval beside it, under its name with "_ci95":
-    [low, high].
+    Every number of `metrics.Metrics`, `bounds` and `effects`, and `valid_mass`, has its 95% interval beside it, under
+    its name with "_ci95": [low, high], or null.
     """
 
     wasserstein_distance: float  # drawn answers against human ones, share of the range, [0, 1]; 0 is best
@@ -139,7 +139,7 @@ def write_results(
     from socrates.effect_agreement import summarize_effects
     from socrates.effects import CellAnswers, effect_lines, find_questions
     from socrates.group_accuracy import accuracy_by_group
-    from socrates.uncertainty import metric_intervals
+    from socrates.uncertainty import mean_interval, metric_intervals
 
     seed = comparability["seed"]
     limits = metric_intervals(scores, seed)
@@ -148,14 +148,17 @@ def write_results(
         CellAnswers(cell.cell, cell.human_answers, cell.predicted_answers, line["scale"])
         for cell, line in zip(scores.cells, cells, strict=True)
     )
-    masses = [line["valid_mass"] for line in predictions if line["valid_mass"] is not None]
+    masses = [(read_cell(line, "predictions"), line["valid_mass"]) for line in predictions]
+    masses = [(cell, mass) for cell, mass in masses if mass is not None]
+    mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
     content = MetricsFile(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         effects={**summarize_effects(questions, seed), "left_out": left_out},
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
-        valid_mass=math.fsum(masses) / len(masses) if masses else None,
+        valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
+        valid_mass_ci95=None if mass_limits is None else list(mass_limits),
         coverage=asdict(scores.coverage),
         seen=dict(seen) if seen is not None else None,
         comparability=comparability,

@@ -6,7 +6,10 @@ Does not cover: comparing two results (`improvement.py`); what `bootstrap.py` na
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,9 @@ from numpy.typing import NDArray
 from socrates.bootstrap import Interval, Units, Weights, intervals, sorted_units
 from socrates.cells import CellScore
 from socrates.metrics import Scores, marginal_errors
+
+if TYPE_CHECKING:
+    from socrates.records import Cell
 
 Array = NDArray[np.float64]
 
@@ -50,6 +56,24 @@ def metric_intervals(scores: Scores, seed: int) -> dict[str, Interval | None]:
 def cell_units(cells: Sequence[CellScore]) -> Units:
     """The cells as units of a bootstrap: sorted by study already."""
     return sorted_units([cell.cell.study_id for cell in cells])
+
+
+def mean_interval(cells: Sequence[Cell], values: Sequence[float], seed: int) -> Interval | None:
+    """The interval of a mean over rows, each counting once; None where they are of one cell.
+
+    Args:
+        cells: of each row, in any order.
+        values: of each row.
+        seed: of the resamples.
+    """
+    by_cell: defaultdict[Cell, list[float]] = defaultdict(list)
+    for cell, value in zip(cells, values, strict=True):
+        by_cell[cell].append(value)
+    names = sorted(by_cell, key=lambda cell: (cell.study_id, cell.condition_num, str(cell.task_num)))
+    sums = np.array([math.fsum(by_cell[cell]) for cell in names])
+    counts = np.array([len(by_cell[cell]) for cell in names], dtype=np.float64)
+    units = sorted_units([cell.study_id for cell in names])
+    return intervals(units, lambda weights: weights.pooled_sum(sums) / weights.pooled_sum(counts), seed)[0]
 
 
 class _Statistics:

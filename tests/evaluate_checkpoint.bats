@@ -24,6 +24,32 @@ make_inputs() {
   [[ $(arguments_of gate) == "$BASELINE"$'\n'"$results/metrics.json"$'\n--output\n'"$results/decision.json" ]]
 }
 
+@test "GO can be made to need significance, and the decision is drawn" {
+  make_inputs
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE" --require-significant
+  assert_status 0
+  results="evaluation_results/my run/checkpoint-500"
+  [[ $(arguments_of gate) == *$'\n--require-significant' ]]
+  [[ $(arguments_of evaluate) != *--require-significant* ]]
+  [[ $(arguments_of report) == evaluation_results/baseline$'\n'"$results" ]]
+}
+
+@test "a page that cannot be drawn changes no decision, and an earlier one does not outlive a failure" {
+  make_inputs
+  results="evaluation_results/my run/checkpoint-500"
+  mkdir -p "$results"
+  for answer in 0 1; do
+    echo '<meta name="generator" content="scripts/report.py">' >"$results/report.html"
+    STATUS_gate=$answer STATUS_report=2 run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+    assert_status "$answer"
+    assert_output_has "no report.html (status 2); the decision above stands"
+    [[ ! -e "$results/report.html" ]]
+  done
+  echo 'of another program' >"$results/report.html"
+  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  [[ $(<"$results/report.html") == 'of another program' ]]
+}
+
 @test "the gate's answer is the exit status: 0 GO, 1 NO-GO, 2 cannot" {
   make_inputs
   for answer in 0 1 2; do

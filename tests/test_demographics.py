@@ -197,3 +197,11 @@ def test_the_order_of_rows_changes_no_digit():
     first = accuracy_by_group(*(list(column) for column in zip(*rows, strict=True)), seed=1, resamples=50)
     random.Random(4).shuffle(rows)
     assert accuracy_by_group(*(list(column) for column in zip(*rows, strict=True)), seed=1, resamples=50) == first
+
+
+def test_no_field_has_a_group_large_enough():
+    cells = [Cell("s1", 1, 1)] * 10 + [Cell("s2", 1, 1)] * 10
+    people = [{"gender": "Female" if row % 2 else "Male"} for row in range(20)]
+    result = accuracy_by_group(cells, np.linspace(0, 1, 20), people, seed=1, resamples=50)
+    assert (result["gender"]["groups"], result["gender"]["small_groups_rows"]) == ([], 20)
+    assert result["gender"]["parity_difference"] is None and result["gender"]["parity_difference_by_chance"] is None

@@ -498,7 +498,7 @@ def test_answers_that_stand_there_twice_or_were_not_asked_count_for_nothing(work
 @pytest.mark.slow
 def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_path, monkeypatch):
     """Where memory was too small even to say so, it is the config that helps."""
-    from socrates import evaluation
+    from socrates import asking, evaluation
     from socrates.config import load_config
 
     write_json(workplace / "small.json", with_small_batches(workplace))
@@ -510,8 +510,8 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
         asked.append(settings.max_batch_tokens)
         raise SocratesError("enough seen")
 
-    monkeypatch.setattr(evaluation, "open_askers", open_askers)
-    settings = evaluation.settings_of(load_config("config.json"))
+    monkeypatch.setattr(asking, "open_askers", open_askers)
+    settings = asking.settings_of(load_config("config.json"))
     for tokens in (None, 77):
         changed = replace(settings, evaluation=replace(settings.evaluation, batch_tokens=tokens))
         with pytest.raises(SocratesError, match="enough seen"):

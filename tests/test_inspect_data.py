@@ -19,10 +19,11 @@ from socrates.inspection.inspecting import inspect_file
 from socrates.inspection.page import check_page, default_page, page
 from socrates.inspection.record import spread_of
 from socrates.inspection.rows import COLUMNS, MOST_VALUES
-from socrates.inspection.tables import sections, share
+from socrates.inspection.tables import sections
 from socrates.inspection.text import inspection_text
 from socrates.records import read_answers, render_prompt
 from socrates.scales import NAMED_OPTIONS, RANGE, Scale, parse_scale
+from socrates.tables import share
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"

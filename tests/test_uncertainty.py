@@ -9,7 +9,7 @@ from socrates.bootstrap import estimate
 from socrates.cells import Distribution, ScoredRow
 from socrates.metrics import score
 from socrates.records import Cell
-from socrates.uncertainty import BOUNDS, METRICS, _Statistics, cell_units, metric_intervals
+from socrates.uncertainty import BOUNDS, METRICS, _Statistics, cell_units, mean_interval, metric_intervals
 
 
 def made_up_scores(studies=8, scale=(1, 2, 3, 4, 5), with_distributions=True, seed=3):
@@ -59,3 +59,16 @@ def test_intervals_hold_their_numbers_and_follow_the_seed():
 def test_one_cell_has_no_interval():
     rows = [ScoredRow(Cell("a", 1, 1), answer, 2) for answer in (1, 2, 3)]
     assert set(metric_intervals(score(rows), seed=1).values()) == {None}
+
+
+def test_the_interval_of_a_mean_over_rows():
+    rng = np.random.default_rng(1)
+    cells = [Cell(f"s{i % 30}", i % 2, 1) for i in range(3000)]
+    effects = rng.normal(0, 0.1, 30)
+    values = [0.5 + effects[i % 30] + rng.normal(0, 0.01) for i in range(3000)]
+    low, high = mean_interval(cells, values, seed=2)
+    assert low < np.mean(values) < high
+    assert (high - low) / 2 == pytest.approx(2.05 * np.std(effects, ddof=1) / np.sqrt(30), rel=0.1)
+    shuffled = rng.permutation(3000)
+    assert mean_interval([cells[i] for i in shuffled], [values[i] for i in shuffled], seed=2) == (low, high)
+    assert mean_interval([cells[0]] * 5, [0.5] * 5, seed=2) is None

@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
 
 from socrates.errors import SocratesError
 from socrates.files import atomic_write
-from socrates.inspection.plots import Plot, make_plots
+from socrates.inspection.plots import make_plots
 from socrates.inspection.record import Inspection
-from socrates.inspection.tables import Section, Table, count, number, sections
+from socrates.inspection.tables import sections
+from socrates.pages import MOST_ROWS, check_name, document, read_start, section
+from socrates.tables import count
 
-MOST_ROWS = 10  # of a table, before the rest is folded away
-_NARROW = 5  # columns of tables that fit beside a plot on paper
-_GENERATOR = '<meta name="generator" content="scripts/inspect_data.py '
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem clamp(1rem, 4vw, 2.5rem) 3rem; background: #fff;
-  color: #1c1c1c; font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: clamp(1.4rem, 4vw, 1.9rem); line-height: 1.2; margin: 0 0 .3rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 0 0 .5rem; }
-header { border-bottom: 2px solid #1c1c1c; padding-bottom: .8rem; margin-bottom: 1.6rem; }
-header p { margin: .1rem 0; overflow-wrap: anywhere; }
-.small { color: #555; font-size: .9rem; }
-section { margin: 0 0 1.2rem; padding: 0 0 1.2rem; border-bottom: 1px solid #d5d5d5; }
-section p { margin: 0 0 .35rem; max-width: 52rem; }
-section:last-child { border: 0; margin: 0; padding: 0; }
-.bad { border: 2px solid #1c1c1c; padding: .9rem 1rem; }
-.parts { display: grid; gap: 1rem 2rem; grid-template-columns: minmax(0, 1fr); align-items: start; }
-figure { margin: .6rem 0 0; }
-figure img { display: block; width: 100%; max-width: 30rem; height: auto; }
-.scroll { overflow-x: auto; margin-top: .6rem; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; white-space: nowrap; font-weight: 600; padding: .4rem 0 .2rem; }
-th, td { text-align: right; padding: .18rem .65rem .18rem 0; vertical-align: top; white-space: nowrap; }
-th:last-child, td:last-child { padding-right: 0; }
-th.word, td.word { text-align: left; }
-td.word:last-child { white-space: normal; min-width: 9rem; overflow-wrap: break-word; }
-thead th { white-space: normal; border-bottom: 1px solid #777; font-weight: 600; vertical-align: bottom; }
-tbody tr + tr > * { border-top: 1px solid #ececec; }
-tbody th { font-weight: 400; }
-details { margin-top: .3rem; font-size: .9rem; }
-summary { cursor: pointer; }
-@media (min-width: 60rem) { .with-plots .parts { grid-template-columns: minmax(0, 25rem) minmax(0, 1fr); } }
-@media (max-width: 40rem) { /* what people wrote gets a line of its own */
-  td.word { white-space: normal; }
-  .words-last, .words-last tbody, .words-last thead { display: block; }
-  .words-last tr { display: flex; flex-wrap: wrap; padding: .2rem 0; }
-  .words-last tr > * { flex: 0 0 4.5rem; border: 0; }
-  .words-last tr > :first-child { flex: 1 1 6rem; font-weight: 600; }
-  .words-last tr > :last-child { flex: 0 0 100%; }
-  .words-last thead tr { border-bottom: 1px solid #777; }
-  .words-last tbody tr + tr { border-top: 1px solid #ececec; }
-}
-@media print {
-  @page { margin: 14mm; }
-  body { padding: 0; max-width: none; font-size: 10pt; }
-  h2, caption, thead { break-after: avoid; }
-  figure, tr, .bad { break-inside: avoid; }
-  figure img { max-width: 100mm; }
-  .narrow { break-inside: avoid; }
-  .narrow .parts { grid-template-columns: 82mm minmax(0, 1fr); }
-  .narrow figure img { max-width: 82mm; }
-  .scroll { overflow: visible; }
-  thead th, td.word { white-space: normal; }
-  details:not([open]) > summary { list-style: none; }
-}
-"""
+_PROGRAM = "scripts/inspect_data.py"
 
 
 def default_page(data_file: Path) -> Path:
@@ -83,18 +26,10 @@ def default_page(data_file: Path) -> Path:
 
 def check_page(path: Path, data_file: Path) -> None:
     """SocratesError unless the page may be written: under a new name, or over an earlier page about the same file."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise SocratesError(f"--report {path}: the page's name must end in .html")
-    if path.is_dir():
-        raise SocratesError(f"--report {path}: is a folder; name the page in it")
-    if not path.exists():
-        return
-    try:
-        start = path.read_bytes()[:2000]
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
-    if _generator(data_file).encode() not in start:
-        what = "about another data file" if _GENERATOR.encode() in start else "which this program did not write"
+    check_name(path, "--report")
+    start = read_start(path)
+    if start is not None and _generator(data_file).encode() not in start:
+        what = "about another data file" if _PROGRAM.encode() in start else "which this program did not write"
         raise SocratesError(f"{path}: is a page {what}; choose another name with --report PATH, or move it away")
 
 
@@ -108,7 +43,6 @@ def write_page(found: Inspection, path: Path, when: datetime) -> None:
 def page(found: Inspection, when: datetime) -> str:
     """The page as HTML, with its plots in it; ``when`` the file was read."""
     plots = make_plots(found)
-    name = Path(found.file).name
     counts = ", ".join(
         [
             count(found.rows, "row"),
@@ -117,86 +51,26 @@ def page(found: Inspection, when: datetime) -> str:
             *([count(found.participants, "participant")] if found.participants else []),
         ]
     )
-    body = "\n".join(_section(section, plots.get(section.key, ())) for section in sections(found))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{_generator(Path(found.file))}
-<title>Inspection of {escape(name)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header>
-<h1>Inspection of {escape(name)}</h1>
-<p>{escape(counts)}{f"; <strong>{escape(count(found.bad_rows, 'bad row'))}</strong>" if found.bad_rows else ""}</p>
-<p class="small">{escape(found.file)}, read on {when:%Y-%m-%d at %H:%M %Z}</p>
-</header>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    bad_rows = f"; <strong>{escape(count(found.bad_rows, 'bad row'))}</strong>" if found.bad_rows else ""
+    header = [
+        f"<p>{escape(counts)}{bad_rows}</p>",
+        f'<p class="small">{escape(found.file)}, read on {when:%Y-%m-%d at %H:%M %Z}</p>',
+    ]
+    body = (
+        section(
+            part.key,
+            part.title,
+            part.lines,
+            plots.get(part.key, ()),
+            part.tables,
+            kind="bad" if part.key == "bad" else "",
+            most=None if part.key == "bad" else MOST_ROWS,
+        )
+        for part in sections(found)
+    )
+    return document(f"Inspection of {Path(found.file).name}", _generator(Path(found.file)), header, body)
 
 
 def _generator(data_file: Path) -> str:
     digest = hashlib.sha256(str(data_file.resolve()).encode(errors="replace")).hexdigest()
-    return f'{_GENERATOR}{digest[:16]}">'
-
-
-def _section(section: Section, plots: Sequence[Plot]) -> str:
-    kinds = " ".join([*(["bad"] if section.key == "bad" else []), *(["with-plots"] if plots else [])])
-    first = section.tables[:1]
-    if plots and all(len(_upright(table).heads) <= _NARROW and not table.words_last for table in first):
-        kinds += " narrow"
-    parts = [f'<section id="{section.key}" class="{kinds}">', f"<h2>{escape(section.title)}</h2>"]
-    parts += [f"<p>{escape(line)}</p>" for line in section.lines]
-    parts.append('<div class="parts">')
-    if plots:
-        parts += ["<div>", *map(_figure, plots), "</div>"]
-    most = None if section.key == "bad" else MOST_ROWS
-    parts += ["<div>", *(_table(table, most) for table in section.tables), "</div>", "</div>", "</section>"]
-    return "\n".join(parts)
-
-
-def _figure(plot: Plot) -> str:
-    data = base64.b64encode(plot.svg).decode()
-    return f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{escape(plot.alt)}"></figure>'
-
-
-def _upright(table: Table) -> Table:
-    """Quantiles one below the other, where they fit beside a plot and on a phone; other tables as they are."""
-    if table.heads[:1] != ("",):
-        return table
-    columns = tuple(zip(table.heads, *table.rows, strict=True))
-    return replace(table, heads=columns[0], rows=columns[1:])
-
-
-def _table(table: Table, most: int | None) -> str:
-    table = _upright(table)
-    shown, rest = table.rows[:most], table.rows[most:] if most else ()
-    text = _rows(table, shown, table.title)
-    if rest:
-        text += f"<details><summary>and {number(len(rest))} more</summary>{_rows(table, rest, '')}</details>"
-    return text
-
-
-def _rows(table: Table, rows: Sequence[Sequence[str]], title: str) -> str:
-    words = {*range(table.left), *([len(rows[0]) - 1] if table.words_last else [])}
-
-    def cells(row: Sequence[str], heads: bool) -> str:
-        kinds = ["th" if heads or i == 0 else "td" for i in range(len(row))]
-        scope = "col" if heads else "row"
-        return "".join(
-            f"<{kind}{f' scope={scope}' if kind == 'th' else ''}{' class=word' if i in words else ''}>"
-            f"{escape(cell)}</{kind}>"
-            for i, (kind, cell) in enumerate(zip(kinds, row, strict=True))
-        )
-
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
-    heads = f"<thead><tr>{cells(table.heads, True)}</tr></thead>" if any(table.heads) else ""
-    body = "\n".join(f"<tr>{cells(row, False)}</tr>" for row in rows)
-    kind = ' class="words-last"' if table.words_last else ""
-    return f'<div class="scroll"><table{kind}>{caption}{heads}<tbody>{body}</tbody></table></div>'
+    return f"{_PROGRAM} {digest[:16]}"

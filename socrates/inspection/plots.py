@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from socrates.drawing import DARK, EDGE, FILLS, LIGHT, LINE, Plot, drawn, legend, short, styled, thousands
 from socrates.inspection.record import Inspection, Spread
-from socrates.inspection.tables import number, share
+from socrates.tables import number, share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH = 5.0  # inches, of 72 points: text keeps its size where a page is 360 pixels wide
-_DARK, _LIGHT, _LINE = "#2b5c8a", "#c9d8e6", "#1c1c1c"
-_FILLS = ((_DARK, ""), (_LIGHT, "////"), ("#ffffff", ""), ("#8fa9c2", "xxx"), ("#e8e8e8", "---"))
-_EDGE = {"edgecolor": _LINE, "linewidth": 0.7}
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#777777",
-    "axes.linewidth": 0.8,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "hatch.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "inspection",
-    "text.parse_math": False,  # a "$" in a label is a dollar
-}
 _NAMED_STUDIES = 15
 _BARS = 9
-_LONG_LABEL = 24  # characters
 _CLASSES = 40
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A picture, and what it shows in words."""
-
-    svg: bytes
-    alt: str
 
 
 def make_plots(found: Inspection) -> Mapping[str, Sequence[Plot]]:
     """The plots of an inspection by the key of the section that they belong to."""
-    import matplotlib
-
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in letters that the font lacks: the table has it
+    with styled():
         plots: dict[str, list[Plot]] = {
             "studies": [_studies(found)],
             "cells": [_cells(found)],
@@ -90,17 +55,17 @@ def _studies(found: Inspection) -> Plot:
         )
 
     def draw(axes: Axes) -> None:
-        axes.fill_between(range(1, len(rows) + 1), rows, step="mid", color=_LIGHT, edgecolor=_DARK, linewidth=1.2)
+        axes.fill_between(range(1, len(rows) + 1), rows, step="mid", color=LIGHT, edgecolor=DARK, linewidth=1.2)
         axes.set(xlabel="study, the largest first", ylabel="rows", xlim=(1, len(rows)), ylim=(0, None))
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _thousands(axes.yaxis)
+        thousands(axes.yaxis)
 
     middle = rows[len(rows) // 2]
     alt = (
         f"Curve: rows of each of {len(rows)} studies, from {number(rows[0])} for the largest over {number(middle)} in "
         f"the middle down to {number(rows[-1])}."
     )
-    return _drawn("Rows of each study", 2.6, draw, alt)
+    return drawn("Rows of each study", 2.6, draw, alt)
 
 
 def _cells(found: Inspection) -> Plot:
@@ -110,21 +75,21 @@ def _cells(found: Inspection) -> Plot:
 
     def draw(axes: Axes) -> None:
         bottom = [0] * len(classes)
-        for (name, part), (color, hatch) in zip(parts.items(), _FILLS, strict=False):
+        for (name, part), (color, hatch) in zip(parts.items(), FILLS, strict=False):
             heights = [part.get(i, 0) for i in classes]
-            axes.bar([*classes], heights, bottom=bottom, color=color, hatch=hatch, label=name, **_EDGE)
+            axes.bar([*classes], heights, bottom=bottom, color=color, hatch=hatch, label=name, **EDGE)
             bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
         _name_powers(axes, classes, "answers in the cell")
         axes.set(ylabel="cells")
-        _thousands(axes.yaxis)
-        _legend(axes)
+        thousands(axes.yaxis)
+        legend(axes)
 
     alt = (
         f"Bars: how many answers cells hold, in classes that double. Of {number(found.cells)} cells "
         f"{number(found.single_cells)} hold one answer, {number(found.uniform_cells)} only equal ones, "
         f"{number(found.judgeable_cells)} answers that differ."
     )
-    return _drawn("Answers in a cell", 2.8, draw, alt)
+    return drawn("Answers in a cell", 2.8, draw, alt)
 
 
 def _answers_each(answers: Spread) -> Plot:
@@ -132,16 +97,16 @@ def _answers_each(answers: Spread) -> Plot:
     classes = range(max(part) + 1)
 
     def draw(axes: Axes) -> None:
-        axes.bar([*classes], [part.get(i, 0) for i in classes], color=_LIGHT, edgecolor=_DARK)
+        axes.bar([*classes], [part.get(i, 0) for i in classes], color=LIGHT, edgecolor=DARK)
         _name_powers(axes, classes, "answers of the participant")
         axes.set(ylabel="participants")
-        _thousands(axes.yaxis)
+        thousands(axes.yaxis)
 
     alt = (
         f"Bars: how many answers participants gave, in classes that double; from {number(answers.min)} to "
         f"{number(answers.max)}, the median {number(answers.median)}."
     )
-    return _drawn("Answers of a participant", 2.5, draw, alt)
+    return drawn("Answers of a participant", 2.5, draw, alt)
 
 
 def _known(found: Inspection) -> Plot:
@@ -164,8 +129,8 @@ def _scales(found: Inspection) -> Plot:
     if rest := ordered[_BARS:]:
         shown[f"{len(rest)} others"] = sum((by_scale[scale] for scale in rest), Counter())
     forms = sorted({form for counts in shown.values() for form in counts}, key=lambda form: _total(shown, form))[::-1]
-    if len(forms) > len(_FILLS):  # as many as can be told apart
-        forms, merged = forms[: len(_FILLS) - 1], forms[len(_FILLS) - 1 :]
+    if len(forms) > len(FILLS):  # as many as can be told apart
+        forms, merged = forms[: len(FILLS) - 1], forms[len(FILLS) - 1 :]
         for counts in shown.values():
             counts["other wordings"] = sum(counts.pop(form, 0) for form in merged)
         forms.append("other wordings")
@@ -186,22 +151,22 @@ def _lengths(counts: Spread, title: str, limit: int | None = None) -> Plot:
 
     def draw(axes: Axes) -> None:
         left = [low + i * width for i in heights]
-        axes.bar(left, [*heights.values()], width, align="edge", color=_LIGHT, edgecolor=_DARK, linewidth=0.6)
-        axes.axvline(counts.median, color=_LINE, linewidth=1.2, label=f"median {number(counts.median)}")
+        axes.bar(left, [*heights.values()], width, align="edge", color=LIGHT, edgecolor=DARK, linewidth=0.6)
+        axes.axvline(counts.median, color=LINE, linewidth=1.2, label=f"median {number(counts.median)}")
         if limit is not None:
-            axes.axvline(limit, color=_LINE, linewidth=1.2, linestyle="--", label=f"max_length {number(limit)}")
+            axes.axvline(limit, color=LINE, linewidth=1.2, linestyle="--", label=f"max_length {number(limit)}")
         axes.set(ylabel="rows")
         axes.margins(x=0.02)
-        _thousands(axes.xaxis)
-        _thousands(axes.yaxis)
-        _legend(axes)
+        thousands(axes.xaxis)
+        thousands(axes.yaxis)
+        legend(axes)
 
     beyond = f" The limit is {number(limit)}." if limit is not None else ""
     alt = (
         f"Histogram: {title}; from {number(counts.min)} to {number(counts.max)}, half of them between "
         f"{number(counts.q1)} and {number(counts.q3)}, the median {number(counts.median)}.{beyond}"
     )
-    return _drawn(title, 2.6, draw, alt)
+    return drawn(title, 2.6, draw, alt)
 
 
 # --- what the plots share --------------------------------------------------------------------------------------
@@ -212,7 +177,7 @@ def _bars(title: str, names: Sequence[str], parts: Mapping[str, Sequence[int]], 
 
     def draw(axes: Axes) -> None:
         left = [0] * len(names)
-        fills = _FILLS if len(parts) > 1 else ((_LIGHT, ""),)
+        fills = FILLS if len(parts) > 1 else ((LIGHT, ""),)
         for (name, widths), (color, hatch) in zip(parts.items(), fills, strict=False):
             axes.barh(
                 range(len(names)),
@@ -222,35 +187,23 @@ def _bars(title: str, names: Sequence[str], parts: Mapping[str, Sequence[int]], 
                 color=color,
                 hatch=hatch,
                 label=name,
-                edgecolor=_LINE,
+                edgecolor=LINE,
                 linewidth=0.7,
             )
             left = [a + b for a, b in zip(left, widths, strict=True)]
         for place, (end, text) in enumerate(zip(left, texts, strict=True)):
             axes.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
-        axes.set_yticks(range(len(names)), map(_short, names))
+        axes.set_yticks(range(len(names)), map(short, names))
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.spines["bottom"].set_visible(False)
         axes.set_xticks([])
         axes.set_xlim(0, max(left) * 1.16 or 1)
         if len(parts) > 1:
-            _legend(axes)
+            legend(axes)
 
-    legend = 0.22 * len(parts) if len(parts) > 1 else 0
-    return _drawn(title, 0.55 + 0.27 * len(names) + legend, draw, alt)
-
-
-def _drawn(title: str, height: float, draw: Callable[[Axes], None], alt: str) -> Plot:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axes = figure.subplots()
-    draw(axes)
-    figure.suptitle(_short(title, 64), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    return Plot(file.getvalue(), alt)
+    below = 0.22 * len(parts) if len(parts) > 1 else 0
+    return drawn(title, 0.55 + 0.27 * len(names) + below, draw, alt)
 
 
 def _in_powers(sizes: Mapping[int, int]) -> dict[int, int]:
@@ -270,24 +223,9 @@ def _name_powers(axes: Axes, classes: Sequence[int], what: str) -> None:
     axes.set_xlabel(what)
 
 
-def _legend(axes: Axes) -> None:
-    """Below the plot, where it hides nothing; in one column if two would not fit."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns = 1 if max(map(len, labels)) > _LONG_LABEL else 2 if len(labels) != 3 else 3
-    axes.figure.legend(handles, labels, loc="outside lower left", ncols=columns, handleheight=1.1)
-
-
-def _thousands(axis: object) -> None:
-    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if float(value).is_integer() else f"{value:g}")
-
-
 def _total(shown: Mapping[str, Counter[str]], form: str) -> tuple[int, str]:
     return sum(counts[form] for counts in shown.values()), form
 
 
 def _title(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _short(text: str, most: int = 22) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -6,20 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from socrates.inspection.record import Inspection, Spread
+from socrates.tables import Table, count, number, share, size
 
 QUANTILES = ("least", "quarter", "median", "3 quarters", "95%", "99%", "most")
 _SHOWN_VALUES = 5
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts; the first ``left`` columns are words, the others numbers."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 1
-    words_last: bool = False  # the last column holds words too
-    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,34 +38,6 @@ def sections(found: Inspection) -> list[Section]:
         _lengths(found),
         _duplicates(found),
     ]
-
-
-def number(value: float) -> str:
-    """With commas between the thousands; a fraction with one digit."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-
-
-def count(value: int, what: str, many: str = "") -> str:
-    """How many of something: 1 row, 2 rows, no rows; ``many`` where the plural takes no s."""
-    return f"{number(value) if value else 'no'} {what if value == 1 else many or what + 's'}"
-
-
-def share(part: int, whole: int) -> str:
-    """A percentage that is 0% or 100% only where it is exactly that."""
-    percent = 100 * part / whole if whole else 0.0
-    if 0 < percent < 0.1:
-        return "<0.1%"
-    if 99.9 < percent < 100:
-        return ">99.9%"
-    return f"{percent:.0f}%" if part in (0, whole) else f"{percent:.1f}%"
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def _bad_rows(found: Inspection) -> Iterator[Section]:

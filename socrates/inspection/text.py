@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator
 
 from socrates.inspection.record import Inspection
-from socrates.inspection.tables import Table, number, sections
+from socrates.inspection.tables import sections
+from socrates.tables import Table, number
 
 MOST_ROWS = 10  # of a table
 _WIDTH, _LEAST = 110, 40  # characters of a line, and of its last column where the others leave less

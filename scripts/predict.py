@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+r"""Predict how people would answer in an experiment that you describe, and what differs between its conditions.
+
+  python scripts/predict.py --model models/socrates-qwen-full-dataset/checkpoint-500 \
+      examples/bus_line.json --output predictions/bus_line \
+      --results evaluation_results/socrates-qwen-full-dataset/checkpoint-500
+
+EXPERIMENT.json says what people of each condition read, what they are asked on which scale, and who they are: shares or
+counts of demographic fields, or a CSV file of personas. examples/README.md shows how to write one. The output folder
+gets predict.html (a page that needs nothing else), its pictures, and tables: distributions.csv, means.csv,
+differences.csv, predictions.csv. It predicts and asks nobody: it is no substitute for asking people.
+
+The model is asked as it was evaluated: prompt and decoding are those that the checkpoint records. Broken off, by
+whatever, the same command goes on where it was; done, it makes tables and page again from the answers in the folder.
+Exit status: 0 done, 2 cannot.
+"""
+
+import _bootstrap  # noqa: F401
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, predict, write, print the means."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("experiment", metavar="EXPERIMENT.json", type=Path, help="conditions, questions and population")
+    add("--model", metavar="NAME|DIR", required=True, help="checkpoint folder, model folder or hub name")
+    add("--output", metavar="DIR", type=Path, required=True, help="the folder of tables, pictures and page")
+    add("--results", metavar="DIR", type=Path, help="results of evaluating this model: how far to believe it")
+    add("--people", metavar="N", type=int, help="how many are asked (default: the experiment's number)")
+    add("--seed", metavar="N", type=int, default=42, help="of personas, drawn answers and intervals (default: 42)")
+    add("--undecoded", action="store_true", help="the model's own probabilities, which temperature and top-p narrow")
+    add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
+    add("--merge", action="store_true", help="add an adapter into the base model's weights first, and check that")
+    add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
+    add("--overwrite", action="store_true", help="ask again where the folder holds a prediction already")
+    arguments = parser.parse_args(argv)
+    for name, least, most in (("people", 1, 100_000), ("processes", 1, 1024), ("seed", 0, 2**32 - 1)):
+        value = getattr(arguments, name)
+        if value is not None and not least <= value <= most:
+            raise SocratesError(f"--{name}: must be from {least} to {most}, not {value}")
+
+    from socrates.prediction.predicting import predict
+    from socrates.prediction.presenting import write_prediction
+
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: names may have signs beyond ASCII
+    prediction = predict(
+        arguments.model,
+        arguments.experiment,
+        arguments.output,
+        base_model=arguments.base_model,
+        merge=arguments.merge,
+        processes=arguments.processes,
+        seed=arguments.seed,
+        people=arguments.people,
+        undecoded=arguments.undecoded,
+        results=arguments.results,
+        overwrite=arguments.overwrite,
+    )
+    pictures = write_prediction(arguments.output, prediction)
+    print_summary(prediction)
+    print(f"Page: {arguments.output / 'predict.html'}, with {len(pictures)} pictures and 4 tables beside it")
+    return EXIT_DONE
+
+
+def print_summary(prediction) -> None:
+    """The means, or shares, of each condition, with their intervals; and what makes them doubtful."""
+    from socrates.gate import LITTLE_MASS
+
+    names = list(prediction.experiment.conditions)
+    width = max(map(len, names)) + 2
+    for one in prediction.questions:
+        what, numbers = one.headline
+        print(f"{one.answers.question.name} ({what}):")
+        for name, number in zip(names, numbers, strict=True):
+            limits = "" if number.limits is None else "  [{:.3f}, {:.3f}]".format(*number.limits)
+            print(f"  {name:<{width}}{number.value:.3f}{limits}")
+        if one.least_mass < LITTLE_MASS:
+            print(
+                f"  Note: only {one.least_mass:.0%} of the model's probability is on valid answers; this is that part"
+            )
+    print("Predicted, not asked; the intervals hold which personas were made, not the model's error")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+r"""Show results as one page with pictures: the decision, distances, studies, answers, effects, calibration, training.
+
+    python scripts/report.py evaluation_results/baseline \
+        evaluation_results/socrates-qwen-500step-validation/checkpoint-500
+
+RESULTS are results folders: one, or several (the baseline and checkpoints of one run, in any order). The page is about
+the last checkpoint and lies in its folder as report.html, unless --output names another; it needs nothing else, and the
+same pictures lie beside it as report-NAME.png. What a folder lacks is named on the page. The training's curves are
+those of models/RUN/training_log.jsonl, which is found through the results, or in --run.
+
+Exit status: 0 done, 2 it cannot be made.
+"""
+
+from __future__ import annotations
+
+import _bootstrap  # noqa: F401
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, read, draw and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="results folder")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page, ending in .html")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the training run, models/RUN")
+    arguments = parser.parse_args(argv)
+    if arguments.run is not None and not arguments.run.is_dir():
+        raise SocratesError(f"--run {arguments.run}: no such folder")
+
+    from datetime import datetime
+
+    from socrates.report.page import PAGE, check_report, gather, make_parts, read_all, render, write_report
+
+    baseline, judged = read_all(arguments.results)
+    page = arguments.output or judged[-1].folder / PAGE
+    check_report(page)
+    material = gather(baseline, judged, arguments.run)
+    parts = make_parts(material)
+    pictures = write_report(parts, page, render(parts, material, datetime.now().astimezone()))
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
+    print(f"Report: {page}\nPictures: {len(pictures)}, {pictures[0].parent / (page.stem + '-*.png')}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

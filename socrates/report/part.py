@@ -1,0 +1,76 @@
+"""A part of the report, and what all parts are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from socrates import drawing
+from socrates.drawing import Plot
+from socrates.report.answers import Calibration, CellAnswers
+from socrates.report.results_folders import Results
+from socrates.report.training_log import TrainingLog
+from socrates.tables import Table
+
+PROGRAM = "scripts/report.py"
+WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
+SMALL = 9  # points: the smallest text in a picture
+
+picture = partial(drawing.drawn, width=WIDTH, software=PROGRAM)
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a report is made from.
+
+    Attributes:
+        subject: the results that the report is about: the last of ``judged``.
+        baseline: what they are compared with, or None.
+        judged: all others, by step.
+        log: of the run that trained the subject, or None.
+        calibrations: of the baseline and the subject, by label.
+        answers: of the subject, in the cells that are shown and that do not record them themselves.
+    """
+
+    subject: Results
+    baseline: Results | None
+    judged: Sequence[Results]
+    log: TrainingLog | None = None
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    answers: Mapping[tuple, CellAnswers] = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[Results]:
+        """Baseline first."""
+        return [*([self.baseline] if self.baseline else []), *self.judged]
+
+    @property
+    def main(self) -> list[Results]:
+        """Baseline and subject."""
+        return [*([self.baseline] if self.baseline else []), self.subject]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question, answered.
+
+    Attributes:
+        key: its name in links and in the style sheet.
+        title: its heading.
+        lines: sentences, a paragraph each.
+        plots: pictures.
+        tables: tables.
+        folded: more tables, under the words that unfold them.
+        kind: classes of the style sheet, see `pages.section`.
+        most: rows of a table before the rest is folded away.
+    """
+
+    key: str
+    title: str
+    lines: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    tables: tuple[Table, ...] = ()
+    folded: Mapping[str, tuple[Table, ...]] = field(default_factory=dict)
+    kind: str = ""
+    most: int = 24

@@ -1,0 +1,62 @@
+"""What the benchmarks of the intervals and of the definitions compute, against enumeration and by hand."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import wasserstein_distance
+
+from socrates.records import Answer, Cell
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+from bench_intervals import check_distances
+from interval_bias import expected, pair
+from interval_designs import DESIGNS, distances_of, draw
+from show_definitions import Row, own_range_distance
+
+
+def test_the_distances_of_the_simulation_are_those_of_the_metric():
+    check_distances(seed=3)
+    human, model = np.array([[0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0]]), np.array([[3, 0, 1, 0, 0, 2, 0, 0, 0, 0, 0]])
+    clipped = wasserstein_distance([0, 0, 1], [0, 0, 0, 0.5, 1, 1])  # range 1 to 3
+    assert distances_of(human, model)[0] == pytest.approx([clipped])
+    assert np.isnan(distances_of(human * 0 + np.eye(11, dtype=int)[4], model)[0])  # one answer has no range
+
+
+def test_the_exact_expectation_is_that_over_all_samples():
+    human, model = pair(0.15)
+    points = np.arange(7) / 6
+    total = 0.0
+    for people in itertools.product(range(7), repeat=2):
+        for answers in itertools.product(range(7), repeat=2):
+            probability = np.prod(human[list(people)]) * np.prod(model[list(answers)])
+            total += probability * wasserstein_distance(points[list(people)], points[list(answers)])
+    assert expected(human, model, 2, 2) == pytest.approx(total, rel=1e-9)
+    shares = wasserstein_distance(points, points, human[:7], model[:7])
+    assert shares == pytest.approx(0.15) and expected(human, model, None, 4000) == pytest.approx(shares, abs=1e-4)
+
+
+def test_data_sets_are_numbered_and_repeatable():
+    design = DESIGNS[4]
+    drawn = draw(design, 25, seed=1)
+    assert [len(baseline) for _, baseline, _ in drawn.each()] == np.bincount(drawn.data_set).tolist()
+    for study, baseline, checkpoint in drawn.each():
+        assert study[0] == 0 and set(np.diff(study)) <= {0, 1} and study[-1] < design.studies
+        assert ((baseline >= 0) & (baseline <= 1) & (checkpoint >= 0) & (checkpoint <= 1)).all()
+    np.testing.assert_array_equal(drawn.baseline, draw(design, 25, seed=1).baseline)
+
+
+def test_own_ranges_call_a_thousand_too_high_perfect():
+    def row(condition, task, response):
+        cell = Cell("s", condition, task)
+        return Row(Answer("p", "s", response, cell, None, None, 1), None, 1, 7, np.array([response]))
+
+    rows = [row(0, 1, 2), row(0, 2, 70), row(0, 1, 4), row(1, 1, 3), row(1, 1, 5), row(2, 1, 1)]
+    responses = [each.answer.response for each in rows]
+    assert own_range_distance(rows, [value + 1000 for value in responses]) == (0.0, 2, 1, 1)
+    opposite = [8 - value for value in responses]  # of a group of two it is the same two numbers
+    expected_distance = wasserstein_distance([0, 1, 2 / 68], [1, 0, 66 / 68]) / 2
+    assert own_range_distance(rows, opposite)[0] == pytest.approx(expected_distance)

@@ -1,0 +1,183 @@
+"""Intervals against closed forms, SciPy and plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from socrates.bootstrap import (
+    RESAMPLES,
+    Interval,
+    Units,
+    draw_weights,
+    estimate,
+    intervals,
+    resampled,
+    sorted_units,
+    tail,
+)
+
+UNEVEN = Units(np.repeat([0, 1, 2, 3], [1, 7, 3, 12]))
+NAN = math.nan
+
+
+def mean_of(values):
+    return lambda weights: weights.mean_of_means(values)
+
+
+def by_study(units, values):
+    return [values[units.study == study] for study in range(units.study[-1] + 1)]
+
+
+def some_values(units, seed=5):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=units.study[-1] + 1)[units.study] + rng.gamma(2, size=len(units.study))
+
+
+def test_estimates_are_plain_averages():
+    a, b = some_values(UNEVEN), some_values(UNEVEN, 6)
+    expected = np.mean([np.mean(study) for study in by_study(UNEVEN, a)])
+    assert estimate(UNEVEN, mean_of(a)) == pytest.approx(expected, rel=1e-12)
+    ratios = [x.sum() / y.sum() for x, y in zip(by_study(UNEVEN, a), by_study(UNEVEN, b), strict=True)]
+    assert estimate(UNEVEN, lambda w: w.ratio_of_studies(a, b)) == pytest.approx(np.mean(ratios), rel=1e-12)
+    both = np.stack([a, b], axis=1)
+    np.testing.assert_allclose(estimate(UNEVEN, lambda w: w.pooled_sum(both)), both.sum(axis=0), rtol=1e-12)
+    assert estimate(UNEVEN, lambda w: w.pooled_sum(a)) == pytest.approx(a.sum(), rel=1e-12)
+
+
+def test_what_is_not_defined_is_left_out_and_is_no_zero():
+    a = some_values(UNEVEN)
+    a[[0, 3, 20]] = NAN  # the whole first study, and a unit of two others
+    expected = np.mean([np.nanmean(study) for study in by_study(UNEVEN, a)[1:]])
+    assert estimate(UNEVEN, mean_of(a)) == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(estimate(UNEVEN, mean_of(np.full(len(a), NAN))))
+    ones = np.ones(len(a))
+    assert not math.isfinite(estimate(UNEVEN, lambda w: w.ratio_of_studies(ones, 0 * ones)))
+
+
+def test_in_every_resample_the_weights_sum_to_what_they_stand_for():
+    resamples, values = 0, some_values(UNEVEN)
+    for weights in draw_weights(UNEVEN, seed=1, resamples=RESAMPLES):
+        resamples += len(weights.studies)
+        assert (weights.studies == weights.studies.round()).all() and (weights.studies >= 0).all()
+        assert (weights.studies.sum(axis=1) == 4).all()
+        assert (weights.within > 0).all()  # no study of the resample is without units
+        sums = np.add.reduceat(weights.within, UNEVEN.starts, axis=1)
+        np.testing.assert_allclose(sums, np.broadcast_to(UNEVEN.sizes, sums.shape), rtol=1e-12)
+        pooled = sum(weights.studies[:, s] * weights.within[:, i] * values[i] for i, s in enumerate(UNEVEN.study))
+        np.testing.assert_allclose(weights.pooled_sum(values), pooled, rtol=1e-12)
+    assert resamples == RESAMPLES
+
+
+def test_one_study_is_an_ordinary_bootstrap_of_its_units():
+    units = Units(np.zeros(30, dtype=np.int64))
+    for weights in draw_weights(units, seed=1, resamples=500):
+        assert (weights.studies == 1).all()
+        np.testing.assert_allclose(weights.within, weights.within.round(), atol=1e-12)  # whole counts
+    values = np.random.default_rng(2).exponential(size=30)
+    theirs = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20_000, confidence_level=1 - 2 * tail(30), rng=3
+    ).confidence_interval
+    mine = intervals(units, mean_of(values), seed=4, resamples=20_000)[0]
+    assert mine == pytest.approx(theirs, abs=0.02 * (theirs.high - theirs.low))
+
+
+@pytest.mark.parametrize("sizes", [[30], [4, 4], [1, 7, 3, 12], [5] * 10, [2, 80, 3, 9, 1, 1, 40]])
+def test_the_variance_is_the_closed_form(sizes):
+    """Studies: their plug-in variance by S. Units: a share of 1/S of what they would add to the mean on their own."""
+    units = Units(np.repeat(np.arange(len(sizes)), sizes))
+    values = some_values(units)
+    studies = by_study(units, values)
+    between = np.var([study.mean() for study in studies]) / len(sizes)
+    within = sum(np.var(study) / len(study) for study in studies) / len(sizes) ** 2
+    means = resampled(units, mean_of(values), seed=7, resamples=60_000)
+    assert means.var() == pytest.approx(between + within / len(sizes), rel=0.03)
+    assert means.mean() == pytest.approx(estimate(units, mean_of(values)), abs=4 * means.std() / math.sqrt(60_000))
+
+
+def test_without_differences_between_studies_it_is_as_wide_as_if_all_units_were_one_study():
+    """A balanced design: the second stage adds exactly what the first one, which sees S - 1 of S, leaves out."""
+    rng = np.random.default_rng(8)
+    units, variances = Units(np.repeat(np.arange(4), 5)), []
+    for seed in range(400):
+        values = rng.normal(size=20)
+        variances.append(resampled(units, mean_of(values), seed, resamples=300).var())
+    assert np.mean(variances) == pytest.approx((1 - 1 / 20) / 20, rel=0.06)  # sigma²/N, and 1 - 1/N of a plug-in
+
+
+@pytest.mark.parametrize(("studies", "each"), [(1, 12), (12, 1), (40, 1)])
+def test_the_interval_of_a_mean_is_students(studies, each):
+    values = np.random.default_rng(9).normal(10, 2, size=studies * each)
+    units = Units(np.repeat(np.arange(studies), each))
+    student = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    found = intervals(units, mean_of(values), seed=1, resamples=40_000)[0]
+    assert found == pytest.approx(student, abs=0.04 * (student[1] - student[0]))
+
+
+def test_the_tail_is_the_expanded_percentile():
+    for count in (2, 5, 40, 1000):
+        wide = -math.sqrt(count / (count - 1)) * stats.t(count - 1).isf(0.025)
+        assert tail(count) == pytest.approx(stats.norm.cdf(wide), rel=1e-9)
+    assert tail(10**6) == pytest.approx(0.025, rel=1e-4)
+    assert tail(1) is None
+    units = Units(np.repeat(np.arange(5), 4))  # of 5 studies, not of 20 units
+    means = resampled(units, mean_of(some_values(units)), seed=2)
+    found = intervals(units, mean_of(some_values(units)), seed=2)[0]
+    assert found == pytest.approx(np.quantile(means, [tail(5), 1 - tail(5)]), rel=1e-5)
+
+
+def test_both_sides_of_a_comparison_share_their_resamples():
+    baseline = some_values(UNEVEN)
+
+    def improvement(weights):
+        checkpoint = weights.mean_of_means(0.9 * baseline)
+        return np.stack([1 - checkpoint / weights.mean_of_means(baseline), weights.mean_of_means(baseline)], axis=1)
+
+    same, level = intervals(UNEVEN, improvement, seed=1)
+    assert same == pytest.approx(Interval(0.1, 0.1), rel=1e-6)
+    assert level.high - level.low > 0.5
+    assert level == intervals(UNEVEN, mean_of(baseline), seed=1)[0]  # and so do statistics that are asked for apart
+
+
+@pytest.mark.parametrize("no_number", [NAN, math.inf])
+def test_no_interval_where_there_is_nothing_to_resample_or_too_often_no_number(no_number):
+    assert intervals(Units(np.zeros(1, dtype=np.int64)), mean_of(np.ones(1)), seed=1) == [None]
+    values = some_values(UNEVEN)
+
+    def often_undefined(share):
+        def statistic(weights):
+            means = weights.mean_of_means(values)
+            means[: round(share * len(means))] = no_number
+            return means
+
+        return intervals(UNEVEN, statistic, seed=1)[0]
+
+    assert often_undefined(0.06) is None
+    assert often_undefined(0.04) == pytest.approx(intervals(UNEVEN, mean_of(values), seed=1)[0], rel=0.05)
+    one_defined = np.where(np.arange(len(values)) == 9, values, NAN)
+    assert intervals(UNEVEN, mean_of(one_defined), seed=1)[0] is None  # its study is missing from many resamples
+
+
+def test_the_seed_decides_and_the_order_within_a_study_does_not_matter():
+    values = some_values(UNEVEN)
+    first, again, other = (intervals(UNEVEN, mean_of(values), seed)[0] for seed in (3, 3, 4))
+    assert first == again != other
+    shuffled = np.concatenate([np.random.default_rng(1).permutation(study) for study in by_study(UNEVEN, values)])
+    found = intervals(UNEVEN, mean_of(shuffled), seed=3)[0]
+    assert found == pytest.approx(first, abs=0.03 * (first.high - first.low))
+
+
+def test_limits_say_six_digits():
+    low, high = intervals(UNEVEN, mean_of(some_values(UNEVEN)), seed=1)[0]
+    assert (low, high) == (float(f"{low:.6g}"), float(f"{high:.6g}"))
+
+
+def test_units_of_a_study_stand_together():
+    np.testing.assert_array_equal(sorted_units(["b", "a", "a", "c"]).study, [0, 1, 1, 2])
+    np.testing.assert_array_equal(sorted_units(["b", "a", "a", "c"]).sizes, [1, 2, 1])
+    with pytest.raises(ValueError, match="stand together"):
+        sorted_units(["a", "b", "a"])
+    for study in ([], [1, 1], [0, 2], [0, 1, 0]):
+        with pytest.raises(ValueError, match="sorted by study"):
+            Units(np.array(study, dtype=np.int64))

@@ -1,0 +1,581 @@
+"""scripts/predict.py: from a described experiment to predictions, with a tiny random model."""
+
+import copy
+import csv
+import itertools
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from socrates.errors import SocratesError
+from socrates.prediction.estimates import MEAN, draw_answers, estimate_conditions, estimate_differences
+from socrates.prediction.experiment import read_experiment
+from socrates.prediction.persona_file import read_personas
+from socrates.prediction.population import FIELDS, Margins, quotas
+from socrates.scales import parse_scale
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+EXPERIMENT = {
+    "title": "Harbour <festival> & ferry",
+    "conditions": {"control": None, "late": "The ferry to the island was late again."},
+    "questions": {
+        "warmth": {"text": "How warm do you feel about the harbour festival?", "scale": {"low": 1, "high": 7}},
+        "yes": {"text": "Would you go?", "scale": {"options": {"1": "Yes", "2": "No"}}},
+    },
+    "population": {"csv": "people.csv"},
+}
+PEOPLE = "age,gender,weight\n34,Female,1\n70,,2\n34,Female,1\n51,Male,1\n"
+
+
+def write(folder, experiment, people=PEOPLE):
+    (folder / "people.csv").write_text(people)
+    path = folder / "experiment.json"
+    path.write_text(experiment if isinstance(experiment, str) else json.dumps(experiment))
+    return path
+
+
+def changed(**paths):
+    """The experiment with another value at paths such as questions__warmth__scale; ... removes what is there."""
+    experiment = copy.deepcopy(EXPERIMENT)
+    for path, value in paths.items():
+        *parents, last = path.split("__")
+        inner = experiment
+        for key in parents:
+            inner = inner[key]
+        if value is ...:
+            del inner[last]
+        else:
+            inner[last] = value
+    return experiment
+
+
+def people(**fields):
+    return changed(population=fields)
+
+
+SHARES = {"gender": {"Male": 0.49, "Female": 0.51}}
+
+MALFORMED = {
+    "not JSON": ('{"title": ', "experiment.json: line 1, column 11: not JSON"),
+    "not an object": ("[]", "must be a JSON object, not a list"),
+    "a key twice": ('{"title": "a", "title": "b"}', '"title" stands there twice'),
+    "a key misspelt": (changed(condition={}), '"condition": unknown key; did you mean "conditions"?'),
+    "no title": (changed(title=...), '"title": missing'),
+    "no conditions": (changed(conditions={}), '"conditions": must be an object'),
+    "a condition without text": (changed(conditions__late=" "), '"conditions.late": must be what people'),
+    "half a character": (changed(conditions__late="a\ud800"), '"conditions.late": holds half a character'),
+    "no questions": (changed(questions=[]), '"questions": must be an object'),
+    "a question without text": (changed(questions__yes__text=...), '"questions.yes.text": missing'),
+    "no scale": (changed(questions__yes__scale=...), '"questions.yes.scale": missing: which answers are valid'),
+    "one value": (changed(questions__warmth__scale={"low": 3, "high": 3}), "from 3 to 3 is one answer alone"),
+    "one option": (changed(questions__yes__scale={"options": {"1": "Yes"}}), "one answer alone is no scale"),
+    "turned round": (changed(questions__warmth__scale={"low": 7, "high": 1}), "exchange them"),
+    "no whole ends": (changed(questions__warmth__scale={"low": 0.5, "high": True}), "must be a whole number, not 0.5"),
+    "a high end alone": (changed(questions__warmth__scale={"high": 7}), '"questions.warmth.scale.low": missing'),
+    "both kinds": (
+        changed(questions__yes__scale={"low": 1, "options": {"1": "a", "2": "b"}}),
+        'takes either "options"',
+    ),
+    "too wide": (changed(questions__warmth__scale={"low": 0, "high": 9999}), "10,000 answers; at most 4,096"),
+    "a label outside": (
+        changed(questions__warmth__scale={"low": 1, "high": 7, "labels": {"8": "x"}}),
+        '"questions.warmth.scale.labels.8": lies outside 1 to 7',
+    ),
+    "an option that is no number": (
+        changed(questions__yes__scale={"options": {"Yes": "1", "No": "2"}}),
+        '"questions.yes.scale.options.Yes": the answer must be a whole number',
+    ),
+    "an option twice": (changed(questions__yes__scale={"options": {"1": "a", "01": "b"}}), "is there twice"),
+    "labels that read as another scale": (
+        changed(questions__yes__scale={"options": {"1": "Yes", "2": "No”; 9 for “Perhaps"}}),
+        "it reads as the scale 1, 2, 9, not 1, 2",
+    ),
+    "no population": (changed(population=...), '"population": missing'),
+    "an empty population": (changed(population={}), '"population": must be an object'),
+    "nobody described": (people(size=10), '"population": is empty: name shares or counts'),
+    "nobody asked": (people(size=0, **SHARES), '"population.size": must be a whole number from 1'),
+    "no size": (people(**SHARES), '"population.size": missing'),
+    "an unknown field": (people(size=9, gendre=SHARES["gender"]), '"population.gendre": unknown key; did you mean "ge'),
+    "shares that do not sum to 1": (
+        people(size=100, gender={"Male": 0.5, "Female": 0.4}),
+        '"population.gender": must be shares that sum to 1, or whole counts that sum to 100; these sum to 0.9',
+    ),
+    "counts that are not whole": (people(gender={"a": 1.5, "b": 2.5}), "or whole counts; these sum to 4"),
+    "counts of fewer": (people(size=100, gender={"a": 40, "b": 40}), "sum to 80, but the population has 100"),
+    "counts of other numbers": (people(gender={"a": 5}, education={"b": 6}), "sum to 6, but the population has 5"),
+    "a share below 0": (people(size=9, gender={"a": -1, "b": 2}), '"population.gender.a": must be a share or a count'),
+    "an open range of ages": (people(size=9, age={"65+": 1}), '"population.age.65+": must be an age ("34") or a range'),
+    "nobody in a range of ages": (people(size=9, age={"65-30": 1}), '"population.age.65-30": must be an age'),
+    "fields beside a CSV": (people(csv="people.csv", size=9), '"population.size": does not go with "csv"'),
+}
+
+MALFORMED_PEOPLE = {
+    "empty": ("", "is empty; the first line must name demographic fields"),
+    "nobody": ("age,gender\n\n", "lists nobody"),
+    "an unknown column": ("Age,shoe size\n1,2\n", 'the column "Age" is no demographic field; did you mean "age"?'),
+    "a column twice": ("age,age\n1,2\n", 'the column "age" stands there twice'),
+    "no field": ("weight\n1\n", "line 1: names no demographic field"),
+    "ragged": ("age,gender\n34,Male\n35\n36,Male,x\n", "line 3: has 1 values, and line 1 names 2 columns"),
+    "nothing known": ("age,gender\n34,Male\n , \n,\n", None),  # empty lines, in a way
+    "nothing known of one": ("age,weight\n34,1\n,1\n", "line 3: says nothing of this person"),
+    "a bad weight": ("age,weight\n34,much\n35,-1\n36,nan\n", "line 2: the weight must be a number of 0 or more"),
+    "no weight": ("age,weight\n34,0\n35,0\n", "all weights are 0"),
+    "an open quote": ('age\n"34\n', "not CSV"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_experiment_gets_its_message(tmp_path, case):
+    experiment, message = MALFORMED[case]
+    with pytest.raises(SocratesError) as error:
+        read_experiment(write(tmp_path, experiment))
+    assert message in str(error.value) and str(tmp_path / "experiment.json") in str(error.value)
+
+
+@pytest.mark.parametrize("case", MALFORMED_PEOPLE)
+def test_a_malformed_list_of_personas_gets_its_message(tmp_path, case):
+    text, message = MALFORMED_PEOPLE[case]
+    (tmp_path / "people.csv").write_text(text)
+    if message is None:
+        assert len(read_personas(tmp_path / "people.csv")) == 1
+        return
+    with pytest.raises(SocratesError) as error:
+        read_personas(tmp_path / "people.csv")
+    assert message in str(error.value) and "people.csv" in str(error.value)
+
+
+def test_all_problems_are_told_at_once_and_leave_with_2(tmp_path):
+    path = write(tmp_path, changed(title=" ", questions__yes__scale={"low": 1, "high": 1}, population={"size": 3}))
+    program = [sys.executable, ROOT / "scripts" / "predict.py", path, "--model", tmp_path, "--output", tmp_path / "out"]
+    result = subprocess.run(program, capture_output=True, text=True)
+    assert result.returncode == 2 and "Traceback" not in result.stderr and not (tmp_path / "out").exists()
+    assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == [
+        '  "title"',
+        '  "questions.yes.scale"',
+        '  "population"',
+    ]
+
+
+def test_help_needs_no_installed_package():
+    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); sys.argv = ['predict.py', '--help']; "
+    code += f"runpy.run_path({str(ROOT / 'scripts' / 'predict.py')!r}, run_name='__main__')"
+    result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0 and "no substitute for asking people" in result.stdout, result.stderr
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SocratesError, match="no such experiment"):
+        read_experiment(tmp_path / "none.json")
+    (path := write(tmp_path, EXPERIMENT)).with_name("people.csv").unlink()
+    with pytest.raises(SocratesError, match=r"people\.csv: no such CSV file of personas"):
+        read_experiment(path).personas(0)
+
+
+@pytest.mark.parametrize(
+    ("scale", "instruction"),
+    [
+        ({"low": -3, "high": 3}, "Only return an integer from -3 to 3, nothing else."),
+        (
+            {"low": 1, "high": 7, "labels": {"7": "agree (strongly)", "1": "disagree", "4": "neither"}},
+            "Only return an integer from 1 to 7, where 1 means disagree, 4 means neither and 7 means agree (strongly), "
+            "nothing else.",
+        ),
+        (
+            {"options": {"1": "$11-$25", "2": "25 to 50"}},
+            "Only return 1 for “$11-$25” or 2 for “25 to 50”, nothing else.",
+        ),
+        (
+            {"options": {"8": "Don't know", "1": "1 or 2 times", "2": "from 3 to 9"}},
+            "Only return 1 for “1 or 2 times”; 2 for “from 3 to 9”; 8 for “Don't know”, nothing else.",
+        ),
+    ],
+)
+def test_answer_instructions_are_those_of_the_data_set(tmp_path, scale, instruction):
+    experiment = read_experiment(write(tmp_path, changed(questions__yes__scale=scale)))
+    question = experiment.questions[1]
+    assert question.instruction == instruction
+    for condition, told in (
+        ("control", "You were asked: "),
+        ("late", "You read “The ferry to the island was late again.”"),
+    ):
+        stimuli = experiment.stimuli(condition, question)
+        assert stimuli.startswith(told) and stimuli.endswith(f": “Would you go?” {instruction}")
+        assert parse_scale(stimuli) == question.scale
+
+
+def test_quotas_are_the_whole_numbers_nearest_to_the_shares():
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        shares, size = rng.dirichlet(np.ones(3)), int(rng.integers(1, 12))
+        found = quotas(shares.tolist(), size)
+        whole = [parts for parts in itertools.product(range(size + 1), repeat=3) if sum(parts) == size]
+        assert sum(found) == size
+        assert np.isclose(
+            np.abs(found - shares * size).sum(), min(np.abs(parts - shares * size).sum() for parts in whole)
+        )
+    assert quotas([0.1, 0.2, 0.7], 10) == [1, 2, 7]  # 0.7 * 10 is not quite 7 in binary
+
+
+def test_personas_have_the_margins_exactly_and_fields_are_independent():
+    margins = Margins(
+        200,
+        {
+            "gender": {"Female": 0.51, "Male": 0.49},
+            "age": {"18-29": 0.2, "30-44": 0.3, "45-90": 0.5},
+            "ideology": {"Liberal": 40, "Moderate": 100, "Conservative": 60},
+        },
+    )
+    personas = [dict(persona.demographic) for persona in margins.draw(1)]
+    assert [list(persona) for persona in personas[:2]] == [["age", "gender", "ideology"]] * 2  # the data set's order
+    ages = np.array([int(persona["age"]) for persona in personas])
+    female = np.array([persona["gender"] == "Female" for persona in personas])
+    assert np.histogram(ages, [18, 30, 45, 91])[0].tolist() == [40, 60, 100] and female.sum() == 102
+    assert {int(n) for n in np.bincount(ages)[18:45]} == {3, 4} and ages.max() == 90  # spread over all years of a range
+    assert abs(np.corrcoef(ages, female)[0, 1]) < 0.2
+    assert personas == [dict(persona.demographic) for persona in margins.draw(1)]
+    assert personas != [dict(persona.demographic) for persona in margins.draw(2)]
+    few = [persona.demographic["ideology"] for persona in margins.draw(1, 10)]
+    assert sorted(few) == ["Conservative"] * 3 + ["Liberal"] * 2 + ["Moderate"] * 5
+
+
+def random_answers(rng, conditions, personas, answers):
+    return rng.dirichlet(np.ones(answers), size=(conditions, personas))
+
+
+def test_a_condition_is_the_mixture_of_its_personas():
+    rng = np.random.default_rng(0)
+    values, table, weights = np.array([1.0, 2.0, 5.0]), random_answers(rng, 2, 300, 3), rng.uniform(0, 2, 300)
+    first, second = estimate_conditions(values, table, weights, seed=1)
+    mixture = np.average(table[1], axis=0, weights=weights)
+    assert np.allclose([share.value for share in second.shares], mixture)
+    mean = mixture @ values
+    assert second.mean.value == pytest.approx(mean)
+    assert second.sd.value == pytest.approx(math.sqrt(mixture @ (values - mean) ** 2))
+    # The delta method's standard error of a weighted mean, with Student's t as the expanded percentiles imitate it.
+    deviations = weights * (table[0] @ values - first.mean.value)
+    half = 1.968 * math.sqrt((deviations**2).sum()) / weights.sum()
+    assert (first.mean.limits.high - first.mean.limits.low) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_differences_compare_the_same_personas():
+    rng = np.random.default_rng(0)
+    values, table = np.arange(1e9, 1e9 + 4), random_answers(rng, 3, 60, 4)  # a scale on which squares lose all digits
+    table[1] = table[0] @ np.eye(4)[:, [3, 0, 1, 2]]  # in the second condition every answer is one higher, but the last
+    weights = np.ones(60)
+    found = estimate_differences(values, table, weights, 0, options=False)
+    assert [(one.a, one.b, one.measure) for one in found] == [(0, 1, MEAN), (0, 2, MEAN), (1, 2, MEAN)]
+    shares = table.mean(axis=1)
+    means = shares @ np.arange(4)
+    variances = shares @ np.arange(4) ** 2 - means**2
+    for one in found:
+        difference, variance = means[one.b] - means[one.a], variances[one.a] + variances[one.b]
+        assert one.difference.value == pytest.approx(difference, rel=1e-6)
+        assert one.standardized.value == pytest.approx(difference / math.sqrt(variance / 2), rel=1e-6)
+        assert one.by_chance == pytest.approx(1.96 * math.sqrt(variance / 60), rel=1e-4)
+    table[2] = 0.5 * table[0] + 0.5 * np.array([0, 0, 0, 1.0])  # the effect differs between personas by half their mean
+    same = estimate_differences(values, table[[0, 0]], weights, 0, options=False)[0]
+    assert same.difference.value == 0 and same.difference.limits == (0, 0)
+    shifted = estimate_differences(values, table[[0, 2]], weights, 0, options=False)[0].difference
+    alone = estimate_conditions(values, table, weights, 0)[0].mean.limits
+    assert (shifted.limits.high - shifted.limits.low) == pytest.approx(0.5 * (alone.high - alone.low), rel=0.01)
+
+
+def test_of_options_the_shares_are_compared():
+    table = random_answers(np.random.default_rng(0), 2, 50, 3)
+    (two,) = estimate_differences(
+        np.array([1.0, 2.0]), table[..., :2] / table[..., :2].sum(-1, keepdims=True), np.ones(50), 0, options=True
+    )
+    assert two.measure == 1 and two.standardized.value is None
+    three = estimate_differences(np.array([1.0, 2.0, 8.0]), table, np.ones(50), 0, options=True)
+    shares = table.mean(axis=1)
+    assert [one.measure for one in three] == [1, 2, 8]
+    assert np.allclose([one.difference.value for one in three], shares[1] - shares[0])
+    assert three[0].by_chance == pytest.approx(
+        1.96 * math.sqrt((shares[:, 0] * (1 - shares[:, 0])).sum() / 50), rel=1e-4
+    )
+
+
+def test_a_weight_of_two_counts_as_two_and_one_persona_has_no_interval():
+    table = random_answers(np.random.default_rng(5), 2, 3, 4)
+    values = np.arange(4.0)
+    weighted = estimate_differences(values, table, np.array([2.0, 1, 1]), 0, options=False)[0]
+    twice = estimate_differences(values, table[:, [0, 0, 1, 2]], np.ones(4), 0, options=False)[0]
+    assert weighted.difference.value == pytest.approx(twice.difference.value)
+    alone = estimate_conditions(values, table[:, :1], np.ones(1), 0)[0]
+    assert alone.mean.value is not None and alone.mean.limits is None
+
+
+def test_drawn_answers_follow_the_probabilities():
+    probabilities = np.tile([0.0, 0.3, 0.0, 0.7, 0.0], (20_000, 1))
+    drawn = draw_answers(np.array([1.0, 2, 3, 4, 9]), probabilities, np.random.default_rng(0))
+    assert set(drawn.tolist()) == {2, 4} and np.mean(drawn == 2) == pytest.approx(0.3, abs=0.01)
+
+    class Lowest:
+        def random(self, size):
+            return np.zeros(size)
+
+    assert draw_answers(np.array([1.0, 2, 3, 4, 9]), probabilities[:1], Lowest()).tolist() == [2]  # 1 is impossible
+
+
+# --- with a model ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from tiny import save_model, survey_model
+
+    return str(save_model(*survey_model(), tmp_path_factory.mktemp("model")))
+
+
+def predict(path, model, output, **options):
+    from socrates.prediction.predicting import predict
+    from socrates.prediction.presenting import write_prediction
+
+    write_prediction(output, predict(model, path, output, processes=1, **options))
+    return json.loads((output / "predict.json").read_text())
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def made(model, tmp_path_factory):
+    """(the experiment's file, the folder of its prediction, its record)."""
+    folder = tmp_path_factory.mktemp("predicted")
+    path = write(folder, EXPERIMENT)
+    return path, folder / "out", predict(path, model, folder / "out")
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_tables_hold_what_the_model_answers(made, model):
+    """Against the exact answers to prompts that are written out here."""
+    from socrates.answers import Question, answer_distributions
+    from socrates.decoding import Decoding
+    from socrates.models import load_model
+    from socrates.prompts import prompt_token_ids
+
+    before = "You are a survey respondent with the following demographic profile:\n"
+    after = (
+        "\n\nRead the question below and answer exactly as this person would. Follow the response instructions "
+        "precisely.\n\nYou read “The ferry to the island was late again.” and then were asked: “How warm do you feel "
+        "about the harbour festival?” Only return an integer from 1 to 7, nothing else."
+    )
+    profiles = ("- Age: 34\n- Gender: Female", "- Age: 70", "- Age: 51\n- Gender: Male")
+    loaded = load_model(model, device="cpu")
+    texts = [before + profile + after for profile in profiles]
+    ids = prompt_token_ids(loaded.tokenizer, texts, None)
+    scale = parse_scale(after)
+    asked = [Question(tuple(one), scale, key) for key, one in enumerate(ids)]
+    exact = dict(answer_distributions(loaded, asked, Decoding(0.6, 0.9)))
+    shares = np.array([exact[index].normalized() for index in range(3)])
+
+    _, out, record = made
+    lines = [
+        row for row in table(out / "predictions.csv") if row["condition"] == "late" and row["question"] == "warmth"
+    ]
+    assert [(row["persona"], row["age"], row["gender"], row["weight"]) for row in lines] == [
+        ("1", "34", "Female", "1"),
+        ("2", "70", "", "2"),
+        ("3", "34", "Female", "1"),
+        ("4", "51", "Male", "1"),
+    ]
+    expected = [shares[index] @ np.arange(1, 8) for index in (0, 1, 0, 2)]
+    assert np.allclose([float(row["mean"]) for row in lines], expected, atol=1e-5)
+    for row, index in zip(lines, (0, 1, 0, 2), strict=True):
+        assert shares[index][int(row["answer"]) - 1] > 0
+        assert float(row["valid_mass"]) == pytest.approx(exact[index].valid_mass, rel=1e-4)
+    mixture = (2 * shares[0] + 2 * shares[1] + shares[2]) / 5
+    rows = [
+        row for row in table(out / "distributions.csv") if row["condition"] == "late" and row["question"] == "warmth"
+    ]
+    assert np.allclose([float(row["probability"]) for row in rows], mixture, atol=1e-5)
+    assert all(float(row["low"]) - 1e-6 <= float(row["probability"]) <= float(row["high"]) + 1e-6 for row in rows)
+    means = {row["condition"]: float(row["mean"]) for row in table(out / "means.csv") if row["question"] == "warmth"}
+    assert means["late"] == pytest.approx(mixture @ np.arange(1, 8), abs=1e-5)
+    (difference,) = [row for row in table(out / "differences.csv") if row["question"] == "warmth"]
+    assert float(difference["difference"]) == pytest.approx(means["late"] - means["control"], abs=1e-6)
+    assert (difference["condition_a"], difference["condition_b"]) == ("control", "late")
+    assert record["questions"]["warmth"]["conditions"]["late"]["mean"] == pytest.approx(means["late"], abs=1e-6)
+    answers = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    assert len(answers) == 3 * 2 * 2  # the same is known of two of the four, who are asked once
+
+
+def test_the_page_says_what_it_is_not_and_needs_nothing_else(made):
+    _, out, _ = made
+    page = (out / "predict.html").read_text()
+    assert "no substitute for asking people" in page and "not the model&#x27;s error" in page
+    assert "Harbour &lt;festival&gt; &amp; ferry" in page and "Nothing is known here" in page
+    assert (
+        page.count("<img ") == page.count("src=") == page.count('src="data:image/svg+xml') == page.count(' alt="') == 4
+    )
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    pictures = sorted(path.name for path in out.glob("*.png"))
+    assert pictures == [f"predict-{kind}-{n}.png" for kind in ("differences", "distributions") for n in (1, 2)]
+
+
+def test_done_once_nothing_is_asked_again(made, model, monkeypatch, capsys):
+    path, out, record = made
+    from socrates.prediction import predicting
+
+    before = files_of(out)
+    for name in ("predict.json", "means.csv", "predict-differences-1.png"):  # as after a kill while they were written
+        (out / name).unlink()
+    monkeypatch.setattr(predicting, "ask", lambda *_, **__: pytest.fail("the model was asked"))
+    predict(path, model, out)
+    assert "Already asked" in capsys.readouterr().out
+    after = files_of(out)
+    assert set(after) == set(before)
+    same = [name for name in before if not name.startswith("predict.")]  # those two tell when they were made
+    assert [after[name] for name in same] == [before[name] for name in same]
+    undecoded = predict(path, model, out, undecoded=True)
+    means = [r["questions"]["warmth"]["conditions"]["late"] for r in (record, undecoded)]
+    assert means[0]["sd"] < means[1]["sd"] and undecoded["probabilities"]["temperature"] == 1
+    predict(path, model, out)
+
+
+def test_another_prediction_and_foreign_files_are_refused(made, model, tmp_path):
+    _, out, _ = made
+    before = files_of(out)
+    other = write(tmp_path, changed(conditions__late="The bakery had no bread left."))
+    with pytest.raises(SocratesError, match="holds another prediction of other texts, people or seed: prompts"):
+        predict(other, model, out)
+    assert files_of(out) == before
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "manifest.json").write_text("{}")
+    with pytest.raises(SocratesError, match="is a checkpoint"):
+        predict(other, model, tmp_path / "checkpoint-7", overwrite=True)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "means.csv").write_text("mine")
+    with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
+        predict(other, model, tmp_path / "foreign")
+    assert files_of(tmp_path / "foreign") == {"means.csv": b"mine"}
+    predict(other, model, tmp_path / "foreign", overwrite=True, people=2)
+    assert len(table(tmp_path / "foreign" / "predictions.csv")) == 2 * 2 * 2
+
+
+def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_path, monkeypatch, capsys):
+    from socrates.prediction import predicting
+
+    path, out, _ = made
+    kept = []
+
+    def interrupted(key, result):
+        if len(kept) == 5:
+            raise KeyboardInterrupt
+        kept.append(key)
+        return kept_answer(key, result)
+
+    kept_answer = predicting.kept_answer
+    monkeypatch.setattr(predicting, "kept_answer", interrupted)
+    monkeypatch.setattr("socrates.answers.token_budget", lambda *_: 10)  # every prompt goes alone
+    with pytest.raises(KeyboardInterrupt):
+        predict(path, model, tmp_path / "out")
+    assert not (tmp_path / "out" / "asked.json").exists()
+    monkeypatch.setattr(predicting, "kept_answer", kept_answer)
+    (tmp_path / "out" / "answers.jsonl").write_text("")  # as after a kill between the two files that are written last
+    predict(path, model, tmp_path / "out")
+    assert "Going on: 5 of 12 rows are answered already" in capsys.readouterr().out
+    assert files_of(tmp_path / "out")["answers.jsonl"] == files_of(out)["answers.jsonl"]
+
+
+def test_a_text_that_is_too_long_is_named_before_the_model_is_loaded(model, tmp_path):
+    path = write(tmp_path, changed(conditions__late="late " * 3000))
+    with pytest.raises(SocratesError) as error:
+        predict(path, model, tmp_path / "out")
+    assert '"conditions.late" with "questions.warmth": ' in str(error.value) and "can read" in str(error.value)
+    assert "conditions.control" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_results_of_this_model_tell_how_far_to_believe_it(made, model, tmp_path):
+    path, out, record = made
+    metrics = {
+        "wasserstein_distance": 0.16,
+        "wasserstein_distance_ci95": [0.15, 0.17],
+        "bounds": {"uniform_guess": 0.2, "empirical_best": 0.12},
+        "effects": {
+            "correlation": 0.3,
+            "correlation_ci95": [-0.1, 0.6],
+            "sign_agreement_clear": 0.75,
+            "clear_pairs": 8,
+        },
+        "coverage": {"studies_scored": 40},
+        "seen": {"rows": 3, "of": 9},
+        "comparability": {"decoding": {"temperature": 1.0, "top_p": 1.0}},
+        "about": {"model": "m", "asked": {"model": record["asked"]["model"]}},
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert predict(path, model, out, results=tmp_path)["evidence"]["effect_correlation"] == 0.3
+    page = (out / "predict.html").read_text()
+    for told in (
+        "people in 40 studies",
+        "0.160 (95% interval 0.150 to 0.170)",
+        "(8 pairs), it gets 75%",
+        "has not been shown that this model predicts differences",
+        "trained on: they tell what it remembers",
+        "judged with other probabilities (temperature 1, top-p 1) than are shown here (temperature 0.6, top-p 0.9)",
+    ):
+        assert told in page, told
+    metrics["about"]["asked"]["model"] = "another"
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(SocratesError, match="are results of another model"):
+        predict(path, model, out, results=tmp_path)
+
+
+def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_path, monkeypatch):
+    from socrates.prediction import predicting
+
+    path, out, _ = made
+    whole, kept_answer = table(out / "predictions.csv"), predicting.kept_answer
+    nothing = {"valid_mass": 0.0, "undecoded": {}, "decoded": {}}
+    # Keys count profiles, then conditions, then questions: the first profile's late warmth.
+    monkeypatch.setattr(
+        predicting, "kept_answer", lambda key, result: kept_answer(key, result) | (nothing if key == 2 else {})
+    )
+    record = predict(path, model, tmp_path / "out")
+    assert [record["questions"][name]["without_an_answer"] for name in ("warmth", "yes")] == [2, 0]
+    rows = table(tmp_path / "out" / "predictions.csv")
+    gone = [row["question"] == "warmth" and row["persona"] in ("1", "3") for row in rows]
+    assert [row["mean"] == "" == row["answer"] for row in rows] == gone
+    assert [row["mean"] for row, left in zip(rows, gone, strict=True) if not left] == [
+        row["mean"] for row, left in zip(whole, gone, strict=True) if not left
+    ]
+    means = [2 * float(rows[index]["mean"]) if index == 5 else float(rows[index]["mean"]) for index in (5, 7)]
+    late = record["questions"]["warmth"]["conditions"]["late"]["mean"]
+    assert late == pytest.approx(sum(means) / 3, abs=1e-6)  # of the second persona, who counts twice, and the fourth
+    assert "2 personas got no valid answer" in (tmp_path / "out" / "predict.html").read_text()
+
+
+def test_one_condition_one_person_and_a_wide_scale_have_a_page_too(model, tmp_path):
+    experiment = changed(
+        conditions={"only": None},
+        questions={"gift": EXPERIMENT["questions"]["warmth"] | {"scale": {"low": 0, "high": 300}}},
+    )
+    record = predict(write(tmp_path, experiment), model, tmp_path / "out", people=1)
+    only = record["questions"]["gift"]["conditions"]["only"]
+    assert (
+        only["mean_ci95"] is None
+        and len(only["distribution"]) == 301
+        and not record["questions"]["gift"]["differences"]
+    )
+    assert table(tmp_path / "out" / "differences.csv") == []
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["predict-distributions-1.png"]
+
+
+def test_the_examples_are_whole():
+    for file in sorted(EXAMPLES.glob("*.json")):
+        experiment = read_experiment(file)
+        assert len(experiment.personas(0)) in (40, 200) and "made up" in experiment.note
+    told = (EXAMPLES / "README.md").read_text()
+    assert all(field in told for field in FIELDS)

@@ -1,0 +1,465 @@
+"""The report: what it says is what the files say; what is missing is named; what another program wrote stays."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from made_results import make_world, write_decision, write_log, write_made_results
+
+from socrates.drawing import styled
+from socrates.errors import SocratesError
+from socrates.records import Cell
+from socrates.report import answers
+from socrates.report.cells import choose_cells, make_bars
+from socrates.report.decision import decision_part
+from socrates.report.page import PARTS, PICTURES, check_report, gather, make_parts, read_all, render, write_report
+from socrates.report.part import Material
+from socrates.report.results_folders import CellResult, differences, read_results
+from socrates.report.studies import compare_studies
+from socrates.report.training_log import find_log
+from socrates.report.values import Value, fixed
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "report.py"
+RUN = "models/made-run"
+KEYS = ["decision", "distances", "studies", "cells", "effects", "calibration", "groups", "training", "basis"]
+
+
+def run(*arguments, cwd):
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Results of a baseline and two checkpoints of one run, as they lie after a validation."""
+    root = tmp_path_factory.mktemp("made")
+    world = make_world()
+    write_log(root / RUN)
+    folders = {"baseline": root / "evaluation_results" / "baseline"}
+    metrics = {"baseline": write_made_results(folders["baseline"], world, 0.0, model="some/model")}
+    for step, quality in ((100, 0.3), (500, 0.8)):
+        name = f"checkpoint-{step}"
+        folders[name] = root / "evaluation_results" / "made-run" / name
+        metrics[name] = write_made_results(folders[name], world, quality, model=f"{RUN}/{name}")
+    write_decision(folders["checkpoint-500"], metrics["baseline"], metrics["checkpoint-500"], notes=["look at <this>."])
+    return SimpleNamespace(root=root, folders=folders, metrics=metrics)
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """The same, to be spoilt."""
+    shutil.copytree(made.root, tmp_path, dirs_exist_ok=True)
+    return SimpleNamespace(
+        root=tmp_path, folders={name: tmp_path / path.relative_to(made.root) for name, path in made.folders.items()}
+    )
+
+
+class Page(HTMLParser):
+    """What of a page can be checked without a browser."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.pictures, self.sections, self.heads, self.tables = [], [], [], [], []
+        self.words = defaultdict(list)
+        self.language = None
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img":
+            self.pictures.append(attributes)
+        elif tag != "meta":
+            self.open.append(tag)
+        self.language = attributes.get("lang", self.language)
+        if tag == "section":
+            self.sections.append(attributes["id"])
+        if re.fullmatch("h[1-6]", tag):
+            self.heads.append(tag)
+        if tag == "table":
+            self.tables.append({"caption": False, "scopes": True, "folded": "details" in self.open})
+        if tag == "caption":
+            self.tables[-1]["caption"] = True
+        if tag == "th":
+            self.tables[-1]["scopes"] &= attributes.get("scope") in ("row", "col")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.sections:
+            self.words[self.sections[-1]].append(data.strip())
+
+    def said(self, key):
+        return " ".join(filter(None, self.words[key]))
+
+
+@pytest.fixture(scope="module")
+def report(made):
+    """The whole report: what it is made from, its parts, and the page."""
+    material = gather(*read_all(made.folders.values()))
+    parts = make_parts(material)
+    text = render(parts, material, datetime(2030, 1, 2, tzinfo=UTC))
+    return SimpleNamespace(material=material, parts=parts, text=text, page=Page(text))
+
+
+def parts_of(*folders, only=KEYS):
+    """The parts of a report by key, and what each says in sentences and tables."""
+    material = gather(*read_all(folders))
+    with styled():
+        parts = [make(material) for key, make in zip(KEYS, PARTS, strict=True) if key in only]
+    assert [part.key for part in parts] == [key for key in KEYS if key in only]
+    return {
+        part.key: SimpleNamespace(
+            plots=part.plots,
+            said="\n".join([*part.lines, *(cell for table in part.tables for row in table.rows for cell in row)]),
+        )
+        for part in parts
+    }
+
+
+# --- the page and its pictures ---------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_page_that_needs_nothing_else_and_its_pictures(copied):
+    folders = [
+        copied.folders[name].relative_to(copied.root) for name in ("checkpoint-500", "baseline", "checkpoint-100")
+    ]
+    result = run(*folders, cwd=copied.root)
+    folder = copied.folders["checkpoint-500"]
+    assert (result.returncode, result.stderr) == (0, "") and f"Report: {folders[0] / 'report.html'}" in result.stdout
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|<script|url\(|@import|<link", text)
+    page = Page(text)
+    assert page.sections == KEYS and page.language == "en" and page.heads == ["h1", *["h2"] * len(KEYS)]
+    assert all(len(one["alt"]) > 40 and one["src"].startswith("data:image/svg+xml;base64,") for one in page.pictures)
+    assert all(table["scopes"] and (table["caption"] or table["folded"]) for table in page.tables)
+    pictures = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    assert sorted(pictures) == sorted(f"report-{name}.png" for name in PICTURES)
+    assert len(page.pictures) == len(pictures)
+    for png in pictures.values():
+        width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
+        assert png[:8] == b"\x89PNG\r\n\x1a\n" and 850 <= width <= 950 and 250 <= height <= 2400
+
+
+def test_the_page_says_what_the_files_say(made, report):
+    page = report.page
+    metrics, before = made.metrics["checkpoint-500"], made.metrics["baseline"]
+    improvement = 100 * (1 - metrics["wasserstein_distance"] / before["wasserstein_distance"])
+    told = f"GO: the Wasserstein distance is {improvement:.1f}% lower than the baseline's (95% interval "
+    assert told + f"{improvement - 8:.1f}% to {improvement + 7:.1f}%); GO needs at least 5%." in page.said("decision")
+    assert "Look at <this>." in page.said("decision")  # a note, escaped
+    for one in made.metrics.values():
+        low, high = one["wasserstein_distance_ci95"]
+        assert f"{one['wasserstein_distance']:.3f} [{low:.3f},\u00a0{high:.3f}]" in page.said("distances")
+    assert f"has come {100 * metrics['bounds']['share_of_the_way']:.0f}% of the way" in page.said("distances")
+    agreement = metrics["effects"]["sign_agreement_clear"]
+    assert f"gets {100 * agreement:.0f}% in the right direction" in page.said("effects")
+    assert f"{metrics['groups']['gender']['parity_difference']:.3f} [" in page.said("groups")
+    assert "at step 500" in page.said("training") and "training_log.jsonl" in page.said("training")
+    assert "temperature 0.6, top_p 0.9" in page.said("basis") and "2030-01-02T03:04:05" in page.said("basis")
+
+
+def test_results_of_an_earlier_version_or_of_nothing_but_metrics(copied):
+    old = copied.folders["checkpoint-500"]
+    keep = ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy", "comparability")
+    content = json.loads((old / "metrics.json").read_text())
+    (old / "metrics.json").write_text(json.dumps({key: content[key] for key in keep}))
+    for name in ("predictions.jsonl", "effects.jsonl", "decision.json"):
+        (old / name).unlink()
+    lines = [json.loads(line) for line in (old / "cells.jsonl").read_text().splitlines()]
+    kept = ("study_id", "condition_num", "task_num", "n_human", "n_predicted", "wasserstein_distance", "skipped")
+    (old / "cells.jsonl").write_text("".join(json.dumps({key: line[key] for key in kept}) + "\n" for line in lines))
+    parts = parts_of(old)
+    assert "evaluate again" in parts["distances"].said and "Not in these results" in parts["distances"].said
+    assert "st000" in parts["studies"].said and "not recorded" in parts["basis"].said
+    for key, reason in (
+        ("cells", "records no distributions"),
+        ("effects", "no effects.jsonl"),
+        ("calibration", "no predictions.jsonl"),
+        ("groups", "no groups"),
+        ("training", "--run DIR"),
+    ):
+        assert reason in parts[key].said and not parts[key].plots
+    (old / "cells.jsonl").unlink()
+    assert "no cells.jsonl" in parts_of(old, only=["studies"])["studies"].said
+
+
+def test_the_answers_of_cells_that_do_not_record_them_come_from_the_predictions(copied):
+    folder = copied.folders["checkpoint-500"]
+    lines = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+    recorded = ("human_answers", "predicted_answers", "predicted_distribution")
+    lines = [{key: value for key, value in line.items() if key not in recorded} for line in lines]
+    (folder / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    material = gather(*read_all([folder]))
+    found = {cell.cell: cell for cells in choose_cells(material.subject.cells).values() for cell in cells}
+    assert set(material.answers) == set(found)
+    rows = [json.loads(line) for line in material.subject.predictions.read_text().splitlines()]
+    for cell, given in material.answers.items():
+        own = [row for row in rows if (row["study_id"], row["condition_num"], row["task_num"]) == cell]
+        assert sorted(given.human.elements()) == sorted(row["response"] for row in own)
+        assert sorted(given.drawn.elements()) == sorted(row["prediction"] for row in own)
+        assert sum(given.probable.values()) == pytest.approx(len(own))
+    assert len(parts_of(folder, only=["cells"])["cells"].plots) == 3
+
+
+def test_a_page_and_its_pictures_replace_only_earlier_ones(made, report, tmp_path):
+    page = tmp_path / "new" / "page.html"
+    check_report(page)
+    pictures = write_report(report.parts, page, report.text)
+    check_report(page)  # an earlier report
+    assert {path.name for path in page.parent.iterdir()} == {"page.html", *(path.name for path in pictures)}
+    write_report([part for part in report.parts if part.key != "studies"], page, report.text)
+    assert not page.with_name("page-studies.png").exists() and page.with_name("page-cells-best.png").exists()
+    for name in ("page.html", "page-cells-best.png"):
+        own = page.with_name(name)
+        own.write_bytes(b"somebody's own")
+        result = run(made.folders["baseline"], "--output", page, cwd=tmp_path)
+        assert result.returncode == 2 and f"{name}: scripts/report.py did not write this file" in result.stderr
+        assert own.read_bytes() == b"somebody's own"
+        own.unlink()
+
+
+def spoil(path, line, **changes):
+    lines = path.read_text().splitlines()
+    lines[line - 1] = json.dumps({**json.loads(lines[line - 1]), **changes})
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("predictions.jsonl", {"predicted_distribution": {"1": 0.5, "2": 1.5}}, r'line 3: "predicted_distribution"'),
+        ("predictions.jsonl", {"predicted_distribution": ["1"]}, r'line 3: "predicted_distribution"'),
+        ("predictions.jsonl", {"predicted_distribution": {"x": 1.0}}, r'line 3: "predicted_distribution"'),
+        ("predictions.jsonl", {"response": None}, r'line 3: "response"'),
+        ("predictions.jsonl", {"study_id": 7}, r'line 3: "study_id"'),
+        ("effects.jsonl", {"human_effect_standardized": None}, "line 3: no number"),
+        ("cells.jsonl", {"n_human": "many"}, r'line 3: "n_human"'),
+        ("cells.jsonl", {"human_answers": {"x": 1}}, r'line 3: "human_answers"'),
+        ("cells.jsonl", {"human_answers": {"1": -1}}, r'line 3: "human_answers"'),
+    ],
+)
+def test_a_bad_line_is_named(copied, file, changes, message):
+    folder = copied.folders["checkpoint-500"]
+    spoil(folder / file, 3, **changes)
+    with pytest.raises(SocratesError, match=message):
+        gather(*read_all([folder]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such results folder"),
+        (["evaluation_results/baseline"] * 2, "is named twice"),
+        (["evaluation_results/baseline", "--output", "page.pdf"], "must end in .html"),
+        (["evaluation_results/baseline", "--run", "models"], "neither training_log.jsonl nor a checkpoint"),
+        (["evaluation_results/baseline", "--run", "nowhere"], "no such folder"),
+    ],
+)
+def test_wrong_arguments(made, arguments, message):
+    result = run(*arguments, cwd=made.root)
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+
+
+# --- which results ---------------------------------------------------------------------------------------------
+
+
+def test_the_baseline_is_recognised_and_checkpoints_stand_by_step(made, tmp_path):
+    names = ["checkpoint-500", "baseline", "checkpoint-100"]
+    baseline, judged = read_all([made.folders[name] for name in names])
+    assert baseline.label == "baseline" and [one.step for one in judged] == [100, 500]
+    assert read_all([made.folders["baseline"]])[0] is None
+    shutil.copytree(made.folders["baseline"], tmp_path / "gpt")
+    shutil.copytree(made.folders["checkpoint-500"], tmp_path / "other" / "checkpoint-500")
+    baseline, judged = read_all([tmp_path / "gpt", made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"])
+    assert baseline.label == "gpt"
+    assert [one.label for one in judged] == ["made-run/checkpoint-500", "other/checkpoint-500"]
+
+
+def test_results_of_other_rows_are_not_drawn_together(copied):
+    folder = copied.folders["baseline"]
+    content = json.loads((folder / "metrics.json").read_text())
+    content["comparability"]["rows_sha256"] = "0" * 64
+    (folder / "metrics.json").write_text(json.dumps(content))
+    baseline, judged = read_all([folder, copied.folders["checkpoint-500"]])
+    assert differences(baseline, judged[0]) == ["rows_sha256"]
+    parts = parts_of(folder, copied.folders["checkpoint-500"], only=["decision", "distances", "studies"])
+    assert "must not be compared: they differ in rows_sha256" in parts["decision"].said
+    assert "not in the picture: baseline" in parts["distances"].said and "baseline" not in parts["studies"].said
+    alt = parts["distances"].plots[0].alt
+    assert "checkpoint-500" in alt and "baseline" not in alt
+
+
+# --- the parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "not_said"),
+    [
+        ({}, "GO: the Wasserstein distance is 20.0% lower", "straddles"),
+        ({"improvement_ci95": [3.0, 31.0]}, "straddles the threshold of 5%", "no interval"),
+        ({"improvement_ci95": None}, "no interval", "straddles"),
+        ({"decision": "NO-GO", "require_significant": True}, "GO needs at least 5% over the whole interval", "✅"),
+        (
+            {
+                "decision": "NO-GO",
+                "improvement_percent": -7.2,
+                "improvement_printed": "-7.2%",
+                "improvement_ci95": [-9, -5],
+            },
+            "NO-GO: the Wasserstein distance is 7.2% higher than the baseline's (95% interval 5.0% to 9.0%)",
+            "lower than",
+        ),
+        ({"checkpoint_wasserstein_distance": 0.15}, "of other numbers: a W of 0.15 for the checkpoint", "20.0%"),
+        ({"baseline_wasserstein_distance": 0.3}, "of other numbers: a W of 0.3 for the baseline", "20.0%"),
+        ({"decision": "PERHAPS"}, "holds no decision", "20.0%"),
+        ({"improvement_percent": None}, "holds no decision", "20.0%"),
+    ],
+)
+def test_the_decision_in_words(tmp_path, changes, said, not_said):
+    decision = {
+        "decision": "GO",
+        "improvement_percent": 20.0,
+        "improvement_printed": "20.0%",
+        "improvement_ci95": [12.0, 27.0],
+        "threshold_percent": 5.0,
+        "baseline_wasserstein_distance": 0.2,
+        "checkpoint_wasserstein_distance": 0.16,
+        **changes,
+    }
+    part = decision_part(material_of(tmp_path, decision))
+    text = "\n".join(part.lines)
+    assert said in text and not_said not in text
+    assert bool(part.plots) == ("20.0%" in text or "7.2%" in text)
+
+
+def material_of(folder, decision=None, **metrics):
+    for name, distance in (("baseline", 0.2), ("checkpoint-500", 0.16)):
+        (folder / name).mkdir()
+        content = {"wasserstein_distance": distance, **(metrics if name != "baseline" else {})}
+        (folder / name / "metrics.json").write_text(json.dumps(content))
+    if decision:
+        (folder / "checkpoint-500" / "decision.json").write_text(json.dumps(decision))
+    baseline, judged = read_all([folder / "baseline", folder / "checkpoint-500"])
+    return Material(judged[-1], baseline, judged)
+
+
+def test_what_the_numbers_warn_of(tmp_path):
+    material = material_of(tmp_path, bounds={"uniform_guess": 0.159}, seen={"rows": 1200, "of": 5000})
+    text = "\n".join(decision_part(material).lines)
+    assert "no better than a uniform guess" in text and "trained on 1,200 of the rows" in text
+    assert "No decision is recorded" in text
+
+
+def test_studies_average_to_the_metric(made):
+    baseline, judged = read_all(made.folders.values())
+    studies = compare_studies(judged[-1], baseline)
+    for role, side in (("baseline", "before"), ("checkpoint-500", "after")):
+        mean = np.mean([getattr(study, side) for study in studies])
+        assert mean == pytest.approx(made.metrics[role]["wasserstein_distance"])
+    assert np.mean([study.best for study in studies]) == pytest.approx(
+        made.metrics["checkpoint-500"]["bounds"]["empirical_best"]
+    )
+    changes = [study.after - study.before for study in studies]
+    assert changes == sorted(changes)
+
+
+def cell(study, distance, people=50):
+    return CellResult(Cell(study, 0, 0), people, 10, distance, None, None, None)
+
+
+def test_cells_are_chosen_by_distance_from_several_studies():
+    cells = [cell(f"s{i // 2 % 4}", i / 100) for i in range(40)]
+    cells += [cell("small", 0.0, people=3), cell("small", 0.99, people=3), cell("skipped", None)]
+    chosen = {kind: [one.distance for one in found] for kind, found in choose_cells(cells).items()}
+    assert chosen == {"best": [0.0, 0.02, 0.04], "typical": [0.2, 0.19, 0.22], "worst": [0.39, 0.37, 0.35]}
+    one_study = [cell("s", i / 100) for i in range(9)]
+    taken = [one.distance for found in choose_cells(one_study).values() for one in found]
+    assert sorted(taken) == [one.distance for one in one_study]  # each once
+    assert choose_cells([]) == {} and list(choose_cells(cells[:1])) == ["typical"]
+
+
+@pytest.mark.parametrize(
+    ("human", "predicted", "edges", "shares"),
+    [
+        ({1: 3, 3: 1}, {1: 0.5, 2: 0.25, 9: 0.25}, [0.5, 1.5, 2.5, 3.5], ([0.75, 0, 0.25], [0.5, 0.25, 0.25])),
+        ({0: 1, 100: 3}, {9: 1, 10: 1}, np.arange(-0.5, 110, 10), ([0.25, *[0] * 9, 0.75], [0.5, 0.5, *[0] * 9])),
+        ({0: 1, 2000: 1}, {-1e97: 1}, np.arange(-0.5, 2200, 200), ([0.5, *[0] * 9, 0.5], [1, *[0] * 10])),
+        ({22: 1, 47: 1}, {30: 1}, np.arange(19.5, 50, 5), ([0.5, 0, 0, 0, 0, 0.5], [0, 0, 1, 0, 0, 0])),
+    ],
+)
+def test_distributions_in_equal_classes(human, predicted, edges, shares):
+    bars = make_bars(human, predicted, (min(human), max(human)))
+    assert np.allclose(bars.edges, edges)
+    assert np.allclose(bars.human, shares[0]) and np.allclose(bars.predicted, shares[1])
+
+
+def test_calibration_against_counting_one_by_one(tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+    rows = []
+    for i in range(400):
+        probabilities = rng.dirichlet([0.4] * 4).round(6)
+        distribution = {str(k + 1): float(p) for k, p in enumerate(probabilities) if p > 0.02 or k == 0}
+        study = f"s{i % 7}"
+        rows.append(
+            {"study_id": study, "condition_num": 0, "task_num": 0, "response": int(rng.integers(1, 5)), "prediction": 1}
+            | {"predicted_distribution": None if i % 50 == 0 else distribution}
+        )
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bins = [[] for _ in range(10)]
+    missed = 0
+    for row in rows:
+        distribution = row["predicted_distribution"] or {}
+        for answer, p in distribution.items():
+            if p > 0:
+                bins[min(int(p * 10), 9)].append((p, str(row["response"]) == answer))
+        missed += bool(distribution) and not distribution.get(str(row["response"]))
+    monkeypatch.setattr(answers, "_ROWS_AT_ONCE", 33)
+    found, _ = answers.read_answers(path)
+    assert (found.rows, found.rows_without, found.missed) == (392, 8, missed)
+    assert found.answers.tolist() == [len(members) for members in bins]
+    for members, probability, frequency, limits in zip(
+        bins, found.probability, found.frequency, found.limits, strict=True
+    ):
+        p, given = zip(*members, strict=True)
+        assert (probability, frequency) == pytest.approx((np.mean(p), np.mean(given)))
+        assert limits.low <= frequency <= limits.high
+    weights = [sum(p for p, _ in members) for members in bins]
+    assert found.error == pytest.approx(np.average(np.abs(found.frequency - found.probability), weights=weights))
+
+
+def test_the_log_of_a_run_that_went_on_from_an_earlier_checkpoint(made, tmp_path):
+    subject = read_results(made.folders["checkpoint-500"])
+    log = find_log(subject, None)
+    assert log.source.name == "training_log.jsonl" and sorted(log.loss) == list(range(10, 501, 10))
+    assert sorted(log.eval_loss) == [100, 200, 300, 400, 500]
+    run = tmp_path / "run"
+    run.mkdir()
+    lines = [{"step": step, "loss": loss} for step, loss in ((10, 3.0), (20, 2.0), (30, 1.0), (20, 2.5))]
+    (run / "training_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 2')
+    assert find_log(subject, run).loss == {10: 3.0, 20: 2.5}  # 30 was lost with the first attempt
+    (run / "training_log.jsonl").unlink()
+    for step in (9, 10):
+        (run / f"checkpoint-{step}").mkdir()
+        history = [{"step": step, "loss": 1.0, "learning_rate": 0.1}, {"step": step, "eval_loss": 2.0}]
+        (run / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    found = find_log(subject, run)
+    assert (found.loss, found.eval_loss, found.learning_rate) == ({10: 1.0}, {10: 2.0}, {10: 0.1})
+
+
+def test_numbers_as_they_are_written():
+    assert str(Value(0.18451, (0.1, 0.25))) == "0.185 [0.100,\u00a00.250]" and str(Value(None)) == "–"
+    assert Value(-0.0001).written() == "0.000" and fixed(-0.04, 1) == "0.0" and fixed(-0.06, 1) == "-0.1"
+    assert Value(0.5, (0.25, 0.75)).percent().told(0) == "50 (95% interval 25 to 75)"
