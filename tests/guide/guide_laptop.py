@@ -8,6 +8,7 @@ makes an environment that finds the packages of this checkout, so that `pip inst
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 _PYTHON = r"""#!/usr/bin/env bash
-# The system's Python, but for one thing: the environments that it makes find the packages of %(venv)s.
+# The system's Python, but for one thing: the environments that it makes find the packages of another.
 set -euo pipefail
 [[ "${1:-} ${2:-}" == "-m venv" ]] || exec %(base)s "$@"
 %(base)s -m venv --without-pip "${@:3}" # pip is one of these packages
@@ -44,8 +45,14 @@ for site in "$made"/lib/python*/site-packages; do
   for packages in %(venv)s/lib/python*/site-packages; do printf '%%s\n' "$packages" >"$site/of-this-checkout.pth"; done
 done
 cd %(venv)s/bin
-{ grep -lsaE '^#!.*/bin/python[0-9.]*$' -- [a-z]* || true; } | while IFS= read -r program; do
-  [[ -e $made/bin/$program ]] || sed "1s|.*|#!$made/bin/python|" "$program" >"$made/bin/$program"
+for program in [a-z]*; do
+  case $(head -c 4096 -- "$program" | tr -d '\0' | head -n 2) in
+    '#!'*/bin/python*) from=2 ;;
+    '#!/bin/sh'*"'exec'"*/bin/python*) from=4 ;; # as pip writes it where the path is long or holds a space
+    *) continue ;;
+  esac
+  [[ ! -e $made/bin/$program ]] || continue
+  { printf '#!%%s/bin/python\n' "$made" && tail -n "+$from" -- "$program"; } >"$made/bin/$program"
   chmod +x "$made/bin/$program"
 done
 """
@@ -143,8 +150,8 @@ def _fill_hub_cache(cache: Path, made: Path) -> None:
 
 def _stand_in_for_python(programs: Path) -> None:
     programs.mkdir()
-    venv = Path(sys.prefix)
-    text = _PYTHON % {"base": Path(sys._base_executable).resolve(), "venv": venv.resolve()}
+    places = {"base": Path(sys._base_executable).resolve(), "venv": Path(sys.prefix).resolve()}
+    text = _PYTHON % {name: shlex.quote(str(place)) for name, place in places.items()}
     for name in ("python3", "python3.11", "python3.12", "python3.13"):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)

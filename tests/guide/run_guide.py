@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Run every command of TEST_RUN_GUIDE.md, README.md and VALIDATION_CRITERIA.md as printed; print what became of each.
 
-  python tests/guide/run_guide.py [--keep FOLDER] [PAGE...]
+  venv/bin/python tests/guide/run_guide.py [--keep FOLDER] [PAGE...]
 
-Exit status: 0 each passed or is listed as not run, with its reason; 1 one failed, 2 a page breaks the rules of
-guide_pages.py.
+Three to five minutes on two cores. tests/guide/test_guide.py does the same as part of ./scripts/test.sh.
+Exit status: 0 each passed or is listed as not run, with its reason; 1 one failed; 2 it cannot be run, or a page breaks
+the rules of guide_pages.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +78,9 @@ def main() -> int:
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="work in this empty folder, and leave it there")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, all below would ignore it
+    if find_spec("torch") is None:
+        print("error: needs the project's environment: venv/bin/python tests/guide/run_guide.py", file=sys.stderr)
+        return 2
     place = arguments.keep or Path(tempfile.mkdtemp(prefix="guide-"))
     place.mkdir(parents=True, exist_ok=True)
 
