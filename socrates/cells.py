@@ -70,7 +70,7 @@ class CellScore:
         wasserstein_distance: between human and predicted answers, [0, 1].
         wasserstein_expected: between human answers and `predicted_distribution`.
         wasserstein_stated_scale: as `wasserstein_distance`, standardised by the stated scale, to which both sides are
-            clipped: not stretched by one odd answer.
+            clipped: not stretched by one odd answer. None where no two human answers differ on it.
         uniform_guess: expected distance of as many answers drawn uniformly from the scale.
         empirical_best: likewise, drawn from the human answers themselves.
         human_mean, human_variance: of all human answers; predicted_mean, predicted_variance: of the predictions (the
@@ -208,8 +208,10 @@ def _commonest(scales: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | No
 def _on_stated_scale(scale: tuple[int, ...] | None, answers: Array, counts: Array, predicted: Array) -> float | None:
     if scale is None or scale[0] == scale[-1]:
         return None
-    low, high = scale[0], scale[-1]
-    return _wasserstein(standardise(answers, low, high), standardise(predicted, low, high), counts)
+    human = standardise(answers, scale[0], scale[-1])
+    if np.ptp(human) == 0:  # the scale is not one that people answered on
+        return None
+    return _wasserstein(human, standardise(predicted, scale[0], scale[-1]), counts)
 
 
 def _wasserstein(human: Array, predicted: Array, counts: Array, weights: Array | None = None) -> float:

@@ -27,6 +27,8 @@ NUMBERS = (
     "sign_agreement",
     "sign_agreement_clear",
 )
+_ANY = (-np.inf, np.inf)
+_RANGES = {"correlation": (-1, 1), "slope": _ANY, "slope_corrected": _ANY}  # of the others [0, 1]
 _OF_SIGNAL = {"correlation_ceiling", "correlation_empirical_best", "slope_corrected"}
 
 
@@ -64,7 +66,7 @@ def summarize_effects(questions: Sequence[Question], seed: int, resamples: int =
     for (name, number), interval in zip(numbers.items(), limits, strict=True):
         known = interval is not None or name not in _OF_SIGNAL
         result[name] = number if known else None
-        result[f"{name}_ci95"] = None if interval is None else list(interval)
+        result[f"{name}_ci95"] = None if interval is None else list(interval.within(*_RANGES.get(name, (0, 1))))
     return result
 
 

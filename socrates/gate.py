@@ -253,7 +253,8 @@ def _notes(after: Fraction, best: Fraction, baseline: Mapping[str, Any], checkpo
     if after < best:
         notes.append(
             f"the checkpoint's distance is below {float(best):.3f}, what people's own answers drawn anew score on the "
-            "same cells: look for leaked rows before believing it."
+            "same cells. Either it knows persons (look at the correlation within cells), or rows leaked: look for them "
+            "before believing it."
         )
     rows = [_scored(metrics, "")["rows_scored"] for metrics in (baseline, checkpoint)]
     if rows[0] != rows[1]:

@@ -136,7 +136,7 @@ def _interval_lines(decision: Decision) -> list[str]:
     else:
         meaning = (
             f"It straddles {limit}%: with other studies and people the decision could have been the other one. "
-            "More examples (--max-examples) narrow it, down to what differs between studies (VALIDATION_CRITERIA.md)."
+            "VALIDATION_CRITERIA.md says what more examples (--max-examples) can tell, and what they cannot."
         )
     return ["95% interval of the improvement: {}% to {}%".format(*printed_interval(decision)), meaning]
 

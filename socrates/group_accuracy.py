@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,7 +101,11 @@ def accuracy_by_group(
         return np.column_stack([each, *apart])
 
     numbers = [number_or_none(value) for value in estimate(units, statistic)]
-    limits = [interval and list(interval) for interval in intervals(units, statistic, seed, resamples)]
+    least = [0] * sum(len(tally.names) for tally in tallies.values())  # accuracies; then differences, from -1
+    limits = [
+        interval and list(interval.within(low, 1))
+        for interval, low in zip_longest(intervals(units, statistic, seed, resamples), least, fillvalue=-1)
+    ]
     shown = list(zip(numbers, limits, strict=True))
     result = {field: _counts(tally) for field, tally in tallies.items()}
     for (best, worst), ((field, measure), span), apart in zip(pairs, spans.items(), shown[-len(pairs) :], strict=True):

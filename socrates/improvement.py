@@ -52,7 +52,8 @@ def improvement_interval(
         with np.errstate(invalid="ignore", divide="ignore"):
             return (1 - weights.mean_of_means(after) / weights.mean_of_means(before)) * 100
 
-    return intervals(sorted_units([cell.study_id for cell in cells]), improvement, seed)[0]
+    interval = intervals(sorted_units([cell.study_id for cell in cells]), improvement, seed)[0]
+    return interval and interval.within(-math.inf, 100)
 
 
 def cell_distances(path: Path | str, metrics: Mapping[str, Any]) -> dict[Cell, float]:

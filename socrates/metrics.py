@@ -66,7 +66,8 @@ class Metrics:
         accuracy: the paper's individual accuracy: 1 - abs(z prediction - z human), mean over the scored rows
             of a study, then over studies.
         dispersion: standard deviation of the predictions by that of the human answers: square root of the ratio of
-            their variances within cells, each averaged over cells, then over studies. 1: as spread out as people.
+            their variances within cells, each averaged over cells with two predictions, then over studies. 1: as spread
+            out as people.
     """
 
     wasserstein_distance: float
@@ -194,7 +195,8 @@ def _metrics(
         np.concatenate([getattr(cell, side) - _mean(getattr(cell, side)) for cell in scored])
         for side in ("z_human", "z_predicted")
     ]
-    variances = [_mean_of_means(by_study, f"{side}_variance") for side in ("human", "predicted")]
+    spread = [[cell for cell in cells if cell.predicted_variance is not None] for cells in by_study]
+    variances = [_mean_of_means(spread, f"{side}_variance") for side in ("human", "predicted")]
     return Metrics(
         wasserstein_distance=_mean([study.wasserstein_distance for study in studies]),
         wasserstein_expected=_mean_or_none([study.wasserstein_expected for study in studies]),

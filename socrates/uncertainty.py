@@ -34,6 +34,8 @@ METRICS = (
     "accuracy",
     "dispersion",
 )
+_RANGES = {"correlation": (-1, 1), "correlation_within_cells": (-1, 1), "dispersion": (0, np.inf)}
+_RANGES |= {"share_of_the_way": (-np.inf, np.inf)}  # of all others [0, 1]
 BOUNDS = ("uniform_guess", "empirical_best", "share_of_the_way", "marginal_accuracy")
 
 
@@ -48,7 +50,7 @@ def metric_intervals(scores: Scores, seed: int) -> dict[str, Interval | None]:
     found = intervals(cell_units(cells), _Statistics(cells), seed)
     points = {**vars(scores.metrics), **vars(scores.bounds)}
     return {
-        name: None if points[name] is None else interval
+        name: None if points[name] is None or interval is None else interval.within(*_RANGES.get(name, (0, 1)))
         for name, interval in zip((*METRICS, *BOUNDS), found, strict=True)
     }
 
@@ -84,7 +86,8 @@ class _Statistics:
             return np.array([getattr(cell, name) for cell in cells], dtype=np.float64)  # None becomes NaN
 
         self.distances = {name: of(name) for name in (*METRICS[:3], "uniform_guess", "empirical_best")}  # each (cells,)
-        self.human_variance, self.predicted_variance = of("human_variance"), of("predicted_variance")
+        self.predicted_variance = of("predicted_variance")
+        self.human_variance = np.where(np.isnan(self.predicted_variance), np.nan, of("human_variance"))
         self.marginal_error = np.array([marginal_errors(cell).sum() for cell in cells])
         # Sums over each cell's rows with a prediction; answers are centred, so that nothing cancels out.
         self.rows = np.array([cell.n_predicted for cell in cells], dtype=np.float64)
@@ -99,6 +102,7 @@ class _Statistics:
         with np.errstate(invalid="ignore", divide="ignore"):
             means = {name: weights.mean_of_means(values) for name, values in self.distances.items()}
             rows = weights.pooled_sum(self.rows)
+            span = means["uniform_guess"] - means["empirical_best"]
             x, y, xx, yy, xy = (weights.pooled_sum(self.moments) / rows[:, None]).T
             columns = {
                 **means,
@@ -111,7 +115,7 @@ class _Statistics:
                     weights.mean_of_means(self.predicted_variance) / weights.mean_of_means(self.human_variance)
                 ),
                 "share_of_the_way": (means["uniform_guess"] - means["wasserstein_distance"])
-                / (means["uniform_guess"] - means["empirical_best"]),
+                / np.where(span > 0, span, np.nan),
                 "marginal_accuracy": 1 - weights.ratio_of_studies(self.marginal_error, self.rows),
             }
         return np.stack([columns[name] for name in (*METRICS, *BOUNDS)], axis=1)

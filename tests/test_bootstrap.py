@@ -121,10 +121,10 @@ def test_the_tail_is_the_expanded_percentile():
         assert tail(count) == pytest.approx(stats.norm.cdf(wide), rel=1e-9)
     assert tail(10**6) == pytest.approx(0.025, rel=1e-4)
     assert tail(1) is None
-    units = Units(np.repeat(np.arange(5), 4))  # of 5 studies, not of 20 units
+    units = Units(np.repeat(np.arange(6), 4))  # of 6 studies, not of 24 units
     means = resampled(units, mean_of(some_values(units)), seed=2)
     found = intervals(units, mean_of(some_values(units)), seed=2)[0]
-    assert found == pytest.approx(np.quantile(means, [tail(5), 1 - tail(5)]), rel=1e-5)
+    assert found == pytest.approx(np.quantile(means, [tail(6), 1 - tail(6)]), rel=1e-5)
 
 
 def test_both_sides_of_a_comparison_share_their_resamples():
@@ -181,3 +181,18 @@ def test_units_of_a_study_stand_together():
     for study in ([], [1, 1], [0, 2], [0, 1, 0]):
         with pytest.raises(ValueError, match="sorted by study"):
             Units(np.array(study, dtype=np.int64))
+
+
+@pytest.mark.parametrize("studies", [2, 3, 5])
+def test_few_studies_have_students_interval_which_passes_the_most_extreme_one(studies):
+    values = np.random.default_rng(studies).normal(0.3, 0.1, studies)
+    units = Units(np.arange(studies))
+    low, high = intervals(units, mean_of(values), seed=1, resamples=40_000)[0]
+    expected = stats.t(studies - 1, values.mean(), stats.sem(values)).interval(0.95)
+    assert (low, high) == pytest.approx(expected, rel=0.02, abs=0.003)
+    assert intervals(units, lambda weights: weights.mean_of_means(values) * np.nan, seed=1) == [None]
+
+
+def test_an_interval_is_cut_to_what_a_number_can_be():
+    assert Interval(-0.2, 1.4).within(0, 1) == (0, 1)
+    assert Interval(0.1, 0.4).within(0, 1) == (0.1, 0.4)

@@ -155,6 +155,10 @@ def test_the_stated_scale_is_not_stretched_by_one_odd_answer():
     assert metrics.wasserstein_distance < 0.26  # in units of 99998, everybody is near 1 but one
     assert metrics.wasserstein_stated_scale == pytest.approx(3 / 4)  # 99999 counts as 5, the end of the scale
     assert score([ScoredRow(CELL, answer, 5) for answer in (1, 5)]).metrics.wasserstein_stated_scale is None
+    elsewhere = [ScoredRow(CELL, answer, 99, scale=(100, 101)) for answer in (1, 2, 3)]
+    assert (
+        score(elsewhere).metrics.wasserstein_stated_scale is None
+    )  # everything is its lower end, and nothing is known
 
 
 def test_correlation_within_cells_is_of_persons_not_of_questions():
@@ -179,4 +183,6 @@ def test_dispersion_is_of_unbiased_variances():
     assert score([ScoredRow(CELL, a, 4) for a in people]).metrics.dispersion == 0
     asked = [ScoredRow(CELL, 1, 1), ScoredRow(CELL, 7, 7)]  # of two, the unbiased variance is 18 of the others' 20/3
     assert score(asked, {CELL: dict.fromkeys(people, 1)}).metrics.dispersion == pytest.approx(math.sqrt(18 / (20 / 3)))
-    assert score([ScoredRow(CELL, 1, 4), ScoredRow(CELL, 7, None)]).metrics.dispersion is None
+    alone = [ScoredRow(Cell("a", 2, 1), 1, 4), ScoredRow(Cell("a", 2, 1), 7, None)]
+    assert score(alone).metrics.dispersion is None
+    assert score([*alone, *(ScoredRow(CELL, a, a) for a in people)]).metrics.dispersion == pytest.approx(1)
