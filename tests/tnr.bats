@@ -633,6 +633,19 @@ without_rsync() {
   [[ -e here/log && -e here/file ]]
 }
 
+@test "what an evaluation wrote about a checkpoint is no checkpoint, and is copied" {
+  use local
+  mkdir -p "$REMOTE/p/evaluation_results/run/checkpoint-7" "$REMOTE/p/models/run/checkpoint-7"
+  echo 1 >"$REMOTE/p/evaluation_results/run/checkpoint-7/decision.json"
+  tnr scp -r 0:p/evaluation_results/run evaluation_results/
+  tnr scp -r 0:p/evaluation_results/run/checkpoint-7 other/
+  [[ -e evaluation_results/run/checkpoint-7/decision.json && -e other/checkpoint-7/decision.json && ! -s $CALLS ]]
+  for source in p p/evaluation_results/../models; do
+    run tnr scp -r "0:$source" new/
+    [[ $status != 0 && ! -e new/models/run/checkpoint-7 && ! -e new/run/checkpoint-7 ]]
+  done
+}
+
 @test "Ctrl+C ends a copy without rsync quietly, with 130 and nothing left" {
   without_rsync
   use local

@@ -214,12 +214,12 @@ download() {
   ANSWER=''
   # A checkpoint is copied by the program that verifies it: half of one must never stand under its name.
   for source in "${SOURCES[@]}"; do
-    if [[ $(last_name "$source") =~ ^checkpoint-[0-9]+$ ]]; then
+    if [[ $(last_name "$source") =~ ^checkpoint-[0-9]+$ ]] && ! means_results "$source"; then
       download_checkpoint "$source" || exit "$?"
     else
       [[ /$source/ != */../* ]] || die_usage "scp: \"..\" in a path there; write the path without it"
       sources+=("$(remote_path "$source")")
-      [[ /$source =~ /checkpoint-[0-9]+/ ]] || unknown+=("${sources[-1]}")
+      [[ /$source =~ /checkpoint-[0-9]+/ ]] || means_results "$source" || unknown+=("${sources[-1]}")
     fi
   done
   ((${#sources[@]})) || exit 0
@@ -246,6 +246,11 @@ download() {
     link) fail_copy "$PLACE: ${sources[0]#./}: is a link; links are not copied" ;;
     *) fail_copy "$PLACE: ${sources[0]#./}: not there" ;;
   esac
+}
+
+# What an evaluation wrote about a checkpoint lies in a folder of the same name.
+means_results() {
+  [[ /$1/ == */evaluation_results/* ]]
 }
 
 make_folder() {

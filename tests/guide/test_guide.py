@@ -1,0 +1,207 @@
+"""The pages' commands run as printed; and the runner would notice if they did not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import guide_walk
+import pytest
+from guide_lines import first_missing
+from guide_pages import PageError, parse_commands, read_page
+from guide_tables import GPU, NOT_RUN
+from guide_walk import FAILED, PASSED, Walk, fill_in, steps_of, unused_entries
+from run_guide import PAGES, ROOT, guide_commands, table, walk_pages
+
+USERS_GUIDE = ROOT.parent / "shared" / "guide.md"
+
+
+def page(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "PAGE.md"
+    path.write_text(text)
+    return path
+
+
+def texts(page: Path) -> list[str]:
+    return [command.text for block in read_page(page) for command in block]
+
+
+def test_commands_as_bash_would_take_them(tmp_path):
+    path = page(
+        tmp_path,
+        "```bash\n# a comment, don't run it\none 'a # b' \"it's\"  # why, isn't it\ntwo \\\n  --flag 'x\n  y' \\\n  z\n"
+        "three a#b\n```\n```\nnot a command\n```\n  ```bash\n  four\n  ```\n",
+    )
+    assert texts(path) == ["one 'a # b' \"it's\"", "two \\\n  --flag 'x\n  y' \\\n  z", "three a#b", "four"]
+    assert [command.line for block in read_page(path) for command in block] == [3, 4, 8, 14]
+
+
+def test_expected_lines_belong_to_the_command_before_them(tmp_path):
+    path = page(
+        tmp_path,
+        "```bash\none\n\n# Expected output:\n# a\n#\n#   b\n\n# a comment\ntwo  # c\n```\nprose\n```text\nd\n```\n",
+    )
+    assert [(c.text, c.expected) for c in read_page(path)[0]] == [("one", ["a", "", "  b"]), ("two", ["d"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```sh\nls\n```\n", "language 'sh'"),
+        ("```bash\n# only a comment\n```\n", "without a command"),
+        ("```bash\nls 'open\n```\n", "does not end"),
+        ("```bash\nls\n", "not closed"),
+        ("```bash\n# Expected output:\n# a\nls\n```\n", "no command stands before"),
+        ("```text\na\n```\n", "no command before"),
+        ("```\n./scripts/status.sh 0\n```\n", "looks like a command"),
+        ("```{.bash}\nls\n```\n", "not understood"),
+    ],
+)
+def test_a_page_on_which_a_command_could_hide_is_refused(tmp_path, text, message):
+    with pytest.raises(PageError, match=message):
+        read_page(page(tmp_path, text))
+
+
+OUTPUT = "=====\nstart 12:00\n[2026-01-02 03:04:05] step 10 of 1,500: 0.25\n\nW: -3.2e-05\ncheckpoint-10 of 14B\ndone\n"
+
+
+@pytest.mark.parametrize(
+    ("expected", "is_printed"),
+    [
+        (["[2025-12-23 10:15:00] step 7 of 9: 12.5", "", "W: 0.1"], True),  # other numbers of the same form
+        (["W: 1"], False),  # a whole number is none with a point
+        (["[2025-12-23 10:15:00] step 7.5 of 9: 12.5"], True),  # but a real one may come out whole
+        (["checkpoint-10 of ..."], True),
+        (["checkpoint-20 of ..."], False),  # part of a name
+        (["[2025-12-23 10:15:00] step 7 of 9: 12.5", "done"], False),  # lines between
+        (["[2025-12-23 10:15:00] step 7 of 9: 12.5", "...", "done"], True),
+        (["done", "...", "W: 0.1"], False),  # order
+        (["W: ", "..."], False),  # a whole line, not its beginning
+        (["W: 0.1", "checkpoint-10 of 14B", "done", "more"], False),
+        ([], True),
+    ],
+)
+def test_what_counts_as_printed(expected, is_printed):
+    assert (first_missing(expected, OUTPUT) is None) == is_printed
+
+
+def test_a_session_is_what_is_typed_up_to_exit():
+    commands = parse_commands(["tnr ssh 0", "cd x", "exit", "tnr ssh 0 'ls'", "ls"])
+    assert [[c.text for c in step] for step in steps_of(commands)] == [
+        ["tnr ssh 0", "cd x", "exit"],
+        ["tnr ssh 0 'ls'"],
+        ["ls"],
+    ]
+
+
+class Desk:
+    """A laptop with a `tnr` and a monitor of a few lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.notes = folder, folder / "notes"
+        self.environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
+        monitor = "trap 'echo stopped; exit 130' INT; echo here; while sleep 0.1; do :; done"
+        tnr = '[ "$1" != ssh ] || exec bash -s'
+        for name, text in {"bin/tnr": tnr, "scripts/monitor_checkpoints.sh": monitor}.items():
+            (folder / name).parent.mkdir()
+            (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+            (folder / name).chmod(0o755)
+
+    def machines(self) -> list[Path]:
+        return []
+
+    def files_with(self, text: str) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file() and text in path.read_text()]
+
+
+def walk(tmp_path: Path, commands: str) -> list[tuple[str, str, str]]:
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    done = Walk(Desk(desk), lambda result: None)
+    done.page(read_page(page(tmp_path, f"```bash\n{commands}\n```\n")))
+    done.end()
+    return [(result.command.text, result.outcome, result.reason) for result in done.results]
+
+
+def test_a_terminal_keeps_its_state_and_the_walk_ends_at_the_first_command_that_fails(tmp_path):
+    commands = "export A=b && cd bin\necho $A-$PWD\n\n# Expected output:\n# b-.../bin\n\n(exit 3)\necho never"
+    *passed, failed = walk(tmp_path, commands)
+    assert [outcome for _, outcome, _ in passed] == [PASSED, PASSED]
+    assert failed[0] == "(exit 3)" and failed[1] == FAILED and "exit status 3, not 0" in failed[2]
+
+
+@pytest.mark.parametrize(
+    ("commands", "reason"),
+    [
+        ("echo a\n\n# Expected output:\n# b", "did not print\nb"),
+        ("tnr ssh 0\nfalse\ntrue\nexit", "a command of the session failed"),
+        ("tnr ssh 0\nexit 0\necho later\nexit", "a command of the session failed"),
+        ("echo a > log; tail -f log\n\n# Expected output:\n# b", "did not print\nb"),
+        (
+            "./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# there\n\ntnr delete 0",
+            "did not print\nthere",
+        ),
+        ("exec true", "its shell has ended"),
+        ("echo 'your_hf_token'\ntnr delete 0", "the token stands in"),
+        ("echo your_hf_token >log", "the token stands in"),
+    ],
+)
+def test_what_does_not_do_as_its_page_says_fails(tmp_path, monkeypatch, commands, reason):
+    monkeypatch.setattr(guide_walk, "LIMIT_S", 1.0)
+    results = walk(tmp_path, commands)
+    assert results[-1][1] == FAILED and reason in results[-1][2], results
+
+
+def test_what_goes_on_is_ended_with_ctrl_c_once_it_has_shown_what_it_should(tmp_path):
+    commands = (
+        "./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# here\n# stopped\n\n"
+        "(sleep 0.3; echo b >> log) & echo a > log; tail -f log\n\n# Expected output:\n# a\n# b\n\ntnr delete 0"
+    )
+    assert [outcome for _, outcome, _ in walk(tmp_path, commands)] == [PASSED] * 3
+
+
+def test_only_placeholders_are_filled_in():
+    assert fill_in('export HF_TOKEN="your_hf_token"') == fill_in('export HF_TOKEN="YOUR_HF_TOKEN"')
+    changed = {command for command in guide_commands() if fill_in(command) != command}
+    assert all("your_" in command or "YOUR_" in command for command in changed)
+
+
+def test_the_list_of_the_users_guide_is_whole():
+    commands = guide_commands()
+    assert (len(commands), len(set(commands))) == (59, 46)
+    if not USERS_GUIDE.exists():
+        pytest.skip(f"no {USERS_GUIDE} to compare with")
+    blocks, inside = [], False
+    for line in USERS_GUIDE.read_text().splitlines():
+        if line.startswith("```"):
+            inside = line == "```bash"
+        elif inside:
+            blocks.append(line)
+    assert [command.text for command in parse_commands(blocks)] == commands
+
+
+def test_every_command_of_the_users_guide_stands_in_ours_as_often():
+    ours, wanted = Counter(texts(ROOT / PAGES[0])), Counter(guide_commands())
+    assert not wanted - ours
+    not_run = {command for command in wanted if " ".join(command.split()) in NOT_RUN}
+    assert not_run == {"tnr ssh 0 'nvidia-smi'"} and NOT_RUN["tnr ssh 0 'nvidia-smi'"] == GPU
+
+
+def test_what_the_tables_name_stands_on_a_page():
+    assert unused_entries(read_page(ROOT / name) for name in PAGES) == []
+
+
+@pytest.mark.slow
+def test_every_command_of_the_pages_does_what_its_page_says(record_property):
+    place = Path(tempfile.mkdtemp(prefix="guide-"))  # short, without a space: DeepSpeed's own command needs that
+    try:
+        results = walk_pages(place.resolve(), list(PAGES), lambda result: None)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    record_property("table", table(results))
+    failed = [f"{r.command.page}:{r.command.line}: {r.command.key}\n{r.reason}" for r in results if r.outcome == FAILED]
+    assert not failed, failed[0]
+    assert len(results) == sum(len(texts(ROOT / name)) for name in PAGES)
