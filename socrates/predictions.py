@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.records import read_cell, read_identifier, read_jsonl, require_integer
+from socrates.records import read_cell, read_identifier, read_jsonl, require_encodable, require_integer
 from socrates.scales import Scale, scale_from_text
 
 if TYPE_CHECKING:  # cells.py loads SciPy, which takes a second
@@ -155,9 +155,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
     prediction = _number(row, "prediction", where) if row.get("prediction") is not None else None
     distribution = _parse_distribution(row.get("predicted_distribution"), where)
     scale = _parse_scale(row.get("scale"), where)
-    demographic = row.get("demographic")
-    if demographic is not None and not isinstance(demographic, Mapping):
-        raise SocratesError(f'{where}: "demographic" must be an object, field -> value ({{"age": 34}})')
+    demographic = _parse_demographic(row.get("demographic"), where)
     return _line(keys, _number(row, "response", where), prediction, distribution, mass, scale, demographic)
 
 
@@ -193,6 +191,23 @@ def _parse_scale(text: Any, where: str) -> Scale | None:
         raise SocratesError(
             f'{where}: "scale" must name the valid answers ("1 to 7", "1, 2, 8"), not {shown}'
         ) from error
+
+
+def _parse_demographic(value: Any, where: str) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise SocratesError(f'{where}: "demographic" must be an object, field -> value ({{"age": 34}})')
+    for name, known in value.items():
+        require_encodable(name, "demographic", where)
+        if isinstance(known, str):
+            require_encodable(known, name, where)
+        elif known is not None and (not isinstance(known, int | float) or not _is_finite(known)):
+            raise SocratesError(
+                f'{where}: the demographic field "{name}" must be a text, a finite number or null, '
+                f"not {json.dumps(known)[:40]}"
+            )
+    return value
 
 
 def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
