@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         scores = score(map(scored_row, lines), human_answers)
     except SocratesError as error:
-        raise SocratesError(f"{arguments.file}: {error}") from error
+        with_people = "" if people is None else f", with the human answers of {people}"
+        raise SocratesError(f"{arguments.file}{with_people}: {error}") from error
     metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
     seen = read_metrics(metrics).get("seen") if arguments.file.name == PREDICTIONS and metrics.is_file() else None
     content = write_results(

@@ -19,7 +19,7 @@ from typing import Any
 from socrates.checkpoints import TRAINING_CONFIG, read_training_config
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.records import QUESTION_PREFIX, Cell
+from socrates.records import QUESTION_PREFIX, Cell, cell_order
 
 TRAINING_DATA = "training_data.json"
 Nested = dict[str, dict[str, list[int | str]]]  # study -> condition -> questions
@@ -49,7 +49,7 @@ class Seen:
 def nest_cells(cells: Iterable[Cell]) -> Nested:
     """Cells as JSON holds them, in order."""
     nested: Nested = {}
-    for study, condition, task in sorted(set(cells), key=lambda cell: (cell[0], cell[1], str(cell[2]))):
+    for study, condition, task in sorted(set(cells), key=cell_order):
         nested.setdefault(study, {}).setdefault(str(condition), []).append(task)
     return nested
 
