@@ -321,6 +321,9 @@ def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_
     done = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     assert read_metrics(tmp_path / "again/metrics.json")["seen"] == seen
+    write_json(tmp_path / "evaluation/metrics.json", {"seen": "1 of 2"})
+    refused = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
+    assert refused.returncode == 2 and 'metrics.json: "seen" must be null' in refused.stderr
 
 
 def test_finished_results_learn_which_rows_were_trained_on_and_never_forget_it(tmp_path):
@@ -540,6 +543,12 @@ def test_the_folder_of_the_file_itself_is_refused(tmp_path, score_file):
     with pytest.raises(SocratesError, match="would overwrite"):
         score_file(tmp_path / "evaluated" / "predictions.jsonl", tmp_path / "evaluated")
     assert (tmp_path / "evaluated" / "metrics.json").read_bytes() == before
+
+
+def test_a_seed_below_0_is_refused(mixed, tmp_path, capsys, score_file):
+    with pytest.raises(SystemExit) as left:
+        score_file(mixed, tmp_path / "out", "--seed", "-1")
+    assert left.value.code == 2 and "--seed: must be at least 0, not -1" in capsys.readouterr().err
 
 
 def test_help_and_missing_arguments(tmp_path):
