@@ -443,12 +443,7 @@ def test_results_of_another_evaluation_are_not_overwritten(workplace, tmp_path):
     others = [
         (output, "the results of another evaluation", "seed", {"seed": 7}),
         (killed, "the answers so far of another run", "decoding", {"decoding": {"temperature": 1.0, "top_p": 0.9}}),
-        (
-            output,
-            "the results of another evaluation",
-            "model",
-            {"model_name": str(workplace / "models/run/checkpoint-7")},
-        ),
+        (output, "the results of another evaluation", "model", {"model_name": adapter}),
     ]
     for folder, what, name, changes in others:
         write_json(workplace / "other.json", {**read(workplace / "config.json"), **changes})
