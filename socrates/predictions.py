@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
@@ -113,8 +114,10 @@ def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response],
     sorted, one a line.
     """
-    rows = sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for number, row in enumerate(sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)):
+        digest.update(f"\n{row}".encode() if number else row.encode())
+    return digest.hexdigest()
 
 
 def read_predictions(path: Path | str) -> list[dict[str, Any]]:
@@ -148,6 +151,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
         raise SocratesError(f'{where}: "valid_mass" must lie between 0 and 1, not {mass}')
     keys = {
         **cell._asdict(),
+        "study_id": intern(cell.study_id),
         "participant": read_identifier(row, "participant", where),
         "sample_id": read_identifier(row, "sample_id", where),
         "line": require_integer(row, "line", where) if row.get("line") is not None else number,
@@ -159,7 +163,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
     return _line(keys, _number(row, "response", where), prediction, distribution, mass, scale, demographic)
 
 
-def _line(
+def _line(  # texts that stand in many lines are interned: of 482,642 lines they would take hundreds of megabytes
     keys: Mapping[str, Any],
     response: float,
     prediction: float | None,
@@ -169,15 +173,19 @@ def _line(
     demographic: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     if distribution is not None:
-        distribution = {str(as_number(answer)): distribution[answer] for answer in sorted(distribution)}
+        distribution = {intern(str(as_number(answer))): distribution[answer] for answer in sorted(distribution)}
     return {
         **keys,
         "response": as_number(response),
-        "scale": None if scale is None else str(scale),
+        "scale": None if scale is None else intern(str(scale)),
         "prediction": None if prediction is None else as_number(prediction),
         "predicted_distribution": distribution,
         "valid_mass": valid_mass,
-        "demographic": {field: value for field, value in (demographic or {}).items() if value not in (None, "")},
+        "demographic": {
+            intern(field): intern(value) if type(value) is str else value
+            for field, value in (demographic or {}).items()
+            if value not in (None, "")
+        },
     }
 
 
