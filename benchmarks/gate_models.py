@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from gate_studies import Array, Cells
-from scipy.special import bdtr
 from scipy.stats import norm
+
+from socrates.bounds import binomial_deviation
 
 UNTRAINED = 0.205  # the published distance of Qwen2.5-14B-Instruct on the 40 unseen studies
 NARROWER = 0.5  # assumed: standard deviation of the untrained model's answers, as a share of the humans'
@@ -38,9 +39,7 @@ class Differences:
 def expected_distance(human: Array, width: Array, model: Array, asked: Array) -> Array:
     """Mean over draws of a cell's distance, where ``asked`` people each get an answer from one distribution.
 
-    The predictions' distribution function at a point is B/n with B binomial(n, G), so that each point adds
-    width x E|F - B/n|, and with c = nF (De Moivre; see Diaconis and Zabell 1991, Statistical Science 6, 284-302):
-    E|B - c| = nG - c + 2 (c P[B <= c] - nG P[B' <= c - 1]), B' binomial(n - 1, G).
+    The integral of `socrates.bounds.expected_distance`, over all cells at once.
 
     Args:
         human: F, shape (..., P).
@@ -53,12 +52,8 @@ def expected_distance(human: Array, width: Array, model: Array, asked: Array) ->
     """
     inside = np.broadcast_to(width > 0, np.broadcast_shapes(human.shape, model.shape))
     f, g, n, w = (np.broadcast_to(value, inside.shape)[inside] for value in (human, model, asked, width))
-    center = n * f
-    below = np.floor(center + 1e-9)  # F is a count by n where everyone is asked
-    shorter = np.where(below >= 1, bdtr(np.maximum(below - 1, 0), n - 1, g), 0.0)
-    deviation = n * g - center + 2 * (center * bdtr(below, n, g) - n * g * shorter)
     terms = np.zeros(inside.shape)
-    terms[inside] = w * deviation / n
+    terms[inside] = w * binomial_deviation(n, g, f)
     return terms.sum(axis=-1)
 
 
@@ -103,7 +98,7 @@ class Truth:
     @staticmethod
     def of(cells: Cells, base: Array) -> Truth:
         """Tabulate it."""
-        people = cells.people[:, None].astype(np.float64)
+        people = cells.people[:, None]
         columns = [
             expected_distance(
                 cells.human, cells.width, trained(cells.population, base, np.full((len(people), 1), share)), people

@@ -67,8 +67,8 @@ class Outcomes:
 
     @property
     def go_significant(self) -> float:
-        """Share of GO where the interval must lie above the threshold too."""
-        return float(((self.estimate >= THRESHOLD) & (self.low > THRESHOLD)).mean())
+        """Share of GO where all of the interval must be at or above the threshold too."""
+        return float(((self.estimate >= THRESHOLD) & (self.low >= THRESHOLD)).mean())
 
 
 class Luck:

@@ -50,14 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         remove_file(arguments.output)  # an earlier decision must not outlive a failure of this one
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
     names = (str(arguments.baseline), str(arguments.checkpoint))
-    decide(**metrics, names=names)  # whether they can be compared at all, before their cells are
+    decide(**metrics, names=names)  # the interval is only of two that can be compared, and their numbers come first
     decision = decide(
         **metrics, names=names, interval=_interval(inputs, metrics), require_significant=arguments.require_significant
     )
+    if arguments.output:  # before GO is said: a decision that cannot be recorded is none
+        write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII
     print(decision_text(decision), flush=True)
-    if arguments.output:
-        write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})
     return EXIT_DONE if decision.go else EXIT_NO
 
 

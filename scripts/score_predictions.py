@@ -40,12 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--human-answers", type=Path, metavar="FILE", help="all human answers: a data file, or a cells.jsonl"
     )
     arguments = parser.parse_args(argv)
+    if arguments.seed < 0:
+        parser.error(f"argument --seed: must be at least 0, not {arguments.seed}")
 
     from socrates.cell_lines import read_human_answers
     from socrates.files import sha256_file
     from socrates.metrics import score
     from socrates.predictions import draw_predictions, read_predictions, scored_row
     from socrates.results import CELLS, METRICS, PREDICTIONS, external_comparability, read_metrics, write_results
+    from socrates.seen import rows_seen
     from socrates.summary import number_lines, worse_than_uniform
 
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
@@ -58,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         scores = score(map(scored_row, lines), human_answers)
     except SocratesError as error:
-        raise SocratesError(f"{arguments.file}: {error}") from error
+        with_people = "" if people is None else f", with the human answers of {people}"
+        raise SocratesError(f"{arguments.file}{with_people}: {error}") from error
     metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
-    seen = read_metrics(metrics).get("seen") if arguments.file.name == PREDICTIONS and metrics.is_file() else None
+    known = read_metrics(metrics) if arguments.file.name == PREDICTIONS and metrics.is_file() else {}
+    rows_seen(known, str(metrics))  # refuses what is damaged
     content = write_results(
         arguments.output,
         scores=scores,
@@ -71,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "scored_file_sha256": sha256_file(arguments.file),
             "human_answers": None if people is None else str(people),
         },
-        seen=seen if isinstance(seen, Mapping) else None,
+        seen=known.get("seen"),
     )
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
     print("\n".join([*_coverage_lines(content), *number_lines(content)]))

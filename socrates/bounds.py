@@ -36,7 +36,7 @@ def expected_distance(human: Array, weights: Array, guess: Array, probabilities:
     """
     points = np.union1d(human, guess)
     at_human, at_guess = _distribution(human, weights, points), _distribution(guess, probabilities, points)
-    return float((np.diff(points) * _deviation(draws, at_guess[:-1], at_human[:-1])).sum())
+    return float((np.diff(points) * binomial_deviation(draws, at_guess[:-1], at_human[:-1])).sum())
 
 
 def uniform_answers(scale: Sequence[int] | None, low: float, high: float) -> Array:
@@ -64,11 +64,11 @@ def _distribution(values: Array, weights: Array, points: Array) -> Array:
     return cumulative[np.searchsorted(values, points, side="right")] / cumulative[-1]
 
 
-def _deviation(draws: int, p: Array, center: Array) -> Array:
-    """E|B / draws - center| of B ~ Binomial(draws, p), elementwise.
+def binomial_deviation(draws: int | Array, p: Array, center: Array) -> Array:
+    """E|B / draws - center| of B ~ Binomial(draws, p), elementwise; shapes broadcast.
 
     With c = draws * center: E|B - c| = draws p - c + 2 (c P(B <= c) - draws p P(B' <= c - 1)), B' ~ Binomial(draws - 1,
-    p), as b P(B = b) = draws p P(B' = b - 1).
+    p), as b P(B = b) = draws p P(B' = b - 1) (De Moivre; see Diaconis and Zabell 1991, Statistical Science 6, 284-302).
     """
     p, c = np.clip(p, 0.0, 1.0), draws * np.clip(center, 0.0, 1.0)
     below = np.floor(c)

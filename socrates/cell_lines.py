@@ -6,9 +6,10 @@ it is all that scoring again needs.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ DISTANCES = (
     "uniform_guess",
     "empirical_best",
 )
+
+_MOST = 2**53  # beyond it a float skips whole numbers
 
 
 def cell_line(cell: CellScore) -> dict[str, Any]:
@@ -75,33 +78,42 @@ def read_human_answers(path: Path | str) -> dict[Cell, dict[float, int]]:
     """How often each answer was given in each cell, from a `cells.jsonl`, or counted in a data file.
 
     Raises:
-        SocratesError: as `read_cell_lines` or `records.read_answers`; or what should be counts of answers is none.
+        SocratesError: as `read_cell_lines` or `records.read_answers`; what should be counts of answers is none; or the
+            `cells.jsonl` is one of before these counts.
     """
     _, first = next(read_jsonl(path), (0, {}))
     if "human_answers" in first:
         return {
-            line["cell"]: dict(
-                _checked_counts(line["human_answers"], f'{path}, {named(line["cell"])}: "human_answers"')
-            )
+            line["cell"]: _checked_counts(line["human_answers"], f'{path}, {named(line["cell"])}: "human_answers"')
             for line in read_cell_lines(path)
         }
+    if "n_human" in first or "wasserstein_distance" in first:
+        raise SocratesError(
+            f'{path}: no "human_answers"; made by an older version of this program: evaluate again, or give '
+            "--human-answers DATA_FILE"
+        )
     counts: defaultdict[Cell, Counter[float]] = defaultdict(Counter)
     for answer in read_answers(path):
         counts[answer.cell][answer.response] += 1
     return dict(counts)
 
 
-def _checked_counts(counts: Any, where: str) -> Iterator[tuple[float, int]]:
+def _checked_counts(counts: Any, where: str) -> dict[float, int]:
     if not isinstance(counts, Mapping) or not counts:
         raise SocratesError(f'{where} must be an object, answer -> how often ({{"1": 12, "2": 30}})')
+    checked: dict[float, int] = {}
     for text, count in counts.items():
         try:
             answer = answer_of(text)
         except ValueError as error:
             raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise SocratesError(f'{where}: "{text}" must stand with a count of at least 1, not {count}')
-        yield answer, count
+        if answer in checked:
+            raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST:
+            shown = json.dumps(count, ensure_ascii=False, default=str)[:40]
+            raise SocratesError(f'{where}: "{text}" must stand with a count from 1 to 2**53, not {shown}')
+        checked[answer] = count
+    return checked
 
 
 def _counts(answers: Mapping[float, int]) -> dict[str, int]:

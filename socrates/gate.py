@@ -11,12 +11,13 @@ improvement of 5% here, and of less in floating point.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from socrates.errors import SocratesError
+from socrates.seen import rows_seen
 
 GO, NO_GO = "GO", "NO-GO"
 THRESHOLD = 5.0  # percent, the guide's
@@ -30,6 +31,14 @@ REMEDIES = {
     "decoding": "evaluate both with the same temperature and top_p",
     "seed": "evaluate both with the same seed",
     "metric_version": "evaluate the older one again with this version of the program",
+}
+# The same between two that were both scored from answers made elsewhere (scripts/score_predictions.py).
+EXTERNAL_REMEDIES = {
+    **REMEDIES,
+    "data_sha256": "score both with the same --human-answers FILE: a data file, or the cells.jsonl of either",
+    "rows_sha256": "score answers to the same rows: the same people, questions and human answers in both files",
+    "seed": "score both with the same --seed",
+    "metric_version": "score the older one again with this version of the program",
 }
 EXTERNAL_REMEDY = (
     "one of them was scored from answers made elsewhere: score the other one's predictions.jsonl "
@@ -106,13 +115,15 @@ def decide(
         threshold: percent.
         names: what to call the two in messages (their paths).
         interval: 95% interval of the improvement, in percent (`improvement.improvement_interval`); None: not known.
-        require_significant: whether GO needs the whole interval at or above the threshold, too.
+        require_significant: whether GO needs the whole interval at or above the threshold, too. Its limits count as
+            they are recorded and printed, which is rounded to the digits that `bootstrap.intervals` gives.
 
     Raises:
         SocratesError: there is no decision, because a distance, bound or signal is no number in its range, the
             baseline's distance is 0, the two must not be compared, or an interval is required and not known.
     """
     compared = _comparability(baseline, checkpoint, names)
+    seen = [rows_seen(m, name) for m, name in zip((baseline, checkpoint), names, strict=True)]
     _check_same_cells(baseline, checkpoint, names)
     before, after = (_distance(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
     if before == 0:
@@ -140,8 +151,11 @@ def decide(
         uniform_guess=_bound(checkpoint, "uniform_guess", names[1]),
         comparability=compared,
         signals=tuple(_signal(spec, baseline, checkpoint, names) for spec in SIGNALS),
-        rows_seen=(_seen(baseline)[0], _seen(checkpoint)[0]),
-        notes=tuple(_notes(after, _bound(checkpoint, "empirical_best", names[1]), baseline, checkpoint)),
+        rows_seen=(seen[0][0], seen[1][0]),
+        notes=(
+            *_seen_notes(seen),
+            *_notes(after, _bound(checkpoint, "empirical_best", names[1]), baseline, checkpoint),
+        ),
     )
 
 
@@ -157,9 +171,13 @@ def _comparability(
     problems = [
         f'"{key}" is {_shown(ours, key)} in {names[0]} and {_shown(theirs, key)} in {names[1]}' for key in different
     ]
-    remedies = [REMEDIES[key] for key in different if key in REMEDIES] or ["evaluate both the same way"]
-    if [section["prompt_fingerprint"] for section in (ours, theirs)].count("external") == 1:
+    external = [section["prompt_fingerprint"] for section in (ours, theirs)].count("external")
+    known = EXTERNAL_REMEDIES if external == 2 else REMEDIES
+    remedies = [known[key] for key in different if key in known] or ["evaluate both the same way"]
+    if external == 1:
         remedies = [EXTERNAL_REMEDY]
+    elif external == 2 and "rows_sha256" in different:
+        remedies.remove(known["data_sha256"])  # of answers made elsewhere it is a hash of the rows, too
     raise SocratesError(f"these results cannot be compared: {'; '.join(problems)}. What to do: {'; '.join(remedies)}")
 
 
@@ -184,6 +202,11 @@ def _comparable(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     for key in REMEDIES:
         if section.get(key) in (None, "", {}):
             raise SocratesError(f'{name}: no "{key}" in "comparability"; evaluate again with this program')
+    if type(section["seed"]) is not int or section["seed"] < 0:
+        raise SocratesError(
+            f'{name}: "seed" in "comparability" must be a whole number of at least 0, not {_shown(section, "seed")}; '
+            "evaluate again"
+        )
     return section
 
 
@@ -242,14 +265,17 @@ def _bound(metrics: Mapping[str, Any], key: str, name: str) -> Fraction:
     return _in_range(bounds[key], key, 0, 1, f"{name}: bounds")
 
 
-def _notes(after: Fraction, best: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
-    notes = [
+def _seen_notes(seen: Sequence[tuple[int, int]]) -> list[str]:
+    return [
         f"the {role} may have been trained on {rows} of the {of} rows that judge it (--allow-seen): its distance tells "
         "what it remembers, and this decision nothing about studies that it has not seen."
-        for role, metrics in (("baseline", baseline), ("checkpoint", checkpoint))
-        for rows, of in [_seen(metrics)]
+        for role, (rows, of) in zip(("baseline", "checkpoint"), seen, strict=True)
         if rows
     ]
+
+
+def _notes(after: Fraction, best: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
+    notes = []
     if after < best:
         notes.append(
             f"the checkpoint's distance is below {float(best):.3f}, what people's own answers drawn anew score on the "
@@ -277,14 +303,6 @@ def _notes(after: Fraction, best: Fraction, baseline: Mapping[str, Any], checkpo
 def _about(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     about = metrics.get("about")
     return about if isinstance(about, Mapping) else {}
-
-
-def _seen(metrics: Mapping[str, Any]) -> tuple[int, int]:
-    """Rows that the model may have been trained on, of how many."""
-    seen = metrics.get("seen")
-    counts = [seen.get(key) if isinstance(seen, Mapping) else 0 for key in ("rows", "of")]
-    rows, of = (count if isinstance(count, int) else 0 for count in counts)
-    return rows, of
 
 
 def _scored(metrics: Mapping[str, Any], name: str) -> Mapping[str, int]:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,7 @@ from numpy.typing import NDArray
 from socrates.bootstrap import RESAMPLES, Statistic, Weights, estimate, intervals, sorted_units
 from socrates.demographics import NOT_KNOWN, find_groups
 from socrates.effects import number_or_none
-
-if TYPE_CHECKING:
-    from socrates.records import Cell
+from socrates.records import Cell, cell_order
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -78,7 +76,7 @@ def accuracy_by_group(
     """
     if not len(cells):
         return {}
-    names = sorted(set(cells), key=lambda cell: (cell.study_id, cell.condition_num, str(cell.task_num)))
+    names = sorted(set(cells), key=cell_order)
     index = {cell: position for position, cell in enumerate(names)}
     of_rows = np.array([index[cell] for cell in cells])
     order = np.lexsort((accuracy, of_rows))  # sums then do not depend on the order of rows, in no digit

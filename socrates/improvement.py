@@ -16,8 +16,9 @@ import numpy as np
 
 from socrates.bootstrap import Interval, Weights, intervals, sorted_units
 from socrates.cell_lines import read_cell_lines
+from socrates.cells import named
 from socrates.errors import SocratesError
-from socrates.records import Cell
+from socrates.records import Cell, cell_order
 
 DISTANCE = "wasserstein_distance"
 _ROUNDING = 1e-9
@@ -40,10 +41,10 @@ def improvement_interval(
         SocratesError: the cells are not the same.
     """
     if set(baseline) != set(checkpoint):
-        cell = min(set(baseline) ^ set(checkpoint), key=str)
+        cell = min(set(baseline) ^ set(checkpoint), key=cell_order)
         raise SocratesError(
-            f"these results cannot be compared: study {cell.study_id}, condition {cell.condition_num}, task "
-            f"{cell.task_num} is scored in one of them only; evaluate both on the same rows"
+            f"these results cannot be compared: {named(cell)} is scored in one of them only; evaluate both on the same "
+            "rows"
         )
     cells = sorted(baseline, key=lambda cell: cell.study_id)
     before, after = (np.array([side[cell] for cell in cells]) for side in (baseline, checkpoint))
@@ -71,7 +72,9 @@ def cell_distances(path: Path | str, metrics: Mapping[str, Any]) -> dict[Cell, f
         if line["skipped"] is None:
             value = line[DISTANCE]
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise SocratesError(f'{path}: "{DISTANCE}" of {line["cell"]} must lie between 0 and 1, not {value}')
+                raise SocratesError(
+                    f'{path}: "{DISTANCE}" of {named(line["cell"])} must lie between 0 and 1, not {value}'
+                )
             distances[line["cell"]] = value
     if not distances or abs(_mean_of_means(distances) - metrics[DISTANCE]) > _ROUNDING:
         raise SocratesError(

@@ -17,16 +17,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from socrates.cells import SKIP_REASONS, CellScore, ScoredRow, score_cell
+from socrates.cells import SKIP_REASONS, CellScore, ScoredRow, named, score_cell
 from socrates.errors import SocratesError
-
-if TYPE_CHECKING:
-    from socrates.records import Cell
+from socrates.records import Cell, cell_order
 
 METRIC_VERSION = 2  # goes up with every change of a definition: results of two versions are not comparable
 
@@ -137,13 +134,13 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
 
     Args:
         rows: that the model was asked about, in any order; a cell's rows need not stand together. In scale points.
-        human_answers: of each cell, how often each answer was given by all of its people; None (or a cell that it
-            lacks): the rows hold them all. Cells without a row are passed over.
+        human_answers: of each cell, how often each answer was given by all of its people; None: the rows hold them
+            all. Cells without a row are passed over.
 
     Raises:
         SocratesError: no rows; no cell can be scored (says why not); a response, prediction or distribution
             that is not made of finite numbers (names the cell); human answers further apart than a float can
-            say, or that are not of the same data as the rows.
+            say, or that are not of the same data as the rows or lack one of their cells.
     """
     groups: defaultdict[Cell, list[ScoredRow]] = defaultdict(list)
     for row in rows:
@@ -151,8 +148,13 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
     if not groups:
         raise SocratesError("there are no rows to score")
 
-    given = human_answers or {}
-    cells = tuple(score_cell(cell, groups[cell], given.get(cell)) for cell in sorted(groups, key=_cell_order))
+    order = sorted(groups, key=cell_order)
+    if human_answers is not None and (missing := [cell for cell in order if cell not in human_answers]):
+        raise SocratesError(
+            f"{len(missing)} of the {len(order)} cells are not among the human answers given, the first of them "
+            f"{named(missing[0])}: these are of other data, or their questions have other names (task_num)"
+        )
+    cells = tuple(score_cell(cell, groups[cell], human_answers and human_answers[cell]) for cell in order)
     scored = [cell for cell in cells if cell.skipped is None]
     coverage = _coverage(cells)
     if not scored:
@@ -255,10 +257,6 @@ def _coverage(cells: Sequence[CellScore]) -> Coverage:
         studies_scored=len({cell.cell.study_id for cell in scored}),
         skipped={reason: skipped[reason] for reason in SKIP_REASONS},
     )
-
-
-def _cell_order(cell: Cell) -> tuple[str, int, bool, int | str]:
-    return cell.study_id, cell.condition_num, isinstance(cell.task_num, str), cell.task_num
 
 
 def _sum(values: Array | Sequence[float]) -> float:

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.records import read_cell, read_identifier, read_jsonl, require_integer
+from socrates.records import read_cell, read_identifier, read_jsonl, require_encodable, require_integer
 from socrates.scales import Scale, scale_from_text
 
 if TYPE_CHECKING:  # cells.py loads SciPy, which takes a second
@@ -113,8 +114,10 @@ def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response],
     sorted, one a line.
     """
-    rows = sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for number, row in enumerate(sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)):
+        digest.update(f"\n{row}".encode() if number else row.encode())
+    return digest.hexdigest()
 
 
 def read_predictions(path: Path | str) -> list[dict[str, Any]]:
@@ -148,6 +151,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
         raise SocratesError(f'{where}: "valid_mass" must lie between 0 and 1, not {mass}')
     keys = {
         **cell._asdict(),
+        "study_id": intern(cell.study_id),
         "participant": read_identifier(row, "participant", where),
         "sample_id": read_identifier(row, "sample_id", where),
         "line": require_integer(row, "line", where) if row.get("line") is not None else number,
@@ -155,13 +159,11 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
     prediction = _number(row, "prediction", where) if row.get("prediction") is not None else None
     distribution = _parse_distribution(row.get("predicted_distribution"), where)
     scale = _parse_scale(row.get("scale"), where)
-    demographic = row.get("demographic")
-    if demographic is not None and not isinstance(demographic, Mapping):
-        raise SocratesError(f'{where}: "demographic" must be an object, field -> value ({{"age": 34}})')
+    demographic = _parse_demographic(row.get("demographic"), where)
     return _line(keys, _number(row, "response", where), prediction, distribution, mass, scale, demographic)
 
 
-def _line(
+def _line(  # texts that stand in many lines are interned: of 482,642 lines they would take hundreds of megabytes
     keys: Mapping[str, Any],
     response: float,
     prediction: float | None,
@@ -171,15 +173,19 @@ def _line(
     demographic: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     if distribution is not None:
-        distribution = {str(as_number(answer)): distribution[answer] for answer in sorted(distribution)}
+        distribution = {intern(str(as_number(answer))): distribution[answer] for answer in sorted(distribution)}
     return {
         **keys,
         "response": as_number(response),
-        "scale": None if scale is None else str(scale),
+        "scale": None if scale is None else intern(str(scale)),
         "prediction": None if prediction is None else as_number(prediction),
         "predicted_distribution": distribution,
         "valid_mass": valid_mass,
-        "demographic": {field: value for field, value in (demographic or {}).items() if value not in (None, "")},
+        "demographic": {
+            intern(field): intern(value) if type(value) is str else value
+            for field, value in (demographic or {}).items()
+            if value not in (None, "")
+        },
     }
 
 
@@ -193,6 +199,23 @@ def _parse_scale(text: Any, where: str) -> Scale | None:
         raise SocratesError(
             f'{where}: "scale" must name the valid answers ("1 to 7", "1, 2, 8"), not {shown}'
         ) from error
+
+
+def _parse_demographic(value: Any, where: str) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise SocratesError(f'{where}: "demographic" must be an object, field -> value ({{"age": 34}})')
+    for name, known in value.items():
+        require_encodable(name, "demographic", where)
+        if isinstance(known, str):
+            require_encodable(known, name, where)
+        elif known is not None and (not isinstance(known, int | float) or not _is_finite(known)):
+            raise SocratesError(
+                f'{where}: the demographic field "{name}" must be a text, a finite number or null, '
+                f"not {json.dumps(known)[:40]}"
+            )
+    return value
 
 
 def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:

@@ -43,6 +43,11 @@ class Cell(NamedTuple):
     task_num: int | str  # a text (`QUESTION_PREFIX` and a hash of the question) where the data set numbers no questions
 
 
+def cell_order(cell: Cell) -> tuple[str, int, bool, int | str]:
+    """Sort key of cells: by study, condition and task, numbered tasks before named ones (1 and "1" are two)."""
+    return cell.study_id, cell.condition_num, isinstance(cell.task_num, str), cell.task_num
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer that one person gave to one question."""
@@ -136,12 +141,13 @@ def read_cell(row: Mapping[str, Any], where: str, stimuli: str | None = None) ->
     study_id = row.get("study_id")
     if not isinstance(study_id, str) or not study_id:
         raise SocratesError(f'{where}: "study_id" must be a text, not {_shown(study_id)}')
+    require_encodable(study_id, "study_id", where)
     condition_num = require_integer(row, "condition_num", where)
     task_num: int | str | None = row.get("task_num")
     if task_num is None and stimuli is not None:
         return Cell(study_id, condition_num, _question_name(stimuli))
     if isinstance(task_num, str) and task_num:
-        return Cell(study_id, condition_num, task_num)
+        return Cell(study_id, condition_num, require_encodable(task_num, "task_num", where))
     return Cell(study_id, condition_num, require_integer(row, "task_num", where))
 
 
@@ -180,7 +186,18 @@ def require_integer(row: Mapping[str, Any], name: str, where: str) -> int:
 def read_identifier(row: Mapping[str, Any], name: str, where: str) -> int | str | None:
     """The number or text in an optional field that names something; None where it is null or absent."""
     value = row.get(name)
-    return value if value is None or isinstance(value, str) else require_integer(row, name, where)
+    if isinstance(value, str):
+        return require_encodable(value, name, where)
+    return None if value is None else require_integer(row, name, where)
+
+
+def require_encodable(text: str, name: str, where: str) -> str:
+    """A text that can be written as UTF-8; SocratesError if it holds half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SocratesError(f'{where}: "{name}" holds half a character (\\ud800 to \\udfff)') from error
+    return text
 
 
 def _from_instruction_layout(row: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, int]:
@@ -201,9 +218,16 @@ def _from_instruction_layout(row: Mapping[str, Any], where: str) -> tuple[dict[s
     return demographic, parts[2], int(answer[1])
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON allows; where nothing is known, write null")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)  # one for all lines: to make it takes as long as a line
+
+
 def _parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = _STRICT.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise SocratesError(f"{path}, line {number}: not UTF-8 text (byte {error.start} of the line)") from error
     except json.JSONDecodeError as error:
@@ -219,11 +243,7 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise SocratesError(f'{where}: "{name}" must be a text, not {_shown(value)}')
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise SocratesError(f'{where}: "{name}" holds half a character (\\ud800 to \\udfff)') from error
-    return value
+    return require_encodable(value, name, where)
 
 
 def _shown(value: Any) -> str:

@@ -148,14 +148,19 @@ def write_results(
         CellAnswers(cell.cell, cell.human_answers, cell.predicted_answers, line["scale"])
         for cell, line in zip(scores.cells, cells, strict=True)
     )
-    masses = [(read_cell(line, "predictions"), line["valid_mass"]) for line in predictions]
-    masses = [(cell, mass) for cell, mass in masses if mass is not None]
+    names = {cell.cell: cell.cell for cell in scores.cells}
+    of_rows = [names[read_cell(line, "predictions")] for line in predictions]  # one object a cell, not one a row
+    masses = [
+        (cell, line["valid_mass"])
+        for cell, line in zip(of_rows, predictions, strict=True)
+        if line["valid_mass"] is not None
+    ]
     mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
     content = MetricsFile(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         effects={**summarize_effects(questions, seed), "left_out": left_out},
-        groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
+        groups=accuracy_by_group(*_row_accuracies(scores, of_rows, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
         valid_mass_ci95=None if mass_limits is None else list(mass_limits),
@@ -211,7 +216,7 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
 
 
 def _row_accuracies(
-    scores: Scores, predictions: Sequence[Mapping[str, Any]]
+    scores: Scores, cells: Sequence[Cell], predictions: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
     """Of each scored row its cell, its accuracy and what is known of the person."""
     import numpy as np
@@ -219,8 +224,11 @@ def _row_accuracies(
     from socrates.cells import standardise
 
     ranges = {cell.cell: (cell.human_min, cell.human_max) for cell in scores.scored}
-    rows = [(read_cell(line, "predictions"), line) for line in predictions if line["prediction"] is not None]
-    rows = [(cell, line) for cell, line in rows if cell in ranges]
+    rows = [
+        (cell, line)
+        for cell, line in zip(cells, predictions, strict=True)
+        if line["prediction"] is not None and cell in ranges
+    ]
     low, high = np.array([ranges[cell] for cell, _ in rows], dtype=np.float64).T
     human, predicted = (
         standardise(np.array([line[side] for _, line in rows], dtype=np.float64), low, high)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+_LARGEST = 2**53  # beyond it a float skips whole numbers
 MAX_VALUES = 1_000_000  # a wider "scale" is an open amount, and too large to enumerate
 RANGE, NAMED_RANGE = "from A to B", "from A to B, ends named"  # the forms in which a text states a scale
 OPTIONS, NAMED_OPTIONS = "A or B", "A for X; B for Y"
@@ -71,7 +72,7 @@ def scale_from_text(text: str) -> Scale:
     """The scale that `str` of a scale shows.
 
     Raises:
-        ValueError: the text shows none, or one of more than `MAX_VALUES` values.
+        ValueError: the text shows none, one of more than `MAX_VALUES` values, or a value beyond 2**53.
     """
     values: list[int] = []
     for part in text.split(", "):
@@ -80,6 +81,8 @@ def scale_from_text(text: str) -> Scale:
         high = int(last or first)
         if len(values) + high - low >= MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES:,} values")
+        if max(abs(low), abs(high)) > _LARGEST:
+            raise ValueError(f"a value above {_LARGEST:,}")
         values += range(low, high + 1)
     return Scale(tuple(values))
 

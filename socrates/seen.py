@@ -19,7 +19,7 @@ from typing import Any
 from socrates.checkpoints import TRAINING_CONFIG, read_training_config
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.records import QUESTION_PREFIX, Cell
+from socrates.records import QUESTION_PREFIX, Cell, cell_order
 
 TRAINING_DATA = "training_data.json"
 Nested = dict[str, dict[str, list[int | str]]]  # study -> condition -> questions
@@ -46,10 +46,32 @@ class Seen:
         return {**asdict(self), "studies": list(self.studies)}
 
 
+def rows_seen(metrics: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """Rows that a model may have been trained on, of how many, as its `metrics.json` says; (0, 0): not recorded.
+
+    Args:
+        metrics: what stands in the `metrics.json`.
+        name: of the file, for the message.
+
+    Raises:
+        SocratesError: what is recorded is neither null nor two such counts.
+    """
+    seen = metrics.get("seen")
+    if seen is None:
+        return 0, 0
+    rows, of = (seen.get(key) for key in ("rows", "of")) if isinstance(seen, Mapping) else (None, None)
+    if type(rows) is not int or type(of) is not int or not 0 <= rows <= of:
+        raise SocratesError(
+            f'{name}: "seen" must be null, or say in how many "rows" "of" those that judge it the model may have been '
+            "trained; evaluate again"
+        )
+    return rows, of
+
+
 def nest_cells(cells: Iterable[Cell]) -> Nested:
     """Cells as JSON holds them, in order."""
     nested: Nested = {}
-    for study, condition, task in sorted(set(cells), key=lambda cell: (cell[0], cell[1], str(cell[2]))):
+    for study, condition, task in sorted(set(cells), key=cell_order):
         nested.setdefault(study, {}).setdefault(str(condition), []).append(task)
     return nested
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from socrates.errors import SocratesError
-from socrates.records import Answer, Cell
+from socrates.records import Answer, Cell, cell_order
 
 _FEWEST = 2  # rows of a study that is asked at all
 
@@ -88,7 +88,7 @@ def select_cells(
     return Selection(
         cells=frozenset(chosen),
         lines=_lowest(rows, chosen, seed),
-        human_answers={cell: humans[cell] for cell in sorted(chosen, key=_cell_order)},
+        human_answers={cell: humans[cell] for cell in sorted(chosen, key=cell_order)},
         rows=sum(chosen.values()),
         human_rows=sum(sizes[cell] for cell in chosen),
         file_rows=sum(sizes.values()),
@@ -201,14 +201,10 @@ def _lowest(rows: _Rows, chosen: Mapping[Cell, int], seed: int) -> frozenset[int
 
 def _shuffled_by_study(cells: Collection[Cell], rng: np.random.Generator) -> dict[str, list[Cell]]:
     by_study: defaultdict[str, list[Cell]] = defaultdict(list)
-    for cell in sorted(cells, key=_cell_order):
+    for cell in sorted(cells, key=cell_order):
         by_study[cell.study_id].append(cell)
     studies = sorted(by_study)
     return {
         studies[s]: [by_study[studies[s]][c] for c in rng.permutation(len(by_study[studies[s]]))]
         for s in rng.permutation(len(studies))
     }
-
-
-def _cell_order(cell: Cell) -> tuple[str, int, str]:
-    return cell.study_id, cell.condition_num, str(cell.task_num)

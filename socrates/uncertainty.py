@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,7 @@ from numpy.typing import NDArray
 from socrates.bootstrap import Interval, Units, Weights, intervals, sorted_units
 from socrates.cells import CellScore
 from socrates.metrics import Scores, marginal_errors
-
-if TYPE_CHECKING:
-    from socrates.records import Cell
+from socrates.records import Cell, cell_order
 
 Array = NDArray[np.float64]
 
@@ -71,7 +68,7 @@ def mean_interval(cells: Sequence[Cell], values: Sequence[float], seed: int) -> 
     by_cell: defaultdict[Cell, list[float]] = defaultdict(list)
     for cell, value in zip(cells, values, strict=True):
         by_cell[cell].append(value)
-    names = sorted(by_cell, key=lambda cell: (cell.study_id, cell.condition_num, str(cell.task_num)))
+    names = sorted(by_cell, key=cell_order)
     sums = np.array([math.fsum(by_cell[cell]) for cell in names])
     counts = np.array([len(by_cell[cell]) for cell in names], dtype=np.float64)
     units = sorted_units([cell.study_id for cell in names])

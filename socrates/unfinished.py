@@ -1,8 +1,8 @@
-"""An evaluation's answers while it runs, on disk: the same command goes on after whatever ended it.
+"""The answers of a running evaluation or prediction, on disk: the same command goes on after whatever ended it.
 
 Covers: each batch's answers are one line, flushed to disk before the next batch; a line that a kill or a full disk cut
-off is dropped, and one that was damaged is passed over; answers of another evaluation are never mixed in, and two
-processes never write at once.
+off is dropped, and one that was damaged is passed over; answers of another run are never mixed in, and two processes
+never write at once.
 Does not cover: finished results (`results.py`); they take this folder's place.
 """
 
@@ -26,7 +26,7 @@ _HEADER, _ANSWERS, _LOCK = "evaluation.json", "answers.jsonl", "lock"
 
 
 class Unfinished:
-    """The answers so far of one evaluation. Use `open_unfinished`, and `close` or `remove` at the end.
+    """The answers so far of one evaluation or prediction. Use `open_unfinished`, and `close` or `remove` at the end.
 
     Attributes:
         answers: what was appended, in this run and in those before.
@@ -41,14 +41,14 @@ class Unfinished:
         self.answers: list[dict[str, Any]] = []
         self.seconds = 0.0
         if (folder / _HEADER).exists():
-            self.header = read_json(folder / _HEADER, "record of an unfinished evaluation")
+            self.header = read_json(folder / _HEADER, "record of an unfinished run")
             for batch in _read_whole_lines(folder / _ANSWERS):
                 self.answers += batch["answers"]
                 self.seconds += batch["seconds"]
         self._file = (folder / _ANSWERS).open("ab", buffering=0)
 
     def begin(self, about: Mapping[str, Any], batch_tokens: int) -> None:
-        """Record what every run of this evaluation goes by; once, before the first answers.
+        """Record what everything that goes on with this goes by; once, before the first answers.
 
         Args:
             about: what is asked, for the results, as JSON values.
@@ -93,22 +93,22 @@ class Unfinished:
         self._lock.close()
 
     def remove(self) -> None:
-        """The evaluation has finished: its results are elsewhere."""
+        """The run has finished: its results are elsewhere."""
         self._file.close()
         shutil.rmtree(self._folder, ignore_errors=True)  # while it is ours: another process may wait for the lock
         self._lock.close()
 
 
 def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool = False) -> Unfinished:
-    """Open the answers so far of an evaluation, or begin with none.
+    """Open the answers so far of an evaluation or a prediction, or begin with none.
 
     Args:
         output: the results folder.
         identity: what decides the answers, as JSON values; has to be equal to go on.
-        discard: whether answers of another evaluation may be thrown away.
+        discard: whether answers of another run may be thrown away.
 
     Raises:
-        SocratesError: the folder holds those of another evaluation, or of one that is not known; another process is
+        SocratesError: the folder holds those of another run, or of one that is not known; another process is
             writing there, or it cannot be written.
     """
     folder = output / UNFINISHED
@@ -135,18 +135,18 @@ def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool 
 def _not_ours(header: Path, identity: Mapping[str, Any]) -> str:
     """Why answers cannot be gone on with, for a message; empty if they can."""
     try:
-        record = read_json(header, "record of an unfinished evaluation")
+        record = read_json(header, "record of an unfinished run")
     except SocratesError as error:
-        return f"an unknown evaluation ({error})"
+        return f"an unknown run ({error})"
     kinds = {"identity": dict, "about": dict, "batch_tokens": int}
     if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
-        return f"an unknown evaluation ({header}: does not say which)"
+        return f"an unknown run ({header}: does not say which)"
     differences = differing(record["identity"], identity)
-    return f"another evaluation: {differences}" if differences else ""
+    return f"another run: {differences}" if differences else ""
 
 
 def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What two evaluations differ in, for a message; empty if in nothing."""
+    """What two runs differ in, for a message; empty if in nothing."""
     names = [name for name in {**recorded, **wanted} if recorded.get(name) != wanted.get(name)]
     return ", ".join(f"{name} ({_brief(recorded.get(name))}, now {_brief(wanted.get(name))})" for name in names)
 
@@ -165,9 +165,7 @@ def _locked(folder: Path) -> IO[str]:
         raise SocratesError(f"{folder}: cannot write: {error.strerror or error}") from error
     if not try_lock(lock):
         lock.close()
-        raise SocratesError(
-            f"{folder.parent}: another evaluation is writing there now; wait, or choose another --output"
-        )
+        raise SocratesError(f"{folder.parent}: another run is writing there now; wait, or choose another --output")
     with suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
             return lock

@@ -439,15 +439,16 @@ def test_results_of_another_evaluation_are_not_overwritten(workplace, tmp_path):
     write_json(workplace / "small.json", with_small_batches(workplace))
     killed = tmp_path / "killed"
     start_and_kill(workplace, killed, after=2)
+    adapter = str(workplace / "models/run/checkpoint-7")
     others = [
-        (output, "the results", "seed", {"seed": 7}),
-        (killed, "the answers so far", "decoding", {"decoding": {"temperature": 1.0, "top_p": 0.9}}),
-        (output, "the results", "model", {"model_name": str(workplace / "models/run/checkpoint-7")}),
+        (output, "the results of another evaluation", "seed", {"seed": 7}),
+        (killed, "the answers so far of another run", "decoding", {"decoding": {"temperature": 1.0, "top_p": 0.9}}),
+        (output, "the results of another evaluation", "model", {"model_name": adapter}),
     ]
     for folder, what, name, changes in others:
         write_json(workplace / "other.json", {**read(workplace / "config.json"), **changes})
         result = evaluate(workplace, "--config", "other.json", "--output", folder)
-        assert_refused(result, f"holds {what} of another evaluation", f"{name} (", "--overwrite")
+        assert_refused(result, f"holds {what}: ", f"{name} (", "--overwrite")
     assert (output / "metrics.json").read_bytes() == before
     for folder in (output, killed):
         result = evaluate(workplace, "--config", "other.json", "--output", folder, "--overwrite")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -159,6 +160,19 @@ REFUSED = [
     ("other seed", metrics(0.4), other(seed=1), '"seed" is 0 in '),
     ("other data", metrics(0.4), other(data_sha256="0" * 64), "evaluate both on the same data file"),
     ("other metric", metrics(0.4), other(metric_version=1), '"metric_version" is 2 in '),
+    *(
+        (
+            f"seed {seed} in both",
+            metrics(0.4, comparability={**SAME, "seed": seed}),
+            other(seed=seed),
+            '"seed" in "comp',
+        )
+        for seed in ("x", -1, 1.5, True)
+    ),
+    ("seen a text", metrics(0.4), metrics(0.3, seen="60 rows"), 'checkpoint.json: "seen" must be null, or say'),
+    ("seen without counts", metrics(0.4, seen={}), metrics(0.3), 'baseline.json: "seen" must be null'),
+    ("seen a damaged count", metrics(0.4), metrics(0.3, seen={"rows": "60", "of": 100}), '"seen" must be null'),
+    ("seen more than all", metrics(0.4), metrics(0.3, seen={"rows": 101, "of": 100}), '"seen" must be null'),
     ("another key", metrics(0.4), other(hardware="x"), '"hardware" is absent in '),
     (
         "other decoding",
@@ -200,6 +214,24 @@ def test_answers_made_elsewhere_are_not_compared_with_an_evaluation():
     with pytest.raises(SocratesError, match=r"scored from answers made elsewhere.*score_predictions\.py"):
         decide(metrics(0.4), metrics(0.3, comparability=external))
     assert decide(metrics(0.4, comparability=external), metrics(0.3, comparability=external)).go
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        (
+            {"data_sha256": "0"},
+            "What to do: score both with the same --human-answers FILE: a data file",
+        ),
+        ({"data_sha256": "0", "rows_sha256": "1"}, "What to do: score answers to the same rows: the same people"),
+        ({"seed": 1}, "What to do: score both with the same --seed"),
+    ],
+)
+def test_two_results_of_answers_made_elsewhere_have_their_own_remedies(changes, remedy):
+    external = {**SAME, "prompt_fingerprint": "external", "decoding": "external"}
+    with pytest.raises(SocratesError) as error:
+        decide(metrics(0.4, comparability=external), metrics(0.3, comparability={**external, **changes}))
+    assert remedy in str(error.value) and str(error.value).count(";") == len(changes) - 1
 
 
 def test_the_guides_example_byte_for_byte(gate_on):
@@ -248,6 +280,20 @@ def test_an_output_that_cannot_be_written_is_no_go_ahead(gate_on, tmp_path):
     assert result.returncode == 2
     assert result.stdout == "", "found before anything is decided"
     assert "taken/decision.json: cannot" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_go_is_not_said_before_it_is_recorded(tmp_path, monkeypatch, capsys):
+    def full(*_arguments):
+        raise SocratesError("decision.json: cannot write: No space left on device")
+
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.setattr("socrates.files.write_json", full)
+    paths = [tmp_path / "baseline.json", tmp_path / "checkpoint.json"]
+    for path, distance in zip(paths, (0.4, 0.3), strict=True):
+        path.write_text(json.dumps(metrics(distance)))
+    with pytest.raises(SocratesError, match="No space"):
+        runpy.run_path(str(SCRIPT))["main"]([*map(str, paths), "--output", str(tmp_path / "decision.json")])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("role", ["baseline", "checkpoint"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from socrates.errors import SocratesError
-from socrates.records import Cell, read_answers, read_jsonl, render_prompt
+from socrates.records import Cell, cell_order, read_answers, read_jsonl, render_prompt
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "socsci210_sample"
 needs_sample = pytest.mark.skipif(
@@ -190,8 +190,13 @@ BAD_LINES = {
     "response 3.5": (PUBLISHED | {"response": 3.5}, '"response" must be a whole number, not 3.5'),
     "response true": (PUBLISHED | {"response": True}, '"response" must be a whole number, not true'),
     "response null": (PUBLISHED | {"response": None}, '"response" must be a whole number, not null'),
-    "response NaN": (PUBLISHED | {"response": float("nan")}, '"response" must be a whole number, not NaN'),
-    "response infinite": (PUBLISHED | {"response": float("inf")}, '"response" must be a whole number, not Infinity'),
+    "response NaN": (PUBLISHED | {"response": float("nan")}, "NaN is not a number that JSON allows; where nothing"),
+    "response infinite": (PUBLISHED | {"response": float("inf")}, "Infinity is not a number that JSON allows"),
+    "response 1e999": (json.dumps(PUBLISHED | {"response": 4}).replace("4,", "1e999,").encode(), "whole number"),
+    "half a character in study_id": (PUBLISHED | {"study_id": "\ud800"}, '"study_id" holds half a character'),
+    "half a character in task_num": (PUBLISHED | {"task_num": "\udfff"}, '"task_num" holds half a character'),
+    "half a character in participant": (PUBLISHED | {"participant": "\ud800"}, '"participant" holds half a char'),
+    "demographic NaN": (PUBLISHED | {"demographic": {"age": float("nan")}}, "NaN is not a number"),
     "no study_id": (without(PUBLISHED, "study_id"), '"study_id" must be a text'),
     "study_id a number": (PUBLISHED | {"study_id": 12345}, '"study_id" must be a text, not 12345'),
     "study_id empty": (PUBLISHED | {"study_id": ""}, '"study_id" must be a text'),
@@ -227,6 +232,12 @@ def test_a_bad_line_names_file_line_and_problem(read, line, problem):
     message = str(caught.value)
     assert "rows.jsonl, line 3: " in message and problem in message
     assert len(message) < 600 and "\n" not in message, "a message is one short line, not the row"
+
+
+def test_cells_have_one_order_in_which_none_are_tied():
+    cells = [Cell("a", 2, 1), Cell("a", 10, 2), Cell("a", 10, 11), Cell("a", 10, "11"), Cell("b", 1, 1)]
+    assert sorted([cells[i] for i in (3, 0, 4, 2, 1)], key=cell_order) == cells
+    assert len(set(map(cell_order, cells))) == len(cells)
 
 
 def test_empty_lines_are_passed_over_and_still_counted(read):

@@ -187,6 +187,9 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
         ([row(1), row(2)], "1 rows have the human answer 3, and all human answers of the cell hold it 0 times"),
         ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "response"'),
         ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "wasserstein_distance"; made by an older'),
+        ([row(1, study="zzzzz")], "1 of the 1 cells are not among the human answers given, the first of them study aa"),
+        ([{**row(1), "task_num": None}], "the first of them study aaaaa, condition 0, task 1"),  # named by its text
+        ([{**row(1), "n_human": 8, "skipped": None}], 'no "human_answers"; made by an older version of this program'),
         ([], "people.jsonl: holds no rows"),
     ],
 )
@@ -231,7 +234,21 @@ def test_effects_and_groups_stand_in_the_results(tmp_path, score_file):
     assert woman["accuracy"] == pytest.approx(np.mean(by_hand))
 
 
-@pytest.mark.parametrize("counts", [{}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2]])
+def test_cells_that_lack_one_are_not_filled_up_with_the_rows(tmp_path, score_file):
+    rows = [
+        {**row(r, prediction=2), "condition_num": c, "task_num": t} for c, t in ((1, 2), (1, 10)) for r in (1, 2, 3)
+    ]
+    score_file(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "a")
+    cells = tmp_path / "a" / "cells.jsonl"
+    cells.write_text(cells.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(SocratesError, match=r"cells\.jsonl.*1 of the 2 cells .* condition 1, task 10: "):
+        score_file(tmp_path / "a" / "predictions.jsonl", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "counts", [{}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2], {"1": 10**400, "2": 1}, {"1": 1, "1.0": 1, "2": 1}]
+)
 def test_damaged_counts_of_human_answers(of_many, tmp_path, score_file, counts):
     score_file(of_many[0], tmp_path / "a")
     cells = tmp_path / "a" / "cells.jsonl"
@@ -304,6 +321,9 @@ def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_
     done = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     assert read_metrics(tmp_path / "again/metrics.json")["seen"] == seen
+    write_json(tmp_path / "evaluation/metrics.json", {"seen": "1 of 2"})
+    refused = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
+    assert refused.returncode == 2 and 'metrics.json: "seen" must be null' in refused.stderr
 
 
 def test_finished_results_learn_which_rows_were_trained_on_and_never_forget_it(tmp_path):
@@ -442,9 +462,10 @@ BAD = [
     (row(None, prediction=1), '"response" must be a finite number, not null'),
     (row("1", prediction=1), '"response" must be a finite number, not "1"'),
     (row(True, prediction=1), '"response" must be a finite number, not true'),
-    (row(math.nan, prediction=1), '"response" must be a finite number, not NaN'),
+    (row(math.nan, prediction=1), "NaN is not a number that JSON allows"),
     (row(prediction="2"), '"prediction" must be a finite number, not "2"'),
-    (row(prediction=math.inf), '"prediction" must be a finite number, not Infinity'),
+    (row(prediction=math.inf), "Infinity is not a number that JSON allows"),
+    (json.dumps(row(prediction=77)).replace("77", "1e999"), '"prediction" must be a finite number, not Infinity'),
     (row(prediction=10**400), '"prediction" must be a finite number, not 1000'),
     (row(prediction=1, study=""), '"study_id" must be a text'),
     (row(prediction=1, participant=[1]), '"participant" must be a whole number'),
@@ -452,7 +473,7 @@ BAD = [
     (row(**{D: {"1": 0.5, "2": 0.4}}), f'"{D}": the probabilities sum to 0.9, not to 1'),
     (row(**{D: {"1": 0.5, "2": 0.500002}}), f'"{D}": the probabilities sum to 1.000002'),
     (row(**{D: {"1": 1.5, "2": -0.5}}), '"1" has the probability 1.5, outside 0 to 1'),
-    (row(**{D: {"1": math.nan}}), "outside 0 to 1"),
+    (row(**{D: {"1": math.nan}}), "NaN is not a number that JSON allows"),
     (row(**{D: {"1": True}}), '"1" must have a probability, not true'),
     (row(**{D: {"agree": 1}}), '"agree" is no answer'),
     (row(**{D: {"nan": 1}}), '"nan" is no answer'),
@@ -463,7 +484,15 @@ BAD = [
     (row(prediction=1, scale="7 to 1"), '"scale" must name the valid answers ("1 to 7", "1, 2, 8"), not "7 to 1"'),
     (row(prediction=1, scale=[1, 7]), '"scale" must name the valid answers'),
     (row(prediction=1, scale="1 to 99999999"), '"scale" must name the valid answers'),
+    (row(prediction=1, scale="1, " + "9" * 400), '"scale" must name the valid answers'),
     (row(prediction=1, demographic="age 34"), '"demographic" must be an object'),
+    (row(prediction=1, demographic={"age": math.nan}), "NaN is not a number that JSON allows"),
+    (row(prediction=1, demographic={"age": [34]}), 'field "age" must be a text, a finite number or null, not [34]'),
+    (json.dumps(row(prediction=1, demographic={"age": 77})).replace("77", "1e999"), 'field "age" must be a text, a f'),
+    (row(prediction=1, demographic={"age": "\ud800"}), '"age" holds half a character'),
+    (row(prediction=1, demographic={"\ud800": 1}), '"demographic" holds half a character'),
+    (row(prediction=1, study="\ud800"), '"study_id" holds half a character'),
+    (row(prediction=1, participant="\ud800"), '"participant" holds half a character'),
 ]
 
 
@@ -514,6 +543,12 @@ def test_the_folder_of_the_file_itself_is_refused(tmp_path, score_file):
     with pytest.raises(SocratesError, match="would overwrite"):
         score_file(tmp_path / "evaluated" / "predictions.jsonl", tmp_path / "evaluated")
     assert (tmp_path / "evaluated" / "metrics.json").read_bytes() == before
+
+
+def test_a_seed_below_0_is_refused(mixed, tmp_path, capsys, score_file):
+    with pytest.raises(SystemExit) as left:
+        score_file(mixed, tmp_path / "out", "--seed", "-1")
+    assert left.value.code == 2 and "--seed: must be at least 0, not -1" in capsys.readouterr().err
 
 
 def test_help_and_missing_arguments(tmp_path):

@@ -69,7 +69,7 @@ def test_a_damaged_record_is_told_and_can_be_discarded(tmp_path, content):
     if content is None:  # of one that did not say how it asks
         content = json.dumps({"identity": IDENTITY}).encode()
     record.write_bytes(content)
-    with pytest.raises(SocratesError, match=r"(?s)an unknown evaluation.*evaluation.json.*--overwrite"):
+    with pytest.raises(SocratesError, match=r"(?s)an unknown run.*evaluation.json.*--overwrite"):
         open_unfinished(tmp_path, IDENTITY)
     assert open_unfinished(tmp_path, IDENTITY, discard=True).answers == []
 
@@ -85,7 +85,7 @@ def test_answers_from_before_the_header_do_not_count(tmp_path):
 def test_another_evaluations_answers_are_kept_from_us_and_for_it(tmp_path, name, value):
     begun(tmp_path, answers(1)).close()
     other = {**IDENTITY, name: value}
-    with pytest.raises(SocratesError, match=rf"another evaluation: {name} \(.*choose another --output.*--overwrite"):
+    with pytest.raises(SocratesError, match=rf"another run: {name} \(.*choose another --output.*--overwrite"):
         open_unfinished(tmp_path, other)
     mine = open_unfinished(tmp_path, IDENTITY)
     assert mine.answers == answers(1)
@@ -102,7 +102,7 @@ def test_discarding_keeps_ones_own_answers(tmp_path):
 
 def test_two_at_once_are_refused(tmp_path):
     first = begun(tmp_path)
-    with pytest.raises(SocratesError, match="another evaluation is writing there now"):
+    with pytest.raises(SocratesError, match="another run is writing there now"):
         open_unfinished(tmp_path, IDENTITY)
     first.remove()
     assert not (tmp_path / "unfinished").exists()
@@ -123,7 +123,7 @@ def test_who_waits_while_another_finishes_gets_a_folder_of_its_own(tmp_path, mon
     second = open_unfinished(tmp_path, IDENTITY)
     second.begin({}, batch_tokens=100)
     second.append(answers(2), 1.0)
-    with pytest.raises(SocratesError, match="another evaluation is writing there now"):
+    with pytest.raises(SocratesError, match="another run is writing there now"):
         open_unfinished(tmp_path, IDENTITY)
     second.close()
     assert open_unfinished(tmp_path, IDENTITY).answers == answers(2)

@@ -1,0 +1,79 @@
+"""Every entry point answers for itself: --help at once, and every option documented and understood, on every page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sorted(path for path in (ROOT / "scripts").glob("*.py") if not path.name.startswith("_"))
+BASH = [*sorted((ROOT / "scripts").glob("*.sh")), *(ROOT / name for name in ("scripts/tnr",))]
+BASH += [ROOT / "launch_test_run.sh", ROOT / "run_remote_setup.sh"]
+PAGES = ("README.md", "TEST_RUN_GUIDE.md", "VALIDATION_CRITERIA.md", "TRAINING_AUDIT.md", "examples/README.md")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+[a-z]")
+CASE = re.compile(r"^\s*([-\w| =*]*--[-\w| =*]*)\)", re.M)  # a pattern of a bash `case`
+NOT_OURS = {  # options of other programs that the pages name
+    *("--num_gpus", "--no-first-run"),
+}
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def help_of(path: Path, *subcommand: str) -> str:
+    command = [*([sys.executable] if path.suffix == ".py" else []), path, *subcommand, "--help"]
+    started = time.perf_counter()
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20)
+    seconds = time.perf_counter() - started
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr
+    # Measured at 0.1 s; the limit is what a person waits for, with room for a busy machine.
+    assert seconds < 1.5, f"{seconds:.1f} s"
+    return result.stdout
+
+
+def subcommands(path: Path) -> list[str]:
+    found = re.search(r"^usage: .*\{([\w,-]+)\}", help_of(path), re.M)
+    return found[1].split(",") if found else []
+
+
+def options_of(path: Path) -> set[str]:
+    text = help_of(path) + "".join(help_of(path, name) for name in subcommands(path))
+    return set(OPTION.findall(text))
+
+
+@pytest.mark.parametrize("path", [*PYTHON, *BASH], ids=named)
+def test_help_answers_at_once_and_in_the_same_form(path):
+    text = help_of(path)
+    assert re.search(r"Exit status( of \w+)?: ", text), "does not say what its exit statuses mean"
+    assert re.match(r"usage: |Summary: .+\nUsage: ", text)
+
+
+@pytest.mark.parametrize("path", BASH, ids=named)
+def test_a_bash_script_takes_the_options_that_its_help_names_and_no_others(path):
+    source = path.read_text()
+    body = source[source.index("\nset -euo pipefail") :]
+    if path.name == "tnr":  # its subcommands are read in the files beside it
+        body += "".join(part.read_text() for part in sorted((ROOT / "scripts" / "lib").glob("tnr_*.sh")))
+    taken = {option for pattern in CASE.findall(body) for option in OPTION.findall(pattern)} - {"--help"}
+    assert taken <= options_of(path), "takes options that its help does not name"
+    handed_on = re.findall(r"scripts/(\w+\.py)[^\n]*\$@", body)
+    understood = taken.union(*(options_of(ROOT / "scripts" / name) for name in handed_on))
+    documented = set(re.findall(r"(?:^  |\[)(--[a-z-]+)", help_of(path), re.M))
+    assert documented <= understood, "its help names options that it does not take"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if (ROOT / page).exists()])
+def test_every_option_that_a_page_names_exists(page):
+    known = set().union(*(options_of(path) for path in [*PYTHON, *BASH]), NOT_OURS)
+    for number, line in enumerate((ROOT / page).read_text().splitlines(), 1):
+        for option in OPTION.findall(line):
+            assert option in known, f"{page}, line {number}: nothing takes {option}"
