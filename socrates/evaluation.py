@@ -22,7 +22,7 @@ from socrates.errors import SocratesError
 from socrates.files import remove_file, write_json
 from socrates.gate import decide
 from socrates.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint, locate_model
-from socrates.predictions import draw_predictions, prediction_line, scored_row
+from socrates.predictions import checked_demographic, draw_predictions, prediction_line, scored_row
 from socrates.prepared import sha256_of_part
 from socrates.processes import ModelSource
 from socrates.progress import progress
@@ -115,6 +115,8 @@ def evaluate(
         rows_per_cell=chosen.rows_per_cell,
     )
     answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
+    for answer in answers:  # before the model is asked for hours, as they go into the results
+        checked_demographic(answer.demographic, f"{data_file}, line {answer.line}")
     print(f"Rows: {_describe(selection)}", flush=True)
     files = locate_model(model, revision, base_model)
     seen = find_seen(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)

@@ -159,7 +159,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
     prediction = _number(row, "prediction", where) if row.get("prediction") is not None else None
     distribution = _parse_distribution(row.get("predicted_distribution"), where)
     scale = _parse_scale(row.get("scale"), where)
-    demographic = _parse_demographic(row.get("demographic"), where)
+    demographic = checked_demographic(row.get("demographic"), where)
     return _line(keys, _number(row, "response", where), prediction, distribution, mass, scale, demographic)
 
 
@@ -201,7 +201,8 @@ def _parse_scale(text: Any, where: str) -> Scale | None:
         ) from error
 
 
-def _parse_demographic(value: Any, where: str) -> Mapping[str, Any] | None:
+def checked_demographic(value: Any, where: str) -> Mapping[str, Any] | None:
+    """What is known of a person, if it is an object of texts, finite numbers and nulls; SocratesError if not."""
     if value is None:
         return None
     if not isinstance(value, Mapping):

@@ -287,6 +287,12 @@ def test_a_hub_name_without_a_network(workplace, tmp_path):
         )
 
 
+def with_demographic(demographic):
+    """Two people of one cell; of the second one it is known."""
+    row = {"study_id": "s", "condition_num": 0, "task_num": 1, "prompt": "1 to 7?", "response": 1}
+    return "".join(json.dumps(one) + "\n" for one in (row, {**row, "response": 2, "demographic": demographic}))
+
+
 @pytest.mark.parametrize(
     "content, parts",
     [
@@ -294,6 +300,7 @@ def test_a_hub_name_without_a_network(workplace, tmp_path):
         ("", ["holds no rows"]),
         ('{"study_id": "s"}\n', ["line 1", '"response"']),
         ('{"x": \n', ["line 1", "not JSON"]),
+        (with_demographic({"age": [34]}), ["line 2", 'demographic field "age"', "[34]"]),
     ],
 )
 def test_bad_data(workplace, tmp_path, content, parts):
