@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from socrates.errors import SocratesError
+from socrates.prediction.asked import plan_prompts
 from socrates.prediction.estimates import MEAN, draw_answers, estimate_conditions, estimate_differences
 from socrates.prediction.experiment import read_experiment
 from socrates.prediction.persona_file import read_personas
@@ -71,6 +72,13 @@ MALFORMED = {
     "no conditions": (changed(conditions={}), '"conditions": must be an object'),
     "a condition without text": (changed(conditions__late=" "), '"conditions.late": must be what people'),
     "half a character": (changed(conditions__late="a\ud800"), '"conditions.late": holds half a character'),
+    "half a character in a name": (
+        changed(conditions={"a\ud800": None}),
+        '"conditions": the name "a\\ud800" holds half',
+    ),
+    "a line break in a name": (changed(questions={"a\nb": {}}), '"questions": the name "a\\nb" holds a line break'),
+    "one name twice": (changed(conditions={"a": None, "a ": "x"}), '"conditions.a ": is there twice'),
+    "a control character": (changed(conditions__late="a\0b"), '"conditions.late": holds a control character (U+0000)'),
     "no questions": (changed(questions=[]), '"questions": must be an object'),
     "a question without text": (changed(questions__yes__text=...), '"questions.yes.text": missing'),
     "no scale": (changed(questions__yes__scale=...), '"questions.yes.scale": missing: which answers are valid'),
@@ -113,6 +121,15 @@ MALFORMED = {
     "a share below 0": (people(size=9, gender={"a": -1, "b": 2}), '"population.gender.a": must be a share or a count'),
     "an open range of ages": (people(size=9, age={"65+": 1}), '"population.age.65+": must be an age ("34") or a range'),
     "nobody in a range of ages": (people(size=9, age={"65-30": 1}), '"population.age.65-30": must be an age'),
+    "half a character in a value": (people(size=9, gender={"\ud800": 1}), "holds half a character"),
+    "a value twice": (people(size=9, gender={"Male": 0.5, "Male ": 0.5}), '"Male" stands there twice'),
+    "a value that is none": (people(size=9, party_id={"NaN": 1}), '"NaN" is no value; leave it empty'),
+    "other digits": (people(size=9, age={"\u0663\u0664": 1}), '"population.age.\u0663\u0664": must be an age'),
+    "an age with zeros before it": (people(size=9, age={"007": 1}), '"population.age.007": must be an age'),
+    "ages that overlap": (
+        people(size=9, age={"18-29": 0.5, "20-40": 0.5}),
+        '"population.age.20-40": the age 20 is in "18-29" already',
+    ),
     "fields beside a CSV": (people(csv="people.csv", size=9), '"population.size": does not go with "csv"'),
 }
 
@@ -128,6 +145,16 @@ MALFORMED_PEOPLE = {
     "a bad weight": ("age,weight\n34,much\n35,-1\n36,nan\n", "line 2: the weight must be a number of 0 or more"),
     "no weight": ("age,weight\n34,0\n35,0\n", "all weights are 0"),
     "an open quote": ('age\n"34\n', "not CSV"),
+    "a line break in a value": ('gender\n"a\nb"\n', "line 3, gender: holds a line break"),
+    "a NUL": ("gender\na\0b\n", "line 2, gender: holds a control character (U+0000)"),
+    **{
+        f"no age: {age}": (f"gender,age\na,{age}\n", 'line 2, age: must be an age ("34"), whole years of one person')
+        for age in ("18-29", "twenty", "-5", "250", "37.5", "\u0663\u0664", "007")
+    },
+    **{
+        f"no value: {value}": (f"age,income\n34,{value}\n", "is no value; leave it empty where it is not known")
+        for value in ("NA", "nan", "null", "None", "n/a")
+    },
 }
 
 
@@ -149,6 +176,18 @@ def test_a_malformed_list_of_personas_gets_its_message(tmp_path, case):
     with pytest.raises(SocratesError) as error:
         read_personas(tmp_path / "people.csv")
     assert message in str(error.value) and "people.csv" in str(error.value)
+
+
+def test_personas_of_a_data_frame_with_gaps_and_of_any_weights(tmp_path):
+    (tmp_path / "people.csv").write_text("age,household_size,weight\n37.0,2.0,1e308\n,3,1e308\n")
+    personas = read_personas(tmp_path / "people.csv")
+    assert [dict(one.demographic) for one in personas] == [
+        {"age": "37", "household_size": "2"},
+        {"household_size": "3"},
+    ]
+    plan = plan_prompts(read_experiment(write(tmp_path, EXPERIMENT)), personas)
+    found = estimate_conditions(np.arange(2.0), np.array([[[1.0, 0], [0, 1]]]), plan.weights, 0)[0]
+    assert found.mean.value == 0.5 and math.isfinite(found.mean.limits.high)
 
 
 def test_all_problems_are_told_at_once_and_leave_with_2(tmp_path):

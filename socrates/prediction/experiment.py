@@ -23,7 +23,7 @@ from socrates.scales import Scale, parse_scale
 
 _KEYS = ("title", "note", "conditions", "questions", "population")
 _SCALE = '{"low": 1, "high": 7}, with "labels" if you like, or {"options": {"1": "Yes", "2": "No"}}'
-_WHOLE = re.compile(r"-?\d{1,9}")
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,11 @@ def _conditions(value: Any, problems: Problems) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name, text in (problems.read_object(value, "conditions", expected) or {}).items():
         key = f"conditions.{name}"
-        if not name.strip():
-            problems.add("conditions", "a name is empty")
+        name = problems.read_name(name, "conditions")
+        if name is None:
+            continue
+        if name in found:
+            problems.add(key, "is there twice")
         found[name] = None
         if text is not None:
             found[name] = problems.read_text(
@@ -126,11 +129,15 @@ def _conditions(value: Any, problems: Problems) -> dict[str, str | None]:
 
 def _questions(value: Any, problems: Problems) -> list[OutcomeQuestion]:
     expected = 'an object, name -> question, such as {"support": {"text": "…", "scale": {"low": 1, "high": 7}}}'
-    found = []
+    found, names = [], set()
     for name, question in (problems.read_object(value, "questions", expected) or {}).items():
         key = f"questions.{name}"
-        if not name.strip():
-            problems.add("questions", "a name is empty")
+        name = problems.read_name(name, "questions")
+        if name is None:
+            continue
+        if name in names:
+            problems.add(key, "is there twice")
+        names.add(name)
         content = problems.read_object(question, key, 'an object with "text" and "scale"')
         if content is None:
             continue
