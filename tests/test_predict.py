@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 from socrates.errors import SocratesError
-from socrates.prediction.asked import plan_prompts
+from socrates.prediction.asked import QuestionAnswers, plan_prompts
 from socrates.prediction.estimates import MEAN, draw_answers, estimate_conditions, estimate_differences
 from socrates.prediction.experiment import read_experiment
 from socrates.prediction.persona_file import read_personas
 from socrates.prediction.population import FIELDS, Margins, quotas
+from socrates.prediction.predicting import QuestionPrediction
 from socrates.scales import parse_scale
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +107,14 @@ MALFORMED = {
         changed(questions__yes__scale={"options": {"1": "Yes", "2": "No”; 9 for “Perhaps"}}),
         "it reads as the scale 1, 2, 9, not 1, 2",
     ),
+    "an instruction of its own": (
+        changed(questions__warmth__text="How warm? Only return an integer from 1 to 5."),
+        '"questions.warmth.text": states the scale 1 to 5 itself, and not 1 to 7',
+    ),
+    "an instruction in a condition": (
+        changed(conditions__late="The ferry was late. Only return an integer from 1 to 5, nothing else."),
+        '"conditions.late": tells to answer from 1 to 5, and not from 1 to 7, which "questions.warmth"',
+    ),
     "no population": (changed(population=...), '"population": missing'),
     "an empty population": (changed(population={}), '"population": must be an object'),
     "nobody described": (people(size=10), '"population": is empty: name shares or counts'),
@@ -188,6 +198,12 @@ def test_personas_of_a_data_frame_with_gaps_and_of_any_weights(tmp_path):
     plan = plan_prompts(read_experiment(write(tmp_path, EXPERIMENT)), personas)
     found = estimate_conditions(np.arange(2.0), np.array([[[1.0, 0], [0, 1]]]), plan.weights, 0)[0]
     assert found.mean.value == 0.5 and math.isfinite(found.mean.limits.high)
+
+
+def test_a_scale_that_people_read_about_is_no_instruction(tmp_path):
+    told = "The ferry was late. Passengers rated it 2 on a scale from 1 to 10."
+    asked = "How warm do you feel, from 1 (cold) to 7 (warm)?"
+    read_experiment(write(tmp_path, changed(conditions__late=told, questions__warmth__text=asked)))
 
 
 def test_all_problems_are_told_at_once_and_leave_with_2(tmp_path):
@@ -499,9 +515,66 @@ def test_another_prediction_and_foreign_files_are_refused(made, model, tmp_path)
     (tmp_path / "foreign" / "means.csv").write_text("mine")
     with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
         predict(other, model, tmp_path / "foreign")
+    with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
+        predict(other, model, tmp_path / "foreign", overwrite=True)
     assert files_of(tmp_path / "foreign") == {"means.csv": b"mine"}
-    predict(other, model, tmp_path / "foreign", overwrite=True, people=2)
-    assert len(table(tmp_path / "foreign" / "predictions.csv")) == 2 * 2 * 2
+
+
+def test_a_prediction_is_replaced_once_there_is_another(made, model, tmp_path, monkeypatch):
+    from socrates.prediction import predicting
+
+    _, out, _ = made
+    shutil.copytree(out, tmp_path / "out")
+    out = tmp_path / "out"
+    for name in ("predict-notes.png", "predict-mine-7.png"):
+        (out / name).write_bytes(b"mine")
+    before = files_of(out)
+    other = write(tmp_path, changed(conditions__late="The bakery had no bread left."))
+
+    def out_of_memory(*_, **__):
+        raise SocratesError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predicting, "ask", out_of_memory)
+        with pytest.raises(SocratesError, match="no memory"):
+            predict(other, model, out, overwrite=True)
+        assert files_of(out) == before
+    predict(other, model, out, overwrite=True, people=2)
+    assert len(table(out / "predictions.csv")) == 2 * 2 * 2
+    after = files_of(out)
+    assert set(after) == set(before) and after["predict-notes.png"] == after["predict-mine-7.png"] == b"mine"
+
+
+def test_names_may_change_without_asking_again(made, model, tmp_path, monkeypatch):
+    from socrates.prediction import predicting
+
+    _, out, record = made
+    shutil.copytree(out, tmp_path / "out")
+    monkeypatch.setattr(predicting, "ask", lambda *_, **__: pytest.fail("the model was asked"))
+    conditions = {"late": None, "early": EXPERIMENT["conditions"]["late"]}
+    renamed = predict(write(tmp_path, changed(conditions=conditions)), model, tmp_path / "out")
+    old, new = (record["questions"]["warmth"]["conditions"], renamed["questions"]["warmth"]["conditions"])
+    assert (new["late"], new["early"]) == (old["control"], old["late"])
+    lines = [
+        [json.loads(line) for line in files_of(at)["answers.jsonl"].splitlines()] for at in (out, tmp_path / "out")
+    ]
+    names = {"control": "late", "late": "early"}
+    assert lines[1] == [line | {"condition": names[line["condition"]]} for line in lines[0]]
+
+
+def test_the_headline_says_which_option_it_is_of(made, tmp_path):
+    questions = {"bus": {"text": "Which?", "scale": {"options": {"1": "Red", "2": "Blue", "3": "None"}}}}
+    question = read_experiment(write(tmp_path, changed(questions=questions))).questions[0]
+    shares = np.array([[[0.5, 0.4, 0.1]], [[0.4, 0.2, 0.4]]])
+
+    def headline(table):
+        answers = QuestionAnswers(question, np.arange(1.0, 4), table, np.arange(1), np.ones((len(table), 1)))
+        conditions = estimate_conditions(answers.values, table, np.ones(1), 0)
+        what, numbers = QuestionPrediction(answers, conditions, [], np.ones(len(table))).headline
+        return what, [number.value for number in numbers]
+
+    assert headline(shares) == ("share of “None”, the option that differs most", [0.1, 0.4])
+    assert headline(shares[:1]) == ("share of “Red”, the most frequent option", [0.5])
 
 
 def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_path, monkeypatch, capsys):
