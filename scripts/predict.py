@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--merge", action="store_true", help="add an adapter into the base model's weights first, and check that")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
-    add("--overwrite", action="store_true", help="ask again where the folder holds a prediction already")
+    add("--overwrite", action="store_true", help="ask again, and replace the prediction in the folder then")
     arguments = parser.parse_args(argv)
     for name, least, most in (("people", 1, 100_000), ("processes", 1, 1024), ("seed", 0, 2**32 - 1)):
         value = getattr(arguments, name)

@@ -4,8 +4,9 @@ r"""Show results as one page with pictures: the decision, distances, studies, an
     python scripts/report.py evaluation_results/baseline \
         evaluation_results/socrates-qwen-500step-validation/checkpoint-500
 
-RESULTS are results folders: one, or several (the baseline and checkpoints of one run, in any order). The page is about
-the last checkpoint and lies in its folder as report.html, unless --output names another; it needs nothing else, and the
+RESULTS are results folders: one, or several. The page is about the last and lies in its folder as report.html, unless
+--output names another file. The first is the baseline that it is compared with, unless a folder is named "baseline":
+that one is, wherever it stands. Those between are other checkpoints of the run. The page needs nothing else, and the
 same pictures lie beside it as report-NAME.png. What a folder lacks is named on the page. The training's curves are
 those of models/RUN/training_log.jsonl, which is found through the results, or in --run.
 
@@ -29,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="results folder")
+    parser.add_argument(
+        "results", metavar="RESULTS", type=Path, nargs="+", help="results folder; the last is what the page is about"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="the page, ending in .html")
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the training run, models/RUN")
     arguments = parser.parse_args(argv)

@@ -45,6 +45,7 @@ details { margin-top: .3rem; font-size: .9rem; }
 summary { cursor: pointer; }
 .lead p:first-of-type { font-size: 1.25rem; line-height: 1.35; font-weight: 600; }
 .words table { width: 100%; table-layout: fixed; }
+.words thead th:first-child { width: 11rem; }
 .words th, .words td { white-space: normal; overflow-wrap: anywhere; }
 @media (min-width: 60rem) {
   .with-plots .parts { grid-template-columns: minmax(0, 25rem) minmax(0, 1fr); }
@@ -53,6 +54,7 @@ summary { cursor: pointer; }
 }
 @media (max-width: 40rem) { /* what people wrote gets a line of its own */
   td { white-space: normal; }
+  .words thead th:first-child { width: 6.5rem; }
   .words-last, .words-last tbody, .words-last thead { display: block; }
   .words-last tr { display: flex; flex-wrap: wrap; padding: .2rem 0; }
   .words-last tr > * { flex: 0 0 4.5rem; border: 0; }

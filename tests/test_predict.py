@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 from socrates.errors import SocratesError
+from socrates.prediction.asked import QuestionAnswers, plan_prompts
 from socrates.prediction.estimates import MEAN, draw_answers, estimate_conditions, estimate_differences
 from socrates.prediction.experiment import read_experiment
 from socrates.prediction.persona_file import read_personas
 from socrates.prediction.population import FIELDS, Margins, quotas
+from socrates.prediction.predicting import QuestionPrediction
 from socrates.scales import parse_scale
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +74,13 @@ MALFORMED = {
     "no conditions": (changed(conditions={}), '"conditions": must be an object'),
     "a condition without text": (changed(conditions__late=" "), '"conditions.late": must be what people'),
     "half a character": (changed(conditions__late="a\ud800"), '"conditions.late": holds half a character'),
+    "half a character in a name": (
+        changed(conditions={"a\ud800": None}),
+        '"conditions": the name "a\\ud800" holds half',
+    ),
+    "a line break in a name": (changed(questions={"a\nb": {}}), '"questions": the name "a\\nb" holds a line break'),
+    "one name twice": (changed(conditions={"a": None, "a ": "x"}), '"conditions.a ": is there twice'),
+    "a control character": (changed(conditions__late="a\0b"), '"conditions.late": holds a control character (U+0000)'),
     "no questions": (changed(questions=[]), '"questions": must be an object'),
     "a question without text": (changed(questions__yes__text=...), '"questions.yes.text": missing'),
     "no scale": (changed(questions__yes__scale=...), '"questions.yes.scale": missing: which answers are valid'),
@@ -97,6 +107,14 @@ MALFORMED = {
         changed(questions__yes__scale={"options": {"1": "Yes", "2": "No”; 9 for “Perhaps"}}),
         "it reads as the scale 1, 2, 9, not 1, 2",
     ),
+    "an instruction of its own": (
+        changed(questions__warmth__text="How warm? Only return an integer from 1 to 5."),
+        '"questions.warmth.text": states the scale 1 to 5 itself, and not 1 to 7',
+    ),
+    "an instruction in a condition": (
+        changed(conditions__late="The ferry was late. Only return an integer from 1 to 5, nothing else."),
+        '"conditions.late": tells to answer from 1 to 5, and not from 1 to 7, which "questions.warmth"',
+    ),
     "no population": (changed(population=...), '"population": missing'),
     "an empty population": (changed(population={}), '"population": must be an object'),
     "nobody described": (people(size=10), '"population": is empty: name shares or counts'),
@@ -113,6 +131,15 @@ MALFORMED = {
     "a share below 0": (people(size=9, gender={"a": -1, "b": 2}), '"population.gender.a": must be a share or a count'),
     "an open range of ages": (people(size=9, age={"65+": 1}), '"population.age.65+": must be an age ("34") or a range'),
     "nobody in a range of ages": (people(size=9, age={"65-30": 1}), '"population.age.65-30": must be an age'),
+    "half a character in a value": (people(size=9, gender={"\ud800": 1}), "holds half a character"),
+    "a value twice": (people(size=9, gender={"Male": 0.5, "Male ": 0.5}), '"Male" stands there twice'),
+    "a value that is none": (people(size=9, party_id={"NaN": 1}), '"NaN" is no value; leave it empty'),
+    "other digits": (people(size=9, age={"\u0663\u0664": 1}), '"population.age.\u0663\u0664": must be an age'),
+    "an age with zeros before it": (people(size=9, age={"007": 1}), '"population.age.007": must be an age'),
+    "ages that overlap": (
+        people(size=9, age={"18-29": 0.5, "20-40": 0.5}),
+        '"population.age.20-40": the age 20 is in "18-29" already',
+    ),
     "fields beside a CSV": (people(csv="people.csv", size=9), '"population.size": does not go with "csv"'),
 }
 
@@ -128,6 +155,16 @@ MALFORMED_PEOPLE = {
     "a bad weight": ("age,weight\n34,much\n35,-1\n36,nan\n", "line 2: the weight must be a number of 0 or more"),
     "no weight": ("age,weight\n34,0\n35,0\n", "all weights are 0"),
     "an open quote": ('age\n"34\n', "not CSV"),
+    "a line break in a value": ('gender\n"a\nb"\n', "line 3, gender: holds a line break"),
+    "a NUL": ("gender\na\0b\n", "line 2, gender: holds a control character (U+0000)"),
+    **{
+        f"no age: {age}": (f"gender,age\na,{age}\n", 'line 2, age: must be an age ("34"), whole years of one person')
+        for age in ("18-29", "twenty", "-5", "250", "37.5", "\u0663\u0664", "007")
+    },
+    **{
+        f"no value: {value}": (f"age,income\n34,{value}\n", "is no value; leave it empty where it is not known")
+        for value in ("NA", "nan", "null", "None", "n/a")
+    },
 }
 
 
@@ -149,6 +186,24 @@ def test_a_malformed_list_of_personas_gets_its_message(tmp_path, case):
     with pytest.raises(SocratesError) as error:
         read_personas(tmp_path / "people.csv")
     assert message in str(error.value) and "people.csv" in str(error.value)
+
+
+def test_personas_of_a_data_frame_with_gaps_and_of_any_weights(tmp_path):
+    (tmp_path / "people.csv").write_text("age,household_size,weight\n37.0,2.0,1e308\n,3,1e308\n")
+    personas = read_personas(tmp_path / "people.csv")
+    assert [dict(one.demographic) for one in personas] == [
+        {"age": "37", "household_size": "2"},
+        {"household_size": "3"},
+    ]
+    plan = plan_prompts(read_experiment(write(tmp_path, EXPERIMENT)), personas)
+    found = estimate_conditions(np.arange(2.0), np.array([[[1.0, 0], [0, 1]]]), plan.weights, 0)[0]
+    assert found.mean.value == 0.5 and math.isfinite(found.mean.limits.high)
+
+
+def test_a_scale_that_people_read_about_is_no_instruction(tmp_path):
+    told = "The ferry was late. Passengers rated it 2 on a scale from 1 to 10."
+    asked = "How warm do you feel, from 1 (cold) to 7 (warm)?"
+    read_experiment(write(tmp_path, changed(conditions__late=told, questions__warmth__text=asked)))
 
 
 def test_all_problems_are_told_at_once_and_leave_with_2(tmp_path):
@@ -460,9 +515,66 @@ def test_another_prediction_and_foreign_files_are_refused(made, model, tmp_path)
     (tmp_path / "foreign" / "means.csv").write_text("mine")
     with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
         predict(other, model, tmp_path / "foreign")
+    with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
+        predict(other, model, tmp_path / "foreign", overwrite=True)
     assert files_of(tmp_path / "foreign") == {"means.csv": b"mine"}
-    predict(other, model, tmp_path / "foreign", overwrite=True, people=2)
-    assert len(table(tmp_path / "foreign" / "predictions.csv")) == 2 * 2 * 2
+
+
+def test_a_prediction_is_replaced_once_there_is_another(made, model, tmp_path, monkeypatch):
+    from socrates.prediction import predicting
+
+    _, out, _ = made
+    shutil.copytree(out, tmp_path / "out")
+    out = tmp_path / "out"
+    for name in ("predict-notes.png", "predict-mine-7.png"):
+        (out / name).write_bytes(b"mine")
+    before = files_of(out)
+    other = write(tmp_path, changed(conditions__late="The bakery had no bread left."))
+
+    def out_of_memory(*_, **__):
+        raise SocratesError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predicting, "ask", out_of_memory)
+        with pytest.raises(SocratesError, match="no memory"):
+            predict(other, model, out, overwrite=True)
+        assert files_of(out) == before
+    predict(other, model, out, overwrite=True, people=2)
+    assert len(table(out / "predictions.csv")) == 2 * 2 * 2
+    after = files_of(out)
+    assert set(after) == set(before) and after["predict-notes.png"] == after["predict-mine-7.png"] == b"mine"
+
+
+def test_names_may_change_without_asking_again(made, model, tmp_path, monkeypatch):
+    from socrates.prediction import predicting
+
+    _, out, record = made
+    shutil.copytree(out, tmp_path / "out")
+    monkeypatch.setattr(predicting, "ask", lambda *_, **__: pytest.fail("the model was asked"))
+    conditions = {"late": None, "early": EXPERIMENT["conditions"]["late"]}
+    renamed = predict(write(tmp_path, changed(conditions=conditions)), model, tmp_path / "out")
+    old, new = (record["questions"]["warmth"]["conditions"], renamed["questions"]["warmth"]["conditions"])
+    assert (new["late"], new["early"]) == (old["control"], old["late"])
+    lines = [
+        [json.loads(line) for line in files_of(at)["answers.jsonl"].splitlines()] for at in (out, tmp_path / "out")
+    ]
+    names = {"control": "late", "late": "early"}
+    assert lines[1] == [line | {"condition": names[line["condition"]]} for line in lines[0]]
+
+
+def test_the_headline_says_which_option_it_is_of(made, tmp_path):
+    questions = {"bus": {"text": "Which?", "scale": {"options": {"1": "Red", "2": "Blue", "3": "None"}}}}
+    question = read_experiment(write(tmp_path, changed(questions=questions))).questions[0]
+    shares = np.array([[[0.5, 0.4, 0.1]], [[0.4, 0.2, 0.4]]])
+
+    def headline(table):
+        answers = QuestionAnswers(question, np.arange(1.0, 4), table, np.arange(1), np.ones((len(table), 1)))
+        conditions = estimate_conditions(answers.values, table, np.ones(1), 0)
+        what, numbers = QuestionPrediction(answers, conditions, [], np.ones(len(table))).headline
+        return what, [number.value for number in numbers]
+
+    assert headline(shares) == ("share of “None”, the option that differs most", [0.1, 0.4])
+    assert headline(shares[:1]) == ("share of “Red”, the most frequent option", [0.5])
 
 
 def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_path, monkeypatch, capsys):

@@ -21,14 +21,16 @@ from socrates.drawing import styled
 from socrates.errors import SocratesError
 from socrates.records import Cell
 from socrates.report import answers
+from socrates.report.basis import basis_part
+from socrates.report.calibration import decoding_in_words
 from socrates.report.cells import choose_cells, make_bars
 from socrates.report.decision import decision_part
 from socrates.report.page import PARTS, PICTURES, check_report, gather, make_parts, read_all, render, write_report
 from socrates.report.part import Material
-from socrates.report.results_folders import CellResult, differences, read_results
+from socrates.report.results_folders import CellResult, Results, differences, in_order, read_results
 from socrates.report.studies import compare_studies
 from socrates.report.training_log import find_log
-from socrates.report.values import Value, fixed
+from socrates.report.values import Value, fixed, signed
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "report.py"
 RUN = "models/made-run"
@@ -133,11 +135,11 @@ def parts_of(*folders, only=KEYS):
 
 def test_the_command_writes_a_page_that_needs_nothing_else_and_its_pictures(copied):
     folders = [
-        copied.folders[name].relative_to(copied.root) for name in ("checkpoint-500", "baseline", "checkpoint-100")
+        copied.folders[name].relative_to(copied.root) for name in ("checkpoint-100", "baseline", "checkpoint-500")
     ]
     result = run(*folders, cwd=copied.root)
     folder = copied.folders["checkpoint-500"]
-    assert (result.returncode, result.stderr) == (0, "") and f"Report: {folders[0] / 'report.html'}" in result.stdout
+    assert (result.returncode, result.stderr) == (0, "") and f"Report: {folders[2] / 'report.html'}" in result.stdout
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|url\(|@import|<link", text)
     page = Page(text)
@@ -275,11 +277,20 @@ def test_wrong_arguments(made, arguments, message):
 # --- which results ---------------------------------------------------------------------------------------------
 
 
-def test_the_baseline_is_recognised_and_checkpoints_stand_by_step(made, tmp_path):
-    names = ["checkpoint-500", "baseline", "checkpoint-100"]
-    baseline, judged = read_all([made.folders[name] for name in names])
-    assert baseline.label == "baseline" and [one.step for one in judged] == [100, 500]
-    assert read_all([made.folders["baseline"]])[0] is None
+def test_the_page_is_about_the_last_compared_with_the_baseline(made, tmp_path):
+    def roles(*names):
+        """The baseline and the others, of results with these names; a number: those of the checkpoint of that step."""
+        results = [
+            Results(tmp_path / str(name), str(name), name if isinstance(name, int) else None, {}) for name in names
+        ]
+        baseline, judged = in_order(results)
+        return baseline and baseline.label, [one.label for one in judged]
+
+    assert roles("a") == (None, ["a"]) and roles("baseline") == (None, ["baseline"])
+    assert roles(900, "baseline", 500, 100, 700) == ("baseline", ["100", "500", "900", "700"])
+    assert roles(900, 500) == ("900", ["500"])  # a baseline that is a later checkpoint
+    assert roles(500, "after") == ("500", ["after"]) and roles("before", 500) == ("before", ["500"])
+    assert roles("before", "after") == ("before", ["after"])
     shutil.copytree(made.folders["baseline"], tmp_path / "gpt")
     shutil.copytree(made.folders["checkpoint-500"], tmp_path / "other" / "checkpoint-500")
     baseline, judged = read_all([tmp_path / "gpt", made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"])
@@ -360,6 +371,46 @@ def test_what_the_numbers_warn_of(tmp_path):
     text = "\n".join(decision_part(material).lines)
     assert "no better than a uniform guess" in text and "trained on 1,200 of the rows" in text
     assert "No decision is recorded" in text
+
+
+def test_a_baseline_that_is_a_later_checkpoint_of_another_run(copied):
+    folder = copied.folders["checkpoint-500"]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["about"]["model"] = "models/other/checkpoint-900"
+    (copied.root / "other").mkdir()
+    (copied.root / "other" / "metrics.json").write_text(json.dumps(metrics))
+    parts = parts_of(copied.root / "other", folder, only=["distances"])
+    (plot,) = parts["distances"].plots
+    assert plot.alt.index("checkpoint-500") < plot.alt.index("other")  # by step, though the page is about the 500
+
+
+@pytest.mark.parametrize(
+    ("decoding", "said", "not_said"),
+    [
+        (
+            {"temperature": 0.6, "top_p": 0.9},
+            "(temperature 0.6, top-p 0.9), as the paper asks its models. That sh",
+            "–",
+        ),
+        ({"temperature": 1.0, "top_p": 0.9}, "(temperature 1, top-p 0.9). That sharpens them", "paper"),
+        ({"temperature": 1.0, "top_p": 1.0}, "(temperature 1, top-p 1).", "sharpens"),
+        ({"temperature": None}, "is not recorded", "paper"),
+    ],
+)
+def test_what_decoding_did_to_the_probabilities(tmp_path, decoding, said, not_said):
+    text = decoding_in_words(material_of(tmp_path, comparability={"decoding": decoding}).subject)
+    assert said in text and not_said not in text
+
+
+def test_what_the_number_rests_on(tmp_path):
+    method = {"intervals": {"method": "bootstrap of studies"}, "wasserstein_distance_ci95": [0.1, 0.2]}
+    coverage = {"rows": 200, "human_answers": 1000, "studies_scored": 9}
+    some = material_of(tmp_path, coverage=coverage, **method)
+    assert "asked about 200 of 1,000 answers. W then reads higher, by about 0.005" in "\n".join(basis_part(some).lines)
+    (tmp_path / "one").mkdir()
+    all_of_one = material_of(tmp_path / "one", coverage={"rows": 9, "human_answers": 9, "studies_scored": 1}, **method)
+    text = "\n".join(basis_part(all_of_one).lines)
+    assert "--max-examples" not in text and "over other studies" not in text and "nothing of other studies" in text
 
 
 def test_studies_average_to_the_metric(made):
@@ -461,5 +512,6 @@ def test_the_log_of_a_run_that_went_on_from_an_earlier_checkpoint(made, tmp_path
 
 def test_numbers_as_they_are_written():
     assert str(Value(0.18451, (0.1, 0.25))) == "0.185 [0.100,\u00a00.250]" and str(Value(None)) == "–"
+    assert [signed(value) for value in (-0.0004, 0.0004, 0.0006, -0.1)] == ["0.000", "0.000", "+0.001", "-0.100"]
     assert Value(-0.0001).written() == "0.000" and fixed(-0.04, 1) == "0.0" and fixed(-0.06, 1) == "-0.1"
     assert Value(0.5, (0.25, 0.75)).percent().told(0) == "50 (95% interval 25 to 75)"

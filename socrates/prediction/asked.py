@@ -32,7 +32,7 @@ class Plan:
         experiment: what they are about.
         profiles: what is known of personas, each combination once.
         profile_of: shape (N,): index of each persona's profile.
-        weights: shape (N,): of the personas.
+        weights: shape (N,): of the personas, the largest 1: their sums stay finite whatever they are.
         prompts: of profile p, condition c, question q: at (p * C + c) * Q + q, which is its key.
     """
 
@@ -89,11 +89,12 @@ def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> Plan:
         for question in experiment.questions
     ]
     texts = [(render_prompt(profile, text), scale) for profile in profiles for text, scale in stimuli]
+    weights = np.array([persona.weight for persona in personas])
     return Plan(
         experiment,
         profiles,
         np.array(profile_of),
-        np.array([persona.weight for persona in personas]),
+        weights / weights.max(),
         tuple(Prompt(text, scale, key) for key, (text, scale) in enumerate(texts)),
     )
 

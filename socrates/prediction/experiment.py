@@ -19,11 +19,11 @@ from socrates.prediction.persona_file import draw_some, read_personas
 from socrates.prediction.population import Margins, Persona, read_margins
 from socrates.prediction.problems import Problems, shown
 from socrates.prediction.wording import options_instruction, range_instruction, render_stimuli
-from socrates.scales import Scale, parse_scale
+from socrates.scales import IN_QUESTION, Scale, parse_scale, read_scale
 
 _KEYS = ("title", "note", "conditions", "questions", "population")
 _SCALE = '{"low": 1, "high": 7}, with "labels" if you like, or {"options": {"1": "Yes", "2": "No"}}'
-_WHOLE = re.compile(r"-?\d{1,9}")
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,11 @@ def _conditions(value: Any, problems: Problems) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name, text in (problems.read_object(value, "conditions", expected) or {}).items():
         key = f"conditions.{name}"
-        if not name.strip():
-            problems.add("conditions", "a name is empty")
+        name = problems.read_name(name, "conditions")
+        if name is None:
+            continue
+        if name in found:
+            problems.add(key, "is there twice")
         found[name] = None
         if text is not None:
             found[name] = problems.read_text(
@@ -126,11 +129,15 @@ def _conditions(value: Any, problems: Problems) -> dict[str, str | None]:
 
 def _questions(value: Any, problems: Problems) -> list[OutcomeQuestion]:
     expected = 'an object, name -> question, such as {"support": {"text": "…", "scale": {"low": 1, "high": 7}}}'
-    found = []
+    found, names = [], set()
     for name, question in (problems.read_object(value, "questions", expected) or {}).items():
         key = f"questions.{name}"
-        if not name.strip():
-            problems.add("questions", "a name is empty")
+        name = problems.read_name(name, "questions")
+        if name is None:
+            continue
+        if name in names:
+            problems.add(key, "is there twice")
+        names.add(name)
         content = problems.read_object(question, key, 'an object with "text" and "scale"')
         if content is None:
             continue
@@ -210,8 +217,22 @@ def _population(value: Any, folder: Path, problems: Problems) -> Margins | Path 
 
 
 def _check_scales(conditions: Mapping[str, str | None], questions: list[OutcomeQuestion], problems: Problems) -> None:
-    """What a person wrote may read as another scale: a question with an instruction of its own, odd labels."""
+    """What a person wrote may state another scale: a text with an instruction of its own, odd labels."""
     for question in questions:
+        own = parse_scale(question.text)
+        if own not in (None, question.scale):
+            problems.add(
+                f"questions.{question.name}.text",
+                f'states the scale {own} itself, and not {question.scale}; leave the answers to "scale"',
+            )
+        for name, text in conditions.items():
+            instructed, form = read_scale(text or "")
+            if form and not form.endswith(IN_QUESTION) and instructed != question.scale:
+                problems.add(
+                    f"conditions.{name}",
+                    f"tells to answer from {instructed}, and not from {question.scale}, which "
+                    f'"questions.{question.name}" has; leave the instruction out',
+                )
         for name, text in conditions.items():
             found = parse_scale(render_stimuli(text, question.text, question.instruction))
             if found != question.scale:

@@ -1,13 +1,14 @@
 """The folder of a prediction: answers are asked for once, everything else is made from them again.
 
 Covers: every file is whole or absent; `asked.json` says what `answers.jsonl` answers and is written after it; the files
-of another prediction, or of another program, are refused.
+of another prediction are kept until a new one has all its answers, those of another program for good.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any
 from socrates.checkpoints import MANIFEST
 from socrates.errors import SocratesError
 from socrates.files import atomic_write, read_json, remove_file, write_json, write_jsonl
+from socrates.pages import read_start
 from socrates.records import read_jsonl
 from socrates.unfinished import UNFINISHED, differing
 
 PROGRAM = "scripts/predict.py"
 ASKED, ANSWERS, RECORD, PAGE = "asked.json", "answers.jsonl", "predict.json", "predict.html"
 TABLES = ("predictions.csv", "distributions.csv", "means.csv", "differences.csv")
-_PICTURES = "predict-*.png"
+_PICTURE = re.compile(r"predict-[a-z]+-[0-9]+\.png")
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,20 @@ class Finished:
     seconds: float
 
 
-def check_no_checkpoint(output: Path) -> None:
-    """SocratesError where the folder is a checkpoint: nothing is ever written to one."""
+def check_folder(output: Path) -> None:
+    """SocratesError where the folder is a checkpoint or holds files by our names that no prediction accounts for.
+
+    Nothing is ever written to a checkpoint, nor over what another program or a person wrote.
+    """
     if (output / MANIFEST).exists():
         raise SocratesError(f"{output}: is a checkpoint, to which nothing is written; choose another --output")
+    if (output / ASKED).exists():
+        _read_record(output)
+    elif not (output / UNFINISHED).is_dir() and (found := _made_files(output)):
+        raise SocratesError(
+            f"{output}: holds {found[0].name}, and no {ASKED} that says where it is from; choose another --output, or "
+            "move it away"
+        )
 
 
 def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finished | None:
@@ -57,49 +69,48 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finis
     Raises:
         SocratesError: it holds another prediction, or files of another program.
     """
-    if (output / ASKED).exists():
-        record = read_json(output / ASKED, "record of what was asked")
-        recorded, about, seconds = (record.get(key) for key in ("asked", "about", "seconds"))
-        known = isinstance(recorded, dict) and isinstance(about, dict) and isinstance(seconds, int | float)
-        if record.get("program") != PROGRAM or not known:
-            raise SocratesError(f"{output / ASKED}: {PROGRAM} did not write this file; choose another --output")
-        if differences := differing(recorded, asked):
-            others = " of other texts, people or seed" * (recorded.get("prompts") != asked.get("prompts"))
-            raise SocratesError(
-                f"{output}: holds another prediction{others}: {differences}; choose another --output, or replace it "
-                "with --overwrite"
-            )
-        answers = _read_answers(output / ANSWERS, prompts)
-        if answers is None:
-            print(f"{output / ANSWERS}: is gone or damaged; asking again", flush=True)
-            return None
-        return Finished(answers, about, seconds)
-    if not (output / UNFINISHED).is_dir() and (found := _made_files(output)):
+    if not (output / ASKED).exists():
+        return None
+    recorded, about, seconds = _read_record(output)
+    if differences := differing(recorded, asked):
+        others = " of other texts, people or seed" * (recorded.get("prompts") != asked.get("prompts"))
         raise SocratesError(
-            f"{output}: holds {found[0].name}, and no {ASKED} that says where it is from; choose another --output, or "
-            "replace it with --overwrite"
+            f"{output}: holds another prediction{others}: {differences}; choose another --output, or replace it with "
+            "--overwrite"
         )
-    return None
+    answers = _read_answers(output / ANSWERS, prompts)
+    if answers is None:
+        print(f"{output / ANSWERS}: is gone or damaged; asking again", flush=True)
+        return None
+    return Finished(answers, about, seconds)
+
+
+def write_answers(output: Path, finished: Finished, keys: Callable[[int], Mapping[str, Any]]) -> None:
+    """Write the answers, each with ``keys`` of its own: names may change while what is asked stays the same."""
+    write_jsonl(output / ANSWERS, ({**answer, **keys(answer["key"])} for answer in finished.answers))
 
 
 def write_finished(
     output: Path, finished: Finished, asked: Mapping[str, Any], keys: Callable[[int], Mapping[str, Any]]
 ) -> None:
-    """Write the answers, each with ``keys`` of its own, then what they answer."""
-    write_jsonl(output / ANSWERS, ({**answer, **keys(answer["key"])} for answer in finished.answers))
+    """Remove what an earlier prediction left, what tells of its answers last; write the answers, then what they answer.
+
+    Args:
+        output: the folder, see `check_folder`.
+        finished: the new answers.
+        asked: what makes them what they are.
+        keys: what names a prompt, by its key.
+    """
+    for path in [*_made_files(output), output / ASKED]:
+        remove_file(path)
+    write_answers(output, finished, keys)
     record = {"program": PROGRAM, "asked": dict(asked), "about": finished.about, "seconds": finished.seconds}
     write_json(output / ASKED, record)
 
 
-def discard(output: Path) -> None:
-    """Remove what an earlier prediction left, what tells of its answers last."""
-    for path in [*_made_files(output), output / ASKED]:
-        remove_file(path)
-
-
 def remove_pictures(output: Path) -> None:
     """Remove the pictures of an earlier page, of which a new one may have fewer."""
-    for path in output.glob(_PICTURES):
+    for path in _made_pictures(output):
         remove_file(path)
 
 
@@ -119,7 +130,27 @@ def _written(value: Any) -> Any:
 
 def _made_files(output: Path) -> list[Path]:
     names = [output / name for name in (RECORD, PAGE, *TABLES, ANSWERS)]
-    return [path for path in [*names, *sorted(output.glob(_PICTURES))] if path.exists()]
+    return [*(path for path in names if path.exists()), *_made_pictures(output)]
+
+
+def _made_pictures(output: Path) -> list[Path]:
+    """Those that this program wrote: a page's other files may have such names."""
+    named = sorted(path for path in output.glob("predict-*.png") if _PICTURE.fullmatch(path.name))
+    return [path for path in named if PROGRAM.encode() in (read_start(path) or b"")]
+
+
+def _read_record(output: Path) -> tuple[dict[str, Any], dict[str, Any], float]:
+    """(what was asked, about the model, seconds)."""
+    record = read_json(output / ASKED, "record of what was asked")
+    recorded, about, seconds = (record.get(key) for key in ("asked", "about", "seconds"))
+    if (
+        record.get("program") != PROGRAM
+        or not isinstance(recorded, dict)
+        or not isinstance(about, dict)
+        or not isinstance(seconds, int | float)
+    ):
+        raise SocratesError(f"{output / ASKED}: {PROGRAM} did not write this file; choose another --output")
+    return recorded, about, seconds
 
 
 def _read_answers(path: Path, prompts: int) -> list[dict[str, Any]] | None:

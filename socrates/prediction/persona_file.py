@@ -1,7 +1,7 @@
 """Who is asked: personas that a CSV file lists, a line each.
 
-Covers: columns that are demographic fields of SocSci210, and `weight`; an empty value is not known. What is wrong is
-told with its line.
+Covers: columns that are demographic fields of SocSci210, and `weight`; an empty value is not known, and one that is
+none is refused, since it would go into the prompt as it is. What is wrong is told with its line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from socrates.errors import SocratesError
 from socrates.files import read_text
+from socrates.prediction.known_values import clean_value, value_problem
 from socrates.prediction.population import FIELDS, MOST_PEOPLE, Persona
 from socrates.prediction.problems import Problems, nearest, shown
 
@@ -28,7 +29,8 @@ def read_personas(path: Path) -> list[Persona]:
 
     Raises:
         SocratesError: no such file, nobody in it, a column that is no demographic field, a line of another length, a
-            line of which nothing is known, a weight that is no number of 0 or more, or all weights 0.
+            line of which nothing is known, a value that is none, a weight that is no number of 0 or more, or all
+            weights 0.
     """
     text = read_text(path, "CSV file of personas").removeprefix("\ufeff")
     problems = Problems(path)
@@ -90,9 +92,16 @@ def _read_lines(reader: Iterator[list[str]], header: list[str], problems: Proble
         if len(values) != len(header):
             problems.add("", f"{where}: has {len(values)} values, and line 1 names {len(header)} columns")
             continue
-        line = {name: value.strip() for name, value in zip(header, values, strict=True)}
+        line = {name: clean_value(value) for name, value in zip(header, values, strict=True)}
         demographic = {name: line[name] for name in FIELDS if line.get(name)}
         weight = _weight(line.get(WEIGHT, "1"))
+        wrong = [
+            (name, found) for name, value in demographic.items() if (found := value_problem(name, value, ranges=False))
+        ]
+        for name, problem in wrong:
+            problems.add("", f"{where}, {name}: {problem}")
+        if wrong:
+            continue
         if weight is None:
             problems.add("", f"{where}: the weight must be a number of 0 or more, not {shown(line[WEIGHT])}")
         elif not demographic:

@@ -8,13 +8,13 @@ Does not cover: how fields go together. Where that matters (party and ideology, 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from socrates.prediction.known_values import clean_value, value_problem, years_of
 from socrates.prediction.problems import Problems, shown
 
 # The demographic fields of SocSci210, in the order of its prompts (as far as they were seen).
@@ -38,7 +38,6 @@ FIELDS = (
 )
 MOST_PEOPLE = 100_000
 _ROUNDED = 0.001  # what shares that were rounded (0.333 three times) may lack of 1
-_AGES = re.compile(r"(\d{1,3})\s*[-–]\s*(\d{1,3})")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _column(name: str, numbers: Mapping[str, float], size: int) -> list[str]:
     """The values of one field, sorted; a range of ages as single years, evenly spread, as prompts have them."""
     column: list[str] = []
     for value, count in zip(numbers, quotas(list(numbers.values()), size), strict=True):
-        years = _years(value) if name == "age" else None
+        years = years_of(value) if name == "age" else None
         if years is None:
             column += [value] * count
         else:
@@ -129,34 +128,40 @@ def _column(name: str, numbers: Mapping[str, float], size: int) -> list[str]:
     return column
 
 
-def _years(value: str) -> range | None:
-    found = _AGES.fullmatch(value)
-    return range(int(found[1]), int(found[2]) + 1) if found else None
-
-
 def _read_numbers(value: Any, key: str, problems: Problems) -> dict[str, float]:
     """Value -> share or count; empty after a problem."""
     expected = 'shares or counts, such as {"Male": 0.49, "Female": 0.51}'
     numbers = problems.read_object(value, key, expected)
     before = len(problems)
-    found = {}
+    found: dict[str, float] = {}
+    field = key.rpartition(".")[2]
     for name, number in (numbers or {}).items():
-        if not name.strip():
+        value = clean_value(name)
+        if not value:
             problems.add(key, "names an empty value; leave the field out where it is not known")
+        elif problem := value_problem(field, value, ranges=True):
+            problems.add(f"{key}.{name}", problem)
+        elif value in found:
+            problems.add(f"{key}.{name}", f"{shown(value)} stands there twice")
         elif isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1e12:
             problems.add(f"{key}.{name}", f"must be a share or a count, not {shown(number)}")
-        elif key.endswith(".age") and not _is_age(name):
-            problems.add(f"{key}.{name}", 'must be an age ("34") or a range of ages with both ends ("65-90")')
         else:
-            found[name.strip()] = float(number)
+            found[value] = float(number)
+    if field == "age":
+        _check_ages(found, key, problems)
     if numbers and len(problems) == before and not sum(found.values()):
         problems.add(key, "all are 0")
     return found if len(problems) == before else {}
 
 
-def _is_age(text: str) -> bool:
-    years = _years(text.strip())
-    return bool(years) and years[-1] <= 120 if years is not None else text.strip().isdecimal() and int(text) <= 120
+def _check_ages(ages: Iterable[str], key: str, problems: Problems) -> None:
+    """A year in two ranges: people of 25 would be counted among those of 18-29 and of 20-40."""
+    taken: dict[int, str] = {}
+    for age in ages:
+        years = years_of(age) or ()
+        if (twice := next((year for year in years if year in taken), None)) is not None:
+            problems.add(f"{key}.{age}", f"the age {twice} is in {shown(taken[twice])} already")
+        taken |= dict.fromkeys(years, age)
 
 
 def _read_counts(

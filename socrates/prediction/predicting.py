@@ -28,7 +28,7 @@ from socrates.prediction.estimates import (
 )
 from socrates.prediction.evidence import Evidence, decoding_text, read_evidence
 from socrates.prediction.experiment import Experiment, read_experiment
-from socrates.prediction.output_folder import Finished, check_no_checkpoint, discard, read_finished, write_finished
+from socrates.prediction.output_folder import Finished, check_folder, read_finished, write_answers, write_finished
 from socrates.prediction.population import Persona
 from socrates.processes import ModelSource
 from socrates.prompts import answer_token_ids, prompt_fingerprint, prompt_token_ids
@@ -57,15 +57,20 @@ class QuestionPrediction:
 
     @property
     def headline(self) -> tuple[str, list[Number]]:
-        """One number a condition, and what it is: the mean, or the share of the option that differs most."""
+        """One number a condition, and what it is: the mean, or the share of an option.
+
+        Of two options the first one's, of more that of the option that differs most between conditions.
+        """
         question = self.answers.question
         if not question.options:
             return f"mean, {question.scale}", [estimate.mean for estimate in self.conditions]
         shares = np.array([[share.value for share in estimate.shares] for estimate in self.conditions])
         spread = np.ptp(shares, axis=0) if len(shares) > 1 else shares[0]
         index = 0 if len(question.scale) == 2 else int(spread.argmax())
-        label = question.labels[question.scale.values[index]]
-        return f"share of “{label}”", [estimate.shares[index] for estimate in self.conditions]
+        what = f"share of “{question.labels[question.scale.values[index]]}”"
+        if len(question.scale) > 2:
+            what += ", the option that differs most" if len(shares) > 1 else ", the most frequent option"
+        return what, [estimate.shares[index] for estimate in self.conditions]
 
     @property
     def least_mass(self) -> float:
@@ -138,7 +143,8 @@ def predict(
         undecoded: whether the model's probabilities are taken as they are, instead of after the decoding that the
             checkpoint was judged with.
         results: folder of an evaluation of this model.
-        overwrite: whether to ask again where the folder holds a prediction, this one or another.
+        overwrite: whether to ask again where the folder holds a prediction, this one or another; it stays until
+            there are new answers to all prompts.
 
     Raises:
         SocratesError: experiment, model or results cannot be used, or the folder holds something else.
@@ -146,7 +152,7 @@ def predict(
     from socrates.models import load_asking_tokenizer, quiet_libraries
 
     quiet_libraries()
-    check_no_checkpoint(output)
+    check_folder(output)
     experiment = read_experiment(experiment_file)
     personas = experiment.personas(seed, people)
     plan = plan_prompts(experiment, personas)
@@ -166,8 +172,6 @@ def predict(
     }
     finished = None if overwrite else read_finished(output, asked, len(plan.prompts))
     if finished is None:
-        if overwrite:
-            discard(output)
         print(
             f"Asking {count(len(personas), 'persona')} in {count(len(experiment.conditions), 'condition')} "
             f"{count(len(experiment.questions), 'question')} each: {count(len(plan.prompts), 'prompt')} that differ",
@@ -176,6 +180,7 @@ def predict(
         source = ModelSource(model, base_model, config.model_revision if config else None, merge)
         finished = _ask(source, plan, tokenizer, settings, output, asked, processes, overwrite)
     else:
+        write_answers(output, finished, plan.keys)
         print("Already asked: tables, pictures and page are made from the answers in the folder", flush=True)
     return Prediction(
         experiment=experiment,

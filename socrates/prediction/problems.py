@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import unicodedata
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,39 @@ class Problems:
         if not isinstance(value, str) or not value.strip():
             self.add(key, f"must be {expected}, not {shown(value)}")
             return None
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            self.add(key, "holds half a character (\\ud800 to \\udfff)")
+        if problem := text_problem(value):
+            self.add(key, problem)
             return None
         return value.strip()
+
+    def read_name(self, name: str, key: str) -> str | None:
+        """What people call something, in one line, or None after a problem of the object at ``key`` that names it."""
+        if not name.strip():
+            self.add(key, "a name is empty")
+        elif problem := text_problem(name, one_line=True):
+            self.add(key, f"the name {shown(name)} {problem}")
+        else:
+            return name.strip()
+        return None
 
     def raise_any(self) -> None:
         """SocratesError with all problems, a line each; nothing where there are none."""
         if self._found:
             number = "1 problem" if len(self._found) == 1 else f"{len(self._found)} problems"
             raise SocratesError("\n  ".join([f"{self.file}: {number}", *self._found]))
+
+
+def text_problem(text: str, *, one_line: bool = False) -> str | None:
+    """Why a text cannot be asked or written: half a character, a control character; None: it can."""
+    for sign in "" if text.isprintable() else text:
+        kind = unicodedata.category(sign)
+        if kind == "Cs":
+            return "holds half a character (\\ud800 to \\udfff)"
+        if sign in "\n\r\u2028\u2029" and one_line:
+            return "holds a line break"
+        if kind == "Cc" and (one_line or sign not in "\n\r\t"):
+            return f"holds a control character (U+{ord(sign):04X})"
+    return None
 
 
 def nearest(name: str, valid: Collection[str]) -> str:
@@ -76,5 +98,5 @@ def nearest(name: str, valid: Collection[str]) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message shows it."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
     return text if len(text) <= 60 else f"{text[:57]}…"

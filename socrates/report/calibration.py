@@ -8,7 +8,7 @@ from socrates.drawing import DARK, EDGE, LIGHT, LINE, Plot, short
 from socrates.report.answers import BINS, Calibration
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.results_folders import Results, section_of
-from socrates.report.values import Value
+from socrates.report.values import Value, finite
 from socrates.tables import Table, share
 
 
@@ -23,7 +23,7 @@ def calibration_part(material: Material) -> Part:
         "For each answer that the model may give: the probability that it has, against how often the person gave it. "
         "On the dashed line both are equal; below it the model is too sure. Vertical lines are 95% intervals, studies "
         "resampled.",
-        _decoding(subject),
+        decoding_in_words(subject),
         f"In {share(calibration.missed, calibration.rows)} of {calibration.rows:,} rows the person's answer has no "
         "probability at all.",
     ]
@@ -40,14 +40,21 @@ def calibration_part(material: Material) -> Part:
     return Part("calibration", title, tuple(lines), (_picture(material, shown),), tables, folded)
 
 
-def _decoding(subject: Results) -> str:
+def decoding_in_words(subject: Results) -> str:
+    """What was done to the probabilities that are shown."""
     decoding = section_of(subject.metrics, "comparability").get("decoding")
-    if isinstance(decoding, dict) and "temperature" in decoding:
-        settings = f"temperature {decoding['temperature']}, top-p {decoding.get('top_p')}"
-        return (
-            f"The probabilities are those after decoding ({settings}), as the paper asks its models. That sharpens "
-            "them, so a curve flatter than the line is expected even of a model that is calibrated before decoding."
-        )
+    temperature, top_p = (
+        finite(decoding.get(key)) if isinstance(decoding, dict) else None for key in ("temperature", "top_p")
+    )
+    if temperature is not None and top_p is not None:
+        paper = ", as the paper asks its models" if (temperature, top_p) == (0.6, 0.9) else ""
+        told = f"The probabilities are those after decoding (temperature {temperature:g}, top-p {top_p:g}){paper}."
+        if temperature < 1 or top_p < 1:
+            told += (
+                " That sharpens them, so a curve flatter than the line is expected even of a model that is calibrated "
+                "before decoding."
+            )
+        return told
     return "Decoding may have sharpened these probabilities; how they were made is not recorded."
 
 

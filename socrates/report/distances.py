@@ -89,7 +89,10 @@ def _results_table(results: Sequence[Results]) -> Table:
 def _picture(material: Material, results: Sequence[Results]) -> Plot:
     """W over training steps, or beside each other where these are no checkpoints."""
     baseline, subject = material.baseline, material.subject
-    by_step = all(one.step is not None or one is baseline for one in results)
+    steps = [0 if one is baseline and one.step is None else one.step for one in results]
+    by_step = None not in steps and len(set(steps)) == len(steps)
+    if by_step:
+        results = sorted(results, key=lambda one: one.step or 0)
     places = [float(one.step or 0) if by_step else float(index) for index, one in enumerate(results)]
     values = [one.distance for one in results]
     uniform, best = (subject.value("bounds", key).value for key in ("uniform_guess", "empirical_best"))
@@ -112,7 +115,7 @@ def _picture(material: Material, results: Sequence[Results]) -> Plot:
             )
         few = len(results) <= _STEPS_WITH_VALUES
         for index, (place, value) in enumerate(zip(places, values, strict=True)):
-            if few or index in (0, len(results) - 1):
+            if few or index in (0, len(results) - 1) or results[index] is subject:
                 top = value.limits[1] if value.limits else value.value
                 axes.annotate(
                     f"{value.value:.3f}",
@@ -132,7 +135,7 @@ def _picture(material: Material, results: Sequence[Results]) -> Plot:
         width = (max(places) - min(places)) or 1
         axes.set_xlim(min(places) - 0.12 * width, max(places) + 0.12 * width)
         if by_step and len(results) > 1:
-            axes.set_xlabel("training step" + (" (0: the baseline)" if baseline else ""))
+            axes.set_xlabel("training step" + (" (0: the baseline)" if baseline and baseline.step is None else ""))
             axes.xaxis.set_major_locator(_integers())
         else:
             axes.set_xticks(places, [short(one.label) for one in results])

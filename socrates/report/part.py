@@ -27,7 +27,7 @@ class Material:
     Attributes:
         subject: the results that the report is about: the last of ``judged``.
         baseline: what they are compared with, or None.
-        judged: all others, by step.
+        judged: all others; those before the subject by step.
         log: of the run that trained the subject, or None.
         calibrations: of the baseline and the subject, by label.
         answers: of the subject, in the cells that are shown and that do not record them themselves.

@@ -131,10 +131,11 @@ def with_details(results: Results) -> Results:
 
 
 def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]:
-    """(the baseline or None, the others by step); the last of the others is what the report is about.
+    """(the baseline or None, the others); the last of the others is what the report is about.
 
-    The baseline is the folder of that name, else the first one that is no checkpoint's. One folder alone is what
-    the report is about, whatever it is.
+    The baseline is a folder of that name with the results of no checkpoint, wherever it stands; else the first. The
+    last of the others as they were given stays the last; those before it are put in the order of their steps. One
+    folder alone is what the report is about, whatever it is.
 
     Raises:
         SocratesError: a folder is named twice.
@@ -148,13 +149,14 @@ def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]
         one if labels.count(one.label) == 1 else replace(one, label=f"{one.folder.resolve().parent.name}/{one.label}")
         for one in results
     ]
-    without_step = [one for one in named if one.step is None]
-    candidates = [one for one in without_step if one.folder.resolve().name == "baseline"] or without_step
-    baseline = candidates[0] if candidates and len(named) > 1 else None
-    others = [one for one in named if one is not baseline]
+    if len(named) == 1:
+        return None, named
+    called = [one for one in named if one.step is None and one.folder.resolve().name == "baseline"]
+    baseline = called[0] if called else named[0]
+    *others, subject = [one for one in named if one is not baseline]
     if all(one.step is not None for one in others):
         others.sort(key=lambda one: one.step or 0)
-    return baseline, others
+    return baseline, [*others, subject]
 
 
 def differences(one: Results, other: Results) -> list[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from socrates.drawing import DARK, LINE, Plot, short
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.results_folders import CellResult, Results, differences
-from socrates.report.values import fixed
+from socrates.report.values import fixed, signed
 from socrates.tables import Table
 
 _MOST = 44  # studies that fit one below the other in a picture that fits on a page
@@ -104,7 +104,7 @@ def _table(studies: Sequence[Study], subject: Results, baseline: Results | None)
             f"{study.cells:,}",
             *((fixed(study.before),) if two else ()),
             fixed(study.after),
-            *((f"{study.change:+.3f}",) if two else ()),
+            *((signed(study.change),) if two else ()),
             *((fixed(study.uniform), fixed(study.best)) if bounds else ()),
         )
         for study in studies

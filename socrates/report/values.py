@@ -73,6 +73,12 @@ def fixed(value: float | None, digits: int = 3) -> str:
     return text.removeprefix("-") if not text.strip("-0.") else text
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; none before zeros."""
+    text = fixed(value, digits)
+    return f"+{text}" if text.strip("0.") and value > 0 else text
+
+
 def told_limits(limits: tuple[float, float] | None, digits: int = 3, unit: str = "") -> str:
     """The interval as it follows a number in a sentence."""
     if limits is None:
