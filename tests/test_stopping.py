@@ -260,7 +260,7 @@ def undisturbed(workplace):
 
 
 def copy_of(workplace, name):
-    return Path(shutil.copytree(workplace, workplace.parent / name))
+    return Path(shutil.copytree(workplace, workplace.with_name(f"{workplace.name}-{name}")))
 
 
 def learned(folder):

@@ -47,7 +47,7 @@ def workplace(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(workplace):
     """The folder and the output of a run that nothing happened to."""
-    folder = workplace.parent / "undisturbed"
+    folder = workplace.with_name(f"{workplace.name}-undisturbed")
     shutil.copytree(workplace, folder)
     result = train(folder)
     assert result.returncode == 0, result.stdout + result.stderr
