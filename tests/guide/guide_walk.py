@@ -106,7 +106,7 @@ class Walk:
         return Terminal(self.laptop.folder, self.laptop.environment, self.laptop.notes)
 
     def _run_step(self, step: list[Command]) -> bool:
-        """One command, or a session of several, whose output is that of the last."""
+        """One command, or a session on a machine up to `exit`."""
         started = time.monotonic()
         key = step[0].key
         if key in NOT_RUN:
