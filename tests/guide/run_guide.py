@@ -3,7 +3,7 @@
 
   venv/bin/python tests/guide/run_guide.py [--keep FOLDER] [PAGE...]
 
-Each page runs on a laptop of its own, from top to bottom. Three to five minutes on two cores. tests/guide/test_guide.py
+Each page runs on a laptop of its own, from top to bottom. About five minutes on two cores. tests/guide/test_guide.py
 does the same as part of ./scripts/test.sh.
 Exit status: 0 each passed or is listed as not run, with its reason; 1 one failed; 2 it cannot be run, or a page breaks
 the rules of guide_pages.py.
