@@ -62,7 +62,8 @@ class Laptop:
     """The rehearsal's folder.
 
     Args:
-        place: an empty folder without a space in its path: `deepspeed` itself does not start from such.
+        place: where it is made: not there yet, and without a space in its path (`deepspeed` does not start from such).
+        hub: made by `fill_hub_cache`; it is copied.
 
     Attributes:
         folder: the project's folder on the laptop.
@@ -70,18 +71,16 @@ class Laptop:
         notes: for the terminals' output.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, hub: Path) -> None:
         self.folder, self.notes = place / "socrates", place / "notes"
         _copy_repository(self.folder)
         for name, changes in SIZES.items():
             _change(self.folder / name, changes)
-        _fill_hub_cache(place / "hub", place / "made")
+        shutil.copytree(hub, place / "hub")
         programs = place / "bin"
         _stand_in_for_python(programs)
-        home = place / "home"
-        home.mkdir()
         self.environment = {
-            "HOME": str(home),
+            "HOME": str(place),
             "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
             "SOCRATES_BACKEND": "local",  # a folder is the machine
@@ -134,10 +133,11 @@ def _change(path: Path, changes: dict[str, Any]) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _fill_hub_cache(cache: Path, made: Path) -> None:
+def fill_hub_cache(cache: Path) -> None:
     """Made-up answers and a tiny model as the hub's client keeps what it has downloaded."""
     from socrates.rehearsal import make_base_model, make_published_sample
 
+    made = cache / "made"
     make_published_sample(made / "answers")
     make_base_model(made / "model", made / "answers" / "data" / "train-00000-of-00001.jsonl")
     for kind, name, source in (("models", MODEL, made / "model"), ("datasets", DATA, made / "answers")):
@@ -146,6 +146,7 @@ def _fill_hub_cache(cache: Path, made: Path) -> None:
         (kept / "refs" / "main").write_text(COMMIT)
         (kept / "snapshots").mkdir()
         source.rename(kept / "snapshots" / COMMIT)
+    shutil.rmtree(made)
 
 
 def _stand_in_for_python(programs: Path) -> None:

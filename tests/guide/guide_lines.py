@@ -35,6 +35,11 @@ def line_pattern(line: str) -> re.Pattern[str]:
     return re.compile(pattern + re.escape(line[end:]))
 
 
+def says_something(expected: Iterable[str]) -> bool:
+    """Whether lines of a page ask for anything at all."""
+    return bool(_groups(expected))
+
+
 def first_missing(expected: Iterable[str], output: str) -> str | None:
     """The first lines of the page that the output does not hold in their place; None if it holds all of them."""
     printed = [line.rstrip() for line in output.splitlines() if line.strip()]

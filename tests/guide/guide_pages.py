@@ -2,9 +2,12 @@
 
 The rules, which the pages keep:
 - a ```bash block holds commands, one a line; a line goes on where it ends in a backslash or a quote is still open.
-- a comment that begins with "# Expected output" is followed by the lines, as comments, that the command before prints.
+- a block that begins with a comment about a "separate terminal" is typed in a new one.
+- a comment that begins with "# Expected output" and ends in a colon is followed by the lines, as comments, that the
+  command before prints; a comment that only resembles it is an error.
 - a ```text block is what the last command of the ```bash block before it prints.
-- a block without a language is a picture or a list, and one in json a file: nothing of it is run.
+- a block without a language is a picture or a list, and one in json a file: nothing of it is run. What looks typed in
+  such a block, or indented outside of any, is an error.
 Does not cover: running them (`guide_walk.py`), and when a line counts as printed (`guide_lines.py`).
 """
 
@@ -18,7 +21,15 @@ from pathlib import Path
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\s*$")
 _LANGUAGES = {"bash", "text", "json", ""}
 _EXPECTED = re.compile(r"^# Expected output.*:$")
-_LOOKS_TYPED = re.compile(r"^(\$ |\./scripts/\S+\.sh |tnr \w|python |bash |pip |source |deepspeed )")
+_LIKE_EXPECTED = re.compile(
+    r"^\s*#\s*(expect|example:|((automated|sample|example) )?outputs?\b|(it |should )(prints?|see)\b)", re.I
+)
+_LOOKS_TYPED = re.compile(
+    r"^\s*(\$ |\./|(\S*/)?\w+\.sh( \S|$)|[A-Z_]+=\S+ \S|nvidia-smi|ls$|"
+    r"(bash|cat|cd|cp|deepspeed|echo|export|git|grep|head|kill|ls|mkdir|mv|nohup|pip|ps|python3?|rm|rsync|scp|source|ssh|"
+    r"tail|tnr) \S)"
+)
+_APART = re.compile(r"^#.*\bseparate terminal\b")
 
 
 class PageError(Exception):
@@ -34,12 +45,14 @@ class Command:
         page: name of the page.
         line: of the page, from 1.
         expected: lines in order, "..." where others may stand between.
+        is_apart: whether its block is typed in a separate terminal.
     """
 
     text: str
     page: str
     line: int
     expected: list[str] = field(default_factory=list)
+    is_apart: bool = False
 
     @property
     def key(self) -> str:
@@ -55,14 +68,21 @@ def read_page(path: Path) -> list[list[Command]]:
         if language not in _LANGUAGES:
             raise PageError(f"{at}: a block of language {language!r}; known are bash, text, json and none")
         if language == "bash":
+            for number, line in enumerate(lines, first):
+                if _LIKE_EXPECTED.match(line) and not _EXPECTED.match(line):
+                    raise PageError(
+                        f"{path.name}:{number}: write '# Expected output:'; nothing would be expected by: {line}"
+                    )
             blocks.append(parse_commands(lines, path.name, first))
             if not blocks[-1]:
                 raise PageError(f"{at}: a bash block without a command")
+            for command in blocks[-1]:
+                command.is_apart = bool(_APART.match(lines[0]))
         elif language == "text":
             if not blocks:
                 raise PageError(f"{at}: text, but no command before it that could print it")
             blocks[-1][-1].expected += lines
-        elif not language and (typed := [line for line in lines if _LOOKS_TYPED.match(line)]):
+        elif typed := [line for line in lines if _LOOKS_TYPED.match(line)]:
             raise PageError(f"{at}: looks like a command, but the block is not bash: {typed[0]}")
     return blocks
 
@@ -120,8 +140,10 @@ def _fences(path: Path) -> Iterator[tuple[str, int, list[str]]]:
         if opened is None:
             if match:
                 opened, lines = (match["language"], number + 1, len(match["indent"])), []
-            elif line.lstrip().startswith("```"):
+            elif line.lstrip(" >-").startswith(("```", "~~~")):
                 raise PageError(f"{path.name}:{number}: a fence that is not understood: {line}")
+            elif line.startswith(("    ", "\t")) and _LOOKS_TYPED.match(line):
+                raise PageError(f"{path.name}:{number}: looks like a command, but is only indented: {line.strip()}")
         elif match and not match["language"]:
             yield opened[0], opened[1], lines
             opened = None

@@ -1,6 +1,7 @@
 """A person's terminals: a bash that keeps folder and variables from one command to the next, and commands beside it.
 
-Each runs in a session of its own, as a terminal window does; Ctrl+C reaches all that was started there.
+Each runs in a session of its own, as a terminal window does; Ctrl+C reaches all that was started there. A pipe fails
+where any of its commands fails, as a reader would see.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 # Commands arrive on one descriptor and their statuses leave on another; both are closed for what is run.
 _LOOP = r"""
+set -o pipefail
 while IFS= read -r -d '' command <&{commands} && IFS= read -r -d '' input <&{commands} &&
   IFS= read -r -d '' output <&{commands}; do
   eval "$command" <"$input" >"$output" 2>&1 {commands}<&- {statuses}>&-
@@ -92,14 +94,14 @@ class Terminal:
 class Beside:
     """A command in a terminal of its own, until Ctrl+C."""
 
-    def __init__(self, command: str, state: tuple[Path, dict[str, str]], output: Path) -> None:
-        self.command, self._output = command, output
+    def __init__(self, command: str, state: tuple[Path, Mapping[str, str]], output: Path) -> None:
+        self.command, self._state, self._output = command, state, output
         folder, variables = state
         with output.open("ab") as file:
             self._process = subprocess.Popen(
-                ["bash", "--noprofile", "--norc", "-c", command],
+                ["bash", "--noprofile", "--norc", "-o", "pipefail", "-c", command],
                 cwd=folder,
-                env=variables,
+                env=dict(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -110,6 +112,10 @@ class Beside:
     def output(self) -> str:
         """What it has printed so far; with what it printed when it was started before with the same file."""
         return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def again(self) -> Beside:
+        """The same command again, where it was typed before."""
+        return Beside(self.command, self._state, self._output)
 
     def wait_until(self, shown: Callable[[], bool], timeout: float) -> bool:
         """Whether something was shown within the time, or before the command ended."""

@@ -9,12 +9,12 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from guide_laptop import TOKEN, Laptop
-from guide_lines import first_missing
+from guide_lines import first_missing, says_something
 from guide_pages import Command
 from guide_tables import (
     FILES,
@@ -33,6 +33,7 @@ LIMIT_S = 300.0  # for one command; all take seconds on a quiet machine
 PASSED, FAILED, NOT = "passed", "FAILED", "not run"
 _INTERRUPTED = 130
 _STATUS_LINE = "guide-walk: status "
+_KEY = "TNR_API_TOKEN"  # without it the provider's CLI asks to log in; a folder as the machine would not miss it
 
 
 class Result(NamedTuple):
@@ -62,17 +63,17 @@ class Walk:
         self._besides: list[tuple[Command, Beside]] = []
         self._terminal: Terminal | None = None
 
-    def page(self, blocks: Iterable[list[Command]]) -> bool:
+    def page(self, blocks: list[list[Command]]) -> bool:
         """Run a page's blocks in a new terminal; whether all did what the page says."""
-        steps = [step for block in blocks for step in steps_of(block)]
-        self._terminal = Terminal(self.laptop.folder, self.laptop.environment, self.laptop.notes)
+        self._terminal = self._new_terminal()
         try:
-            done = all(self._run_step(step) for step in steps)
-            if done and steps:
+            done = all(self._run_block(block) for block in blocks)
+            if done and blocks:
+                self._close_besides()
                 self._expect_no_token()
             return done
-        except _Failure as failure:
-            self._note(Result(steps[-1][-1], FAILED, str(failure)))
+        except (_Failure, TerminalError) as failure:
+            self._note(Result(blocks[-1][-1], FAILED, str(failure)))
             return False
         finally:
             self._terminal.close()
@@ -85,8 +86,27 @@ class Walk:
         for machine in self.laptop.machines():
             self._here("./scripts/tnr", "delete", machine.parents[1].name, "--yes", "--force")
 
+    def _run_block(self, block: list[Command]) -> bool:
+        """A block's commands, in a new terminal where the page says so: it knows nothing of the first one."""
+        first = self._terminal
+        assert first is not None
+        if block[0].is_apart:
+            self._terminal = self._new_terminal()
+        try:
+            done = all(self._run_step(step) for step in steps_of(block))
+            if done and self._terminal is not first and _KEY in first.state()[1] and _KEY not in self._state()[1]:
+                raise _Failure(f"{block[0].page}:{block[0].line}: this terminal has no {_KEY}, as the first one has")
+            return done
+        finally:
+            if self._terminal is not first:
+                self._terminal.close()
+                self._terminal = first
+
+    def _new_terminal(self) -> Terminal:
+        return Terminal(self.laptop.folder, self.laptop.environment, self.laptop.notes)
+
     def _run_step(self, step: list[Command]) -> bool:
-        """One command, or a session of several, whose output is that of the last."""
+        """One command, or a session on a machine up to `exit`."""
         started = time.monotonic()
         key = step[0].key
         if key in NOT_RUN:
@@ -96,7 +116,7 @@ class Walk:
             if key in WAIT_FOR_TRAINING or is_end_of_machine(key):
                 self._wait_for_training()
             if is_end_of_machine(key):
-                self._close_besides()
+                self._close_besides(key.split()[2])
                 self._expect_no_token()  # while what is there can be looked at
             reason = self._perform(step)
             if absent := [name for name in FILES.get(key, ()) if not (self.laptop.folder / name).is_file()]:
@@ -114,22 +134,23 @@ class Walk:
         first, last = step[0], step[-1]
         typed = fill_in(first.text)
         if is_beside(first.key):
-            self._besides.append((first, self._open(typed)))
+            # Without a block of its own that says what to type there, in a terminal that is as it is opened.
+            state = self._state() if first.is_apart else (self.laptop.folder, self.laptop.environment)
+            self._besides.append((first, self._open(typed, state)))
             return "until Ctrl+C"
         if is_watched(first.key):
-            beside = self._open(typed)
+            if not says_something(first.expected):
+                raise _Failure("goes on until Ctrl+C, but the page does not say what it shows")
+            beside = self._open(typed, self._state())
             shown = beside.wait_until(lambda: bool(beside.output) and _is_shown(first, beside.output), LIMIT_S)
             _expect_status(beside.interrupt(), _INTERRUPTED, beside.output)
             if not shown:
                 _expect_lines(first, beside.output)
-                raise _Failure("showed nothing")
             return "until Ctrl+C"
         assert self._terminal is not None
         if len(step) > 1:
             status, output = self._terminal.run(typed, _session(step[1:]), LIMIT_S)
-            statuses = [line for line in output.splitlines() if line.startswith(_STATUS_LINE)]
-            if statuses != [f"{_STATUS_LINE}0"] * (len(step) - 2):
-                raise _Failure(f"a command of the session failed\n{_tail(output)}")
+            _expect_session(step[1:-1], output)
         else:
             status, output = self._terminal.run(typed, timeout=LIMIT_S)
         wanted, reason = STATUS.get(first.key, (0, ""))
@@ -137,11 +158,9 @@ class Walk:
         _expect_lines(last, output)
         return f"status {wanted}: {reason}" if reason else ""
 
-    def _open(self, typed: str) -> Beside:
-        assert self._terminal is not None
-        self.laptop.notes.mkdir(exist_ok=True)
+    def _open(self, typed: str, state: tuple[Path, Mapping[str, str]]) -> Beside:
         number = len(list(self.laptop.notes.glob("beside-*")))
-        return Beside(typed, self._terminal.state(), self.laptop.notes / f"beside-{number}.out")
+        return Beside(typed, state, self.laptop.notes / f"beside-{number}.out")
 
     def _wait_for_training(self) -> None:
         """Until the training on each machine is complete, and the monitors have brought all of it."""
@@ -159,7 +178,7 @@ class Walk:
         for i, (command, beside) in enumerate(self._besides):
             if self._missing(instance):
                 _expect_status(beside.interrupt(), _INTERRUPTED, beside.output)
-                beside = Beside(fill_in(command.text), self._state(), beside._output)
+                beside = beside.again()
                 self._besides[i] = (command, beside)
             while self._missing(instance) or not _is_shown(command, beside.output):
                 if time.monotonic() > deadline:
@@ -167,11 +186,19 @@ class Walk:
                     raise _Failure(f"{command.key}: has not fetched all\n{_tail(beside.output)}")
                 time.sleep(0.3)
 
-    def _close_besides(self) -> None:
-        for command, beside in self._besides:
-            _expect_status(beside.interrupt(), _INTERRUPTED, beside.output)
-            _expect_lines(command, beside.output)
-        self._besides.clear()
+    def _close_besides(self, instance: str = "") -> None:
+        """Ctrl+C in each (that looks after this instance); one that has ended by itself fails."""
+        closed = [pair for pair in self._besides if instance in ("", pair[0].key.split()[1])]
+        self._besides = [pair for pair in self._besides if pair not in closed]
+        for command, beside in closed:
+            try:
+                shown = beside.wait_until(lambda: bool(beside.output), LIMIT_S)  # noqa: B023 - called at once
+                _expect_status(beside.interrupt(), _INTERRUPTED, beside.output)
+                _expect_lines(command, beside.output)
+                if not shown:
+                    raise _Failure("showed nothing")
+            except _Failure as failure:
+                raise _Failure(f"{command.page}:{command.line}: {command.key}: {failure}") from None
 
     def _expect_no_token(self) -> None:
         """A token goes to the machine over standard input: into no file, log or output on either side."""
@@ -225,8 +252,23 @@ def unused_entries(pages: Iterable[list[list[Command]]]) -> list[str]:
 
 def _session(commands: list[Command]) -> str:
     """What is typed there; each command's status is told, as bash goes on after one that fails."""
-    lines = [fill_in(command.text) + f"\necho '{_STATUS_LINE}'$?" for command in commands[:-1]]
-    return "\n".join([*lines, commands[-1].text, ""])
+    lines = [fill_in(command.text) + f"\nprintf '\\n{_STATUS_LINE}%s\\n' $?" for command in commands[:-1]]
+    return "\n".join(["set -o pipefail", *lines, commands[-1].text, ""])
+
+
+def _expect_session(commands: list[Command], output: str) -> None:
+    """Each command typed there, but for `exit`, did what the page says."""
+    shown, statuses = [""], []
+    for line in output.splitlines():
+        if line.startswith(_STATUS_LINE):
+            statuses.append(line.removeprefix(_STATUS_LINE))
+            shown.append("")
+        else:
+            shown[-1] += line + "\n"
+    if statuses != ["0"] * len(commands):
+        raise _Failure(f"a command of the session failed\n{_tail(output)}")
+    for command, text in zip(commands, shown, strict=False):
+        _expect_lines(command, text)
 
 
 def _is_shown(command: Command, output: str) -> bool:

@@ -3,7 +3,8 @@
 
   venv/bin/python tests/guide/run_guide.py [--keep FOLDER] [PAGE...]
 
-Three to five minutes on two cores. tests/guide/test_guide.py does the same as part of ./scripts/test.sh.
+Each page runs on a laptop of its own, from top to bottom. About five minutes on two cores. tests/guide/test_guide.py
+does the same as part of ./scripts/test.sh.
 Exit status: 0 each passed or is listed as not run, with its reason; 1 one failed; 2 it cannot be run, or a page breaks
 the rules of guide_pages.py.
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
-from guide_laptop import Laptop  # noqa: E402
+from guide_laptop import Laptop, fill_hub_cache  # noqa: E402
 from guide_pages import PageError, parse_commands, read_page  # noqa: E402
 from guide_walk import FAILED, NOT, PASSED, Result, Walk, unused_entries  # noqa: E402
 
@@ -36,14 +37,20 @@ def guide_commands() -> list[str]:
 
 
 def walk_pages(place: Path, pages: list[str], tell: Callable[[Result], None]) -> list[Result]:
-    """Run the pages in an empty folder; gives what became of each command."""
+    """Run the pages in an empty folder, each on a laptop that has seen no other; gives what became of each command."""
     blocks = {page: read_page(ROOT / page) for page in pages}
-    walk = Walk(Laptop(place), tell)
-    try:
-        all(walk.page(blocks[page]) for page in pages)
-        return walk.results
-    finally:
-        walk.end()
+    fill_hub_cache(place / "hub")
+    results: list[Result] = []
+    for page in pages:
+        walk = Walk(Laptop(place / Path(page).stem, place / "hub"), tell)
+        try:
+            done = walk.page(blocks[page])
+        finally:
+            walk.end()
+        results += walk.results
+        if not done:
+            break
+    return results
 
 
 def table(results: list[Result]) -> str:

@@ -58,6 +58,15 @@ def test_expected_lines_belong_to_the_command_before_them(tmp_path):
         ("```text\na\n```\n", "no command before"),
         ("```\n./scripts/status.sh 0\n```\n", "looks like a command"),
         ("```{.bash}\nls\n```\n", "not understood"),
+        ("~~~bash\nls\n~~~\n", "not understood"),
+        ("> ```bash\n> ls\n> ```\n", "not understood"),
+        ("text\n\n    ./scripts/status.sh 0\n", "only indented"),
+        ("```\nexport A=b\n```\n", "looks like a command"),
+        ("```\n  cat a | sort\n```\n", "looks like a command"),
+        ("```json\ncd x\n```\n", "looks like a command"),
+        ("```bash\nls\n\n# Expected:\n# a\n```\n", "nothing would be expected"),
+        ("```bash\nls\n\n# Expected output\n# a\n```\n", "nothing would be expected"),
+        ("```bash\nls\n\n# Automated output:\n# a\n```\n", "nothing would be expected"),
     ],
 )
 def test_a_page_on_which_a_command_could_hide_is_refused(tmp_path, text, message):
@@ -103,7 +112,10 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder, self.notes = folder, folder / "notes"
         self.environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
-        monitor = "trap 'echo stopped; exit 130' INT; echo here; while sleep 0.1; do :; done"
+        monitor = (
+            "[ $1 != 9 ] || { echo here; exit 2; }; trap 'echo stopped; exit 130' INT; echo here$A; "
+            "while sleep 0.1; do :; done"
+        )
         tnr = '[ "$1" != ssh ] || exec bash -s'
         for name, text in {"bin/tnr": tnr, "scripts/monitor_checkpoints.sh": monitor}.items():
             (folder / name).parent.mkdir()
@@ -117,11 +129,11 @@ class Desk:
         return [path for path in self.folder.rglob("*") if path.is_file() and text in path.read_text()]
 
 
-def walk(tmp_path: Path, commands: str) -> list[tuple[str, str, str]]:
+def walk(tmp_path: Path, *blocks: str) -> list[tuple[str, str, str]]:
     desk = tmp_path / "desk"
     desk.mkdir()
     done = Walk(Desk(desk), lambda result: None)
-    done.page(read_page(page(tmp_path, f"```bash\n{commands}\n```\n")))
+    done.page(read_page(page(tmp_path, "".join(f"```bash\n{commands}\n```\n" for commands in blocks))))
     done.end()
     return [(result.command.text, result.outcome, result.reason) for result in done.results]
 
@@ -139,6 +151,13 @@ def test_a_terminal_keeps_its_state_and_the_walk_ends_at_the_first_command_that_
         ("echo a\n\n# Expected output:\n# b", "did not print\nb"),
         ("tnr ssh 0\nfalse\ntrue\nexit", "a command of the session failed"),
         ("tnr ssh 0\nexit 0\necho later\nexit", "a command of the session failed"),
+        ("tnr ssh 0\nfalse | cat\nexit", "a command of the session failed"),
+        ("tnr ssh 0\necho a\n\n# Expected output:\n# b\n\necho b\nexit", "did not print\nb"),
+        ("false | cat", "exit status 1, not 0"),
+        ("echo a > log; tail -f log", "does not say what it shows"),
+        ("echo a > log; tail -f log\n\n# Expected output:\n# ...", "does not say what it shows"),
+        ("./scripts/monitor_checkpoints.sh 9 60", "exit status 2, not 130"),
+        ("./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# there", "did not print\nthere"),
         ("echo a > log; tail -f log\n\n# Expected output:\n# b", "did not print\nb"),
         (
             "./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# there\n\ntnr delete 0",
@@ -161,6 +180,20 @@ def test_what_goes_on_is_ended_with_ctrl_c_once_it_has_shown_what_it_should(tmp_
         "(sleep 0.3; echo b >> log) & echo a > log; tail -f log\n\n# Expected output:\n# a\n# b\n\ntnr delete 0"
     )
     assert [outcome for _, outcome, _ in walk(tmp_path, commands)] == [PASSED] * 3
+
+
+def test_a_separate_terminal_knows_only_what_is_typed_in_it(tmp_path):
+    monitor = "./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# here{}"
+    blocks = (
+        "export A=first TNR_API_TOKEN=your_api_key",
+        monitor.format(""),
+        "# In a separate terminal\nexport A=second TNR_API_TOKEN=your_api_key\n" + monitor.format("second"),
+        "echo $A\n\n# Expected output:\n# first",
+        "# In a separate terminal\n" + monitor.format(""),
+    )
+    *passed, failed = walk(tmp_path, *blocks)
+    assert [outcome for _, outcome, _ in passed] == [PASSED] * 6
+    assert failed[1] == FAILED and "this terminal has no TNR_API_TOKEN" in failed[2]
 
 
 def test_only_placeholders_are_filled_in():
