@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from socrates.answers import AnswerDistribution
+    from socrates.scales import Scale
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
 # Files of a checkpoint that only resuming reads; whether they are whole is no matter here.
@@ -135,15 +136,16 @@ def evaluate(
     with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
         _check_writable(output)
         source = ModelSource(model, base_model, revision, merge)
+        prompts = [Prompt(answer.prompt, parse_scale(answer.stimuli), answer.line) for answer in answers]
         ask(
             source,
-            [Prompt(answer.prompt, parse_scale(answer.stimuli), answer.line) for answer in answers],
+            prompts,
             tokenizer,
             settings,
             unfinished,
             processes,
             key_of=lambda kept: kept["line"]["line"],
-            keep=lambda index, result: _answered(answers[index], result),
+            keep=lambda index, result: _answered(answers[index], prompts[index].scale, result),
         )
         by_line = {answer["line"]["line"]: answer for answer in unfinished.answers}
         answered = [by_line[answer.line] for answer in answers]
@@ -188,7 +190,7 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     return metrics
 
 
-def _answered(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
+def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -> dict[str, Any]:
     """What is kept of one answer: its line of `predictions.jsonl`, without a drawn answer, and how it came about.
 
     Where decoding leaves no valid answer at all (top-p cut them all off), the line has the undecoded probabilities, so
@@ -205,7 +207,7 @@ def _answered(answer: Answer, result: AnswerDistribution) -> dict[str, Any]:
         distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
         # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
-        scale=parse_scale(answer.stimuli),
+        scale=scale,
         demographic=answer.demographic,
     )
     return {"line": line, "drawn": not result.exact, "undecoded": undecoded}

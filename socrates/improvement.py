@@ -8,13 +8,14 @@ the difference is known far better than either distance.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from socrates.bootstrap import Interval, Weights, intervals, sorted_units
+from socrates.bootstrap import Interval, Units, Weights, estimate, intervals, sorted_units
 from socrates.cell_lines import read_cell_lines
 from socrates.cells import named
 from socrates.errors import SocratesError
@@ -30,7 +31,7 @@ def improvement_interval(
     """The interval of (1 - checkpoint / baseline) x 100, of distances averaged over cells, then over studies.
 
     Args:
-        baseline: the distance of each scored cell, in ascending order of studies.
+        baseline: the distance of each scored cell, in any order.
         checkpoint: likewise, of the same cells.
         seed: of the resamples.
 
@@ -46,14 +47,14 @@ def improvement_interval(
             f"these results cannot be compared: {named(cell)} is scored in one of them only; evaluate both on the same "
             "rows"
         )
-    cells = sorted(baseline, key=lambda cell: cell.study_id)
-    before, after = (np.array([side[cell] for cell in cells]) for side in (baseline, checkpoint))
+    units, before = _by_study(baseline)
+    _, after = _by_study(checkpoint)
 
-    def improvement(weights: Weights) -> np.ndarray:
+    def improvement(weights: Weights) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore", divide="ignore"):
             return (1 - weights.mean_of_means(after) / weights.mean_of_means(before)) * 100
 
-    interval = intervals(sorted_units([cell.study_id for cell in cells]), improvement, seed)[0]
+    interval = intervals(units, improvement, seed)[0]
     return interval and interval.within(-math.inf, 100)
 
 
@@ -76,20 +77,19 @@ def cell_distances(path: Path | str, metrics: Mapping[str, Any]) -> dict[Cell, f
                     f'{path}: "{DISTANCE}" of {named(line["cell"])} must lie between 0 and 1, not {value}'
                 )
             distances[line["cell"]] = value
-    if not distances or abs(_mean_of_means(distances) - metrics[DISTANCE]) > _ROUNDING:
+    if not distances or not math.isclose(_mean(distances), metrics[DISTANCE], rel_tol=0, abs_tol=_ROUNDING):
         raise SocratesError(
             f"{path}: is not of the metrics.json beside it (its cells average to another {DISTANCE}); evaluate again"
         )
     return distances
 
 
-def _mean_of_means(distances: Mapping[Cell, float]) -> float:
-    studies: dict[str, list[float]] = {}
-    for cell, value in distances.items():
-        studies.setdefault(cell.study_id, []).append(value)
-    return _mean(_mean(values) for values in studies.values())
+def _mean(distances: Mapping[Cell, float]) -> float:
+    units, values = _by_study(distances)
+    return float(estimate(units, lambda weights: weights.mean_of_means(values)))
 
 
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)
+def _by_study(distances: Mapping[Cell, float]) -> tuple[Units, NDArray[np.float64]]:
+    """The cells as units of a bootstrap, and their distances in that order."""
+    cells = sorted(distances, key=cell_order)
+    return sorted_units([cell.study_id for cell in cells]), np.array([distances[cell] for cell in cells])

@@ -103,7 +103,7 @@ def scored_row(line: Mapping[str, Any]) -> ScoredRow:
 
     distribution = line["predicted_distribution"]
     if distribution is not None:
-        distribution = Distribution(_answers(tuple(distribution)), tuple(distribution.values()))
+        distribution = Distribution(answers_of(tuple(distribution)), tuple(distribution.values()))
     scale = None if line["scale"] is None else _scale(line["scale"])
     return ScoredRow(read_cell(line, "predictions"), line["response"], line["prediction"], distribution, scale)
 
@@ -271,7 +271,8 @@ def answer_of(text: str) -> float:
 
 
 @lru_cache(maxsize=4096)  # a scale's answers stand in thousands of lines
-def _answers(texts: tuple[str, ...]) -> tuple[float, ...]:
+def answers_of(texts: tuple[str, ...]) -> tuple[float, ...]:
+    """The numbers that the answers of a distribution stand for; ValueError where one is none, or not finite."""
     return tuple(map(answer_of, texts))
 
 
@@ -288,7 +289,7 @@ def as_number(number: float) -> float:
 
 def _draw(distribution: Mapping[str, float], uniform: float) -> float:
     """The answer at the quantile ``uniform`` in [0, 1) of a distribution whose answers ascend."""
-    answers = _answers(tuple(distribution))
+    answers = answers_of(tuple(distribution))
     pairs = [pair for pair in zip(answers, distribution.values(), strict=True) if pair[1] > 0]
     if not pairs:
         raise SocratesError("a predicted distribution has no probability on any answer")

@@ -8,7 +8,7 @@ Does not cover: whether it fits the model's length, which the model's tokenizer 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,7 @@ def read_experiment(path: Path) -> Experiment:
 def _conditions(value: Any, problems: Problems) -> dict[str, str | None]:
     expected = 'an object, name -> what people read, such as {"control": null, "treatment": "…"}'
     found: dict[str, str | None] = {}
-    for name, text in (problems.read_object(value, "conditions", expected) or {}).items():
-        key = f"conditions.{name}"
-        name = problems.read_name(name, "conditions")
-        if name is None:
-            continue
-        if name in found:
-            problems.add(key, "is there twice")
+    for key, name, text in _named(value, "conditions", expected, problems):
         found[name] = None
         if text is not None:
             found[name] = problems.read_text(
@@ -129,15 +123,8 @@ def _conditions(value: Any, problems: Problems) -> dict[str, str | None]:
 
 def _questions(value: Any, problems: Problems) -> list[OutcomeQuestion]:
     expected = 'an object, name -> question, such as {"support": {"text": "…", "scale": {"low": 1, "high": 7}}}'
-    found, names = [], set()
-    for name, question in (problems.read_object(value, "questions", expected) or {}).items():
-        key = f"questions.{name}"
-        name = problems.read_name(name, "questions")
-        if name is None:
-            continue
-        if name in names:
-            problems.add(key, "is there twice")
-        names.add(name)
+    found = []
+    for key, name, question in _named(value, "questions", expected, problems):
         content = problems.read_object(question, key, 'an object with "text" and "scale"')
         if content is None:
             continue
@@ -151,6 +138,19 @@ def _questions(value: Any, problems: Problems) -> list[OutcomeQuestion]:
         if answers is not None and text is not None:
             found.append(OutcomeQuestion(name, text, *answers))
     return found
+
+
+def _named(value: Any, key: str, expected: str, problems: Problems) -> Iterator[tuple[str, str, Any]]:
+    """(key in the file, name, content) of each of an object's contents that has a name."""
+    names: set[str] = set()
+    for written, content in (problems.read_object(value, key, expected) or {}).items():
+        name = problems.read_name(written, key)
+        if name is None:
+            continue
+        if name in names:
+            problems.add(f"{key}.{written}", "is there twice")
+        names.add(name)
+        yield f"{key}.{written}", name, content
 
 
 def _scale(value: Any, key: str, problems: Problems) -> tuple[Scale, dict[int, str], bool] | None:

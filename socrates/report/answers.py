@@ -10,7 +10,6 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from socrates.bootstrap import Interval, Weights, intervals, sorted_units
 from socrates.errors import SocratesError
-from socrates.predictions import answer_of
+from socrates.predictions import answers_of
 from socrates.progress import progress
 from socrates.records import Cell, read_cell, read_jsonl
 from socrates.report.values import finite
@@ -105,7 +104,7 @@ def read_answers(
             if (prediction := finite(row.get("prediction"))) is not None:
                 answers.drawn[prediction] += 1
             if distribution is not None:
-                for answer, probability in zip(_numbers(tuple(distribution)), distribution.values(), strict=True):
+                for answer, probability in zip(answers_of(tuple(distribution)), distribution.values(), strict=True):
                     answers.probable[answer] += probability
     return tally.calibration(seed), dict(cells)
 
@@ -127,7 +126,7 @@ class _Tally:
         start = len(self._probabilities)
         try:
             self._probabilities.extend(distribution.values())
-            answers = _numbers(tuple(distribution))
+            answers = answers_of(tuple(distribution))
         except (AttributeError, TypeError, ValueError) as error:
             raise self._bad(line) from error
         place = answers.index(response) if response in answers else None
@@ -188,8 +187,3 @@ class _Tally:
         return SocratesError(
             f'{self._path}, line {line}: "predicted_distribution" must be an object, answer -> probability'
         )
-
-
-@lru_cache(maxsize=4096)  # a scale's answers stand in thousands of lines
-def _numbers(texts: tuple[str, ...]) -> tuple[float, ...]:
-    return tuple(map(answer_of, texts))
