@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from accelerate.utils import DistributedType
-from torch.nn.functional import cross_entropy
 from trl import SFTTrainer
 
 from socrates.attention import flat_inputs
+from socrates.decoding import log_normalizer
 from socrates.step_data import FlatBatch, StepData, StepLoader, TrainingSteps
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class AdapterTrainer(SFTTrainer):
             with self.compute_loss_context_manager():
                 losses, hits = self._answer_losses(model, batch)
                 # DeepSpeed takes the mean of the processes' gradients, the step's loss is a sum over them.
-                loss = losses.sum() * (batch.counts * processes / step.supervised_tokens)
+                loss = (losses.sum() * (batch.counts * processes / step.supervised_tokens)).float()
             self.accelerator.gradient_state._set_sync_gradients(number == len(step.micro_batches))
             self._backward(loss)
             total += loss.detach()
@@ -136,10 +136,11 @@ class AdapterTrainer(SFTTrainer):
             self._save(output_dir)
 
     def _answer_losses(self, model: Any, batch: FlatBatch) -> tuple[Tensor, Tensor]:
-        """Of each supervised token: its loss (nats, float32), and whether it was the likeliest."""
+        """Of each supervised token: its loss (nats, float64), and whether it was the likeliest."""
         batch = batch.to(self.args.device)
-        logits = self._logits(model, batch)
-        return cross_entropy(logits.float(), batch.targets, reduction="none"), logits.argmax(-1) == batch.targets
+        logits = self._logits(model, batch).float()
+        chosen = logits.gather(1, batch.targets[:, None])[:, 0]
+        return log_normalizer(logits) - chosen, logits.argmax(-1) == batch.targets
 
     def _logits(self, model: Any, batch: FlatBatch) -> Tensor:
         """[targets, vocabulary]; the head is a twentieth of the model, and the answer 2 tokens of 400."""
