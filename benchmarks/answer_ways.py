@@ -18,7 +18,6 @@ from socrates.answers import Decoding, Question, answer_distributions, plan_ques
 from socrates.batches import OVERHEAD_CPU, OVERHEAD_GPU, make_batches
 from socrates.forward import Forward
 from socrates.prompts import answer_token_ids
-from socrates.tree import sequence_length
 from socrates.trie import answer_trie
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def this(loaded: LoadedModel, questions: Sequence[Question], budget: int, *, sha
     tokens = prefix + sum(lengths.values())
     return Outcome(
         tokens,
-        prefix + _padded(lengths, budget, loaded, group=plan.group, padded_to=sequence_length),
+        prefix + _padded(lengths, budget, loaded),
         Work(loaded.causal_lm.config).of(tokens, seen, asked),
         {
             index: {
@@ -224,16 +223,9 @@ def _right_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch
     return ids, torch.tensor([len(row) for row in rows], device=loaded.device)
 
 
-def _padded(
-    lengths: Mapping[int, int],
-    budget: int,
-    loaded: LoadedModel,
-    *,
-    group: Callable[[int], int] = lambda length: 0,
-    padded_to: Callable[[int], int] = lambda length: length,
-) -> int:
-    batches = make_batches(lengths, budget, overhead=_overhead(loaded), group=group)
-    return sum(len(batch) * padded_to(lengths[batch[0]]) for batch in batches)
+def _padded(lengths: Mapping[int, int], budget: int, loaded: LoadedModel) -> int:
+    batches = make_batches(lengths, budget, overhead=_overhead(loaded))
+    return sum(len(batch) * lengths[batch[0]] for batch in batches)
 
 
 def _overhead(loaded: LoadedModel) -> int:

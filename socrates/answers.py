@@ -35,7 +35,7 @@ from socrates.model_files import ADAPTER_WEIGHTS
 from socrates.prefix import common_prefix, shared_prefix
 from socrates.sampling import sample_token_ids
 from socrates.scales import Scale
-from socrates.tree import check_tree_attention, key_width, score_batch
+from socrates.tree import check_tree_attention, score_batch
 from socrates.trie import AnswerTrie, answer_texts, answer_trie, answer_width
 
 if TYPE_CHECKING:
@@ -101,10 +101,6 @@ class Plan:
     beginning: tuple[int, ...]
     lengths: Mapping[int, int]
     drawn: tuple[int, ...]
-
-    def group(self, length: int) -> int:
-        """Of a length: which questions may share a batch without changing each other's rounding."""
-        return key_width(len(self.beginning), length)
 
 
 def plan_questions(
@@ -300,8 +296,7 @@ def answer_distributions(
 ) -> Iterator[tuple[int, AnswerDistribution]]:
     """The model's distribution over the valid answers to each question, in this process.
 
-    A question's result does not depend on the sizes of batches, nor on what is asked with it but for the beginning
-    that all share: on a CPU to the last bit, on a GPU but for rounding. (Draws: with the same number of threads.)
+    A question's result does not depend, but for rounding, on what is asked with it.
 
     Args:
         loaded: the model (`models.load_model`).
@@ -335,7 +330,7 @@ def _ask_all(
     make_asker: Callable[[], Asker], questions: Sequence[Question], plan: Plan
 ) -> Iterator[tuple[int, AnswerDistribution]]:
     asker = make_asker()
-    queue = BatchQueue(plan.lengths, asker.budget, overhead=asker.overhead, group=plan.group)
+    queue = BatchQueue(plan.lengths, asker.budget, overhead=asker.overhead)
     for batch, results in asker.ask_all(questions, queue, plan.drawn):
         yield from zip(batch, results, strict=True)
 

@@ -98,7 +98,7 @@ def ask(
         if unfinished.header is None:
             unfinished.begin(about=ready.about, batch_tokens=ready.batch_tokens)
         budget = Budget(ready.batch_tokens)
-        queue = BatchQueue(plan.lengths, budget, overhead=ready.overhead, group=plan.group, done=done)
+        queue = BatchQueue(plan.lengths, budget, overhead=ready.overhead, done=done)
         drawn = [index for index in plan.drawn if index not in done]
         tokens = [len(question.prompt_ids) for question in questions]
         with asking_progress(tokens, done) as advance:

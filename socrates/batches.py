@@ -31,16 +31,11 @@ _GPU_TOKENS = (512, 32768)
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
 
-def _all_alike(length: int) -> int:
-    return 0
-
-
 def make_batches(
     lengths: Mapping[int, int],
     max_batch_tokens: int,
     *,
     overhead: int = OVERHEAD_CPU,
-    group: Callable[[int], int] = _all_alike,
 ) -> list[list[int]]:
     """Group items, longest first, so that (items x longest of them) stays within a budget, at the least cost.
 
@@ -48,7 +43,6 @@ def make_batches(
         lengths: tokens of each item, by its index.
         max_batch_tokens: the budget; an item that is longer makes a batch of its own.
         overhead: what a batch costs beyond its tokens and padding, in tokens.
-        group: of a length; it does not fall as lengths rise, and only items of one group go together.
 
     Returns:
         Batches of indices; of all ways to cut the sorted items, the one with the fewest tokens, padding and overheads.
@@ -58,11 +52,8 @@ def make_batches(
     # For the first `end` items: their least cost, and where their last batch begins. The earliest beginning that the
     # budget allows moves only forward, because later items are shorter: (end - first) * sizes[first] <= budget.
     costs, begins = np.zeros(len(order) + 1, dtype=np.int64), np.zeros(len(order) + 1, dtype=np.int64)
-    group_begin = 0
     for end in range(1, len(order) + 1):
-        if group(int(sizes[end - 1])) != group(int(sizes[group_begin])):
-            group_begin = end - 1
-        window = slice(max(group_begin, _first(sizes, end, max_batch_tokens)), end)
+        window = slice(_first(sizes, end, max_batch_tokens), end)
         tokens = sizes[window] * (end - np.arange(window.start, end))
         cost = costs[window] + tokens + overhead
         cost[:-1][tokens[:-1] > max_batch_tokens] = np.iinfo(np.int64).max
@@ -97,7 +88,6 @@ class BatchQueue:
         budget: Budget,
         *,
         overhead: int = OVERHEAD_CPU,
-        group: Callable[[int], int] = _all_alike,
         done: Collection[int] = (),
     ) -> None:
         """Cut items into batches.
@@ -106,11 +96,10 @@ class BatchQueue:
             lengths: tokens of each item, by its index.
             budget: the most tokens at once; halved here where memory runs out.
             overhead: as of `make_batches`.
-            group: as of `make_batches`.
             done: items that need not be run any more; the others' batches are as they would be with them.
         """
         self._lengths, self.budget = lengths, budget
-        self._cut = partial(make_batches, overhead=overhead, group=group)
+        self._cut = partial(make_batches, overhead=overhead)
         batches = ([item for item in batch if item not in done] for batch in self._cut(lengths, budget.tokens))
         self._waiting = deque(filter(None, batches))
 
@@ -160,7 +149,6 @@ def in_batches(
     run: Callable[[list[int]], Result],
     *,
     overhead: int = OVERHEAD_CPU,
-    group: Callable[[int], int] = _all_alike,
 ) -> Iterator[tuple[list[int], Result]]:
     """Run every item, batch by batch; where memory runs out, go on with half the budget and say so.
 
@@ -169,7 +157,6 @@ def in_batches(
         budget: the most tokens at once; halved here where memory runs out.
         run: a batch of indices to its result; called again with smaller batches if it runs out of memory.
         overhead: as of `make_batches`.
-        group: as of `make_batches`.
 
     Yields:
         (batch, its result), longest items first.
@@ -177,7 +164,7 @@ def in_batches(
     Raises:
         SocratesError: a batch of one item does not fit.
     """
-    return BatchQueue(lengths, budget, overhead=overhead, group=group).run(run)
+    return BatchQueue(lengths, budget, overhead=overhead).run(run)
 
 
 def attempt(run: Callable[[Any], Result], batch: Any) -> tuple[bool, Any]:

@@ -22,7 +22,6 @@ NO_NUMBERS = (
     "into this dtype (try float32 or bfloat16)"
 )
 _HEAD_ELEMENTS = 2**25  # logits at a time: 128 MiB in float32
-FEWEST_ROWS = 32  # of a product: with a handful, the library takes another way, which rounds otherwise
 
 
 class Forward:
@@ -54,9 +53,7 @@ class Forward:
         """(rows, hidden size) to (rows, vocabulary), float32."""
         import torch
 
-        few = max(0, FEWEST_ROWS - len(hidden))
-        padded = torch.nn.functional.pad(hidden.float(), (0, 0, 0, few))
-        return torch.nn.functional.linear(padded, self._weight, self._bias)[: len(hidden)]
+        return torch.nn.functional.linear(hidden.float(), self._weight, self._bias)
 
     def logits_in_chunks(self, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
         """The same, a few rows at a time: (which rows, their logits)."""

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from socrates.forward import FEWEST_ROWS
-
 if TYPE_CHECKING:
     import torch
 
@@ -23,7 +21,7 @@ MIN_SHARED_TOKENS = 8  # below that, joining the keys and values costs about wha
 
 @dataclass(frozen=True, eq=False)
 class SharedPrefix:
-    """Token ids, none at all perhaps, and what every layer of the model keeps of them."""
+    """Token ids, and what every layer of the model keeps of them."""
 
     token_ids: tuple[int, ...]
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # keys and values, (1, heads, tokens, size) each
@@ -31,14 +29,12 @@ class SharedPrefix:
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def cache(self, width: int) -> Any:
+    def cache(self) -> Any:
         """A transformers Cache for one forward over sequences of any number, that go on behind the prefix.
 
-        Attention gets the prefix's keys and values, the sequences' own, and behind them zeros up to ``width`` in all;
-        the mask must hide those. The library's own cache would also keep each batch's keys and values of all layers:
-        196 KB a token in the 14B.
+        The library's own cache would also keep each batch's keys and values of all layers: 196 KB a token in the 14B.
         """
-        return _padding_cache(self.layers, width)
+        return _read_only_cache(self.layers)
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -57,24 +53,23 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 
 def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | None:
-    """Compute a prefix, which may be empty; None if the model keeps something else than keys and values."""
+    """Compute a prefix; None if it is empty, or if the model keeps something else than keys and values."""
     import torch
 
+    if not token_ids:
+        return None
     with torch.inference_mode():
-        padded = [*token_ids, *[0] * (FEWEST_ROWS - len(token_ids))]  # it also shows what an empty one looks like
-        computed = forward.hidden(torch.tensor([padded], device=forward.device), use_cache=True).past_key_values
+        ids = torch.tensor([list(token_ids)], device=forward.device)
+        computed = forward.hidden(ids, use_cache=True).past_key_values
     layers = [
         (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in getattr(computed, "layers", [])
     ]
     if not layers or any(kept is None for layer in layers for kept in layer):
         return None
-    length = len(token_ids)
-    return SharedPrefix(
-        tuple(token_ids), tuple((keys[:, :, :length], values[:, :, :length]) for keys, values in layers)
-    )
+    return SharedPrefix(tuple(token_ids), tuple(layers))
 
 
-def _padding_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int) -> Any:
+def _read_only_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Any:
     import torch
     from transformers.cache_utils import Cache, DynamicLayer
 
@@ -87,11 +82,8 @@ def _padding_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], width: i
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            batch, heads, length, size = key_states.shape
-            rest = width - self.keys.shape[-2] - length
-            zeros = key_states.new_zeros(1, 1, 1, 1).expand(batch, heads, rest, size)
             return tuple(
-                torch.cat([mine.expand(batch, -1, -1, -1), new, zeros], dim=-2)
+                torch.cat([mine.expand(len(new), -1, -1, -1), new], dim=-2)
                 for mine, new in ((self.keys, key_states), (self.values, value_states))
             )
 

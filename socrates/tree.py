@@ -4,10 +4,6 @@ The nodes of the answers' tree (`trie.py`) stand behind the prompt in one sequen
 above it and itself, at the position that its token would have; so each node's output is what the model says after
 that beginning of an answer, and one pass over the prompt serves every answer. What all prompts begin with is not even
 in that sequence: it was computed once (`prefix.py`), and everything sees it.
-
-A question's numbers do not depend, on a CPU to the last bit, on what else is in its batch. Matrix libraries compute a
-row of a product in the same way whatever the other rows are, if there are more than a handful (`sequence_length`), and
-sums over keys in the same way if there are equally many keys (`key_width`), those that are hidden included.
 """
 
 from __future__ import annotations
@@ -37,40 +33,23 @@ _TOLERANCE_FLOAT32, _TOLERANCE_HALF = 1e-3, 0.25
 # Total variation between the model's own next-token distribution and ours: only to notice logits scaled after the
 # head, so it leaves room for a head in bf16.
 _TOLERANCE_HEAD = 0.2
-_ROWS = 32  # of queries that attention takes together, or a multiple of it
-_KEYS = 64
 _SHORT, _LONGER = "How many?", "How many apples do you eat in a week?"
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where everything stands in a batch of B sequences, right-padded to length S, after a prefix of L tokens or none.
+    """Where everything stands in a batch of B sequences, right-padded to S tokens, after a prefix of L tokens or none.
 
     Its R rows are the positions at which the model is asked: each question's prompt end, then its nodes.
     """
 
     input_ids: np.ndarray  # (B, S) int64
     position_ids: np.ndarray  # (B, S) int64, from L
-    longest: int  # tokens of the longest sequence, before padding
     prompt_lengths: list[int]  # (B,) without the prefix
     positions: np.ndarray  # (R,) int64, of each row in the flattened (B * S)
     starts: list[int]  # (B,) each question's first row
     step_rows: np.ndarray  # (P,) int64, for each node of the batch: the row that tells its token's probability
     step_tokens: np.ndarray  # (P,) int64, that token
-
-
-def sequence_length(longest: int) -> int:
-    """To how many tokens the sequences of a batch are padded: attention's last rows must not be a handful."""
-    length = max(longest, _ROWS)
-    return length + max(0, 4 - length % _ROWS) if length % _ROWS else length
-
-
-def key_width(prefix_tokens: int, tokens: int) -> int:
-    """How many keys attention gets for a sequence of so many tokens behind a prefix.
-
-    Only sequences of the same width go into one batch, so that a question's width is its own.
-    """
-    return -(-(prefix_tokens + max(tokens, _ROWS) + 3) // _KEYS) * _KEYS
 
 
 def score_batch(
@@ -89,7 +68,7 @@ def score_batch(
         tries: the tree of each prompt's valid answers.
         end_ids: the tokens of which any ends an answer.
         decoding: for the second of the two results.
-        prefix: what all prompts begin with, if it was computed before (`shared_prefix`, also for nothing).
+        prefix: what all prompts begin with, if it was computed before (`shared_prefix`).
 
     Returns:
         For each question two (A,) float64 arrays in the order of its trie's values: the probability as the model
@@ -198,10 +177,8 @@ def _hidden_rows(
     mask = tree_mask(layout.prompt_lengths, tries, layout.input_ids.shape[1], device)
     cache = None
     if prefix is not None:
-        width = key_width(len(prefix), layout.longest)
         mask = torch.nn.functional.pad(mask, (len(prefix), 0), value=True)
-        mask = torch.nn.functional.pad(mask, (0, width - mask.shape[-1]), value=False)
-        cache = prefix.cache(width)
+        cache = prefix.cache()
     hidden = forward.hidden(
         torch.from_numpy(layout.input_ids).to(device),
         attention_mask=mask,
@@ -217,8 +194,7 @@ def _layout(prompts: Sequence[Sequence[int]], tries: Sequence[AnswerTrie], prefi
     if prefix is not None and any(tuple(prompt[:shared]) != prefix.token_ids for prompt in prompts):
         raise ValueError("a prompt does not begin with the shared prefix")
     prompts = [prompt[shared:] for prompt in prompts]
-    longest = max(len(prompt) + len(trie) for prompt, trie in zip(prompts, tries, strict=True))
-    length = sequence_length(longest)
+    length = max(len(prompt) + len(trie) for prompt, trie in zip(prompts, tries, strict=True))
     input_ids = np.zeros((len(prompts), length), dtype=np.int64)
     position_ids = np.full_like(input_ids, shared)
     positions, starts, step_rows = [], [], []
@@ -234,7 +210,6 @@ def _layout(prompts: Sequence[Sequence[int]], tries: Sequence[AnswerTrie], prefi
     return _Layout(
         input_ids,
         position_ids,
-        longest,
         [len(prompt) for prompt in prompts],
         np.concatenate(positions),
         starts,

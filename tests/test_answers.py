@@ -23,9 +23,9 @@ from socrates.answers import (
     parse_answer_text,
 )
 from socrates.batches import Budget, in_batches, token_budget, tokens_that_fit
-from socrates.decoding import decoded_probabilities, probabilities_of
+from socrates.decoding import decoded_probabilities, log_normalizer, probabilities_of
 from socrates.errors import SocratesError
-from socrates.forward import FEWEST_ROWS, Forward
+from socrates.forward import Forward
 from socrates.prefix import common_prefix, shared_prefix
 from socrates.prompts import prompt_token_ids
 from socrates.sampling import sample_token_ids
@@ -231,31 +231,37 @@ def library_probabilities(logits, decoding: Decoding):
 @pytest.mark.parametrize("temperature", [0.2, 0.6, 1.0, 2.0])
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999, 1.0])
 def test_decoding_equals_the_librarys_warpers(temperature, top_p):
+    """In float64 on Qwen's vocabulary, whatever this processor's float32 sums are worth."""
     import torch
 
     decoding = Decoding(temperature, top_p)
     generator = torch.Generator().manual_seed(7)
-    # Peaked and flat rows in one call: a nucleus of one token, and one of nearly all of 2,951.
-    spread = torch.tensor([0.01, 0.3, 1.0, 3.0, 10.0])[:, None]
-    logits = torch.randn(5, 2951, generator=generator) * spread
-    found = decoded_probabilities(logits, decoding)
-    assert found.sum(1) == pytest.approx(np.ones(5), abs=1e-5)
-    # In float64, because the library's own sum over 2,951 float32 numbers is off by more than a rare token's mass.
-    assert torch.allclose(found.double(), library_probabilities(logits.double(), decoding), rtol=0, atol=1e-6)
+    # Peaked and flat rows in one call: a nucleus of one token, and one of nearly all.
+    spread = torch.tensor([0.01, 0.5, 2.0, 10.0])[:, None]
+    logits = torch.randn(4, 152_064, generator=generator) * spread
+    table = decoded_probabilities(logits, decoding)
+    assert table.sum(1) == pytest.approx(np.ones(4), abs=1e-6)
+    assert torch.allclose(table, library_probabilities(logits.double(), decoding), rtol=0, atol=1e-7)
+
+    rows, tokens = torch.tensor([3, 0, 1, 2, 3]), torch.tensor([7, 1, 152_063, 0, int(logits[3].argmax())])
+    exact, decoded = probabilities_of(logits, rows, tokens, decoding)
+    assert torch.allclose(exact, logits.double().softmax(1)[rows, tokens], rtol=0, atol=1e-7)
+    assert torch.equal(decoded, table[rows, tokens])
 
 
-@pytest.mark.parametrize("decoding", [PAPER, Decoding(1.0, 0.999), Decoding(0.6, 1.0), Decoding(0.0, 0.9)])
-def test_single_probabilities_equal_those_of_the_whole_table(decoding):
-    """Peaked and flat rows together, so that the tokens that top_p keeps are few, many and nearly all."""
+def test_normalizer_and_its_gradient_equal_float64():
+    """The training loss's share of the vocabulary, at Qwen's size and with logits far from 0."""
     import torch
 
     generator = torch.Generator().manual_seed(8)
-    logits = torch.randn(6, 2951, generator=generator) * torch.tensor([10.0, 0.01, 3.0, 1.0, 0.3, 10.0])[:, None]
-    rows, tokens = torch.arange(6).repeat_interleave(2951), torch.arange(2951).repeat(6)
-    exact, decoded = probabilities_of(logits, rows, tokens, decoding)
-    assert torch.allclose(exact.view(6, -1), logits.softmax(1), rtol=1e-5, atol=1e-7)
-    assert torch.allclose(decoded.view(6, -1), decoded_probabilities(logits, decoding), rtol=1e-5, atol=1e-7)
-    assert decoded.view(6, -1).sum(1) == pytest.approx(np.ones(6), abs=1e-4)
+    spread = torch.tensor([0.5, 2.0, 10.0])[:, None]
+    logits = (torch.randn(3, 152_064, generator=generator) * spread + 50).requires_grad_()
+    exact = logits.detach().double().requires_grad_()
+    found, expected = log_normalizer(logits), exact.logsumexp(1)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-7)
+    found.sum().backward()
+    expected.sum().backward()
+    assert torch.allclose(logits.grad.double(), exact.grad, rtol=0, atol=1e-7)
 
 
 def test_greedy_decoding_is_the_most_probable_token():
@@ -264,8 +270,9 @@ def test_greedy_decoding_is_the_most_probable_token():
     logits = torch.randn(4, 50)
     for top_p in (0.3, 1.0):
         found = decoded_probabilities(logits, Decoding(0.0, top_p))
-        assert found.argmax(1).equal(logits.argmax(1)) and found.sum(1).equal(torch.ones(4))
-        assert found.max(1).values.equal(torch.ones(4))
+        assert found.argmax(1).equal(logits.argmax(1)) and bool(
+            (found.sum(1) == 1).all() and (found.amax(1) == 1).all()
+        )
 
 
 @pytest.mark.parametrize(
@@ -489,9 +496,9 @@ def test_the_prefix_is_computed_once_and_changes_nothing(kind, monkeypatch):
     assert length >= 3
     results = ask(model, questions, max_batch_tokens=300)
     assert worst_difference(kind, pairs, results) < 1e-5
-    assert seen[0] == ((1, max(length, FEWEST_ROWS)), False) and all(reused for _, reused in seen[1:]) and len(seen) > 2
+    assert seen[0] == ((1, length), False) and all(reused for _, reused in seen[1:]) and len(seen) > 2
     longest = max(len(question.prompt_ids) for question in questions) - length + 111
-    assert max(shape[1] for shape, _ in seen[1:]) <= tree.sequence_length(longest)
+    assert max(shape[1] for shape, _ in seen[1:]) <= longest
     for one, other in zip(results, ask(model, questions, share_beginning=False), strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
 
@@ -530,74 +537,30 @@ def test_a_prompt_without_the_prefix_is_refused():
 # --- what else is asked -------------------------------------------------------------------------------------------
 
 
-def assert_same_bits(found: list[AnswerDistribution], expected: list[AnswerDistribution]) -> None:
+def assert_same_numbers(found: list[AnswerDistribution], expected: list[AnswerDistribution]) -> None:
+    """But for rounding; drawn answers, which are counts, exactly."""
     for one, other in zip(found, expected, strict=True):
-        assert (one.values == other.values).all() and (one.decoded == other.decoded).all()
-        assert one.probabilities is other.probabilities is None or (one.probabilities == other.probabilities).all()
+        assert (one.values == other.values).all() and one.exact == other.exact
+        np.testing.assert_allclose(one.decoded, other.decoded, rtol=0, atol=1e-6 if one.exact else 0)
+        if one.exact:
+            np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["qwen", "llama+adapter"])
-def test_a_questions_numbers_are_the_same_to_the_bit_whatever_goes_with_it(kind):
-    """Lengths on both sides of where a matrix library changes its way: of a few rows, of 192 keys, of 512."""
+def test_a_questions_numbers_are_the_same_whatever_goes_with_it(kind):
+    """In batches of many sizes, with short and long prompts, in another order, or fewer of them."""
     model = model_of(kind)
     beginning, ids = prompts_of(model)[1][:12], prompts_of(model)[1][12:]
-    lengths = [20, 21, 33, 34, 35, 36, 64, 65, 66, 120, 121, 129, 130, 150, 180, 193, 194, 200, 257, 460, 530]
+    lengths = [20, 21, 33, 64, 65, 121, 180, 257, 460]
     prompts = [[*beginning, *(ids[:1] * (n % 3) + ids * 40)[: n - 12]] for n in lengths]
     scales = ["1-5", "0-10", "1 or 2", "-3 to 3", "0-100"]
     questions = [Question(prompt, SCALES[scales[n % 5]], key=n) for n, prompt in enumerate(prompts)] * 2
     questions.append(Question(prompts[3], None, key=99))
     expected = ask(model, questions)
-    for tokens in (1, 300, 1000, 50_000):
-        assert_same_bits(ask(model, questions, max_batch_tokens=tokens), expected)
-    assert_same_bits(ask(model, questions[::-1])[::-1], expected)
-    some = [0, 4, 5, 12, 20, len(questions) - 1]
-    assert_same_bits(ask(model, [questions[n] for n in some]), [expected[n] for n in some])
-
-
-@pytest.fixture
-def threads():
-    """Sets how many threads torch takes, for one test."""
-    import torch
-
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("shared", [0, 9, 40])
-def test_nor_how_many_threads_compute_them(shared, threads):
-    """Several processes share the threads that one process has. A product of 9 rows is rounded otherwise by two."""
-    model = model_of("qwen")
-    ids = prompts_of(model)[1]
-    prompts = [[*ids[:shared], first, *ids[: 5 * first]] for first in range(1, 8)]
-    questions = [Question(prompt, SCALES["0-10"], key=n) for n, prompt in enumerate(prompts)]
-    threads(1)
-    expected = ask(model, questions)
-    threads(2)
-    assert_same_bits(ask(model, questions, max_batch_tokens=1), expected)
-
-
-@pytest.mark.parametrize("spread", [0.3, 3])
-def test_nor_how_many_rows_of_logits_there_are(spread, threads):
-    """A single row as long as a real vocabulary would be summed in parts by several threads."""
-    import torch
-
-    threads(2)
-    logits = spread * torch.randn(12, 151_936, generator=torch.Generator().manual_seed(0))
-    tokens = logits.topk(40, dim=1).indices
-    rows = torch.arange(12).repeat_interleave(40)
-    together = torch.stack(probabilities_of(logits, rows, tokens.flatten(), PAPER)).view(2, 12, 40)
-    for row in range(12):
-        alone = probabilities_of(logits[row : row + 1], torch.zeros_like(tokens[row]), tokens[row], PAPER)
-        assert torch.equal(torch.stack(alone), together[:, row])
-
-
-def test_control_without_the_padding_the_bits_do_differ(monkeypatch):
-    monkeypatch.setattr(tree, "sequence_length", lambda longest: longest)
-    monkeypatch.setattr(tree, "key_width", lambda prefix, tokens: prefix + tokens)
-    monkeypatch.setattr("socrates.answers.key_width", lambda prefix, tokens: 0)
-    with pytest.raises(AssertionError):
-        test_a_questions_numbers_are_the_same_to_the_bit_whatever_goes_with_it("qwen")
+    for tokens in (1, 300, 50_000):
+        assert_same_numbers(ask(model, questions, max_batch_tokens=tokens), expected)
+    some = [len(questions) - 1, 8, 5, 4, 0]
+    assert_same_numbers(ask(model, [questions[n] for n in some]), [expected[n] for n in some])
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
@@ -643,7 +606,7 @@ def test_out_of_memory_halves_the_budget_and_ends_with_the_same_numbers(error, m
     assert lines and all(re.fullmatch(pattern, line) for line in lines)
     budgets = [int(line.split()[-1]) for line in lines]  # of rows and draws together: none is tried twice
     assert budgets == sorted(set(budgets), reverse=True) and len(lines) < 6
-    assert_same_bits(found, expected)
+    assert_same_numbers(found, expected)
 
 
 def test_one_question_that_does_not_fit_is_an_error_that_says_so(monkeypatch, capsys):
