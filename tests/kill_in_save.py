@@ -16,9 +16,12 @@ def main() -> int:
     """Wait for the folder, kill, look."""
     project, checkpoint = Path(sys.argv[1]).resolve(), Path(sys.argv[1]) / sys.argv[2]
     manifest = checkpoint / "manifest.json"
+    while not checkpoint.exists():
+        time.sleep(0.002)
+    ranks = rank_processes(project)  # looking for them takes a while, and the save may not
     while not (checkpoint / "adapter_model.safetensors").exists():
         time.sleep(0.002)
-    for process in rank_processes(project):
+    for process in ranks:
         os.kill(process, signal.SIGKILL)
     if manifest.exists():
         print("the save was over already", file=sys.stderr)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from processes import ROOT
+from processes import PATIENCE, ROOT
 
 from socrates.checkpoints import GUIDE_FILES, write_manifest
 
@@ -150,6 +150,6 @@ class Machine:
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=PATIENCE,
             check=True,
         ).stdout

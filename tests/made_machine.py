@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from processes import ROOT
+from processes import PATIENCE, ROOT
 
 from socrates.files import sha256_file
 from socrates.model_shape import QWEN2_14B
@@ -209,7 +209,7 @@ class MadeMachine:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
         )
         assert self.environment.get("HF_TOKEN", TOKEN) not in done.stdout + done.stderr

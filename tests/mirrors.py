@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import ROOT, environment
+from processes import PATIENCE, ROOT, environment
 
 from socrates.checkpoints import GUIDE_FILES, write_manifest
 from socrates.remote.instance import Instance
@@ -66,6 +66,11 @@ class Project:
         path.unlink(missing_ok=True)
         return names
 
+    def tries(self) -> int:
+        """How often an instance that is `unreachable` was turned to."""
+        path = self.root / "tries"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
     def start(self, *arguments: object, script: str = "monitor_checkpoints.py", **extra: str) -> subprocess.Popen:
         """Start an entry point in this project; stdout and stderr in one pipe."""
         return subprocess.Popen(
@@ -81,7 +86,7 @@ class Project:
     def run(self, *arguments: object, script: str = "monitor_checkpoints.py", **extra: str) -> tuple[int, str]:
         """Run an entry point to its end; exit status and all it printed."""
         with self.start(*arguments, script=script, **extra) as process:
-            output = process.communicate(timeout=60)[0]
+            output = process.communicate(timeout=PATIENCE)[0]
         assert "Traceback" not in output, output
         return process.returncode, output
 

@@ -78,7 +78,7 @@ mask_times() {
   save 10
   interruptible ./scripts/monitor_checkpoints.sh 0 60 >out 2>&1 3>&- &
   local monitor=$!
-  for _ in {1..200}; do
+  for _ in {1..5000}; do
     if grep -q successfully out; then break; fi
     sleep 0.05
   done

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from socrates.machine.process_tree import free_port
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+PATIENCE = 500.0  # seconds until a test gives something up; a busy machine takes many times as long as a quiet one
+
+
+def wait_for(condition, told=lambda: "it did not come about"):
+    """Wait until a condition holds, and return what it gave; ``told`` says what was there instead."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.01)
+    return found
 
 
 def environment(**extra: str) -> dict[str, str]:
     """A small environment without a GPU, a hub or more threads than cores."""
-    kept = {name: os.environ[name] for name in ("HOME", "TERM", "TMPDIR", "LANG") if name in os.environ}
+    names = ("HOME", "TERM", "TMPDIR", "LANG", "ATEN_CPU_CAPABILITY")  # the last: torch as on another processor
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {
         **kept,
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -30,7 +42,7 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
-def run_script(name: str, *arguments: object, cwd: Path, timeout: float = 120, **extra: str):
+def run_script(name: str, *arguments: object, cwd: Path, timeout: float = PATIENCE, **extra: str):
     """Run scripts/NAME to its end; returns the CompletedProcess with text output."""
     program = [sys.executable, ROOT / "scripts" / name] if name.endswith(".py") else [ROOT / "scripts" / name]
     return subprocess.run(
@@ -50,12 +62,6 @@ def assert_refused(result, *parts: str) -> None:
     for part in parts:
         assert part in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 TRAINING = ROOT / "scripts" / "train_full_dataset.py"
@@ -80,7 +86,7 @@ def training_command(
     ]
 
 
-def train(folder: Path, *more: str, config: str = "config.json", timeout: float = 300, **options):
+def train(folder: Path, *more: str, config: str = "config.json", timeout: float = PATIENCE, **options):
     """Run a training to its end; returns the CompletedProcess. Options as `training_command` has them."""
     return subprocess.run(
         training_command(config, *more, **options),
@@ -110,21 +116,25 @@ def training_folder(folder: Path, *, steps: int, save_steps: int, training: dict
     return folder
 
 
-def train_and_kill(folder: Path, when: str, *, config: str = "config.json", timeout: float = 300, **options) -> str:
+def train_and_kill(folder: Path, when: str, *, config: str = "config.json", **options) -> str:
     """Start a training, kill -9 all of its ranks once ``when`` stands in its log; returns the log."""
     log = folder / "killed.log"
     with log.open("w") as file:
         launcher = subprocess.Popen(
-            training_command(config, **options), cwd=folder, env=environment(), stdout=file, stderr=subprocess.STDOUT
+            training_command(config, **options),
+            cwd=folder,
+            env=environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-    deadline = time.monotonic() + timeout
-    while when not in log.read_text():
-        assert launcher.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+    wait_for(lambda: when in log.read_text() or launcher.poll() is not None, log.read_text)
+    assert launcher.poll() is None, log.read_text()
+    os.killpg(launcher.pid, signal.SIGSTOP)  # it stands still while its ranks are looked for
     for pid in rank_processes(folder):
         os.kill(pid, signal.SIGKILL)
-    launcher.wait(timeout=60)
+    os.killpg(launcher.pid, signal.SIGCONT)
+    launcher.wait(PATIENCE)
     return log.read_text()
 
 

@@ -81,7 +81,7 @@ wait_for_end() { # PROCESS SECONDS
   run env SOCRATES_BACKEND=local ./scripts/tnr delete 0 --yes
   assert_status 1
 
-  wait_for_end "$MONITOR" 180
+  wait_for_end "$MONITOR" 900
   wait "$MONITOR" # its status, too: all is here
   MONITOR=''
   for step in 10 20 30 40 50; do grep -q "✓ checkpoint-$step downloaded successfully" monitor.log; done
@@ -91,7 +91,7 @@ wait_for_end() { # PROCESS SECONDS
   assert_status 0
   assert_output_has "checkpoint-30 is here already, intact"
   # Its last checkpoint is here a moment before the training ends.
-  for ((waited = 0; waited < 60; waited++)); do
+  for ((waited = 0; waited < 300; waited++)); do
     run ./scripts/status.sh 1
     [[ $output != *COMPLETE* ]] || break
     sleep 1
@@ -108,7 +108,7 @@ wait_for_end() { # PROCESS SECONDS
 
   # HF_TOKEN reached the training, and nobody could see it: no process list, no log, no file.
   kill "$WATCHER"
-  wait_for_end "$WATCHER" 20
+  wait_for_end "$WATCHER" 120
   WATCHER=''
   grep -q '^looked [0-9][0-9]' "$BATS_TEST_TMPDIR/seen"
   run grep -a '^seen' "$BATS_TEST_TMPDIR/seen"
@@ -133,7 +133,7 @@ wait_for_end() { # PROCESS SECONDS
   run ./scripts/launch_full_training.sh 1 --config config_test_run.json --resume
   assert_status 0
   assert_output_has "goes on from checkpoint-30, sent from here"
-  run timeout 180 ./scripts/monitor_checkpoints.sh 1 1 --until-complete
+  run timeout 900 ./scripts/monitor_checkpoints.sh 1 1 --until-complete
   assert_status 0
   wait "$KILLER"
   KILLER=''

@@ -39,12 +39,12 @@ SCRIPTS=(run_remote_setup.sh launch_test_run.sh scripts/launch_full_training.sh 
   [[ ! -s $CALLS && -z $(ls -A) ]]
 }
 
-@test "each Python entry point answers --help at once and refuses a wrong option with 2" {
+@test "each Python entry point answers --help and refuses a wrong option with 2" {
   for script in "$ROOT"/scripts/[a-z]*.py; do
-    run timeout 5 "$ROOT/venv/bin/python" "$script" --help
+    run "$ROOT/venv/bin/python" "$script" --help
     assert_status 0
     assert_output_has "Exit status"
-    run timeout 5 "$ROOT/venv/bin/python" "$script" --no-such-option
+    run "$ROOT/venv/bin/python" "$script" --no-such-option
     assert_status 2
     [[ $output != *Traceback* ]]
   done

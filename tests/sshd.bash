@@ -72,7 +72,7 @@ stop_sshd() {
   [[ -n $listener ]] || return 0
   _kill_sessions "$listener"
   kill "$listener" 2>/dev/null || return 0
-  for ((wait = 0; wait < 100; wait++)); do
+  for ((wait = 0; wait < 1000; wait++)); do
     kill -0 "$listener" 2>/dev/null || return 0
     sleep 0.02
   done
@@ -95,7 +95,7 @@ _kill_sessions() {
 
 _await_sshd() {
   local wait
-  for ((wait = 0; wait < 250; wait++)); do
+  for ((wait = 0; wait < 6000; wait++)); do
     kill -0 "$SSHD_PID" 2>/dev/null || return 1
     if (: <"/dev/tcp/$address/$SSHD_PORT") 2>/dev/null; then
       # Answered by another program that had the port, while ours gives up?

@@ -14,7 +14,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
-from processes import ROOT, environment
+from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.batches import BatchQueue, Budget
 from socrates.errors import SocratesError
@@ -57,7 +57,7 @@ def test_memory_that_runs_out_in_all_at_once_costs_no_question(capsys):
             questions, budget = connection.recv()
             budgets.append(budget)
             if first:
-                together.wait(10)
+                together.wait(PATIENCE)
             first = False
             connection.send((None, None if len(questions) * 10 > 90 else [f"answer {n}" for n in questions]))
 
@@ -100,7 +100,7 @@ from socrates.processes import AskerProcesses
 class Loading:
     def make(self, device):
         print("loading", flush=True)
-        time.sleep(100)
+        time.sleep(3600)
 
 if __name__ == "__main__":
     AskerProcesses(Loading(), 2, 1, [None, None])
@@ -128,25 +128,26 @@ def test_whatever_ends_the_first_process_ends_the_others_at_once(tmp_path, numbe
     process = start_loading(tmp_path)
     assert [process.stdout.readline() for _ in range(2)] == ["loading\n"] * 2
     process.send_signal(number)
-    process.communicate(timeout=20)  # ends once those that it started have ended too
+    process.communicate(timeout=PATIENCE)  # ends once those that it started have ended too
 
 
 @pytest.mark.slow
 def test_an_interrupt_while_they_start_is_one_exception_and_not_theirs(tmp_path):
     process = start_loading(tmp_path)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + 60
-    while sum(b"spawn_main" in command for command in map(command_of, children.read_text().split())) < 2:
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.005)
+
+    def workers():
+        assert process.poll() is None, process.communicate()
+        return [int(pid) for pid in children.read_text().split() if b"spawn_main" in command_of(pid)]
+
+    wait_for(lambda: len(workers()) == 2)
     for _ in range(20):  # all the while that they import
         time.sleep(0.02)
-        for pid in children.read_text().split():
-            if b"spawn_main" in command_of(pid):
-                os.kill(int(pid), signal.SIGINT)
+        for pid in workers():
+            os.kill(pid, signal.SIGINT)
     assert [process.stdout.readline() for _ in range(2)] == ["loading\n"] * 2
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=PATIENCE)
     assert said.count("Traceback") == 1 and said.endswith("KeyboardInterrupt\n"), said
 
 

@@ -45,10 +45,10 @@ def test_an_example_beside_others_is_what_it_is_alone(model):
     lengths = [part.shape[1] for part in parts]
     together = logits(model, torch.cat(parts, 1), **flat_inputs(lengths, SDPA, "cpu"))
     alone = torch.cat([logits(model, part, **flat_inputs([part.shape[1]], SDPA, "cpu")) for part in parts])
-    assert (together - alone).abs().max() < 1e-5
+    assert (together - alone).abs().max() < 1e-4  # some ulps of logits around 7, on any processor; a leak is 0.1
     plain = model_with("sdpa")  # the library's own attention on each alone
     expected = torch.cat([logits(plain, part) for part in parts])
-    assert (alone - expected).abs().max() < 1e-5
+    assert (alone - expected).abs().max() < 1e-4
 
 
 def test_without_position_ids_it_is_another():

@@ -3,19 +3,16 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from processes import environment
-
-ROOT = Path(__file__).parent.parent
+from processes import PATIENCE, ROOT, environment
 
 
 @pytest.mark.slow
 def test_it_measures_and_says_that_no_gpu_was_measured(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "bench_training.py"), "--shape", "smallest"]
     command += ["--rows-a-step", "16", "--steps", "1", "--only", "flattening", "--output", "table.md"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "table.md").read_text()
     rows = dict(re.findall(r"^\| ([^|]*) \| [\d,]+ \| [\d.]+ \| ([\d.]+%)", text, re.MULTILINE))
@@ -27,5 +24,5 @@ def test_it_measures_and_says_that_no_gpu_was_measured(tmp_path):
 @pytest.mark.parametrize("arguments", [["--rows-a-step", "12"], ["--steps", "0"], ["--device", "cuda"]])
 def test_what_it_cannot_measure_it_refuses(arguments, tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "bench_training.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -11,16 +11,15 @@ import threading
 from contextlib import suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from processes import PATIENCE, ROOT
 from published import published_folder
 
 from socrates.files import sha256_file
 from socrates.prepared import PARTS, read_metadata
 
-ROOT = Path(__file__).parents[1]
 NAME, TOKEN = "someone/answers", "hf_" + "notarealtoken" * 2
 OLD, NEW = "a" * 40, "b" * 40
 TRAIN_1 = "data/train-00001-of-00003.parquet"
@@ -158,7 +157,7 @@ def prepare(tmp_path, hub):
     def variables(**extra):
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
         known = {"HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.url}
-        return kept | known | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "2"} | extra
+        return kept | known | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "60"} | extra
 
     def prepare(*arguments, output="out", stop=None, **extra):
         hub.sent.clear()
@@ -172,9 +171,9 @@ def prepare(tmp_path, hub):
             text=True,
         )
         if stop is not None:
-            assert hub.stopped.wait(30)
+            assert hub.stopped.wait(PATIENCE)
             process.send_signal(stop)
-        done = subprocess.CompletedProcess(process.args, None, *process.communicate(timeout=30))
+        done = subprocess.CompletedProcess(process.args, None, *process.communicate(timeout=PATIENCE))
         done.returncode = process.returncode
         assert "Traceback" not in done.stderr, done.stderr
         assert TOKEN not in done.stdout + done.stderr

@@ -4,12 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from processes import PATIENCE, ROOT, wait_for
 
 # What Python is when Ctrl+C reaches it while it loads its site module: it leaves with status 1, not by the signal.
 INTERRUPTED_PYTHON = """#!/bin/bash
@@ -17,13 +14,6 @@ trap 'exit 1' INT
 touch "$PROBED"
 while :; do read -rt 0.05 <> <(:) || :; done
 """
-
-
-def wait_for(path):
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("script", ["monitor_checkpoints.sh 0 1", "evaluate_baseline.sh", "status.sh 0"])
@@ -44,9 +34,9 @@ def test_a_script_does_not_go_on_when_the_python_that_it_asks_is_interrupted(tmp
         start_new_session=True,
     )
     try:
-        wait_for(tmp_path / "probed")
+        wait_for((tmp_path / "probed").exists)
         os.killpg(process.pid, signal.SIGINT)
-        said = process.communicate(timeout=20)[0]
+        said = process.communicate(timeout=PATIENCE)[0]
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -55,13 +45,13 @@ def test_a_script_does_not_go_on_when_the_python_that_it_asks_is_interrupted(tmp
 
 def test_an_entry_point_that_is_interrupted_while_it_imports_ends_without_a_traceback(tmp_path):
     slow = tmp_path / "argparse.py"  # found before Python's own, like a slow import
-    slow.write_text(f"import pathlib, time; pathlib.Path({str(tmp_path / 'importing')!r}).touch(); time.sleep(60)")
+    slow.write_text(f"import pathlib, time; pathlib.Path({str(tmp_path / 'importing')!r}).touch(); time.sleep(3600)")
     process = subprocess.Popen(
         [sys.executable, ROOT / "scripts" / "gate.py"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
-    wait_for(tmp_path / "importing")
+    wait_for((tmp_path / "importing").exists)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20)[0] == b"" and process.returncode == -signal.SIGINT
+    assert process.communicate(timeout=PATIENCE)[0] == b"" and process.returncode == -signal.SIGINT

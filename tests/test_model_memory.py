@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from adapted import SHAPES, adapted_model, lora
-from processes import environment, free_port
+from processes import PATIENCE, environment, free_port
 
 from socrates.config import PROJECTIONS, load_config, load_deepspeed
 from socrates.model_memory import (
@@ -228,7 +228,7 @@ def test_zeros_parts_are_what_deepspeed_keeps(stage):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from processes import PATIENCE, ROOT
 from tiny import END_OF_TEXT, IM_END, save_model, survey_model, tiny_tokenizer, with_adapter
 
 from socrates.errors import SocratesError
@@ -24,7 +24,7 @@ from socrates.model_files import fingerprint, locate_model
 from socrates.models import end_token_ids, load_base_model, load_model, load_tokenizer
 from socrates.prompts import prompt_token_ids
 
-ROOT = Path(__file__).resolve().parent.parent
+ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # of float32, through two layers, on any processor
 
 
 @contextmanager
@@ -69,6 +69,16 @@ def logits_of(model, tokenizer):
         return model(input_ids=ids).logits
 
 
+def assert_same_model(loaded, model, tokenizer):
+    import torch
+
+    weights = loaded.model.state_dict()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weights[name], weight), name
+    # Not to the last digit: its weights lie elsewhere in memory, and a processor's kernels may go by that.
+    torch.testing.assert_close(logits_of(loaded.model, loaded.tokenizer), logits_of(model, tokenizer), **ROUNDING)
+
+
 def edit_json(path: Path, **changes) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
@@ -78,7 +88,7 @@ def test_a_model_folder_comes_back_as_it_was_saved(made):
 
     model, tokenizer = survey_model(1)
     loaded = load_model(made / "base")
-    assert torch.equal(logits_of(loaded.model, loaded.tokenizer), logits_of(model, tokenizer))
+    assert_same_model(loaded, model, tokenizer)
     assert loaded.tokenizer.chat_template == tokenizer.chat_template
     assert loaded.base_name == str(made / "base") and loaded.adapter is None and loaded.commit is None
     assert loaded.device.type == "cpu" and loaded.causal_lm.dtype == torch.float32
@@ -88,12 +98,10 @@ def test_a_model_folder_comes_back_as_it_was_saved(made):
 
 
 def test_an_adapter_is_loaded_unmerged_on_its_base(made):
-    import torch
-
     model, tokenizer = survey_model(1)
-    expected = logits_of(with_adapter(model, size=0.05), tokenizer)
+    expected = with_adapter(model, size=0.05)
     loaded = load_model(str(made / "checkpoint-10"))
-    assert torch.equal(logits_of(loaded.model, loaded.tokenizer), expected)
+    assert_same_model(loaded, expected, tokenizer)
     assert loaded.adapter == made / "checkpoint-10" and loaded.base_name == str(made / "base")
     assert any("lora_B" in name for name, _ in loaded.causal_lm.named_parameters())
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
@@ -293,7 +301,7 @@ def test_other_kinds_of_adapters_are_merged(made, tmp_path, config):
     checkpoint = adapter_folder(tmp_path, made, **config)
     plain, merged = (load_model(checkpoint, merge=merge) for merge in (False, True))
     found, expected = (logits_of(loaded.model, loaded.tokenizer) for loaded in (merged, plain))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, **ROUNDING)
     assert len(answers_of(merged)) == 3
 
 
@@ -306,10 +314,9 @@ def test_other_kinds_of_adapters_are_merged(made, tmp_path, config):
 def test_a_path_is_never_tried_on_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert names_a_folder(name)
-    started = time.monotonic()
+    monkeypatch.setattr("socrates.hub.probe_hub", lambda *_: pytest.fail("asked the hub"))
     with refused(f"{name}: no such model folder"):
         load_model(name)
-    assert time.monotonic() - started < 1
 
 
 def test_a_missing_folder_names_what_is_there(tmp_path, monkeypatch):
@@ -557,23 +564,21 @@ def run_elsewhere(program: str, folder: Path, *arguments: str, **variables: str)
         env={**kept, "HF_HOME": str(folder), "HF_TOKEN": "hf_secret", "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
-def ask_the_hub(name: str, folder: Path, revision: str | None = None, **variables: str) -> tuple[str, float]:
-    """The message that `load_model` ends with, and its seconds."""
+def ask_the_hub(name: str, folder: Path, revision: str | None = None, **variables: str) -> str:
+    """The message that `load_model` ends with."""
     program = (
-        "import sys, time; from socrates.models import load_model; from socrates.errors import SocratesError\n"
-        "started = time.monotonic()\n"
+        "import sys; from socrates.models import load_model; from socrates.errors import SocratesError\n"
         "try: load_model(sys.argv[1], revision=sys.argv[2] or None)\n"
-        "except SocratesError as error: print(time.monotonic() - started, error)"
+        "except SocratesError as error: print(error)"
     )
     done = run_elsewhere(program, folder, name, revision or "", **variables)
     assert done.returncode == 0, done.stderr
     assert "hf_secret" not in done.stdout + done.stderr
-    seconds, _, message = done.stdout.partition(" ")
-    return message, float(seconds)
+    return done.stdout
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -586,6 +591,7 @@ def hub():
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
+            self.server.asked += 1
             if self.server.refusal is not None:
                 return self.reply(self.server.refusal[0], b"", **self.server.refusal[1])
             files = {file.name: file for file in self.server.folder.iterdir()}
@@ -614,6 +620,7 @@ def hub():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.refusal = server.folder = None
+    server.asked = 0
     threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True).start()
     yield server
     server.shutdown()
@@ -627,12 +634,11 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("how", ["offline", "refused"])
-def test_no_network_says_so_at_once(how, tmp_path):
+def test_no_network_says_so(how, tmp_path):
     variables = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}"}
-    message, seconds = ask_the_hub("Qwen/Qwen2.5-14B-Instruct", tmp_path, **variables)
+    message = ask_the_hub("Qwen/Qwen2.5-14B-Instruct", tmp_path, **variables)
     assert message.startswith("Qwen/Qwen2.5-14B-Instruct: no folder here, and cannot reach the hub")
     assert "local model folder" in message
-    assert seconds < 15
 
 
 @pytest.mark.parametrize(
@@ -655,10 +661,10 @@ def test_no_network_says_so_at_once(how, tmp_path):
 def test_what_the_hub_refuses(hub, status, headers, revision, words, tmp_path):
     hub.refusal = (status, headers)
     endpoint = f"http://127.0.0.1:{hub.server_port}"
-    message, seconds = ask_the_hub("someone/some-model", tmp_path, revision, HF_ENDPOINT=endpoint)
+    message = ask_the_hub("someone/some-model", tmp_path, revision, HF_ENDPOINT=endpoint)
     assert message.startswith("someone/some-model")
     assert [word for word in words if word not in message] == []
-    assert seconds < 10
+    assert hub.asked <= 2, "who is refused does not ask again and again"
 
 
 @pytest.mark.parametrize("name", ["base", "checkpoint-10"])

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE, ROOT, wait_for
 from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
 
 from socrates.errors import SocratesError
@@ -24,7 +25,6 @@ from socrates.prepared import read_metadata
 from socrates.records import read_answers, read_jsonl
 from socrates.scales import parse_scale
 
-ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 PARTS = ("train", "val", "test")
 FIELDS = ["prompt", "response", "study_id", "condition_num", "task_num", "participant", "sample_id", "demographic"]
@@ -507,15 +507,10 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         found = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(process.pid)], capture_output=True, text=True)
         return [int(line.split()[0]) for line in found.stdout.splitlines() if "Z" not in line.split()[1]]
 
-    deadline = time.monotonic() + 30
-    while len(workers := children()) < 3 and time.monotonic() < deadline:  # two, and the resource tracker
-        time.sleep(0.02)
+    workers = wait_for(lambda: len(found := children()) >= 3 and found)  # two, and the resource tracker
     process.kill()
     process.wait()
-    assert len(workers) >= 2
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True)
     assert done.returncode == 0 and "Prepared:" in done.stdout
 
@@ -554,7 +549,7 @@ def test_ctrl_c_ends_with_130_and_a_word_and_the_same_command_goes_on(tmp_path, 
     while process.poll() is None and not (out / WORK / phase).exists() and not (out / "metadata.json").exists():
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert "Traceback" not in said and process.returncode in (0, 130), said
     assert phase != "00000.json" or (process.returncode == 130 and "the same command goes on" in said)
     prepare(tmp_path / "whole", source=str(source))

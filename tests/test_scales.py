@@ -411,4 +411,4 @@ def test_time_is_linear_in_the_length_of_an_adversarial_text(piece):
     ):
         start = time.process_time()
         function(whole)
-        assert time.process_time() - start < 1.0, f"{function.__name__} of {whole[:20]}…"
+        assert time.process_time() - start < 10, f"{function.__name__} of {whole[:20]}…"

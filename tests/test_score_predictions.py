@@ -11,7 +11,6 @@ import re
 import runpy
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import asdict, fields
 from hashlib import sha256
@@ -552,12 +551,7 @@ def test_a_seed_below_0_is_refused(mixed, tmp_path, capsys, score_file):
 
 
 def test_help_and_missing_arguments(tmp_path):
-    def seconds():
-        started = time.perf_counter()
-        assert "predicted_distribution" in run_script(SCRIPT, "--help").stdout
-        return time.perf_counter() - started
-
-    assert min(seconds() for _ in range(3)) < 1
+    assert "predicted_distribution" in run_script(SCRIPT, "--help").stdout
     assert run_script(SCRIPT, tmp_path).returncode == 2
 
 

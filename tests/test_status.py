@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 from machines import FULL, TEST, Machine, iso
-from processes import ROOT, environment
+from processes import PATIENCE, ROOT, environment
 
 from socrates.durations import duration
 from socrates.phases import PhaseRecord
@@ -439,11 +439,9 @@ def test_files_of_any_size_cost_little(machine):
     running(machine)
     for name in ("training.log", f"models/{FULL}/training_log.jsonl", ".run/state.json", "big.json"):
         with machine.write(name, "").open("wb") as file:
-            file.truncate(2**32)  # no line end anywhere
-    began = time.monotonic()
+            file.truncate(2**42)  # no line end anywhere, and more than anybody reads in a test's time
     answer = machine.run(GATHER)
     assert len(answer) < 1_000_000
-    assert time.monotonic() - began < 5
     assert_harmless(summarize(parse(answer), HERE, machine.now))
 
 
@@ -522,7 +520,7 @@ def run_status(machine, *arguments, **extra):
         env=environment(**extra),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
     )
 
@@ -563,7 +561,7 @@ def test_watch_clears_on_a_terminal_only_and_q_ends_it(machine):
         text = read_until(primary, b"q ends")
         assert b"\x1b[2J" in text
         os.write(primary, b"xq")
-        assert process.wait(timeout=20) == 130
+        assert process.wait(timeout=PATIENCE) == 130
         assert termios.tcgetattr(secondary) == before
     finally:
         process.kill()
@@ -580,7 +578,7 @@ def test_watch_clears_on_a_terminal_only_and_q_ends_it(machine):
 
 
 def read_until(descriptor, mark, times=1):
-    text, deadline = b"", time.monotonic() + 20
+    text, deadline = b"", time.monotonic() + PATIENCE
     while text.count(mark) < times:
         assert select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))[0], text
         text += os.read(descriptor, 65536)

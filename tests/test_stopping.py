@@ -15,7 +15,17 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from processes import environment, logged, rank_processes, run_script, train, training_command, training_folder
+from processes import (
+    PATIENCE,
+    environment,
+    logged,
+    rank_processes,
+    run_script,
+    train,
+    training_command,
+    training_folder,
+    wait_for,
+)
 
 from socrates.checkpoints import find_damage, newest_complete
 from socrates.errors import SocratesError
@@ -198,8 +208,9 @@ def test_a_second_sigterm_some_seconds_later_ends_at_once():
     program = (
         "import os, signal, time\nfrom types import SimpleNamespace as S\nimport socrates.stopping as stopping\n"
         "callback = stopping.stop_cleanly(None, None, None)\ncallback.on_train_begin(None, None, None)\n"
-        "kill = lambda: os.kill(os.getpid(), signal.SIGTERM)\nkill(); kill(); print('lives', flush=True)\n"
-        "stopping._SAME_REQUEST = 0.0\ntime.sleep(0.01); kill(); time.sleep(5); print('still', flush=True)\n"
+        "kill = lambda: os.kill(os.getpid(), signal.SIGTERM)\nstopping._SAME_REQUEST = 3600.0\nkill(); kill()\n"
+        "print('lives', flush=True)\n"
+        "stopping._SAME_REQUEST = 0.0\ntime.sleep(0.01); kill(); print('still', flush=True)\n"
     )
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment(), capture_output=True, text=True)
@@ -224,7 +235,7 @@ def test_a_ranks_workers_are_no_ranks():
         assert len([p for p in family if rank.pid in (p.pid, p.ppid())]) == 2
         assert [p.pid for p in find_ranks(family)] == [rank.pid]
     finally:
-        rank.communicate(b"\n", timeout=20)
+        rank.communicate(b"\n", timeout=PATIENCE)
 
 
 # With DeepSpeed.
@@ -283,7 +294,7 @@ def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the
     assert f"{RUN}/checkpoint-1 is complete" in result.stdout and "Training complete" not in result.stdout
     assert find_damage(folder / RUN / "checkpoint-1") is None
     saved = parse_account(json.loads((folder / RUN / "checkpoint-1" / TRAINING_COST).read_text()))
-    assert saved.attempts == 1 and 0 < saved.usd < 120 and saved.usd == pytest.approx(saved.seconds, rel=0.01)
+    assert saved.attempts == 1 and saved.usd > 0 and saved.usd == pytest.approx(saved.seconds, rel=0.01)
     metadata = json.loads((folder / RUN / "training_metadata.json").read_text())
     assert metadata["how_it_ended"].startswith("stopped: one step more") and metadata["steps"] == 1
 
@@ -303,7 +314,7 @@ def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the
     assert account.attempts == 2 and account.usd > saved.usd + 1 and account.tokens > saved.tokens
     lines = [json.loads(line) for line in (folder / RUN / "training_log.jsonl").read_text().splitlines()]
     costs = [line["cost_usd"] for line in lines]
-    assert costs == sorted(costs) and costs[-1] == pytest.approx(account.usd, abs=60)
+    assert costs == sorted(costs) and costs[-1] <= account.usd
     assert lines[-1]["seconds_left"] == 0 and lines[-1]["expected_cost_usd"] == pytest.approx(costs[-1], abs=0.01)
 
 
@@ -316,13 +327,13 @@ def test_sigterm_stops_cleanly_and_the_same_command_goes_on_to_the_same_end(work
         launcher = subprocess.Popen(
             training_command(), cwd=folder, env=environment(), stdout=file, stderr=subprocess.STDOUT
         )
-    wait_for(lambda: "'step': 2}" in log.read_text(), 240, log)
+    wait_for(lambda: "'step': 2}" in log.read_text(), log.read_text)
     processes = psutil.Process(launcher.pid).children(recursive=True)
     for process in [psutil.Process(launcher.pid), *processes] if whole_tree else find_ranks(processes):
         with suppress(psutil.Error):
             process.terminate()
-    status = launcher.wait(timeout=120)
-    wait_for(lambda: not rank_processes(folder), 60, log)
+    status = launcher.wait(PATIENCE)
+    wait_for(lambda: not rank_processes(folder), log.read_text)
     progress = read_progress(folder / RUN)
     assert progress.stopped == "SIGTERM asked it to" and 2 <= progress.step < STEPS, log.read_text()
     assert find_damage(folder / RUN / f"checkpoint-{progress.step}") is None
@@ -354,7 +365,7 @@ def test_under_the_supervisor_a_clean_stop_is_on_record_and_not_started_again(wo
         assert "--resume --config config.json" in screen and "with a larger max_cost_usd" in screen
 
         change(folder, max_cost_usd=1e6)
-        start = run_script("supervise.py", "start", *files, "--watch", "200", "--resume", cwd=folder, timeout=240)
+        start = run_script("supervise.py", "start", *files, "--watch", "600", "--resume", cwd=folder)
         assert start.returncode == 0, start.stdout + start.stderr
         stop = run_script("supervise.py", "stop", cwd=folder)
         assert stop.returncode == 0 and "after this step and its checkpoint" in stop.stdout, stop.stderr
@@ -367,16 +378,9 @@ def test_under_the_supervisor_a_clean_stop_is_on_record_and_not_started_again(wo
         run_script("supervise.py", "stop", "--now", cwd=folder)
 
 
-def wait_for(condition, seconds, log):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
-
-
 def wait_until_over(folder):
     path = folder / ".run/state.json"
-    wait_for(lambda: json_object(path.read_bytes())["state"] != "running", 240, folder / "training.log")
+    wait_for(lambda: json_object(path.read_bytes())["state"] != "running", (folder / "training.log").read_text)
     return json.loads(path.read_text())
 
 

@@ -11,7 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import BIN, ROOT, assert_refused, environment, rank_processes, run_script, training_folder
+from processes import (
+    BIN,
+    PATIENCE,
+    ROOT,
+    assert_refused,
+    environment,
+    rank_processes,
+    run_script,
+    training_folder,
+    wait_for,
+)
 
 from socrates.errors import SocratesError
 from socrates.files import write_json
@@ -109,13 +119,13 @@ for step in range(step + 1, act.get("to", 0) + 1):
             (checkpoint / name).write_text(json.dumps({"global_step": step, "max_steps": 9}))
         write_manifest(checkpoint, 1)
 if act.get("orphan"):
-    program = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+    program = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(3600)"
     left = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE)
     left.stdout.readline()
     Path("orphan").write_text(str(left.pid))
 if act.get("hang"):
     Path("hangs").write_text(str(os.getpid()))
-    time.sleep(600)
+    time.sleep(3600)
 if act.get("stopped"):
     telemetry.stopped = act["stopped"]
     telemetry.end()
@@ -126,7 +136,7 @@ if act.get("signal"):
 sys.exit(act.get("status", 0))
 """
 
-# What a rank does when it is asked to stop: it takes a while to save, or it never gets to it.
+# What a rank does when it is asked to stop: it saves until a file `finish` is there, or it never gets to it.
 RANK = r"""
 import os, signal, sys, time
 from pathlib import Path
@@ -135,14 +145,15 @@ def asked(number, frame):
     with Path("asked").open("a") as file:
         file.write("x")
     if sys.argv[1] == "saves":
-        time.sleep(4)
+        while not Path("finish").exists():
+            time.sleep(0.02)
         Path("saved").touch()
         sys.exit(0)
 
 signal.signal(signal.SIGTERM, asked)
 Path("hangs").write_text(str(os.getpid()))
 while True:
-    time.sleep(600)
+    time.sleep(3600)
 """
 
 DRIVER = r"""
@@ -171,7 +182,7 @@ class Place:
         (folder / "fake training.py").write_text(f"ROOT = {str(ROOT)!r}\nRANK = {RANK!r}\n{FAKE_TRAINING}")
         (folder / "driver.py").write_text(f"ROOT = {str(ROOT)!r}\n{DRIVER}")
 
-    def start(self, *attempts, watch=30):
+    def start(self, *attempts, watch=PATIENCE):
         """Start a fake training that does these; comes back when all of the caller's pipes are closed."""
         (self.folder / "attempts.json").write_text(json.dumps(attempts))
         return subprocess.run(
@@ -181,18 +192,35 @@ class Place:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     def supervise(self, *arguments):
         return run_script("supervise.py", *arguments, cwd=self.folder)
 
+    def begin_to_stop(self):
+        """A `supervise.py stop` that has said what it does."""
+        stop = subprocess.Popen(
+            [sys.executable, "-u", str(ROOT / "scripts/supervise.py"), "stop"],
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        stop.said = stop.stdout.readline()
+        return stop
+
+    def finish(self, *stops):
+        """Let the rank finish its checkpoint; the exit statuses of those who wait for it."""
+        (self.folder / "finish").touch()
+        return [stop.communicate(timeout=PATIENCE) and stop.returncode for stop in stops]
+
     @property
     def state(self):
         return json.loads((self.folder / ".run/state.json").read_text())
 
-    def wait_until_over(self, seconds=30):
-        wait_for(lambda: self.state["state"] != "running", seconds, lambda: self.log)
+    def wait_until_over(self):
+        wait_for(lambda: self.state["state"] != "running", lambda: self.log)
         return self.state
 
     def alive(self):
@@ -205,15 +233,8 @@ class Place:
 
     def hanging(self):
         path = self.folder / "hangs"
-        wait_for(lambda: path.exists() and path.read_text(), 20, lambda: self.log)
+        wait_for(lambda: path.exists() and path.read_text(), lambda: self.log)
         return int(path.read_text())
-
-
-def wait_for(condition, seconds=30, told=lambda: ""):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.02)
 
 
 def processes_in(folder):
@@ -314,7 +335,7 @@ def test_of_many_starts_at_once_one_goes_through(place):
     (place.folder / "attempts.json").write_text(json.dumps([{"to": 1, "hang": True}] * 8))
     starts = [
         subprocess.Popen(
-            [sys.executable, "driver.py", "20"],
+            [sys.executable, "driver.py", str(PATIENCE)],
             cwd=place.folder,
             env=environment(),
             stdout=subprocess.DEVNULL,
@@ -323,7 +344,7 @@ def test_of_many_starts_at_once_one_goes_through(place):
         )
         for _ in range(4)
     ]
-    errors = [start.communicate(timeout=60)[1] for start in starts]
+    errors = [start.communicate(timeout=PATIENCE)[1] for start in starts]
     assert sorted(start.returncode for start in starts) == [0, 2, 2, 2], errors
     assert len(list(place.folder.glob("attempt-*"))) == 1
 
@@ -332,7 +353,7 @@ def test_who_looks_at_the_lock_for_a_moment_does_not_hinder_a_start(place):
     (place.folder / ".run").mkdir()
     with (place.folder / ".run/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)  # as status.sh and the monitor do
-        threading.Timer(0.6, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        threading.Timer(2, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
         assert place.start({"to": 9}).returncode == 0
 
 
@@ -383,8 +404,9 @@ def test_a_training_that_stopped_by_itself_is_not_started_again(place):
 def test_stop_waits_for_the_ranks_to_save(place):
     place.start({"to": 4, "rank": "saves"})
     place.hanging()
-    result = place.supervise("stop")
-    assert result.returncode == 0, result.stderr
+    stop = place.begin_to_stop()
+    time.sleep(2)  # twice its grace: for a checkpoint there is more
+    assert place.finish(stop) == [0]
     assert (place.folder / "saved").exists() and "asked to stop: after this step" in place.log
     assert place.state["state"] == "stopped" and not processes_in(place.folder)
 
@@ -396,10 +418,11 @@ def test_a_second_stop_waits_for_the_checkpoint_of_the_first(place, supervised):
     if not supervised:
         os.kill(place.state["pid"], signal.SIGKILL)
         wait_for(lambda: not place.alive())
-    program = [sys.executable, str(ROOT / "scripts/supervise.py"), "stop"]
-    first = subprocess.Popen(program, cwd=place.folder, env=environment(), stdout=subprocess.DEVNULL)
-    wait_for(lambda: (place.folder / "asked").exists())
-    assert place.supervise("stop").returncode == 0 == first.wait(30)
+    first = place.begin_to_stop()
+    wait_for((place.folder / "asked").exists)
+    second = place.begin_to_stop()
+    time.sleep(0.5)  # for what it might do to the ranks
+    assert place.finish(first, second) == [0, 0]
     assert (place.folder / "saved").exists() and place.state["state"] == "stopped"
     assert (place.folder / "asked").read_text() == "x", "ranks that are asked twice end at once"
     assert not processes_in(place.folder)
@@ -408,21 +431,19 @@ def test_a_second_stop_waits_for_the_checkpoint_of_the_first(place, supervised):
 def test_stop_now_does_not_wait(place):
     place.start({"to": 4, "rank": "hangs"})
     place.hanging()
-    began = time.monotonic()
-    result = place.supervise("stop", "--now")
+    result = place.supervise("stop", "--now")  # waiting would take longer than a test may
     assert result.returncode == 0 and "at once" in result.stdout, result.stderr
-    assert time.monotonic() - began < 20 and not processes_in(place.folder)
+    assert not processes_in(place.folder)
     assert "asked to stop" not in place.log
 
 
 def test_ctrl_c_while_it_waits_for_a_save_ends_it_at_once(place):
     place.start({"to": 4, "rank": "hangs"})
     place.hanging()
-    program = [sys.executable, str(ROOT / "scripts/supervise.py"), "stop"]
-    stop = subprocess.Popen(program, cwd=place.folder, env=environment(), stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: (place.folder / "asked").exists())
+    stop = place.begin_to_stop()
+    wait_for((place.folder / "asked").exists)
     stop.send_signal(signal.SIGINT)
-    said, _ = stop.communicate(timeout=30)
+    said, _ = stop.communicate(timeout=PATIENCE)
     assert stop.returncode == 0 and "at once; this takes up to half a minute" in said
     assert not processes_in(place.folder) and place.state["state"] == "stopped"
 
@@ -432,8 +453,7 @@ def test_without_its_supervisor_a_training_saves_too_before_it_is_ended(place):
     place.hanging()
     os.kill(place.state["pid"], signal.SIGKILL)
     wait_for(lambda: not place.alive())
-    result = place.supervise("stop")
-    assert result.returncode == 0, result.stderr
+    assert place.finish(place.begin_to_stop()) == [0]
     assert (place.folder / "saved").exists() and not processes_in(place.folder)
 
 
@@ -490,17 +510,17 @@ def test_another_process_with_its_number_is_not_the_supervisor(place, monkeypatc
 def test_it_outlives_the_terminal_that_started_it(place):
     """script(1) gives the caller a terminal and takes it away again: SIGHUP to all that belongs to it."""
     (place.folder / "attempts.json").write_text(json.dumps([{"to": 1, "hang": True}]))
-    command = f"{sys.executable} driver.py 20"
+    command = f"{sys.executable} driver.py {PATIENCE}"
     subprocess.run(
         ["script", "-qec", command, "/dev/null"],
         cwd=place.folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     training = place.hanging()
-    time.sleep(0.3)
+    time.sleep(0.3)  # for what would end it
     assert place.alive() and start_ticks(training)
     supervisor = place.state["pid"]
     for pid in (supervisor, training):
@@ -524,7 +544,7 @@ def test_ctrl_c_while_watching_leaves_the_training_alone(place, tmp_path):
     )
     assert "process" in caller.stdout.readline()
     caller.send_signal(signal.SIGINT)
-    _, errors = caller.communicate(timeout=20)
+    _, errors = caller.communicate(timeout=PATIENCE)
     assert caller.returncode == 130 and "the training goes on" in errors and "Traceback" not in errors
     assert place.alive()
     assert place.supervise("stop").returncode == 0
@@ -650,20 +670,20 @@ def test_deepspeeds_ranks_killed_twice_it_ends_complete_with_two_restarts(projec
     files = ("--config", "config.json", "--deepspeed", "deepspeed_config.json", "--log", "training.log")
     program = (sys.executable, str(ROOT / "scripts/supervise.py"))
     start = subprocess.run(
-        [*program, "start", *files, "--watch", "300", "--token-on-stdin"],
+        [*program, "start", *files, "--watch", "600", "--token-on-stdin"],
         cwd=project,
         env=environment(DS_ACCELERATOR="", PATH=f"{project}/fake:{BIN}:{os.environ['PATH']}"),
         input=f"{token}\n",
         capture_output=True,
         text=True,
-        timeout=310,
+        timeout=PATIENCE,
     )
     try:
         assert start.returncode == 0, start.stdout + start.stderr + place.log
         assert "of 24 is done" in start.stdout
         for step in (8, 15):
             kill_ranks_after(project, step, token)
-        state = place.wait_until_over(240)
+        state = place.wait_until_over()
     finally:
         place.supervise("stop")
     assert (state["state"], state["restarts"]) == ("complete", 2), place.log
@@ -697,7 +717,7 @@ def test_deepspeeds_ranks_killed_twice_it_ends_complete_with_two_restarts(projec
 def kill_ranks_after(folder, step, token):
     """Kill -9 both ranks once they have trained so far; the token is where it belongs, and nowhere else."""
     path = folder / "models/run/.progress.json"
-    wait_for(lambda: path.exists() and json.loads(path.read_text())["step"] >= step, 120)
+    wait_for(lambda: path.exists() and json.loads(path.read_text())["step"] >= step)
     ranks = rank_processes(folder)
     for pid in ranks:
         os.kill(pid, signal.SIGSTOP)

@@ -16,6 +16,7 @@ from array import array
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 from tiny import tiny_model, tiny_tokenizer
 
 from socrates import files
@@ -461,18 +462,20 @@ def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path, monkeypa
 
     began = time.monotonic()
     folder = tokenize(data_file, tiny_tokenizer(), 5000)
-    took = time.monotonic() - began
+    longest = time.monotonic() - began
     expected = {path.name: path.read_bytes() for path in folder.iterdir()}
-    moments, killed = random.Random(8), 0
-    for number in range(10):
+    moments, number, killed = random.Random(8), 0, 0
+    while killed < 6:
+        number += 1
         shutil.rmtree(folder, ignore_errors=True)
         pid = start(2 if number % 5 == 0 else 1)
-        time.sleep(moments.uniform(0, took))  # when it is killed does not matter for what must hold
+        time.sleep(moments.uniform(0, longest))  # when it is killed does not matter for what must hold
         os.kill(pid, signal.SIGKILL)
-        killed += os.waitpid(pid, 0)[1] == signal.SIGKILL
+        in_time = os.waitpid(pid, 0)[1] == signal.SIGKILL
+        killed += in_time
+        longest *= 1 if in_time else 0.7  # the machine was busier when it was measured
         if folder.is_dir():
             assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
-    assert killed > 2
     assert tokenize(data_file, tiny_tokenizer(), 5000) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
     assert not list(tmp_path.glob(".tokenized-*.tmp"))
@@ -567,7 +570,7 @@ def test_ranks_that_start_together_make_one_set(data_file):
     processes = [context.Process(target=_tokenize_in_process, args=(data_file, queue)) for _ in range(4)]
     for process in processes:
         process.start()
-    folders = {queue.get(timeout=60) for _ in processes}
+    folders = {queue.get(timeout=PATIENCE) for _ in processes}
     for process in processes:
         process.join()
     assert len(folders) == 1 and len(list(data_file.parent.glob("tokenized-*"))) == 1

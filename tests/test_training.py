@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 import pytest
-from processes import assert_refused, environment, logged, run_script, train, train_and_kill, training_command
+from processes import PATIENCE, assert_refused, environment, logged, run_script, train, train_and_kill, training_command
 
 from socrates.callbacks import log_line
 from socrates.checkpoints import GUIDE_FILES, find_damage, read_manifest, write_manifest
@@ -121,7 +121,7 @@ def test_smaller_micro_batches_learn_the_same(workplace):
         assert watched == [2, 4]
     assert len(losses[0]) == 4
     for one, other in zip(*losses, strict=True):
-        assert one == pytest.approx(other, rel=1e-5)
+        assert one == pytest.approx(other, rel=1e-4)
     assert tracked(folder / "models/cut-0", "train/loss") == pytest.approx([loss for loss, _ in losses[0]])
     assert len(tracked(folder / "models/cut-0", "train/tokens_per_second")) == 4, "what is measured is tracked, too"
     assert not list((folder / "models/cut-1").glob("runs/*")), "no tracker unless asked for"
@@ -200,7 +200,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_space(wo
     script = 'mount -t tmpfs -o size=1400k none "$1" && shift && "$@"; s=$?; cp -r models/run kept; exit $s'
     unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     command = [*unshare, "sh", "-c", script, "sh", str(output), *training_command()]
-    full = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    full = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert full.returncode == 2, full.stdout + full.stderr
     assert f"error: {RUN}: no space left" in full.stderr
     output.rmdir()

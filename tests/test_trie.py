@@ -233,9 +233,9 @@ def test_probabilities_equal_scoring_each_text_alone(kind, scale):
             expected[value] += alone[text]
         trie = answer_trie(model.tokenizer, values, forms)
         ((found, _),) = tree.score_batch(Forward(model), [prompt], [trie], model.end_token_ids, Decoding(0.6, 0.9))
-        assert found == pytest.approx([expected[value] for value in values], abs=1e-5)
+        assert found == pytest.approx([expected[value] for value in values], rel=1e-4, abs=1e-6)
         sums["+".join(forms)] = found.sum()
-        assert found.sum() == pytest.approx(sum(expected.values()), abs=1e-5)
+        assert found.sum() == pytest.approx(sum(expected.values()), abs=1e-4)
     # Each form has a share that the comparison above would miss.
     assert min(sums["leading_zeros"], sums["leading_space"]) > sums[""] + 1e-3
     assert sums["leading_space+leading_zeros"] > sums["leading_space"] + sums["leading_zeros"] - sums[""] + 1e-3
@@ -247,7 +247,7 @@ def test_decoding_too_is_summed_over_the_forms():
     (prompt,) = prompt_token_ids(model.tokenizer, ["How warm do you feel?"], None)
     trie = answer_trie(model.tokenizer, range(101), ANSWER_FORMS)
     ((found, decoded),) = tree.score_batch(Forward(model), [prompt], [trie], model.end_token_ids, Decoding(1.0, 1.0))
-    assert decoded == pytest.approx(found, abs=1e-7) and found.sum() > 0.3
+    assert decoded == pytest.approx(found, rel=1e-5, abs=1e-7) and found.sum() > 0.3
 
 
 # --- templates and tokenizers -----------------------------------------------------------------------------------------

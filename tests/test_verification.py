@@ -8,7 +8,7 @@ import time
 
 import pytest
 from machines import FULL, TEST, Machine, iso
-from processes import environment
+from processes import PATIENCE, environment
 
 from socrates.checkpoints import GUIDE_FILES, MANIFEST, write_manifest
 from socrates.config import PROJECTIONS
@@ -436,7 +436,7 @@ def verify(run, *arguments):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
     )
 

@@ -10,20 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE, ROOT, wait_for
 
 from socrates.errors import SocratesError
 from socrates.workers import IN_FLIGHT, map_in_order
-
-ROOT = Path(__file__).parents[1]
-PATIENCE = 60  # seconds, for what takes one
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
-    return found
 
 
 def children(pid, program=b"spawn_main"):
@@ -158,7 +148,7 @@ def test_only_a_few_tasks_are_ahead_of_a_slow_caller(tmp_path):
     for taken in range(1, 6):
         next(results)
         ahead = taken + IN_FLIGHT * 2 - 1
-        wait_for(lambda ahead=ahead: done() == ahead, "the tasks that may be done ahead")
+        wait_for(lambda ahead=ahead: done() == ahead)
         time.sleep(0.1)  # so that one too many would show; without it the test would pass all the same
         assert done() == ahead
     results.close()
@@ -167,14 +157,13 @@ def test_only_a_few_tasks_are_ahead_of_a_slow_caller(tmp_path):
 def test_a_caller_who_wants_no_more_leaves_no_process():
     results = map_in_order(partial(sleep_from, 3), range(10), 2)
     assert next(results) == 0
-    before = time.monotonic()
-    results.close()
-    assert not children(os.getpid()) and time.monotonic() - before < PATIENCE
+    results.close()  # they would sleep for longer than any test may take
+    assert not children(os.getpid())
 
 
 def sleep_from(first, number):
     if number >= first:
-        time.sleep(1000)
+        time.sleep(3600)
     return number
 
 
@@ -189,7 +178,7 @@ PROGRAM = """
 
     def work(number):
         Path(sys.argv[1], str(number)).touch()
-        time.sleep(1000)
+        time.sleep(3600)
 
     def main():
         list(map_in_order(work, range(10), 2))
@@ -220,20 +209,20 @@ def program(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_workers_end_with_a_parent_that_is_killed(program, how):
     process, begun = program
-    wait_for(lambda: len(list(begun.iterdir())) == 2, "both workers to be at work")
+    wait_for(lambda: len(list(begun.iterdir())) == 2)
     workers = children(process.pid)
     assert len(workers) == 2
     process.send_signal(how)
     process.wait()
-    wait_for(lambda: not any(map(is_alive, workers)), "the workers to end")
+    wait_for(lambda: not any(map(is_alive, workers)))
 
 
 @pytest.mark.parametrize("at_work", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_interrupt_of_the_whole_group_ends_it_with_130_and_no_traceback(program, at_work):
     process, begun = program
-    wait_for(lambda: len(children(process.pid)) == 2, "two workers")  # which have hardly begun to load Python
+    wait_for(lambda: len(children(process.pid)) == 2)  # which have hardly begun to load Python
     if at_work:
-        wait_for(lambda: len(list(begun.iterdir())) == 2, "both workers to be at work")
+        wait_for(lambda: len(list(begun.iterdir())) == 2)
     workers = children(process.pid)
     assert all(map(blocks_interrupts, workers)), "from its first moment, when Python would print a traceback"
     os.killpg(process.pid, signal.SIGINT)
@@ -241,4 +230,4 @@ def test_an_interrupt_of_the_whole_group_ends_it_with_130_and_no_traceback(progr
     assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")
     assert not any(map(is_alive, workers))
     with pytest.raises(ProcessLookupError):  # nobody of the group is left, the resource tracker neither
-        wait_for(lambda: os.killpg(process.pid, 0), "the group to be empty")
+        wait_for(lambda: os.killpg(process.pid, 0))

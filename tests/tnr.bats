@@ -85,7 +85,7 @@ is_running() {
 }
 
 wait_for_file() {
-  for ((i = 0; i < 250; i++)); do
+  for ((i = 0; i < 12000; i++)); do
     [[ ! -e $1 ]] || return 0
     sleep 0.02
   done
@@ -245,7 +245,7 @@ line"' </dev/null
 @test "a shell at a terminal ends with its own status" {
   for backend in ssh local; do
     use "$backend"
-    run script -qec "tnr ssh 0" /dev/null < <(printf 'cd /; echo in-$((40+2))-$(pwd)\nexit 17\n'; sleep 2)
+    run script -qec "tnr ssh 0" /dev/null < <(printf 'cd /; echo in-$((40+2))-$(pwd); touch ~/said\nexit 17\n'; wait_for_file "$REMOTE/said" >&2)
     # An sshd that is not root's cannot give terminals away where /dev/pts is mounted without a group.
     [[ $EUID == 0 || $backend != ssh ]] || ! grep -q 'chown(/dev/pts' "$MACHINE/sshd.log" || continue
     assert_status 17
@@ -256,9 +256,8 @@ line"' </dev/null
 @test "a command that leaves a job behind ends when it has ended itself, and all of its output has come" {
   for backend in ssh local; do
     use "$backend"
-    started=$SECONDS
-    output=$(timeout 12 tnr ssh 0 'seq 50000; echo problem >&2; cd ~ && for i in {1..150}; do [[ ! -e stop ]] || break; sleep 0.1; done && touch ended &  ' 2>"$BATS_TEST_TMPDIR/err" </dev/null)
-    ((SECONDS - started < 10))
+    output=$(timeout 240 tnr ssh 0 'seq 50000; echo problem >&2; cd ~ && for i in {1..6000}; do [[ ! -e stop ]] || break; sleep 0.1; done && touch ended &  ' 2>"$BATS_TEST_TMPDIR/err" </dev/null)
+    [[ ! -e $REMOTE/ended ]]
     assert_equal "$(sha256sum <<<"$output")" "$(seq 50000 | sha256sum)"
     assert_equal "$(cat "$BATS_TEST_TMPDIR/err")" problem
     touch "$REMOTE/stop"
@@ -272,7 +271,7 @@ line"' </dev/null
     use "$backend"
     rm -f "$REMOTE/go"
     for token in "$HF_TOKEN" "hf_ABCDEFGHIJK$$$RANDOM$RANDOM"; do
-      tnr ssh 0 "touch ready; for i in {1..200}; do [[ ! -e go ]] || break; sleep 0.05; done; echo '$token'; cat; exit 42" >"$BATS_TEST_TMPDIR/out" <<<"not for it" 3>&- &
+      tnr ssh 0 "touch ready; for i in {1..6000}; do [[ ! -e go ]] || break; sleep 0.05; done; echo '$token'; cat; exit 42" >"$BATS_TEST_TMPDIR/out" <<<"not for it" 3>&- &
       wait_for_file "$REMOTE/ready"
       cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' >"$BATS_TEST_TMPDIR/processes"
       grep -qF 'command-on-stdin' "$BATS_TEST_TMPDIR/processes" # it looked where there is something to see
@@ -307,9 +306,9 @@ line"' </dev/null
 
 @test "an entry of instances.json is reached without a word to Thunder's CLI" {
   use local
-  printf '#!/bin/sh\necho "$*" >>"$TNR_CALLS"\nsleep 20\n' >"$TOOLS/tnr" # it waits for a network that is not there
+  printf '#!/bin/sh\necho "$*" >>"$TNR_CALLS"\nsleep 300\n' >"$TOOLS/tnr" # it waits for a network that is not there
   chmod +x "$TOOLS/tnr"
-  run timeout 10 tnr ssh 0 'echo there' </dev/null
+  run timeout 240 tnr ssh 0 'echo there' </dev/null
   assert_equal "$output" there
   assert_equal "$(cat "$TNR_CALLS")" ""
 }
@@ -380,10 +379,10 @@ line"' </dev/null
     assert_status 254
     grep -q "connection was lost" "$BATS_TEST_TMPDIR/err"
   }
-  run_and_cut tnr ssh 0 'touch started; sleep 10'
+  run_and_cut tnr ssh 0 'touch started; sleep 120'
   # rsync on the machine stops for a while, then is cut off
   mkdir "$BATS_TEST_TMPDIR/bin"
-  printf '#!/usr/bin/env bash\ntouch ~/started\nexec sleep 10\n' >"$BATS_TEST_TMPDIR/bin/rsync"
+  printf '#!/usr/bin/env bash\ntouch ~/started\nexec cat >/dev/null\n' >"$BATS_TEST_TMPDIR/bin/rsync"
   chmod +x "$BATS_TEST_TMPDIR/bin/rsync"
   printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$home/../environment"
   echo 1 >"$home/file"
@@ -391,7 +390,7 @@ line"' </dev/null
   [[ ! -e file ]]
   run_and_cut tnr scp 0 launch_test_run.sh new/
   # ssh itself killed
-  tnr ssh 0 'touch started; sleep 10' </dev/null >/dev/null 2>&1 3>&- &
+  tnr ssh 0 'touch started; sleep 120' </dev/null >/dev/null 2>&1 3>&- &
   wait_for_file "$home/started"
   for child in $(ps -o pid= --ppid $!); do kill -9 "$child"; done
   status=0
@@ -402,14 +401,12 @@ line"' </dev/null
 @test "a copy to which nothing comes any more ends as a lost connection" {
   use ssh
   mkdir "$BATS_TEST_TMPDIR/bin"
-  printf '#!/usr/bin/env bash\nexec sleep 60\n' >"$BATS_TEST_TMPDIR/bin/rsync"
+  printf '#!/usr/bin/env bash\nexec cat >/dev/null\n' >"$BATS_TEST_TMPDIR/bin/rsync"
   chmod +x "$BATS_TEST_TMPDIR/bin/rsync"
   printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$MACHINE/environment"
   echo 1 >"$REMOTE/file"
-  SECONDS=0
-  TNR_STALL_SECONDS=2 run tnr scp 0:file ./
+  TNR_STALL_SECONDS=2 run timeout 240 tnr scp 0:file ./
   assert_status 254
-  ((SECONDS < 30))
   [[ ! -e file ]]
 }
 
@@ -418,17 +415,17 @@ line"' </dev/null
   use ssh
   export TMPDIR=$BATS_TEST_TMPDIR/temporary
   mkdir "$TMPDIR"
-  tnr ssh 0 'touch started; sleep 10' </dev/null 3>&- &
+  tnr ssh 0 'touch started; sleep 120' </dev/null 3>&- &
   wait_for_file "$REMOTE/started"
   child=$(($(ps -o pid= --ppid $!)))
   is_running "$child"
   kill $!
   wait $! || true
-  for ((i = 0; i < 250; i++)); do
+  for ((i = 0; i < 3000; i++)); do
     is_running "$child" || break
     sleep 0.02
   done
-  [[ $i -lt 250 && -z $(ls "$TMPDIR") ]]
+  [[ $i -lt 3000 && -z $(ls "$TMPDIR") ]]
 }
 
 # --- copies ----------------------------------------------------------------------------------------------------------
@@ -570,7 +567,7 @@ without_rsync() {
   printf '{"0": %s}\n' "$(cat "$BATS_TEST_TMPDIR/another machine/instance.json")" >instances.json
   head -c 200000000 /dev/urandom >"$BATS_TEST_TMPDIR/another machine/home/big"
   tnr scp 0:big here/ >/dev/null 2>&1 3>&- &
-  for ((i = 0; i < 500; i++)); do
+  for ((i = 0; i < 6000; i++)); do
     [[ $(find here -name '.big.*' -size +4M 2>/dev/null) == '' ]] || break
     sleep 0.01
   done
@@ -693,7 +690,7 @@ PROGRAM
   printf '#!/usr/bin/env bash\nplace=$(%q "$@") && ln -s /dev/full "$place/list" && echo "$place"\n' \
     "$(type -P mktemp)" >"$TOOLS/mktemp"
   chmod +x "$TOOLS/mktemp"
-  TMPDIR=$BATS_TEST_TMPDIR/temporary run timeout 10 tnr scp 0:m/checkpoint-7/file here/
+  TMPDIR=$BATS_TEST_TMPDIR/temporary run timeout 240 tnr scp 0:m/checkpoint-7/file here/
   assert_status 1
   [[ ${lines[-1]} == *"$BATS_TEST_TMPDIR/temporary"* ]]
 }
@@ -763,10 +760,10 @@ PROGRAM
   ln -s "$LAPTOP/scripts" "$BATS_TEST_TMPDIR/link"
   mkdir "$BATS_TEST_TMPDIR/copy"
   cp "$ROOT/scripts/tnr" "$BATS_TEST_TMPDIR/copy/"
-  PATH=$BATS_TEST_TMPDIR/link:$BATS_TEST_TMPDIR/copy:$PATH run timeout 10 tnr login
+  PATH=$BATS_TEST_TMPDIR/link:$BATS_TEST_TMPDIR/copy:$PATH run timeout 240 tnr login
   assert_output_has login
   rm "$TOOLS/tnr"
-  PATH=$BATS_TEST_TMPDIR/link:$BATS_TEST_TMPDIR/copy:$PATH run timeout 10 tnr login
+  PATH=$BATS_TEST_TMPDIR/link:$BATS_TEST_TMPDIR/copy:$PATH run timeout 240 tnr login
   assert_status 2
 }
 
@@ -883,7 +880,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")' scripts/lib/tnr_instances.py i
   use ssh
   use_cli tnr_v2
   sed -i 's/^{/{"gone": {"folder": "nowhere"}, "off": {"host": "127.0.0.1", "port": 1}, /' instances.json
-  run timeout 20 tnr status
+  run timeout 240 tnr status
   assert_status 0
   [[ $output =~ gone\ +local\ .*gone:\ no\ such\ folder ]]
   [[ $output =~ off\ +ssh\ +127.0.0.1:1\ +not\ reached ]]

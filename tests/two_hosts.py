@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from processes import ROOT, environment
+from processes import PATIENCE, ROOT, environment
 
 NEEDS_ROOT = os.geteuid() != 0 or not shutil.which("ip")
 WHY = "makes network namespaces: needs root and iproute2"
@@ -82,7 +82,7 @@ class TwoHosts:
         base = environment(**extra)
         return {**base, "HOME": str(self.base / "home"), "PATH": f"{self.base / 'bin'}:{base['PATH']}"}
 
-    def run(self, script: str, *arguments: str, timeout: float = 300, stdin: str = "", **extra: str):
+    def run(self, script: str, *arguments: str, timeout: float = PATIENCE, stdin: str = "", **extra: str):
         """Run scripts/SCRIPT on host one; returns the CompletedProcess."""
         return subprocess.run(
             [sys.executable, f"scripts/{script}", *arguments],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -157,7 +158,12 @@ def lock_holder(path: Path) -> str | None:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port of this machine that nothing listens on.
+
+    Until a training listens there some time goes by: it is none that Linux gives to an outgoing connection meanwhile
+    (32768 and up), nor DeepSpeed's own (29500).
+    """
+    while True:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", random.randrange(20000, 29500)))
+            return listener.getsockname()[1]

@@ -163,7 +163,7 @@ class Instance:
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """End tnr and all that it started; rsync gets the time to keep the part of a file that has come."""
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + 10.0
     with suppress(ProcessLookupError):  # nobody is left
         os.killpg(process.pid, signal.SIGTERM)
         while time.monotonic() < deadline:
@@ -172,7 +172,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=2)
+        process.wait(timeout=10)
 
 
 def _explicit(path: str | Path) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from world import RUN, World, laptop_environment
 
-PATIENCE = 40.0  # seconds after the end of a fault
+PATIENCE = 300.0  # seconds after the end of a fault
 SPEED = 6e6  # bytes a second: a checkpoint takes some tenths of a second, so that faults fall into copies
 
 
@@ -58,7 +58,7 @@ def monitor_interrupted(r: Round) -> None:
     """Ctrl+C."""
     os.killpg(r.monitor.pid, signal.SIGINT)
     try:
-        r.monitor.wait(timeout=15)
+        r.monitor.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         r.world.violations.append("the monitor went on after Ctrl+C")
         r.world.kill(r.monitor)
