@@ -116,7 +116,7 @@ train_by_hand() { # as in the guide's phase 1: nohup, and a look at the log unti
     { nohup python -m deepspeed.launcher.runner --num_gpus=2 --master_port=$(free_port) scripts/train_full_dataset.py \
       --config config_500step_validation.json --deepspeed deepspeed_config.json \
       > training_500step.log 2>&1 </dev/null & echo \$!; }") || return
-  while tnr ssh 0 "kill -0 $pid" 2>/dev/null; do sleep 2; done
+  tnr ssh 0 "tail -f --pid=$pid /dev/null"
   tnr ssh 0 'cat ~/socrates-training/training_500step.log' && tnr ssh 0 'grep -q "^Training complete" ~/socrates-training/training_500step.log'
 }
 
@@ -125,23 +125,17 @@ start_monitor() { # NAME [OPTION...]
   monitor=$!
 }
 
-# Waits until the training on the machine is complete; fails when it has ended otherwise.
+# Waits until the training on the machine has ended; fails when it is not complete.
 wait_for_training() {
-  local state=$folder/logs/state.json
-  while tnr ssh 0 'cd ~/socrates-training && venv/bin/python scripts/supervise.py state --json' >"$state"; do
-    ! grep -q '"state": "complete"' "$state" || return 0
-    sleep 2
-  done
-  cat "$state"
-  return 1
+  local state
+  # The supervisor holds its lock for as long as it lives.
+  state=$(tnr ssh 0 'cd ~/socrates-training && flock -s .run/lock true && venv/bin/python scripts/supervise.py state --json') || true
+  printf '%s\n' "$state"
+  grep -q '"state": "complete"' <<<"$state"
 }
 
 wait_for_monitor() { # started with --until-complete: it ends by itself
-  local waited=0
-  while kill -0 "$monitor" 2>/dev/null; do
-    ((++waited <= 120)) || { echo "the monitor has not ended 120 s after the training"; return 1; }
-    sleep 1
-  done
+  timeout 120 tail -f --pid="$monitor" /dev/null || { echo "the monitor has not ended 120 s after the training"; return 1; }
   wait "$monitor" || return
   monitor=''
 }

@@ -3,6 +3,7 @@
 # Usage: ./scripts/test.sh [--fast] [PYTEST_ARGUMENT...]
 #
 # Makes its own virtual environment (venv/) on the first run.
+# The bats tests run beside the others; one that fails is named at once, and their whole output comes at the end.
 #   --fast    leave out what starts training processes: some three minutes, for the work between commits
 # Exit status: 0 all passed, 1 something failed, 2 the checks could not be run.
 set -euo pipefail
@@ -25,7 +26,8 @@ export VIRTUAL_ENV=$SOCRATES_ROOT/venv PATH=$SOCRATES_ROOT/venv/bin:$PATH
 export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu TOKENIZERS_PARALLELISM=false
 
 logs=$(mktemp -d)
-trap 'rm -rf -- "$logs"' EXIT
+bats=''
+trap '[[ -z $bats ]] || kill -- "-$bats" || true; rm -rf -- "$logs"' EXIT
 failed=()
 check() {
   local name=$1
@@ -49,9 +51,23 @@ mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '
 check "ruff check" ruff check --quiet .
 check "ruff format" ruff format --quiet --check .
 check "shellcheck" shellcheck "${shell_scripts[@]}"
-check "bats" bats --timing "${bats_filter[@]}" tests
+
+# They wait more than they compute. In a session of its own, all of it can be ended, and none of it reads the terminal.
+: >"$logs/bats"
+setsid bats --timing "${bats_filter[@]}" tests </dev/null >>"$logs/bats" 2>&1 &
+bats=$!
+tail -n +1 -f --pid="$bats" -- "$logs/bats" | sed -un 's/^not ok/\nbats: &/p' &
 [[ -n $fast ]] || check "faults" tests/faults/run.sh 0 200 --workers 4
 check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
+# torch's kernels for any processor round otherwise than this machine's
+if [[ -z $fast && $# == 0 && ${ATEN_CPU_CAPABILITY:-} != default ]]; then
+  check "pytest, any processor" env ATEN_CPU_CAPABILITY=default python -m pytest -n 2 --dist loadfile \
+    tests/test_{answers,attention,metrics,trainer,trie}.py
+fi
+printf '\n== bats\n'
+wait "$bats" || failed+=("bats")
+bats=''
+cat -- "$logs/bats"
 
 printf '\n'
 if ((${#failed[@]})); then

@@ -197,10 +197,12 @@ def rehearsal_config(
     save_steps: int,
     global_batch_size: int = 32,
     eval_steps: int | None = None,
+    bf16: bool = True,
 ) -> dict[str, Any]:
     """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model, few steps.
 
-    The learning rate is that of a tiny model; all else that is not a size is as in the guide's configs.
+    The learning rate is that of a tiny model; all else that is not a size is as in the guide's configs, but for bf16
+    where it is switched off: a CPU without instructions for it takes ten times as long.
     """
     from socrates.config import (
         DecodingSettings,
@@ -224,6 +226,7 @@ def rehearsal_config(
             logging_steps=5,
             eval_steps=eval_steps,
             eval_examples=64,
+            bf16=bf16,
         ),
         decoding=DecodingSettings(),
         evaluation=EvaluationSettings(max_examples=600),
@@ -434,9 +437,11 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
     # One epoch of the data, as in the guide, but no more than a minute of it.
     epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
     configs = {
-        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40, eval_steps=10),
+        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40, eval_steps=10, bf16=False),
         "config_test_run.json": make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16),
-        "config_full_dataset.json": make(run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15, eval_steps=15),
+        "config_full_dataset.json": make(
+            run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15, eval_steps=15, bf16=False
+        ),
     }
     # What was evaluated and trained before was of other data, of another base model, or with other configs.
     if made or any((folder / name).exists() and not _is_config(folder / name, configs[name]) for name in configs):

@@ -13,8 +13,12 @@ setup_laptop() {
   cd "$LAPTOP" || return 1
   OMP_NUM_THREADS=1 PYTHONPATH=$ROOT python -c 'if True:
     from pathlib import Path
+    from socrates.files import read_json, write_json
     from socrates.rehearsal import write_rehearsal_files
-    write_rehearsal_files(Path("."), None, base_steps=20)'
+    write_rehearsal_files(Path("."), None, base_steps=20)
+    config = read_json(Path("config_test_run.json"), "config")
+    config["training"]["global_batch_size"] = 4
+    write_json(Path("config_test_run.json"), config)'
 }
 
 # A new machine: instance 0 is its folder, instance 1 the same folder behind sshd.
@@ -62,7 +66,7 @@ wait_for_end() { # PROCESS SECONDS
   assert_status 0
   assert_output_has "Instance 1 is ready"
 
-  ./scripts/monitor_checkpoints.sh 1 1 --until-complete </dev/null >monitor.log 2>&1 3>&- &
+  ./scripts/monitor_checkpoints.sh 1 3 --until-complete </dev/null >monitor.log 2>&1 3>&- &
   MONITOR=$!
   # Made up here; the watcher must not have them in its own arguments.
   HF_TOKEN=hf_$(head -c 30 /dev/urandom | base64 | tr -dc 'A-Za-z0-9') TNR_API_TOKEN=tnr_$(head -c 30 /dev/urandom | base64 | tr -dc 'A-Za-z0-9')
@@ -133,7 +137,7 @@ wait_for_end() { # PROCESS SECONDS
   run ./scripts/launch_full_training.sh 1 --config config_test_run.json --resume
   assert_status 0
   assert_output_has "goes on from checkpoint-30, sent from here"
-  run timeout 900 ./scripts/monitor_checkpoints.sh 1 1 --until-complete
+  run timeout 900 ./scripts/monitor_checkpoints.sh 1 3 --until-complete
   assert_status 0
   wait "$KILLER"
   KILLER=''

@@ -21,10 +21,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     while not stopped:
         rounds += 1
-        time.sleep(0.001)
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                line = (process / "cmdline").read_bytes()
+        time.sleep(0.005)
+        for process in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - five times as fast as pathlib
+            with suppress(OSError), open(f"/proc/{process}/cmdline", "rb", buffering=0) as file:  # noqa: PTH123
+                line = file.read()
                 if any(secret in line for secret in secrets):
                     seen.add(line)
     with Path(sys.argv[1]).open("wb") as file:

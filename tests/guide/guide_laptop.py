@@ -21,15 +21,16 @@ COMMIT = "0123456789abcdef" * 2 + "01234567"
 TOKEN = "hf_" + "GuideRehearsal" * 2  # must be found in no file and no output afterwards
 
 _RATE = {"training.learning_rate": 0.003}  # a tiny model's
+_LONG = _RATE | {"training.bf16": False}  # a CPU without instructions for it takes ten times as long
 SIZES: dict[str, dict[str, Any]] = {
-    "config_500step_validation.json": {"training.global_batch_size": 4, "training.eval_examples": 32, **_RATE},
-    "config_test_run.json": {"training.global_batch_size": 16, **_RATE},
+    "config_500step_validation.json": {"training.global_batch_size": 4, "training.eval_examples": 8, **_LONG},
+    "config_test_run.json": {"training.global_batch_size": 8, **_RATE},
     "config_full_dataset.json": {
         "training.global_batch_size": 2,
         "training.num_processes": 1,
         "training.max_steps": 500,  # one epoch of made-up answers would be 720
-        "training.eval_examples": 32,
-        **_RATE,
+        "training.eval_examples": 8,
+        **_LONG,
     },
     "deepspeed_config.json": {"train_batch_size": "auto"},
     "deepspeed_config_test.json": {"train_batch_size": "auto"},
