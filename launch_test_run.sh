@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Summary: Launch the infrastructure test (50 steps on two GPUs), on the training machine itself.
-# Usage: bash launch_test_run.sh [--resume] [--hostfile FILE] [--watch SECONDS]
+# Usage: bash launch_test_run.sh [--resume] [--watch SECONDS]
 #
 # To be run where the training runs, in the project's folder:
 #   cd ~/socrates-training && export HF_TOKEN="…" && bash launch_test_run.sh
 # Uses ./venv, config_test_run.json and deepspeed_config_test.json; the log is training_test.log. It comes back once
 # the training has done its first step, or after a minute; the training goes on when the connection ends.
 #   --resume           go on from the newest complete checkpoint
-#   --hostfile FILE    on several machines, this one first: see ./scripts/launch_full_training.sh --help
 #   --watch SECONDS    how long to watch the beginning (60)
 # Environment: CUDA_VISIBLE_DEVICES (0,1), HF_TOKEN, DS_ACCELERATOR=cpu to train on CPUs; also from machine.env.
 # Exit status: 0 it runs or is complete, 1 it died or stopped at start, 2 it was not started.
@@ -31,17 +30,10 @@ log=training_test.log
 gpus=2
 
 options=()
-hosts=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --resume) options+=("$1"); shift ;;
-    --hostfile)
-      need_value "$@"
-      hosts=("$1" "$2")
-      gpus=1 # here; how many there must be on each machine is checked with the others
-      shift 2
-      ;;
     --watch)
       need_value "$@"
       [[ $2 =~ ^[0-9]{1,4}$ ]] || die_usage "--watch wants 0 to 9999 seconds, not $2"
@@ -69,7 +61,7 @@ else
     found=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())') || true
   fi
   ((${found:-0} >= gpus)) || die "needs $gpus GPUs, found ${found:-0}; look at nvidia-smi. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
-  ((gpus == 1)) || export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0,1}
+  export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0,1}
 fi
 if [[ ${HF_TOKEN:-} == [yY][oO][uU][rR]_* ]]; then # the hub refuses a wrong token even where none is needed
   note "HF_TOKEN is still the guide's placeholder: going on without"
@@ -77,10 +69,10 @@ if [[ ${HF_TOKEN:-} == [yY][oO][uU][rR]_* ]]; then # the hub refuses a wrong tok
 fi
 [[ -n ${HF_TOKEN:-} ]] || note "HF_TOKEN is not set: Qwen2.5 can be had without, a model that asks for consent cannot"
 
-"$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" "${hosts[@]}" ||
+"$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" ||
   die "not started: see the lines marked FAIL above"
 asked=1
-"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${hosts[@]}" "${options[@]}"
+"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${options[@]}"
 
 cat <<NEXT
 

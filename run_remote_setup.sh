@@ -12,6 +12,7 @@ trap 'status=$?; [[ -n ${answered:-} || $status != 1 ]] || exit 2' EXIT # 1 only
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/lib/common.sh
 source scripts/lib/machine.sh
+source scripts/lib/tnr_rsync.sh
 trap 'note "interrupted: run it again to go on"; exit 130' INT
 
 instance=''
@@ -30,6 +31,7 @@ instance=${instance:-0}
 check_instance_id "$instance"
 [[ -z $config || -f $config ]] || die "$config: no such config"
 [[ $config != */* ]] || die "$config: must stand in the project's folder, as it will on the machine"
+check_rsync_here
 
 echo "================================"
 echo "Remote Setup"
@@ -37,6 +39,18 @@ echo "================================"
 echo "Instance ID: $instance"
 reach "$instance"
 refuse_while_training "$instance"
+status=0 # uploads need rsync there, and rented images may lack it
+# shellcheck disable=SC2016 # expands there
+tnr ssh "$instance" "$(declare -f rsync_version is_good_rsync)"'
+! is_good_rsync "$(rsync_version)" || exit 0
+echo "Installing rsync..."
+as_root=()
+(($(id -u) == 0)) || as_root=(sudo -n)
+"${as_root[@]}" apt-get update -qq >&2
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y rsync >&2
+is_good_rsync "$(rsync_version)"' </dev/null || status=$?
+stop_if_lost "$instance" "$status"
+((status == 0)) || die "instance $instance needs rsync 3 or later, which could not be installed; as root there: apt-get update; apt-get install -y rsync"
 echo "Uploading code and configs..."
 send_code "$instance" ${config:+"$config"}
 if [[ -n $data && -d data ]]; then
@@ -46,7 +60,6 @@ elif [[ -n $data ]]; then
   note "no data/ here: nothing of it to upload"
 fi
 echo "Installing and checking..."
-status=0
 on_machine "$instance" "bash scripts/lib/setup_machine.sh ${config:+--config $(quote "$config")}" </dev/null || status=$?
 stop_if_lost "$instance" "$status"
 case $status in

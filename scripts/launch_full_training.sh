@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Summary: Start the full training on a rented machine and see it through its first minute.
 # Usage: ./scripts/launch_full_training.sh [ID] [--resume | --resume-weights-only] [--config FILE] [--deepspeed FILE]
-#        [--hostfile FILE] [--watch SECONDS] [--require-phases]
+#        [--watch SECONDS] [--require-phases]
 #
 # Sends the current code, checks the machine, starts the training there so that it outlives the connection, and
 # prints what to run next. A training that runs there already is never disturbed.
@@ -11,9 +11,6 @@
 #                      the same, where only the weights of it are whole (a light download): the log says what is lost
 #   --config FILE      run config (config_full_dataset.json)
 #   --deepspeed FILE   DeepSpeed config (deepspeed_config.json; deepspeed_config_test.json for config_test_run.json)
-#   --hostfile FILE    train on several machines: DeepSpeed's hostfile, lines NAME slots=GPUS, the instance itself first,
-#                      by an address that the others reach; code, venv/, data and a model's folder must be on each.
-#                      What is missing is said, with a command that sends it; more: scripts/hosts.py --help
 #   --watch SECONDS    how long to look on for (60); Ctrl+C ends only that
 #   --require-phases   start only with phase 1 (GO) and phase 2 (PASS) on record
 # HF_TOKEN is read from the environment and goes to the machine over standard input.
@@ -31,7 +28,6 @@ resume=''
 weights_only=''
 config=config_full_dataset.json
 deepspeed=''
-hostfile=''
 watch=60
 require_phases=''
 while (($#)); do
@@ -41,7 +37,6 @@ while (($#)); do
     --resume-weights-only) resume=1 weights_only=1; shift ;;
     --config) need_value "$@"; config=$2; shift 2 ;;
     --deepspeed) need_value "$@"; deepspeed=$2; shift 2 ;;
-    --hostfile) need_value "$@"; hostfile=$2; shift 2 ;;
     --watch) need_value "$@"; watch=$2; shift 2 ;;
     --require-phases) require_phases=1; shift ;;
     -*) die_usage "unknown option: $1" ;;
@@ -55,23 +50,18 @@ cd "$SOCRATES_ROOT"
 again=() # what the same run needs when it is started again
 [[ $config == config_full_dataset.json ]] || again+=(--config "$config")
 [[ -z $deepspeed ]] || again+=(--deepspeed "$deepspeed")
-several=''
-if [[ -n $hostfile ]]; then
-  again+=(--hostfile "$hostfile")
-  several="--hostfile $(quote "$hostfile")"
-fi
 case ${config##*/} in
   config_test_run.json) : "${deepspeed:=deepspeed_config_test.json}"; log=training_test.log ;;
   config_500step_validation.json) : "${deepspeed:=deepspeed_config.json}"; log=training_500step.log ;;
   config_full_dataset.json) : "${deepspeed:=deepspeed_config.json}"; log=training.log ;;
   *) : "${deepspeed:=deepspeed_config.json}"; log=training_$(basename "$config" .json).log ;;
 esac
-for file in "$config" "$deepspeed" ${hostfile:+"$hostfile"}; do
+for file in "$config" "$deepspeed"; do
   [[ -f $file ]] || die "$file: no such file"
   [[ $file != */* ]] || die "$file: must stand in the project's folder, as it will on the machine"
 done
 find_python
-settings=$("$PYTHON" scripts/run_settings.py --config "$config" --deepspeed "$deepspeed" ${hostfile:+--hostfile "$hostfile"}) || exit 2
+settings=$("$PYTHON" scripts/run_settings.py --config "$config" --deepspeed "$deepspeed") || exit 2
 { read -r run && read -r model; } <<<"$settings"
 check_token "$model"
 
@@ -91,14 +81,14 @@ fi
 reach "$instance"
 refuse_while_training "$instance"
 echo "Sending the current code..."
-send_code "$instance" "$config" "$deepspeed" ${hostfile:+"$hostfile"}
+send_code "$instance" "$config" "$deepspeed"
 echo "Checking the machine..."
 checks=0
 on_machine "$instance" "test -x venv/bin/python" </dev/null || checks=$?
 stop_if_lost "$instance" "$checks"
 ((checks == 0)) || die "instance $instance has no environment yet: ./run_remote_setup.sh $instance --config $config"
 printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
-  "IFS= read -r HF_TOKEN && export HF_TOKEN && venv/bin/python scripts/preflight.py --config $(quote "$config") --deepspeed $(quote "$deepspeed") $several" || checks=$?
+  "IFS= read -r HF_TOKEN && export HF_TOKEN && venv/bin/python scripts/preflight.py --config $(quote "$config") --deepspeed $(quote "$deepspeed")" || checks=$?
 stop_if_lost "$instance" "$checks"
 ((checks == 0)) || die "instance $instance is not ready (see the lines marked FAIL above); ./run_remote_setup.sh $instance --config $config sends data and installs packages"
 if [[ -n $resume ]]; then
@@ -109,7 +99,7 @@ echo "Starting..."
 on_interrupt="no longer watching; whether it runs: ./scripts/status.sh $instance"
 status=0
 printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
-  "venv/bin/python scripts/supervise.py start --config $(quote "$config") --deepspeed $(quote "$deepspeed") --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume} ${weights_only:+--resume-weights-only} $several" || status=$?
+  "venv/bin/python scripts/supervise.py start --config $(quote "$config") --deepspeed $(quote "$deepspeed") --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume} ${weights_only:+--resume-weights-only}" || status=$?
 case $status in
   0) ;;
   1) answered=1; note "the training does not run: why stands above; its whole log: tnr ssh $instance 'cat ~/$REMOTE_ROOT/$log'"; exit 1 ;;

@@ -25,9 +25,6 @@ def main() -> int:
     )
     parser.add_argument("--config", metavar="FILE", help="run config")
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
-    parser.add_argument(
-        "--hostfile", metavar="FILE", help="machines of the run, this one first: GPUs for its own slots"
-    )
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
     from socrates.preflight.checks import FAIL, failed, render, to_json
@@ -49,14 +46,9 @@ def main() -> int:
 
     os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it
     config = load_config(arguments.config) if arguments.config else None
-    slots = None
-    if config and arguments.hostfile:
-        from socrates.machine.hosts import read_hostfile
-
-        slots = read_hostfile(arguments.hostfile, config)[0].slots
     root = Path.cwd()
     deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
-    checks = run_checks(root, config, deepspeed, arguments.config or "", slots)
+    checks = run_checks(root, config, deepspeed, arguments.config or "")
     print(show(checks))
     if config is None and not arguments.json and (names := fitting_configs(root, len(find_gpus()))):
         print(f"  enough GPUs for: {', '.join(names)}")

@@ -21,16 +21,12 @@ def main() -> int:
     )
     parser.add_argument("--config", metavar="FILE", required=True, help="run config")
     parser.add_argument("--deepspeed", metavar="FILE", required=True, help="DeepSpeed config")
-    parser.add_argument("--hostfile", metavar="FILE", help="machines of the run, checked against the run config")
     arguments = parser.parse_args()
     from socrates.config import load_config, load_deepspeed
-    from socrates.machine.hosts import read_hostfile
     from socrates.remote.remote_checkpoints import is_run_name
 
     config = load_config(arguments.config)
     load_deepspeed(arguments.deepspeed, config)
-    if arguments.hostfile:
-        read_hostfile(arguments.hostfile, config)
     output = Path(config.output_dir)
     if output.parent != Path("models") or not is_run_name(output.name):
         raise SocratesError(

@@ -11,7 +11,6 @@ To be called in the project's folder on the training machine.
 It goes on when the connection ends. A crashed training is started again from its newest complete checkpoint, at most
 three times, and only if it got further than before. A file machine.env (lines KEY=VALUE) is added to its environment.
 stop lets the step end and saves a checkpoint first; with --now, or at Ctrl+C, it does not wait for that.
-With --hostfile FILE it trains on several machines: ./scripts/launch_full_training.sh --help says what they need.
 Exit status of start: 0 it runs or is complete, 1 it died or stopped, 2 not started; of state: 0 running or complete,
 1 failed or stopped, 2 never started; of stop: 0 stopped, 1 nothing was running, 2 cannot.
 """
@@ -53,7 +52,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="go on from a checkpoint of which the weights alone are whole",
     )
-    start.add_argument("--hostfile", metavar="FILE", help="train on these machines, this one first: NAME slots=GPUS")
     stop = actions.add_parser("stop", help="end the training after a checkpoint, and wait", allow_abbrev=False)
     stop.add_argument("--now", action="store_true", help="do not wait for a step and its checkpoint")
     state = actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
@@ -81,7 +79,6 @@ def start(arguments: argparse.Namespace) -> int:
         environment,
         arguments.resume or arguments.resume_weights_only,
         arguments.resume_weights_only,
-        arguments.hostfile,
     )
     started = background.start(plan)
     try:

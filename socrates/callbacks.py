@@ -22,7 +22,6 @@ from socrates.optimizer_export import write_optimizer_export
 from socrates.ranks import barrier, errors_from_rank_zero, max_over_ranks, on_rank_zero
 from socrates.run_metadata import write_training_metadata
 from socrates.seen import TRAINING_DATA
-from socrates.spreading import gathered
 from socrates.stopping import stop_cleanly
 
 if TYPE_CHECKING:
@@ -96,8 +95,7 @@ def complete_checkpoints(
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             # Without the barrier rank 0 was seen here before another rank had written its files.
             barrier()
-            with gathered(folder):  # of hosts that have disks of their own
-                on_rank_zero(lambda: _complete(folder, record, training_data, cost(), args.world_size))
+            on_rank_zero(lambda: _complete(folder, record, training_data, cost(), args.world_size))
 
     return CompleteCheckpoints()
 

@@ -24,7 +24,6 @@ from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.files import read_json, write_json
 from socrates.ranks import barrier, on_rank_zero, rank
 from socrates.resuming import Resumption, Way
-from socrates.spreading import on_every_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,8 +63,7 @@ def loadable(resumption: Resumption | None, trainer: SFTTrainer, output_dir: Pat
 
     trainer.add_callback(_after_loading(loaded, rank_seed(trainer.args.seed, resumption.step, rank())))
     try:
-        scratch = Path(on_rank_zero(lambda: str(_make_scratch(resumption, trainer.args, output_dir))))
-        yield str(on_every_host(scratch, output_dir))
+        yield on_rank_zero(lambda: str(_make_scratch(resumption, trainer.args, output_dir)))
     finally:
         if rank() == 0:
             _remove_scratch(output_dir)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from socrates.errors import EXIT_CANNOT, SocratesError
+
+_MARK = ".rank-0-"
+_LOOKS = (0.0, 1.0, 3.0)  # seconds before each; a network disk remembers for a while that a name was not there
 
 
 @contextmanager
@@ -48,14 +54,10 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def number_of_hosts() -> int:
-    """How many machines the run is on; DeepSpeed's launcher sets it."""
-    return int(os.environ.get("CROSS_SIZE", "1"))
-
-
 def leads_host() -> bool:
     """Whether this process is the first of its machine; on one machine that is rank 0."""
-    return rank() == 0 if number_of_hosts() == 1 else os.environ.get("LOCAL_RANK", "0") == "0"
+    one_machine = os.environ.get("CROSS_SIZE", "1") == "1"  # DeepSpeed's launcher sets it
+    return rank() == 0 if one_machine else os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def on_rank_zero(work: Callable[[], Any]) -> Any:
@@ -76,6 +78,63 @@ def on_rank_zero(work: Callable[[], Any]) -> Any:
     if box[1] is not None:
         fail_together(box[1])
     return box[0]
+
+
+def check_shared(folder: Path, data: str) -> None:
+    """SocratesError on every rank unless all see rank 0's output folder and have its data.
+
+    Else a manifest would lack the shards of another machine, or ranks would learn from other rows, without a word.
+
+    Args:
+        folder: the output folder; rank 0 makes it, and a mark in it that is there for as long as the others look.
+        data: a fingerprint of the rows.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return
+    try:
+        mark, wanted = on_rank_zero(lambda: (_leave_mark(folder), data))
+        told: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(told, _difference(folder / mark, data, wanted))
+    finally:
+        if rank() == 0:
+            for path in folder.glob(f"{_MARK}*"):  # those of a run that was killed, too
+                path.unlink(missing_ok=True)
+    if problems := [f"rank {number} on {text}" for number, text in enumerate(told) if text]:
+        fail_together("\n  ".join(["nothing was trained: not every rank has what rank 0 has", *problems]))
+
+
+def _leave_mark(folder: Path) -> str:
+    mark = folder / f"{_MARK}{uuid.uuid4().hex}"  # a network disk remembers names that were looked up before
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(mark.name)
+    except OSError as error:
+        raise SocratesError(
+            f"{folder}: rank 0 on {platform.node()} cannot write there: {error.strerror or error}; "
+            "make it writable, or change output_dir"
+        ) from error
+    return mark.name
+
+
+def _difference(mark: Path, data: str, wanted: str) -> str | None:
+    """What this rank lacks of what rank 0 has, and what to do about it."""
+    if data != wanted:
+        return (
+            f"{platform.node()}: the rows are {data}, not {wanted}; the data, the model's tokenizer and the code must "
+            "be the same on every machine: send them there again"
+        )
+    for pause in _LOOKS:
+        time.sleep(pause)
+        with suppress(OSError):
+            if mark.read_text() == mark.name:
+                return None
+    found = "is another folder than rank 0's" if mark.parent.is_dir() else "is not there"
+    return (
+        f"{platform.node()}: {mark.parent} {found}, and a checkpoint needs the shards of every rank; put output_dir on "
+        "a file system that all machines have at this path"
+    )
 
 
 def barrier() -> None:

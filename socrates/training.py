@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,10 @@ from socrates.machine.account import Account, account_before
 from socrates.prepared import METADATA, sha256_of_part
 from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
-from socrates.ranks import errors_from_rank_zero, on_rank_zero, rank
+from socrates.ranks import check_shared, errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
 from socrates.resuming import Resumption, choose_checkpoint, is_finished, lock_output, run_identity
 from socrates.seen import training_data_record
-from socrates.spreading import check_same, on_every_host
 from socrates.stopping import refuse_if_spent
 from socrates.tokenized import load_tokenized, read_cells
 from socrates.tokenizing import tokenize_for
@@ -101,13 +100,10 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     quiet_libraries(bars=rank() == 0)
     leave_out_compiled_cpu_kernels()
     args = trainer_arguments(config, deepspeed, fit.checkpointed_layers)  # from here on there is a process group
-    check_same("tokenized rows", tokenized.name)
     output = Path(config.output_dir)
+    check_shared(output, tokenized.name)
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
     resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
-    here = on_every_host(resumption.checkpoint if resumption else None, output)
-    if resumption is not None and here is not None:
-        resumption = replace(resumption, checkpoint=here)
     if rank() == 0:
         _print_start(config, len(dataset), info, resumption, fit)
     if resumption is not None and is_finished(resumption.checkpoint):  # the Trainer would take one step more

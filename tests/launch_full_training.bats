@@ -167,32 +167,6 @@ state_there() {
   [[ -f $THERE/config_small.json && -f $THERE/training_config_small.log ]]
 }
 
-@test "a hostfile that does not fit the config ends with 2 before anything is sent" {
-  for line in "127.0.0.1 slots=3" "127.0.0.1 slots=x" ""; do
-    printf '%s\n' "$line" >hosts
-    launch 0 --hostfile hosts
-    assert_status 2
-    assert_output_has "error: hosts: "
-  done
-  launch 0 --hostfile absent
-  assert_status 2
-  assert_output_has "absent: no such file"
-  [[ -z $(ls -A "$THERE") ]]
-}
-
-# bats test_tags=slow
-@test "with a hostfile the machine's supervisor gets it, and the way on names it" {
-  set_machine_up
-  printf '# this machine alone\n127.0.0.1 slots=4\n' >hosts
-  launch 0 --hostfile hosts
-  assert_status 0
-  assert_output_has "All hosts (1) are ready"
-  assert_output_has "./scripts/launch_full_training.sh 0 --resume --hostfile hosts)"
-  grep -q "scripts/hosts.py'* lead --hostfile hosts" "$THERE/training.log"
-  run ./scripts/tnr ssh 0 'cd ~/socrates-training && venv/bin/python scripts/supervise.py stop' </dev/null
-  assert_status 0
-}
-
 # bats test_tags=slow
 @test "a training started by hand is not disturbed, and the lock of one that is gone is no hindrance" {
   set_machine_up

@@ -145,15 +145,6 @@ record_environment() {
   done
 }
 
-@test "with a hostfile both the preflight and the supervisor get it" {
-  prepare
-  fake_gpus 1
-  run bash launch_test_run.sh --hostfile hosts --resume
-  assert_status 0
-  [[ $(arguments_of preflight | tail -n 2) == $'--hostfile\nhosts' ]]
-  [[ $(arguments_of supervise | tail -n 3) == $'--hostfile\nhosts\n--resume' ]]
-}
-
 @test "nothing is started on a machine that cannot carry the run" {
   prepare
   STATUS_preflight=1 run bash launch_test_run.sh

@@ -92,6 +92,26 @@ has_environment() {
   [[ $output != *"also uploading"* ]]
 }
 
+@test "a machine without a usable rsync gets one before anything is uploaded" {
+  has_environment
+  printf '#!/bin/sh\necho "rsync  version 2.6.9  protocol version 29"\n' >"$TOOLS/rsync"
+  # shellcheck disable=SC2016 # by the machine
+  printf '#!/bin/sh\necho "apt-get $*" >>"$CALLS"\n[ ! -e "$TOOLS/no-network" ] || exit 100\n[ "$1" != install ] || rm "$TOOLS/rsync"\n' >"$TOOLS/apt-get"
+  # shellcheck disable=SC2016 # by the machine
+  printf '#!/bin/sh\nshift\nexec "$@"\n' >"$TOOLS/sudo"
+  chmod +x "$TOOLS/rsync" "$TOOLS/apt-get" "$TOOLS/sudo"
+  touch "$TOOLS/no-network"
+  set_up 1 --no-data
+  assert_status 2
+  assert_output_has "which could not be installed; as root there: apt-get update; apt-get install -y rsync"
+  [[ ! -e $THERE/scripts ]]
+  rm "$TOOLS/no-network"
+  set_up 1 --no-data
+  assert_status 0
+  assert_output_has "Installing rsync..."
+  grep -qx 'apt-get install -qq -y rsync' "$CALLS"
+}
+
 @test "what stands in the way is named, with 1" {
   has_environment
   set_up 1 --no-data --config config_full_dataset.json

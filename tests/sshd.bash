@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A real sshd on 127.0.0.1 (or SSHD_ADDRESS) as the current user, root or not, whose one "machine" is a folder: FOLDER/home is its home.
+# A real sshd on 127.0.0.1 as the current user, root or not, whose one "machine" is a folder: FOLDER/home is its home.
 # For bats tests and plain bash scripts:
 #   start_sshd FOLDER [PORT]   makes FOLDER/home, starts it, sets SSHD_PORT and SSHD_PID, and prints the entry for
 #                              instances.json, which is also in FOLDER/instance.json. Started again, keys and home stay.
@@ -8,7 +8,7 @@
 # A file FOLDER/environment, if there, is sourced before each command (for example: PATH=/somewhere:$PATH).
 
 start_sshd() {
-  local folder port=${2:-} address=${SSHD_ADDRESS:-127.0.0.1} program tries
+  local folder port=${2:-} program tries
   mkdir -p "$1/home"
   folder=$(cd "$1" && pwd)
   program=$(command -v sshd || echo /usr/sbin/sshd)
@@ -31,7 +31,7 @@ ENTER
     cat >"$folder/sshd_config" <<CONFIG
 SetEnv SHLVL=1
 KexAlgorithms curve25519-sha256
-ListenAddress $address:$SSHD_PORT
+ListenAddress 127.0.0.1:$SSHD_PORT
 HostKey "$folder/host_key"
 AuthorizedKeysFile "$folder/user_key.pub"
 PidFile none
@@ -54,7 +54,7 @@ CONFIG
     if _await_sshd; then
       printf '%s\n' "$SSHD_PID" >"$folder/sshd.pid"
       cat >"$folder/instance.json" <<ENTRY
-{"host": "$(id -un)@$address", "port": $SSHD_PORT, "identity": "$folder/user_key", "options": ["StrictHostKeyChecking=accept-new", "UserKnownHostsFile=\"$folder/known_hosts\""]}
+{"host": "$(id -un)@127.0.0.1", "port": $SSHD_PORT, "identity": "$folder/user_key", "options": ["StrictHostKeyChecking=accept-new", "UserKnownHostsFile=\"$folder/known_hosts\""]}
 ENTRY
       rm -f "$folder/known_hosts"
       cat "$folder/instance.json"
@@ -97,7 +97,7 @@ _await_sshd() {
   local wait
   for ((wait = 0; wait < 6000; wait++)); do
     kill -0 "$SSHD_PID" 2>/dev/null || return 1
-    if (: <"/dev/tcp/$address/$SSHD_PORT") 2>/dev/null; then
+    if (: <"/dev/tcp/127.0.0.1/$SSHD_PORT") 2>/dev/null; then
       # Answered by another program that had the port, while ours gives up?
       sleep 0.02
       kill -0 "$SSHD_PID" 2>/dev/null

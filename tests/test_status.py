@@ -228,12 +228,12 @@ def test_a_clean_stop_says_why_and_how_to_go_on(machine, limit):
     ("files", "options"),
     [
         ({}, ""),
-        ({"hostfile": "hosts", "deepspeed": "other.json"}, " --deepspeed other.json --hostfile hosts"),
+        ({"deepspeed": "other.json"}, " --deepspeed other.json"),
         (
             {"config": "config_test_run.json", "deepspeed": "deepspeed_config_test.json"},
             " --config config_test_run.json",
         ),
-        ({"hostfile": "h;reboot"}, " --hostfile 'h;reboot'"),
+        ({"deepspeed": "d;reboot"}, " --deepspeed 'd;reboot'"),
     ],
 )
 def test_the_way_on_names_the_files_that_a_launch_would_not_take_by_itself(machine, files, options):

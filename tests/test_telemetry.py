@@ -16,7 +16,7 @@ from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine import gpus
 from socrates.machine.account import Account
-from socrates.machine.gpus import GpuSample, GpuSampler, parse_gpus, query_gpus, summarize, visible_gpus
+from socrates.machine.gpus import GpuSample, GpuSampler, gpu_numbers, parse_gpus, query_gpus, summarize, visible_gpus
 from socrates.machine.telemetry import PROGRESS, TRAINING_LOG, Logged, Progress, Telemetry, read_progress
 from socrates.rehearsal import rehearsal_config
 from socrates.resuming import choose_checkpoint, run_identity
@@ -189,6 +189,18 @@ def test_samples_become_the_mean_use_and_the_most_memory():
 )
 def test_only_the_gpus_that_this_training_uses(environment, expected):
     assert visible_gpus(environment) == expected
+
+
+def test_the_gpus_that_cuda_visible_devices_leaves():
+    assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,7"}, 2) == [3, 5]
+    assert gpu_numbers({}, 2) is None
+    assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,-1,7"}, 2) == [3, 5]
+    with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=-1 names 0 GPUs, 1 processes"):
+        gpu_numbers({"CUDA_VISIBLE_DEVICES": "-1"}, 1)
+    with pytest.raises(SocratesError, match=r"=GPU-1a does not name GPUs by number; write their numbers \(nvidia-smi"):
+        gpu_numbers({"CUDA_VISIBLE_DEVICES": "GPU-1a"}, 1)
+    with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=3 names 1 GPUs, 2 processes"):
+        gpu_numbers({"CUDA_VISIBLE_DEVICES": "3"}, 2)
 
 
 def test_the_sampler_asks_as_it_should_and_keeps_what_it_was_told(tmp_path, monkeypatch):

@@ -381,9 +381,7 @@ line"' </dev/null
   }
   run_and_cut tnr ssh 0 'touch started; sleep 120'
   # rsync on the machine stops for a while, then is cut off
-  mkdir "$BATS_TEST_TMPDIR/bin"
-  printf '#!/usr/bin/env bash\ntouch ~/started\nexec cat >/dev/null\n' >"$BATS_TEST_TMPDIR/bin/rsync"
-  chmod +x "$BATS_TEST_TMPDIR/bin/rsync"
+  put_rsync "$BATS_TEST_TMPDIR/bin" 'touch ~/started; exec cat >/dev/null'
   printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$home/../environment"
   echo 1 >"$home/file"
   run_and_cut tnr scp 0:file ./
@@ -400,9 +398,7 @@ line"' </dev/null
 
 @test "a copy to which nothing comes any more ends as a lost connection" {
   use ssh
-  mkdir "$BATS_TEST_TMPDIR/bin"
-  printf '#!/usr/bin/env bash\nexec cat >/dev/null\n' >"$BATS_TEST_TMPDIR/bin/rsync"
-  chmod +x "$BATS_TEST_TMPDIR/bin/rsync"
+  put_rsync "$BATS_TEST_TMPDIR/bin" 'exec cat >/dev/null'
   printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$MACHINE/environment"
   echo 1 >"$REMOTE/file"
   TNR_STALL_SECONDS=2 run timeout 240 tnr scp 0:file ./
@@ -527,37 +523,62 @@ without_rsync() {
   rm -f "$NO_RSYNC/rsync"
 }
 
-# bats test_tags=slow
-@test "copies where this side has no rsync" {
-  without_rsync
-  PATH=$LAPTOP/scripts:$NO_RSYNC
-  [[ -z $(type -P rsync) ]]
-  copies_behave ssh
+# put_rsync FOLDER BODY: an rsync that does what it says, of a good version unless VERSION says another.
+put_rsync() {
+  mkdir -p "$1"
+  printf '#!/usr/bin/env bash\n[[ $1 != --version ]] || { echo "rsync  version %s  protocol version 31"; exit; }\n%s\n' \
+    "${VERSION:-3.2.7}" "$2" >"$1/rsync"
+  chmod +x "$1/rsync"
 }
 
-# bats test_tags=slow
-@test "copies where the machine has no rsync" {
-  without_rsync
-  eval "$(declare -f use | sed '1s/use/use_plainly/')"
-  use() {
-    use_plainly "$1"
-    printf 'PATH=%q\n' "$NO_RSYNC" >"$MACHINE/environment"
+@test "without rsync here, or with an old one, nothing is copied, and how to get it is said" {
+  use local
+  echo 1 >"$REMOTE/file"
+  refused_here() {
+    for arguments in "0:file new/" "0 launch_test_run.sh new/"; do
+      # shellcheck disable=SC2086 # several
+      run tnr scp $arguments
+      assert_status 2
+      assert_equal "$output" "tnr: error: needs rsync 3 or later here (found: $1): sudo apt-get install -y rsync (macOS: brew install rsync)"
+    done
+    [[ ! -e new && ! -e $REMOTE/new ]]
   }
-  copies_behave ssh
+  VERSION=2.6.9 put_rsync "$TOOLS" 'exit 1'
+  refused_here 2.6
+  rm "$TOOLS/rsync"
+  without_rsync
+  PATH=$LAPTOP/scripts:$NO_RSYNC refused_here none
 }
 
-# bats test_tags=slow
-@test "a machine that has lost its rsync is copied from without it" {
+@test "without rsync on the machine, or with an old one, nothing is copied, and how to get it is said" {
   use ssh
   echo 1 >"$REMOTE/file"
-  tnr scp 0:file first/ # now it is known to have rsync
-  mkdir "$BATS_TEST_TMPDIR/bin"
-  printf '#!/bin/sh\nexit 127\n' >"$BATS_TEST_TMPDIR/bin/rsync"
-  chmod +x "$BATS_TEST_TMPDIR/bin/rsync"
+  refused_there() {
+    for arguments in "0:file new/" "0:file new" "0 launch_test_run.sh new/" "0 launch_test_run.sh new"; do
+      # shellcheck disable=SC2086 # several
+      run tnr scp $arguments
+      assert_status 2
+      ((${#lines[@]} == 1))
+      assert_output_has "needs rsync 3 or later (found: $1): ./run_remote_setup.sh 0 installs it, or tnr ssh 0 'sudo apt-get update; sudo apt-get install -y rsync'"
+    done
+    [[ ! -e new/file && ! -f new && ! -e $REMOTE/new ]]
+  }
+  VERSION=2.6.9 put_rsync "$BATS_TEST_TMPDIR/bin" 'exit 1'
   printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$MACHINE/environment"
-  run tnr scp 0:file second/
-  assert_status 0
-  cmp "$REMOTE/file" second/file
+  refused_there 2.6
+  VERSION=$'\e[31m' put_rsync "$BATS_TEST_TMPDIR/bin" 'exit 1'
+  refused_there unknown
+  without_rsync
+  printf 'PATH=%q\n' "$NO_RSYNC" >"$MACHINE/environment"
+  refused_there none
+  # It had one when it was asked last.
+  rm "$MACHINE/environment"
+  tnr scp 0 launch_test_run.sh known/
+  printf 'PATH=%q\n' "$NO_RSYNC" >"$MACHINE/environment"
+  run tnr scp 0 launch_test_run.sh known/other/
+  assert_status 2
+  assert_output_has "needs rsync 3 or later (found: none)"
+  refused_there none
 }
 
 # bats test_tags=slow
@@ -641,45 +662,6 @@ without_rsync() {
     run tnr scp -r "0:$source" new/
     [[ $status != 0 && ! -e new/models/run/checkpoint-7 && ! -e new/run/checkpoint-7 ]]
   done
-}
-
-@test "Ctrl+C ends a copy without rsync quietly, with 130 and nothing left" {
-  without_rsync
-  use local
-  truncate -s 4G "$REMOTE/big"
-  PATH=$LAPTOP/scripts:$NO_RSYNC run "$PYTHON" - <<'PROGRAM'
-import os, pathlib, signal, subprocess, time
-process = subprocess.Popen(
-    ["tnr", "scp", "0:big", "here/"], stdin=subprocess.DEVNULL, process_group=0,
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-)
-while not list(pathlib.Path().glob("here/.big*")) and process.poll() is None:
-    time.sleep(0.01)
-os.killpg(process.pid, signal.SIGINT)
-print("status", process.wait())
-PROGRAM
-  [[ $output == "status 130" || $output == "status -2" ]] || { echo "$output"; return 1; }
-  assert_equal "$(ls -A here)" ""
-}
-
-@test "a hostile tar stream is refused without a traceback" {
-  mkdir out
-  "$PYTHON" - >stream <<'PROGRAM'
-import io, sys, tarfile
-with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-    for name, kind in (("../up", tarfile.REGTYPE), ("/abs", tarfile.REGTYPE), ("link", tarfile.SYMTYPE), ("pipe", tarfile.FIFOTYPE)):
-        member = tarfile.TarInfo(name)
-        member.type, member.linkname = kind, "/"
-        archive.addfile(member, io.BytesIO())
-    member = tarfile.TarInfo("file")
-    member.pax_headers = {"mtime": "1e300"}
-    archive.addfile(member, io.BytesIO())
-PROGRAM
-  run "$PYTHON" -I -S scripts/lib/tnr_untar.py out/ <stream
-  assert_status 1
-  [[ $output != *Traceback* ]]
-  for name in ../up /abs link pipe; do assert_output_has "passed over '$name'"; done
-  assert_equal "$(find out up /abs 2>/dev/null)" out
 }
 
 @test "no room for temporary files: a copy says so, and does not claim to be done" {

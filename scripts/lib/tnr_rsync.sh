@@ -1,49 +1,57 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # ANSWER, TOOL and COMPRESS: tnr_copy.sh
+# shellcheck disable=SC2034 # ANSWER and RSYNC_HERE: tnr_copy.sh
 # Copying with rsync over the transport: whether both sides have it, and what its failures mean.
 
-# Asks the machine: `ask STUB ARGUMENT...`. Sets ANSWER and TOOL. What a login prints around the answer is ignored.
-ask() {
-  local line
-  line=$(bash_line "$@") STATUS=0
-  run_there "$line" </dev/null >"$WORK/answer"
-  ((STATUS != NOT_REACHED)) || exit "$NOT_REACHED"
-  line=$(grep -a '^tnr-answer ' "$WORK/answer" | tail -n 1) || fail_copy "$PLACE: gave no answer; is bash there, and room in ${TMPDIR:-/tmp} here?"
-  read -r _ ANSWER TOOL <<<"$line"
-  remember_tool
-  has_good_rsync || TOOL=tar
+# Prints the version, as 3.2, or "none"; runs there, too.
+rsync_version() {
+  local text
+  command -v rsync >/dev/null || { echo none; return; }
+  text=$(rsync --version 2>/dev/null) || true
+  if [[ $text =~ ^rsync\ +version\ v?([0-9]+\.[0-9]+) ]]; then echo "${BASH_REMATCH[1]}"; else echo unknown; fi
 }
 
 # Version 3 at least: the one that comes with macOS lacks options.
-has_good_rsync() {
-  local version
-  COMPRESS=()
-  version=$(rsync --version 2>/dev/null) || return 1
-  [[ ${version%%$'\n'*} =~ ^rsync\ +version\ v?([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 3)) || return 1
-  # Since 3.2 the two sides agree on a method; data goes up several times faster on a home line.
-  [[ $BACKEND == local ]] || ((BASH_REMATCH[1] == 3 && BASH_REMATCH[2] < 2)) || COMPRESS=(--compress)
+is_good_rsync() {
+  [[ $1 == [3-9].* ]]
 }
 
-# Whether the machine has rsync is known for a day, which saves a connection each time.
-tool_memory() {
+# Sets RSYNC_HERE.
+check_rsync_here() {
+  RSYNC_HERE=$(rsync_version)
+  is_good_rsync "$RSYNC_HERE" ||
+    die "needs rsync 3 or later here (found: $RSYNC_HERE): sudo apt-get install -y rsync (macOS: brew install rsync)"
+}
+
+die_without_rsync() {
+  die "$PLACE needs rsync 3 or later (found: $1): ./run_remote_setup.sh $ID installs it, or tnr ssh $ID 'sudo apt-get update; sudo apt-get install -y rsync'"
+}
+
+# Asks the machine: `ask STUB ARGUMENT...`. Sets ANSWER. What a login prints around the answer is ignored.
+ask() {
+  local line version
+  line=$(bash_line "$(declare -f rsync_version)$1" "${@:2}") STATUS=0
+  run_there "$line" </dev/null >"$WORK/answer"
+  ((STATUS != NOT_REACHED)) || exit "$NOT_REACHED"
+  line=$(grep -a '^tnr-answer ' "$WORK/answer" | tail -n 1) || fail_copy "$PLACE: gave no answer; is bash there, and room in ${TMPDIR:-/tmp} here?"
+  read -r _ ANSWER version <<<"$line"
+  [[ $version =~ ^(none|[0-9]{1,4}\.[0-9]{1,4})$ ]] || version=unknown
+  is_good_rsync "$version" || die_without_rsync "$version"
+  remember_rsync
+}
+
+# That the machine has rsync is known for a day, which saves a connection each time.
+rsync_memory() {
   printf '%s/socrates/rsync-%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$(cksum <<<"$PLACE" | tr ' ' -)"
 }
 
-remember_tool() {
+remember_rsync() {
   local file
-  file=$(tool_memory)
-  mkdir -p -- "${file%/*}" 2>/dev/null && printf '%s\n' "$TOOL" 2>/dev/null >"$file.$$" && mv -f -- "$file.$$" "$file" || true
+  file=$(rsync_memory)
+  mkdir -p -- "${file%/*}" 2>/dev/null && : 2>/dev/null >"$file" || true
 }
 
-recall_tool() {
-  local file
-  if [[ $BACKEND == local ]]; then
-    TOOL=rsync
-  else
-    file=$(tool_memory)
-    [[ -n $(find "$file" -mmin -1440 2>/dev/null) ]] && TOOL=$(<"$file") && [[ $TOOL == rsync || $TOOL == tar ]] || return 1
-  fi
-  has_good_rsync || TOOL=tar
+is_known_to_have_rsync() {
+  [[ $BACKEND == local || -n $(find "$(rsync_memory)" -mmin -1440 2>/dev/null) ]]
 }
 
 # A word of rsync's -e, which has quotes but no backslash.
@@ -51,8 +59,7 @@ quote_for_rsync() {
   printf "'%s' " "${1//\'/\'\'}"
 }
 
-# Runs rsync over the transport, in a folder there (quoted for a shell). Leaves with 254 or 1 if it fails; returns 1 if
-# there is no rsync on the machine after all.
+# Runs rsync over the transport, in a folder there (quoted for a shell). Leaves with 254, 2 or 1 if it fails.
 run_rsync() {
   local folder=$1 shell='' word reason status=0 options=(-rt --partial-dir=.rsync-partial)
   shift
@@ -75,10 +82,8 @@ run_rsync() {
     10 | 12 | 16 | 19 | 21 | 30 | 35 | 1[2-9][0-9] | 255) status=$(transport_status "$status") ;;
   esac
   if ((status == 127)); then
-    TOOL=tar
-    remember_tool
-    note "tnr: $PLACE has no rsync; copying without it"
-    return 1
+    rm -f -- "$(rsync_memory)"
+    die_without_rsync none
   elif ((status > 128)); then # ssh's 255, or a signal that ended it
     say_not_reached
     exit "$NOT_REACHED"

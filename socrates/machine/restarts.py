@@ -6,7 +6,6 @@ go on, and not if it dies where it died before. Pure: from numbers to a decision
 
 from __future__ import annotations
 
-import re
 import signal
 from dataclasses import dataclass
 from enum import Enum
@@ -93,9 +92,7 @@ def refusal(ended: Ended) -> str | None:
 
     An unexpected exception leaves with the same status, but says that it is a defect: that is a crash.
     """
-    # Of a run on several hosts, another host's lines have its name before them.
-    told = (re.sub(r"^\[[^\]\s]+\] ", "", line) for line in ended.output.splitlines())
-    lines = [line for line in told if line.startswith("error: ")]
+    lines = [line for line in ended.output.splitlines() if line.startswith("error: ")]
     if ended.exit_status != EXIT_CANNOT or not lines or any(line.startswith(_DEFECT) for line in lines):
         return None
     return lines[0].removeprefix("error: ")

@@ -55,7 +55,6 @@ class RunState:
     restarts: int = 0
     ended: str | None = None
     reason: str | None = None
-    hostfile: str | None = None
 
     @property
     def process(self) -> ProcessId:
@@ -94,6 +93,7 @@ def read_state() -> RunState | None:
         return None
     value = read_json(STATE, "supervisor's record")
     try:
+        value.pop("hostfile", None)  # older records have one
         attempts = tuple(Attempt(**attempt) for attempt in value.pop("attempts"))
         return RunState(**{**value, "command": tuple(value["command"]), "attempts": attempts})
     except (KeyError, TypeError) as error:
@@ -107,9 +107,8 @@ def with_attempt(state: RunState, **changes: Any) -> RunState:
 
 def way_on(record: RunState) -> str:
     """The command with which a run goes on from its newest checkpoint."""
-    hosts = f"--hostfile {record.hostfile} " if record.hostfile else ""
     return (
-        f"python scripts/supervise.py start {hosts}--config {record.config} --deepspeed {record.deepspeed} "
+        f"python scripts/supervise.py start --config {record.config} --deepspeed {record.deepspeed} "
         f"--log {record.log} --resume"
     )
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +20,6 @@ from socrates.checkpoints import checkpoint_step, newest_complete
 from socrates.config import RunConfig, load_config, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.machine.gpus import gpu_numbers
-from socrates.machine.host_checks import check_hosts
-from socrates.machine.hosts import meeting_address, read_hostfile
 from socrates.machine.process_tree import (
     adopt_orphans,
     bury_adopted,
@@ -37,7 +35,6 @@ from socrates.machine.telemetry import read_progress
 from socrates.resuming import WEIGHTS_ONLY, is_finished
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "train_full_dataset.py"
-_HOSTS = _SCRIPT.with_name("hosts.py")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,6 @@ class Plan:
         pause: seconds before a restart, in which ports and GPU memory come free.
         patience: seconds that a training which is asked to stop has for its step and its checkpoint.
         grace: seconds between SIGTERM and SIGKILL, after that or instead.
-        hostfile: the machines of the run; None for this one alone.
     """
 
     config: str
@@ -66,7 +62,6 @@ class Plan:
     pause: float = 5.0
     patience: float = SAVE_PATIENCE
     grace: float = 30.0
-    hostfile: str | None = None
 
 
 def make_plan(
@@ -76,7 +71,6 @@ def make_plan(
     environment: Mapping[str, str],
     resume: bool = False,
     weights_only: bool = False,
-    hostfile: str | None = None,
 ) -> Plan:
     """A plan for the training script, once everything that can be checked beforehand was.
 
@@ -87,10 +81,9 @@ def make_plan(
         environment: of the training.
         resume: whether the first attempt is told to go on.
         weights_only: whether a checkpoint will do of which the weights alone are whole.
-        hostfile: the machines, this one first; None for this one alone.
 
     Raises:
-        SocratesError: config, DeepSpeed file or hostfile are wrong, the data is not there, or a host is not ready.
+        SocratesError: config or DeepSpeed file are wrong, or the data is not there.
     """
     run = load_config(config)
     load_deepspeed(deepspeed, run)
@@ -99,20 +92,14 @@ def make_plan(
             f"{run.train_file}: no such data file; upload the data: tnr scp 0 data/socsci210_full/ "
             f"~/socrates-training/{run.dataset_path}/"
         )
-    if hostfile is None:
-        launch = ["-m", "deepspeed.launcher.runner", _launcher_devices(run, environment), "--master_port={}"]
-    else:
-        _check_hosts(hostfile, run, [config, deepspeed], environment)
-        launch = [str(_HOSTS), "lead", "--hostfile", hostfile, f"--grace={Plan.grace:g}", "--port={}"]
+    launch = [sys.executable, "-m", "deepspeed.launcher.runner", _launcher_devices(run, environment)]
 
     def command(resuming: bool) -> list[str]:
-        launcher = [sys.executable, *launch[:-1], launch[-1].format(free_port())]
-        # Another machine's project folder may lie elsewhere; every rank starts in it.
-        script = [str(_SCRIPT) if hostfile is None else f"scripts/{_SCRIPT.name}"]
-        script += ["--config", config, "--deepspeed", deepspeed, *([WEIGHTS_ONLY] if weights_only else [])]
-        return [*launcher, *script, *(["--resume-from-checkpoint", "auto"] if resuming else [])]
+        script = [str(_SCRIPT), "--config", config, "--deepspeed", deepspeed, *([WEIGHTS_ONLY] if weights_only else [])]
+        resumption = ["--resume-from-checkpoint", "auto"] if resuming else []
+        return [*launch, f"--master_port={free_port()}", *script, *resumption]
 
-    return Plan(config, deepspeed, log, run.output_dir, command, environment, resume, weights_only, hostfile=hostfile)
+    return Plan(config, deepspeed, log, run.output_dir, command, environment, resume, weights_only)
 
 
 def _launcher_devices(run: RunConfig, environment: Mapping[str, str]) -> str:
@@ -120,15 +107,6 @@ def _launcher_devices(run: RunConfig, environment: Mapping[str, str]) -> str:
     wanted = run.training.num_processes
     numbers = gpu_numbers(environment, wanted)
     return f"--num_gpus={wanted}" if numbers is None else f"--include=localhost:{','.join(map(str, numbers))}"
-
-
-def _check_hosts(hostfile: str, run: RunConfig, files: Sequence[str], environment: Mapping[str, str]) -> None:
-    hosts = read_hostfile(hostfile, run)
-    meeting = meeting_address(hostfile, hosts)
-    gpu_numbers(environment, hosts[0].slots)
-    for note in check_hosts(hosts, run, files, environment, Path.cwd()):
-        print(f"Note: {note}", flush=True)
-    print(f"All hosts ({len(hosts)}) are ready; they meet at {meeting}", flush=True)
 
 
 class Supervisor:
@@ -153,7 +131,6 @@ class Supervisor:
             log=plan.log,
             log_offset=log_offset,
             output_dir=plan.output_dir,
-            hostfile=plan.hostfile,
         )
 
     def run(self) -> None:

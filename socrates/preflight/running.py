@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,7 @@ CODE = Path(__file__).resolve().parents[2]
 
 
 def run_checks(
-    root: Path,
-    config: RunConfig | None,
-    deepspeed: Path | None = None,
-    config_file: str = "FILE",
-    slots: int | None = None,
+    root: Path, config: RunConfig | None, deepspeed: Path | None = None, config_file: str = "FILE"
 ) -> list[Check]:
     """Every check.
 
@@ -37,19 +32,12 @@ def run_checks(
         config: the run; None checks the machine alone.
         deepspeed: its DeepSpeed file.
         config_file: what the config is called on the command line, for the remedies.
-        slots: processes of a run on several machines that are this one's (the others' GPUs are taken to be alike);
-            None: all are.
 
     Raises:
         SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
     """
     gpus = find_gpus()
-    mine = config
-    if config is not None and slots is not None:
-        mine = replace(config, training=replace(config.training, num_processes=slots))
-    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpus(gpus, mine)]
-    if config is not None and slots is not None and len(gpus) >= slots:
-        gpus = [gpus[number % slots] for number in range(config.training.num_processes)]
+    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpus(gpus, config)]
     if config is None:
         return [*checks, check_free_disk(root)]
     checks.append(check_settings(config, bool(gpus) or not uses_cpus()))

@@ -41,7 +41,6 @@ class Supervisor:
     ended: float | None = None
     config: str = ""
     deepspeed: str = ""
-    hostfile: str = ""
     log: str = ""
     log_offset: int = 0
     attempts: tuple[Attempt, ...] = ()
@@ -238,7 +237,6 @@ def _supervisor(text: bytes) -> Supervisor | None:
         ended=_iso(value.get("ended")),
         config=plain(value.get("config")),
         deepspeed=plain(value.get("deepspeed")),
-        hostfile=plain(value.get("hostfile")),
         log=plain(value.get("log")),
         log_offset=whole(value.get("log_offset")) or 0,
         attempts=tuple(_attempt(item) for item in attempts[:100] if isinstance(item, dict)),

@@ -155,8 +155,8 @@ def _ended(facts: Facts, supervisor: Supervisor, instance: str, resumable: bool)
 def _files(supervisor: Supervisor) -> str:
     """The options of a launch that name the run's files, where they are not what it takes by itself."""
     config = supervisor.config or _CONFIG
-    usual = {"--config": _CONFIG, "--deepspeed": _DEEPSPEED.get(config, "deepspeed_config.json"), "--hostfile": ""}
-    named = {"--config": config, "--deepspeed": supervisor.deepspeed, "--hostfile": supervisor.hostfile}
+    usual = {"--config": _CONFIG, "--deepspeed": _DEEPSPEED.get(config, "deepspeed_config.json")}
+    named = {"--config": config, "--deepspeed": supervisor.deepspeed}
     return "".join(
         f" {option} {shlex.quote(file)}" for option, file in named.items() if file not in ("", usual[option])
     )
