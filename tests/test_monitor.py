@@ -473,7 +473,7 @@ def test_download_from_a_path_puts_it_where_scp_would_also_the_second_time(proje
         ("0:checkpoint-3", "x", "must be a folder that takes checkpoint-3"),
         ("0:checkpoint-3", "checkpoint-4/", "another checkpoint's folder"),
         (":checkpoint-3", "x/", "no instance id"),
-        ("0:nothing/checkpoint-3", "x/", "no such folder"),
+        ("0:nothing/checkpoint-3", "x/", "has no manifest.json"),
     ],
 )
 def test_download_from_a_path_that_cannot_be(project, source, to, reason):
