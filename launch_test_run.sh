@@ -40,7 +40,7 @@ while (($#)); do
       options+=("$1" "$2")
       shift 2
       ;;
-    *) die_usage "unknown argument: $1" ;;
+    *) die_unknown "$1" ;;
   esac
 done
 cd "$root"

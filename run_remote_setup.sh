@@ -23,7 +23,7 @@ while (($#)); do
     -h | --help) usage; exit 0 ;;
     --config) need_value "$@"; config=$2; shift 2 ;;
     --no-data) data=''; shift ;;
-    -*) die_usage "unknown option: $1" ;;
+    -*) die_unknown "$1" ;;
     *) [[ -z $instance ]] || die_usage "one instance at a time"; instance=$1; shift ;;
   esac
 done

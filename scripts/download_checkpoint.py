@@ -29,24 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.mirror import Reports, fetch_checkpoint
-    from socrates.remote.unmarked import plan_without_manifest
 
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
     root = project_root().absolute()
     if arguments.source:
         instance = Instance(root, check_instance_id(arguments.source.partition(":")[0]))
         source, target = _places(arguments.source.partition(":")[2], arguments.to)
-        manifest_sha256, taken_anyway = None, True
+        manifest_sha256 = None
     else:
         instance = Instance(root, check_instance_id(arguments.instance))
         os.chdir(root)
         source, target, manifest_sha256 = _find(instance, arguments)
-        taken_anyway = manifest_sha256 is None
-    step = int(target.name.rpartition("-")[2])
-
-    def plan():
-        return plan_without_manifest(instance, source, step, settle=arguments.settle, say=_say)
-
     reports = Reports(
         starting=lambda size: _say(
             f"Downloading {target.name}..." + (f" ({size / 10**6:.1f} MB)" if sys.stdout.isatty() else "")
@@ -61,7 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest_sha256=manifest_sha256,
         light=arguments.light,
         reports=reports,
-        without_manifest=plan if taken_anyway else None,
     )
     if result.fetched:
         _say(f"✓ {target.name} downloaded successfully")
@@ -78,8 +70,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--instance", default="0", metavar="ID", help="as in `tnr status` (0)")
     parser.add_argument("--run", metavar="NAME", help="where several runs have that step")
     parser.add_argument("--light", action="store_true", help="only the guide's five files")
-    parser.add_argument("--without-manifest", action="store_true", help="take a folder that other software made")
-    parser.add_argument("--settle", type=float, default=60.0, metavar="SECONDS", help="it must be still so long (60)")
     parser.add_argument("--from", dest="source", metavar="ID:PATH", help="any checkpoint-N on the instance")
     parser.add_argument("--to", metavar="FOLDER", help="with --from: where it goes")
     arguments = parser.parse_args(argv)
@@ -88,7 +78,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path, str | None]:
+def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path, str]:
     """The folder on the instance that holds the step, its place here, and its manifest's SHA-256."""
     from socrates.remote.mirror import local_place, runs_holding
     from socrates.remote.remote_checkpoints import read_listing
@@ -108,10 +98,10 @@ def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path,
         commands = [f"  ./scripts/download_checkpoint.sh {step}{option} --run {item.run}" for item in found]
         raise SocratesError(f"{len(found)} runs on {where} have a checkpoint-{step}; choose:\n" + "\n".join(commands))
     checkpoint = found[0]
-    if checkpoint.manifest_sha256 is None and not arguments.without_manifest:
+    if checkpoint.manifest_sha256 is None:
         raise SocratesError(
             f"{checkpoint.folder} on {where} has no manifest.json: a training is still saving it, or was ended "
-            "meanwhile, or other software made it; --without-manifest takes it once it has stopped changing"
+            "meanwhile, or other software made it"
         )
     return checkpoint.folder, local_place(Path("models"), checkpoint), checkpoint.manifest_sha256
 

@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # Summary: Fetch one checkpoint from an instance, verified. Asks nothing; there and intact already is fine.
-# Usage: ./scripts/download_checkpoint.sh STEP [--instance ID] [--run NAME] [--light] [--without-manifest] [--settle SECONDS]
-#        ./scripts/download_checkpoint.sh --from ID:PATH --to FOLDER [--light] [--settle SECONDS]
+# Usage: ./scripts/download_checkpoint.sh STEP [--instance ID] [--run NAME] [--light]
+#        ./scripts/download_checkpoint.sh --from ID:PATH --to FOLDER [--light]
 #
 # It goes to models/RUN/checkpoint-STEP/, which appears only when every byte is verified.
 #   STEP                checkpoint-STEP
 #   --instance ID       as in `tnr status` (0)
 #   --run NAME          where several runs have that step
 #   --light             only the five files that the guide lists and the training's record
-#   --without-manifest  take a folder that other software made, once it has stopped changing
-#   --settle SECONDS    for how long such a folder must not have changed (60)
 #   --from, --to        any checkpoint-N on the instance, to a folder here as `tnr scp` understands it
 # Exit status: 0 it is here, 2 cannot.
 set -euo pipefail
@@ -20,15 +18,10 @@ while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --instance | --run) need_value "$@"; options+=("$1=$2"); of_run=$1; shift 2 ;;
-    --settle)
-      need_value "$@"
-      [[ $2 =~ ^[0-9]{1,5}$ ]] || die_usage "--settle needs seconds, not '$2'"
-      options+=("$1=$2"); shift 2 ;;
     --from) need_value "$@"; from=$2; shift 2 ;;
     --to) need_value "$@"; to=$2; shift 2 ;;
     --light) options+=("$1"); shift ;;
-    --without-manifest) options+=("$1"); of_run=$1; shift ;;
-    -*) die_usage "unknown option: $1" ;;
+    -*) die_unknown "$1" ;;
     *) places+=("$1"); shift ;;
   esac
 done

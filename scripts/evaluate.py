@@ -41,7 +41,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--config", metavar="FILE", help="run config: model, data, prompt, decoding, seed")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
-    add("--merge", action="store_true", help="add an adapter into the base model's weights first, and check that")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again where the results folder holds results already")
     add("--allow-seen", action="store_true", help="judge a checkpoint also on rows that it may have been trained on")
@@ -82,7 +81,6 @@ def main() -> int:
         settings,
         base_model=arguments.base_model,
         revision=config.model_revision if config and names_base_of(model, config) else None,
-        merge=arguments.merge,
         baseline=baseline,
         processes=arguments.processes,
         overwrite=arguments.overwrite,

@@ -24,7 +24,7 @@ while (($#)); do
     --output) need_value "$@"; output=$2; shift 2 ;;
     --max-examples | --processes) need_value "$@"; options+=("$1" "$2"); shift 2 ;;
     --overwrite) options+=("$1"); shift ;;
-    *) die_usage "unknown argument: $1" ;;
+    *) die_unknown "$1" ;;
   esac
 done
 [[ -f $config ]] || die "$config: no such config; run from the project's folder, or name one with --config"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Summary: Evaluate a checkpoint and decide GO or NO-GO against a baseline.
 # Usage: ./scripts/evaluate_checkpoint.sh CHECKPOINT BASELINE_METRICS [--config FILE] [--output DIR] [--max-examples N]
-#            [--processes N] [--merge] [--overwrite] [--allow-seen] [--require-significant]
+#            [--processes N] [--overwrite] [--allow-seen] [--require-significant]
 #
 # The checkpoint is asked about the same rows, in the same words, as the baseline was.
 #   CHECKPOINT          folder with an adapter: models/RUN/checkpoint-N
@@ -10,7 +10,6 @@
 #   --output DIR        results folder (evaluation_results/RUN/checkpoint-N)
 #   --max-examples N    as for the baseline (the config's)
 #   --processes N       that ask the model (one a GPU; without a GPU one)
-#   --merge             add the adapter into the base model's weights first, and check that
 #   --overwrite         ask again where the results folder holds results already
 #   --allow-seen        judge it also on rows that it may have been trained on; the decision says so
 #   --require-significant  GO only if the improvement's whole 95% interval is at the threshold or above
@@ -32,9 +31,9 @@ while (($#)); do
     -h | --help) usage; exit 0 ;;
     --output) need_value "$@"; output=$2; shift 2 ;;
     --config | --max-examples | --processes) need_value "$@"; options+=("$1" "$2"); shift 2 ;;
-    --merge | --overwrite | --allow-seen) options+=("$1"); shift ;;
+    --overwrite | --allow-seen) options+=("$1"); shift ;;
     --require-significant) gate_options+=("$1"); shift ;;
-    -*) die_usage "unknown option: $1" ;;
+    -*) die_unknown "$1" ;;
     *) places+=("$1"); shift ;;
   esac
 done

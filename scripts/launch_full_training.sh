@@ -39,7 +39,7 @@ while (($#)); do
     --deepspeed) need_value "$@"; deepspeed=$2; shift 2 ;;
     --watch) need_value "$@"; watch=$2; shift 2 ;;
     --require-phases) require_phases=1; shift ;;
-    -*) die_usage "unknown option: $1" ;;
+    -*) die_unknown "$1" ;;
     *) [[ -z $instance ]] || die_usage "one instance at a time"; instance=$1; shift ;;
   esac
 done

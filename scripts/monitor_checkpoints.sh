@@ -26,7 +26,7 @@ while (($#)); do
     --once | --until-complete | --missing)
       [[ -z $end || $end == "$1" ]] || die_usage "$1 and $end exclude each other"
       end=$1; shift ;;
-    -*) die_usage "unknown option: $1" ;;
+    -*) die_unknown "$1" ;;
     *) places+=("$1"); shift ;;
   esac
 done

@@ -39,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seed", metavar="N", type=int, default=42, help="of personas, drawn answers and intervals (default: 42)")
     add("--undecoded", action="store_true", help="the model's own probabilities, which temperature and top-p narrow")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
-    add("--merge", action="store_true", help="add an adapter into the base model's weights first, and check that")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again, and replace the prediction in the folder then")
     arguments = parser.parse_args(argv)
@@ -57,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.experiment,
         arguments.output,
         base_model=arguments.base_model,
-        merge=arguments.merge,
         processes=arguments.processes,
         seed=arguments.seed,
         people=arguments.people,

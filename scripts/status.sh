@@ -31,7 +31,7 @@ while (($#)); do
         shift
       fi
       ;;
-    -*) die_usage "unknown option: $1" ;;
+    -*) die_unknown "$1" ;;
     *) [[ -z $instance ]] || die_usage "one instance at a time"; instance=$1; shift ;;
   esac
 done

@@ -11,7 +11,7 @@ By draws: a question that states no valid answers, or more than that. Its distri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ from socrates.prefix import common_prefix, shared_prefix
 from socrates.sampling import sample_token_ids
 from socrates.scales import Scale
 from socrates.tree import check_tree_attention, score_batch
-from socrates.trie import AnswerTrie, answer_texts, answer_trie, answer_width
+from socrates.trie import AnswerTrie, answer_trie
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +50,6 @@ MAX_NEW_TOKENS = 12  # of a drawn answer, its end included
 DRAWS = 32  # of each question that is answered by draws
 LARGEST_INTEGER = 2**53  # a drawn number beyond it cannot be averaged as a float and does not count as an answer
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # what str() makes of an integer: the same rule as for exact answers
-_PADDED = re.compile(r" ?(-?)0*([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,6 @@ class Plan:
 def plan_questions(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
-    forms: Collection[str] = (),
     *,
     share_beginning: bool = True,
 ) -> Plan:
@@ -115,7 +113,6 @@ def plan_questions(
     Args:
         tokenizer: the model's.
         questions: all that are asked, also those that were answered before an interruption.
-        forms: as of `Asker`.
         share_beginning: whether anything is.
 
     Raises:
@@ -125,7 +122,7 @@ def plan_questions(
         if not question.prompt_ids:
             raise SocratesError(f"the prompt of row {question.key} is empty")
     nodes = {
-        scale: len(answer_trie(tokenizer, scale.values, forms))
+        scale: len(answer_trie(tokenizer, scale.values))
         for scale in dict.fromkeys(question.scale for question in questions)
         if _has_tree(scale)
     }
@@ -154,7 +151,6 @@ class Asker:
         beginning: Sequence[int],
         decoding: Decoding,
         *,
-        forms: Collection[str] = (),
         max_batch_tokens: int | None = None,
         draws: int = DRAWS,
         seed: int = 0,
@@ -165,7 +161,6 @@ class Asker:
             loaded: the model (`models.load_model`).
             beginning: token ids with which every prompt begins, or none.
             decoding: of `AnswerDistribution.decoded`, and of the draws.
-            forms: in which an answer counts besides the plain one (`trie.ANSWER_FORMS`).
             max_batch_tokens: the budget at first; None: what the free memory allows.
             draws: how many texts are drawn for a question that cannot be answered exactly.
             seed: of the draws, together with each question's key.
@@ -173,7 +168,7 @@ class Asker:
         Raises:
             SocratesError: an architecture that cannot be scored exactly.
         """
-        self._loaded, self._decoding, self._forms = loaded, decoding, tuple(forms)
+        self._loaded, self._decoding = loaded, decoding
         self._draws, self._seed = draws, seed
         self._forward = Forward(loaded)
         self._prefix = shared_prefix(self._forward, beginning)
@@ -190,7 +185,6 @@ class Asker:
             "base_model": loaded.base_name,
             "base_commit": loaded.commit,
             "adapter_sha256": sha256_file(loaded.adapter / ADAPTER_WEIGHTS) if loaded.adapter else None,
-            "merged": loaded.merged,
             "dtype": str(loaded.causal_lm.dtype).removeprefix("torch."),
             "device": str(loaded.device),
         }
@@ -254,8 +248,7 @@ class Asker:
         lengths = dict.fromkeys(range(self._draws), len(question.prompt_ids) + MAX_NEW_TOKENS)
         drawn = [ids for _, part in in_batches(lengths, self.budget, draw) for ids in part]
         texts = [self._loaded.tokenizer.decode(ids) for ids in drawn if ids is not None]
-        width = 0 if question.scale is None else answer_width(question.scale.values)
-        numbers = [parse_answer_text(text, self._forms, width) for text in texts]
+        numbers = [parse_answer_text(text) for text in texts]
         allowed = None if question.scale is None else frozenset(question.scale.values)
         valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
         values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
@@ -264,7 +257,7 @@ class Asker:
     def _trie(self, scale: Scale | None) -> AnswerTrie:
         if scale not in self._tries:
             assert scale is not None
-            self._tries[scale] = answer_trie(self._loaded.tokenizer, scale.values, self._forms)
+            self._tries[scale] = answer_trie(self._loaded.tokenizer, scale.values)
         return self._tries[scale]
 
     def _check_length(self, question: Question) -> None:
@@ -288,7 +281,6 @@ def answer_distributions(
     questions: Sequence[Question],
     decoding: Decoding,
     *,
-    forms: Collection[str] = (),
     max_batch_tokens: int | None = None,
     draws: int = DRAWS,
     seed: int = 0,
@@ -302,7 +294,6 @@ def answer_distributions(
         loaded: the model (`models.load_model`).
         questions: in any order.
         decoding: as of `Asker`.
-        forms: as of `Asker`.
         max_batch_tokens: as of `Asker`. A longer question goes alone. Where memory runs out, it is halved, with a line
             on standard error.
         draws: as of `Asker`.
@@ -319,9 +310,9 @@ def answer_distributions(
     """
     if (max_batch_tokens is not None and max_batch_tokens < 1) or draws < 1 or seed < 0:
         raise ValueError(f"max_batch_tokens={max_batch_tokens}, draws={draws}, seed={seed}: out of range")
-    plan = plan_questions(loaded.tokenizer, questions, forms, share_beginning=share_beginning)
+    plan = plan_questions(loaded.tokenizer, questions, share_beginning=share_beginning)
     make_asker = partial(
-        Asker, loaded, plan.beginning, decoding, forms=forms, max_batch_tokens=max_batch_tokens, draws=draws, seed=seed
+        Asker, loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, draws=draws, seed=seed
     )
     return _ask_all(make_asker, questions, plan)
 
@@ -339,18 +330,9 @@ def _has_tree(scale: Scale | None) -> bool:
     return scale is not None and len(scale.values) <= MAX_TREE_ANSWERS
 
 
-def parse_answer_text(text: str, forms: Collection[str] = (), width: int = 0) -> int | None:
-    """The integer that a text is as a whole, as `str` or one of the forms writes it; None for any other text.
-
-    Args:
-        text: an answer without its end.
-        forms: that count besides the plain one.
-        width: to how many digits "leading_zeros" may fill up.
-    """
-    plain = _PADDED.sub(r"\1\2", text) if forms else text
-    if not _INTEGER.fullmatch(plain) or abs(int(plain)) > LARGEST_INTEGER:
-        return None
-    return int(plain) if text == plain or text in answer_texts(int(plain), width, forms) else None
+def parse_answer_text(text: str) -> int | None:
+    """The integer that an answer without its end is as a whole, as `str` writes it; None for any other text."""
+    return int(text) if _INTEGER.fullmatch(text) and abs(int(text)) <= LARGEST_INTEGER else None
 
 
 def _generator(seed: int, key: int) -> np.random.Generator:

@@ -87,12 +87,11 @@ def ask(
         return
     texts = prompt_token_ids(tokenizer, [prompt.text for prompt in prompts], settings.prompt.system_message)
     questions = [Question(tuple(ids), prompt.scale, key=prompt.key) for ids, prompt in zip(texts, prompts, strict=True)]
-    forms = settings.decoding.answer_forms
-    plan = plan_questions(tokenizer, questions, forms)
+    plan = plan_questions(tokenizer, questions)
     decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
     recorded = unfinished.header["batch_tokens"] if unfinished.header else None
     most = settings.evaluation.batch_tokens or recorded  # who sets it anew may have run out of memory
-    askers = open_askers(AskerSettings(source, plan.beginning, decoding, forms, settings.seed, most), processes)
+    askers = open_askers(AskerSettings(source, plan.beginning, decoding, settings.seed, most), processes)
     with closing(askers):
         ready = askers.ready
         if unfinished.header is None:

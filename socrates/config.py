@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
@@ -30,11 +31,6 @@ def _in(low: float, high: float = math.inf, *, above: bool = False, **default: A
 
 def _one_of(*choices: str, **default: Any) -> Any:
     return field(metadata={"choices": choices}, **default)
-
-
-def _some_of(*choices: str, **default: Any) -> Any:
-    """A field that is a list, of these or empty."""
-    return field(metadata={"items": choices}, **default)
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,6 @@ class DecodingSettings:
 
     temperature: float = _in(0, 10, default=0.6)
     top_p: float = _in(0, 1, above=True, default=0.9)
-    answer_forms: tuple[str, ...] = _some_of("leading_space", "leading_zeros", default=())  # that count besides "7"
 
 
 @dataclass(frozen=True)
@@ -192,7 +187,7 @@ def _build(cls: type, value: Any, prefix: str, problems: list[str]) -> Any:
     hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
     before, values = len(problems), {}
     for key in value:
-        if key not in fields:
+        if key not in fields and not (f"{prefix}{key}" == "decoding.answer_forms" and value[key] == []):
             problems.append(f'"{prefix}{key}": unknown key{_nearest(key, fields)}')
     for name, item in fields.items():
         if name in value:
@@ -210,12 +205,7 @@ def _convert(hint: Any, value: Any, key: str, rules: Mapping[str, Any], problems
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
-        choices = rules.get("items")
-        if choices is not None:
-            if not (isinstance(value, list) and all(value.count(v) == 1 and v in choices for v in value)):
-                problems.append(f'"{key}": must be a list of some of {", ".join(choices)}, or empty, not {value!r}')
-                return None
-        elif not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
             problems.append(f'"{key}": must be a list of texts, not {value!r}')
             return None
         return tuple(value)
@@ -345,7 +335,31 @@ _REPLACED = {
     "much of it a process takes at once",
     "gradient_accumulation_steps": "a step takes as many micro-batches as micro_batch_tokens makes necessary",
     "gradient_checkpointing": "checkpointed_layers says how many layers are recomputed (null: as few as memory allows)",
+    "answer_forms": "only the plain number counts as an answer; evaluate again what was evaluated with other forms, a "
+    "checkpoint that records it with --config FILE",
 }
+
+# Settings that are gone, which earlier versions wrote into every config and result: the value that asks as we do now.
+_GONE: dict[str, Any] = {"answer_forms": [], "merged": False}
+
+
+def without_gone(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What an earlier version recorded of an evaluation, without the settings that are gone.
+
+    Raises:
+        SocratesError: it was made with one of them; ``name`` is what the message calls it.
+    """
+    for key, plain in _GONE.items():
+        if record.get(key, plain) != plain:
+            raise SocratesError(
+                f'{name}: made with "{key}": {json.dumps(record[key])}, which is no longer supported; evaluate again, '
+                "into another folder or with --overwrite"
+            )
+    return {
+        key: without_gone(value, name) if isinstance(value, Mapping) else value
+        for key, value in record.items()
+        if key not in _GONE
+    }
 
 
 def _nearest_multiple(number: int, of: int) -> int:

@@ -12,6 +12,13 @@ from typing import NoReturn
 # What the model libraries raise for files that are damaged, missing, or do not fit.
 LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
 
+# Options that are gone, and what is in their place; scripts/lib/common.sh has the same for the bash scripts.
+REMOVED_OPTIONS = {
+    "--merge": "evaluate the adapter as it is: merging changed nothing but rounding",
+    "--without-manifest": "a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name",
+    "--hostfile": "start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system",
+}
+
 EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -39,6 +46,11 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     except SocratesError as error:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_CANNOT
+    except SystemExit as leaving:  # argparse has refused the command line, or shown its help
+        for word in sys.argv[1:] if leaving.code else ():
+            if (option := word.partition("=")[0]) in REMOVED_OPTIONS:
+                print(f"{option} is gone: {REMOVED_OPTIONS[option]}", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED

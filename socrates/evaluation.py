@@ -75,7 +75,6 @@ def evaluate(
     *,
     base_model: str | None = None,
     revision: str | None = None,
-    merge: bool = False,
     baseline: dict[str, Any] | None = None,
     processes: int | None = None,
     overwrite: bool = False,
@@ -90,7 +89,6 @@ def evaluate(
         settings: how the model is asked and which rows are chosen.
         base_model: an adapter's base model, instead of the one that it names.
         revision: of the hub's repository.
-        merge: whether an adapter is added into the base model's weights first.
         baseline: the `metrics.json` to compare with later; what could not be compared is refused early.
         processes: how many ask the model; None: one a GPU, and one where there is none.
         overwrite: whether to ask again where this folder has results, of this evaluation or of another.
@@ -130,12 +128,12 @@ def evaluate(
     if baseline is not None:
         # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
         decide(baseline, {**baseline, "comparability": identity}, names=("the baseline", "this evaluation"))
-    asked = {"model": fingerprint(files), "merged": merge, **identity}
+    asked = {"model": fingerprint(files), **identity}
     if not overwrite and (finished := _finished(output, asked)) is not None:
         return record_seen(output, finished, seen.to_dict() if seen else None)
     with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
         _check_writable(output)
-        source = ModelSource(model, base_model, revision, merge)
+        source = ModelSource(model, base_model, revision)
         prompts = [Prompt(answer.prompt, parse_scale(answer.stimuli), answer.line) for answer in answers]
         ask(
             source,
@@ -282,7 +280,7 @@ def _identity(
         seed=settings.seed,
         data_sha256=data_sha256,
         prompt_fingerprint=prompt_fingerprint(tokenizer, settings.prompt.system_message),
-        decoding={**asdict(settings.decoding), "answer_forms": sorted(settings.decoding.answer_forms)},
+        decoding=asdict(settings.decoding),
     )
 
 

@@ -37,8 +37,7 @@ class Forward:
         if type(head) is not torch.nn.Linear:
             raise SocratesError(
                 f"{loaded.adapter or loaded.base_name}: its output layer is a {type(head).__name__}, not a plain "
-                "linear layer; where the adapter trains lm_head, evaluate with --merge, otherwise it cannot be "
-                "evaluated"
+                "linear layer; such a model cannot be evaluated, nor an adapter that trains lm_head"
             )
         self.device = loaded.device
         self.decoder = loaded.causal_lm.get_decoder()

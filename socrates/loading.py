@@ -1,9 +1,9 @@
 """How a checkpoint's state gets into a training that is not the one that saved it.
 
 Covers: a run on the same number of processes loads its own shards, exactly. On another number, DeepSpeed's universal
-checkpoint is made on the way from the shards; where the shards are lost, from the adapter and, if it is there,
-`optimizer.pt`. Either is made in `.universal-N-PID/` in the output folder and removed once it is loaded: a checkpoint
-folder is never written to, and a run that is killed in between makes it anew.
+checkpoint is made on the way from the shards, in `.universal-N-PID/` in the output folder, and removed once it is
+loaded: a checkpoint folder is never written to, and a run that is killed in between makes it anew. Where the shards are
+lost, the adapter is loaded, and the optimizer begins anew.
 Does not cover: which checkpoint, and whether a lossy way may be taken (resuming.py).
 """
 
@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, Any
 from socrates.checkpoints import read_manifest
 from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.files import read_json, write_json
+from socrates.model_files import ADAPTER_WEIGHTS
 from socrates.ranks import barrier, on_rank_zero, rank
 from socrates.resuming import Resumption, Way
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from socrates.trainer import AdapterTrainer
 
 _SCRATCH = ".universal-"
 _MODEL_STATES = "mp_rank_00_model_states.pt"
@@ -36,13 +38,13 @@ _PATIENCE = 1500  # seconds for a conversion: the other processes wait at most 1
 
 
 @contextmanager
-def loadable(resumption: Resumption | None, trainer: SFTTrainer, output_dir: Path) -> Iterator[str | None]:
+def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir: Path) -> Iterator[str | None]:
     """The folder for `trainer.train(resume_from_checkpoint=…)`, to be called by every rank around it.
 
-    Where the checkpoint's own shards will not do, DeepSpeed is told to read the universal form, for this one load.
+    On another number of processes, DeepSpeed is told to read the universal form, for this one load.
 
     Raises:
-        SocratesError: no space for the conversion, or it failed.
+        SocratesError: no space for the conversion, or it failed; or the adapter is not of this run's layers.
     """
     if rank() == 0:
         _remove_scratch(output_dir)  # of a run that was killed
@@ -51,13 +53,17 @@ def loadable(resumption: Resumption | None, trainer: SFTTrainer, output_dir: Pat
         return
     settings = trainer.args.hf_deepspeed_config.config
     before = settings.get("checkpoint")
-    settings["checkpoint"] = {**(before or {}), "load_universal": True}
+    if resumption.way is Way.OTHER_RANKS:
+        settings["checkpoint"] = {**(before or {}), "load_universal": True}
+    else:
+        _load_adapter(trainer.model, resumption.checkpoint)
+        trainer.fresh_optimizer = True
 
     def loaded() -> None:
         barrier()  # every rank has read it
         if rank() == 0:
             _remove_scratch(output_dir)
-        settings.pop("checkpoint")  # what the new checkpoints record of the config is the config
+        settings.pop("checkpoint", None)  # what the new checkpoints record of the config is the config
         if before is not None:
             settings["checkpoint"] = before
 
@@ -97,9 +103,10 @@ def _remove_scratch(output_dir: Path) -> None:
 
 
 def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> Path:
-    """What the Trainer reads of a checkpoint, with the optimizer's state in DeepSpeed's universal form."""
+    """What the Trainer reads of a checkpoint: its own state and, if it has all shards, the universal form of these."""
     checkpoint = resumption.checkpoint
-    _check_space(resumption, output_dir)
+    if resumption.way is Way.OTHER_RANKS:
+        _check_space(checkpoint, output_dir)
     # Of this process alone: the converter of one that was killed may still be writing.
     scratch = output_dir / f"{_SCRATCH}{resumption.step}-{os.getpid()}"
     scratch.mkdir(parents=True)
@@ -107,32 +114,26 @@ def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> 
         state = read_json(checkpoint / "trainer_state.json", "trainer's state")
         # The Trainer would warn: a process now has another share of a step.
         write_json(scratch / "trainer_state.json", {**state, "train_batch_size": args.per_device_train_batch_size})
-        tag = f"global_step{resumption.step}_universal"
         if resumption.way is Way.OTHER_RANKS:
+            tag = f"global_step{resumption.step}_universal"
             shutil.copyfile(checkpoint / "scheduler.pt", scratch / "scheduler.pt")
             print(f"Converting the optimizer's state of {checkpoint} for {args.world_size} process(es)...", flush=True)
             _convert_shards(checkpoint, scratch / tag)
-        else:
-            rates = schedule_state(args, state["max_steps"], resumption.step)
-            _save(rates, scratch / "scheduler.pt")
-            _build_from_weights(resumption, args, rates, scratch / tag)
-        (scratch / "latest_universal").write_text(tag)
+            (scratch / "latest_universal").write_text(tag)
     except LIBRARY_ERRORS as error:  # torch reports a full disk as a RuntimeError
         raise SocratesError(f"{scratch}: cannot make the state to go on from: {first_line(error)}") from error
     return scratch
 
 
-def _check_space(resumption: Resumption, folder: Path) -> None:
+def _check_space(checkpoint: Path, folder: Path) -> None:
     """SocratesError where the disk has no room for the state; the library would be seen to fail half-way."""
-    files = read_manifest(resumption.checkpoint).files
-    shards = sum(size for path, (size, _) in files.items() if path.startswith("global_step"))
-    adapter = files["adapter_model.safetensors"][0]
-    # The converter first writes the shards' fragments, then the whole; from bf16 weights come three float32 vectors.
-    needed = 2 * shards if resumption.way is Way.OTHER_RANKS else 6 * adapter
+    files = read_manifest(checkpoint).files
+    # The converter first writes the shards' fragments, then the whole.
+    needed = 2 * sum(size for path, (size, _) in files.items() if path.startswith("global_step"))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SocratesError(
-            f"{folder}: no space left: the optimizer's state of {resumption.checkpoint} takes {needed / 1e9:.1f} GB "
+            f"{folder}: no space left: the optimizer's state of {checkpoint} takes {needed / 1e9:.1f} GB "
             f"for a moment while it is converted, and {free / 1e9:.1f} GB are free; free some space and run the same "
             "command again"
         )
@@ -162,60 +163,10 @@ def _convert_shards(checkpoint: Path, output: Path) -> None:
         )
 
 
-def _build_from_weights(resumption: Resumption, args: SFTConfig, rates: Mapping[str, Any], output: Path) -> None:
-    """The universal form from the adapter's bf16 weights and, if there, `optimizer.pt`; else with no moments yet."""
-    import deepspeed
-    import torch
+def _load_adapter(model: Any, checkpoint: Path) -> None:
+    from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    weights = {
-        _trained_name(k): v.float() for k, v in load_file(resumption.checkpoint / "adapter_model.safetensors").items()
-    }
-    export: dict[str, Any] = {"state": {}, "updates": 0}
-    if resumption.moments:
-        export = torch.load(resumption.checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
-        if set(export["state"]) != set(weights):
-            raise SocratesError(f"{resumption.checkpoint}: optimizer.pt and the adapter are not of the same weights")
-    updates = torch.tensor(float(export.get("updates", resumption.step)))
-    for name, weight in weights.items():
-        moments = export["state"].get(name) or dict.fromkeys(("exp_avg", "exp_avg_sq"), torch.zeros_like(weight))
-        for key, value in {"fp32": weight, **{k: v.float() for k, v in moments.items()}}.items():
-            _save({"cat_dim": 0, "param": value}, output / "zero" / name / f"{key}.pt")
-        _save(updates, output / "zero" / name / "step.pt")
-    # The optimizer takes its learning rate from here; the scheduler sets it again only after the first step.
-    groups = [{"lr": rates["_last_lr"][0], "initial_lr": rates["base_lrs"][0]}]
-    _save({"ds_version": deepspeed.__version__, "param_groups": groups}, output / "zero" / "optimizer_state.pt")
-    engine = {"global_steps": resumption.step, "skipped_steps": 0, "lr_scheduler": None, "module": {}}
-    _save({**engine, "dp_world_size": args.world_size, "mp_world_size": 1}, output / _MODEL_STATES)
-
-
-def _trained_name(saved: str) -> str:
-    """A weight's name in the model, from its name in the adapter's file: PEFT leaves the adapter's own name out."""
-    stem, _, last = saved.rpartition(".")
-    return f"{stem}.default.{last}"
-
-
-def schedule_state(args: SFTConfig, max_steps: int, step: int) -> dict[str, Any]:
-    """`scheduler.pt` of a run after ``step`` steps: a light download lacks it, and it follows from the config."""
-    import torch
-    from transformers import get_scheduler
-
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
-    scheduler = get_scheduler(
-        args.lr_scheduler_type,
-        optimizer=optimizer,
-        num_warmup_steps=args.get_warmup_steps(max_steps),
-        num_training_steps=max_steps,
-        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-    )
-    optimizer.step()  # torch warns where a scheduler goes first
-    for _ in range(step):
-        scheduler.step()
-    return scheduler.state_dict()
-
-
-def _save(value: Tensor | Mapping[str, Any], path: Path) -> None:
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(value, path)
+    loaded = set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_WEIGHTS))
+    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
+        raise SocratesError(f"{checkpoint}: its adapter is not of the layers that are trained")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.hub import find_model
-from socrates.merging import UNMERGED, merge_adapter
 from socrates.model_files import (
     ADAPTER_WEIGHTS,
     ModelFiles,
@@ -39,18 +38,17 @@ _NUMBERS = "0 1 23 456 7890 -12"  # to compare two tokenizers on
 class LoadedModel:
     """A causal language model in evaluation mode, and what it takes to ask it."""
 
-    model: Any  # a PreTrainedModel, or the PeftModel around one if it has an unmerged adapter
+    model: Any  # a PreTrainedModel, or the PeftModel around one if it has an adapter
     tokenizer: PreTrainedTokenizerBase
     end_token_ids: tuple[int, ...]  # ascending; any of them ends an answer
     base_name: str  # the base model, as named by the user or by the adapter's config
-    adapter: Path | None = None  # the folder of the adapter, merged or not
+    adapter: Path | None = None  # the folder of the adapter
     commit: str | None = None  # of the base model's hub repository
-    merged: bool = False  # the adapter's weights were added into the base model's
 
     @property
     def causal_lm(self) -> PreTrainedModel:
         """The model without the adapter's wrapper; the adapter's layers stay in place inside it."""
-        return self.model.get_base_model() if self.adapter is not None and not self.merged else self.model
+        return self.model.get_base_model() if self.adapter is not None else self.model
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +76,6 @@ def load_model(
     device: str | torch.device | None = None,
     revision: str | None = None,
     base_model: str | Path | None = None,
-    merge: bool = False,
 ) -> LoadedModel:
     """Load a model, or an adapter on its base model, for evaluation: no gradients, no dropout, sdpa.
 
@@ -89,15 +86,11 @@ def load_model(
         revision: of the hub's repository: of ``name_or_folder``, or of the base model of a local adapter.
         base_model: an adapter's base model, instead of the one that its config names; a relative path is looked
             up in the current folder.
-        merge: add the adapter's weights into the base model's, and check that the model still says the same.
 
     Raises:
-        SocratesError: something is missing, damaged, does not fit, or cannot be reached; the merged model differs
-            from the unmerged one; says what to do.
+        SocratesError: something is missing, damaged, does not fit, or cannot be reached; says what to do.
     """
     files = locate_model(name_or_folder, revision, base_model)
-    if merge and files.adapter is None:
-        raise SocratesError(f"{name_or_folder}: holds no adapter to merge; {UNMERGED}")
     if files.adapter is not None:
         check_safetensors(files.adapter / ADAPTER_WEIGHTS)
     tokenizer = _tokenizer_of(files)
@@ -115,8 +108,6 @@ def load_model(
     _check_vocabulary(loaded)
     if files.adapter is not None:
         check_adapter_acts(loaded)
-    if merge:
-        loaded = merge_adapter(loaded)
     loaded.model.requires_grad_(False)  # last: to switch an adapter off and on makes it trainable again
     return loaded
 

@@ -1,8 +1,7 @@
 """`optimizer.pt`: both AdamW moments of every adapter weight, gathered from DeepSpeed's shards.
 
 The guide lists this file; DeepSpeed writes none: under ZeRO each rank saves its part of one flat vector. This is an
-export for people and other software, by parameter name and in bf16. Resuming reads the shards, which are exact; this
-file only where they are lost (`socrates/loading.py`).
+export for people and other software, by parameter name and in bf16; resuming reads the shards, which are exact.
 """
 
 from __future__ import annotations

@@ -38,7 +38,6 @@ class ModelSource:
     name: str
     base_model: str | None = None
     revision: str | None = None
-    merge: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class AskerSettings:
     model: ModelSource
     beginning: tuple[int, ...]
     decoding: Decoding
-    forms: tuple[str, ...]
     seed: int
     max_batch_tokens: int | None
 
@@ -58,10 +56,8 @@ class AskerSettings:
         from socrates.models import load_model
 
         model = self.model
-        loaded = load_model(
-            model.name, device=device, revision=model.revision, base_model=model.base_model, merge=model.merge
-        )
-        make_asker = partial(Asker, loaded, self.beginning, self.decoding, forms=self.forms, seed=self.seed)
+        loaded = load_model(model.name, device=device, revision=model.revision, base_model=model.base_model)
+        make_asker = partial(Asker, loaded, self.beginning, self.decoding, seed=self.seed)
         fits, asker = attempt(lambda budget: make_asker(max_batch_tokens=budget), self.max_batch_tokens)
         if not fits:
             raise SocratesError(

@@ -59,25 +59,25 @@ def prompt_frame(tokenizer: PreTrainedTokenizerBase, system_message: str | None)
 
 
 def answer_token_ids(tokenizer: PreTrainedTokenizerBase, value: int) -> list[int]:
-    """Token ids of the bare integer, as it stands right after the prompt.
+    """As `answers_token_ids`, of one."""
+    return answers_token_ids(tokenizer, [value])[0]
+
+
+def answers_token_ids(tokenizer: PreTrainedTokenizerBase, values: Sequence[int]) -> list[list[int]]:
+    """Token ids of each bare integer, as it stands right after the prompt.
 
     Raises:
         SocratesError: the tokenizer does not give the same text back (it adds a space, or lacks a digit).
     """
-    text = str(value)
-    ((ids, written),) = tokens_and_texts(tokenizer, [text])
-    if not ids or written != text:
-        raise SocratesError(
-            f"{tokenizer.name_or_path}: its tokenizer turns {text!r} into {written!r}; "
-            "answers of such a model cannot be scored exactly"
-        )
-    return ids
-
-
-def tokens_and_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[list[int], str]]:
-    """Token ids of each text on its own, no special tokens added, and the text that they stand for."""
-    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return list(zip(ids, tokenizer.batch_decode(ids), strict=True))
+    texts = [str(value) for value in values]
+    token_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for text, ids, written in zip(texts, token_ids, tokenizer.batch_decode(token_ids), strict=True):
+        if not ids or written != text:
+            raise SocratesError(
+                f"{tokenizer.name_or_path}: its tokenizer turns {text!r} into {written!r}; "
+                "answers of such a model cannot be scored exactly"
+            )
+    return token_ids
 
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:

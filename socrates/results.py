@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from socrates.config import without_gone
 from socrates.errors import SocratesError
 from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.predictions import rows_sha256
@@ -203,7 +204,8 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
     """Read a `metrics.json` strictly (`files.read_json`); whether its numbers make sense, the gate judges.
 
     Raises:
-        SocratesError: missing, empty, not JSON, not an object, a key twice, NaN or infinity.
+        SocratesError: missing, empty, not JSON, not an object, a key twice, NaN or infinity; or made by
+            an earlier version in a way that is gone.
     """
     path = Path(path)
     if path.is_dir():
@@ -212,7 +214,9 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
         raise SocratesError(
             f"{path}: no such {what}; an evaluation writes it last, so this one did not finish: run it again"
         )
-    return read_json(path, what)
+    metrics = read_json(path, what)
+    recorded = {key: metrics[key] for key in ("comparability", "about") if isinstance(metrics.get(key), dict)}
+    return {**metrics, **without_gone(recorded, str(path))}
 
 
 def _row_accuracies(

@@ -19,7 +19,6 @@ from typing import IO, Any
 from socrates.checkpoints import (
     PassedOver,
     checkpoint_step,
-    find_damage,
     list_checkpoints,
     newest_complete,
     read_manifest,
@@ -69,7 +68,7 @@ class Way(Enum):
 
     EXACT = "exact"  # every digit, as if it had not been interrupted
     OTHER_RANKS = "other ranks"  # all of the optimizer's state, spread over another number of processes
-    WEIGHTS = "weights"  # the weights; of the optimizer's state what optimizer.pt keeps, or nothing
+    WEIGHTS = "weights"  # the weights, with a fresh optimizer at the checkpoint's step
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,12 @@ class Resumption:
         checkpoint: `checkpoint-N`, or a copy under another name.
         step: the optimizer steps that are done.
         way: how it goes on.
-        moments: whether `optimizer.pt` is intact (looked at for `Way.WEIGHTS` only).
         notes: lines for the log: what is other than in the run that saved it, and what is lost.
     """
 
     checkpoint: Path
     step: int
     way: Way
-    moments: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -146,15 +143,21 @@ def _resumption(
             notes = [*notes, f"{WEIGHTS_ONLY} was not needed: {checkpoint} is complete, its optimizer's state is used"]
         way = Way.EXACT if before == now else Way.OTHER_RANKS
         return Resumption(checkpoint, manifest.step, way, notes=tuple(notes))
-    moments = _has_moments(checkpoint)
-    note = f"{WEIGHTS_ONLY}: {checkpoint}: {damage}\n  lost: {_what_is_lost(manifest.step, moments)}"
-    return Resumption(checkpoint, manifest.step, Way.WEIGHTS, moments, (*notes, note))
+    note = f"{WEIGHTS_ONLY}: {checkpoint}: {damage}\n  lost: {_LOST}"
+    return Resumption(checkpoint, manifest.step, Way.WEIGHTS, (*notes, note))
 
 
 _OTHER_RANKS_NOTE = (
     "Resuming on {now} a run of {before}: step, learning rate, the optimizer's state and the examples of each step go "
     "on; each process draws its random numbers (dropout) anew from seed, step and rank, so the losses may differ a "
     "little from those of an undisturbed run"
+)
+
+
+_LOST = (
+    "the optimizer's state: AdamW begins anew, and its first steps are coarser; the float32 digits of the weights (the "
+    "adapter is their rounding to bf16); the state of the random numbers (dropout), which are drawn anew from seed, "
+    "step and rank. Kept: weights, step, learning rate and the examples of each step"
 )
 
 
@@ -168,35 +171,11 @@ def _ranks(checkpoint: Path) -> int:
     return known or read_training_config(checkpoint)["config"]["training"]["num_processes"]
 
 
-def _has_moments(checkpoint: Path) -> bool:
-    listed = "optimizer.pt" in read_manifest(checkpoint).files
-    return listed and find_damage(checkpoint, only=lambda path: path == "optimizer.pt") is None
-
-
-def _what_is_lost(step: int, moments: bool) -> str:
-    if moments:
-        optimizer = (
-            f"the digits beyond bf16 (about the third) of AdamW's two moments, gathered over {step} steps (they are "
-            "taken from optimizer.pt)"
-        )
-    else:
-        optimizer = (
-            f"AdamW's two moments, gathered over {step} steps (optimizer.pt is not intact either): a fresh optimizer "
-            "starts, and its first steps are coarser"
-        )
-    return (
-        f"{optimizer}; the float32 digits of the weights (the adapter is their rounding to bf16); the state of the "
-        "random numbers (dropout), which are drawn anew from seed, step and rank. Kept: weights, step, learning rate "
-        "and the examples of each step"
-    )
-
-
 def _weights_hint(folder: Path) -> str:
     """What to do about a checkpoint that only its weights are left of; empty for any other."""
     if why_not_resumable(folder) is None or why_not_from_weights(folder) is not None:
         return ""
-    lost = _what_is_lost(read_manifest(folder).step, _has_moments(folder))
-    return f"\n  its weights are intact: {WEIGHTS_ONLY} goes on from them; lost would be {lost}"
+    return f"\n  its weights are intact: {WEIGHTS_ONLY} goes on from them; lost would be {_LOST}"
 
 
 def _refuse_to_forget(passed_over: list[PassedOver]) -> None:

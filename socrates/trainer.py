@@ -10,6 +10,7 @@ Covers: the forward and backward passes of a step, and what is counted of it. Do
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ class _Counted:
 class AdapterTrainer(SFTTrainer):
     """See the module."""
 
+    fresh_optimizer = False  # going on with weights that are loaded already: a checkpoint gives its step alone
+
     def __init__(
         self,
         *args: Any,
@@ -73,6 +76,17 @@ class AdapterTrainer(SFTTrainer):
     def get_train_dataloader(self) -> StepLoader:
         """The steps; not through accelerate, which would share a step's batch among the processes once more."""
         return StepLoader(self._steps)
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        if not self.fresh_optimizer:
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch: the schedule goes before the optimizer
+            for _ in range(self.state.global_step):
+                self.lr_scheduler.step()
+        self.model_wrapped.global_steps = self.state.global_step  # DeepSpeed names its shards' folder after it
+        return prepared
 
     def training_step(self, model: Any, inputs: dict[str, StepData], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over a step's micro-batches.

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from socrates.config import without_gone
 from socrates.errors import SocratesError
 from socrates.files import read_json, sync_folder, write_json
 from socrates.locks import try_lock
@@ -41,7 +42,7 @@ class Unfinished:
         self.answers: list[dict[str, Any]] = []
         self.seconds = 0.0
         if (folder / _HEADER).exists():
-            self.header = read_json(folder / _HEADER, "record of an unfinished run")
+            self.header = _read_header(folder / _HEADER)
             for batch in _read_whole_lines(folder / _ANSWERS):
                 self.answers += batch["answers"]
                 self.seconds += batch["seconds"]
@@ -135,7 +136,7 @@ def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool 
 def _not_ours(header: Path, identity: Mapping[str, Any]) -> str:
     """Why answers cannot be gone on with, for a message; empty if they can."""
     try:
-        record = read_json(header, "record of an unfinished run")
+        record = _read_header(header)
     except SocratesError as error:
         return f"an unknown run ({error})"
     kinds = {"identity": dict, "about": dict, "batch_tokens": int}
@@ -143,6 +144,10 @@ def _not_ours(header: Path, identity: Mapping[str, Any]) -> str:
         return f"an unknown run ({header}: does not say which)"
     differences = differing(record["identity"], identity)
     return f"another run: {differences}" if differences else ""
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    return without_gone(read_json(path, "record of an unfinished run"), str(path))
 
 
 def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from socrates.scales import Scale
 
 SCALES = ((1, 5), (1, 7), (0, 100), (0, 10), (1, 2), (0, 2000))
 GROUPS = {"gender": ("female", "male"), "party_id": ("democrat", "independent", "republican")}
-DECODING = {"temperature": 0.6, "top_p": 0.9, "answer_forms": []}
+DECODING = {"temperature": 0.6, "top_p": 0.9}
 
 
 @dataclass(frozen=True)

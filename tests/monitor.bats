@@ -42,7 +42,7 @@ mask_times() {
     assert_status 2
     assert_output_has "Try: "
   done
-  for arguments in "" "10 20" "x" "-1" "1e3" "007" "10 --instance" "10 --settle x" "--from 0:a" "--to b" "10 --from 0:a --to b" "--from 0:a --to b --run c"; do
+  for arguments in "" "10 20" "x" "-1" "1e3" "007" "10 --instance" "--from 0:a" "--to b" "10 --from 0:a --to b" "--from 0:a --to b --run c"; do
     # shellcheck disable=SC2086
     run "$ROOT/scripts/download_checkpoint.sh" $arguments
     assert_status 2

@@ -50,7 +50,7 @@ PROMPTS = (
 
 @functools.cache
 def model_of(kind: str):
-    """A loaded tiny model: "qwen" or "llama" digits, "+adapter" for an unmerged adapter on it."""
+    """A loaded tiny model: "qwen" or "llama" digits, "+adapter" for an adapter on it."""
     model, tokenizer = survey_model(1 if kind.startswith("qwen") else 3)
     if kind.endswith("+adapter"):
         return loaded(with_adapter(model, size=0.03), tokenizer, Path("adapter"))
@@ -695,7 +695,7 @@ def test_many_rows_of_real_lengths_are_hardly_padded():
 
 
 def test_trie_shares_prefixes_and_hides_siblings():
-    trie = build_trie([1, 10, 12, 2], [[[1]], [[1, 0]], [[1, 2]], [[2]]])
+    trie = build_trie([1, 10, 12, 2], [[1], [1, 0], [1, 2], [2]])
     assert trie.tokens.tolist() == [1, 2, 0, 2]
     assert trie.parents.tolist() == [-1, -1, 0, 0]
     assert trie.depths.tolist() == [1, 1, 2, 2]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from socrates.errors import REMOVED_OPTIONS
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sorted(path for path in (ROOT / "scripts").glob("*.py") if not path.name.startswith("_"))
 BASH = [*sorted((ROOT / "scripts").glob("*.sh")), *(ROOT / name for name in ("scripts/tnr",))]
@@ -65,6 +67,13 @@ def test_a_bash_script_takes_the_options_that_its_help_names_and_no_others(path)
     understood = taken.union(*(options_of(ROOT / "scripts" / name) for name in handed_on))
     documented = set(re.findall(r"(?:^  |\[)(--[a-z-]+)", help_of(path), re.M))
     assert documented <= understood, "its help names options that it does not take"
+
+
+@pytest.mark.parametrize("script", [["scripts/evaluate_checkpoint.sh"], [sys.executable, "scripts/gate.py"]])
+def test_an_option_that_is_gone_is_refused_with_what_is_in_its_place(script):
+    for option, instead in REMOVED_OPTIONS.items():
+        result = subprocess.run([*script, option], cwd=ROOT, capture_output=True, text=True, timeout=20)
+        assert result.returncode == 2 and f"{option} is gone: {instead}\n" in result.stderr
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if (ROOT / page).exists()])

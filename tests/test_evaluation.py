@@ -149,28 +149,6 @@ def test_a_checkpoint_is_asked_the_same_rows_and_compared(workplace):
 
 
 @pytest.mark.slow
-def test_a_merged_adapter_and_other_forms_of_answers(workplace, tmp_path):
-    """Through the script: merging changes nothing but rounding, more forms mean more mass and cannot be compared."""
-    options = ["--model", "models/run/checkpoint-7", "--config", "config.json", "--max-examples", 30]
-    config = read(workplace / "config.json")
-    config["decoding"]["answer_forms"] = ["leading_space"]
-    write_json(workplace / "forms.json", config)
-    plain = evaluate(workplace, *options, "--output", tmp_path / "plain")
-    merged = evaluate(workplace, *options, "--output", tmp_path / "merged", "--merge")
-    compared = ["--compare-with", tmp_path / "plain/metrics.json"]
-    forms = [*options[:2], "--config", "forms.json", *options[4:], "--output", tmp_path / "forms"]
-    assert_refused(evaluate(workplace, *forms, *compared), "decoding")
-    more = evaluate(workplace, *forms)
-    assert plain.returncode == merged.returncode == more.returncode == 0, merged.stderr + more.stderr
-    before, after = (read(tmp_path / name / "metrics.json") for name in ("plain", "merged"))
-    assert not before["about"]["merged"] and after["about"]["merged"]
-    assert after["valid_mass"] == pytest.approx(before["valid_mass"], rel=1e-4)
-    assert read(tmp_path / "forms/metrics.json")["valid_mass"] > before["valid_mass"]
-    refused = evaluate(workplace, "--config", "config.json", "--output", tmp_path / "no", "--merge")
-    assert_refused(refused, "holds no adapter to merge")
-
-
-@pytest.mark.slow
 def test_scoring_the_written_predictions_gives_the_same_numbers(workplace, tmp_path):
     results = workplace / "evaluation_results/baseline"
     scored = run_script("score_predictions.py", results / "predictions.jsonl", "--output", tmp_path, cwd=workplace)

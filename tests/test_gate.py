@@ -131,6 +131,15 @@ def test_decisions(gate_on, baseline, checkpoint, status, improvement):
     assert result.stderr == ""
 
 
+OLD_DECODING = {**SAME["decoding"], "answer_forms": []}
+
+
+def test_results_of_an_earlier_version_are_compared(gate_on):
+    about = {"merged": False, "asked": {"merged": False, "decoding": OLD_DECODING}}
+    old = metrics(0.4, comparability={**SAME, "decoding": OLD_DECODING}, about=about)
+    assert gate_on(old, metrics(0.3)).returncode == gate_on(old, old | {"wasserstein_distance": 0.3}).returncode == 0
+
+
 REFUSED = [
     # what is wrong, the baseline's file, the checkpoint's file, what stands on stderr
     ("NaN", json.dumps(metrics(math.nan)), metrics(0.3), "NaN is not a number"),
@@ -147,6 +156,13 @@ REFUSED = [
     ("zero baseline", metrics(0), metrics(0.0), "is 0, on which nothing can improve"),
     ("signal out of range", metrics(0.4), metrics(0.3, mae=2e97), '"mae" must lie between 0 and 1'),
     ("signal of a wrong type", metrics(0.4), metrics(0.3, correlation="0.1"), '"correlation" must be a number'),
+    ("merged", metrics(0.4), metrics(0.3, about={"merged": True}), 'made with "merged": true'),
+    (
+        "answer forms",
+        metrics(0.4, comparability={**SAME, "decoding": {**OLD_DECODING, "answer_forms": ["leading_space"]}}),
+        metrics(0.3),
+        "no longer supported; evaluate again",
+    ),
     ("empty file", "", metrics(0.3), "the baseline metrics is empty"),
     ("missing file", metrics(0.4), None, "no such checkpoint metrics"),
     ("not JSON", metrics(0.4), "wasserstein_distance: 0.3", "not JSON"),

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from socrates.remote.local_checkpoints import DAMAGED, LIGHT, OTHER, WHOLE, Busy
 from socrates.remote.mirror import Reports
 from socrates.remote.remote_checkpoints import list_trainings, parse_listing, read_listing
 from socrates.remote.transfer import DamagedThere, NotThere, is_plain_path
-from socrates.remote.unmarked import plan_without_manifest
 from socrates.resuming import choose_checkpoint, lock_output
 
 SHARD = "global_step10/shard.pt"
@@ -157,7 +155,6 @@ def test_no_such_instance_is_no_lost_connection(project):
         lambda: read_listing(project.instance),
         lambda: list_trainings(project.instance),
         lambda: project.fetch(10),
-        lambda: take_unmarked(project),
     )
     for call in calls:
         with pytest.raises(SocratesError, match=r"^instance 0: not there\. Ways:\none$") as caught:
@@ -538,63 +535,3 @@ def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     path.write_bytes(b"b" * 100)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert memory.sha256(path) == sha256_file(path) and len(read) == 2
-
-
-# Other software's folders
-
-
-def take_unmarked(project, settle=0.0, said=None, step=10):
-    source = f"socrates-training/models/run/checkpoint-{step}"
-    say = (said if said is not None else []).append
-    return project.fetch(
-        step, without_manifest=lambda: plan_without_manifest(project.instance, source, step, settle=settle, say=say)
-    )
-
-
-def test_a_folder_without_a_manifest_is_taken_with_one_made_here(project):
-    there = project.save(10, manifest=False)
-    (there / "training_args.bin").unlink()  # other software need not write it
-    (there / "link").symlink_to("/etc/hostname")
-    said = []
-    take_unmarked(project, said=said)
-    record = json.loads((place(project) / "manifest.json").read_text())
-    assert record["made_by"] == "download without a manifest" and record["step"] == 10
-    assert find_damage(place(project)) is None and not (place(project) / "link").exists()
-    assert {f["path"] for f in record["files"]} == {*GUIDE_FILES, "training_config.json", SHARD} - {"training_args.bin"}
-    assert said == ["1 links or other special files in socrates-training/models/run/checkpoint-10 are not taken"]
-    assert not take_unmarked(project).fetched, "the same content is here already"
-    flip_a_bit(there / SHARD)
-    assert take_unmarked(project).fetched, "another content is not"
-    assert same_bytes(place(project) / "global_step10", there / "global_step10")
-
-
-def test_a_folder_that_still_changes_is_waited_for(project):
-    there = project.save(10, manifest=False)
-    soon = time.time() + 2
-    os.utime(there / SHARD, (soon, soon))  # however long this machine takes to look, it has not been still for 0.8 s
-    said = []
-    take_unmarked(project, settle=0.8, said=said)
-    assert time.time() > soon + 0.8 and "waiting until it has been still" in said[0]
-    project.save(20, manifest=False)
-    there = project.there / "run" / "checkpoint-20"
-    project.fault("before_scp", f'echo more >"{there}/new_file"')
-    with pytest.raises(SocratesError, match="changed while it was read"):
-        take_unmarked(project, step=20)
-    assert not place(project, 20).exists()
-
-
-def test_a_folder_in_which_a_training_is_saving_is_refused(project):
-    project.save(10, manifest=False)
-    with (project.there / "run" / ".training.lock").open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SocratesError, match="a training is writing into"):
-            take_unmarked(project)
-    assert project.asked() == []
-
-
-def test_a_folder_without_a_manifest_and_with_hostile_names_is_refused(project):
-    there = project.save(10, manifest=False)
-    (there / "x\ny; touch X").write_text("")
-    with pytest.raises(SocratesError, match="holds a name that is not taken"):
-        take_unmarked(project)
-    assert project.asked() == [] and not place(project).exists()

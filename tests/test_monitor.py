@@ -444,12 +444,10 @@ def test_download_of_a_step_that_several_runs_or_none_have(project):
     assert status == 2 and "instance 0 has no checkpoint-31; there are:\n  a: 30\n  b: 30\n" in output
 
 
-def test_download_refuses_what_has_no_manifest_and_takes_it_when_asked(project):
+def test_download_refuses_what_has_no_manifest(project):
     project.save(30, manifest=False)
     status, output = download(project, 30)
-    assert status == 2 and "--without-manifest takes it once" in output and not project.models.exists()
-    assert download(project, 30, "--without-manifest", "--settle", "0")[0] == 0
-    assert find_damage(project.models / "run" / "checkpoint-30") is None
+    assert status == 2 and "has no manifest.json" in output and not project.models.exists()
 
 
 @pytest.mark.parametrize(
@@ -478,7 +476,7 @@ def test_download_from_a_path_puts_it_where_scp_would_also_the_second_time(proje
         ("0:checkpoint-3", "x", "must be a folder that takes checkpoint-3"),
         ("0:checkpoint-3", "checkpoint-4/", "another checkpoint's folder"),
         (":checkpoint-3", "x/", "no instance id"),
-        ("0:nothing/checkpoint-3", "x/", "no such folder"),
+        ("0:nothing/checkpoint-3", "x/", "has no manifest.json"),
     ],
 )
 def test_download_from_a_path_that_cannot_be(project, source, to, reason):

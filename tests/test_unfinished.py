@@ -95,6 +95,20 @@ def test_another_evaluations_answers_are_kept_from_us_and_for_it(tmp_path, name,
     discarded.close()
 
 
+def test_answers_of_an_earlier_version_are_gone_on_with(tmp_path):
+    begun(tmp_path, answers(1)).close()
+    header = tmp_path / unfinished.UNFINISHED / "evaluation.json"
+    record = json.loads(header.read_text())
+    record["identity"] |= {"merged": False, "decoding": {**IDENTITY["decoding"], "answer_forms": []}}
+    header.write_text(json.dumps({**record, "about": {**record["about"], "merged": False}}))
+    again = open_unfinished(tmp_path, IDENTITY)
+    assert again.answers == answers(1) and again.header["about"] == {"dtype": "float32"}
+    again.close()
+    header.write_text(json.dumps({**record, "about": {"merged": True}}))
+    with pytest.raises(SocratesError, match=r'made with "merged": true.*--overwrite'):
+        open_unfinished(tmp_path, IDENTITY)
+
+
 def test_discarding_keeps_ones_own_answers(tmp_path):
     begun(tmp_path, answers(1)).close()
     assert open_unfinished(tmp_path, IDENTITY, discard=True).answers == answers(1)

@@ -107,7 +107,7 @@ def survey_model(digits: int = 1, seed: int = 5) -> tuple[Any, Any]:
 
 
 def with_adapter(model: Any, seed: int = 0, size: float = 0.2) -> Any:
-    """``model`` with an unmerged LoRA adapter; ``size`` is the spread of its second factors (0: does nothing)."""
+    """``model`` with a LoRA adapter; ``size`` is the spread of its second factors (0: does nothing)."""
     import torch
     from peft import LoraConfig, get_peft_model
 

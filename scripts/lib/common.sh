@@ -31,6 +31,18 @@ die_usage() {
   exit 2
 }
 
+# An argument that the script does not take; of the options that are gone (socrates/errors.py) what is in their place.
+die_unknown() {
+  local instead=''
+  case ${1%%=*} in
+    --merge) instead="evaluate the adapter as it is: merging changed nothing but rounding" ;;
+    --without-manifest) instead="a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name" ;;
+    --hostfile) instead="start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system" ;;
+  esac
+  [[ -z $instead ]] || die "${1%%=*} is gone: $instead"
+  die_usage "unknown argument: $1"
+}
+
 note() {
   printf '%s\n' "$*" >&2
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.checkpoints import MANIFEST
+from socrates.config import without_gone
 from socrates.errors import SocratesError
 from socrates.files import atomic_write, read_json, remove_file, write_json, write_jsonl
 from socrates.pages import read_start
@@ -72,6 +73,7 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finis
     if not (output / ASKED).exists():
         return None
     recorded, about, seconds = _read_record(output)
+    recorded, about = without_gone(recorded, str(output / ASKED)), without_gone(about, str(output / ASKED))
     if differences := differing(recorded, asked):
         others = " of other texts, people or seed" * (recorded.get("prompts") != asked.get("prompts"))
         raise SocratesError(

@@ -121,7 +121,6 @@ def predict(
     output: Path,
     *,
     base_model: str | None = None,
-    merge: bool = False,
     processes: int | None = None,
     seed: int = 42,
     people: int | None = None,
@@ -136,7 +135,6 @@ def predict(
         experiment_file: JSON (`experiment.py`).
         output: the folder; gets `answers.jsonl` and `asked.json`.
         base_model: an adapter's base model, instead of the one that it names.
-        merge: whether an adapter is added into the base model's weights first.
         processes: how many ask the model; None: one a GPU, and one where there is none.
         seed: of personas, drawn answers and intervals.
         people: how many are asked, instead of the experiment's number.
@@ -165,10 +163,9 @@ def predict(
     _check_lengths(plan, tokenizer, settings, *_length_limit(model, config, files))
     asked = {
         "model": model_fingerprint,
-        "merged": merge,
         "prompts": plan.fingerprint,
         "prompt_fingerprint": prompt_fingerprint(tokenizer, settings.prompt.system_message),
-        "decoding": {**asdict(settings.decoding), "answer_forms": sorted(settings.decoding.answer_forms)},
+        "decoding": asdict(settings.decoding),
     }
     finished = None if overwrite else read_finished(output, asked, len(plan.prompts))
     if finished is None:
@@ -177,7 +174,7 @@ def predict(
             f"{count(len(experiment.questions), 'question')} each: {count(len(plan.prompts), 'prompt')} that differ",
             flush=True,
         )
-        source = ModelSource(model, base_model, config.model_revision if config else None, merge)
+        source = ModelSource(model, base_model, config.model_revision if config else None)
         finished = _ask(source, plan, tokenizer, settings, output, asked, processes, overwrite)
     else:
         write_answers(output, finished, plan.keys)

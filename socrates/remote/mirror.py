@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from socrates.checkpoints import MANIFEST, Manifest, checkpoint_step, manifest_record, read_manifest, set_aside
 from socrates.errors import SocratesError
@@ -100,7 +99,6 @@ def fetch_checkpoint(
     light: bool = False,
     digests: DigestMemory | None = None,
     reports: Reports | None = None,
-    without_manifest: Callable[[], Plan] | None = None,
 ) -> Fetched:
     """Bring a checkpoint from an instance to its place here, verified, unless it is there intact.
 
@@ -112,7 +110,6 @@ def fetch_checkpoint(
         light: LIGHT_FILES only; a whole one that is here is kept.
         digests: remembers what was read here.
         reports: what to tell meanwhile.
-        without_manifest: makes the plan for a folder that has no manifest; by default it is refused (NotThere).
 
     Raises:
         Unreachable, NoSpace, DamagedThere, NotThere, Busy, SocratesError: see `copy_verified` and `working_on`.
@@ -128,31 +125,26 @@ def fetch_checkpoint(
         with local_errors(target):
             _finish_swap(target)
         data = read_remote_manifest(instance, source)
-        if data is None and without_manifest is None:
+        if data is None:
             raise NotThere(
                 f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, or no longer there"
             )
-        if data is not None and manifest_sha256 not in (None, sha256_bytes(data)):
+        if manifest_sha256 not in (None, sha256_bytes(data)):
             raise NotThere(f"instance {instance.id}: {source} is being written anew; looked at again later")
-        plan = without_manifest() if data is None and without_manifest else None
-        state = local_state(target, sha256_bytes(data) if data is not None else None, digests.sha256)
-        if plan is not None and state.intact and read_manifest(target).files != plan.manifest.files:
-            state = LocalCheckpoint(target, OTHER)
+        state = local_state(target, sha256_bytes(data), digests.sha256)
         if is_enough(state, light=light):
             return Fetched(False, read_manifest(target))
         if state.kind == DAMAGED:
             with local_errors(target):
                 reports.moved(f"{target} was damaged ({state.reason}); moved to {set_aside(target)}")
-        if data is not None:
-            plan = plan_from_manifest(source, data, step, staging, light=light)
-        assert plan is not None
+        plan = plan_from_manifest(source, data, step, staging, light=light)
         with local_errors(staging):
             staging.mkdir(parents=True, exist_ok=True)
             if state.kind == LIGHT:
                 _reuse(target, staging, plan)
         copy_verified(instance, plan, staging, lock=lock, digests=digests, starting=reports.starting)
-        plan.confirm()
-        _write_manifest(staging, plan)
+        if plan.manifest.left_out:  # else it is the instance's, byte for byte, and there already
+            write_json(staging / MANIFEST, manifest_record(plan.manifest))
         with local_errors(target):
             _put_in_place(staging, target, state.kind, reports)
         return Fetched(True, plan.manifest)
@@ -191,16 +183,6 @@ def _reuse(target: Path, staging: Path, plan: Plan) -> None:
                 os.link(target / path, staging / path)
             except OSError:  # a disk without hard links
                 shutil.copyfile(target / path, staging / path)
-
-
-def _write_manifest(staging: Path, plan: Plan) -> None:
-    manifest = plan.manifest
-    if plan.source_manifest is not None and not manifest.left_out:
-        return  # it is the instance's, byte for byte, and there already
-    record: dict[str, Any] = manifest_record(manifest)
-    if plan.source_manifest is None:
-        record["made_by"] = "download without a manifest"
-    write_json(staging / MANIFEST, record)
 
 
 def _put_in_place(staging: Path, target: Path, before: str, reports: Reports) -> None:

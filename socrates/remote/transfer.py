@@ -57,14 +57,12 @@ class Plan:
     Attributes:
         source: the folder on the instance.
         manifest: what is copied.
-        source_manifest: the instance's manifest as it is there; None where there is none.
-        confirm: called when all is copied; raises SocratesError if the source has changed meanwhile.
+        source_manifest: the instance's manifest as it is there.
     """
 
     source: str
     manifest: Manifest
-    source_manifest: bytes | None
-    confirm: Callable[[], None] = lambda: None
+    source_manifest: bytes
 
 
 def check_manifest(manifest: Manifest, step: int, where: str) -> None:
@@ -193,7 +191,7 @@ def _by_folder(paths: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 def _explain(instance: Instance, plan: Plan, wrong: Sequence[str]) -> SocratesError | None:
     """Why files arrive wrong again and again, if the reason lies on the instance."""
-    if plan.source_manifest is not None and read_remote_manifest(instance, plan.source) != plan.source_manifest:
+    if read_remote_manifest(instance, plan.source) != plan.source_manifest:
         return NotThere(f"instance {instance.id}: {plan.source} was deleted or written anew while it was copied")
     there = inspect_files(instance, plan.source, wrong, digests=True)
     bad = {}

@@ -93,7 +93,7 @@ def _facts(results: Results) -> dict[str, str]:
         "base model": _text(about.get("base_model")),
         "data file": _text(about.get("data_file")),
         "most examples": _number(section_of(settings, "evaluation").get("max_examples")),
-        "decoding": ", ".join(f"{key} {value}" for key, value in decoding.items() if value not in ([], None))
+        "decoding": ", ".join(f"{key} {value}" for key, value in decoding.items() if value is not None)
         if isinstance(decoding, Mapping)
         else _text(decoding),
         "system message": _text(section_of(settings, "prompt").get("system_message")),
