@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.attention import check_examples_apart
-from socrates.checkpoints import TRAINING_CONFIG, write_manifest
+from socrates.checkpoints import TRAINING_CONFIG, TRAINING_DATA, write_manifest
 from socrates.config import RunConfig
 from socrates.files import write_json
 from socrates.machine.account import TRAINING_COST, Account
@@ -21,7 +21,6 @@ from socrates.machine.telemetry import Telemetry
 from socrates.optimizer_export import write_optimizer_export
 from socrates.ranks import barrier, errors_from_rank_zero, max_over_ranks, on_rank_zero
 from socrates.run_metadata import write_training_metadata
-from socrates.seen import TRAINING_DATA
 from socrates.stopping import stop_cleanly
 
 if TYPE_CHECKING:

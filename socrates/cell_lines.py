@@ -15,8 +15,8 @@ from typing import Any
 
 from socrates.cells import CellScore, named
 from socrates.errors import SocratesError
-from socrates.predictions import answer_of, as_number, round_probability
-from socrates.records import Cell, read_answers, read_cell, read_jsonl
+from socrates.predictions import answer_of, round_probability
+from socrates.records import Cell, as_number, read_answers, read_cell, read_jsonl
 from socrates.scales import Scale
 
 DISTANCES = (

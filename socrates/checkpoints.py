@@ -21,7 +21,9 @@ from socrates.files import read_json, sha256_file, write_json
 
 MANIFEST = "manifest.json"
 TRAINING_CONFIG = "training_config.json"
+TRAINING_DATA = "training_data.json"
 SET_ASIDE = "set-aside"
+WEIGHTS_ONLY = "--resume-weights-only"  # the option with which a training goes on from weights alone
 # What the guide lists as the contents of a checkpoint.
 GUIDE_FILES = (
     "adapter_config.json",
@@ -230,3 +232,9 @@ def set_aside(folder: Path) -> Path:
 def read_training_config(folder: Path | str) -> dict[str, Any]:
     """What a checkpoint was trained with: `config`, `prompt_fingerprint`, `data` (SHA-256, split), versions."""
     return read_json(Path(folder) / TRAINING_CONFIG, "training config of the checkpoint")
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Whether a checkpoint is the last one of its run."""
+    state = read_json(checkpoint / "trainer_state.json", "trainer's state")
+    return state["global_step"] >= state["max_steps"]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from socrates.errors import SocratesError
-from socrates.predictions import as_number
+from socrates.records import as_number
 
 NOT_KNOWN = -1
 # The least number of each bin, and its name. The last bin is open up to the largest number that is believed: 999 and

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.asking import Prompt, Settings, ask
-from socrates.checkpoints import MANIFEST, TRAINING_CONFIG, find_damage, read_training_config
+from socrates.checkpoints import MANIFEST, TRAINING_CONFIG, TRAINING_DATA, find_damage, read_training_config
 from socrates.config import RunConfig, parse_config
 from socrates.errors import SocratesError
 from socrates.files import remove_file, write_json
@@ -39,7 +39,7 @@ from socrates.results import (
     write_results,
 )
 from socrates.scales import parse_scale
-from socrates.seen import TRAINING_DATA, Seen, check_unseen, find_seen
+from socrates.seen import Seen, check_unseen, find_seen
 from socrates.selection import Selection, select_cells
 from socrates.unfinished import differing, open_unfinished
 

@@ -19,7 +19,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.records import read_cell, read_identifier, read_jsonl, require_encodable, require_integer
+from socrates.records import as_number, read_cell, read_identifier, read_jsonl, require_encodable, require_integer
 from socrates.scales import Scale, scale_from_text
 
 if TYPE_CHECKING:  # cells.py loads SciPy, which takes a second
@@ -279,12 +279,6 @@ def answers_of(texts: tuple[str, ...]) -> tuple[float, ...]:
 @lru_cache(maxsize=4096)
 def _scale(text: str) -> tuple[int, ...]:
     return scale_from_text(text).values
-
-
-def as_number(number: float) -> float:
-    """A number as JSON should show it: 4 rather than 4.0; NumPy's types become Python's."""
-    whole = int(number)
-    return whole if whole == number and abs(whole) < 2**53 else float(number)
 
 
 def _draw(distribution: Mapping[str, float], uniform: float) -> float:

@@ -249,3 +249,9 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str:
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def as_number(number: float) -> float:
+    """A number as JSON should show it: 4 rather than 4.0; NumPy's types become Python's."""
+    whole = int(number)
+    return whole if whole == number and abs(whole) < 2**53 else float(number)

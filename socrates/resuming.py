@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from socrates.checkpoints import (
+    WEIGHTS_ONLY,
     PassedOver,
     checkpoint_step,
     list_checkpoints,
@@ -29,10 +30,8 @@ from socrates.checkpoints import (
 )
 from socrates.config import RunConfig, describe_difference
 from socrates.errors import SocratesError
-from socrates.files import read_json, sha256_json
+from socrates.files import sha256_json
 from socrates.locks import try_lock
-
-WEIGHTS_ONLY = "--resume-weights-only"
 
 # Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
 _FREE_ON_RESUME = (
@@ -187,12 +186,6 @@ def _refuse_to_forget(passed_over: list[PassedOver]) -> None:
                 f"{item.path}: cannot resume from it: {item.reason}{hint}\n"
                 "  no other checkpoint is complete; to start from the base model, move the folder away"
             )
-
-
-def is_finished(checkpoint: Path) -> bool:
-    """Whether a checkpoint is the last one of its run."""
-    state = read_json(checkpoint / "trainer_state.json", "trainer's state")
-    return state["global_step"] >= state["max_steps"]
 
 
 def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> list[str]:

@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.checkpoints import TRAINING_CONFIG, read_training_config
+from socrates.checkpoints import TRAINING_CONFIG, TRAINING_DATA, read_training_config
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.records import QUESTION_PREFIX, Cell, cell_order
 
-TRAINING_DATA = "training_data.json"
 Nested = dict[str, dict[str, list[int | str]]]  # study -> condition -> questions
 
 

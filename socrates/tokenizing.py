@@ -27,7 +27,6 @@ from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sync_folder, write_json
 from socrates.progress import progress
 from socrates.prompts import answer_token_ids, end_of_turn_id, prompt_token_ids
-from socrates.ranks import leads_host
 from socrates.records import Cell
 from socrates.seen import nest_cells
 from socrates.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
@@ -209,7 +208,7 @@ def _lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if leads_host():
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # one line a machine
                 print("Waiting for another process that tokenizes the same rows", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.building import leave_out_compiled_cpu_kernels, make_trainer, trainer_arguments, watched_rows
+from socrates.checkpoints import is_finished
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
@@ -23,7 +24,7 @@ from socrates.progress import progress
 from socrates.prompts import prompt_fingerprint
 from socrates.ranks import check_shared, errors_from_rank_zero, on_rank_zero, rank
 from socrates.records import read_answers
-from socrates.resuming import Resumption, choose_checkpoint, is_finished, lock_output, run_identity
+from socrates.resuming import Resumption, choose_checkpoint, lock_output, run_identity
 from socrates.seen import training_data_record
 from socrates.stopping import refuse_if_spent
 from socrates.tokenized import load_tokenized, read_cells

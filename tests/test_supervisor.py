@@ -23,11 +23,12 @@ from processes import (
     wait_for,
 )
 
+from socrates.durations import describe_exit
 from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine.machine_env import read_machine_env
 from socrates.machine.process_tree import ProcessId, boot_id, start_ticks
-from socrates.machine.restarts import Ended, Next, decide, describe_exit
+from socrates.machine.restarts import Ended, Next, decide
 from socrates.machine.run_state import RunState, read_state, write_state
 from socrates.machine.supervisor import make_plan
 

@@ -6,10 +6,10 @@ go on, and not if it dies where it died before. Pure: from numbers to a decision
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from enum import Enum
 
+from socrates.durations import describe_exit
 from socrates.errors import EXIT_CANNOT
 
 MAX_RESTARTS = 3
@@ -96,16 +96,3 @@ def refusal(ended: Ended) -> str | None:
     if ended.exit_status != EXIT_CANNOT or not lines or any(line.startswith(_DEFECT) for line in lines):
         return None
     return lines[0].removeprefix("error: ")
-
-
-def describe_exit(status: int) -> str:
-    """An exit status in words. DeepSpeed's launcher passes "killed by signal 9" on as 256 - 9."""
-    if status == 0:
-        return "it ended without an error but without its last checkpoint (was its launcher killed?)"
-    number = -status if status < 0 else 256 - status if status > 256 - 65 else status - 128 if status > 128 else 0
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"it ended with exit status {status}"
-    hint = "; for want of memory? see dmesg" if name == "SIGKILL" else ""
-    return f"it ended with exit status {status} (killed by {name}{hint})"

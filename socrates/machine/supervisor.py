@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from socrates.checkpoints import checkpoint_step, newest_complete
+from socrates.checkpoints import WEIGHTS_ONLY, checkpoint_step, is_finished, newest_complete
 from socrates.config import RunConfig, load_config, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.machine.gpus import gpu_numbers
@@ -32,7 +32,6 @@ from socrates.machine.rank_processes import SAVE_PATIENCE, ask_ranks, find_ranks
 from socrates.machine.restarts import Ended, Next, decide
 from socrates.machine.run_state import Attempt, RunState, now, read_end, way_on, with_attempt, write_state
 from socrates.machine.telemetry import read_progress
-from socrates.resuming import WEIGHTS_ONLY, is_finished
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "train_full_dataset.py"
 

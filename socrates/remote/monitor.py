@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from socrates.checkpoints import is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import write_json
 from socrates.remote.instance import Instance, Unreachable
@@ -26,7 +27,6 @@ from socrates.remote.mirror import Reports, fetch_checkpoint, is_enough, local_p
 from socrates.remote.monitor_log import KEPT, Log, now
 from socrates.remote.remote_checkpoints import Listing, RemoteCheckpoint, inspect_files, read_listing
 from socrates.remote.transfer import DamagedThere
-from socrates.resuming import is_finished
 
 RECORDS = ".monitor"  # in the models folder
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer

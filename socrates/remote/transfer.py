@@ -17,13 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from socrates.checkpoints import GUIDE_FILES, MANIFEST, TRAINING_CONFIG, Manifest, read_manifest
+from socrates.checkpoints import GUIDE_FILES, MANIFEST, TRAINING_CONFIG, TRAINING_DATA, Manifest, read_manifest
 from socrates.errors import SocratesError
 from socrates.files import sync_folder
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.local_checkpoints import DigestMemory, NoSpace, local_errors
 from socrates.remote.remote_checkpoints import RemoteFile, inspect_files, read_remote_manifest, sha256_bytes
-from socrates.seen import TRAINING_DATA
 
 RSYNC_PARTIAL = ".rsync-partial"  # where `tnr scp` keeps a part of a file, to go on with it
 # The guide's five files, and what evaluation reads besides (some KB).

@@ -9,8 +9,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 
-from socrates.durations import duration
-from socrates.machine.restarts import describe_exit
+from socrates.durations import describe_exit, duration
 from socrates.status.facts import Attempt, Facts, RunThere, Settings, Supervisor
 
 RUNNING, COMPLETE, WRONG, UNKNOWN = "running", "complete", "wrong", "unknown"
