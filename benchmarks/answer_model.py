@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from socrates.models import LoadedModel
-from socrates.prompts import end_of_turn_id
+from socrates.model.chat import end_of_turn_id
+from socrates.model.load import LoadedModel
 
 if TYPE_CHECKING:
     import torch

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from socrates.answers import Question
+from socrates.data.records import read_answers, render_prompt
+from socrates.data.scales import Scale, parse_scale
 from socrates.errors import SocratesError
 from socrates.files import write_jsonl
-from socrates.prefix import common_prefix
-from socrates.prompts import end_of_turn_id, prompt_token_ids
-from socrates.records import read_answers, render_prompt
-from socrates.rehearsal import make_base_model
-from socrates.scales import Scale, parse_scale
+from socrates.inference.engine import Question
+from socrates.inference.forward import common_prefix
+from socrates.model.chat import end_of_turn_id, prompt_token_ids
+from socrates.rehearsal.rehearsal import make_base_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from answer_model import Work, pairs
 
-from socrates.answers import Decoding, Question, answer_distributions, plan_questions
-from socrates.batches import OVERHEAD_CPU, OVERHEAD_GPU, make_batches
-from socrates.forward import Forward
-from socrates.prompts import answer_token_ids
-from socrates.trie import answer_trie
+from socrates.inference.batching import OVERHEAD_CPU, OVERHEAD_GPU, make_batches
+from socrates.inference.engine import Decoding, Question, answer_distributions, plan_questions
+from socrates.inference.forward import Forward
+from socrates.inference.trie import answer_trie
+from socrates.model.chat import answer_token_ids
 
 if TYPE_CHECKING:
     import torch
 
-    from socrates.models import LoadedModel
+    from socrates.model.load import LoadedModel
 
 PAPER = Decoding(temperature=0.6, top_p=0.9)
 LogProbabilities = dict[int, dict[int, float]]
@@ -44,7 +44,7 @@ Way = Callable[["LoadedModel", Sequence[Question], int], Outcome]
 
 
 def this(loaded: LoadedModel, questions: Sequence[Question], budget: int, *, shared: bool = True) -> Outcome:
-    """`socrates.answers`, as an evaluation calls it."""
+    """`socrates.inference.engine`, as an evaluation calls it."""
     results = dict(answer_distributions(loaded, questions, PAPER, max_batch_tokens=budget, share_beginning=shared))
     plan = plan_questions(loaded.tokenizer, questions, share_beginning=shared)
     lengths, prefix = plan.lengths, len(plan.beginning)

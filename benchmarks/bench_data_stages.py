@@ -24,8 +24,8 @@ def tokenize(data_file: Path, tokenizer_folder: Path, processes: int) -> dict[st
     import pyarrow  # noqa: F401
     from transformers import AutoTokenizer
 
+    from socrates.data.tokenize import ensure_tokenized
     from socrates.files import read_json, remembered_sha256
-    from socrates.tokenizing import ensure_tokenized
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     digest = remembered_sha256(data_file)
@@ -60,8 +60,8 @@ def compare(folder: Path, prepared: Path, tokenizer_folder: Path) -> dict[str, A
     from datasets import load_from_disk
     from transformers import AutoTokenizer
 
-    from socrates.prompts import end_of_turn_text
-    from socrates.tokenized import load_tokenized
+    from socrates.data.tokenized import load_tokenized
+    from socrates.model.chat import end_of_turn_text
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     after = len(tokenizer(end_of_turn_text(tokenizer), add_special_tokens=False)["input_ids"]) - 1

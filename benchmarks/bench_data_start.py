@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make_project(folder: Path, rows: int) -> float:
     """A project folder with a base model, a config and a tokenized set; seconds that the data file's digest took."""
     from socrates.config import load_config
+    from socrates.data.tokenized import tokenized_fingerprint
     from socrates.files import read_json, remembered_sha256, sha256_file, write_json
-    from socrates.models import load_tokenizer
-    from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
-    from socrates.tokenized import tokenized_fingerprint
+    from socrates.model.load import load_tokenizer
+    from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
 
     data, model = folder / "data" / "set", folder / "models" / "base"
     make_sample_data(data, people=10, train_studies=4, val_studies=2)

@@ -4,7 +4,8 @@ r"""How often the gate says GO, by true improvement and number of examples: simu
     venv/bin/python benchmarks/bench_gate.py                                               # a made-up structure
     venv/bin/python benchmarks/bench_gate.py --data train.jsonl val.jsonl --sample-share 0.01
 
-Rows are chosen by `socrates.selection`, intervals made by `socrates.bootstrap`; the threshold is the gate's. No model.
+Rows are chosen by `socrates.data.selection`, intervals made by `socrates.evaluation.bootstrap`; the threshold is the
+gate's. No model.
 
 Exit status: 0 with the recommended numbers GO comes in under 5% of cases at no true improvement and in over 90% at 10%,
 whatever the differences between studies, 1 it does not, 2 cannot.

@@ -4,7 +4,8 @@
     OMP_NUM_THREADS=1 venv/bin/python benchmarks/bench_intervals.py --output benchmarks/results/bench_intervals.md
 
 Made data sets with known truth (interval_designs.py), several designs: the interval of the baseline's distance and of
-the improvement by `socrates.bootstrap`, and beside it the plain two-stage bootstrap and the one of studies alone. Then
+the improvement by `socrates.evaluation.bootstrap`, and beside it the plain two-stage bootstrap and the one of studies
+alone. Then
 the bias of a distance by the number of answers of its cells (interval_bias.py), and time and memory of all intervals of
 a results folder (interval_cost.py). Seven minutes on one core.
 
@@ -93,10 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_distances(seed: int) -> None:
-    """The benchmark's distances, from counts, are those of `socrates.metrics`, from rows; SocratesError if not."""
-    from socrates.cells import ScoredRow
-    from socrates.metrics import score
-    from socrates.records import Cell
+    """SocratesError unless distances from counts, as here, are those of `socrates.evaluation.metrics`, from rows."""
+    from socrates.data.records import Cell
+    from socrates.evaluation.cells import ScoredRow
+    from socrates.evaluation.metrics import score
 
     rng = np.random.default_rng(seed)
     size = np.array([2, 3, 5, 8, 20])
@@ -110,7 +111,7 @@ def check_distances(seed: int) -> None:
     ]
     theirs = [np.nan if c.skipped else c.wasserstein_distance for c in score(rows).cells]
     if not np.allclose(distances_of(human, model)[0], theirs, rtol=0, atol=1e-12, equal_nan=True):
-        raise SocratesError("the benchmark's distances are not those of socrates.metrics")
+        raise SocratesError("the benchmark's distances are not those of socrates.evaluation.metrics")
 
 
 def simulate(design: Design, data_sets: int, resamples: int, seed: int) -> list[Outcome]:

@@ -14,15 +14,15 @@ from answer_model import random_model
 from answer_rows import made_up_questions, real_questions
 from measuring import machine, matmul_peak, seconds_of
 
-from socrates.batches import token_budget
-from socrates.prefix import common_prefix
-from socrates.trie import answer_trie
+from socrates.inference.batching import token_budget
+from socrates.inference.forward import common_prefix
+from socrates.inference.trie import answer_trie
 
 if TYPE_CHECKING:
     import torch
 
-    from socrates.answers import Question
-    from socrates.models import LoadedModel
+    from socrates.inference.engine import Question
+    from socrates.model.load import LoadedModel
 
 THIS, PREFILL, OPTIONS, LM_EVAL = "this", "prefill alone", "option by option", "lm-evaluation-harness, with end token"
 # Rounding of float32, and of bf16 layers (a few percent of a probability; measured on deep random models).

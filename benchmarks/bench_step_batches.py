@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from socrates.errors import EXIT_DONE, EXIT_NO, run_entry_point
-from socrates.step_batches import StepOrder, plan_step
+from socrates.training.batches import StepOrder, plan_step
 
 _MOST_APART = 0.05
 Batches = list[list[list[int]]]  # of each process, the tokens of each row of each batch
@@ -76,12 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def row_lengths_of(data: Path, tokenizer: str | None, max_length: int) -> np.ndarray:
     """Tokens of each row, as a training takes them."""
+    from socrates.data.tokenize import ensure_tokenized
+    from socrates.data.tokenized import load_tokenized
     from socrates.files import sha256_file
-    from socrates.models import load_tokenizer
-    from socrates.rehearsal import make_base_model
-    from socrates.step_data import row_lengths
-    from socrates.tokenized import load_tokenized
-    from socrates.tokenizing import ensure_tokenized
+    from socrates.model.load import load_tokenizer
+    from socrates.rehearsal.rehearsal import make_base_model
+    from socrates.training.batches import row_lengths
 
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "train.jsonl"

@@ -13,7 +13,7 @@ import numpy as np
 from gate_studies import Array, Cells
 from scipy.stats import norm
 
-from socrates.bounds import binomial_deviation
+from socrates.evaluation.cells import binomial_deviation
 
 UNTRAINED = 0.205  # the published distance of Qwen2.5-14B-Instruct on the 40 unseen studies
 NARROWER = 0.5  # assumed: standard deviation of the untrained model's answers, as a share of the humans'
@@ -39,7 +39,7 @@ class Differences:
 def expected_distance(human: Array, width: Array, model: Array, asked: Array) -> Array:
     """Mean over draws of a cell's distance, where ``asked`` people each get an answer from one distribution.
 
-    The integral of `socrates.bounds.expected_distance`, over all cells at once.
+    The integral of `socrates.evaluation.cells.expected_distance`, over all cells at once.
 
     Args:
         human: F, shape (..., P).

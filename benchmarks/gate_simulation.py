@@ -10,9 +10,9 @@ from gate_models import Differences, Truth, common_share, trained
 from gate_studies import Array
 from numpy.typing import NDArray
 
-from socrates.bootstrap import Units, Weights, intervals
-from socrates.gate import THRESHOLD
-from socrates.selection import choose_rows
+from socrates.data.selection import choose_rows
+from socrates.evaluation.bootstrap import Units, Weights, intervals
+from socrates.evaluation.gate import THRESHOLD
 
 RESAMPLES = 1000  # of an interval; the gate takes more
 _DRAWS = 10  # of differences for each set of studies, from which the common share for all studies is found

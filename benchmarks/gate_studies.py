@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from socrates.records import Cell, read_answers
-from socrates.scales import Scale, parse_scale
+from socrates.data.records import Cell, read_answers
+from socrates.data.scales import Scale, parse_scale
 
 Array = NDArray[np.float64]
 

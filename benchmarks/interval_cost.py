@@ -53,10 +53,10 @@ def measured_cost() -> Cost:
 
 
 def _measure() -> Cost:
-    from socrates.improvement import improvement_interval
-    from socrates.metrics import score
-    from socrates.predictions import scored_row
-    from socrates.results import external_comparability, write_results
+    from socrates.evaluation.intervals import improvement_interval
+    from socrates.evaluation.lines import scored_row
+    from socrates.evaluation.metrics import score
+    from socrates.evaluation.results import external_comparability, write_results
 
     lines = _lines()
     compared = external_comparability(lines, seed=0)
@@ -75,8 +75,8 @@ def _lines() -> list[dict[str, Any]]:
     """Rows with a drawn answer and a distribution each, on scales from 1 to 7."""
     import numpy as np
 
-    from socrates.predictions import prediction_line
-    from socrates.scales import Scale
+    from socrates.data.scales import Scale
+    from socrates.evaluation.lines import prediction_line
 
     rng = np.random.default_rng(0)
     scale = Scale(tuple(range(1, 8)))

@@ -3,8 +3,9 @@
 A study's and a cell's question shift a latent opinion; cut into 2, 4, 5, 7 or 11 answers it is the human distribution.
 A model's distribution is narrower and shifted by an error of its own, which studies share in part; the checkpoint's
 error is a part of the baseline's plus some of its own. Both models share a person's random number, as the drawn
-predictions of two evaluations do. The distance of a cell is computed from the answers alone, as `socrates.metrics`
-computes it: n human answers, k predictions, the range that the human answers happen to have.
+predictions of two evaluations do. The distance of a cell is computed from the answers alone, as
+`socrates.evaluation.metrics` computes it: n human answers, k predictions, the range that the human answers happen to
+have.
 
 Does not cover: people who answer several questions of a study, which makes its cells alike in their luck. Studies are
 resampled whole, so that this is seen; with one study an interval does not see it.

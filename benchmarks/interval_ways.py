@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from interval_designs import Array, Counts
 
-from socrates.bootstrap import Units, Weights, intervals
+from socrates.evaluation.bootstrap import Units, Weights, intervals
 
 
 def rescaled(

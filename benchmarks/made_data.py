@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from socrates.records import render_prompt
+from socrates.data.records import render_prompt
 
 SEEN, UNSEEN = 170, 40
 _UNSEEN_ROWS = 482_642 / 2_901_390

@@ -32,10 +32,10 @@ from scipy.stats import wasserstein_distance
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from socrates.data.records import Answer, Cell, read_answers
+from socrates.data.scales import Scale, parse_scale
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 from socrates.files import atomic_write, write_jsonl
-from socrates.records import Answer, Cell, read_answers
-from socrates.scales import Scale, parse_scale
 
 _SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "score_predictions.py"
 _COLUMNS = {

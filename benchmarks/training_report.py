@@ -88,8 +88,7 @@ def _full_run(job: Job, full: tuple[int, int, int, str, float], speed: float, me
     from answer_model import SHAPES
 
     from socrates.config import LoraSettings
-    from socrates.model_costs import expected_seconds, peak_flops, training_flops
-    from socrates.model_shape import ModelShape
+    from socrates.model.sizing import ModelShape, expected_seconds, peak_flops, training_flops
 
     rows, tokens, gpus, name, price = full
     flops = training_flops(

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from socrates.step_batches import StepOrder
+from socrates.training.batches import StepOrder
 
 if TYPE_CHECKING:
     import torch
@@ -163,8 +163,8 @@ def _model(way: Way, job: Job, device: torch.device) -> Any:
     from answer_model import SHAPES
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from socrates.attention import choose_attention
-    from socrates.fitting import use_liger_kernels
+    from socrates.model.attention import choose_attention
+    from socrates.model.kernels import use_liger_kernels
 
     torch.manual_seed(job.seed)
     config = Qwen2Config(max_position_embeddings=4096, tie_word_embeddings=False, **SHAPES[job.shape])
@@ -211,7 +211,7 @@ def _trl_trainer(job: Job, model: Any, rows: Any, clock: _Clock) -> Any:
     """As it comes: its batch size of 8, its padding, its recomputation; the examples of a step are made the same."""
     from trl import SFTTrainer
 
-    from socrates.tokenized import IGNORED
+    from socrates.data.tokenized import IGNORED
 
     def with_labels(row: dict[str, Any]) -> dict[str, Any]:
         ids = row["input_ids"]
@@ -233,10 +233,10 @@ def _trl_trainer(job: Job, model: Any, rows: Any, clock: _Clock) -> Any:
 
 
 def _our_trainer(way: Way, job: Job, model: Any, rows: Any, clock: _Clock, again: int) -> Any:
-    from socrates.building import leave_out_compiled_cpu_kernels
-    from socrates.callbacks import before_training
-    from socrates.step_data import TrainingSteps
-    from socrates.tokenized import with_labels
+    from socrates.data.tokenized import with_labels
+    from socrates.training.batches import TrainingSteps
+    from socrates.training.callbacks import before_training
+    from socrates.training.setup import leave_out_compiled_cpu_kernels
 
     leave_out_compiled_cpu_kernels()
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
@@ -280,9 +280,9 @@ class _InOrder(StepOrder):
 
 
 def _trainer_class(way: Way) -> type:
-    from socrates.attention import flat_inputs
-    from socrates.step_data import FlatBatch
-    from socrates.trainer import AdapterTrainer
+    from socrates.model.attention import flat_inputs
+    from socrates.training.batches import FlatBatch
+    from socrates.training.trainer import AdapterTrainer
 
     class AllLogits(AdapterTrainer):
         def _logits(self, model: Any, batch: FlatBatch) -> Any:
@@ -307,7 +307,7 @@ def _trainer_class(way: Way) -> type:
 
 
 def _eights_class() -> type:
-    from socrates.step_data import StepData, TrainingSteps, flatten
+    from socrates.training.batches import StepData, TrainingSteps, flatten
 
     class Eights(TrainingSteps):
         def __getitem__(self, step: int) -> StepData:
@@ -325,7 +325,7 @@ def _layers_again(way: Way, job: Job, model: Any) -> int:
         return model.config.num_hidden_layers
     if job.device == "cpu":
         return 0
-    from socrates.model_memory import layers_to_checkpoint
+    from socrates.model.memory import layers_to_checkpoint
 
     shape, lora, settings = _memory_settings(job, model, way)
     memory = torch.cuda.get_device_properties(0).total_memory
@@ -335,8 +335,8 @@ def _layers_again(way: Way, job: Job, model: Any) -> int:
 
 def _memory_settings(job: Job, model: Any, way: Way = THIS) -> Any:
     from socrates.config import LoraSettings
-    from socrates.model_memory import MemorySettings
-    from socrates.model_shape import ModelShape
+    from socrates.model.memory import MemorySettings
+    from socrates.model.sizing import ModelShape
 
     tokens = job.micro_batch_tokens
     settings = MemorySettings(
@@ -353,7 +353,7 @@ def _memory_settings(job: Job, model: Any, way: Way = THIS) -> Any:
 
 
 def _predicted(job: Job, model: Any, again: int) -> int:
-    from socrates.model_memory import ASSUMED_CONTEXT_BYTES, memory_prediction
+    from socrates.model.memory import ASSUMED_CONTEXT_BYTES, memory_prediction
 
     return memory_prediction(*_memory_settings(job, model), again).total - ASSUMED_CONTEXT_BYTES
 
@@ -362,8 +362,7 @@ def _flops(job: Job, lengths: Sequence[int]) -> float:
     from answer_model import SHAPES
 
     from socrates.config import LoraSettings
-    from socrates.model_costs import attended_pairs, training_flops
-    from socrates.model_shape import ModelShape
+    from socrates.model.sizing import ModelShape, attended_pairs, training_flops
 
     return training_flops(
         ModelShape.from_config(SHAPES[job.shape]),

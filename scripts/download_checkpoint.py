@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, find the folder, fetch it, say what came of it."""
     arguments = _arguments(argv)
+    from socrates.remote.fetch import Reports, fetch_checkpoint
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.mirror import Reports, fetch_checkpoint
 
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
     root = project_root().absolute()
@@ -80,8 +80,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path, str]:
     """The folder on the instance that holds the step, its place here, and its manifest's SHA-256."""
-    from socrates.remote.mirror import local_place, runs_holding
-    from socrates.remote.remote_checkpoints import read_listing
+    from socrates.remote.fetch import local_place, runs_holding
+    from socrates.remote.listing import read_listing
 
     listing = read_listing(instance)
     step = arguments.step
@@ -112,7 +112,7 @@ def _places(path: str, to: str) -> tuple[str, Path]:
     An existing folder, or one with a slash at its end, takes the checkpoint into it; but `checkpoint-N` itself, there
     already, is the checkpoint's place, not its parent: the same command twice means the same place.
     """
-    from socrates.checkpoints import checkpoint_step
+    from socrates.checkpoint import checkpoint_step
 
     source = path.removeprefix("~/").rstrip("/")
     name = PurePosixPath(source).name

@@ -52,10 +52,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, evaluate, print the key metrics."""
     arguments = parse_arguments()
-    from socrates.asking import Settings, settings_of
     from socrates.config import load_config
-    from socrates.evaluation import evaluate, recorded_config
-    from socrates.results import read_metrics
+    from socrates.evaluation.evaluate import evaluate, recorded_config
+    from socrates.evaluation.results import read_metrics
+    from socrates.inference.run import Settings, settings_of
 
     config = load_config(arguments.config) if arguments.config else recorded_config(arguments.model or "")
     settings = settings_of(config) if config else Settings()
@@ -92,15 +92,15 @@ def main() -> int:
 
 def names_base_of(model: str, config) -> bool:
     """Whether the config's revision is the model's own, or that of the base model of a local adapter."""
-    from socrates.model_files import ADAPTER_CONFIG
+    from socrates.model.hub import ADAPTER_CONFIG
 
     return model == config.model_name or (Path(model) / ADAPTER_CONFIG).is_file()
 
 
 def print_summary(metrics: dict, label: str, output: Path) -> None:
     """The guide's closing lines, and a warning where the numbers rest on little."""
-    from socrates.gate import LITTLE_MASS
-    from socrates.summary import with_interval, worse_than_uniform
+    from socrates.console import with_interval, worse_than_uniform
+    from socrates.evaluation.gate import LITTLE_MASS
 
     print(f"{label.capitalize()} Evaluation Complete".strip())
     print(f"Key {label} metrics:".replace("  ", " "))

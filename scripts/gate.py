@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
+    from socrates.evaluation.gate import decide
+    from socrates.evaluation.gate_text import decision_record, decision_text
+    from socrates.evaluation.results import read_metrics
     from socrates.files import remove_file, write_json
-    from socrates.gate import decide
-    from socrates.gate_text import decision_record, decision_text
-    from socrates.results import read_metrics
 
     inputs = {"baseline": arguments.baseline, "checkpoint": arguments.checkpoint}
     if arguments.output and arguments.output.resolve() in {path.resolve() for path in inputs.values()}:
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interval(inputs: dict[str, Path], metrics: dict[str, dict[str, Any]]) -> tuple[float, float] | None:
     """The improvement's interval; None where one of the results stands without its cells."""
-    from socrates.improvement import cell_distances, improvement_interval
-    from socrates.results import CELLS
+    from socrates.evaluation.intervals import cell_distances, improvement_interval
+    from socrates.evaluation.results import CELLS
 
     cells = {role: path.with_name(CELLS) for role, path in inputs.items()}
     if not all(path.is_file() for path in cells.values()):

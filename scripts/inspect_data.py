@@ -70,13 +70,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, inspect, print, and write the page if asked."""
     arguments = parse_arguments()
-    from socrates.inspection.inspecting import check_file, inspect_file
+    from socrates.data.inspect.inspect import check_file, inspect_file
 
     check_file(arguments.file)
     if arguments.report is not None:
         import matplotlib  # noqa: F401  # now: a long count should not end in its absence
 
-        from socrates.inspection.page import check_page, default_page
+        from socrates.report.inspection_page import check_page, default_page
 
         page = default_page(arguments.file) if arguments.report == PAGE_HERE else arguments.report
         check_page(page, arguments.file)
@@ -87,13 +87,13 @@ def main() -> int:
 
         print(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False, indent=2), flush=True)
     else:
-        from socrates.inspection.text import inspection_text
+        from socrates.report.inspection import inspection_text
 
         print(inspection_text(found), flush=True)
     if arguments.report is not None:
         from datetime import datetime
 
-        from socrates.inspection.page import write_page
+        from socrates.report.inspection_page import write_page
 
         write_page(found, page, datetime.now().astimezone())
         print(f"Report: {page}", file=sys.stderr if arguments.json else sys.stdout, flush=True)
@@ -112,8 +112,8 @@ def tokens_of(arguments: argparse.Namespace) -> dict:
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pieces are short, and other processes have the other cores
     from socrates.config import load_config
-    from socrates.encoding import make_encoder
-    from socrates.models import load_tokenizer, quiet_libraries
+    from socrates.data.encode import make_encoder
+    from socrates.model.load import load_tokenizer, quiet_libraries
 
     config = load_config(arguments.config) if arguments.config else None
     name = arguments.model or config.model_name

@@ -26,10 +26,10 @@ def main() -> int:
     parser.add_argument("--is-complete", action="store_true", help="only say whether FOLDER is a complete checkpoint")
     arguments = parser.parse_args()
     if arguments.is_complete:
-        from socrates.checkpoints import find_damage
+        from socrates.checkpoint import find_damage
 
         return 0 if find_damage(arguments.folder) is None else 1
-    from socrates.rehearsal import write_rehearsal_files
+    from socrates.rehearsal.rehearsal import write_rehearsal_files
 
     for line in write_rehearsal_files(arguments.folder, arguments.data, arguments.seed):
         print(line, flush=True)

@@ -27,11 +27,11 @@ class Stopped(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, then watch, or tell what is missing."""
     arguments = _arguments(argv)
+    from socrates.remote.fetch import missing_here
     from socrates.remote.instance import Instance, check_instance_id, project_root
+    from socrates.remote.listing import is_run_name
     from socrates.remote.local_checkpoints import Busy, hold_lock, local_errors
-    from socrates.remote.mirror import missing_here
     from socrates.remote.monitor import RECORDS, Monitor, Options
-    from socrates.remote.remote_checkpoints import is_run_name
 
     root = project_root().absolute()
     instance = Instance(root, check_instance_id(arguments.instance))

@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if value is not None and not least <= value <= most:
             raise SocratesError(f"--{name}: must be from {least} to {most}, not {value}")
 
-    from socrates.prediction.predicting import predict
-    from socrates.prediction.presenting import write_prediction
+    from socrates.predict.predict import predict
+    from socrates.predict.tables import write_prediction
 
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: names may have signs beyond ASCII
     prediction = predict(
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_summary(prediction) -> None:
     """The means, or shares, of each condition, with their intervals; and what makes them doubtful."""
-    from socrates.gate import LITTLE_MASS
+    from socrates.evaluation.gate import LITTLE_MASS
 
     names = list(prediction.experiment.conditions)
     width = max(map(len, names)) + 2

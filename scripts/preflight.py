@@ -27,8 +27,8 @@ def main() -> int:
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
-    from socrates.preflight.checks import FAIL, failed, render, to_json
-    from socrates.preflight.software import REQUIREMENTS, check_packages, check_python
+    from socrates.machine.preflight.checks import FAIL, failed, render, to_json
+    from socrates.machine.preflight.software import REQUIREMENTS, check_packages, check_python
 
     show = to_json if arguments.json else render
     python = check_python()
@@ -40,9 +40,9 @@ def main() -> int:
         print(show([python, packages]))
         return 1
     from socrates.config import load_config
-    from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
-    from socrates.preflight.gpus import find_gpus
-    from socrates.preflight.running import fitting_configs, run_checks
+    from socrates.machine.preflight.gpus import find_gpus
+    from socrates.machine.preflight.preflight import fitting_configs, run_checks
+    from socrates.machine.run_state import MACHINE_ENV, read_machine_env
 
     os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it
     config = load_config(arguments.config) if arguments.config else None

@@ -24,7 +24,7 @@ from socrates.errors import SocratesError, run_entry_point
 
 if TYPE_CHECKING:
     from socrates.config import RunConfig
-    from socrates.preparation.leaks import LeakReport
+    from socrates.data.prepare.leaks import LeakReport
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -61,12 +61,12 @@ def main() -> int:
         raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
     config = tokenizing_config(arguments.tokenize, arguments.config, arguments.output)
     if arguments.check:
-        from socrates.preparation.leaks import check_prepared
+        from socrates.data.prepare.leaks import check_prepared
 
         print_check(check_prepared(arguments.output, arguments.processes), arguments.output)
     else:
-        from socrates.preparation.preparing import Settings, prepare
-        from socrates.prepared import read_metadata
+        from socrates.data.dataset import read_metadata
+        from socrates.data.prepare.prepare import Settings, prepare
 
         settings = Settings(arguments.split, arguments.val_share, arguments.seed, arguments.sample)
         metadata = prepare(
@@ -83,8 +83,8 @@ def main() -> int:
             metadata = read_metadata(arguments.output)
         print_summary(metadata, arguments.output)
     if config is not None:
-        from socrates.tokenized import read_info
-        from socrates.tokenizing import tokenize_for
+        from socrates.data.tokenize import tokenize_for
+        from socrates.data.tokenized import read_info
 
         folder = tokenize_for(config, processes=arguments.processes)
         print_tokenized(folder, read_info(folder))
@@ -98,7 +98,7 @@ def tokenizing_config(tokenize: bool, path: str | None, output: Path) -> "RunCon
     if not tokenize:
         return None
     from socrates.config import load_config
-    from socrates.hub import find_model
+    from socrates.model.hub import find_model
 
     config = load_config(path)
     if Path(config.dataset_path).resolve() != output.resolve():

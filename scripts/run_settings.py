@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--deepspeed", metavar="FILE", required=True, help="DeepSpeed config")
     arguments = parser.parse_args()
     from socrates.config import load_config, load_deepspeed
-    from socrates.remote.remote_checkpoints import is_run_name
+    from socrates.remote.listing import is_run_name
 
     config = load_config(arguments.config)
     load_deepspeed(arguments.deepspeed, config)

@@ -43,13 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.seed < 0:
         parser.error(f"argument --seed: must be at least 0, not {arguments.seed}")
 
-    from socrates.cell_lines import read_human_answers
+    from socrates.console import number_lines, worse_than_uniform
+    from socrates.data.contamination import rows_seen
+    from socrates.evaluation.cell_lines import read_human_answers
+    from socrates.evaluation.lines import draw_predictions, read_predictions, scored_row
+    from socrates.evaluation.metrics import score
+    from socrates.evaluation.results import (
+        CELLS,
+        METRICS,
+        PREDICTIONS,
+        external_comparability,
+        read_metrics,
+        write_results,
+    )
     from socrates.files import sha256_file
-    from socrates.metrics import score
-    from socrates.predictions import draw_predictions, read_predictions, scored_row
-    from socrates.results import CELLS, METRICS, PREDICTIONS, external_comparability, read_metrics, write_results
-    from socrates.seen import rows_seen
-    from socrates.summary import number_lines, worse_than_uniform
 
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {arguments.output} would overwrite {arguments.file}; name another folder")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from socrates.errors import EXIT_INTERRUPTED, run_entry_point
 
 if TYPE_CHECKING:
-    from socrates.status.summary import Status
+    from socrates.remote.status.summary import Status
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
         return watch(arguments.instance, arguments.watch)
     status = look(arguments.instance)
     if arguments.json:
-        from socrates.status.screen import as_json
+        from socrates.remote.status.screen import as_json
 
         print(json.dumps(as_json(status), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -49,8 +49,8 @@ def main() -> int:
 def look(name: str) -> Status:
     """The status of an instance now; SocratesError where it does not exist."""
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.status.here import look_here
-    from socrates.status.summary import ask, summarize
+    from socrates.remote.status.here import look_here
+    from socrates.remote.status.summary import ask, summarize
 
     instance = Instance(project_root(), check_instance_id(name))
     facts, problem = ask(instance)
@@ -59,7 +59,7 @@ def look(name: str) -> Status:
 
 def screen(status: Status, height: int = 24) -> str:
     """The screen, as wide as the terminal, at most 100 columns."""
-    from socrates.status.screen import WIDTH, render
+    from socrates.remote.status.screen import WIDTH, render
 
     columns = shutil.get_terminal_size((WIDTH, height)).columns if sys.stdout.isatty() else WIDTH
     return render(status, max(40, min(WIDTH, columns)), height)
@@ -67,7 +67,7 @@ def screen(status: Status, height: int = 24) -> str:
 
 def watch(name: str, seconds: int) -> int:
     """Show the screen again and again; cleared on a terminal only."""
-    from socrates.status.keys import single_keys
+    from socrates.remote.status.keys import single_keys
 
     with single_keys() as pressed_q:
         while True:

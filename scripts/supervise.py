@@ -65,7 +65,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def start(arguments: argparse.Namespace) -> int:
     """Start a training and watch its first steps."""
     from socrates.machine import background
-    from socrates.machine.machine_env import MACHINE_ENV, read_machine_env
+    from socrates.machine.run_state import MACHINE_ENV, read_machine_env
     from socrates.machine.supervisor import make_plan
 
     environment = {**os.environ, **read_machine_env(MACHINE_ENV)}
@@ -100,7 +100,7 @@ def stop(arguments: argparse.Namespace) -> int:
 
 def state(arguments: argparse.Namespace) -> int:
     """Say what is true now."""
-    from socrates.machine.situation import find_situation, situation_record, situation_text
+    from socrates.machine.run_state import find_situation, situation_record, situation_text
 
     situation = find_situation()
     say(json.dumps(situation_record(situation), indent=2) if arguments.json else situation_text(situation))

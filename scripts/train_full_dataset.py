@@ -51,8 +51,8 @@ def main() -> int:
     """Parse, check, then train or report."""
     arguments = parse_arguments()
     from socrates.config import load_config, load_deepspeed
-    from socrates.ranks import errors_from_rank_zero, part
-    from socrates.training import train
+    from socrates.training.distributed import errors_from_rank_zero, part
+    from socrates.training.train import train
 
     with errors_from_rank_zero():
         config = load_config(arguments.config)
@@ -66,7 +66,7 @@ def main() -> int:
 
 def dry_run(config) -> int:
     """Check the data too, and print what the run would be."""
-    from socrates.training import check_data
+    from socrates.training.train import check_data
 
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
     summaries = {path: check_data(path) for path in (config.train_file, config.evaluation_file)}

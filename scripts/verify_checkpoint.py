@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    from socrates.checkpoints import MANIFEST, checkpoint_step, list_checkpoints
+    from socrates.checkpoint import MANIFEST, checkpoint_step, list_checkpoints
 
     if not folder.is_dir():
         raise SocratesError(f"{folder}: no such folder")
@@ -58,7 +58,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _words(state) -> str:
-    from socrates.checkpoints import read_manifest
+    from socrates.checkpoint import read_manifest
 
     if state.reason:
         return f"damaged: {state.reason}"

@@ -31,9 +31,9 @@ def main() -> int:
     from socrates.files import write_json
     from socrates.phases import RESULTS, VERIFICATION
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.verification.criteria import judge
-    from socrates.verification.facts import gather
-    from socrates.verification.verdict import EXIT, checklist, record
+    from socrates.remote.verify.criteria import judge
+    from socrates.remote.verify.facts import gather
+    from socrates.remote.verify.verdict import EXIT, checklist, record
 
     root = project_root()
     evidence = gather(Instance(root, check_instance_id(arguments.instance)), arguments.config)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from socrates.config import PROJECTIONS, LoraSettings
-from socrates.model_shape import ModelShape
+from socrates.model.sizing import ModelShape
 
 SHAPES = (
     ModelShape(hidden=64, inner=176, layers=3, heads=4, kv_heads=2, head_size=16, vocabulary=128),

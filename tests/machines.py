@@ -15,7 +15,7 @@ from pathlib import Path
 
 from processes import PATIENCE, ROOT
 
-from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, write_manifest
 
 FULL, TEST = "socrates-qwen-full-dataset", "socrates-qwen-test-run"
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -19,7 +19,7 @@ from typing import Any
 from processes import PATIENCE, ROOT
 
 from socrates.files import sha256_file
-from socrates.model_shape import QWEN2_14B
+from socrates.model.sizing import QWEN2_14B
 
 MODEL, TOKEN = "Qwen/Qwen2.5-14B-Instruct", "hf_" + "madeuptoken" * 3
 COMMIT = "c" * 40
@@ -178,8 +178,8 @@ class MadeMachine:
 
     def tokenize(self) -> Path:
         """The tokenized set of the machine's config, made by the real function, of the cached tokenizer."""
-        from socrates.models import load_tokenizer
-        from socrates.tokenizing import ensure_tokenized
+        from socrates.data.tokenize import ensure_tokenized
+        from socrates.model.load import load_tokenizer
 
         file, settings = self.data / "train.jsonl", self.config
         return ensure_tokenized(

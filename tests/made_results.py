@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from socrates.metrics import score
-from socrates.predictions import draw_predictions, prediction_line, scored_row
-from socrates.records import Cell
-from socrates.results import comparability, write_results
-from socrates.scales import Scale
+from socrates.data.records import Cell
+from socrates.data.scales import Scale
+from socrates.evaluation.lines import draw_predictions, prediction_line, scored_row
+from socrates.evaluation.metrics import score
+from socrates.evaluation.results import comparability, write_results
 
 SCALES = ((1, 5), (1, 7), (0, 100), (0, 10), (1, 2), (0, 2000))
 GROUPS = {"gender": ("female", "male"), "party_id": ("democrat", "independent", "republican")}

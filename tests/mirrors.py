@@ -12,9 +12,9 @@ from pathlib import Path
 
 from processes import PATIENCE, ROOT, environment
 
-from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, write_manifest
+from socrates.remote.fetch import fetch_checkpoint
 from socrates.remote.instance import Instance
-from socrates.remote.mirror import fetch_checkpoint
 
 STAND_IN = Path(__file__).parent / "fixtures" / "folder_tnr.bash"
 

@@ -21,7 +21,7 @@ save() {
   for name in adapter_config.json adapter_model.safetensors optimizer.pt trainer_state.json training_args.bin; do
     head -c 100 /dev/urandom >"$folder/$name"
   done
-  "$PYTHON" -c 'import sys; from pathlib import Path; from socrates.checkpoints import write_manifest
+  "$PYTHON" -c 'import sys; from pathlib import Path; from socrates.checkpoint import write_manifest
 write_manifest(Path(sys.argv[1]), 2)' "$folder"
 }
 

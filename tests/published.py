@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from socrates.records import render_prompt
+from socrates.data.records import render_prompt
 
 WORDS = ("lake", "tram", "orchard", "tax", "river", "school", "nurse", "market", "night", "bus", "park", "fee")
 

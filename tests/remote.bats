@@ -14,7 +14,7 @@ setup_laptop() {
   OMP_NUM_THREADS=1 PYTHONPATH=$ROOT python -c 'if True:
     from pathlib import Path
     from socrates.files import read_json, write_json
-    from socrates.rehearsal import write_rehearsal_files
+    from socrates.rehearsal.rehearsal import write_rehearsal_files
     write_rehearsal_files(Path("."), None, base_steps=20)
     config = read_json(Path("config_test_run.json"), "config")
     config["training"]["global_batch_size"] = 4

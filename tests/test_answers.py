@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 from tiny import IM_END, loaded, survey_model, tiny_model, tiny_tokenizer, with_adapter
 
-from socrates import tree
-from socrates.answers import (
+from socrates.data.scales import Scale
+from socrates.errors import SocratesError
+from socrates.inference import tree_attention as tree
+from socrates.inference.batching import Budget, in_batches, token_budget, tokens_that_fit
+from socrates.inference.decoding import decoded_probabilities, log_normalizer, probabilities_of, sample_token_ids
+from socrates.inference.engine import (
     AnswerDistribution,
     Decoding,
     Question,
@@ -22,15 +26,9 @@ from socrates.answers import (
     make_batches,
     parse_answer_text,
 )
-from socrates.batches import Budget, in_batches, token_budget, tokens_that_fit
-from socrates.decoding import decoded_probabilities, log_normalizer, probabilities_of
-from socrates.errors import SocratesError
-from socrates.forward import Forward
-from socrates.prefix import common_prefix, shared_prefix
-from socrates.prompts import prompt_token_ids
-from socrates.sampling import sample_token_ids
-from socrates.scales import Scale
-from socrates.trie import answer_trie, build_trie
+from socrates.inference.forward import Forward, common_prefix, shared_prefix
+from socrates.inference.trie import answer_trie, build_trie
+from socrates.model.chat import prompt_token_ids
 
 PAPER = Decoding(temperature=0.6, top_p=0.9)
 SCALES = {
@@ -428,7 +426,7 @@ def test_draws_agree_with_the_exact_distribution(kind, monkeypatch):
     model = model_of(kind)
     prompt = prompts_of(model)[1]
     (exact,) = ask(model, [Question(prompt, SCALES["0-100"], key=1)])
-    monkeypatch.setattr("socrates.answers.MAX_TREE_ANSWERS", 100)
+    monkeypatch.setattr("socrates.inference.engine.MAX_TREE_ANSWERS", 100)
     (drawn,) = ask(model, [Question(prompt, SCALES["0-100"], key=1)], draws=4000)
     assert not drawn.exact and set(drawn.values) <= set(SCALES["0-100"].values)
     frequencies = np.zeros(101)
@@ -462,7 +460,7 @@ def test_texts_that_do_not_end_or_are_no_integer_do_not_count(monkeypatch):
     (result,) = ask(model, [Question(prompts_of(model)[0], None, key=1)])
     assert result.valid_mass == 0 and len(result.values) == 0 and result.normalized() is None
     model = model_of("qwen")
-    monkeypatch.setattr("socrates.answers.MAX_NEW_TOKENS", 1)  # a digit, and no room for an end
+    monkeypatch.setattr("socrates.inference.engine.MAX_NEW_TOKENS", 1)  # a digit, and no room for an end
     (result,) = ask(model, [Question(prompts_of(model)[0], None, key=1)])
     assert result.valid_mass == 0
 
@@ -480,7 +478,7 @@ def test_the_common_prefix_leaves_each_prompt_a_token_and_is_long_or_nothing():
 
 @pytest.mark.parametrize("kind", ["qwen", "qwen+adapter", "llama"])
 def test_the_prefix_is_computed_once_and_changes_nothing(kind, monkeypatch):
-    monkeypatch.setattr("socrates.prefix.MIN_SHARED_TOKENS", 1)
+    monkeypatch.setattr("socrates.inference.forward.MIN_SHARED_TOKENS", 1)
     model, seen = model_of(kind), []
     hidden = Forward.hidden
 
@@ -489,7 +487,7 @@ def test_the_prefix_is_computed_once_and_changes_nothing(kind, monkeypatch):
         return hidden(self, input_ids, **options)
 
     monkeypatch.setattr(Forward, "hidden", counting)
-    monkeypatch.setattr("socrates.answers.check_tree_attention", lambda *args: None)
+    monkeypatch.setattr("socrates.inference.engine.check_tree_attention", lambda *args: None)
     pairs = [(prompt, scale) for prompt in range(3) for scale in ("1-5", "0-100", "1 or 2")] * 2
     questions = [Question(prompts_of(model)[prompt], SCALES[scale], key=0) for prompt, scale in pairs]
     length = len(common_prefix([question.prompt_ids for question in questions]))
@@ -505,7 +503,7 @@ def test_the_prefix_is_computed_once_and_changes_nothing(kind, monkeypatch):
 
 def test_control_a_damaged_prefix_is_noticed(monkeypatch):
     """The check before the first question goes the way that the questions go."""
-    monkeypatch.setattr("socrates.prefix.MIN_SHARED_TOKENS", 1)
+    monkeypatch.setattr("socrates.inference.forward.MIN_SHARED_TOKENS", 1)
     model = model_of("qwen")
     prompts = prompts_of(model)
     questions = [Question(prompt, SCALES["1-5"], key=0) for prompt in prompts]
@@ -766,14 +764,14 @@ def test_a_window_of_attention_limits_the_prompt(monkeypatch):
     assert ask(model, [question])  # a window that no layer uses, as in Qwen2.5's config
     monkeypatch.setattr(config, "layer_types", ["full_attention", "sliding_attention"])
     for step in ("shared_prefix", "check_tree_attention"):  # this model is made without such layers
-        monkeypatch.setattr(f"socrates.answers.{step}", lambda *args: None)
+        monkeypatch.setattr(f"socrates.inference.engine.{step}", lambda *args: None)
     with pytest.raises(SocratesError, match=r"can read \(20\)"):
         ask(model, [question])
 
 
 @pytest.mark.parametrize("scale", [SCALES["1-5"], None])
 def test_a_model_that_returns_no_numbers_is_an_error(scale, monkeypatch):
-    monkeypatch.setattr("socrates.answers.check_tree_attention", lambda *args: None)
+    monkeypatch.setattr("socrates.inference.engine.check_tree_attention", lambda *args: None)
     model, tokenizer = survey_model(1)
     model.model.norm.weight.data[3] = float("nan")
     with pytest.raises(SocratesError, match="NaN or infinity"):

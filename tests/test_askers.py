@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from processes import PATIENCE, ROOT, environment, wait_for
 
-from socrates.batches import BatchQueue, Budget
 from socrates.errors import SocratesError
-from socrates.processes import AskerProcesses
+from socrates.inference.batching import BatchQueue, Budget
+from socrates.inference.parallel import AskerProcesses
 
 
 class Ended:
@@ -95,7 +95,7 @@ def test_a_process_that_is_killed_while_it_sends_is_told():
 
 LOADING = """
 import sys, time
-from socrates.processes import AskerProcesses
+from socrates.inference.parallel import AskerProcesses
 
 class Loading:
     def make(self, device):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from socrates import attention
-from socrates.attention import SDPA, check_examples_apart, choose_attention, flat_inputs
 from socrates.errors import SocratesError
+from socrates.model import attention
+from socrates.model.attention import SDPA, check_examples_apart, choose_attention, flat_inputs
 
 SHAPE = {
     "vocab_size": 400,

@@ -53,7 +53,7 @@ def test_a_difference_is_found(asked):
 def test_made_up_rows_are_like_real_ones():
     from answer_rows import made_up_questions
 
-    from socrates.prefix import common_prefix
+    from socrates.inference.forward import common_prefix
 
     tokenizer, questions = made_up_questions(200, seed=0)
     lengths = [len(question.prompt_ids) for question in questions]

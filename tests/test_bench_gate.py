@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from socrates.metrics import ScoredRow, score
-from socrates.records import Cell
+from socrates.data.records import Cell
+from socrates.evaluation.metrics import ScoredRow, score
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from socrates.records import Answer, Cell
+from socrates.data.records import Answer, Cell
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 

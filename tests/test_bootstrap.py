@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from socrates.bootstrap import (
+from socrates.evaluation.bootstrap import (
     RESAMPLES,
     Interval,
     Units,

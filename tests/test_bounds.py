@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from socrates.bounds import expected_distance, uniform_answers
-from socrates.cells import NO_PREDICTION, ScoredRow, score_cell
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.metrics import score
-from socrates.records import Cell
+from socrates.evaluation.cells import NO_PREDICTION, ScoredRow, expected_distance, score_cell, uniform_answers
+from socrates.evaluation.metrics import score
 
 CELL = Cell("aaaaa", 1, 1)
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from socrates.checkpoints import (
+from socrates.checkpoint import (
     GUIDE_FILES,
     find_damage,
     list_checkpoints,

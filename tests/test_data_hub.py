@@ -17,8 +17,8 @@ import pytest
 from processes import PATIENCE, ROOT
 from published import published_folder
 
+from socrates.data.dataset import PARTS, read_metadata
 from socrates.files import sha256_file
-from socrates.prepared import PARTS, read_metadata
 
 NAME, TOKEN = "someone/answers", "hf_" + "notarealtoken" * 2
 OLD, NEW = "a" * 40, "b" * 40

@@ -10,10 +10,10 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from socrates.demographics import NOT_KNOWN, find_groups, group_name
+from socrates.data.demographics import NOT_KNOWN, find_groups, group_name
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.group_accuracy import LEAST_ROWS, accuracy_by_group
-from socrates.records import Cell
+from socrates.evaluation.groups import LEAST_ROWS, accuracy_by_group
 
 
 @pytest.mark.parametrize(

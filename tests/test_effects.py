@@ -10,9 +10,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from socrates.effect_agreement import NUMBERS, effects_by_study, summarize_effects
-from socrates.effects import ALL_PAIRS, ALONE, NO_SPREAD, TOO_FAR, TOO_FEW, CellAnswers, effect_lines, find_questions
-from socrates.records import Cell
+from socrates.data.records import Cell
+from socrates.evaluation.effects import (
+    ALL_PAIRS,
+    ALONE,
+    NO_SPREAD,
+    NUMBERS,
+    TOO_FAR,
+    TOO_FEW,
+    CellAnswers,
+    effect_lines,
+    effects_by_study,
+    find_questions,
+    summarize_effects,
+)
 
 SCALE = np.arange(1, 8)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from processes import logged, train, train_and_kill
 
-from socrates.checkpoints import MANIFEST, find_damage, manifest_record, read_manifest
+from socrates.checkpoint import MANIFEST, find_damage, manifest_record, read_manifest
 from socrates.files import write_json
-from socrates.loading import rank_seed
-from socrates.optimizer_export import _load_shards, merge_partitions
-from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
 from socrates.remote.transfer import LIGHT_FILES
+from socrates.training.convert_state import rank_seed
+from socrates.training.optimizer_export import _load_shards, merge_partitions
 
 RUN, STEPS, FROM, PEAK, WARMUP = "models/run", 9, 3, 2e-3, 0.3
 WITNESS = Path(__file__).parent / "training_witness.py"

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from processes import PATIENCE, ROOT, assert_refused, environment, run_script, wait_for
 
-from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, write_manifest
+from socrates.data.contamination import nest_cells, training_data_record
+from socrates.data.records import read_answers
 from socrates.errors import SocratesError
-from socrates.evaluation import check_checkpoint
+from socrates.evaluation.evaluate import check_checkpoint
 from socrates.files import write_json, write_jsonl
-from socrates.records import read_answers
-from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
-from socrates.seen import nest_cells, training_data_record
+from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
 
 DATA = "data/set/val.jsonl"
 
@@ -510,8 +510,9 @@ def test_answers_that_stand_there_twice_or_were_not_asked_count_for_nothing(work
 @pytest.mark.slow
 def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_path, monkeypatch):
     """Where memory was too small even to say so, it is the config that helps."""
-    from socrates import asking, evaluation
     from socrates.config import load_config
+    from socrates.evaluation import evaluate as evaluation
+    from socrates.inference import run as asking
 
     write_json(workplace / "small.json", with_small_batches(workplace))
     start_and_kill(workplace, tmp_path, after=2)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from socrates import fitting
-from socrates.attention import SDPA
 from socrates.config import parse_config
 from socrates.errors import SocratesError
-from socrates.rehearsal import rehearsal_config
+from socrates.model import kernels as fitting
+from socrates.model.attention import SDPA
+from socrates.rehearsal.rehearsal import rehearsal_config
 
 QWEN_14B = {
     "architectures": ["Qwen2ForCausalLM"],

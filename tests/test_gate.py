@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socrates.errors import SocratesError
-from socrates.gate import GO, NO_GO, decide
-from socrates.gate_text import decision_text, printed_distances, printed_improvement
+from socrates.evaluation.gate import GO, NO_GO, decide
+from socrates.evaluation.gate_text import decision_text, printed_distances, printed_improvement
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "gate.py"
@@ -320,7 +320,14 @@ def test_the_output_never_overwrites_what_is_compared(gate_on, tmp_path, role):
     assert json.loads((tmp_path / f"{role}.json").read_text())["mae"] == 0.3
 
 
-@pytest.mark.parametrize("where", ["socrates.gate.decide", "socrates.results.read_metrics", "socrates.gate.Decision"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "socrates.evaluation.gate.decide",
+        "socrates.evaluation.results.read_metrics",
+        "socrates.evaluation.gate.Decision",
+    ],
+)
 def test_a_crash_inside_is_neither_go_nor_no_go(tmp_path, where):
     for name, distance in (("baseline", 0.4), ("checkpoint", 0.3)):
         (tmp_path / name).write_text(json.dumps(metrics(distance)))
@@ -349,7 +356,7 @@ def test_help_answers_at_once():
     imports = subprocess.run(
         [sys.executable, "-X", "importtime", SCRIPT, "--help"], capture_output=True, encoding="utf-8"
     )
-    assert "numpy" not in imports.stderr and "socrates.results" not in imports.stderr
+    assert "numpy" not in imports.stderr and "socrates.evaluation.results" not in imports.stderr
 
 
 def test_a_folder_or_an_unfinished_evaluation_is_named(tmp_path):

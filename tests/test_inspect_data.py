@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from published import instruction_row, made_rows, write_rows
 
+from socrates.console import share
+from socrates.data.inspect import groups
+from socrates.data.inspect import inspect as inspecting
+from socrates.data.inspect.inspect import inspect_file
+from socrates.data.inspect.record import spread_of
+from socrates.data.inspect.rows import COLUMNS, MOST_VALUES
+from socrates.data.records import read_answers, render_prompt
+from socrates.data.scales import NAMED_OPTIONS, RANGE, Scale, parse_scale
 from socrates.errors import SocratesError
-from socrates.inspection import groups, inspecting
-from socrates.inspection.inspecting import inspect_file
-from socrates.inspection.page import check_page, default_page, page
-from socrates.inspection.record import spread_of
-from socrates.inspection.rows import COLUMNS, MOST_VALUES
-from socrates.inspection.tables import sections
-from socrates.inspection.text import inspection_text
-from socrates.records import read_answers, render_prompt
-from socrates.scales import NAMED_OPTIONS, RANGE, Scale, parse_scale
-from socrates.tables import share
+from socrates.report.inspection import inspection_text, sections
+from socrates.report.inspection_page import check_page, default_page, page
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
@@ -351,8 +351,8 @@ def test_what_would_steer_a_terminal_is_not_printed(tmp_path):
 def test_tokens_are_those_of_a_training_row(tmp_path):
     from tiny import tiny_tokenizer
 
-    from socrates.encoding import make_encoder
-    from socrates.prompts import answer_token_ids, prompt_token_ids
+    from socrates.data.encode import make_encoder
+    from socrates.model.chat import answer_token_ids, prompt_token_ids
 
     tokenizer = tiny_tokenizer()
     path = write_rows(tmp_path / "rows.jsonl", [*made_rows(studies=2, words=9), row(response=1234, text=DOLLARS)])

@@ -5,11 +5,11 @@ import json
 import pytest
 from published import published_folder
 
+from socrates.data.dataset import check_unchanged, read_metadata
+from socrates.data.prepare.leaks import check_prepared
+from socrates.data.prepare.prepare import Settings, prepare
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
-from socrates.preparation.leaks import check_prepared
-from socrates.preparation.preparing import Settings, prepare
-from socrates.prepared import check_unchanged, read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_prompt_in_val_and_test_is_counted_and_no_leak_of_training(made):
 
 
 def test_the_same_hash_of_two_texts_is_no_leak(made, monkeypatch):
-    monkeypatch.setattr("socrates.preparation.leaks.prompt_hash", lambda prompt: 7)
+    monkeypatch.setattr("socrates.data.prepare.leaks.prompt_hash", lambda prompt: 7)
     assert check_prepared(made).rows == read_metadata(made)["rows"]
 
 

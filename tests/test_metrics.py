@@ -14,10 +14,10 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from socrates.cells import NO_PREDICTION, NO_SPREAD, ONE_ANSWER, Distribution, ScoredRow
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.metrics import pearson_correlation, score
-from socrates.records import Cell
+from socrates.evaluation.cells import NO_PREDICTION, NO_SPREAD, ONE_ANSWER, Distribution, ScoredRow
+from socrates.evaluation.metrics import pearson_correlation, score
 
 CELL = Cell("aaaaa", 1, 1)
 TOLERANCE = 1e-12

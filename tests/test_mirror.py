@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from mirrors import make_project, same_bytes
 
-from socrates.checkpoints import GUIDE_FILES, find_damage, newest_complete, read_manifest
+from socrates.checkpoint import GUIDE_FILES, find_damage, newest_complete, read_manifest
 from socrates.config import load_config
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
+from socrates.remote.fetch import Reports
 from socrates.remote.instance import Unreachable
+from socrates.remote.listing import list_trainings, parse_listing, read_listing
 from socrates.remote.local_checkpoints import DAMAGED, LIGHT, OTHER, WHOLE, Busy, DigestMemory, NoSpace, local_state
-from socrates.remote.mirror import Reports
-from socrates.remote.remote_checkpoints import list_trainings, parse_listing, read_listing
 from socrates.remote.transfer import DamagedThere, NotThere, is_plain_path
-from socrates.resuming import choose_checkpoint, lock_output
+from socrates.training.resume import choose_checkpoint, lock_output
 
 SHARD = "global_step10/shard.pt"
 

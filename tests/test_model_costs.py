@@ -5,8 +5,15 @@ from adapted import SHAPES, adapted_model, lora
 
 from socrates.config import PROJECTIONS
 from socrates.errors import SocratesError
-from socrates.model_costs import attended_pairs, expected_seconds, peak_flops, training_flops
-from socrates.model_shape import QWEN2_14B, ModelShape, adapter_parameters
+from socrates.model.sizing import (
+    QWEN2_14B,
+    ModelShape,
+    adapter_parameters,
+    attended_pairs,
+    expected_seconds,
+    peak_flops,
+    training_flops,
+)
 
 TOKENS, ANSWERS = 48, 5
 

@@ -13,14 +13,14 @@ from adapted import SHAPES, adapted_model, lora
 from processes import PATIENCE, environment, free_port
 
 from socrates.config import PROJECTIONS, load_config, load_deepspeed
-from socrates.model_memory import (
+from socrates.model.memory import (
     MemorySettings,
     layers_to_checkpoint,
     memory_prediction,
     memory_settings,
     saved_layer_bytes,
 )
-from socrates.model_shape import QWEN2_14B
+from socrates.model.sizing import QWEN2_14B
 
 ROOT = Path(__file__).parents[1]
 FULL = load_config(ROOT / "config_full_dataset.json")

@@ -19,10 +19,9 @@ from processes import PATIENCE, ROOT
 from tiny import END_OF_TEXT, IM_END, save_model, survey_model, tiny_tokenizer, with_adapter
 
 from socrates.errors import SocratesError
-from socrates.hub import ModelFolder, names_a_folder
-from socrates.model_files import fingerprint, locate_model
-from socrates.models import end_token_ids, load_base_model, load_model, load_tokenizer
-from socrates.prompts import prompt_token_ids
+from socrates.model.chat import prompt_token_ids
+from socrates.model.hub import ModelFolder, fingerprint, locate_model, names_a_folder
+from socrates.model.load import end_token_ids, load_base_model, load_model, load_tokenizer
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # of float32, through two layers, on any processor
 
@@ -158,7 +157,7 @@ def test_every_place_that_names_an_end_token_counts():
 def test_a_path_is_never_tried_on_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert names_a_folder(name)
-    monkeypatch.setattr("socrates.hub.probe_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("socrates.model.hub.probe_hub", lambda *_: pytest.fail("asked the hub"))
     with refused(f"{name}: no such model folder"):
         load_model(name)
 
@@ -295,7 +294,7 @@ def test_a_revision_reaches_the_repository_that_it_means(copy, made, monkeypatch
         asked.append((str(name), revision))
         return ModelFolder(made / "base" if "/" in str(name) and "checkpoint" not in str(name) else Path(name), None)
 
-    monkeypatch.setattr("socrates.model_files.find_model", find)
+    monkeypatch.setattr("socrates.model.hub.find_model", find)
     checkpoint = str(copy("checkpoint-10").relative_to(Path.cwd()))
     edit_json(Path(checkpoint) / "adapter_config.json", base_model_name_or_path="some/base", revision="recorded")
     for arguments, expected in (
@@ -415,7 +414,7 @@ def run_elsewhere(program: str, folder: Path, *arguments: str, **variables: str)
 def ask_the_hub(name: str, folder: Path, revision: str | None = None, **variables: str) -> str:
     """The message that `load_model` ends with."""
     program = (
-        "import sys; from socrates.models import load_model; from socrates.errors import SocratesError\n"
+        "import sys; from socrates.model.load import load_model; from socrates.errors import SocratesError\n"
         "try: load_model(sys.argv[1], revision=sys.argv[2] or None)\n"
         "except SocratesError as error: print(error)"
     )
@@ -517,7 +516,7 @@ def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made,
     hub.folder = Path(shutil.copytree(made / name, tmp_path / "served"))
     (hub.folder / "pytorch_model.bin").write_bytes(b"pickles are not wanted")
     program = (
-        "from socrates.hub import find_model\n"
+        "from socrates.model.hub import find_model\n"
         "found = find_model('someone/some-model')\n"
         "print(found.commit, *sorted(file.name for file in found.path.iterdir()))"
     )
@@ -532,10 +531,10 @@ def test_a_tokenizer_is_had_without_the_weights_which_come_when_they_are_needed(
     hub.folder = made / "base"
     endpoint = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     run_elsewhere(
-        "from socrates.models import load_tokenizer; load_tokenizer('someone/some-model')", tmp_path, **endpoint
+        "from socrates.model.load import load_tokenizer; load_tokenizer('someone/some-model')", tmp_path, **endpoint
     )
     program = (
-        "from socrates.hub import find_model\n"
+        "from socrates.model.hub import find_model\n"
         "for weights in (False, True):\n"
         "    folder = find_model('someone/some-model', weights=weights).path\n"
         "    print((folder / 'tokenizer.json').is_file(), (folder / 'model.safetensors').exists())"

@@ -15,10 +15,9 @@ import pytest
 from mirrors import make_project, same_bytes
 from processes import PATIENCE, wait_for
 
-from socrates.checkpoints import find_damage, list_checkpoints
+from socrates.checkpoint import find_damage, list_checkpoints
 from socrates.remote.instance import Unreachable
-from socrates.remote.monitor import Monitor, Options, pause_after
-from socrates.remote.monitor_log import Log
+from socrates.remote.monitor import Log, Monitor, Options, pause_after
 
 TIME = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 

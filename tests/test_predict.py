@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from socrates.data.scales import parse_scale
 from socrates.errors import SocratesError
-from socrates.prediction.asked import QuestionAnswers, plan_prompts
-from socrates.prediction.estimates import MEAN, draw_answers, estimate_conditions, estimate_differences
-from socrates.prediction.experiment import read_experiment
-from socrates.prediction.persona_file import read_personas
-from socrates.prediction.population import FIELDS, Margins, quotas
-from socrates.prediction.predicting import QuestionPrediction
-from socrates.scales import parse_scale
+from socrates.predict.estimates import MEAN, draw_answers, estimate_conditions, estimate_differences
+from socrates.predict.experiment import read_experiment
+from socrates.predict.population import FIELDS, Margins, quotas, read_personas
+from socrates.predict.predict import QuestionPrediction
+from socrates.predict.prompts import QuestionAnswers, plan_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -390,8 +389,8 @@ def model(tmp_path_factory):
 
 
 def predict(path, model, output, **options):
-    from socrates.prediction.predicting import predict
-    from socrates.prediction.presenting import write_prediction
+    from socrates.predict.predict import predict
+    from socrates.predict.tables import write_prediction
 
     write_prediction(output, predict(model, path, output, processes=1, **options))
     return json.loads((output / "predict.json").read_text())
@@ -416,10 +415,10 @@ def files_of(folder):
 
 def test_tables_hold_what_the_model_answers(made, model):
     """Against the exact answers to prompts that are written out here."""
-    from socrates.answers import Question, answer_distributions
-    from socrates.decoding import Decoding
-    from socrates.models import load_model
-    from socrates.prompts import prompt_token_ids
+    from socrates.inference.decoding import Decoding
+    from socrates.inference.engine import Question, answer_distributions
+    from socrates.model.chat import prompt_token_ids
+    from socrates.model.load import load_model
 
     before = "You are a survey respondent with the following demographic profile:\n"
     after = (
@@ -482,7 +481,7 @@ def test_the_page_says_what_it_is_not_and_needs_nothing_else(made):
 
 def test_done_once_nothing_is_asked_again(made, model, monkeypatch, capsys):
     path, out, record = made
-    from socrates.prediction import predicting
+    from socrates.predict import predict as predicting
 
     before = files_of(out)
     for name in ("predict.json", "means.csv", "predict-differences-1.png"):  # as after a kill while they were written
@@ -521,7 +520,7 @@ def test_another_prediction_and_foreign_files_are_refused(made, model, tmp_path)
 
 
 def test_a_prediction_is_replaced_once_there_is_another(made, model, tmp_path, monkeypatch):
-    from socrates.prediction import predicting
+    from socrates.predict import predict as predicting
 
     _, out, _ = made
     shutil.copytree(out, tmp_path / "out")
@@ -546,7 +545,7 @@ def test_a_prediction_is_replaced_once_there_is_another(made, model, tmp_path, m
 
 
 def test_names_may_change_without_asking_again(made, model, tmp_path, monkeypatch):
-    from socrates.prediction import predicting
+    from socrates.predict import predict as predicting
 
     _, out, record = made
     shutil.copytree(out, tmp_path / "out")
@@ -578,7 +577,7 @@ def test_the_headline_says_which_option_it_is_of(made, tmp_path):
 
 
 def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_path, monkeypatch, capsys):
-    from socrates.prediction import predicting
+    from socrates.predict import predict as predicting
 
     path, out, _ = made
     kept = []
@@ -591,7 +590,7 @@ def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_pa
 
     kept_answer = predicting.kept_answer
     monkeypatch.setattr(predicting, "kept_answer", interrupted)
-    monkeypatch.setattr("socrates.answers.token_budget", lambda *_: 10)  # every prompt goes alone
+    monkeypatch.setattr("socrates.inference.engine.token_budget", lambda *_: 10)  # every prompt goes alone
     with pytest.raises(KeyboardInterrupt):
         predict(path, model, tmp_path / "out")
     assert not (tmp_path / "out" / "asked.json").exists()
@@ -646,7 +645,7 @@ def test_results_of_this_model_tell_how_far_to_believe_it(made, model, tmp_path)
 
 
 def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_path, monkeypatch):
-    from socrates.prediction import predicting
+    from socrates.predict import predict as predicting
 
     path, out, _ = made
     whole, kept_answer = table(out / "predictions.csv"), predicting.kept_answer

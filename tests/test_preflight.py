@@ -14,10 +14,10 @@ from processes import run_script
 from socrates import files
 from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
-from socrates.preflight import data, disk, gpus, software
-from socrates.preflight.checks import Check
-from socrates.preflight.model import look_at_model
-from socrates.rehearsal import rehearsal_config
+from socrates.machine.preflight import data, disk, gpus, software
+from socrates.machine.preflight.checks import Check
+from socrates.machine.preflight.model import look_at_model
+from socrates.rehearsal.rehearsal import rehearsal_config
 
 ROOT = Path(__file__).parent.parent
 FULL = load_config(ROOT / "config_full_dataset.json")

@@ -14,16 +14,15 @@ import pytest
 from processes import PATIENCE, ROOT, wait_for
 from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
 
+from socrates.data.dataset import read_metadata
+from socrates.data.prepare import prepare as preparing
+from socrates.data.prepare.output_folder import LOCK, WORK
+from socrates.data.prepare.prepare import Settings, prepare
+from socrates.data.prepare.sources import Piece, cut_into_pieces, open_folder, read_lines, read_piece
+from socrates.data.records import read_answers, read_jsonl
+from socrates.data.scales import parse_scale
 from socrates.errors import SocratesError
-from socrates.files import sha256_file
-from socrates.locks import try_lock
-from socrates.preparation import preparing
-from socrates.preparation.output_folder import LOCK, WORK
-from socrates.preparation.preparing import Settings, prepare
-from socrates.preparation.sources import Piece, cut_into_pieces, open_folder, read_lines, read_piece
-from socrates.prepared import read_metadata
-from socrates.records import read_answers, read_jsonl
-from socrates.scales import parse_scale
+from socrates.files import sha256_file, try_lock
 
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 PARTS = ("train", "val", "test")
@@ -137,7 +136,7 @@ def test_parquet_jsonl_pieces_and_processes_give_the_same_bytes(tmp_path, monkey
     sources = {kind: str(published_folder(tmp_path / kind, kind)) for kind in ("parquet", "jsonl")}
     prepare(tmp_path / "a", source=sources["parquet"])
     prepare(tmp_path / "b", source=sources["jsonl"], processes=2)
-    monkeypatch.setattr("socrates.preparation.sources._PIECE_ROWS", 30)
+    monkeypatch.setattr("socrates.data.prepare.sources._PIECE_ROWS", 30)
     prepare(tmp_path / "c", source=sources["parquet"], processes=1)
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b") == hashes(tmp_path / "c")
 
@@ -242,7 +241,7 @@ def test_a_source_with_many_bad_rows_names_the_first_ten(tmp_path, published):
 
 
 def test_lines_are_counted_over_pieces_and_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("socrates.preparation.sources.byte_ranges.__defaults__", (30000,))
+    monkeypatch.setattr("socrates.data.prepare.sources.byte_ranges.__defaults__", (30000,))
     source = published_folder(tmp_path / "in", "jsonl", files=3)
     for name, at in (("train-00001-of-00003", 70), ("train-00002-of-00003", 99)):
         path = source / "data" / f"{name}.jsonl"
@@ -256,7 +255,7 @@ def test_lines_are_counted_over_pieces_and_files(tmp_path, monkeypatch):
 
 
 def test_a_bad_row_of_a_parquet_file_is_named_by_its_row(tmp_path, monkeypatch):
-    monkeypatch.setattr("socrates.preparation.sources._PIECE_ROWS", 30)
+    monkeypatch.setattr("socrates.data.prepare.sources._PIECE_ROWS", 30)
     rows = list(made_rows(words=2))
     rows[77] |= {"response": None}
     write_parquet(tmp_path / "in" / "x.parquet", rows, row_group_size=20)
@@ -305,7 +304,7 @@ def test_a_data_file_that_may_not_be_read_is_named(tmp_path, published, monkeypa
     def refuse(file):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("socrates.preparation.preparing.sha256_file", refuse)
+    monkeypatch.setattr("socrates.data.prepare.prepare.sha256_file", refuse)
     with pytest.raises(SocratesError, match=r"rows.jsonl: cannot read: Permission denied"):
         prepare(tmp_path / "out", source=published(made_rows(words=2)))
 
@@ -322,7 +321,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path, three_fil
 
     real = preparing._do_pieces
     with monkeypatch.context() as patch, pytest.raises(SocratesError, match="was changed while it was read"):
-        patch.setattr("socrates.preparation.preparing._do_pieces", change)
+        patch.setattr("socrates.data.prepare.prepare._do_pieces", change)
         prepare(tmp_path / "out", source=three_files)
     file.write_text(before)
     prepare(tmp_path / "out", source=three_files)
@@ -486,7 +485,7 @@ def test_a_kill_while_an_unfinished_preparation_is_thrown_away(tmp_path, three_f
         raise KeyboardInterrupt
 
     for name, stops, settings in (
-        ("socrates.preparation.preparing.move", stop, Settings()),
+        ("socrates.data.prepare.prepare.move", stop, Settings()),
         ("shutil.rmtree", stop_halfway, Settings(val_share=0.2)),
     ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -521,7 +520,7 @@ def test_a_disk_that_is_full_says_so_and_later_it_goes_on(tmp_path, three_files,
     prepare(tmp_path / "whole", source=three_files)
     limit = 4000 if when == "reading" else (tmp_path / "whole" / "train.jsonl").stat().st_size - 1000
     program = (
-        "import resource, sys; from pathlib import Path; from socrates.preparation.preparing import prepare\n"
+        "import resource, sys; from pathlib import Path; from socrates.data.prepare.prepare import prepare\n"
         "from socrates.errors import run_entry_point\n"
         "if sys.argv[3:]: resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
         "run_entry_point(lambda: prepare(Path(sys.argv[1]), source=sys.argv[2], processes=1) and 0)"

@@ -10,8 +10,8 @@ from published import published_folder
 from tiny import tiny_tokenizer
 
 from socrates.config import load_config
-from socrates.tokenized import load_tokenized
-from socrates.tokenizing import tokenize_for
+from socrates.data.tokenize import tokenize_for
+from socrates.data.tokenized import load_tokenized
 
 ROWS = 174  # of train.jsonl
 

@@ -9,7 +9,7 @@ import pytest
 from mirrors import make_project, same_bytes
 from processes import ROOT
 
-from socrates.checkpoints import find_damage
+from socrates.checkpoint import find_damage
 from socrates.errors import SocratesError
 from socrates.remote.instance import Unreachable
 from socrates.remote.push import push_newest

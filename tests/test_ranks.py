@@ -11,7 +11,7 @@ SHARES = """
 import os, sys
 from pathlib import Path
 import torch.distributed as dist
-from socrates import ranks
+from socrates.training import distributed as ranks
 from socrates.errors import run_entry_point
 
 def main():

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from socrates.data.records import Cell, cell_order, read_answers, read_jsonl, render_prompt
 from socrates.errors import SocratesError
-from socrates.records import Cell, cell_order, read_answers, read_jsonl, render_prompt
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "socsci210_sample"
 needs_sample = pytest.mark.skipif(

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 from made_results import make_world, write_decision, write_log, write_made_results
 
-from socrates.drawing import styled
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.records import Cell
 from socrates.report import answers
 from socrates.report.basis import basis_part
 from socrates.report.calibration import decoding_in_words
@@ -27,6 +26,7 @@ from socrates.report.cells import choose_cells, make_bars
 from socrates.report.decision import decision_part
 from socrates.report.page import PARTS, PICTURES, check_report, gather, make_parts, read_all, render, write_report
 from socrates.report.part import Material
+from socrates.report.plot import styled
 from socrates.report.results_folders import CellResult, Results, differences, in_order, read_results
 from socrates.report.studies import compare_studies
 from socrates.report.training_log import find_log

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from socrates import loading
-from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json
-from socrates.rehearsal import rehearsal_config
-from socrates.resuming import Resumption, Way, choose_checkpoint
+from socrates.rehearsal.rehearsal import rehearsal_config
+from socrates.training import convert_state as loading
+from socrates.training.resume import Resumption, Way, choose_checkpoint
 
 SHARD = "shard.pt"
 

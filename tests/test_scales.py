@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from socrates import scales
-from socrates.records import read_answers, render_prompt
-from socrates.scales import (
+from socrates.data import scales
+from socrates.data.records import read_answers, render_prompt
+from socrates.data.scales import (
     IN_QUESTION,
     MAX_VALUES,
     NAMED_OPTIONS,

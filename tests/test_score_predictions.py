@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from socrates.cells import Distribution, ScoredRow
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.files import write_json, write_jsonl
-from socrates.metrics import METRIC_VERSION, Metrics, score
-from socrates.predictions import (
+from socrates.evaluation.cells import Distribution, ScoredRow
+from socrates.evaluation.lines import (
     draw_predictions,
     prediction_line,
     read_predictions,
@@ -31,8 +30,9 @@ from socrates.predictions import (
     rows_sha256,
     scored_row,
 )
-from socrates.records import Cell
-from socrates.results import MetricsFile, comparability, read_metrics, record_seen, write_results
+from socrates.evaluation.metrics import METRIC_VERSION, Metrics, score
+from socrates.evaluation.results import MetricsFile, comparability, read_metrics, record_seen, write_results
+from socrates.files import write_json, write_jsonl
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "score_predictions.py"

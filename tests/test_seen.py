@@ -2,10 +2,10 @@
 
 import pytest
 
+from socrates.data.contamination import Seen, check_unseen, find_seen, nest_cells, training_data_record
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
 from socrates.files import write_json
-from socrates.records import Cell
-from socrates.seen import Seen, check_unseen, find_seen, nest_cells, training_data_record
 
 TRAINED = [Cell("a", 0, 0), Cell("a", 0, 3), Cell("a", 10, 0), Cell("b", 2, "q-123")]
 

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from socrates.data.records import Answer, Cell
+from socrates.data.selection import choose_cells, choose_rows, select_cells, share_out
 from socrates.errors import SocratesError
-from socrates.records import Answer, Cell
-from socrates.selection import choose_cells, choose_rows, select_cells, share_out
 
 
 def answers_of(sizes, responses=(1, 2)):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from socrates.data.prepare.splits import JUDGE, TRAIN, carve, load_split, show_unit, unit_of
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.preparation.splits import JUDGE, TRAIN, carve, load_split, show_unit, unit_of
-from socrates.records import Cell
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ import pytest
 from machines import FULL, TEST, Machine, iso
 from processes import PATIENCE, ROOT, environment
 
-from socrates.durations import duration
+from socrates.console import duration
 from socrates.phases import PhaseRecord
+from socrates.remote.status.command import GATHER
+from socrates.remote.status.facts import GpuNow, LogLine, RunThere, parse
+from socrates.remote.status.here import Here, look_here
+from socrates.remote.status.pace import Trend, current_lines, loss_trend, seconds_per_step
+from socrates.remote.status.screen import as_json, render, shorten
+from socrates.remote.status.summary import summarize
 from socrates.remote.untrusted import CutOff, number, plain
-from socrates.status.command import GATHER
-from socrates.status.facts import GpuNow, LogLine, RunThere, parse
-from socrates.status.here import Here, look_here
-from socrates.status.pace import Trend, current_lines, loss_trend, seconds_per_step
-from socrates.status.screen import as_json, render, shorten
-from socrates.status.summary import summarize
 
 HERE = Here("0", "a folder")
 PID = 4711

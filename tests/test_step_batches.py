@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from socrates.errors import SocratesError
-from socrates.step_batches import StepOrder, plan_step
+from socrates.training.batches import StepOrder, plan_step
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=120)
 

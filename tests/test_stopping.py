@@ -27,19 +27,19 @@ from processes import (
     wait_for,
 )
 
-from socrates.checkpoints import find_damage, newest_complete
+from socrates.checkpoint import find_damage, newest_complete
 from socrates.errors import SocratesError
 from socrates.files import write_json
-from socrates.machine.account import TRAINING_COST, Account, account_before, parse_account
-from socrates.machine.rank_processes import find_ranks
-from socrates.machine.telemetry import Telemetry, read_progress
+from socrates.machine.process_tree import find_ranks
+from socrates.remote.status.command import GATHER
+from socrates.remote.status.facts import parse
+from socrates.remote.status.here import Here
+from socrates.remote.status.screen import render
+from socrates.remote.status.summary import summarize
 from socrates.remote.untrusted import json_object
-from socrates.status.command import GATHER
-from socrates.status.facts import parse
-from socrates.status.here import Here
-from socrates.status.screen import render
-from socrates.status.summary import summarize
-from socrates.stopping import ASSUMED_SAVE, cost_of_going_on, refuse_if_spent, stop_cleanly, would_pass
+from socrates.telemetry.cost import TRAINING_COST, Account, account_before, parse_account
+from socrates.telemetry.log import Telemetry, read_progress
+from socrates.training.stopping import ASSUMED_SAVE, cost_of_going_on, refuse_if_spent, stop_cleanly, would_pass
 
 RUN, STEPS = "models/run", 9
 PRICE = 3600.0  # US dollars an hour: a second costs a dollar
@@ -206,7 +206,8 @@ def test_the_limit_counts_what_earlier_attempts_cost(tmp_path, capsys, default_s
 
 def test_a_second_sigterm_some_seconds_later_ends_at_once():
     program = (
-        "import os, signal, time\nfrom types import SimpleNamespace as S\nimport socrates.stopping as stopping\n"
+        "import os, signal, time\nfrom types import SimpleNamespace as S\n"
+        "import socrates.training.stopping as stopping\n"
         "callback = stopping.stop_cleanly(None, None, None)\ncallback.on_train_begin(None, None, None)\n"
         "kill = lambda: os.kill(os.getpid(), signal.SIGTERM)\nstopping._SAME_REQUEST = 3600.0\nkill(); kill()\n"
         "print('lives', flush=True)\n"

@@ -23,14 +23,12 @@ from processes import (
     wait_for,
 )
 
-from socrates.durations import describe_exit
+from socrates.console import describe_exit
 from socrates.errors import SocratesError
 from socrates.files import write_json
-from socrates.machine.machine_env import read_machine_env
 from socrates.machine.process_tree import ProcessId, boot_id, start_ticks
-from socrates.machine.restarts import Ended, Next, decide
-from socrates.machine.run_state import RunState, read_state, write_state
-from socrates.machine.supervisor import make_plan
+from socrates.machine.run_state import RunState, read_machine_env, read_state, write_state
+from socrates.machine.supervisor import Ended, Next, decide, make_plan
 
 # What comes after an attempt.
 
@@ -90,8 +88,8 @@ FAKE_TRAINING = r"""
 import fcntl, json, os, signal, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, ROOT)
-from socrates.checkpoints import GUIDE_FILES, newest_complete, checkpoint_step, write_manifest
-from socrates.machine.telemetry import Telemetry
+from socrates.checkpoint import GUIDE_FILES, newest_complete, checkpoint_step, write_manifest
+from socrates.telemetry.log import Telemetry
 
 folder = Path("models/run")
 folder.mkdir(parents=True, exist_ok=True)

@@ -9,17 +9,17 @@ import time
 import pytest
 from processes import PATIENCE, wait_for
 
-from socrates.callbacks import guide_log, log_line, tell_progress
-from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json
-from socrates.machine import gpus
-from socrates.machine.account import Account
-from socrates.machine.gpus import GpuSample, GpuSampler, gpu_numbers, parse_gpus, query_gpus, summarize, visible_gpus
-from socrates.machine.telemetry import PROGRESS, TRAINING_LOG, Logged, Progress, Telemetry, read_progress
-from socrates.rehearsal import rehearsal_config
-from socrates.resuming import choose_checkpoint, run_identity
+from socrates.rehearsal.rehearsal import rehearsal_config
+from socrates.telemetry import gpus
+from socrates.telemetry.cost import Account
+from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, parse_gpus, query_gpus, summarize, visible_gpus
+from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Logged, Progress, Telemetry, read_progress
+from socrates.training.callbacks import guide_log, log_line, tell_progress
+from socrates.training.resume import choose_checkpoint, run_identity
 
 
 class NoGpus:
@@ -74,7 +74,7 @@ def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
 def test_speed_is_that_of_this_process_since_the_line_before(telemetry, tmp_path, monkeypatch):
     """After a resume the Trainer counts tokens from 0 again; the log goes on."""
     clock = [100.0]
-    monkeypatch.setattr("socrates.machine.telemetry.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("socrates.telemetry.log.time.monotonic", lambda: clock[0])
     (tmp_path / TRAINING_LOG).write_text('{"step": 10, "tokens_per_second": 7.0}\n')
     telemetry.begin(10, 50)
     for seconds, tokens in ((4, 1000), (10, 4000), (10, 4000)):
@@ -230,7 +230,7 @@ def test_a_nvidia_smi_that_fails_hangs_or_is_missing_gives_nothing(tmp_path, mon
 
 
 def test_without_the_program_there_is_no_thread(monkeypatch):
-    monkeypatch.setattr("socrates.machine.gpus.shutil.which", lambda name: None)
+    monkeypatch.setattr("socrates.telemetry.gpus.shutil.which", lambda name: None)
     monkeypatch.setattr("threading.Thread.start", lambda self: pytest.fail("a thread"))
     sampler = GpuSampler()
     sampler.start()
@@ -319,8 +319,8 @@ def test_progress_has_the_keys_that_others_read(telemetry, tmp_path):
 def clock(monkeypatch):
     """A clock that stands still until it is set on; this process began with it."""
     now = [1000.0]
-    monkeypatch.setattr("socrates.machine.telemetry.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("socrates.machine.telemetry._process_age", lambda: 60.0)
+    monkeypatch.setattr("socrates.telemetry.log.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("socrates.telemetry.log._process_age", lambda: 60.0)
     return now
 
 

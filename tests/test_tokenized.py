@@ -20,16 +20,16 @@ from processes import PATIENCE
 from tiny import tiny_model, tiny_tokenizer
 
 from socrates import files
-from socrates.chunks import Worker
-from socrates.encoding import make_encoder
+from socrates.data.chunks import Worker
+from socrates.data.encode import make_encoder
+from socrates.data.records import read_answers, render_prompt
+from socrates.data.shorten import shorten_prompt
+from socrates.data.tokenize import ensure_tokenized
+from socrates.data.tokenized import IGNORED, load_tokenized, read_cells, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sha256_file, write_jsonl
-from socrates.prompts import end_of_turn_id, prompt_fingerprint, prompt_texts, prompt_token_ids
-from socrates.records import read_answers, render_prompt
-from socrates.rehearsal import _train_tokenizer
-from socrates.shortening import shorten_prompt
-from socrates.tokenized import IGNORED, load_tokenized, read_cells, tokenized_fingerprint
-from socrates.tokenizing import ensure_tokenized
+from socrates.model.chat import end_of_turn_id, prompt_fingerprint, prompt_texts, prompt_token_ids
+from socrates.rehearsal.rehearsal import _train_tokenizer
 
 
 def rows(responses=(3, 10, 100, -2)):
@@ -264,7 +264,7 @@ def test_padding_that_an_earlier_call_left_changes_nothing():
 
 
 def test_pieces_that_turn_out_not_to_be_the_whole_are_not_used(data_file, monkeypatch, capsys):
-    from socrates import encoding
+    from socrates.data import encode as encoding
 
     expected = examples(data_file, tiny_tokenizer())
     shutil.rmtree(next(data_file.parent.glob("tokenized-*")))
@@ -324,8 +324,8 @@ def test_a_row_that_no_shortening_can_save_is_dropped_and_counted(tmp_path, row)
 
 
 def test_a_row_whose_scale_would_go_with_the_middle_is_dropped(monkeypatch):
-    from socrates import shortening
-    from socrates.records import parse_answer
+    from socrates.data import shorten as shortening
+    from socrates.data.records import parse_answer
 
     question = f"On a scale from 1 to 7, {'really ' * 200}how warm is it? Only return an integer."
     answer = parse_answer(long_row(stimuli=f"{'word ' * 190}end. {question}"), "train.jsonl", 1)

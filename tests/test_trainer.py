@@ -8,19 +8,18 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from socrates.attention import choose_attention, flat_inputs
-from socrates.building import make_trainer as make_trainer_of_run
-from socrates.building import trainer_arguments, watched_rows
 from socrates.config import load_config
+from socrates.data.tokenize import ensure_tokenized
+from socrates.data.tokenized import IGNORED, load_tokenized
 from socrates.files import write_json
-from socrates.fitting import Fit
-from socrates.held_out import held_out_rows
-from socrates.models import load_base_model, load_tokenizer
-from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config
-from socrates.step_batches import StepOrder
-from socrates.step_data import StepLoader, TrainingSteps, answer_lengths, flatten, row_lengths
-from socrates.tokenized import IGNORED, load_tokenized
-from socrates.tokenizing import ensure_tokenized
+from socrates.model.attention import choose_attention, flat_inputs
+from socrates.model.kernels import Fit
+from socrates.model.load import load_base_model, load_tokenizer
+from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.training.batches import StepLoader, StepOrder, TrainingSteps, answer_lengths, flatten, row_lengths
+from socrates.training.held_out import held_out_rows
+from socrates.training.setup import make_trainer as make_trainer_of_run
+from socrates.training.setup import trainer_arguments, watched_rows
 
 EXAMPLES = 16
 

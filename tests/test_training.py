@@ -11,15 +11,15 @@ import subprocess
 import pytest
 from processes import PATIENCE, assert_refused, environment, logged, run_script, train, train_and_kill, training_command
 
-from socrates.callbacks import log_line
-from socrates.checkpoints import GUIDE_FILES, find_damage, read_manifest, write_manifest
+from socrates.checkpoint import GUIDE_FILES, find_damage, read_manifest, write_manifest
 from socrates.config import parse_config
+from socrates.data.contamination import nest_cells
+from socrates.data.records import read_answers
 from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
-from socrates.records import read_answers
-from socrates.rehearsal import make_base_model, make_sample_data, rehearsal_config, rehearsal_deepspeed
-from socrates.resuming import Way, choose_checkpoint
-from socrates.seen import nest_cells
+from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config, rehearsal_deepspeed
+from socrates.training.callbacks import log_line
+from socrates.training.resume import Way, choose_checkpoint
 
 STEPS, SAVE_STEPS, WARMUP_RATIO, PEAK = 9, 3, 0.3, 2e-3
 RUN = "models/run"
@@ -141,7 +141,7 @@ def test_optimizer_pt_holds_both_moments_of_every_adapter_weight(undisturbed):
     import torch
     from safetensors.torch import load_file
 
-    from socrates.optimizer_export import _load_shards, merge_partitions
+    from socrates.training.optimizer_export import _load_shards, merge_partitions
 
     folder, _ = undisturbed
     checkpoint = folder / RUN / "checkpoint-9"

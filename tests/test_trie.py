@@ -11,12 +11,12 @@ import pytest
 from tiny import CHATML, IM_END, loaded, survey_model, tiny_tokenizer
 from tokenizers import Tokenizer, normalizers
 
-from socrates import tree
-from socrates.decoding import Decoding
 from socrates.errors import SocratesError
-from socrates.forward import Forward
-from socrates.prompts import end_of_turn_id, end_of_turn_text, prompt_texts, prompt_token_ids
-from socrates.trie import answer_trie, build_trie
+from socrates.inference import tree_attention as tree
+from socrates.inference.decoding import Decoding
+from socrates.inference.forward import Forward
+from socrates.inference.trie import answer_trie, build_trie
+from socrates.model.chat import end_of_turn_id, end_of_turn_text, prompt_texts, prompt_token_ids
 
 SCALES = {
     "1-5": tuple(range(1, 6)),

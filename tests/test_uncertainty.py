@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from socrates.bootstrap import estimate
-from socrates.cells import Distribution, ScoredRow
-from socrates.metrics import score
-from socrates.records import Cell
-from socrates.uncertainty import BOUNDS, METRICS, _Statistics, cell_units, mean_interval, metric_intervals
+from socrates.data.records import Cell
+from socrates.evaluation.bootstrap import estimate
+from socrates.evaluation.cells import Distribution, ScoredRow
+from socrates.evaluation.intervals import BOUNDS, METRICS, _Statistics, cell_units, mean_interval, metric_intervals
+from socrates.evaluation.metrics import score
 
 
 def made_up_scores(studies=8, scale=(1, 2, 3, 4, 5), with_distributions=True, seed=3):

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from socrates import unfinished
 from socrates.errors import SocratesError
-from socrates.unfinished import differing, open_unfinished
+from socrates.inference import journal as unfinished
+from socrates.inference.journal import differing, open_unfinished
 
 IDENTITY = {"model": "a" * 64, "seed": 42, "decoding": {"temperature": 0.6}}
 

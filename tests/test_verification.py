@@ -10,15 +10,15 @@ import pytest
 from machines import FULL, TEST, Machine, iso
 from processes import PATIENCE, environment
 
-from socrates.checkpoints import GUIDE_FILES, MANIFEST, write_manifest
+from socrates.checkpoint import GUIDE_FILES, MANIFEST, write_manifest
 from socrates.config import PROJECTIONS
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.phases import phase_records
 from socrates.remote.instance import CompletedCommand
-from socrates.verification.criteria import first_error, judge
-from socrates.verification.facts import checkpoint_there, expected_steps, gather
-from socrates.verification.verdict import FAIL, NOT_DECIDED, PASS, Criterion, checklist, verdict
+from socrates.remote.verify.criteria import first_error, judge
+from socrates.remote.verify.facts import checkpoint_there, expected_steps, gather
+from socrates.remote.verify.verdict import FAIL, NOT_DECIDED, PASS, Criterion, checklist, verdict
 
 STEPS = (10, 20, 30, 40, 50)
 COMPLETED, THERE, HERE, SIZE, LOSS, USE, MEMORY, CONTENTS, MONITOR = range(9)
@@ -497,6 +497,6 @@ def test_the_criteria_are_the_guides_word_for_word():
 
 
 def judge_nothing():
-    from socrates.verification.facts import Evidence
+    from socrates.remote.verify.facts import Evidence
 
     return judge(Evidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))

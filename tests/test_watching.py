@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from socrates.machine.watching import (
+from socrates.telemetry.health import (
     IDLE_GRACE,
     IDLE_WINDOW,
     RISE,

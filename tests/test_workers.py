@@ -13,7 +13,7 @@ import pytest
 from processes import PATIENCE, ROOT, wait_for
 
 from socrates.errors import SocratesError
-from socrates.workers import IN_FLIGHT, map_in_order
+from socrates.parallel import IN_FLIGHT, map_in_order
 
 
 def children(pid, program=b"spawn_main"):
@@ -174,7 +174,7 @@ PROGRAM = """
     from pathlib import Path
     sys.path.insert(0, {root!r})
     from socrates.errors import run_entry_point
-    from socrates.workers import map_in_order
+    from socrates.parallel import map_in_order
 
     def work(number):
         Path(sys.argv[1], str(number)).touch()

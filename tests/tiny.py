@@ -127,7 +127,7 @@ def with_adapter(model: Any, seed: int = 0, size: float = 0.2) -> Any:
 
 def loaded(model: Any, tokenizer: Any, adapter: Path | None = None) -> Any:
     """What `load_model` would return for a model in memory; ``adapter`` is any path if it is a PEFT model."""
-    from socrates.models import LoadedModel, end_token_ids
+    from socrates.model.load import LoadedModel, end_token_ids
 
     ends = end_token_ids(tokenizer, model.generation_config.eos_token_id)
     return LoadedModel(model, tokenizer, ends, "tiny", adapter)

@@ -15,9 +15,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import train_full_dataset  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
-from socrates import training  # noqa: E402
 from socrates.errors import run_entry_point  # noqa: E402
-from socrates.ranks import rank  # noqa: E402
+from socrates.training import train as training  # noqa: E402
+from socrates.training.distributed import rank  # noqa: E402
 
 WITNESS = Path("witness")
 _make_trainer = training.make_trainer

@@ -1,1 +1,1 @@
-"""On the training machine: a training that runs in its background, watched over and sampled."""
+"""Programs that stay on the GPU machine."""

@@ -1,21 +1,32 @@
 """What the supervisor writes down about the training it runs: `.run/state.json`, and the end of its log.
 
 Covers: the record is whole at any moment, also on a full disk. Does not cover: whether it is still true; see
-`situation.py`.
+`run_state.py`.
+
+`machine.env`: what a machine wants in the environment of its trainings (HF_HOME, NCCL_…, DS_ACCELERATOR=cpu).
+
+Covers: lines KEY=VALUE, taken as they stand. Does not cover: shell syntax, and secrets, which do not belong in a file.
+
+What is true now of the trainings in a project's folder.
+
+Covers: the supervisor's record, judged by whether its process still lives; trainings that run without a supervisor,
+known by the lock on their output folder. Reads only.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from socrates.errors import SocratesError
-from socrates.files import read_json, write_json
-from socrates.machine.process_tree import ProcessId
+from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
+from socrates.files import read_json, read_text, write_json
+from socrates.machine.process_tree import ProcessId, lock_holder, started_at
+from socrates.telemetry.log import Progress, read_progress
 
 RUN_FOLDER = Path(".run")
 STATE = RUN_FOLDER / "state.json"
@@ -125,3 +136,181 @@ def read_end(log: str | Path, offset: int, limit: int = 2**16) -> str:
         file.seek(max(offset if offset <= size else 0, size - limit))
         return file.read().decode(errors="replace")
     return ""
+
+
+MACHINE_ENV = "machine.env"
+SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "TNR_API_TOKEN")
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHELL = re.compile(r"""[$`"']""")
+
+
+def read_machine_env(path: Path | str = MACHINE_ENV) -> dict[str, str]:
+    """The settings of the file; none where there is no such file.
+
+    Raises:
+        SocratesError: every line that cannot be taken, by number and never by content: it might be a secret.
+    """
+    if not Path(path).exists():
+        return {}
+    settings: dict[str, str] = {}
+    problems = []
+    for number, line in enumerate(read_text(path, "settings of this machine").splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        problem = _problem(key, equals, value)
+        if problem:
+            problems.append(f"line {number}: {problem}")
+        elif key in settings:
+            problems.append(f"line {number}: {key} stands there twice; keep one")
+        settings[key] = value
+    if problems:
+        raise SocratesError("\n  ".join([f"{path}: wants lines KEY=VALUE", *problems]))
+    return settings
+
+
+def _problem(key: str, equals: str, value: str) -> str | None:
+    if key.startswith("export "):
+        return 'leave out "export"; the file is not read by a shell'
+    if not equals:
+        return "no = in it"
+    if not _KEY.fullmatch(key):
+        return "what stands before the = is no name (letters, digits and _; no spaces around the =)"
+    if key in SECRETS:
+        return f"{key} is a secret and must not lie in a file: export it where the training is started"
+    if _SHELL.search(value) or "\0" in value:
+        return f"{key}: the value is taken as it stands: without quotes, and with nothing that a shell would replace"
+    return None
+
+
+GONE = "the supervisor is gone (killed, or the machine restarted)"
+_EXIT = {"running": EXIT_DONE, "complete": EXIT_DONE, "failed": EXIT_NO, "stopped": EXIT_NO}
+
+
+@dataclass(frozen=True)
+class Unsupervised:
+    """A training that holds an output folder, and that no supervisor watches."""
+
+    output_dir: str
+    holder: str  # "process PID on NODE"
+    pid: int | None
+    since: str | None
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.holder}{f', since {self.since}' if self.since else ''}, into {self.output_dir}"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is true now.
+
+    Attributes:
+        state: running, complete, failed, stopped, or "never started".
+        reason: why, in words; None where there is nothing to say.
+        supervised: the run on record runs, and its supervisor with it.
+        record: what the supervisor wrote down last.
+        unsupervised: trainings that run without one.
+        progress: of the training that runs, or of the one on record.
+    """
+
+    state: str
+    reason: str | None
+    supervised: bool
+    record: RunState | None
+    unsupervised: tuple[Unsupervised, ...]
+    progress: Progress | None
+
+    @property
+    def exit_status(self) -> int:
+        """0 running or complete, 1 failed or stopped, 2 never started."""
+        return _EXIT.get(self.state, EXIT_CANNOT)
+
+
+def find_situation() -> Situation:
+    """What is true now of the trainings in the current folder."""
+    record, supervised = read_record()
+    state, reason = (record.state, record.reason) if record else ("never started", None)
+    if state == "running" and not supervised:
+        state, reason = "failed", GONE
+    unsupervised = find_unsupervised(record.output_dir if record else None, supervised)
+    folder = record.output_dir if record else None
+    if unsupervised and not supervised:
+        left_over = reason == GONE and any(item.output_dir == folder for item in unsupervised)
+        reason = GONE if left_over else "started without the supervisor"
+        reason += "; the training runs, but nothing starts it again if it dies"
+        state, folder = "running", folder if left_over else unsupervised[0].output_dir
+    return Situation(state, reason, supervised, record, unsupervised, read_progress(folder) if folder else None)
+
+
+def read_record() -> tuple[RunState | None, bool]:
+    """The record, and whether its supervisor runs."""
+    record = read_state()
+    if record and record.state == "running" and not record.process.is_alive():
+        record = read_state()  # it may have ended between the two looks
+    return record, record is not None and record.state == "running" and record.process.is_alive()
+
+
+def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, ...]:
+    """The trainings that hold a folder of models/ and that no supervisor watches.
+
+    Args:
+        own: the output folder of the run that is meant; looked at wherever it lies.
+        supervised: whether a supervisor watches that one: then it is left out.
+    """
+    folders = {str(path.parent) for path in Path("models").glob("*/.training.lock")}
+    folders -= {folder for folder in folders if own and Path(folder).resolve() == Path(own).resolve()}
+    if own and not supervised:
+        folders.add(own)
+    found = []
+    for folder in sorted(folders):
+        holder = lock_holder(Path(folder) / ".training.lock")
+        if holder is not None:
+            number = re.match(r"process (\d+)", holder)
+            pid = int(number[1]) if number else None
+            found.append(Unsupervised(folder, holder, pid, started_at(pid) if pid else None))
+    return tuple(found)
+
+
+def situation_record(situation: Situation) -> dict[str, Any]:
+    """The situation as JSON values: the record's keys, corrected, and what else is known."""
+    record, failed = situation.record, situation.state == "failed"
+    return {
+        **(asdict(record) if record else {}),
+        "state": situation.state,
+        "reason": situation.reason,
+        "supervised": situation.supervised,
+        "unsupervised": [asdict(item) for item in situation.unsupervised],
+        "progress": asdict(situation.progress) if situation.progress else None,
+        "last_lines": last_lines(record.log, record.log_offset) if record and failed else [],
+    }
+
+
+def situation_text(situation: Situation) -> str:
+    """The situation for a person."""
+    record = situation.record
+    lines = [situation.state + (f": {situation.reason}" if situation.reason else "")]
+    lines += [f"running without supervisor: {item}" for item in situation.unsupervised]
+    if situation.progress:
+        age = max(0, int(datetime.now(UTC).timestamp() - situation.progress.time))
+        lines.append(f"step {situation.progress.step} of {situation.progress.max_steps}, {age} s ago")
+        lines += [f"WARNING: {text}" for text in situation.progress.warnings]
+    if record:
+        ended = f", ended {record.ended}" if record.ended else ""
+        lines.append(f"supervisor: process {record.pid}, started {record.started}{ended}, restarts: {record.restarts}")
+        lines.append(f"config {record.config}, log {record.log}, checkpoints in {record.output_dir}")
+        lines += [f"attempt {number}: {_attempt_text(a)}" for number, a in enumerate(record.attempts, 1)]
+        if situation.state == "stopped":
+            lines.append(f"to go on: {way_on(record)}")
+        if situation.state == "failed":
+            shown = last_lines(record.log, record.log_offset)
+            lines += [f"last lines of {record.log}:", *(f"  {line}" for line in shown)]
+    return "\n".join(lines)
+
+
+def _attempt_text(attempt: Attempt) -> str:
+    text = f"{attempt.started}, from step {attempt.from_step}"
+    if attempt.ended is None:
+        return text
+    return f"{text}; ended {attempt.ended} at step {attempt.reached_step}, exit status {attempt.exit_status}"

@@ -1,1 +1,1 @@
-"""From the laptop: a rented machine, and its checkpoints brought here whole."""
+"""The laptop's side: copies of what a rented machine makes, and how it stands."""

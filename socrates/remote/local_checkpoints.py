@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from socrates.checkpoints import MANIFEST, checkpoint_step, find_damage, read_manifest
+from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, read_manifest
 from socrates.errors import SocratesError
-from socrates.files import sha256_file
-from socrates.locks import lock_is_held, try_lock
+from socrates.files import lock_is_held, sha256_file, try_lock
 
 PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
 TRAINING_LOCK = ".training.lock"

@@ -4,7 +4,12 @@ Covers: lost connections, a stopped instance, a full disk, a damaged file on eit
 once each and outlived; the record `models/.monitor/instance-ID.json` tells other programs what happened.
 Order: the newest checkpoint of each run first, since an instance may die and a training goes on from the newest; and
 what is not here at all before what is here is read through.
-Does not cover: how a checkpoint is fetched (`mirror.py`).
+Does not cover: how a checkpoint is fetched (`fetch.py`).
+
+What a watch of days says: each trouble once for as long as it lasts, and a record of all of them.
+
+Covers: texts that come from another machine reach the terminal without escape sequences.
+Does not cover: where the record is kept (`monitor.py`).
 """
 
 from __future__ import annotations
@@ -12,21 +17,22 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from socrates.checkpoints import is_finished
+from socrates.checkpoint import is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import write_json
+from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
 from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
 from socrates.remote.local_checkpoints import DAMAGED, Busy, DigestMemory, NoSpace, local_state, trains_here
-from socrates.remote.mirror import Reports, fetch_checkpoint, is_enough, local_place
-from socrates.remote.monitor_log import KEPT, Log, now
-from socrates.remote.remote_checkpoints import Listing, RemoteCheckpoint, inspect_files, read_listing
 from socrates.remote.transfer import DamagedThere
+from socrates.remote.untrusted import plain
 
 RECORDS = ".monitor"  # in the models folder
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
@@ -283,3 +289,50 @@ def _describe(error: Exception) -> str:
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"a defect of this program: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+
+
+KEPT = 500  # downloads and problems in the record
+
+
+@dataclass
+class Log:
+    """Lines for the person, each problem once for as long as it lasts, and the record of them.
+
+    Attributes:
+        write: prints a line.
+        problems: every problem so far: time, what, solved.
+    """
+
+    write: Callable[[str], None]
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    _open: dict[Hashable, dict[str, Any]] = field(default_factory=dict)
+
+    def say(self, text: str) -> None:
+        """Print a line with the local time, as in the guide."""
+        self.write(f"[{datetime.now():%Y-%m-%d %H:%M:%S}] {plain(text, 1000)}")
+
+    def begin(self, key: Hashable, text: str, *, problem: bool = True) -> None:
+        """Say something that lasts, unless it was said already; a mere notice does not enter the record."""
+        if key not in self._open:
+            self.say(text)
+            self._open[key] = {"time": now(), "what": text, "solved": False}
+            if problem:
+                self.problems.append(self._open[key])
+                del self.problems[:-KEPT]
+
+    def end(self, key: Hashable, text: str | None = None) -> None:
+        """It is over; said only where there is something to say."""
+        problem = self._open.pop(key, None)
+        if problem is not None:
+            problem["solved"] = True
+            if text:
+                self.say(text)
+
+    def is_open(self, key: Hashable) -> bool:
+        """Whether that was begun and has not ended."""
+        return key in self._open
+
+
+def now() -> str:
+    """The local time with its zone, as ISO 8601."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")

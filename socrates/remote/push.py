@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from socrates.checkpoints import (
+from socrates.checkpoint import (
     checkpoint_step,
     newest_complete,
     read_manifest,
@@ -18,13 +18,13 @@ from socrates.checkpoints import (
     why_not_resumable,
 )
 from socrates.errors import SocratesError
+from socrates.remote.fetch import list_remote
 from socrates.remote.instance import REMOTE_ROOT, Instance
-from socrates.remote.mirror import list_remote
-from socrates.remote.remote_checkpoints import is_run_name
+from socrates.remote.listing import is_run_name
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (
-    "import sys; from socrates.checkpoints import why_not_from_weights, why_not_resumable; "
+    "import sys; from socrates.checkpoint import why_not_from_weights, why_not_resumable; "
     f"sys.exit({_NOT_RESUMABLE} if {{check}}(sys.argv[1]) else 0)"
 )
 

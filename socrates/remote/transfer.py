@@ -3,7 +3,7 @@
 Covers: only what the plan lists is asked for; every file's size and SHA-256 are checked after it arrived, and all is
 flushed to disk; a copy that was broken off goes on with what verifies of it; what is in the staging folder and not in
 the plan is removed. A file that arrives wrong twice is compared with the instance's own: damaged there, or on the way.
-Does not cover: putting the folder in its place, and keeping others away meanwhile (`mirror.py`).
+Does not cover: putting the folder in its place, and keeping others away meanwhile (`fetch.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from socrates.checkpoints import GUIDE_FILES, MANIFEST, TRAINING_CONFIG, TRAINING_DATA, Manifest, read_manifest
+from socrates.checkpoint import GUIDE_FILES, MANIFEST, TRAINING_CONFIG, TRAINING_DATA, Manifest, read_manifest
 from socrates.errors import SocratesError
 from socrates.files import sync_folder
 from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.listing import RemoteFile, inspect_files, read_remote_manifest, sha256_bytes
 from socrates.remote.local_checkpoints import DigestMemory, NoSpace, local_errors
-from socrates.remote.remote_checkpoints import RemoteFile, inspect_files, read_remote_manifest, sha256_bytes
 
 RSYNC_PARTIAL = ".rsync-partial"  # where `tnr scp` keeps a part of a file, to go on with it
 # The guide's five files, and what evaluation reads besides (some KB).

@@ -1,1 +1,1 @@
-"""What results folders say, as one page and its pictures: a part a question, in the order in which people ask."""
+"""Results as a page."""

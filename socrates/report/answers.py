@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from socrates.bootstrap import Interval, Weights, intervals, sorted_units
+from socrates.console import progress
+from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
-from socrates.predictions import answers_of
-from socrates.progress import progress
-from socrates.records import Cell, read_cell, read_jsonl
+from socrates.evaluation.bootstrap import Interval, Weights, intervals, sorted_units
+from socrates.evaluation.lines import answers_of
 from socrates.report.values import finite
 
 BINS = 10  # of probability, equally wide

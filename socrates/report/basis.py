@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from socrates.console import Table
 from socrates.report.part import Material, Part
 from socrates.report.results_folders import Results, section_of
 from socrates.report.values import NONE, finite
-from socrates.tables import Table
 
 _MEANING = (
     "W is the first Wasserstein distance between all people's answers in a cell (a question in one condition of a "

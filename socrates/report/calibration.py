@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from socrates.drawing import DARK, EDGE, LIGHT, LINE, Plot, short
+from socrates.console import Table, share
 from socrates.report.answers import BINS, Calibration
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, short
 from socrates.report.results_folders import Results, section_of
 from socrates.report.values import Value, finite
-from socrates.tables import Table, share
 
 
 def calibration_part(material: Material) -> Part:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from socrates.drawing import EDGE, LIGHT, LINE, Plot, short
+from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import EDGE, LIGHT, LINE, Plot, short
 from socrates.report.results_folders import CellResult
 from socrates.report.values import fixed
-from socrates.tables import Table
 
 EACH = 3  # cells of a kind
 ENOUGH = 20  # human answers, below which a distribution is mostly chance; all cells where fewer hold so many

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from socrates.drawing import DARK, LINE, Plot
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import DARK, LINE, Plot
 from socrates.report.results_folders import WASSERSTEIN, differences
 from socrates.report.values import Value, finite, fixed, limits, told_limits
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from socrates.drawing import DARK, LINE, Plot, short
+from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import DARK, LINE, Plot, short
 from socrates.report.results_folders import Results, differences
 from socrates.report.values import NONE
-from socrates.tables import Table
 
 _NUMBERS = (
     ("W, Wasserstein distance (0 best)", ("wasserstein_distance",)),

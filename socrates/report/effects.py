@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from socrates.drawing import DARK, LINE, Plot
+from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import DARK, LINE, Plot
 from socrates.report.results_folders import Results, section_of
 from socrates.report.values import finite, fixed, value_at
-from socrates.tables import Table
 
 _MOST_POINTS = 3000
 _NUMBERS = (
@@ -65,8 +65,7 @@ def _told(subject: Results) -> list[str]:
 
 def _studies(subject: Results) -> tuple[tuple[str, ...], ...]:
     """A row a study, those with most clear effects first; none where the answers of cells are not recorded."""
-    from socrates.effect_agreement import effects_by_study
-    from socrates.effects import CellAnswers, find_questions
+    from socrates.evaluation.effects import CellAnswers, effects_by_study, find_questions
 
     cells = [CellAnswers(one.cell, one.human, one.drawn, one.scale) for one in subject.cells if one.human]
     studies = effects_by_study(find_questions(cells)[0])

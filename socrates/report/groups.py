@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from socrates.drawing import DARK, LINE, Plot, short
+from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import DARK, LINE, Plot, short
 from socrates.report.results_folders import Results, section_of
 from socrates.report.values import Value, finite, fixed, value_at
-from socrates.tables import Table
 
 _MOST_LINES = 44  # of the picture
 

@@ -10,11 +10,9 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from socrates.drawing import styled
+from socrates.console import progress
 from socrates.errors import SocratesError
 from socrates.files import atomic_write, remove_file
-from socrates.pages import check_name, document, read_start, section
-from socrates.progress import progress
 from socrates.report.answers import read_answers
 from socrates.report.basis import basis_part
 from socrates.report.calibration import calibration_part
@@ -23,7 +21,9 @@ from socrates.report.decision import decision_part
 from socrates.report.distances import distances_part
 from socrates.report.effects import effects_part
 from socrates.report.groups import groups_part
+from socrates.report.html import check_name, document, read_start, section
 from socrates.report.part import PROGRAM, Material, Part
+from socrates.report.plot import styled
 from socrates.report.results_folders import Results, in_order, read_results, with_details
 from socrates.report.studies import studies_part
 from socrates.report.training import training_part

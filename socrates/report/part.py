@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from socrates import drawing
-from socrates.drawing import Plot
+from socrates.console import Table
+from socrates.report import plot as drawing
 from socrates.report.answers import Calibration, CellAnswers
+from socrates.report.plot import Plot
 from socrates.report.results_folders import Results
 from socrates.report.training_log import TrainingLog
-from socrates.tables import Table
 
 PROGRAM = "scripts/report.py"
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
@@ -62,7 +62,7 @@ class Part:
         plots: pictures.
         tables: tables.
         folded: more tables, under the words that unfold them.
-        kind: classes of the style sheet, see `pages.section`.
+        kind: classes of the style sheet, see `html.section`.
         most: rows of a table before the rest is folded away.
     """
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
+from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, read_metrics
 from socrates.files import read_json
-from socrates.records import Cell, read_cell, read_jsonl
 from socrates.report.values import Value, finite, value_at
-from socrates.results import CELLS, EFFECTS, METRICS, PREDICTIONS, read_metrics
 
 DECISION = "decision.json"
 WASSERSTEIN = "wasserstein_distance"

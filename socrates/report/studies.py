@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from socrates.drawing import DARK, LINE, Plot, short
+from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import DARK, LINE, Plot, short
 from socrates.report.results_folders import CellResult, Results, differences
 from socrates.report.values import fixed, signed
-from socrates.tables import Table
 
 _MOST = 44  # studies that fit one below the other in a picture that fits on a page
 _EACH_END = 20  # of the gains and of the losses that are drawn where there are more

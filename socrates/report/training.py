@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from socrates.drawing import DARK, LINE, Plot
 from socrates.report.part import SMALL, Material, Part, picture
+from socrates.report.plot import DARK, LINE, Plot
 from socrates.report.training_log import Points, TrainingLog
 
 

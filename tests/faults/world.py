@@ -20,7 +20,7 @@ from pathlib import Path
 
 from network import Network
 
-from socrates.checkpoints import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, write_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "socrates-qwen-test-run"

@@ -57,7 +57,7 @@ FILES = {
     ),
     "tnr scp 0 scripts/ ~/socrates-training/scripts/": (
         f"{_THERE}/scripts/train_full_dataset.py",
-        f"{_THERE}/socrates/training.py",
+        f"{_THERE}/socrates/training/train.py",
     ),
     "tnr scp 0 data/socsci210_full/ ~/socrates-training/data/socsci210_full/": (
         f"{_THERE}/data/socsci210_full/train.jsonl",

@@ -1,0 +1,161 @@
+"""A progress bar where somebody looks: on a terminal, and not in a log.
+
+Time spans and exit statuses in words.
+
+Tables of texts, and how numbers and shares are written in them, for the terminal and for pages alike.
+
+A results folder's numbers as the lines that scripts print: each with its 95% interval.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], what: str, *, total: int | None = None, unit: str = " rows") -> Iterable[Item]:
+    """The items, with a bar on standard error that says ``what`` is being done; silent where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, total=total, unit=unit, disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def asking_progress(tokens: Sequence[int], done: Collection[int]) -> Iterator[Callable[[Sequence[int]], None]]:
+    """A bar for asking a model: rows, tokens a second, time left; it is told which rows were answered.
+
+    Args:
+        tokens: of every row. The longest rows come first, so the time left follows tokens, not rows.
+        done: indices of the rows that were answered before.
+    """
+    from tqdm import tqdm
+
+    rows = len(done)
+    bar = tqdm(
+        desc="asking the model",
+        total=sum(tokens),
+        initial=sum(tokens[index] for index in done),
+        unit=" tokens",
+        unit_scale=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+    def advance(batch: Sequence[int]) -> None:
+        nonlocal rows
+        rows += len(batch)
+        bar.set_description(f"asking the model: {rows} of {len(tokens)} rows", refresh=False)
+        bar.update(sum(tokens[index] for index in batch))
+
+    with bar:
+        advance(())
+        yield advance
+
+
+def duration(seconds: float) -> str:
+    """A time span in words: "40 s", "12 min", "5 h 07 min", "2 d 3 h"."""
+    if seconds < 100:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 100 else f"{hours // 24} d {hours % 24} h"
+
+
+def describe_exit(status: int) -> str:
+    """An exit status in words. DeepSpeed's launcher passes "killed by signal 9" on as 256 - 9."""
+    if status == 0:
+        return "it ended without an error but without its last checkpoint (was its launcher killed?)"
+    number = -status if status < 0 else 256 - status if status > 256 - 65 else status - 128 if status > 128 else 0
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"it ended with exit status {status}"
+    hint = "; for want of memory? see dmesg" if name == "SIGKILL" else ""
+    return f"it ended with exit status {status} (killed by {name}{hint})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first ``left`` columns are words, the others numbers."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+    words_last: bool = False  # the last column holds words too
+    title: str = ""
+
+
+def number(value: float) -> str:
+    """With commas between the thousands; a fraction with one digit."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def count(value: int, what: str, many: str = "") -> str:
+    """How many of something: 1 row, 2 rows, no rows; ``many`` where the plural takes no s."""
+    return f"{number(value) if value else 'no'} {what if value == 1 else many or what + 's'}"
+
+
+def share(part: int, whole: int) -> str:
+    """A percentage that is 0% or 100% only where it is exactly that."""
+    percent = 100 * part / whole if whole else 0.0
+    if 0 < percent < 0.1:
+        return "<0.1%"
+    if 99.9 < percent < 100:
+        return ">99.9%"
+    return f"{percent:.0f}%" if part in (0, whole) else f"{percent:.1f}%"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"
+
+
+NUMBERS = {
+    "wasserstein_distance": "Wasserstein distance",
+    "wasserstein_expected": "  without a draw",
+    "wasserstein_stated_scale": "  on the stated scale",
+    "uniform_guess": "  a uniform guess",
+    "empirical_best": "  empirical best",
+    "share_of_the_way": "  share of the way",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "correlation": "Correlation",
+    "correlation_within_cells": "  within cells",
+    "accuracy": "Accuracy",
+    "marginal_accuracy": "  of cell averages",
+    "dispersion": "Dispersion",
+}
+_WIDTH = max(map(len, NUMBERS.values())) + 2
+
+
+def number_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """One line a number of a `metrics.json`: its name, its value, its interval; N/A where it is not defined."""
+    numbers = {**metrics, **metrics["bounds"]}
+    return [
+        f"{name + ':':<{_WIDTH}}{with_interval(numbers[key], numbers[f'{key}_ci95'])}" for key, name in NUMBERS.items()
+    ]
+
+
+def with_interval(value: float | None, interval: list[float] | None) -> str:
+    """A number and its interval: "0.1853  [0.1701, 0.2010]"."""
+    if value is None:
+        return "N/A"
+    return f"{value:.4f}" + ("" if interval is None else f"  [{interval[0]:.4f}, {interval[1]:.4f}]")
+
+
+def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
+    """A sentence for a model that does no better than a uniform guess on the same cells; None for one that does."""
+    distance, guess = metrics["wasserstein_distance"], metrics["bounds"]["uniform_guess"]
+    if distance < guess:
+        return None
+    return f"no better than a uniform guess, which scores {guess:.4f} on these cells, and the model {distance:.4f}"

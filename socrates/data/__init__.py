@@ -1,0 +1,1 @@
+"""Human answers: read, prepared, checked, tokenized."""

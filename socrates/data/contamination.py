@@ -1,0 +1,155 @@
+"""Whether a checkpoint may have been trained on the rows that are to judge it.
+
+Every checkpoint names the cells of its training file (`training_data.json`): a row of such a cell may have been trained
+on, or a row beside it was, by people who saw the same. Where the two files name their questions in different ways (the
+instruction layout has no numbers), study and condition decide. Of checkpoints of earlier versions the hash of their
+training file alone is known.
+Does not cover: what the base model saw before, adapters made by other software, and stimuli that are alike under other
+study ids (the proof in `preparation/leaks.py` covers equal ones).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from socrates.checkpoint import TRAINING_CONFIG, TRAINING_DATA, read_training_config
+from socrates.data.records import QUESTION_PREFIX, Cell, cell_order
+from socrates.errors import SocratesError
+from socrates.files import read_json
+
+Nested = dict[str, dict[str, list[int | str]]]  # study -> condition -> questions
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of the judging rows a checkpoint may have been trained on.
+
+    Attributes:
+        rows: that it may have been trained on.
+        of: judging rows.
+        studies: with such rows.
+        split: by which list the training file was made; None where that is not recorded.
+    """
+
+    rows: int
+    of: int
+    studies: tuple[str, ...]
+    split: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `metrics.json` says of it."""
+        return {**asdict(self), "studies": list(self.studies)}
+
+
+def rows_seen(metrics: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """Rows that a model may have been trained on, of how many, as its `metrics.json` says; (0, 0): not recorded.
+
+    Args:
+        metrics: what stands in the `metrics.json`.
+        name: of the file, for the message.
+
+    Raises:
+        SocratesError: what is recorded is neither null nor two such counts.
+    """
+    seen = metrics.get("seen")
+    if seen is None:
+        return 0, 0
+    rows, of = (seen.get(key) for key in ("rows", "of")) if isinstance(seen, Mapping) else (None, None)
+    if type(rows) is not int or type(of) is not int or not 0 <= rows <= of:
+        raise SocratesError(
+            f'{name}: "seen" must be null, or say in how many "rows" "of" those that judge it the model may have been '
+            "trained; evaluate again"
+        )
+    return rows, of
+
+
+def nest_cells(cells: Iterable[Cell]) -> Nested:
+    """Cells as JSON holds them, in order."""
+    nested: Nested = {}
+    for study, condition, task in sorted(set(cells), key=cell_order):
+        nested.setdefault(study, {}).setdefault(str(condition), []).append(task)
+    return nested
+
+
+def training_data_record(train_sha256: str, split: str | None, cells: Nested) -> dict[str, Any]:
+    """What `training_data.json` says."""
+    return {"train_sha256": train_sha256, "split": split, "cells": cells}
+
+
+def find_seen(checkpoint: Path | str, rows: Iterable[Cell], data_sha256: str) -> Seen | None:
+    """Compare judging rows with what a checkpoint was trained on; None where the folder does not say enough for that.
+
+    Args:
+        checkpoint: any model folder.
+        rows: the cell of every judging row.
+        data_sha256: of the file that they are from.
+
+    Raises:
+        SocratesError: the record is there and malformed.
+    """
+    path = Path(checkpoint) / TRAINING_DATA
+    if path.is_file():
+        record = read_json(path, "record of the training data")
+        trained = _read_cells(record, path)
+    else:
+        record, trained = _file_trained_on(Path(checkpoint)), frozenset()
+        if record.get("train_sha256") != data_sha256:
+            return None
+    namings: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+    for cell in trained:
+        namings[cell[:2]].add(_naming(cell))
+    same_file = record.get("train_sha256") == data_sha256
+    counted, seen, studies = 0, 0, set()
+    for cell in rows:
+        counted += 1
+        if same_file or cell in trained or namings.get(cell[:2], set()) - {_naming(cell)}:
+            seen += 1
+            studies.add(cell.study_id)
+    return Seen(seen, counted, tuple(sorted(studies)), record.get("split"))
+
+
+def check_unseen(checkpoint: Path | str, seen: Seen | None) -> None:
+    """SocratesError where a checkpoint may have been trained on judging rows; says on how many, and what to do."""
+    if seen is None or not seen.rows:
+        return
+    more = f" and {len(seen.studies) - 3} more" if len(seen.studies) > 3 else ""
+    raise SocratesError(
+        f"{checkpoint}: may have been trained on {seen.rows} of these {seen.of} rows (their cells are in its training "
+        f"file; studies {', '.join(seen.studies[:3])}{more}): the distance would tell what it remembers. Judge it on a "
+        "part that it was not trained on (val.jsonl or test.jsonl of its data set), or say --allow-seen to go on; "
+        "metrics.json will record it"
+    )
+
+
+def _naming(cell: Cell) -> str:
+    """In which way a cell's question is named; only names of one way can be compared."""
+    if isinstance(cell.task_num, int):
+        return "number"
+    return "hash of its text" if cell.task_num.startswith(QUESTION_PREFIX) else "own name"
+
+
+def _file_trained_on(checkpoint: Path) -> Mapping[str, Any]:
+    """What `training_config.json` says of the training file; empty where there is none."""
+    if not (checkpoint / TRAINING_CONFIG).is_file():
+        return {}
+    data = read_training_config(checkpoint).get("data")
+    return data if isinstance(data, Mapping) else {}
+
+
+def _read_cells(record: Mapping[str, Any], path: Path) -> frozenset[Cell]:
+    try:
+        cells = frozenset(
+            Cell(study, int(condition), task)
+            for study, conditions in record["cells"].items()
+            for condition, tasks in conditions.items()
+            for task in tasks
+        )
+        if not all(isinstance(cell.task_num, int | str) for cell in cells):
+            raise TypeError
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise SocratesError(f'{path}: "cells" must be {{study: {{condition: [question, …]}}}}') from error
+    return cells

@@ -1,0 +1,178 @@
+r"""Prompts to token ids, many times as fast as one by one: a line or word that came before is not tokenized again.
+
+Rows of a survey repeat each other: the persona's lines, the instruction sentence, what all people of a condition read,
+and in new text most words. A prompt is therefore cut where its tokens cannot reach across, and only pieces that are
+new go through the tokenizer. It is cut between a line break and a visible ASCII character (a line), and before a space
+that an ASCII letter follows (a word).
+
+Why the pieces' tokens are the whole's: byte-level BPE never merges across the matches of the pre-tokenizer's pattern,
+and in the pattern that Qwen2 and Llama 3 share (`_PATTERN`) a match ends and the next begins at every such place.
+After a line break: what may follow it within a match is white space, and `\s*[\r\n]+` takes all of a run that ends in
+a line break. Before a space and a letter: the second alternative takes these two together, and no match that begins
+earlier takes the space, since `\s+(?!\S)` leaves it and the others hold no white space after their first character
+but line breaks. What is right of the place does not change how the pattern matches left of it: the end of the text
+counts there as white space does. NFC does not compose a space or a visible ASCII character with what is to its left.
+An added token without white space cannot lie across a place; but it ends the stretch of text that the pattern sees, so
+none may begin with a letter: where it stood after a space, the white space before it would be one match with that.
+`_is_separable` recognises exactly such tokenizers; all others get their prompts whole. Besides, `tokenized.py` compares
+some rows of every chunk with the way that evaluation takes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import unicodedata
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from socrates.errors import SocratesError
+from socrates.model.chat import answer_token_ids, prompt_frame, prompt_token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BYTES_A_TOKEN = 4  # ids are int32
+_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LINE_ENDS = re.compile(r"\n(?=[!-~])")
+_LETTER = re.compile("[A-Za-z]")
+_WORD_ENDS = re.compile(rf" (?={_LETTER.pattern})")
+_REMEMBERED = 128 * 2**20  # bytes of pieces and their ids that a process keeps in memory
+_A_PIECE = 110  # bytes of it in the dictionary, about
+
+
+@dataclass
+class PromptEncoder:
+    """Prompts to token ids, as `prompt_token_ids` gives them; made by `make_encoder`, sent to other processes."""
+
+    tokenizer: Any  # the library's fast tokenizer as JSON, if prompts may be cut; else the whole tokenizer
+    system_message: str | None
+    frame: tuple[str, str] | None  # what the chat template puts before and after a prompt; None: not cut
+    remembered: int = _REMEMBERED
+
+    def __post_init__(self) -> None:
+        self._pieces: dict[str, bytes] = {}
+        self._size = 0
+        self._backend: Any = None
+
+    def encode(self, prompts: Sequence[str]) -> list[bytes]:
+        """The token ids of each prompt, int32 in the machine's order."""
+        if self.frame is None:
+            ids = prompt_token_ids(self.tokenizer, prompts, self.system_message)
+            return [_as_bytes(row) for row in ids]
+        before, after = self.frame
+        texts = [_LINE_ENDS.split(f"{before}{prompt}{after}") for prompt in prompts]
+        # All but a text's last line end in the line break that the split has taken away.
+        known = self._ids_of({line + "\n" for lines in texts for line in lines[:-1]} | {lines[-1] for lines in texts})
+        return [b"".join([known[line + "\n"] for line in lines[:-1]]) + known[lines[-1]] for lines in texts]
+
+    def encode_answer(self, value: int) -> bytes:
+        """The token ids of a bare integer, as `answer_token_ids` gives them, but unchecked where prompts are cut."""
+        if self.frame is None:
+            return _as_bytes(answer_token_ids(self.tokenizer, value))
+        return _as_bytes(self._encodings([str(value)])[0].ids)
+
+    def _ids_of(self, lines: Iterable[str]) -> dict[str, bytes]:
+        """The ids of each line, from memory or from its words."""
+        pieces = self._pieces
+        if self._size > self.remembered:
+            pieces.clear()
+            self._size = 0
+        new = {line: _words_of(line) for line in lines if line not in pieces}
+        self._learn(sorted({part for parts in new.values() for part in parts if part not in pieces}))
+        for line, parts in new.items():
+            if len(parts) > 1:
+                self._remember(line, b"".join([pieces[part] for part in parts]))
+        return pieces
+
+    def _learn(self, texts: list[str]) -> None:
+        for text, encoding in zip(texts, self._encodings(texts), strict=True):
+            self._remember(text, _as_bytes(encoding.ids))
+
+    def _remember(self, text: str, ids: bytes) -> None:
+        self._pieces[text] = ids
+        self._size += sys.getsizeof(text) + sys.getsizeof(ids) + _A_PIECE
+
+    def _encodings(self, texts: list[str]) -> list[Any]:
+        if self._backend is None:
+            from tokenizers import Tokenizer
+
+            self._backend = Tokenizer.from_str(self.tokenizer)
+        return self._backend.encode_batch_fast(texts, add_special_tokens=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("tokenizer", "system_message", "frame", "remembered")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+
+def make_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
+    """The fastest encoder that gives exactly the ids of `prompt_token_ids` for every prompt."""
+    frame = prompt_frame(tokenizer, system_message)
+    if frame is None or not _is_separable(json.loads(text := tokenizer_json(tokenizer))):
+        return whole_encoder(tokenizer, system_message)
+    return PromptEncoder(text, system_message, frame)
+
+
+def whole_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
+    """An encoder that cuts nothing: for tokenizers and chat templates of which too little is known."""
+    return PromptEncoder(tokenizer, system_message, frame=None)
+
+
+def tokenizer_json(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The library's tokenizer, without the padding and truncation that an earlier call may have left in it.
+
+    Raises:
+        SocratesError: it is one of those that are written in Python ("slow").
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise SocratesError(
+            f"{tokenizer.name_or_path}: has no fast tokenizer (tokenizer.json); use a model that has one"
+        )
+    value = json.loads(backend.to_str())
+    return json.dumps(value | {"padding": None, "truncation": None}, ensure_ascii=False)
+
+
+def _is_separable(tokenizer: dict[str, Any]) -> bool:
+    """Whether a text may be cut into its lines and words: see the module's docstring."""
+    model, normalizer = tokenizer["model"], tokenizer["normalizer"]
+    steps = (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])
+    return (
+        model["type"] == "BPE"
+        and not model.get("dropout")
+        and not model.get("continuing_subword_prefix")
+        and not model.get("end_of_word_suffix")
+        and (normalizer is None or normalizer == {"type": "NFC"})
+        and [step["type"] for step in steps] == ["Split", "ByteLevel"]
+        and (steps[0]["behavior"], steps[0]["invert"]) == ("Isolated", False)
+        and re.sub(r"\\p\{N\}\{1,\d\}", r"\\p{N}", steps[0]["pattern"].get("Regex", ""), count=1) == _PATTERN
+        and (steps[1]["add_prefix_space"], steps[1]["use_regex"]) == (False, False)
+        and not any(map(_reaches_across, tokenizer["added_tokens"]))
+    )
+
+
+def _reaches_across(token: dict[str, Any]) -> bool:
+    """Whether an added token may lie across a cut, or hide the letter that a word was cut before."""
+    text = unicodedata.normalize("NFD", token["content"])  # an "é" may stand in the prompt as an "e" and its accent
+    return bool(
+        token["lstrip"] or token["rstrip"] or token["single_word"] or re.search(r"\s", text) or _LETTER.match(text)
+    )
+
+
+def _words_of(line: str) -> list[str]:
+    first, *rest = _WORD_ENDS.split(line)
+    words = [" " + word for word in rest]  # the split has taken the space away
+    return [first, *words] if first or not words else words
+
+
+def _as_bytes(ids: Sequence[int]) -> bytes:
+    return array("i", ids).tobytes()

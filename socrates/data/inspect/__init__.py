@@ -1,0 +1,1 @@
+"""What a data file holds."""

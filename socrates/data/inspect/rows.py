@@ -1,0 +1,230 @@
+"""One piece of a data file to counts and columns that can be put together with those of other pieces (`Found`).
+
+A row leaves 48 bytes behind (64-bit hashes and numbers, in NumPy arrays), whatever its texts; all else that is kept
+grows with the cells, the scales and the demographic values that occur, and not with the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from socrates.data.encode import BYTES_A_TOKEN
+from socrates.data.prepare.raw_rows import parse_line
+from socrates.data.prepare.shards import LISTED, BadRow, prompt_hash, to_answer
+from socrates.data.prepare.sources import Piece, read_lines
+from socrates.data.records import Answer, Cell
+from socrates.data.scales import Scale, read_scale
+
+if TYPE_CHECKING:
+    from socrates.data.encode import PromptEncoder
+
+MOST_VALUES = 10_000  # of a demographic field; of one that has more, only that is kept
+COLUMNS = {
+    "line": np.uint64,  # hash of the line's bytes
+    "prompt": np.uint64,  # hash
+    "stimuli": np.uint64,  # hash
+    "person": np.uint64,  # hash of study and participant; 0 where the row names no participant
+    "response": np.int64,
+    "cell": np.int32,  # index
+    "scale": np.int32,  # index; -1 where the text states none
+}
+_ENDING = 120  # characters of a text without a scale that are shown
+_NESTED = frozenset({dict, list})
+_INT64 = np.iinfo(np.int64)
+
+
+class Stated(NamedTuple):
+    """A scale in a form that stays small: the runs of its values, as (first, last), both valid answers."""
+
+    runs: tuple[tuple[int, int], ...]
+
+
+class Wording(NamedTuple):
+    """A scale and the form in which a text states it (see `scales.read_scale`)."""
+
+    scale: Stated
+    form: str
+
+
+@dataclass
+class Found:
+    """What a piece holds.
+
+    Attributes:
+        lines: of the piece, empty ones too.
+        bad: rows that cannot be used, and ``first_bad`` of them as (line in the piece from 1, reason).
+        layouts: rows of each, "published" or "instruction".
+        columns: one entry a good row, see `COLUMNS`.
+        cells, scales: what the columns "cell" and "scale" count from 0.
+        demographics: by field, rows of each known value; None in place of more than `MOST_VALUES` of them.
+        known: by field, rows in which it is known; a field that is there and never known has 0.
+        characters: prompts of each length. tokens: rows of each length, prompt, answer and end together.
+        unscaled: by study, the first row without a scale as (line in the piece, how its text ends).
+    """
+
+    lines: int = 0
+    bad: int = 0
+    first_bad: list[tuple[int, str]] = field(default_factory=list)
+    layouts: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)
+    scales: list[Wording] = field(default_factory=list)
+    demographics: dict[str, Counter[str] | None] = field(default_factory=dict)
+    known: Counter[str] = field(default_factory=Counter)
+    characters: Counter[int] = field(default_factory=Counter)
+    tokens: Counter[int] = field(default_factory=Counter)
+    unscaled: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+
+def look_at(piece: Piece, encoder: PromptEncoder | None = None) -> Found:
+    """What a piece of a JSONL file holds.
+
+    Args:
+        piece: of the file.
+        encoder: of the prompts; without one no tokens are counted.
+    """
+    found = Found()
+    values: dict[str, list[int]] = {name: [] for name in COLUMNS}
+    cells: dict[Cell, int] = {}
+    scales: dict[Wording, int] = {}
+    fields: dict[str, Counter[str]] = {}
+    prompts: list[str] = []
+    for number, line in enumerate(read_lines(piece), start=1):
+        found.lines = number
+        if not line.strip():
+            continue
+        try:
+            answer, layout = _read(line)
+        except BadRow as error:
+            found.bad += 1
+            if len(found.first_bad) < LISTED:
+                found.first_bad.append((number, str(error)))
+            continue
+        found.layouts[layout] += 1
+        stimuli, wording = _look_at_stimuli(answer.stimuli)
+        if wording is None:
+            found.unscaled.setdefault(answer.cell.study_id, (number, " ".join(answer.stimuli[-_ENDING:].split())))
+        values["line"].append(_hash(line.strip()))
+        values["prompt"].append(prompt_hash(answer.prompt))
+        values["stimuli"].append(stimuli)
+        values["person"].append(_person(answer))
+        values["response"].append(min(max(answer.response, _INT64.min), _INT64.max))
+        values["cell"].append(cells.setdefault(answer.cell, len(cells)))
+        values["scale"].append(-1 if wording is None else scales.setdefault(wording, len(scales)))
+        found.characters[len(answer.prompt)] += 1
+        _count_demographic(fields, answer.demographic)
+        if encoder is not None:
+            prompts.append(answer.prompt)
+    found.columns = {name: np.array(values[name], kind) for name, kind in COLUMNS.items()}
+    found.cells, found.scales = list(cells), list(scales)
+    found.known.update({name: counts.total() for name, counts in fields.items()})
+    found.demographics = {name: c if len(c) <= MOST_VALUES else None for name, c in fields.items()}
+    if encoder is not None:
+        found.tokens = _count_tokens(prompts, values["response"], encoder)
+    return found
+
+
+def merge(pieces: Iterable[Found]) -> Found:
+    """All pieces as one, in their order: line numbers, cells and scales count through the whole file."""
+    whole = Found()
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    cells: dict[Cell, int] = {}
+    scales: dict[Wording, int] = {}
+    crowded: set[str] = set()
+    for piece in pieces:
+        for name, values in piece.columns.items():
+            columns[name].append(values)
+        for name, known, table in (("cell", cells, piece.cells), ("scale", scales, piece.scales)):
+            index = np.array([*(known.setdefault(item, len(known)) for item in table), -1], np.int32)
+            columns[name][-1] = index[columns[name][-1]]  # -1 is the last entry: it stays -1
+        for line, reason in piece.first_bad[: LISTED - len(whole.first_bad)]:
+            whole.first_bad.append((whole.lines + line, reason))
+        for study, (line, ends) in piece.unscaled.items():
+            whole.unscaled.setdefault(study, (whole.lines + line, ends))
+        for name, counts in piece.demographics.items():
+            mine = whole.demographics.setdefault(name, Counter())
+            if counts is None or len(mine := mine + counts) > MOST_VALUES:
+                crowded.add(name)
+                mine = Counter()
+            whole.demographics[name] = mine
+        whole.lines += piece.lines
+        whole.bad += piece.bad
+        whole.layouts += piece.layouts
+        whole.known.update(piece.known)
+        whole.characters.update(piece.characters)
+        whole.tokens.update(piece.tokens)
+    whole.demographics.update(dict.fromkeys(crowded))
+    whole.columns = {name: np.concatenate(columns.pop(name) or [np.zeros(0, COLUMNS[name])]) for name in COLUMNS}
+    whole.cells, whole.scales = list(cells), list(scales)
+    return whole
+
+
+def stated(scale: Scale) -> Stated:
+    """A scale as runs of values: one, but for listed options with a gap ("1 for Yes, 2 for No, 9 for Other")."""
+    if len(scale) == scale.high - scale.low + 1:
+        return Stated(((scale.low, scale.high),))
+    values = np.array(scale.values)
+    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return Stated(tuple((int(run[0]), int(run[-1])) for run in runs))
+
+
+def _read(line: bytes) -> tuple[Answer, str]:
+    row = parse_line(line)
+    if isinstance(row, dict) and (b"\\ud" in line or b"\\uD" in line):
+        _check_characters(row)
+    answer = to_answer(row)
+    if not _NESTED.isdisjoint(map(type, answer.demographic.values())):
+        name, value = next(item for item in answer.demographic.items() if type(item[1]) in _NESTED)
+        raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
+    return answer, "instruction" if "output" in row and "response" not in row else "published"
+
+
+def _check_characters(row: dict[str, Any]) -> None:
+    """BadRow for half a character: it can be written as an escape in JSON, and nowhere else."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadRow("holds half a character (\\ud800 to \\udfff)") from error
+
+
+@lru_cache(maxsize=8192)  # hundreds of people read the same text
+def _look_at_stimuli(text: str) -> tuple[int, Wording | None]:
+    scale, form = read_scale(text)
+    return prompt_hash(text), None if scale is None else Wording(stated(scale), form)
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _person(answer: Answer) -> int:
+    if answer.participant is None:
+        return 0
+    return prompt_hash(f"{answer.cell.study_id}\n{answer.participant}") or 1
+
+
+def _count_demographic(fields: dict[str, Counter[str]], demographic: Mapping[str, Any]) -> None:
+    for name, value in demographic.items():
+        counts = fields.get(name)
+        if counts is None:
+            counts = fields[name] = Counter()
+        if type(value) is str:
+            if value:
+                counts[value] += 1
+        elif value is not None and value == value:  # NaN: as some converters write null
+            counts[str(int(value) if isinstance(value, float) and value.is_integer() else value)] += 1
+
+
+def _count_tokens(prompts: list[str], responses: list[int], encoder: PromptEncoder) -> Counter[int]:
+    """Rows of each length in tokens, as a training row has it: prompt, answer, end of the turn."""
+    answers = {value: len(encoder.encode_answer(value)) // BYTES_A_TOKEN for value in set(responses)}
+    ids = encoder.encode(prompts)
+    return Counter(len(x) // BYTES_A_TOKEN + answers[y] + 1 for x, y in zip(ids, responses, strict=True))

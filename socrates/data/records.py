@@ -1,0 +1,257 @@
+r"""One human answer (`Answer`), read from JSONL as a stream, in the two layouts in use.
+
+Published layout (`socratesft/SocSci210`): `prompt`, `response`, `study_id`, `condition_num`, `task_num`,
+`participant`, `sample_id`, `demographic`, `stimuli` (which `prompt` ends with, so that it may be left out).
+
+Instruction layout (data prepared by earlier users of the guide): `instruction`, `input` ("Demographics: Age: 74;
+…\n\nScenario: …"), `output` ("Response: 2"), `study_id`, `condition_num`. It is turned into the published one: the
+same persona list and instruction sentence, so that both layouts give a model the same prompt (measured: equal to the
+published `prompt`, character by character, on 400 rows that exist in both). It has no `task_num`; the question's own
+text takes its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from socrates.data.scales import question_text
+from socrates.errors import SocratesError
+
+PERSONA_HEADER = "You are a survey respondent with the following demographic profile:"
+PERSONA_INSTRUCTION = (
+    "Read the question below and answer exactly as this person would. Follow the response instructions precisely."
+)
+_INSTRUCTION_INPUT = re.compile(r"\s*Demographics:[ \t]*(.*?)\n\s*Scenario:[ \t]*(.*)\Z", re.DOTALL)
+_INSTRUCTION_FIELDS = re.compile(r";\s+(?=[A-Z][\w/ ]*:(?:\s|\Z))|;\s*\Z")
+_INSTRUCTION_OUTPUT = re.compile(r"\s*(?:Response:)?\s*([+-]?\d{1,18})\s*\Z")
+QUESTION_PREFIX = "q-"
+_RENAMED_FIELDS = {"political_affiliation": "party_id"}
+
+
+class Cell(NamedTuple):
+    """The unit of the metric: one outcome question, in one condition, of one study."""
+
+    study_id: str
+    condition_num: int
+    task_num: int | str  # a text (`QUESTION_PREFIX` and a hash of the question) where the data set numbers no questions
+
+
+def cell_order(cell: Cell) -> tuple[str, int, bool, int | str]:
+    """Sort key of cells: by study, condition and task, numbered tasks before named ones (1 and "1" are two)."""
+    return cell.study_id, cell.condition_num, isinstance(cell.task_num, str), cell.task_num
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer that one person gave to one question."""
+
+    prompt: str  # the complete model input: persona, instruction sentence, stimulus and question
+    stimuli: str  # what the person read, the question, and the answer instruction
+    response: int  # the human answer
+    cell: Cell
+    participant: int | str | None  # counts within a study: not a global id
+    sample_id: int | str | None
+    line: int  # in the file it came from, from 1
+    demographic: Mapping[str, Any] = field(default_factory=dict)
+
+    def keys(self) -> dict[str, Any]:
+        """What names this answer in the files that this project writes."""
+        return {
+            "study_id": self.cell.study_id,
+            "condition_num": self.cell.condition_num,
+            "task_num": self.cell.task_num,
+            "participant": self.participant,
+            "sample_id": self.sample_id,
+            "line": self.line,
+        }
+
+
+def read_answers(path: Path | str) -> Iterator[Answer]:
+    """Read the answers of a JSONL file one by one; empty lines are passed over.
+
+    Raises:
+        SocratesError: no such file, no rows at all, or a bad line (named by file and line number).
+    """
+    count = 0
+    for number, row in read_jsonl(path):
+        yield parse_answer(row, path, number)
+        count += 1
+    if count == 0:
+        raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
+
+
+def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of a JSONL file; SocratesError on a line that is no JSON object."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _parse_line(line, path, number)
+    except FileNotFoundError as error:
+        raise SocratesError(f"{path}: no such data file") from error
+    except IsADirectoryError as error:
+        raise SocratesError(f"{path}: is a folder; name the .jsonl file in it") from error
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
+    """Turn one row of either layout into an `Answer`.
+
+    Raises:
+        SocratesError: a field is missing or of the wrong type; names file, line and field.
+    """
+    where = f"{path}, line {line}"
+    if "output" in row and "response" not in row:
+        demographic, stimuli, response = _from_instruction_layout(row, where)
+        prompt = render_prompt(demographic, stimuli)
+    else:
+        response = require_integer(row, "response", where)
+        demographic = row.get("demographic")
+        demographic = {} if demographic is None else demographic
+        if not isinstance(demographic, Mapping):
+            raise SocratesError(f'{where}: "demographic" must be an object, not {_shown(demographic)}')
+        stimuli, prompt = row.get("stimuli"), row.get("prompt")
+        if not prompt and not stimuli:
+            raise SocratesError(f'{where}: no "prompt" (nor "stimuli" to make it from)')
+        prompt = _text(row, "prompt", where) if prompt else render_prompt(demographic, _text(row, "stimuli", where))
+        stimuli = _text(row, "stimuli", where) if stimuli else stimuli_of(prompt)
+    return Answer(
+        prompt=prompt,
+        stimuli=stimuli,
+        response=response,
+        cell=read_cell(row, where, stimuli),
+        participant=read_identifier(row, "participant", where),
+        sample_id=read_identifier(row, "sample_id", where),
+        line=line,
+        demographic=demographic,
+    )
+
+
+def read_cell(row: Mapping[str, Any], where: str, stimuli: str | None = None) -> Cell:
+    """The cell that a row belongs to; without a `task_num`, the question in ``stimuli`` tells tasks apart."""
+    study_id = row.get("study_id")
+    if not isinstance(study_id, str) or not study_id:
+        raise SocratesError(f'{where}: "study_id" must be a text, not {_shown(study_id)}')
+    require_encodable(study_id, "study_id", where)
+    condition_num = require_integer(row, "condition_num", where)
+    task_num: int | str | None = row.get("task_num")
+    if task_num is None and stimuli is not None:
+        return Cell(study_id, condition_num, _question_name(stimuli))
+    if isinstance(task_num, str) and task_num:
+        return Cell(study_id, condition_num, require_encodable(task_num, "task_num", where))
+    return Cell(study_id, condition_num, require_integer(row, "task_num", where))
+
+
+@lru_cache(maxsize=8192)  # hundreds of people read the same text, and finding its question takes longest of all
+def _question_name(stimuli: str) -> str:
+    digest = hashlib.sha256(question_text(stimuli).encode()).hexdigest()
+    return f"{QUESTION_PREFIX}{digest[:12]}"
+
+
+def render_prompt(demographic: Mapping[str, Any], stimuli: str) -> str:
+    """The published `prompt` of a person and a stimulus: persona list, instruction sentence, stimulus.
+
+    Fields that are null are left out; names are in title case ("party_id" becomes "Party Id").
+    """
+    known = [(name, value) for name, value in demographic.items() if value is not None and value != ""]
+    persona = [f"- {name.replace('_', ' ').title()}: {value}" for name, value in known]
+    return "\n".join([PERSONA_HEADER, *persona, "", PERSONA_INSTRUCTION, "", stimuli])
+
+
+def stimuli_of(prompt: str) -> str:
+    """What the person read, of a prompt as `render_prompt` makes it; all of it, where it is made otherwise."""
+    persona, found, stimuli = prompt.partition(f"\n\n{PERSONA_INSTRUCTION}\n\n")
+    return stimuli if found and stimuli.strip() and persona.startswith(PERSONA_HEADER) else prompt
+
+
+def require_integer(row: Mapping[str, Any], name: str, where: str) -> int:
+    """The whole number in a field (4.0, as some converters write it, is 4); SocratesError if there is none."""
+    if name not in row:
+        raise SocratesError(f'{where}: no "{name}"; the row has {", ".join(sorted(row)) or "no fields"}')
+    value = row[name]
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        return int(value)
+    raise SocratesError(f'{where}: "{name}" must be a whole number, not {_shown(value)}')
+
+
+def read_identifier(row: Mapping[str, Any], name: str, where: str) -> int | str | None:
+    """The number or text in an optional field that names something; None where it is null or absent."""
+    value = row.get(name)
+    if isinstance(value, str):
+        return require_encodable(value, name, where)
+    return None if value is None else require_integer(row, name, where)
+
+
+def require_encodable(text: str, name: str, where: str) -> str:
+    """A text that can be written as UTF-8; SocratesError if it holds half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SocratesError(f'{where}: "{name}" holds half a character (\\ud800 to \\udfff)') from error
+    return text
+
+
+def _from_instruction_layout(row: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, int]:
+    source, output = _text(row, "input", where), row["output"]
+    parts = _INSTRUCTION_INPUT.match(source)
+    if not parts or not parts[2].strip():
+        raise SocratesError(f'{where}: "input" must read "Demographics: …", an empty line, "Scenario: …"')
+    answer = _INSTRUCTION_OUTPUT.match(str(output))
+    if not answer or isinstance(output, bool):
+        raise SocratesError(f'{where}: "output" must read "Response: " and a whole number, not {_shown(output)}')
+    demographic: dict[str, Any] = {}
+    for item in filter(None, _INSTRUCTION_FIELDS.split(parts[1].strip())):
+        name, colon, value = item.partition(":")
+        if not colon:
+            raise SocratesError(f'{where}: {_shown(item)} in "input" is no demographic field ("Age: 74")')
+        key = name.strip().lower().replace(" ", "_")
+        demographic[_RENAMED_FIELDS.get(key, key)] = value.strip()
+    return demographic, parts[2], int(answer[1])
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON allows; where nothing is known, write null")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)  # one for all lines: to make it takes as long as a line
+
+
+def _parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = _STRICT.decode(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise SocratesError(f"{path}, line {number}: not UTF-8 text (byte {error.start} of the line)") from error
+    except json.JSONDecodeError as error:
+        raise SocratesError(f"{path}, line {number}: not JSON: {error.msg} (column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested too deep
+        raise SocratesError(f"{path}, line {number}: cannot be read as JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise SocratesError(f"{path}, line {number}: must be a JSON object, not {_shown(row)}")
+    return row
+
+
+def _text(row: Mapping[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise SocratesError(f'{where}: "{name}" must be a text, not {_shown(value)}')
+    return require_encodable(value, name, where)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def as_number(number: float) -> float:
+    """A number as JSON should show it: 4 rather than 4.0; NumPy's types become Python's."""
+    whole = int(number)
+    return whole if whole == number and abs(whole) < 2**53 else float(number)

@@ -1,0 +1,112 @@
+"""A tokenized set on disk, `tokenized-<fingerprint>/`: named by all that went into it, mapped into memory by all ranks.
+
+`data.arrow` holds `input_ids` and how many of them, at the end, are the answer's; `load_tokenized` makes the labels of
+the rows that are read. Only the answer's tokens and the end-of-turn token carry a label; prompt tokens, and what the
+chat template puts after the end of the turn, do not (the template's line break alone would be a third of the supervised
+tokens). `info.json` counts, `cells.json` names the cells of the data file (`contamination.py`).
+
+Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place, which would
+take a reading of all. How a set is made: `tokenize.py`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from socrates.data import shorten as shortening
+from socrates.data.contamination import Nested
+from socrates.data.encode import tokenizer_json
+from socrates.errors import SocratesError, first_line
+from socrates.files import read_json, sha256_json
+from socrates.model.chat import prompt_fingerprint
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+VERSION = 3  # raise it when the same rows would give other ids or labels
+IGNORED = -100  # the label of a token that carries no loss
+ROWS, INFO, CELLS = "data.arrow", "info.json", "cells.json"
+
+
+def tokenized_fingerprint(
+    data_sha256: str, tokenizer: PreTrainedTokenizerBase, system_message: str | None, max_length: int
+) -> str:
+    """16 hexadecimal digits over data, tokenizer, chat template, prompt text, length limit and how rows are made."""
+    return sha256_json(
+        {
+            "version": VERSION,
+            "shortening": [shortening.VERSION, shortening.MARK, shortening.LEAST_KEPT],
+            "data": data_sha256,
+            "tokenizer": tokenizer_json(tokenizer),
+            "template": tokenizer.chat_template,
+            "system": system_message,
+            "prompt": prompt_fingerprint(tokenizer, system_message),
+            "max_length": max_length,
+        }
+    )[:16]
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """What is known about a tokenized set: counts ("rows", "tokens", …; see `Counts`) and the "bytes" of its file.
+
+    Raises:
+        SocratesError: the set is not whole; says what to do.
+    """
+    try:
+        info = read_json(folder / INFO, "tokenized set's info")
+        size = (folder / ROWS).stat().st_size
+    except (SocratesError, OSError) as error:
+        raise SocratesError(f"{folder}: not a whole tokenized set: {error}; {_remedy(folder)}") from error
+    if size != info.get("bytes"):
+        raise SocratesError(
+            f"{folder}/{ROWS}: {size} bytes, not {info.get('bytes')}: cut off, by a copy perhaps; {_remedy(folder)}"
+        )
+    return info
+
+
+def read_cells(folder: Path) -> Nested:
+    """The cells of the data file that a set was made of, dropped rows' too, as `contamination.nest_cells` gives them.
+
+    Raises:
+        SocratesError: the set is not whole.
+    """
+    try:
+        return read_json(folder / CELLS, "tokenized set's cells")
+    except SocratesError as error:
+        raise SocratesError(f"{folder}: not a whole tokenized set: {error}; {_remedy(folder)}") from error
+
+
+def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
+    """The rows (`input_ids` and `labels`, int64 arrays), mapped into memory, and what `read_info` gives.
+
+    Raises:
+        SocratesError: the set is not whole.
+    """
+    from datasets import Dataset
+
+    info = read_info(folder)
+    try:
+        dataset = Dataset.from_file(str(folder / ROWS))
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise SocratesError(f"{folder}/{ROWS}: cannot be read: {first_line(error)}; remove the folder") from error
+    if len(dataset) != info["rows"]:
+        raise SocratesError(f"{folder}: {len(dataset)} rows, {INFO} says {info['rows']}; remove the folder")
+    return dataset.with_transform(with_labels), info
+
+
+def _remedy(folder: Path) -> str:
+    return f"remove the folder ({shlex.join(['rm', '-r', str(folder)])}), and the same command makes it anew"
+
+
+def with_labels(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """What the collator takes: the labels are the ids, but for the prompt's."""
+    import numpy as np
+
+    rows = [np.asarray(ids, dtype=np.int64) for ids in batch["input_ids"]]
+    labels = [ids.copy() for ids in rows]
+    for row, answer in zip(labels, batch["answer_tokens"], strict=True):
+        row[: len(row) - answer] = IGNORED
+    return {"input_ids": rows, "labels": labels}

@@ -1,0 +1,336 @@
+"""One cell's scores: how far predicted answers are from human ones, in one condition of one question of one study.
+
+Every human answer of the cell counts on the human side, whether the model was asked about that person or not; so
+neither the human distribution nor its range depends on what the model answers. Answers are standardised by the smallest
+and the largest human answer, z = (answer - min) / (max - min), and predictions are clipped to [0, 1] (arXiv
+2509.05830).
+
+Covers: one cell, from its rows to its numbers. Does not cover: means over cells (`metrics.py`).
+
+What a guess would score: the exact expectation of a cell's distance when answers are drawn from one distribution.
+
+The empirical distribution function of k answers drawn from a distribution function G is, at each point x, Binomial(k,
+G(x)) / k. The expected first Wasserstein distance to a human distribution function F is therefore the integral over x
+of E|Binomial(k, G(x)) / k - F(x)|, and the mean absolute deviation of a binomial has a closed form: no draws, no seed.
+
+With G a uniform guess over the scale, that is the paper's "random" line; with G = F, its "empirical best" (human
+answers against a bootstrap of themselves, of as many answers as the model gave).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr
+from scipy.stats import wasserstein_distance as first_wasserstein_distance
+
+from socrates.errors import SocratesError
+
+if TYPE_CHECKING:
+    from socrates.data.records import Cell
+
+ONE_ANSWER = "fewer than two human answers"
+NO_SPREAD = "human answers all the same"
+NO_PREDICTION = "no prediction"
+SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
+
+Array = NDArray[np.float64]
+
+
+class Distribution(NamedTuple):
+    """The answers that a model may give and how probable each is; normalised where it is used."""
+
+    values: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """One human answer and what the model predicted for the same person and question, in scale points."""
+
+    cell: Cell
+    response: float
+    prediction: float | None  # None: the model gave no usable answer
+    distribution: Distribution | None = None
+    scale: tuple[int, ...] | None = None  # the valid answers that the question states; None: it states none
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """One cell: what it holds, and its numbers (None where the cell is skipped or a number is not defined).
+
+    Distances, means, variances and `marginal_error` are in units of the human range.
+
+    Attributes:
+        n_human: human answers, of persons asked about or not.
+        n_asked: rows that the model was asked about.
+        n_predicted: rows with a prediction.
+        human_min: smallest human answer, in scale points; likewise `human_max`.
+        scale: the valid answers that most of its rows state; None where they state none.
+        human_answers: how often each answer was given, in scale points, ascending.
+        predicted_answers: how often each was predicted.
+        predicted_distribution: mean of the predicted distributions; None where not every predicted row has one.
+        wasserstein_distance: between human and predicted answers, [0, 1].
+        wasserstein_expected: between human answers and `predicted_distribution`.
+        wasserstein_stated_scale: as `wasserstein_distance`, standardised by the stated scale, to which both sides are
+            clipped: not stretched by one odd answer. None where no two human answers differ on it.
+        uniform_guess: expected distance of as many answers drawn uniformly from the scale.
+        empirical_best: likewise, drawn from the human answers themselves.
+        human_mean, human_variance: of all human answers; predicted_mean, predicted_variance: of the predictions (the
+            variances unbiased, None below two answers).
+        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction; empty where skipped.
+        skipped: one of `SKIP_REASONS`.
+    """
+
+    cell: Cell
+    n_human: int
+    n_asked: int
+    n_predicted: int
+    human_min: float
+    human_max: float
+    scale: tuple[int, ...] | None
+    human_answers: Mapping[float, int]
+    predicted_answers: Mapping[float, int]
+    z_human: Array = field(compare=False, repr=False)  # in the order of the rows
+    z_predicted: Array = field(compare=False, repr=False)
+    predicted_distribution: Mapping[float, float] | None = None
+    wasserstein_distance: float | None = None
+    wasserstein_expected: float | None = None
+    wasserstein_stated_scale: float | None = None
+    uniform_guess: float | None = None
+    empirical_best: float | None = None
+    human_mean: float | None = None
+    human_variance: float | None = None
+    predicted_mean: float | None = None
+    predicted_variance: float | None = None
+    skipped: str | None = None
+
+
+def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[float, int] | None = None) -> CellScore:
+    """Score the rows of one cell.
+
+    Args:
+        cell: which one.
+        rows: those that the model was asked about, at least one.
+        human_answers: how often each answer was given by all people of the cell, those of ``rows`` included; None:
+            these are all there are.
+
+    Raises:
+        SocratesError: a number is not finite, the human answers are too far apart for a float, or ``human_answers``
+            lacks an answer of ``rows``; names the cell.
+    """
+    responses = _numbers([row.response for row in rows], "human answer", cell)
+    given = _human_answers(cell, Counter(responses.tolist()), human_answers)
+    predicted = _numbers([row.prediction for row in rows if row.prediction is not None], "prediction", cell)
+    low, high = min(given), max(given)
+    n_human = sum(given.values())
+    reason = _skip_reason(n_human, low, high, len(predicted))
+    scale = _commonest([row.scale for row in rows])
+    what = {
+        "cell": cell,
+        "n_human": n_human,
+        "n_asked": len(rows),
+        "n_predicted": len(predicted),
+        "human_min": low,
+        "human_max": high,
+        "scale": scale,
+        "human_answers": given,
+        "predicted_answers": dict(sorted(Counter(predicted.tolist()).items())),
+    }
+    if reason is not None:
+        return CellScore(**what, z_human=np.empty(0), z_predicted=np.empty(0), skipped=reason)
+    if not math.isfinite(high - low):
+        raise SocratesError(f"{named(cell)}: human answers from {low:g} to {high:g} are too far apart to scale")
+
+    answers, counts = np.array(list(given)), np.array(list(given.values()), dtype=np.float64)
+    z_answers, z_predicted = standardise(answers, low, high), standardise(predicted, low, high)
+    has_prediction = np.fromiter((row.prediction is not None for row in rows), bool, len(rows))
+    human_mean, human_variance = _moments(z_answers, counts)
+    predicted_mean, predicted_variance = _moments(z_predicted, np.ones(len(predicted)))
+    guesses = standardise(uniform_answers(scale, low, high), low, high)
+    distribution = _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell)
+    return CellScore(
+        **what,
+        z_human=standardise(responses[has_prediction], low, high),
+        z_predicted=z_predicted,
+        predicted_distribution=distribution,
+        wasserstein_distance=_wasserstein(z_answers, z_predicted, counts),
+        wasserstein_expected=None
+        if distribution is None
+        else _wasserstein(
+            z_answers, standardise(np.array(list(distribution)), low, high), counts, np.array([*distribution.values()])
+        ),
+        wasserstein_stated_scale=_on_stated_scale(scale, answers, counts, predicted),
+        uniform_guess=expected_distance(z_answers, counts, *_merged(guesses), len(predicted)),
+        empirical_best=expected_distance(z_answers, counts, z_answers, counts, len(predicted)),
+        human_mean=human_mean,
+        human_variance=human_variance,
+        predicted_mean=predicted_mean,
+        predicted_variance=predicted_variance,
+    )
+
+
+def standardise(answers: Array, low: float, high: float) -> Array:
+    """Scale points to units of a range. Clipping first is the same, and 1e97 cannot overflow."""
+    return (np.clip(answers, low, high) - low) / (high - low)
+
+
+def named(cell: Cell) -> str:
+    """A cell as messages name it."""
+    return f"study {cell.study_id}, condition {cell.condition_num}, task {cell.task_num}"
+
+
+def _human_answers(cell: Cell, asked: Counter[float], given: Mapping[float, int] | None) -> dict[float, int]:
+    """All human answers, ascending, checked to hold those that were asked about."""
+    if given is None:
+        return dict(sorted(asked.items()))
+    _numbers(list(given), "human answer", cell)
+    for answer, count in asked.items():
+        if given.get(answer, 0) < count:
+            raise SocratesError(
+                f"{named(cell)}: {count} rows have the human answer {answer:g}, and all human answers of the cell hold "
+                f"it {given.get(answer, 0)} times: these are not of the same data"
+            )
+    return {float(answer): count for answer, count in sorted(given.items()) if count}
+
+
+def _skip_reason(n_human: int, low: float, high: float, n_predicted: int) -> str | None:
+    if n_human < 2:
+        return ONE_ANSWER
+    if low == high:
+        return NO_SPREAD
+    return None if n_predicted else NO_PREDICTION
+
+
+def _commonest(scales: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
+    """The scale that most rows state; of equally common ones the first in order."""
+    counts = Counter(scale for scale in scales if scale is not None)
+    return min(counts, key=lambda scale: (-counts[scale], scale)) if counts else None
+
+
+def _on_stated_scale(scale: tuple[int, ...] | None, answers: Array, counts: Array, predicted: Array) -> float | None:
+    if scale is None or scale[0] == scale[-1]:
+        return None
+    human = standardise(answers, scale[0], scale[-1])
+    if np.ptp(human) == 0:  # the scale is not one that people answered on
+        return None
+    return _wasserstein(human, standardise(predicted, scale[0], scale[-1]), counts)
+
+
+def _wasserstein(human: Array, predicted: Array, counts: Array, weights: Array | None = None) -> float:
+    """First Wasserstein distance of two weighted samples in [0, 1]."""
+    distance = float(first_wasserstein_distance(human, predicted, counts, weights))
+    return min(1.0, distance)  # rounding may exceed the largest possible value
+
+
+def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
+    """Mean and unbiased variance of a weighted sample."""
+    number = math.fsum(counts)
+    mean = math.fsum(values * counts) / number
+    return mean, math.fsum(counts * (values - mean) ** 2) / (number - 1) if number > 1 else None
+
+
+def _merged(values: Array) -> tuple[Array, Array]:
+    """Distinct values, ascending, and how many of ``values`` each stands for."""
+    distinct, counts = np.unique(values, return_counts=True)
+    return distinct, counts.astype(np.float64)
+
+
+def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell) -> dict[float, float] | None:
+    """Mean of the distributions, each normalised first, by answer, ascending; None unless every row has one."""
+    by_values: defaultdict[tuple[float, ...], list[Sequence[float]]] = defaultdict(list)
+    for distribution in distributions:
+        if distribution is None:
+            return None
+        values, probabilities = distribution
+        if len(values) != len(probabilities):
+            raise SocratesError(f"{named(cell)}: {len(values)} answers and {len(probabilities)} probabilities")
+        by_values[tuple(values)].append(probabilities)
+    mean: defaultdict[float, list[float]] = defaultdict(list)
+    for values, probabilities in by_values.items():
+        table = _numbers(probabilities, "probability", cell)  # (people, answers)
+        totals = table.sum(axis=1, keepdims=True)
+        if (table < 0).any() or not (totals > 0).all() or not np.isfinite(totals).all():
+            raise SocratesError(f"{named(cell)}: probabilities must be at least 0, and not all of them 0")
+        _numbers(values, "answer of a distribution", cell)
+        for answer, column in zip(values, (table / totals).T, strict=True):
+            mean[float(answer)].append(math.fsum(column))
+    return {answer: math.fsum(mean[answer]) / len(distributions) for answer in sorted(mean)}
+
+
+def _numbers(values: Sequence[float] | Sequence[Sequence[float]], what: str, cell: Cell) -> Array:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except OverflowError as error:
+        raise SocratesError(f"{named(cell)}: a {what} is too large for a number (above 1.8e308)") from error
+    if not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)][0]
+        raise SocratesError(
+            f"{named(cell)}: {bad} stands as a {what}; expected a finite number (no prediction is None)"
+        )
+    return array
+
+
+_MOST_VALUES = 10_001  # of a scale, before it is thinned: 1e-4 of its width apart
+
+
+def expected_distance(human: Array, weights: Array, guess: Array, probabilities: Array, draws: int) -> float:
+    """E[first Wasserstein distance] between human answers and ``draws`` independent answers from a guess.
+
+    Args:
+        human: shape (n,), distinct human answers, ascending.
+        weights: shape (n,), how often each was given (any positive scale).
+        guess: shape (m,), distinct answers of the guess, ascending, in the same units.
+        probabilities: shape (m,), of each (any positive scale).
+        draws: answers drawn, at least 1.
+
+    Returns:
+        The expectation, in the units of ``human``.
+    """
+    points = np.union1d(human, guess)
+    at_human, at_guess = _distribution(human, weights, points), _distribution(guess, probabilities, points)
+    return float((np.diff(points) * binomial_deviation(draws, at_guess[:-1], at_human[:-1])).sum())
+
+
+def uniform_answers(scale: Sequence[int] | None, low: float, high: float) -> Array:
+    """The answers of a uniform guess, ascending: a scale's, or where none is stated the whole numbers of [low, high].
+
+    Args:
+        scale: the valid answers that the question states, ascending; None: it states none.
+        low: the smallest human answer.
+        high: the largest one.
+    """
+    if scale is not None:
+        values = np.asarray(scale, dtype=np.float64)
+    elif high - low < _MOST_VALUES:
+        values = np.arange(np.ceil(low), np.floor(high) + 1)
+    else:
+        values = np.linspace(low, high, _MOST_VALUES)
+    if len(values) > _MOST_VALUES:
+        values = values[np.linspace(0, len(values) - 1, _MOST_VALUES).round().astype(int)]
+    return values if len(values) else np.array([low, high])
+
+
+def _distribution(values: Array, weights: Array, points: Array) -> Array:
+    """The distribution function of a weighted sample at ``points``."""
+    cumulative = np.concatenate([[0.0], np.cumsum(weights)])
+    return cumulative[np.searchsorted(values, points, side="right")] / cumulative[-1]
+
+
+def binomial_deviation(draws: int | Array, p: Array, center: Array) -> Array:
+    """E|B / draws - center| of B ~ Binomial(draws, p), elementwise; shapes broadcast.
+
+    With c = draws * center: E|B - c| = draws p - c + 2 (c P(B <= c) - draws p P(B' <= c - 1)), B' ~ Binomial(draws - 1,
+    p), as b P(B = b) = draws p P(B' = b - 1) (De Moivre; see Diaconis and Zabell 1991, Statistical Science 6, 284-302).
+    """
+    p, c = np.clip(p, 0.0, 1.0), draws * np.clip(center, 0.0, 1.0)
+    below = np.floor(c)
+    at_most = bdtr(np.minimum(below, draws), draws, p)
+    shifted = np.where(below >= 1, bdtr(np.clip(below - 1, 0, draws - 1), draws - 1, p), 0.0)
+    return np.maximum(0.0, draws * p - c + 2 * (c * at_most - draws * p * shifted)) / draws

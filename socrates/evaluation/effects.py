@@ -1,0 +1,346 @@
+"""Treatment effects: do predictions differ between the conditions of a question as human answers do?
+
+An effect is the mean answer in one condition minus that in another, of one question of one study. Answers are
+standardised by the range of the question's human answers over all its conditions; predictions are clipped to it.
+A question is a `task_num` with one stated scale: conditions that state another scale ask something else.
+
+Covers: pairs of conditions, with Welch's intervals. `effects.py` says how well the predicted ones do.
+Does not cover: which conditions a design compares (all pairs count alike); corrections for many comparisons (of pairs
+without any effect, one in twenty is "clear"); and persons. Conditions hold different ones by chance, so a model that
+knows persons but no treatments agrees a little with human differences too; and where one person answered in several
+conditions, the noise of a difference is not the one computed here.
+
+How well predicted treatment effects go with human ones: over all studies, with intervals, and study by study.
+
+Everything is made of variances and covariances of condition means *within* questions, standardised by the question's
+range. In a question of k conditions such a variance (divisor k - 1) is half the mean square of the differences over
+all pairs of conditions, whichever comes first; so what is said of condition means holds for effects.
+
+Covers: correlation and slope, what noise lets them be, agreement of signs.
+Does not cover: the single pairs, and what is said in `effects.py` of designs and of persons.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from socrates.evaluation.bootstrap import RESAMPLES, Statistic, Units, Weights, estimate, intervals, sorted_units
+
+if TYPE_CHECKING:
+    from socrates.data.records import Cell
+
+Array = NDArray[np.float64]
+
+# Conditions up to which every pair gets a line, 276 a question. The 96 of some studies would give 4,560, each of a few
+# people in two small conditions; compared with one of them, they give 95.
+ALL_PAIRS = 24
+LEAST_ANSWERS = 2  # of either kind in a condition: a single one has no variance
+
+TOO_FEW = "fewer than two human answers or predictions"
+ALONE = "no other condition of the question"
+NO_SPREAD = "human answers all the same in all conditions"
+TOO_FAR = "human answers too far apart to scale"
+LEFT_OUT = (TOO_FEW, ALONE, NO_SPREAD, TOO_FAR)
+
+LARGEST_RANGE = 1e300  # so that no limit of an interval, in scale points, overflows
+
+ROUNDING = 1e-12  # of the range: what is nearer to 0 than this is 0
+
+
+class CellAnswers(NamedTuple):
+    """How often each answer was given in a cell; answers are finite and in scale points."""
+
+    cell: Cell
+    human: Mapping[float, int]  # all human answers, asked or not
+    predicted: Mapping[float, int]  # the drawn predictions
+    scale: str | None = None  # the stated one, as in `cells.jsonl`
+
+
+class Moments(NamedTuple):
+    """Answers of one side in k conditions, each of shape (k,), in units of the question's range."""
+
+    n: Array
+    mean: Array
+    variance: Array  # with divisor n - 1
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question in k >= 2 conditions, in ascending order."""
+
+    study_id: str
+    task_num: int | str
+    human_range: float  # scale points, over all conditions
+    conditions: tuple[int, ...]
+    human: Moments
+    predicted: Moments
+
+
+def find_questions(cells: Iterable[CellAnswers]) -> tuple[list[Question], dict[str, int]]:
+    """The questions whose conditions can be compared, sorted by study; and the number of cells left out, by reason."""
+    groups: defaultdict[tuple[Any, ...], list[CellAnswers]] = defaultdict(list)
+    for cell in cells:
+        study_id, _, task_num = cell.cell
+        groups[study_id, isinstance(task_num, str), task_num, cell.scale or ""].append(cell)
+    questions, left_out = [], dict.fromkeys(LEFT_OUT, 0)
+    for key in sorted(groups):
+        members = sorted(groups[key], key=lambda member: member.cell.condition_num)
+        usable = [m for m in members if min(sum(m.human.values()), sum(m.predicted.values())) >= LEAST_ANSWERS]
+        left_out[TOO_FEW] += len(members) - len(usable)
+        answers = {answer for member in members for answer in member.human}
+        if len(usable) < 2:
+            left_out[ALONE] += len(usable)
+        elif len(answers) < 2:
+            left_out[NO_SPREAD] += len(usable)
+        elif max(answers) - min(answers) > LARGEST_RANGE:
+            left_out[TOO_FAR] += len(usable)
+        else:
+            questions.append(_question(usable, min(answers), max(answers)))
+    return questions, left_out
+
+
+def effect_lines(questions: Iterable[Question]) -> Iterator[dict[str, Any]]:
+    """The lines of `effects.jsonl`: one for each pair of a question's conditions, condition_a < condition_b.
+
+    With more than `ALL_PAIRS` conditions, only the lowest-numbered one is compared with each other one. An effect is
+    the mean of b minus the mean of a, in scale points; ``..._standardized``: in units of ``human_range``. Intervals are
+    Welch's (1947, Biometrika 34: unequal variances, Satterthwaite's degrees of freedom), null where neither
+    condition's answers vary. ``human_effect_clear``: the interval excludes 0; null where there is none. ``same_sign``
+    is null where an effect is 0.
+    """
+    for question in questions:
+        a, b = condition_pairs(len(question.conditions), every=len(question.conditions) <= ALL_PAIRS)
+        human, human_half = differences(question.human, a, b)
+        predicted, predicted_half = differences(question.predicted, a, b)
+        sign = np.sign(human * predicted)
+        for pair, (i, j) in enumerate(zip(a, b, strict=True)):
+            yield {
+                "study_id": question.study_id,
+                "task_num": question.task_num,
+                "condition_a": question.conditions[i],
+                "condition_b": question.conditions[j],
+                "n_human_a": int(question.human.n[i]),
+                "n_human_b": int(question.human.n[j]),
+                "n_predicted_a": int(question.predicted.n[i]),
+                "n_predicted_b": int(question.predicted.n[j]),
+                "human_range": question.human_range,
+                **_effect("human", human[pair], human_half[pair], question.human_range),
+                **_effect("predicted", predicted[pair], predicted_half[pair], question.human_range),
+                "same_sign": bool(sign[pair] > 0) if sign[pair] else None,
+                "human_effect_clear": None if np.isnan(human_half[pair]) else bool(abs(human[pair]) > human_half[pair]),
+            }
+
+
+def _question(cells: Sequence[CellAnswers], low: float, high: float) -> Question:
+    return Question(
+        study_id=cells[0].cell.study_id,
+        task_num=cells[0].cell.task_num,
+        human_range=float(high - low),
+        conditions=tuple(cell.cell.condition_num for cell in cells),
+        human=_moments([cell.human for cell in cells], low, high),
+        predicted=_moments([cell.predicted for cell in cells], low, high),
+    )
+
+
+def _moments(conditions: Sequence[Mapping[float, int]], low: float, high: float) -> Moments:
+    moments = []
+    for counts in conditions:
+        answers, number = (np.array(side, np.float64) for side in zip(*sorted(counts.items()), strict=True))
+        z = (np.clip(answers, low, high) - low) / (high - low)
+        mean = (number @ z) / number.sum()
+        variance = (number @ (z - mean) ** 2) / (number.sum() - 1)
+        moments.append((number.sum(), mean, variance if variance > ROUNDING**2 else 0.0))
+    return Moments(*np.array(moments).T)
+
+
+def condition_pairs(conditions: int, *, every: bool = True) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the two conditions of each pair, the lower one first."""
+    if every:
+        return np.triu_indices(conditions, 1)
+    return np.zeros(conditions - 1, np.int64), np.arange(1, conditions)
+
+
+def differences(side: Moments, a: NDArray[np.int64], b: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Mean of b minus mean of a, and half the width of Welch's 95% interval (NaN: no spread), each (pairs,)."""
+    effect = side.mean[b] - side.mean[a]
+    squared = side.variance / side.n  # standard error of each mean, squared
+    with np.errstate(invalid="ignore"):
+        freedom = (squared[a] + squared[b]) ** 2 / (
+            squared[a] ** 2 / (side.n[a] - 1) + squared[b] ** 2 / (side.n[b] - 1)
+        )
+        half = t.ppf(0.975, freedom) * np.sqrt(squared[a] + squared[b])
+    return np.where(np.abs(effect) > ROUNDING, effect, 0.0), half
+
+
+def _effect(side: str, effect: float, half: float, human_range: float) -> dict[str, Any]:
+    limits = [number_or_none((effect - half) * human_range), number_or_none((effect + half) * human_range)]
+    return {
+        f"{side}_effect": number_or_none(effect * human_range),
+        f"{side}_effect_ci95": None if None in limits else limits,
+        f"{side}_effect_standardized": number_or_none(effect),
+    }
+
+
+def number_or_none(value: float) -> float | None:
+    """As it stands in the files: nine digits, null where not defined."""
+    return float(f"{value:.9g}") if np.isfinite(value) else None
+
+
+NUMBERS = (
+    "correlation",
+    "correlation_ceiling",
+    "correlation_empirical_best",
+    "slope",
+    "slope_corrected",
+    "sign_agreement",
+    "sign_agreement_clear",
+)
+_ANY = (-np.inf, np.inf)
+_RANGES = {"correlation": (-1, 1), "slope": _ANY, "slope_corrected": _ANY}  # of the others [0, 1]
+_OF_SIGNAL = {"correlation_ceiling", "correlation_empirical_best", "slope_corrected"}
+
+
+def summarize_effects(questions: Sequence[Question], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """How predicted effects go with human ones over all pairs, JSON-ready, each number with its ``_ci95``.
+
+    Pairs are averaged within a question, questions within a study, then studies: no study counts more for having more
+    conditions. A number is null where it is not defined. Intervals resample studies, then questions.
+
+    correlation: of condition means (standardised) after removing each question's mean; it equals the correlation
+        through the origin over all pairs, each taken in both directions, and is 0 where a model knows nothing of the
+        treatments. Noise of the human means and of the drawn predictions pulls it towards 0, therefore:
+    correlation_ceiling: what a model that knew each condition's true mean would have: sqrt(signal / (signal + noise)),
+        where signal + noise is the variance of human means between conditions, and noise is s^2 / n, the part of it
+        that people's spread within conditions explains.
+    correlation_empirical_best: the same for answers drawn from the true distributions, as many as the model's, which
+        is what a perfect simulator would be expected to have in this evaluation. Predictions made from the very
+        answers that judge them share their noise, and exceed both.
+    slope: of predicted on human effects, through the origin; below 1, predicted effects are too small, or human ones
+        are noisy: a perfect model's slope is correlation_ceiling^2.
+    slope_corrected: the slope that there would be without noise in the human means; 1 is right. Like the two bounds
+        it is null unless the signal can be told from the noise (its interval needs that in 95% of the resamples).
+    sign_agreement: share of pairs in which both effects have one sign, 0.5 by chance; a predicted effect of exactly 0
+        counts one half, and pairs with no human effect at all do not count.
+    sign_agreement_clear: over the ``clear_pairs`` whose human effect is clearly not 0 (see `effect_lines`).
+    """
+    table = _table(questions)
+    result: dict[str, Any] = dict(_counts(questions, table))
+    if questions:
+        units = sorted_units([question.study_id for question in questions])
+        numbers = _numbers(estimate(units, _statistic(table)))
+        limits = intervals(units, _statistic(table), seed, resamples)
+    else:
+        numbers, limits = dict.fromkeys(NUMBERS), [None] * len(NUMBERS)
+    for (name, number), interval in zip(numbers.items(), limits, strict=True):
+        known = interval is not None or name not in _OF_SIGNAL
+        result[name] = number if known else None
+        result[f"{name}_ci95"] = None if interval is None else list(interval.within(*_RANGES.get(name, (0, 1))))
+    return result
+
+
+def effects_by_study(questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """The same numbers of each study, without intervals and without those that need many conditions to be known."""
+    if not questions:
+        return []
+    table, units = _table(questions), sorted_units([question.study_id for question in questions])
+    studies = []
+    for start, size in zip(units.starts, units.sizes, strict=True):
+        chosen = slice(start, start + size)
+        numbers = _numbers(estimate(Units(np.zeros(size, np.int64)), _statistic(table.rows(chosen))))
+        kept = {name: number for name, number in numbers.items() if name not in _OF_SIGNAL}
+        members = questions[chosen]
+        studies.append({"study_id": members[0].study_id, **_counts(members, table.rows(chosen)), **kept})
+    return studies
+
+
+class _Table(NamedTuple):
+    """What the numbers are made of, each of shape (questions,) and in units of the range squared, or counts."""
+
+    human: Array  # variance of condition means, with divisor k - 1: half the mean square of all pairs' differences
+    predicted: Array
+    together: Array  # their covariance
+    noise: Array  # part of `human` that is expected from sampling people
+    draws: Array  # the same of answers drawn from the human distributions, as many as there are predictions
+    agreement: Array  # share of pairs, NaN where no human effect differs from 0
+    agreement_clear: Array
+    pairs: Array
+    clear_pairs: Array
+
+    def rows(self, chosen: slice) -> _Table:
+        return _Table(*(column[chosen] for column in self))
+
+
+def _table(questions: Sequence[Question]) -> _Table:
+    return _Table(*np.array([_row(question) for question in questions]).reshape(-1, len(_Table._fields)).T)
+
+
+def _row(question: Question) -> tuple[float, ...]:
+    human, predicted = question.human, question.predicted
+    covariance = np.cov(human.mean, predicted.mean)
+    a, b = condition_pairs(len(question.conditions))
+    effect, half = differences(human, a, b)
+    agrees = (1 + np.sign(effect * differences(predicted, a, b)[0])) / 2
+    clear = np.abs(effect) > half
+    return (
+        covariance[0, 0],
+        covariance[1, 1],
+        covariance[0, 1],
+        (human.variance / human.n).mean(),
+        (human.variance / predicted.n).mean(),
+        _mean(agrees[effect != 0]),
+        _mean(agrees[clear]),
+        len(a),
+        clear.sum(),
+    )
+
+
+def _statistic(table: _Table) -> Statistic:
+    """The `NUMBERS` of a table under weights of its questions: shape (R, 7)."""
+
+    def statistic(weights: Weights) -> Array:
+        human, predicted, together, noise, draws, agreement, clear = map(weights.mean_of_means, table[:7])
+        human, predicted, signal = map(_positive, (human, predicted, human - noise))
+        return np.stack(
+            [
+                together / np.sqrt(human * predicted),
+                np.sqrt(signal / human),
+                signal / np.sqrt(human * (signal + draws)),
+                together / human,
+                together / signal,
+                agreement,
+                clear,
+            ],
+            axis=1,
+        )
+
+    return statistic
+
+
+def _counts(questions: Sequence[Question], table: _Table) -> dict[str, int]:
+    return {
+        "studies": len({question.study_id for question in questions}),
+        "questions": len(questions),
+        "conditions": sum(len(question.conditions) for question in questions),
+        "pairs": int(table.pairs.sum()),
+        "clear_pairs": int(table.clear_pairs.sum()),
+    }
+
+
+def _positive(variance: Array) -> Array:
+    """NaN for what is not above 0, but for rounding."""
+    return np.where(variance > ROUNDING**2, variance, np.nan)
+
+
+def _mean(values: Array) -> float:
+    return values.mean() if len(values) else np.nan
+
+
+def _numbers(values: Array) -> dict[str, float | None]:
+    return dict(zip(NUMBERS, map(number_or_none, values), strict=True))

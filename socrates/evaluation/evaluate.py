@@ -1,0 +1,299 @@
+"""A model and a data file to a results folder: choose rows, ask, draw, score, write.
+
+Covers: a checkpoint's files are verified against its manifest before they are loaded; rows that it may have been
+trained on are refused, and so is a result that could not be compared with a given baseline, before the model is loaded;
+an evaluation that was broken off goes on where it was, and never over the results of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from socrates.checkpoint import MANIFEST, TRAINING_CONFIG, TRAINING_DATA, find_damage, read_training_config
+from socrates.config import RunConfig, parse_config
+from socrates.console import progress
+from socrates.data.contamination import Seen, check_unseen, find_seen
+from socrates.data.dataset import sha256_of_part
+from socrates.data.records import Answer, read_answers
+from socrates.data.scales import parse_scale
+from socrates.data.selection import Selection, select_cells
+from socrates.errors import SocratesError
+from socrates.evaluation.gate import decide
+from socrates.evaluation.lines import checked_demographic, draw_predictions, prediction_line, scored_row
+from socrates.evaluation.results import (
+    METRICS,
+    Comparability,
+    MetricsFile,
+    comparability,
+    is_results_folder,
+    read_metrics,
+    record_seen,
+    write_results,
+)
+from socrates.files import remove_file, write_json
+from socrates.inference.journal import differing, open_unfinished
+from socrates.inference.parallel import ModelSource
+from socrates.inference.run import Prompt, Settings, ask
+from socrates.model.chat import prompt_fingerprint
+from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint, locate_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from socrates.data.scales import Scale
+    from socrates.inference.engine import AnswerDistribution
+
+PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
+# Files of a checkpoint that only resuming reads; whether they are whole is no matter here.
+_FOR_RESUMING = ("optimizer.pt", "training_args.bin", "scheduler.pt", "global_step", "rng_state_")
+
+
+def recorded_config(model: str | Path) -> RunConfig | None:
+    """The run config that a checkpoint was trained with, or None where the folder records none.
+
+    Raises:
+        SocratesError: the checkpoint is not complete, or damaged (see `check_checkpoint`).
+    """
+    check_checkpoint(model)
+    if not (Path(model) / TRAINING_CONFIG).is_file():
+        return None
+    record = read_training_config(model)
+    return parse_config(record.get("config", {}), f'{Path(model) / TRAINING_CONFIG}, "config"')
+
+
+def evaluate(
+    model: str,
+    data_file: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    base_model: str | None = None,
+    revision: str | None = None,
+    baseline: dict[str, Any] | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
+    allow_seen: bool = False,
+) -> MetricsFile:
+    """Evaluate a model and write its results folder; go on with what an earlier call has left unfinished there.
+
+    Args:
+        model: a model folder, a hub name, or a checkpoint folder with an adapter.
+        data_file: JSONL with human answers.
+        output: the results folder.
+        settings: how the model is asked and which rows are chosen.
+        base_model: an adapter's base model, instead of the one that it names.
+        revision: of the hub's repository.
+        baseline: the `metrics.json` to compare with later; what could not be compared is refused early.
+        processes: how many ask the model; None: one a GPU, and one where there is none.
+        overwrite: whether to ask again where this folder has results, of this evaluation or of another.
+        allow_seen: whether a checkpoint may be judged on rows that it may have been trained on.
+
+    Returns:
+        What stands in `metrics.json`: of this call, or of an earlier one that was the same evaluation.
+
+    Raises:
+        SocratesError: model, data or baseline cannot be used, the checkpoint may have been trained on the data, the
+            folder holds another evaluation, or the results cannot be written.
+    """
+    from socrates.model.load import load_asking_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    check_checkpoint(model)
+    data_sha256 = sha256_of_part(data_file)
+    chosen = settings.evaluation
+    selection = select_cells(
+        progress(read_answers(data_file), "choosing rows"),
+        chosen.max_examples,
+        settings.seed,
+        rows_per_cell=chosen.rows_per_cell,
+    )
+    answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
+    for answer in answers:  # before the model is asked for hours, as they go into the results
+        checked_demographic(answer.demographic, f"{data_file}, line {answer.line}")
+    print(f"Rows: {_describe(selection)}", flush=True)
+    files = locate_model(model, revision, base_model)
+    seen = find_seen(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
+    if not allow_seen:
+        check_unseen(model, seen)
+    if seen is None and files.adapter is not None:
+        print(f"Note: {model} does not record what it was trained on; these rows may be among it", flush=True)
+    tokenizer = load_asking_tokenizer(files)
+    identity = _identity(answers, data_sha256, settings, tokenizer)
+    if baseline is not None:
+        # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
+        decide(baseline, {**baseline, "comparability": identity}, names=("the baseline", "this evaluation"))
+    asked = {"model": fingerprint(files), **identity}
+    if not overwrite and (finished := _finished(output, asked)) is not None:
+        return record_seen(output, finished, seen.to_dict() if seen else None)
+    with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
+        _check_writable(output)
+        source = ModelSource(model, base_model, revision)
+        prompts = [Prompt(answer.prompt, parse_scale(answer.stimuli), answer.line) for answer in answers]
+        ask(
+            source,
+            prompts,
+            tokenizer,
+            settings,
+            unfinished,
+            processes,
+            key_of=lambda kept: kept["line"]["line"],
+            keep=lambda index, result: _answered(answers[index], prompts[index].scale, result),
+        )
+        by_line = {answer["line"]["line"]: answer for answer in unfinished.answers}
+        answered = [by_line[answer.line] for answer in answers]
+        about = {
+            "model": model,
+            **unfinished.header["about"],
+            "asked": asked,
+            "data_file": str(data_file),
+            "settings": asdict(settings),
+            "selection": selection.counts(),
+            **_counts(answered),
+            "seconds": round(unfinished.seconds, 1),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+        metrics = _score_and_write(output, answered, selection, settings.seed, identity, about, seen)
+        unfinished.remove()
+    return metrics
+
+
+def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The results that a folder holds, if they are of this very evaluation; None where it holds none.
+
+    Raises:
+        SocratesError: they are of another one.
+    """
+    if not (output / METRICS).exists():
+        return None
+    metrics = read_metrics(output / METRICS)
+    about = metrics.get("about")
+    recorded = about.get("asked") if isinstance(about, dict) else None
+    differences = differing(recorded, asked) if isinstance(recorded, dict) else "it does not say of what model"
+    if differences:
+        raise SocratesError(
+            f"{output}: holds the results of another evaluation: {differences}; choose another --output, or replace "
+            "them with --overwrite"
+        )
+    if not is_results_folder(output):
+        print(f"{output}: some of its files are gone; asking again", flush=True)
+        return None
+    print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
+    return metrics
+
+
+def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -> dict[str, Any]:
+    """What is kept of one answer: its line of `predictions.jsonl`, without a drawn answer, and how it came about.
+
+    Where decoding leaves no valid answer at all (top-p cut them all off), the line has the undecoded probabilities, so
+    that no model drops a question by being bad at it.
+    """
+    distribution = result.normalized()
+    undecoded = result.exact and distribution is None
+    if undecoded and result.valid_mass > 0:
+        distribution = result.probabilities
+    pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else None
+    line = prediction_line(
+        answer.keys(),
+        answer.response,
+        distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
+        # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with it.
+        valid_mass=result.valid_mass if result.exact else None,
+        scale=scale,
+        demographic=answer.demographic,
+    )
+    return {"line": line, "drawn": not result.exact, "undecoded": undecoded}
+
+
+def _counts(answered: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """`drawn_rows` rest on draws, because the question states no (or too many) valid answers; `undecoded_rows` have the
+    undecoded probabilities.
+    """
+    return {f"{what}_rows": sum(answer[what] for answer in answered) for what in ("drawn", "undecoded")}
+
+
+def _score_and_write(
+    output: Path,
+    answered: Sequence[Mapping[str, Any]],
+    selection: Selection,
+    seed: int,
+    identity: Comparability,
+    about: Mapping[str, Any],
+    seen: Seen | None,
+) -> MetricsFile:
+    from socrates.evaluation.metrics import score
+
+    lines = draw_predictions([answer["line"] for answer in answered], seed)
+    return write_results(
+        output,
+        scores=score(map(scored_row, lines), selection.human_answers),
+        predictions=lines,
+        comparability=identity,
+        about=about,
+        seen=seen.to_dict() if seen else None,
+    )
+
+
+def check_checkpoint(model: str | Path) -> None:
+    """Verify what evaluation reads of a checkpoint against its manifest; other software's folders have none, and pass.
+
+    The adapter and the record of what it was trained on must be there; what else is there (a copy may leave out all
+    that only resuming reads) must be whole.
+
+    Raises:
+        SocratesError: a file is missing or damaged, or the checkpoint was not finished.
+    """
+    folder = Path(model)
+    if not (folder / MANIFEST).is_file():
+        if (folder / TRAINING_CONFIG).is_file():
+            raise SocratesError(f"{folder}: has no {MANIFEST} yet: not finished, or not copied whole")
+        return
+    damage = find_damage(
+        folder,
+        only=lambda path: (
+            path in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINING_DATA)
+            or ((folder / path).exists() and not path.startswith(_FOR_RESUMING))
+        ),
+    )
+    if damage:
+        raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
+
+
+def _check_writable(output: Path) -> None:
+    """Write the smallest file into the results folder, before the model is asked for hours."""
+    probe = output / ".writable"
+    write_json(probe, {})
+    remove_file(probe)
+
+
+def _identity(
+    answers: Sequence[Answer], data_sha256: str, settings: Settings, tokenizer: PreTrainedTokenizerBase
+) -> Comparability:
+    return comparability(
+        [{**answer.keys(), "response": answer.response} for answer in answers],
+        seed=settings.seed,
+        data_sha256=data_sha256,
+        prompt_fingerprint=prompt_fingerprint(tokenizer, settings.prompt.system_message),
+        decoding=asdict(settings.decoding),
+    )
+
+
+def _device_type() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _describe(selection: Selection) -> str:
+    studies = len({cell.study_id for cell in selection.cells})
+    return (
+        f"{selection.rows} of {selection.file_rows} in {len(selection.cells)} of {selection.file_cells} cells, "
+        f"{studies} of {selection.file_studies} studies; compared with {selection.human_rows} human answers "
+        f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
+    )

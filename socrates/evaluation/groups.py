@@ -1,0 +1,226 @@
+"""How accurate predictions are for each group of people, and how far groups are apart.
+
+The accuracy of an answer is 1 - abs(z prediction - z human), in units of its cell's human range (`metrics.py`). A
+field's *demographic parity difference* is the accuracy of its best predicted group minus that of its worst. So do Park
+et al. (2024, arXiv 2411.10109) measure whether simulated people are biased. The paper (arXiv 2509.05830), by some of
+the same authors, reports the measure; no formula of its own could be found. The name comes from classifiers, where the
+difference is one of selection rates (Agarwal et al. 2018, ICML, "A reductions approach to fair classification").
+
+Every answer counts once. Were studies averaged, two answers of a group in one study would count like 500 in another.
+
+Groups answer different questions, some of them easier. Accuracies are therefore compared *within cells* too: the mean
+of an answer's accuracy minus the mean accuracy of its cell, over the cells in which several groups answered.
+
+The largest minus the smallest of several noisy numbers is above 0 even where no group is predicted better. Beside each
+difference stands what would be expected of it if the people of each cell were dealt to its groups by chance: noise, and
+for the plain accuracies also what the questions explain.
+
+Covers: these numbers, and intervals that resample studies, then cells.
+Does not cover: why groups differ (the model, or people whose answers are harder to know); that the several answers of
+one person are alike, which makes differences by chance somewhat larger than computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from socrates.data.demographics import NOT_KNOWN, find_groups
+from socrates.data.records import Cell, cell_order
+from socrates.evaluation.bootstrap import RESAMPLES, Statistic, Weights, estimate, intervals, sorted_units
+from socrates.evaluation.effects import number_or_none
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+LEAST_ROWS = 50  # an answer's accuracy has a standard deviation of about 0.25, so that the mean of 50 is known to 0.07
+DIFFERENCES = {"accuracy": "parity_difference", "accuracy_within_cells": "parity_difference_within_cells"}
+_DRAWS = 10_000  # for what is expected by chance, which is then known to about 1% of itself
+
+
+def accuracy_by_group(
+    cells: Sequence[Cell],
+    accuracy: Array,
+    demographics: Sequence[Mapping[str, Any]],
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Accuracy by group, and parity differences, of every demographic field; JSON-ready.
+
+    Args:
+        cells: of each scored row, in any order.
+        accuracy: shape (rows,), in [0, 1].
+        demographics: of each row, field -> text, number or null.
+        seed: of the resamples and of what is expected by chance.
+        resamples: number of them.
+
+    Returns:
+        By field:
+            rows_known: rows whose group is known.
+            groups: {group, rows, accuracy, accuracy_within_cells} of each group with `LEAST_ROWS` rows, the last two
+                with ``_ci95``. accuracy_within_cells is a difference, 0 for a group that is predicted like the others.
+            small_groups, small_groups_rows: the other groups, which take part in cells' means only.
+            parity_difference, parity_difference_within_cells: largest minus smallest of the groups' numbers; each with
+                ``_between`` (the best and the worst group), ``_ci95`` (of the difference between these two, so that it
+                reaches below 0 where their order is in doubt) and ``_by_chance``.
+        null: not defined (fewer than two groups; a group with no cell to compare in); as an interval: too few studies
+        know of the group.
+
+    Raises:
+        SocratesError: a demographic value is neither a text, a number nor null.
+    """
+    if not len(cells):
+        return {}
+    names = sorted(set(cells), key=cell_order)
+    index = {cell: position for position, cell in enumerate(names)}
+    of_rows = np.array([index[cell] for cell in cells])
+    order = np.lexsort((accuracy, of_rows))  # sums then do not depend on the order of rows, in no digit
+    of_rows, accuracy = of_rows[order], np.asarray(accuracy)[order]
+    tallies = {
+        field: _tally(groups.names, groups.of_rows[order], of_rows, accuracy, len(names))
+        for field, groups in find_groups(demographics).items()
+    }
+    if not tallies:
+        return {}
+
+    units, of_groups = sorted_units([cell.study_id for cell in names]), _of_groups(list(tallies.values()))
+    spans = _spans(tallies)
+    pairs = [_extremes(span, estimate(units, of_groups)) for span in spans.values()]
+
+    def statistic(weights: Weights) -> Array:
+        each = of_groups(weights)
+        none = np.full(len(each), np.nan)
+        apart = [each[:, best] - each[:, worst] if best != worst else none for best, worst in pairs]
+        return np.column_stack([each, *apart])
+
+    numbers = [number_or_none(value) for value in estimate(units, statistic)]
+    least = [0] * sum(len(tally.names) for tally in tallies.values())  # accuracies; then differences, from -1
+    limits = [
+        interval and list(interval.within(low, 1))
+        for interval, low in zip_longest(intervals(units, statistic, seed, resamples), least, fillvalue=-1)
+    ]
+    shown = list(zip(numbers, limits, strict=True))
+    result = {field: _counts(tally) for field, tally in tallies.items()}
+    for (best, worst), ((field, measure), span), apart in zip(pairs, spans.items(), shown[-len(pairs) :], strict=True):
+        groups, difference = result[field]["groups"], DIFFERENCES[measure]
+        for group, column in zip(groups, span, strict=True):
+            group[measure], group[f"{measure}_ci95"] = shown[column]
+        between = [groups[column - span.start]["group"] for column in (best, worst)] if best != worst else None
+        by_chance = _by_chance(tallies[field], measure, seed) if between else None
+        names_of = (difference, f"{difference}_ci95", f"{difference}_between", f"{difference}_by_chance")
+        result[field] |= dict(zip(names_of, (*apart, between, by_chance), strict=True))
+    return result
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """One field: counts and sums over each cell's rows whose group is known.
+
+    Attributes:
+        names: of the G groups with enough rows.
+        small_groups: number of the others.
+        number: shape (cells, G): rows of each cell and group.
+        accuracy: shape (cells, G): sum of their accuracies.
+        known: shape (cells,): rows of any known group.
+        mean: shape (cells,): their mean accuracy; 0 where there are none.
+        variance: shape (cells,): of their accuracies, with divisor known - 1; 0 where there are fewer than two.
+    """
+
+    names: tuple[str, ...]
+    small_groups: int
+    number: Array
+    accuracy: Array
+    known: Indices
+    mean: Array
+    variance: Array
+
+    @property
+    def compared(self) -> Array:
+        """``number`` in the cells that have people of several groups; 0 in the others."""
+        return self.number * (self.number.max(axis=1, initial=0) < self.known)[:, None]
+
+    @property
+    def above(self) -> Array:
+        """Sums over the compared rows of an answer's accuracy minus the mean of its cell: shape (cells, G)."""
+        return self.accuracy - self.number * self.mean[:, None]  # 0 but for rounding where one group is alone
+
+
+def _tally(names: Sequence[str], group: Indices, cell: Indices, accuracy: Array, cells: int) -> _Tally:
+    is_known = group != NOT_KNOWN
+    group, cell, accuracy = group[is_known], cell[is_known], accuracy[is_known]
+    known = np.bincount(cell, minlength=cells)
+    mean = np.bincount(cell, accuracy, cells) / np.maximum(known, 1)
+    variance = np.bincount(cell, (accuracy - mean[cell]) ** 2, cells) / np.maximum(known - 1, 1)
+    large = np.flatnonzero(np.bincount(group, minlength=len(names)) >= LEAST_ROWS)
+    column = np.full(len(names), len(large))  # small groups share a column, which is then dropped
+    column[large] = np.arange(len(large))
+    shape = cells, len(large) + 1
+    flat = cell * shape[1] + column[group]
+    number, total = (
+        np.bincount(flat, weights, cells * shape[1]).reshape(shape)[:, :-1] for weights in (None, accuracy)
+    )
+    return _Tally(tuple(names[i] for i in large), len(names) - len(large), number, total, known, mean, variance)
+
+
+def _counts(tally: _Tally) -> dict[str, Any]:
+    rows = tally.number.sum(axis=0, dtype=int).tolist()
+    return {
+        "rows_known": int(tally.known.sum()),
+        "groups": [{"group": name, "rows": count} for name, count in zip(tally.names, rows, strict=True)],
+        "small_groups": tally.small_groups,
+        "small_groups_rows": int(tally.known.sum()) - sum(rows),
+    }
+
+
+def _spans(tallies: Mapping[str, _Tally]) -> dict[tuple[str, str], range]:
+    """(field, measure) -> which columns of `_of_groups` are its groups'."""
+    spans, start = {}, 0
+    for measure in DIFFERENCES:
+        for field, tally in tallies.items():
+            spans[field, measure] = range(start, start := start + len(tally.names))
+    return spans
+
+
+def _of_groups(tallies: Sequence[_Tally]) -> Statistic:
+    """Every group's accuracy, then every group's accuracy within cells: shape (R, 2 x groups of all fields)."""
+    numerators = [tally.accuracy for tally in tallies] + [tally.above for tally in tallies]
+    denominators = [tally.number for tally in tallies] + [tally.compared for tally in tallies]
+    table = np.concatenate(numerators + denominators, axis=1)
+
+    def statistic(weights: Weights) -> Array:
+        numerator, denominator = np.split(weights.pooled_sum(table), 2, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return numerator / denominator
+
+    return statistic
+
+
+def _extremes(span: range, values: Array) -> tuple[int, int]:
+    """The columns of the largest and of the smallest value; twice the same where there are not two values."""
+    defined = [column for column in span if np.isfinite(values[column])]
+    if not defined:
+        return 0, 0
+    return max(defined, key=values.__getitem__), min(reversed(defined), key=values.__getitem__)
+
+
+def _by_chance(tally: _Tally, measure: str, seed: int) -> float | None:
+    """What is expected of a measure's difference if the people of each cell are dealt to its groups by chance.
+
+    A group's sum of accuracies has then the mean and the covariances of draws without replacement from every cell, and
+    over dozens of rows it is close to normal. Drawn as such, no row has to be permuted.
+    """
+    shares = tally.number / np.maximum(tally.known, 1)[:, None]
+    covariance = np.diag(tally.variance @ tally.number) - (tally.variance[:, None] * tally.number).T @ shares
+    rng = np.random.default_rng(seed)
+    sums = rng.multivariate_normal(np.zeros(len(covariance)), covariance, _DRAWS, check_valid="ignore")
+    rows = tally.compared
+    if measure == "accuracy":
+        sums, rows = sums + tally.mean @ tally.number, tally.number
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = sums / rows.sum(axis=0)
+    return number_or_none(np.mean(np.nanmax(values, axis=1) - np.nanmin(values, axis=1)))

@@ -1,0 +1,251 @@
+"""What a results folder is: `metrics.json`, `predictions.jsonl`, `cells.jsonl`, `effects.jsonl`; written and read.
+
+`metrics.json` is written last, and an older one is removed first: a folder that has it is of one piece. From
+rows to a folder: `prediction_line` for each row, `draw_predictions`, `score(map(scored_row, lines))`,
+`comparability`, `write_results`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from socrates.config import without_gone
+from socrates.data.records import Cell, read_cell
+from socrates.errors import SocratesError
+from socrates.evaluation.lines import rows_sha256
+from socrates.files import read_json, remove_file, write_json, write_jsonl
+
+if TYPE_CHECKING:  # some of these load SciPy, which takes a second: the gate only reads
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from socrates.evaluation.bootstrap import Interval
+    from socrates.evaluation.metrics import Scores
+
+METRICS, PREDICTIONS, CELLS, EFFECTS = "metrics.json", "predictions.jsonl", "cells.jsonl", "effects.jsonl"
+EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
+
+
+class Comparability(TypedDict):
+    """What must be equal in two results before their distances may be compared."""
+
+    data_sha256: str  # of the data file; for answers made elsewhere, of their rows and all human answers
+    rows_sha256: str  # see `predictions.rows_sha256`
+    prompt_fingerprint: str  # of the prompt's construction (`chat.py`), or "external"
+    decoding: dict[str, Any] | str  # `config.DecodingSettings`, or "external"
+    seed: int  # of the choice of rows and of the drawn answers
+    metric_version: int  # `metrics.METRIC_VERSION`
+
+
+class MetricsFile(TypedDict):
+    """The keys of `metrics.json`. "Range" is the range of a cell's human answers; null means not defined.
+
+    Every number of `metrics.Metrics`, `bounds` and `effects`, and `valid_mass`, has its 95% interval beside it, under
+    its name with "_ci95": [low, high], or null.
+    """
+
+    wasserstein_distance: float  # drawn answers against human ones, share of the range, [0, 1]; 0 is best
+    wasserstein_expected: float | None  # the same from the predicted distributions, without a draw
+    wasserstein_stated_scale: float | None  # as the first, in shares of the scale that the question states
+    mae: float  # mean absolute error of the drawn answers over all scored rows, share of the range, [0, 1]
+    rmse: float  # root of the mean squared error, likewise
+    correlation: float | None  # Pearson's over the same rows, [-1, 1]
+    correlation_within_cells: float | None  # after removing each cell's means: knowing persons, not questions
+    accuracy: float  # individual accuracy, 1 - absolute error, mean within studies, then over studies, [0, 1]
+    dispersion: float | None  # standard deviation within cells, the model's by the people's
+    bounds: dict[str, Any]  # `metrics.Bounds`: what guesses score on the same cells, and the share of the way
+    effects: dict[str, Any]  # `effects.summarize_effects`: differences between conditions, and left_out
+    groups: dict[str, Any]  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
+    intervals: dict[str, Any]  # how the intervals were made: method, resamples, seed
+    valid_mass: float | None  # mean over exact rows of the probability that the model puts on valid answers
+    coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
+    seen: (
+        dict[str, Any] | None
+    )  # `contamination.Seen`: rows that the model may have been trained on; null: not recorded
+    comparability: Comparability
+    about: dict[str, Any]  # what was evaluated, and by what: model, config, versions; never compared
+
+
+def comparability(
+    lines: Iterable[Mapping[str, Any]],
+    *,
+    seed: int,
+    data_sha256: str,
+    prompt_fingerprint: str,
+    decoding: dict[str, Any] | str,
+) -> Comparability:
+    """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
+    from socrates.evaluation.metrics import METRIC_VERSION
+
+    return Comparability(
+        data_sha256=data_sha256,
+        rows_sha256=rows_sha256(lines),
+        prompt_fingerprint=prompt_fingerprint,
+        decoding=decoding,
+        seed=seed,
+        metric_version=METRIC_VERSION,
+    )
+
+
+def external_comparability(
+    lines: Iterable[Mapping[str, Any]], *, seed: int, human_answers: Mapping[Cell, Mapping[float, int]] | None = None
+) -> Comparability:
+    """The same for answers made elsewhere: comparable with others over the same rows, with no evaluation.
+
+    Args:
+        lines: those of `predictions.jsonl`.
+        seed: of the drawn answers.
+        human_answers: of each cell, where there are more than the rows hold: they are compared too.
+    """
+    rows = list(lines)
+    data = rows_sha256(rows)
+    if human_answers is not None:
+        cells = {read_cell(row, "predictions") for row in rows}
+        counts = sorted(f"{cell} {sorted(human_answers[cell].items())}" for cell in cells & set(human_answers))
+        data = hashlib.sha256("\n".join([data, *counts]).encode()).hexdigest()
+    return comparability(
+        rows,
+        seed=seed,
+        data_sha256=data,
+        prompt_fingerprint=EXTERNAL,
+        decoding=EXTERNAL,
+    )
+
+
+def write_results(
+    folder: Path | str,
+    *,
+    scores: Scores,
+    predictions: Sequence[Mapping[str, Any]],
+    comparability: Comparability,
+    about: Mapping[str, Any],
+    seen: Mapping[str, Any] | None = None,
+) -> MetricsFile:
+    """Write the files of a results folder, `metrics.json` last; returns what stands in it.
+
+    Raises:
+        SocratesError: a file cannot be written (the folder then has no `metrics.json`), or ``scores`` were
+            made from another number of rows than ``predictions`` holds.
+    """
+    folder = Path(folder)
+    if scores.coverage.rows != len(predictions):
+        raise SocratesError(
+            f"{folder}: {scores.coverage.rows} rows were scored, and {len(predictions)} are to be written"
+        )
+    from socrates.evaluation.bootstrap import METHOD, RESAMPLES
+    from socrates.evaluation.cell_lines import cell_line
+    from socrates.evaluation.effects import CellAnswers, effect_lines, find_questions, summarize_effects
+    from socrates.evaluation.groups import accuracy_by_group
+    from socrates.evaluation.intervals import mean_interval, metric_intervals
+
+    seed = comparability["seed"]
+    limits = metric_intervals(scores, seed)
+    cells = [cell_line(cell) for cell in scores.cells]
+    questions, left_out = find_questions(
+        CellAnswers(cell.cell, cell.human_answers, cell.predicted_answers, line["scale"])
+        for cell, line in zip(scores.cells, cells, strict=True)
+    )
+    names = {cell.cell: cell.cell for cell in scores.cells}
+    of_rows = [names[read_cell(line, "predictions")] for line in predictions]  # one object a cell, not one a row
+    masses = [
+        (cell, line["valid_mass"])
+        for cell, line in zip(of_rows, predictions, strict=True)
+        if line["valid_mass"] is not None
+    ]
+    mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
+    content = MetricsFile(
+        **_with_intervals(asdict(scores.metrics), limits),
+        bounds=_with_intervals(asdict(scores.bounds), limits),
+        effects={**summarize_effects(questions, seed), "left_out": left_out},
+        groups=accuracy_by_group(*_row_accuracies(scores, of_rows, predictions), seed),
+        intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
+        valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
+        valid_mass_ci95=None if mass_limits is None else list(mass_limits),
+        coverage=asdict(scores.coverage),
+        seen=dict(seen) if seen is not None else None,
+        comparability=comparability,
+        about=dict(about),
+    )
+    remove_file(folder / METRICS)
+    write_jsonl(folder / PREDICTIONS, map(dict, predictions))
+    write_jsonl(folder / CELLS, cells)
+    write_jsonl(folder / EFFECTS, effect_lines(questions))
+    write_json(folder / METRICS, content)
+    return content
+
+
+def record_seen(folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None) -> MetricsFile:
+    """Say in finished results which rows the model may have been trained on, where they say nothing or another thing.
+
+    Args:
+        folder: of the results.
+        metrics: what stands in its `metrics.json`.
+        seen: what is known now; None (not recorded) replaces nothing.
+
+    Raises:
+        SocratesError: `metrics.json` cannot be written.
+    """
+    known = {**metrics, "seen": metrics.get("seen") if seen is None else dict(seen)}
+    if known["seen"] != metrics.get("seen"):
+        write_json(Path(folder) / METRICS, known)
+    return MetricsFile(**known)
+
+
+def is_results_folder(folder: Path | str) -> bool:
+    """Whether a folder holds results of one piece."""
+    return all((Path(folder) / name).is_file() for name in (METRICS, PREDICTIONS, CELLS))
+
+
+def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]:
+    """Read a `metrics.json` strictly (`files.read_json`); whether its numbers make sense, the gate judges.
+
+    Raises:
+        SocratesError: missing, empty, not JSON, not an object, a key twice, NaN or infinity; or made by
+            an earlier version in a way that is gone.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise SocratesError(f"{path}: is a folder, expected the {what}; name the {METRICS} in it")
+    if not path.exists() and path.name == METRICS and path.parent.is_dir():
+        raise SocratesError(
+            f"{path}: no such {what}; an evaluation writes it last, so this one did not finish: run it again"
+        )
+    metrics = read_json(path, what)
+    recorded = {key: metrics[key] for key in ("comparability", "about") if isinstance(metrics.get(key), dict)}
+    return {**metrics, **without_gone(recorded, str(path))}
+
+
+def _row_accuracies(
+    scores: Scores, cells: Sequence[Cell], predictions: Sequence[Mapping[str, Any]]
+) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
+    """Of each scored row its cell, its accuracy and what is known of the person."""
+    import numpy as np
+
+    from socrates.evaluation.cells import standardise
+
+    ranges = {cell.cell: (cell.human_min, cell.human_max) for cell in scores.scored}
+    rows = [
+        (cell, line)
+        for cell, line in zip(cells, predictions, strict=True)
+        if line["prediction"] is not None and cell in ranges
+    ]
+    low, high = np.array([ranges[cell] for cell, _ in rows], dtype=np.float64).T
+    human, predicted = (
+        standardise(np.array([line[side] for _, line in rows], dtype=np.float64), low, high)
+        for side in ("response", "prediction")
+    )
+    return [cell for cell, _ in rows], 1 - np.abs(predicted - human), [line["demographic"] for _, line in rows]
+
+
+def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | None]) -> dict[str, Any]:
+    """Each number, and after it its interval."""
+    both: dict[str, Any] = {}
+    for name, number in numbers.items():
+        interval = limits[name]
+        both |= {name: number, f"{name}_ci95": None if interval is None else list(interval)}
+    return both

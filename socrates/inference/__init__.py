@@ -1,0 +1,1 @@
+"""The exact distribution of a model's answers over the valid ones."""

@@ -1,0 +1,207 @@
+"""Logits to probabilities: softmax, and what sampling does to it (temperature, then top-p).
+
+Sums over the vocabulary are accumulated in float64: in float32 torch's kernels for AVX2 are off by 2e-5 of the sum over
+the 152,064 tokens of Qwen, and those for AVX-512 by something else.
+
+Answers by drawing tokens one after another: for questions that state no valid answers, or too many to list.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from socrates.errors import SocratesError
+from socrates.inference.forward import NO_NUMBERS, Forward
+
+if TYPE_CHECKING:
+    import torch
+
+# How many of the most probable tokens are looked at for those that top_p keeps; where that is too few, more are.
+_LARGEST = (32, 1024)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How one token is chosen. The paper's (arXiv 2509.05830) is temperature 0.6, top_p 0.9."""
+
+    temperature: float  # 0 is greedy: the most probable token
+    top_p: float  # share of the mass that is kept, from the most probable token down; 1 keeps all
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+
+
+def log_normalizer(logits: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the sum of exp(logits) over the vocabulary; differentiable.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+
+    Returns:
+        (rows,), float64.
+    """
+    largest = logits.detach().amax(dim=1, keepdim=True)
+    return largest[:, 0].double() + _sum((logits - largest).exp())[:, 0].log()
+
+
+def decoded_probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """The probability with which each token would be sampled.
+
+    softmax(logits / temperature); a token is kept if the mass strictly before it, in descending order, is below top_p
+    (so the most probable one always is); the kept ones are scaled to sum to 1. The same as transformers'
+    TemperatureLogitsWarper, then TopPLogitsWarper.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        decoding: temperature and top_p.
+
+    Returns:
+        (rows, vocabulary), float64, each row summing to 1.
+    """
+    import torch
+
+    if decoding.top_p == 1 and decoding.temperature > 0:
+        weights = _scaled(logits, decoding.temperature).exp_()
+        return weights / _sum(weights)
+    table = torch.zeros_like(logits, dtype=torch.float64)
+    if decoding.temperature == 0:
+        return table.scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
+    for rows, tokens, kept in _nuclei(logits, decoding):
+        table[rows[:, None], tokens] = kept
+    return table
+
+
+def probabilities_of(
+    logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, decoding: Decoding
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The probabilities of some tokens.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        rows: (P,) int64: after which row.
+        tokens: (P,) int64: which token.
+        decoding: temperature and top_p.
+
+    Returns:
+        Two (P,) tensors, float64: as the model gives them (temperature 1), and as `decoded_probabilities` would.
+    """
+    scaled = _scaled(logits, 1.0)
+    exact = scaled[rows, tokens].double().exp() / _sum(scaled.exp())[rows, 0]
+    return exact, decoded_probabilities(logits, decoding)[rows, tokens]
+
+
+def _nuclei(logits: torch.Tensor, decoding: Decoding) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """The tokens that top_p keeps, by groups of rows: (their numbers (G,), tokens (G, K), probabilities (G, K)).
+
+    A row's probabilities, float64, sum to 1; tokens that are not kept have 0.
+    """
+    import torch
+
+    scaled = _scaled(logits, decoding.temperature)
+    total = _sum(scaled.exp())
+    rows = torch.arange(len(logits), device=logits.device)
+    for size in (*(size for size in _LARGEST if size < logits.shape[1]), logits.shape[1]):
+        largest, tokens = scaled.topk(size, dim=1) if size < logits.shape[1] else scaled.sort(dim=1, descending=True)
+        probabilities = largest.double().exp() / total
+        # The mass of all tokens is 1 but for rounding: the last group has every row that is left.
+        enough = (probabilities.sum(dim=1) >= decoding.top_p) | (size == logits.shape[1])
+        yield rows[enough], tokens[enough], _keep(probabilities[enough], decoding.top_p)
+        if enough.all():
+            return
+        rows, scaled, total = rows[~enough], scaled[~enough], total[~enough]
+
+
+def _keep(descending: torch.Tensor, top_p: float) -> torch.Tensor:
+    import torch
+
+    before = torch.nn.functional.pad(descending.cumsum(dim=1)[:, :-1], (1, 0))
+    kept = descending.masked_fill(before >= top_p, 0.0)
+    return kept / kept.sum(dim=1, keepdim=True)
+
+
+def _scaled(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """(logits - their largest) / temperature: the rounding of what is left is small where probabilities are not."""
+    return (logits - logits.amax(dim=1, keepdim=True)).div_(temperature)
+
+
+def _sum(table: torch.Tensor) -> torch.Tensor:
+    """Over the vocabulary, (rows, 1) float64."""
+    import torch
+
+    return table.sum(dim=1, keepdim=True, dtype=torch.float64)
+
+
+def sample_token_ids(
+    forward: Forward,
+    prompt: Sequence[int],
+    end_ids: Sequence[int],
+    decoding: Decoding,
+    uniforms: np.ndarray,
+) -> list[list[int] | None]:
+    """Draw K answers to one prompt: one forward over the prompt, then one for each further token of all K.
+
+    Args:
+        forward: the model.
+        prompt: its token ids.
+        end_ids: the tokens of which any ends an answer.
+        decoding: how a token is drawn.
+        uniforms: (K, T) numbers in [0, 1), one for each token of each draw; T is the most tokens an answer may have,
+            its end included.
+
+    Returns:
+        For each draw its tokens without the end, or None where it had not ended after T tokens.
+    """
+    import torch
+
+    device = forward.device
+    count, limit = uniforms.shape
+    drawn: list[list[int]] = [[] for _ in range(count)]
+    ended = [False] * count
+    going = list(range(count))  # the draws that have not ended, in the order of the cache's sequences
+    with torch.inference_mode():
+        output = forward.hidden(torch.tensor([list(prompt)], device=device), use_cache=True)
+        cache = output.past_key_values
+        cache.batch_repeat_interleave(count)
+        table = decoded_probabilities(forward.logits(output.last_hidden_state[:, -1]), decoding)
+        table = table.expand(count, -1)
+        for step in range(limit):
+            tokens = _choose(table, torch.from_numpy(uniforms[going, step]).to(device)).tolist()
+            still = []
+            for place, (draw, token) in enumerate(zip(going, tokens, strict=True)):
+                if token in end_ids:
+                    ended[draw] = True
+                else:
+                    drawn[draw].append(token)
+                    still.append(place)
+            if not still or step == limit - 1:
+                break
+            if len(still) < len(going):
+                cache.batch_select_indices(torch.tensor(still, device=device))
+                going = [going[place] for place in still]
+            output = forward.hidden(
+                torch.tensor([[drawn[draw][-1]] for draw in going], device=device),
+                past_key_values=cache,
+                position_ids=torch.full((len(going), 1), len(prompt) + step, device=device),
+                use_cache=True,
+            )
+            table = decoded_probabilities(forward.logits(output.last_hidden_state[:, -1]), decoding)
+    return [tokens if done else None for tokens, done in zip(drawn, ended, strict=True)]
+
+
+def _choose(table: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """(rows, vocabulary) probabilities and (rows,) numbers in [0, 1) to (rows,) token ids."""
+    import torch
+
+    cumulative = table.double().cumsum(dim=1)
+    total = cumulative[:, -1:]
+    if not torch.isfinite(total).all():
+        raise SocratesError(NO_NUMBERS)
+    return torch.searchsorted(cumulative, uniforms[:, None] * total, right=True)[:, 0]

@@ -1,0 +1,337 @@
+"""The exact probability of every valid answer to each prompt, from the model, in one pass over the prompt.
+
+Exact: a question that states at most `MAX_TREE_ANSWERS` valid answers. Every one of them is scored with all its
+tokens and the end after them, so "1", "10" and "100" are told apart (`trie.py`, `tree_attention.py`), and the decoding
+is applied to the probabilities at each step instead of drawing from it (`decoding.py`).
+
+By draws: a question that states no valid answers, or more than that. Its distribution is that of a number of draws
+(`decoding.py`), marked as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from socrates.data.scales import Scale
+from socrates.errors import SocratesError
+from socrates.files import sha256_file
+from socrates.inference.batching import (
+    OVERHEAD_CPU,
+    OVERHEAD_GPU,
+    BatchQueue,
+    Budget,
+    in_batches,
+    make_batches,
+    token_budget,
+)
+from socrates.inference.decoding import Decoding, sample_token_ids
+from socrates.inference.forward import Forward, common_prefix, shared_prefix
+from socrates.inference.tree_attention import check_tree_attention, score_batch
+from socrates.inference.trie import AnswerTrie, answer_trie
+from socrates.model.hub import ADAPTER_WEIGHTS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from socrates.model.load import LoadedModel
+
+__all__ = ["AnswerDistribution", "Decoding", "Question", "answer_distributions", "make_batches"]
+
+MAX_TREE_ANSWERS = 4096  # a tree of so many nodes costs about as much as ten prompts
+MAX_NEW_TOKENS = 12  # of a drawn answer, its end included
+DRAWS = 32  # of each question that is answered by draws
+LARGEST_INTEGER = 2**53  # a drawn number beyond it cannot be averaged as a float and does not count as an answer
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # what str() makes of an integer: the same rule as for exact answers
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt, and the answers that count."""
+
+    prompt_ids: Sequence[int]  # up to where the answer begins (`chat.prompt_token_ids`)
+    scale: Scale | None  # None where the question states no valid answers: then any integer counts
+    key: int  # of the row, 0 or more: with the seed it decides what is drawn
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerDistribution:
+    """What the model answers to one question; the mass that is missing from 1 is on texts that do not count."""
+
+    values: np.ndarray  # (A,) int64, ascending
+    probabilities: np.ndarray | None  # (A,) float64 at temperature 1, summing to `valid_mass`; None if drawn
+    decoded: np.ndarray  # (A,) float64 after decoding, summing to `decoded_mass`; frequencies if drawn
+    exact: bool
+    draws: int  # how many texts were drawn; 0 if exact
+
+    @property
+    def valid_mass(self) -> float:
+        """Probability that the answer is a valid one: at temperature 1 if exact, else the share of draws."""
+        return float((self.decoded if self.probabilities is None else self.probabilities).sum())
+
+    @property
+    def decoded_mass(self) -> float:
+        """Probability that decoding ends up with a valid answer."""
+        return float(self.decoded.sum())
+
+    def normalized(self) -> np.ndarray | None:
+        """`decoded` given that the answer is valid: (A,) float64 summing to 1; None if no valid answer is possible."""
+        mass = self.decoded_mass
+        return self.decoded / mass if mass > 0 else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How questions are asked, decided from all of them: so every part of them is asked in the same way.
+
+    Attributes:
+        beginning: tokens that all prompts begin with, computed once.
+        lengths: of each question that is answered exactly, by its index: the tokens that go through the model for it.
+        drawn: indices of those that are answered by draws, longest first.
+    """
+
+    beginning: tuple[int, ...]
+    lengths: Mapping[int, int]
+    drawn: tuple[int, ...]
+
+
+def plan_questions(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    *,
+    share_beginning: bool = True,
+) -> Plan:
+    """Decide which questions are answered exactly, and what is computed once for all of them.
+
+    Args:
+        tokenizer: the model's.
+        questions: all that are asked, also those that were answered before an interruption.
+        share_beginning: whether anything is.
+
+    Raises:
+        SocratesError: a prompt is empty, or the tokenizer's answers cannot be scored exactly.
+    """
+    for question in questions:
+        if not question.prompt_ids:
+            raise SocratesError(f"the prompt of row {question.key} is empty")
+    nodes = {
+        scale: len(answer_trie(tokenizer, scale.values))
+        for scale in dict.fromkeys(question.scale for question in questions)
+        if _has_tree(scale)
+    }
+    prompts = [question.prompt_ids for question in questions if question.scale in nodes]
+    beginning = common_prefix(prompts) if share_beginning else ()
+    lengths = {
+        index: len(question.prompt_ids) - len(beginning) + nodes[question.scale]
+        for index, question in enumerate(questions)
+        if question.scale in nodes
+    }
+    drawn = [index for index in range(len(questions)) if index not in lengths]
+    drawn.sort(key=lambda index: (-len(questions[index].prompt_ids), index))
+    return Plan(beginning, lengths, tuple(drawn))
+
+
+class Asker:
+    """A model made ready for questions that begin alike.
+
+    Attributes:
+        budget: the most tokens in one forward: prompts, nodes and padding, without what all prompts share.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        beginning: Sequence[int],
+        decoding: Decoding,
+        *,
+        max_batch_tokens: int | None = None,
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> None:
+        """Compute the beginning, and check on an example that this model can be asked so.
+
+        Args:
+            loaded: the model (`load.load_model`).
+            beginning: token ids with which every prompt begins, or none.
+            decoding: of `AnswerDistribution.decoded`, and of the draws.
+            max_batch_tokens: the budget at first; None: what the free memory allows.
+            draws: how many texts are drawn for a question that cannot be answered exactly.
+            seed: of the draws, together with each question's key.
+
+        Raises:
+            SocratesError: an architecture that cannot be scored exactly.
+        """
+        self._loaded, self._decoding = loaded, decoding
+        self._draws, self._seed = draws, seed
+        self._forward = Forward(loaded)
+        self._prefix = shared_prefix(self._forward, beginning)
+        check_tree_attention(loaded, self._forward, self._prefix)
+        self._tries: dict[Scale | None, AnswerTrie] = {}
+        config = loaded.causal_lm.config
+        self.budget = Budget(max_batch_tokens or token_budget(loaded.device, config, loaded.causal_lm.dtype.itemsize))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is asked, for the record, as JSON values."""
+        loaded = self._loaded
+        return {
+            "base_model": loaded.base_name,
+            "base_commit": loaded.commit,
+            "adapter_sha256": sha256_file(loaded.adapter / ADAPTER_WEIGHTS) if loaded.adapter else None,
+            "dtype": str(loaded.causal_lm.dtype).removeprefix("torch."),
+            "device": str(loaded.device),
+        }
+
+    @property
+    def overhead(self) -> int:
+        """What a batch costs beyond its tokens, in tokens."""
+        return OVERHEAD_GPU if self._loaded.device.type == "cuda" else OVERHEAD_CPU
+
+    def ask(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
+        """The distributions of several questions from one forward; a question that needs draws is asked alone.
+
+        Raises:
+            SocratesError: a prompt that is too long for the model; a model that returns no numbers.
+            RuntimeError: memory does not hold so many (`batching.is_out_of_memory`); ask fewer.
+        """
+        for question in questions:
+            self._check_length(question)
+        if all(_has_tree(question.scale) for question in questions):
+            return self._ask_exactly(questions)
+        (question,) = questions
+        return [self._draw(question)]
+
+    def ask_all(
+        self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
+        """Ask what waits in a queue, then the questions that need draws: (indices, distributions) as they come.
+
+        Memory that runs out halves the queue's budget, which is this asker's from now on.
+        """
+        self.budget = queue.budget
+
+        def ask(batch: Sequence[int]) -> list[AnswerDistribution]:
+            return self.ask([questions[index] for index in batch])
+
+        yield from queue.run(ask)
+        for index in drawn:
+            yield [index], ask([index])
+
+    def _ask_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
+        tries = [self._trie(question.scale) for question in questions]
+        prompts = [question.prompt_ids for question in questions]
+        ends = self._loaded.end_token_ids
+        scores = score_batch(self._forward, prompts, tries, ends, self._decoding, self._prefix)
+        return [
+            AnswerDistribution(trie.values, probabilities, decoded, exact=True, draws=0)
+            for trie, (probabilities, decoded) in zip(tries, scores, strict=True)
+        ]
+
+    def _draw(self, question: Question) -> AnswerDistribution:
+        """Asked alone, so that nothing but the seed and the question's key decides the draws."""
+        uniforms = _generator(self._seed, question.key).random((self._draws, MAX_NEW_TOKENS))
+        ends = self._loaded.end_token_ids
+
+        def draw(together: list[int]) -> list[list[int] | None]:
+            return sample_token_ids(
+                self._forward, question.prompt_ids, ends, self._decoding, uniforms[sorted(together)]
+            )
+
+        # Each draw has a cache of its own, so the budget holds for all that go together.
+        lengths = dict.fromkeys(range(self._draws), len(question.prompt_ids) + MAX_NEW_TOKENS)
+        drawn = [ids for _, part in in_batches(lengths, self.budget, draw) for ids in part]
+        texts = [self._loaded.tokenizer.decode(ids) for ids in drawn if ids is not None]
+        numbers = [parse_answer_text(text) for text in texts]
+        allowed = None if question.scale is None else frozenset(question.scale.values)
+        valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
+        values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
+        return AnswerDistribution(values, None, counts / self._draws, exact=False, draws=self._draws)
+
+    def _trie(self, scale: Scale | None) -> AnswerTrie:
+        if scale not in self._tries:
+            assert scale is not None
+            self._tries[scale] = answer_trie(self._loaded.tokenizer, scale.values)
+        return self._tries[scale]
+
+    def _check_length(self, question: Question) -> None:
+        config = self._loaded.causal_lm.config
+        limit = getattr(config, "max_position_embeddings", None)
+        # In such layers a token sees only the last so many; our mask would let it see everything.
+        kinds = set(getattr(config, "layer_types", None) or ())
+        window = getattr(config, "sliding_window", None)
+        if window is not None and kinds != {"full_attention"}:
+            limit = min(window, limit or window)
+        answer = int(self._trie(question.scale).depths[-1]) if _has_tree(question.scale) else MAX_NEW_TOKENS
+        if limit is not None and len(question.prompt_ids) + answer > limit:
+            raise SocratesError(
+                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens; with its answer that is "
+                f"more than {self._loaded.base_name} can read ({limit})"
+            )
+
+
+def answer_distributions(
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    decoding: Decoding,
+    *,
+    max_batch_tokens: int | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    share_beginning: bool = True,
+) -> Iterator[tuple[int, AnswerDistribution]]:
+    """The model's distribution over the valid answers to each question, in this process.
+
+    A question's result does not depend, but for rounding, on what is asked with it.
+
+    Args:
+        loaded: the model (`load.load_model`).
+        questions: in any order.
+        decoding: as of `Asker`.
+        max_batch_tokens: as of `Asker`. A longer question goes alone. Where memory runs out, it is halved, with a line
+            on standard error.
+        draws: as of `Asker`.
+        seed: as of `Asker`.
+        share_beginning: whether what all prompts begin with is computed once.
+
+    Yields:
+        (index into ``questions``, its distribution) as batches finish: longest first, so that memory runs out at
+        once if it does; then the questions answered by draws.
+
+    Raises:
+        SocratesError: a prompt that is empty or too long for the model; a tokenizer or an architecture that cannot
+            be scored exactly; a model that returns no numbers; memory that does not hold one question.
+    """
+    if (max_batch_tokens is not None and max_batch_tokens < 1) or draws < 1 or seed < 0:
+        raise ValueError(f"max_batch_tokens={max_batch_tokens}, draws={draws}, seed={seed}: out of range")
+    plan = plan_questions(loaded.tokenizer, questions, share_beginning=share_beginning)
+    make_asker = partial(
+        Asker, loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, draws=draws, seed=seed
+    )
+    return _ask_all(make_asker, questions, plan)
+
+
+def _ask_all(
+    make_asker: Callable[[], Asker], questions: Sequence[Question], plan: Plan
+) -> Iterator[tuple[int, AnswerDistribution]]:
+    asker = make_asker()
+    queue = BatchQueue(plan.lengths, asker.budget, overhead=asker.overhead)
+    for batch, results in asker.ask_all(questions, queue, plan.drawn):
+        yield from zip(batch, results, strict=True)
+
+
+def _has_tree(scale: Scale | None) -> bool:
+    return scale is not None and len(scale.values) <= MAX_TREE_ANSWERS
+
+
+def parse_answer_text(text: str) -> int | None:
+    """The integer that an answer without its end is as a whole, as `str` writes it; None for any other text."""
+    return int(text) if _INTEGER.fullmatch(text) and abs(int(text)) <= LARGEST_INTEGER else None
+
+
+def _generator(seed: int, key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))

@@ -1,0 +1,1 @@
+"""Whether a machine can carry a run."""

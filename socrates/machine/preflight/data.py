@@ -1,0 +1,199 @@
+"""The run's data: there, unchanged since it was prepared, made into tokens; and how much of it a step takes.
+
+Covers: the data file is read once for its digest, which is then remembered beside it, and never again. Does not cover:
+whether its rows can be read, which making tokens of them shows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from socrates.config import RunConfig
+from socrates.data.dataset import METADATA, sha256_of_part
+from socrates.data.tokenized import INFO, read_info
+from socrates.errors import SocratesError
+from socrates.files import read_json
+from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, size
+from socrates.machine.preflight.model import ModelState
+from socrates.parallel import default_processes
+
+# Measured (benchmarks/results/bench_data.md): rows of 371 tokens, 15,000 a second of one core.
+_TOKENS_A_SECOND = 15_000 * 371
+_BYTES_A_TOKEN = 4  # of English text, about; and of the tokenized set
+_LOOKED_AT = 4 * 2**20  # bytes, for the mean length of a row
+_LONG = 60.0  # seconds; what takes longer is better done before a GPU costs money
+
+
+@dataclass(frozen=True)
+class DataState:
+    """What is known of a run's training rows; None where it is not."""
+
+    rows: int | None
+    steps: int | None  # optimizer steps of the whole run
+    tokens_a_row: float | None
+    answer_tokens_a_row: float
+    tokenized_bytes_to_come: int  # 0 where the set is there
+
+
+def check_data(config: RunConfig, root: Path, digests: dict[Path, str] | None = None) -> Iterator[Check]:
+    """The files to train and to judge on are there, not empty, and those that the set's metadata describe.
+
+    Args:
+        config: the run.
+        root: its current folder.
+        digests: gets the SHA-256 of each file that passes.
+    """
+    digests = {} if digests is None else digests
+    watches = config.training.eval_steps is not None  # it reads the judging rows, too
+    for file, needed in ((config.train_file, True), (config.evaluation_file, watches)):
+        path = root / file
+        remedy = f"tnr scp 0 {config.dataset_path}/ ~/socrates-training/{config.dataset_path}/"
+        if not path.is_file() or not path.stat().st_size:
+            state = "is empty" if path.is_file() else "is not there"
+            yield Check("data", FAIL if needed else WARN, f"{file} {state}", remedy)
+            continue
+        try:
+            digests[file] = sha256_of_part(path)  # remembered beside the file: a training then starts at once
+        except SocratesError as error:
+            yield Check("data", FAIL, _seen_from(root, error), remedy)
+        else:
+            yield Check("data", PASS, f"{file}: {size(path.stat().st_size)}")
+
+
+def look_at_data(
+    config: RunConfig, root: Path, model: ModelState, config_file: str = "FILE"
+) -> tuple[list[Check], DataState]:
+    """All checks of a run's data, and what the other checks need to know of it.
+
+    Args:
+        config: the run.
+        root: its current folder.
+        model: whose tokenizer makes the tokens.
+        config_file: what the config is called on the command line, for the remedies.
+    """
+    digests: dict[Path, str] = {}
+    checks = list(check_data(config, root, digests))
+    if checks[0].outcome == FAIL:
+        return checks, DataState(None, config.training.max_steps, None, 0.0, 0)
+    make = f"python scripts/prepare_data.py --check --output {config.dataset_path} --tokenize --config {config_file}"
+    wanted = _fingerprint(config, model.folder, digests[config.train_file]) if model.folder else None
+    check, info = _check_tokenized(config, root, model, wanted, make)
+    rows = info["rows"] if info else count_rows(config, root)
+    if info:
+        tokens, answers = info["tokens"] / rows, info["supervised_tokens"] / rows
+    else:
+        tokens, answers = _estimated_tokens(root / config.train_file), 2.0
+    to_come = 0 if info else int(rows * tokens * _BYTES_A_TOKEN)
+    state = DataState(rows, config.planned_steps(rows), tokens, answers, to_come)
+    return [*checks, check or _to_be_made(state, make)], state
+
+
+def count_rows(config: RunConfig, root: Path) -> int:
+    """Training rows: as the metadata say or, without them, counted.
+
+    Raises:
+        SocratesError: metadata.json is there and malformed.
+    """
+    metadata = root / config.dataset_path / METADATA
+    rows = read_json(metadata, "data set's metadata").get("rows") if metadata.is_file() else None
+    count = rows.get("train") if isinstance(rows, dict) else None
+    if isinstance(count, int) and not isinstance(count, bool):
+        return count
+    with (root / config.train_file).open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _check_tokenized(
+    config: RunConfig, root: Path, model: ModelState, wanted: str | None, make: str
+) -> tuple[Check | None, dict[str, Any] | None]:
+    """The check, where there is something to say of a set that lies there, and what the right set counts.
+
+    Args:
+        config: the run.
+        root: its current folder.
+        model: whose tokenizer makes the tokens.
+        wanted: the fingerprint of the run's set; None where it cannot be told.
+        make: the command that makes it.
+    """
+    folder = root / config.dataset_path
+    others = sorted(path for path in folder.glob("tokenized-*") if (path / INFO).is_file())
+    make = f"make it now, before a GPU costs money: {make}"
+    if wanted is None:
+        if not others:
+            return None, None
+        why = "the model's tokenizer is not here yet" if model.folder is None else "the tokenizer cannot be read"
+        text = f"{', '.join(path.name for path in others)}: whether it is this run's cannot be told: {why}"
+        return Check("tokenized set", WARN, text, make), None
+    right = folder / f"tokenized-{wanted}"
+    if right.is_dir():
+        try:
+            info = read_info(right)
+        except SocratesError as error:
+            problem, _, remedy = _seen_from(root, error).rpartition("; ")
+            return Check("tokenized set", FAIL, problem, remedy), None
+        return Check("tokenized set", PASS, f"{right.name}: {info['rows']} rows, {info['tokens']} tokens"), info
+    if others:
+        text = (
+            f"stale: {', '.join(path.name for path in others)} is of another data file, tokenizer, system message or "
+            f"max_length; this run's, tokenized-{wanted}, is not there"
+        )
+        return Check("tokenized set", WARN, text, make), None
+    return None, None
+
+
+def _to_be_made(state: DataState, make: str) -> Check:
+    seconds = (state.rows or 0) * (state.tokens_a_row or 0) / _TOKENS_A_SECOND / default_processes()
+    if seconds <= _LONG:
+        return Check("tokenized set", PASS, "will be made first, in under a minute")
+    text = f"will be made first, which takes about {math.ceil(seconds / 60)} minutes, and the GPUs wait"
+    return Check("tokenized set", WARN, text, make)
+
+
+def _seen_from(root: Path, error: SocratesError) -> str:
+    """A message with paths as they are written in the project's folder."""
+    return str(error).replace(f"{root}/", "")
+
+
+def _fingerprint(config: RunConfig, folder: Path, data_sha256: str) -> str | None:
+    """The name of this run's set, found by a process of its own: see `fingerprint.py`."""
+    request = {
+        "folder": str(folder.resolve()),
+        "data": data_sha256,
+        "system": config.prompt.system_message,
+        "max_length": config.training.max_length,
+    }
+    code = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "socrates.machine.preflight.fingerprint"],
+        input=json.dumps(request),
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{code}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            "HF_HUB_OFFLINE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _estimated_tokens(path: Path) -> float:
+    """Tokens a row, about: the mean bytes of its prompts, over four; from the beginning of the file."""
+    with path.open("rb") as file:
+        lines = file.read(_LOOKED_AT).splitlines()
+    lengths = []
+    for line in lines[:-1] or lines:  # the last is cut off
+        try:
+            lengths.append(len(json.loads(line)["prompt"].encode()))
+        except (ValueError, KeyError, TypeError, AttributeError):  # preparation reads rows; this only guesses
+            lengths.append(len(line))
+    return sum(lengths) / max(len(lengths), 1) / _BYTES_A_TOKEN

@@ -1,0 +1,88 @@
+"""Room on the disk for all that a run will write: the model's download, the tokenized set, every checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from socrates.config import RunConfig
+from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, size
+from socrates.machine.preflight.data import DataState
+from socrates.machine.preflight.model import ModelState, hub_cache
+from socrates.model.sizing import adapter_parameters
+
+# Bytes of a checkpoint for each adapter parameter: bf16 weights twice (adapter, model states), both AdamW moments in
+# bf16 (optimizer.pt), fp32 weights and both moments (the shards); and its small files, the tokenizer foremost.
+_BYTES_PER_PARAMETER, _SMALL_FILES = 2 + 2 + 4 + 12, 20 * 2**20
+
+
+def checkpoint_bytes(config: RunConfig, model: ModelState) -> int | None:
+    """What one checkpoint takes on disk, about; None where the model's shape is not known here."""
+    if model.shape is None:
+        return None
+    return _BYTES_PER_PARAMETER * adapter_parameters(model.shape, config.lora) + _SMALL_FILES
+
+
+def check_free_disk(root: Path) -> Check:
+    """How much disk is free, where no run says how much it needs."""
+    return Check("disk", PASS, f"{size(shutil.disk_usage(root).free)} free")
+
+
+def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState) -> Iterator[Check]:
+    """Room for every checkpoint that is still to come (none is ever deleted), the download and the tokenized set.
+
+    A line for each disk that is written to.
+    """
+    output = root / config.output_dir
+    each = checkpoint_bytes(config, model)
+    if each is None or data.steps is None:
+        why = "the model's shape is not known here" if each is None else "the data is not there yet"
+        free = shutil.disk_usage(_existing(output)).free
+        yield Check("disk", WARN, f"{size(free)} free; what the checkpoints need is unknown: {why}")
+        return
+    done = sum(1 for _ in output.glob("checkpoint-*/manifest.json")) if output.is_dir() else 0
+    to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
+    checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
+    needs = [_Need(output, to_come * each, f"{checkpoints} to come, about {size(each)} each")]
+    if model.missing_bytes:
+        text = f"the model's download of about {size(model.missing_bytes)}"
+        needs.append(_Need(hub_cache(), model.missing_bytes, text))
+    if data.tokenized_bytes_to_come:
+        text = f"the tokenized set of about {size(data.tokenized_bytes_to_come)}"
+        needs.append(_Need(root / config.dataset_path, data.tokenized_bytes_to_come, text))
+    disks: dict[int, list[_Need]] = {}
+    for need in needs:
+        disks.setdefault(_device(_existing(need.folder)), []).append(need)
+    for here in disks.values():
+        folder = here[0].folder
+        free = shutil.disk_usage(_existing(folder)).free
+        total = sum(need.bytes for need in here)
+        shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        text = f"{size(free)} free for {shown}; {', and '.join(need.text for need in here)}"
+        if free >= total:
+            yield Check("disk", PASS, text)
+            continue
+        remedy = f"free {size(total - free)}, or rent a larger disk"
+        if folder == hub_cache():
+            remedy += ", or write HF_HOME=FOLDER of a larger one into machine.env"
+        if folder == output and to_come > 1 and (fitting := max((free - total) // each + to_come, 0)):  # checkpoints
+            remedy += f', or write "save_steps": {-(-data.steps // (fitting + done))} in "training"'
+        yield Check("disk", FAIL, f"{text}: {size(total)}", remedy)
+
+
+@dataclass(frozen=True)
+class _Need:
+    folder: Path
+    bytes: int
+    text: str
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder above that is there: the disk on which this one will be."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _device(path: Path) -> int:
+    return path.stat().st_dev

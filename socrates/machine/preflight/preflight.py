@@ -1,0 +1,84 @@
+"""All checks of a machine and a run, in the order in which a person would put things right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from socrates.config import RunConfig, load_deepspeed
+from socrates.errors import SocratesError
+from socrates.files import read_json
+from socrates.machine.preflight.checks import FAIL, PASS, Check
+from socrates.machine.preflight.cost import check_cost
+from socrates.machine.preflight.data import look_at_data
+from socrates.machine.preflight.disk import check_disk, check_free_disk
+from socrates.machine.preflight.gpus import check_gpus, find_gpus, uses_cpus
+from socrates.machine.preflight.memory import check_memory
+from socrates.machine.preflight.model import check_hub, look_at_model
+from socrates.machine.preflight.settings import check_settings
+from socrates.machine.preflight.software import REQUIREMENTS, check_packages, check_python
+
+CODE = Path(__file__).resolve().parents[2]
+
+
+def run_checks(
+    root: Path, config: RunConfig | None, deepspeed: Path | None = None, config_file: str = "FILE"
+) -> list[Check]:
+    """Every check.
+
+    Args:
+        root: the project's folder on the machine, the current folder of a run.
+        config: the run; None checks the machine alone.
+        deepspeed: its DeepSpeed file.
+        config_file: what the config is called on the command line, for the remedies.
+
+    Raises:
+        SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
+    """
+    gpus = find_gpus()
+    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpus(gpus, config)]
+    if config is None:
+        return [*checks, check_free_disk(root)]
+    checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
+    settings: Mapping[str, Any] | None = None
+    if deepspeed is not None:
+        check, settings = check_deepspeed(deepspeed, config)
+        checks.append(check)
+    model = look_at_model(config, root)
+    data_checks, data = look_at_data(config, root, model, config_file)
+    checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
+    if not uses_cpus() and gpus:
+        check, memory = check_memory(config, settings, model.shape, gpus)
+        checks.append(check)
+        checks.append(check_cost(config, model.shape, data, gpus, memory.layers if memory else 0))
+    return checks
+
+
+def check_deepspeed(path: Path, config: RunConfig) -> tuple[Check, Mapping[str, Any] | None]:
+    """The DeepSpeed file says what the run config says, and nothing that would replace it; and what it says.
+
+    Raises:
+        SocratesError: the file is missing or no JSON object.
+    """
+    read_json(path, "DeepSpeed config")
+    try:
+        return Check("DeepSpeed", PASS, f"{path}: agrees with the config"), load_deepspeed(path, config)
+    except SocratesError as error:
+        problems = " | ".join(line.strip() for line in str(error).splitlines())
+        remedy = f"put {path} right, or name the file that belongs to this config (--deepspeed)"
+        return Check("DeepSpeed", FAIL, problems, remedy), None
+
+
+def fitting_configs(root: Path, processes: int) -> list[str]:
+    """Which of the guide's configs count on at most this many GPUs."""
+    names = []
+    for path in sorted(root.glob("config_*.json")):
+        try:
+            training = read_json(path, "config").get("training")
+        except SocratesError:
+            continue
+        wanted = training.get("num_processes") if isinstance(training, dict) else None
+        if isinstance(wanted, int) and wanted <= processes:
+            names.append(path.name)
+    return names

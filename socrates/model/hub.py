@@ -1,0 +1,326 @@
+"""A model's name to the folder that holds it: a local folder as it is, a hub name through the local cache.
+
+A name is looked up on the hub only where it can be no folder: it has exactly one slash, does not start with `.`, `/`
+or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request.
+
+One request without retries says whether the hub can be reached and the name can be read; everything after it
+works on a folder.
+
+The files of a model: where they lie, and whether they are all there and whole. Nothing is loaded here.
+
+A checkpoint folder holds an adapter only; its base model is found in the adapter's own config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
+from socrates.files import read_json
+
+TIMEOUT_S = 10
+CONTINUE = "run the same command again: files that are whole are kept"
+_NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]
+_NEEDED = [*_NEEDED_BUT_WEIGHTS, "*.safetensors"]  # no pickles, no other formats
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where a model's files lie, and which version they are."""
+
+    path: Path
+    commit: str | None  # of the hub's repository; None for a local folder, which has no version
+
+
+def names_a_folder(name: str | Path) -> bool:
+    """Whether a model's name means a local folder (which need not exist), by the rule of this module."""
+    if isinstance(name, Path):
+        return True
+    return name.count("/") != 1 or name[0] in "./~" or Path(name.split("/")[0]).is_dir()
+
+
+def find_model(name: str | Path, revision: str | None = None, *, weights: bool = True) -> ModelFolder:
+    """The folder of a model or adapter, downloaded first where the name is a hub name.
+
+    Args:
+        name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`; a `Path` is always a folder.
+        revision: branch, tag or commit of the hub's repository; the default branch if None.
+        weights: whether they are needed too: the tokenizer alone is some MB.
+
+    Raises:
+        SocratesError: no such folder; or the hub cannot be reached, does not know the name, or does not let us read
+            it. Says which, and what to do.
+    """
+    if not str(name):
+        raise SocratesError("the name of the model is empty")
+    if not names_a_folder(name):
+        return _from_hub(str(name), revision, _NEEDED if weights else _NEEDED_BUT_WEIGHTS)
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        what = "is a file, expected a model folder" if path.exists() else "no such model folder"
+        raise SocratesError(f"{name}: {what}{_nearby(str(name), path)}")
+    check_revision(name, revision)
+    return ModelFolder(path, None)
+
+
+def check_revision(name: str | Path, revision: str | None) -> None:
+    """SocratesError where a revision is asked of a folder."""
+    if revision is not None and names_a_folder(name):
+        raise SocratesError(f"{name}: a local folder has no revisions; leave {revision!r} out")
+
+
+def _nearby(name: str, path: Path) -> str:
+    """What stands there instead, for the message."""
+    if name.count("/") == 0:
+        return "; a hub name has the form owner/model"
+    if path.parent.is_dir():
+        folders = sorted(item.name for item in path.parent.iterdir() if item.is_dir())
+        shown = ", ".join(folders[:8]) + (", …" if len(folders) > 8 else "")
+        nearby = f"; {path.parent}/ holds {shown or 'no folders'}"
+        first = name.split("/")[0]
+        taken = name.count("/") == 1 and name[0] not in "./~"
+        return nearby + (f" (taken for a local name, because a folder {first}/ is here)" if taken else "")
+    return f"; there is no {path.parent}/ either"
+
+
+def _from_hub(name: str, revision: str | None, needed: list[str]) -> ModelFolder:
+    from huggingface_hub import errors, snapshot_download
+
+    reachable = probe_hub(name, revision)
+    try:
+        with ctrl_c_ends_at_once():
+            folder = snapshot_download(name, revision=revision, allow_patterns=needed, local_files_only=not reachable)
+    except errors.LocalEntryNotFoundError as error:
+        if reachable:  # the connection went away after the first request
+            raise SocratesError(f"{name}: the connection to the hub was lost; {CONTINUE}") from error
+        raise SocratesError(
+            f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the model "
+            "is not, or not completely, in the local cache; connect and run again, or name a local model folder"
+        ) from error
+    except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: the hub's other way of transfer (xet)
+        raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {CONTINUE}") from error
+    return ModelFolder(Path(folder), Path(folder).name)
+
+
+def probe_hub(name: str, revision: str | None) -> bool:
+    """Whether the hub can be reached; a SocratesError where it answers that this name cannot be had."""
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        with refusals_told("model", name, revision):
+            get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=TIMEOUT_S)
+    except (errors.EntryNotFoundError, errors.FileMetadataError):
+        return True  # an adapter has no config.json
+    except (errors.HTTPError, errors.OfflineModeIsEnabled):
+        return False
+    return True
+
+
+@contextmanager
+def refusals_told(what: str, name: str, revision: str | None) -> Iterator[None]:
+    """A SocratesError for each answer of the hub that a name cannot be had; that it cannot be reached goes through.
+
+    Args:
+        what: "model" or "data set".
+        name: of the repository; checked before any request.
+        revision: that is asked for.
+    """
+    from huggingface_hub import errors
+    from huggingface_hub.utils import validate_repo_id
+
+    at = f"{name}, revision {revision}" if revision else name
+    try:
+        validate_repo_id(name)
+        yield
+    except errors.HFValidationError as error:
+        raise SocratesError(f"{name}: neither a folder here nor a hub name (owner/{what.replace(' ', '-')})") from error
+    except errors.GatedRepoError as error:
+        raise SocratesError(
+            f"{name}: the {what} is gated; accept its licence or terms on its page on the hub, and set HF_TOKEN to a "
+            "token of that account"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise SocratesError(f"{at}: the {what} exists, this revision does not") from error
+    except errors.RepositoryNotFoundError as error:
+        raise SocratesError(
+            f"{name}: no folder here, and no such {what} on the hub, or it is private; check the spelling, and for a "
+            f"private {what} set HF_TOKEN to a token that may read it"
+        ) from error
+    except errors.EntryNotFoundError:
+        raise
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            remedy = f"HF_TOKEN is not valid, or may not read this {what}"
+        else:
+            remedy = f"try again later, or set HF_HUB_OFFLINE=1 if the {what} is in the local cache"
+        raise SocratesError(f"{at}: the hub answered with status {status}; {remedy}") from error
+
+
+@contextmanager
+def ctrl_c_ends_at_once() -> Iterator[None]:
+    """End the process at Ctrl-C; the hub's client would first wait for all files that are on their way."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        print(f"\ninterrupted; {CONTINUE}", file=sys.stderr, flush=True)
+        os._exit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_COPY_AGAIN = "copy or download it again"
+_SAMPLE = 4096  # bytes of each tensor
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A base model's folder, and the folder of the adapter on it, if there is one."""
+
+    base: ModelFolder
+    base_name: str  # as named by the user or by the adapter's config
+    adapter: Path | None
+
+
+def locate_model(name: str | Path, revision: str | None = None, base_model: str | Path | None = None) -> ModelFiles:
+    """Find a model or an adapter and its base model.
+
+    Args:
+        name: a model folder, a hub name, or a folder or hub name of an adapter.
+        revision: of the hub's repository that ``name`` means; where ``name`` is a local adapter, of its base's.
+        base_model: an adapter's base model, instead of the one that its config names.
+
+    Raises:
+        SocratesError: nothing there, or neither a model nor an adapter, or an adapter without its base model.
+    """
+    is_local_adapter = (Path(name).expanduser() / ADAPTER_CONFIG).is_file()
+    found = find_model(name, None if is_local_adapter else revision)
+    if not (found.path / ADAPTER_CONFIG).is_file():
+        if not (found.path / "config.json").is_file():
+            raise SocratesError(f"{name}: holds no model and no adapter: {contents(found.path)}")
+        if base_model is not None:
+            raise SocratesError(f"{name}: is a whole model and takes no base model ({base_model})")
+        return ModelFiles(found, str(name), None)
+    if not (found.path / ADAPTER_WEIGHTS).is_file():
+        raise SocratesError(
+            f"{name}: holds an {ADAPTER_CONFIG} but no {ADAPTER_WEIGHTS}; copy the checkpoint again, or take "
+            f"another one: {contents(found.path)}"
+        )
+    config_file = found.path / ADAPTER_CONFIG
+    config = read_json(config_file, "adapter's config")
+    base_name = base_model or config.get("base_model_name_or_path")
+    if not isinstance(base_name, str | Path) or not str(base_name):
+        raise SocratesError(f'{config_file}: "base_model_name_or_path" is no name; say which base model it is')
+    recorded = None if base_model is not None else config.get("revision")
+    try:
+        base = find_model(base_name, (revision if is_local_adapter else None) or recorded)
+    except SocratesError as error:
+        said_by = "as given" if base_model else f"as {config_file} says"
+        raise SocratesError(
+            f"{error}\n  This is the base model of {name}, {said_by}. "
+            "A relative name starts at the current folder; another one can be given (--base-model)."
+        ) from error
+    if not (base.path / "config.json").is_file():
+        raise SocratesError(f"{base_name}: the base model of {name} holds no model: {contents(base.path)}")
+    return ModelFiles(base, str(base_name), found.path)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise a SocratesError unless every weight file that a model's folder should hold is there and whole."""
+    for file in weight_files(folder):
+        check_safetensors(file)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a model's weights are read from, there or not; SocratesError where nothing says which."""
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        shards = read_json(index, "index of the weights").get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise SocratesError(f'{index}: has no "weight_map"; {_COPY_AGAIN}')
+        return [folder / name for name in sorted({str(name) for name in shards.values()})]
+    if single.is_file():
+        return [single]
+    raise SocratesError(f"{folder}: a model without *.safetensors weights: {contents(folder)}")
+
+
+def check_safetensors(file: Path) -> None:
+    """Raise a SocratesError unless a weight file is as long as its header says (its numbers are not read)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            pass
+    except FileNotFoundError as error:
+        raise SocratesError(f"{file}: this weight file is missing; {_COPY_AGAIN}") from error
+    except (SafetensorError, OSError) as error:
+        raise SocratesError(f"{file}: damaged or cut off ({error}); {_COPY_AGAIN}") from error
+
+
+def fingerprint(files: ModelFiles) -> str:
+    """SHA-256 of what makes a model answer as it does, in a second, also for 30 GB.
+
+    Of the configs and the adapter every byte; of the base model's weights the header and some kilobytes from the middle
+    of each tensor: another training changes nearly all numbers of all tensors that it changes.
+
+    Raises:
+        SocratesError: a file is missing, damaged or cannot be read.
+    """
+    folder = files.base.path
+    check_weights(folder)  # what follows believes the headers
+    digest = hashlib.sha256()
+    whole = [folder / "config.json", folder / "generation_config.json"]
+    if files.adapter is not None:
+        whole += [files.adapter / ADAPTER_CONFIG, files.adapter / ADAPTER_WEIGHTS]
+    try:
+        for path in whole:
+            digest.update(f"{path.name}\0".encode() + (path.read_bytes() if path.exists() else b""))
+        for path in weight_files(folder):
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            for sample in _samples(path):
+                digest.update(sample)
+    except (OSError, ValueError) as error:
+        raise SocratesError(f"{folder}: cannot read the model: {error}; {_COPY_AGAIN}") from error
+    return digest.hexdigest()
+
+
+def _samples(path: Path) -> Iterator[bytes]:
+    """A weight file's header, and the middle of each of its tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length)
+        yield header
+        for name, tensor in sorted(json.loads(header).items()):
+            if name != "__metadata__":
+                start, end = tensor["data_offsets"]
+                file.seek(8 + length + max(start, (start + end - _SAMPLE) // 2))
+                yield file.read(min(_SAMPLE, end - start))
+
+
+def contents(folder: Path) -> str:
+    """What a folder holds, for a message."""
+    names = [item.name + "/" * item.is_dir() for item in folder.iterdir()]
+    return f"{folder}/ holds {some(names, 12) or 'nothing'}"
+
+
+def some(names: Iterable[str], count: int = 3) -> str:
+    """The first few names, and how many there are."""
+    names = sorted(names)
+    return ", ".join(names[:count]) + (f", … ({len(names)} in all)" if len(names) > count else "")

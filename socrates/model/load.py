@@ -1,0 +1,309 @@
+"""A name or a folder to a model that is ready to be asked: weights, adapter, tokenizer, end tokens.
+
+Covers: no weight is missing (the library would fill it with random numbers and only warn), the adapter belongs
+to its base and changes what the model says, the tokenizer is the one that lies in the folder.
+Does not cover: a checkpoint's manifest (`checkpoint.py`), which the caller verifies first.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
+from socrates.model.chat import end_of_turn_id, prompt_token_ids
+from socrates.model.hub import (
+    ADAPTER_WEIGHTS,
+    ModelFiles,
+    check_safetensors,
+    check_weights,
+    contents,
+    find_model,
+    locate_model,
+    some,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_PROBE = "How many? Only return an integer from 0 to 100, nothing else."
+_NUMBERS = "0 1 23 456 7890 -12"  # to compare two tokenizers on
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in evaluation mode, and what it takes to ask it."""
+
+    model: Any  # a PreTrainedModel, or the PeftModel around one if it has an adapter
+    tokenizer: PreTrainedTokenizerBase
+    end_token_ids: tuple[int, ...]  # ascending; any of them ends an answer
+    base_name: str  # the base model, as named by the user or by the adapter's config
+    adapter: Path | None = None  # the folder of the adapter
+    commit: str | None = None  # of the base model's hub repository
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The model without the adapter's wrapper; the adapter's layers stay in place inside it."""
+        return self.model.get_base_model() if self.adapter is not None else self.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.causal_lm.device
+
+
+def quiet_libraries(bars: bool = True) -> None:
+    """Keep notes to library authors out of what people read, and progress bars out of logs.
+
+    Args:
+        bars: whether to show progress bars at all; they are shown on a terminal only.
+    """
+    from transformers.utils import logging
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    if not (bars and sys.stderr.isatty()):
+        logging.disable_progress_bar()
+
+
+def load_model(
+    name_or_folder: str | Path,
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    revision: str | None = None,
+    base_model: str | Path | None = None,
+) -> LoadedModel:
+    """Load a model, or an adapter on its base model, for evaluation: no gradients, no dropout, sdpa.
+
+    Args:
+        name_or_folder: a model folder, a hub name, or a checkpoint folder that holds a PEFT adapter.
+        dtype: of the weights; by default the checkpoint's own on a GPU, and float32 on a CPU.
+        device: by default the first GPU if there is one, else the CPU.
+        revision: of the hub's repository: of ``name_or_folder``, or of the base model of a local adapter.
+        base_model: an adapter's base model, instead of the one that its config names; a relative path is looked
+            up in the current folder.
+
+    Raises:
+        SocratesError: something is missing, damaged, does not fit, or cannot be reached; says what to do.
+    """
+    files = locate_model(name_or_folder, revision, base_model)
+    if files.adapter is not None:
+        check_safetensors(files.adapter / ADAPTER_WEIGHTS)
+    tokenizer = _tokenizer_of(files)
+    end_of_turn_id(tokenizer)  # an error in its template should not wait for 30 GB of weights
+    device = _device(device)
+    if dtype is None and device.type == "cpu":
+        dtype = "float32"
+    model: Any = _model_in(files.base.path, dtype, device)
+    generation_ends = model.generation_config.eos_token_id if model.generation_config else None
+    if files.adapter is not None:
+        model = _add_adapter(model, files.adapter)
+    model.eval()
+    ends = end_token_ids(tokenizer, generation_ends)
+    loaded = LoadedModel(model, tokenizer, ends, files.base_name, files.adapter, files.base.commit)
+    _check_vocabulary(loaded)
+    if files.adapter is not None:
+        check_adapter_acts(loaded)
+    loaded.model.requires_grad_(False)  # last: to switch an adapter off and on makes it trainable again
+    return loaded
+
+
+def load_base_model(
+    name: str | Path,
+    revision: str | None = None,
+    *,
+    dtype: str | torch.dtype,
+    attn_implementation: str = "sdpa",
+    device: torch.device | None = None,
+) -> PreTrainedModel:
+    """A whole model for training, by default in CPU memory.
+
+    A GPU gets its weights one after another from the files: four processes that each loaded 30 GB into the machine's
+    memory first would need more than many a rented machine has.
+
+    Raises:
+        SocratesError: it is missing, damaged or cannot be reached, or does not run with this attention.
+    """
+    folder = find_model(name, revision).path
+    if not (folder / "config.json").is_file():
+        raise SocratesError(f"{name}: holds no model to start from: {contents(folder)}")
+    model = _model_in(folder, dtype, device, attn_implementation)
+    if hasattr(model, "hf_device_map"):  # for the Trainer a sign that the model is spread over several devices
+        del model.hf_device_map
+    return model
+
+
+def load_asking_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
+    """The tokenizer that `load_model` would load, without the weights; SocratesError where there is none."""
+    return _tokenizer_of(files)
+
+
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model or checkpoint folder, or of a hub name.
+
+    Raises:
+        SocratesError: there is none, it is damaged, or the library makes another one of it than
+            `tokenizer.json` describes (it replaces the rules of some model types by its own).
+    """
+    return _tokenizer_in(find_model(name, revision, weights=False).path)
+
+
+def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_ends: int | list[int] | None) -> tuple[int, ...]:
+    """Every token that ends an answer, ascending.
+
+    Args:
+        tokenizer: its own end token counts, and the one that its chat template puts after the assistant's turn.
+        generation_ends: `generation_config.eos_token_id`: generation stops at any of them.
+    """
+    ends = {end_of_turn_id(tokenizer), tokenizer.eos_token_id}
+    ends.update([generation_ends] if isinstance(generation_ends, int) else generation_ends or [])
+    return tuple(sorted(ends - {None}))
+
+
+def check_adapter_acts(loaded: LoadedModel) -> None:
+    """Raise a SocratesError if the model says exactly the same with and without its adapter."""
+    import torch
+
+    ids = torch.tensor(prompt_token_ids(loaded.tokenizer, [_PROBE], None), device=loaded.device)
+    with torch.inference_mode():
+        with_adapter = loaded.model(input_ids=ids, use_cache=False).logits
+        with loaded.model.disable_adapter():
+            without = loaded.model(input_ids=ids, use_cache=False).logits
+    if not torch.equal(with_adapter, without):
+        return
+    second_factors = [p for name, p in loaded.model.named_parameters() if "lora_B" in name]
+    if second_factors and not any(bool(p.any()) for p in second_factors):
+        cause = "all its lora_B weights are zero, as before the first training step"
+    else:
+        cause = "its weights sit on no layer that is used, or are too small for the dtype"
+    raise SocratesError(f"{loaded.adapter}: the adapter changes nothing: {cause}; evaluate a trained checkpoint")
+
+
+def _model_in(
+    folder: Path,
+    dtype: str | torch.dtype | None,
+    device: torch.device | None,
+    attn_implementation: str = "sdpa",
+) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    check_weights(folder)
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or "auto",
+            attn_implementation=attn_implementation,
+            device_map=None if device is None else {"": device},
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError as error:
+        raise SocratesError(f"{folder}: the model does not fit into the memory of {device}") from error
+    except (*LIBRARY_ERRORS, ImportError) as error:
+        raise SocratesError(f"{folder}: cannot load the model: {first_line(error)}") from error
+    if missing := info["missing_keys"]:
+        raise SocratesError(
+            f"{folder}: {len(missing)} weights are missing ({some(missing)}) and would be random numbers; "
+            "copy or download the model again"
+        )
+    # Exact answers need sdpa: with "eager" their boolean mask gives wrong numbers, and no error.
+    if attn_implementation == "sdpa" and model.config._attn_implementation != "sdpa":
+        raise SocratesError(f"{folder}: the model does not run with {attn_implementation} attention")
+    return model
+
+
+def _tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
+    """An adapter's own tokenizer, where its folder holds one; else its base model's."""
+    own = files.adapter is not None and (files.adapter / "tokenizer_config.json").is_file()
+    return _tokenizer_in(files.adapter if own else files.base.path)
+
+
+def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer_config.json").is_file():
+        raise SocratesError(f"{folder}: no tokenizer (tokenizer_config.json): {contents(folder)}")
+    described = folder / "tokenizer.json"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        expected = Tokenizer.from_file(str(described)) if described.is_file() else None
+    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+        raise SocratesError(f"{folder}: cannot load the tokenizer: {first_line(error)}") from error
+    if expected is None:
+        return tokenizer
+    expected.no_padding()
+    expected.no_truncation()
+    if (
+        expected.encode(_NUMBERS, add_special_tokens=False).ids
+        != tokenizer(_NUMBERS, add_special_tokens=False).input_ids
+    ):
+        raise SocratesError(
+            f"{described}: splits numbers otherwise than {type(tokenizer).__name__}, which the transformers "
+            "library puts in its place for this type of model: it would be asked in tokens that it does not know"
+        )
+    return tokenizer
+
+
+def _add_adapter(base: PreTrainedModel, folder: Path) -> Any:
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    try:
+        model = PeftModel.from_pretrained(
+            base,
+            str(folder),
+            is_trainable=False,
+            autocast_adapter_dtype=False,  # keep it in the base's dtype, as in training
+            local_files_only=True,
+            torch_device=str(base.device),
+        )
+    except LIBRARY_ERRORS as error:
+        raise SocratesError(
+            f"{folder}: the adapter does not fit its base model {base.name_or_path}: {first_line(error)}"
+        ) from error
+    config = model.active_peft_config
+    if config.is_prompt_learning:
+        raise SocratesError(f"{folder}: {config.peft_type.value} adapters are not supported, only LoRA")
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="np") as file:
+        saved = set(file.keys())
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    missing, strange = expected - saved, saved - expected - set(model.state_dict())
+    if missing or strange:  # the library only warns of it
+        raise SocratesError(
+            f"{folder}: the adapter does not fit its base model {base.name_or_path}: weights that are missing: "
+            f"{some(missing) or 'none'}; that have no place: {some(strange) or 'none'}"
+        )
+    return model
+
+
+def _check_vocabulary(loaded: LoadedModel) -> None:
+    """An id beyond the embedding would be a crash on a CPU and an aborted process on a GPU."""
+    rows = loaded.causal_lm.get_input_embeddings().weight.shape[0]
+    largest = max(len(loaded.tokenizer) - 1, *loaded.end_token_ids)
+    if largest >= rows:
+        raise SocratesError(
+            f"{loaded.base_name}: its tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
+            "tokenizer and model do not belong together"
+        )
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    import torch
+
+    if device is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SocratesError(f"device {device}: this machine has no GPU that torch can use")
+    return device

@@ -1,0 +1,1 @@
+"""A described experiment to predicted answers."""

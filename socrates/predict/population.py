@@ -1,0 +1,342 @@
+"""Who is asked: personas from the margins of a population.
+
+Covers: a field's shares or counts become whole numbers of personas by largest remainder, so that every margin is
+exact; who gets which value is shuffled with the seed, each field on its own.
+Does not cover: how fields go together. Where that matters (party and ideology, say), a CSV of personas says it.
+
+One value of a demographic field, as the prompt is to hold it: the same check for CSV files and for JSON.
+
+Covers: what spreadsheets and data frames leave in a file (37.0, NaN), and ages that are no age.
+Does not cover: whether the data set has such a value; a model reads "Bachelors" too, if less well.
+
+Who is asked: personas that a CSV file lists, a line each.
+
+Covers: columns that are demographic fields of SocSci210, and `weight`; an empty value is not known, and one that is
+none is refused, since it would go into the prompt as it is. What is wrong is told with its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from socrates.config import Problems, nearest, shown, text_problem
+from socrates.errors import SocratesError
+from socrates.files import read_text
+
+# The demographic fields of SocSci210, in the order of its prompts (as far as they were seen).
+FIELDS = (
+    "age",
+    "gender",
+    "education",
+    "income",
+    "employment",
+    "party_id",
+    "ideology",
+    "ethnicity",
+    "location",
+    "marital_status",
+    "household_size",
+    "housing_ownership",
+    "housing_type",
+    "metro_status",
+    "internet_access",
+    "phone_service",
+)
+MOST_PEOPLE = 100_000
+_ROUNDED = 0.001  # what shares that were rounded (0.333 three times) may lack of 1
+
+
+@dataclass(frozen=True)
+class Persona:
+    """One person who is asked.
+
+    Attributes:
+        demographic: what is known, field -> value, in the order of `FIELDS`.
+        weight: how much this person counts.
+    """
+
+    demographic: Mapping[str, str]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Margins:
+    """A population as the distribution of each field.
+
+    Attributes:
+        size: how many personas are made of it.
+        fields: field -> value -> share or count.
+    """
+
+    size: int
+    fields: Mapping[str, Mapping[str, float]]
+
+    def draw(self, seed: int, size: int | None = None) -> list[Persona]:
+        """So many personas (default: ``self.size``) whose margins are these, but for rounding."""
+        size = self.size if size is None else size
+        columns = {}
+        for place, name in enumerate(FIELDS):
+            if name in self.fields:
+                column = _column(name, self.fields[name], size)
+                order = np.random.default_rng([seed, place]).permutation(size)
+                columns[name] = [column[index] for index in order]
+        return [Persona(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def read_margins(value: Mapping[str, Any], prefix: str, problems: Problems) -> Margins | None:
+    """The margins in a checked file, or None after a problem.
+
+    A field's numbers are shares where they sum to 1 (within 0.001), else counts: whole, and of as many people as
+    "size" says, or as the other fields count.
+    """
+    before = len(problems)
+    problems.check_keys(value, ("size", "csv", *FIELDS), prefix)
+    size = value.get("size")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MOST_PEOPLE):
+        problems.add(f"{prefix}size", f"must be a whole number from 1 to {MOST_PEOPLE:,}, not {shown(size)}")
+        return None
+    fields: dict[str, dict[str, float]] = {}
+    for name in (name for name in FIELDS if name in value):
+        if numbers := _read_numbers(value[name], f"{prefix}{name}", problems):
+            fields[name] = numbers
+        total = math.fsum(numbers.values()) if numbers else 1.0
+        if not _is_one(total):
+            size = _read_counts(numbers, total, size, f"{prefix}{name}", problems)
+    if not any(name in value for name in FIELDS):
+        problems.add(
+            prefix.rstrip("."), f"is empty: name shares or counts of a demographic field ({', '.join(FIELDS)})"
+        )
+    elif size is None:
+        problems.add(f"{prefix}size", "missing: how many people are to be asked")
+    return Margins(size, fields) if len(problems) == before and size is not None else None
+
+
+def quotas(numbers: Sequence[float], size: int) -> list[int]:
+    """``size`` in whole parts in proportion to ``numbers``, by largest remainder; of equal ones the first."""
+    total = math.fsum(numbers)
+    exact = [size * number / total for number in numbers]
+    parts = [math.floor(share) for share in exact]
+    by_remainder = sorted(range(len(parts)), key=lambda index: (round(parts[index] - exact[index], 9), index))
+    for index in by_remainder[: size - sum(parts)]:
+        parts[index] += 1
+    return parts
+
+
+def _column(name: str, numbers: Mapping[str, float], size: int) -> list[str]:
+    """The values of one field, sorted; a range of ages as single years, evenly spread, as prompts have them."""
+    column: list[str] = []
+    for value, count in zip(numbers, quotas(list(numbers.values()), size), strict=True):
+        years = years_of(value) if name == "age" else None
+        if years is None:
+            column += [value] * count
+        else:
+            column += [str(years[(2 * index + 1) * len(years) // (2 * count)]) for index in range(count)]
+    return column
+
+
+def _read_numbers(value: Any, key: str, problems: Problems) -> dict[str, float]:
+    """Value -> share or count; empty after a problem."""
+    expected = 'shares or counts, such as {"Male": 0.49, "Female": 0.51}'
+    numbers = problems.read_object(value, key, expected)
+    before = len(problems)
+    found: dict[str, float] = {}
+    field = key.rpartition(".")[2]
+    for name, number in (numbers or {}).items():
+        value = clean_value(name)
+        if not value:
+            problems.add(key, "names an empty value; leave the field out where it is not known")
+        elif problem := value_problem(field, value, ranges=True):
+            problems.add(f"{key}.{name}", problem)
+        elif value in found:
+            problems.add(f"{key}.{name}", f"{shown(value)} stands there twice")
+        elif isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1e12:
+            problems.add(f"{key}.{name}", f"must be a share or a count, not {shown(number)}")
+        else:
+            found[value] = float(number)
+    if field == "age":
+        _check_ages(found, key, problems)
+    if numbers and len(problems) == before and not sum(found.values()):
+        problems.add(key, "all are 0")
+    return found if len(problems) == before else {}
+
+
+def _check_ages(ages: Iterable[str], key: str, problems: Problems) -> None:
+    """A year in two ranges: people of 25 would be counted among those of 18-29 and of 20-40."""
+    taken: dict[int, str] = {}
+    for age in ages:
+        years = years_of(age) or ()
+        if (twice := next((year for year in years if year in taken), None)) is not None:
+            problems.add(f"{key}.{age}", f"the age {twice} is in {shown(taken[twice])} already")
+        taken |= dict.fromkeys(years, age)
+
+
+def _read_counts(
+    numbers: Mapping[str, float], total: float, size: int | None, key: str, problems: Problems
+) -> int | None:
+    """The size of the population, ``size`` or what is counted here."""
+    said = f"sum to {total:.6g}"
+    if not all(number.is_integer() for number in numbers.values()):
+        counts = "whole counts" if size is None else f"whole counts that sum to {size}"
+        problems.add(key, f"must be shares that sum to 1, or {counts}; these {said}")
+    elif size is not None and total != size:
+        problems.add(
+            key, f"counts {said}, but the population has {size} people; write shares that sum to 1, or mend the counts"
+        )
+    elif total > MOST_PEOPLE:
+        problems.add(key, f"counts {said}; at most {MOST_PEOPLE:,} people can be asked")
+    return int(total) if size is None else size
+
+
+def _is_one(total: float) -> bool:
+    return abs(total - 1) <= _ROUNDED * (1 + 1e-9)
+
+
+OLDEST = 120
+_NOT_KNOWN = frozenset(("na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
+_WHOLE_AS_FLOAT = re.compile(r"(-?[0-9]+)\.0+")  # how a column of whole numbers with gaps is written by pandas
+_AGE = re.compile(r"0|[1-9][0-9]{0,2}")
+_AGES = re.compile(r"(0|[1-9][0-9]{0,2})\s*[-–]\s*(0|[1-9][0-9]{0,2})")
+
+
+def clean_value(text: str) -> str:
+    """The value without white space around it, and whole numbers without ".0"."""
+    text = text.strip()
+    whole = _WHOLE_AS_FLOAT.fullmatch(text)
+    return whole[1] if whole else text
+
+
+def value_problem(field: str, value: str, *, ranges: bool) -> str | None:
+    """What is wrong with a value that `clean_value` returned and that is not empty; None: nothing.
+
+    Args:
+        field: of which it is.
+        value: the text.
+        ranges: whether a range of ages may stand for the years in it.
+    """
+    if problem := text_problem(value, one_line=True):
+        return problem
+    if value.lower() in _NOT_KNOWN:
+        return f"{shown(value)} is no value; leave it empty where it is not known"
+    if field == "age" and not (years_of(value) if ranges else _is_age(value)):
+        wanted = ' or a range of ages with both ends ("65-90")' if ranges else ", whole years of one person"
+        return f'must be an age ("34"){wanted}, up to {OLDEST}, not {shown(value)}'
+    return None
+
+
+def years_of(age: str) -> range | None:
+    """The years that an age or a range of ages holds; None: it is neither."""
+    if _is_age(age):
+        return range(int(age), int(age) + 1)
+    found = _AGES.fullmatch(age)
+    return range(int(found[1]), int(found[2]) + 1) or None if found and int(found[2]) <= OLDEST else None
+
+
+def _is_age(text: str) -> bool:
+    return _AGE.fullmatch(text) is not None and int(text) <= OLDEST
+
+
+WEIGHT = "weight"
+_MOST_PROBLEMS = 10  # that are listed; a file of the wrong kind has one a line
+
+
+def read_personas(path: Path) -> list[Persona]:
+    """The personas of a CSV file, in its order.
+
+    Raises:
+        SocratesError: no such file, nobody in it, a column that is no demographic field, a line of another length, a
+            line of which nothing is known, a value that is none, a weight that is no number of 0 or more, or all
+            weights 0.
+    """
+    text = read_text(path, "CSV file of personas").removeprefix("\ufeff")
+    problems = Problems(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if not header:
+            raise SocratesError(f"{path}: is empty; the first line must name demographic fields: {', '.join(FIELDS)}")
+        _check_header(header, problems)
+        problems.raise_any()
+        personas = list(_read_lines(reader, header, problems))
+    except csv.Error as error:
+        raise SocratesError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+    problems.raise_any()
+    if not personas:
+        raise SocratesError(f"{path}: lists nobody; below the names of the fields, one line a person is expected")
+    if len(personas) > MOST_PEOPLE:
+        raise SocratesError(
+            f"{path}: lists {len(personas):,} people; at most {MOST_PEOPLE:,} can be asked (draw a sample of them)"
+        )
+    if not any(persona.weight for persona in personas):
+        raise SocratesError(f"{path}: all weights are 0, so nobody counts")
+    return personas
+
+
+def draw_some(personas: list[Persona], people: int, seed: int, path: Path) -> list[Persona]:
+    """So many of the listed personas, each at most once, chosen at random and kept in their order.
+
+    Raises:
+        SocratesError: more than are listed, or those that were chosen all have weight 0.
+    """
+    if people > len(personas):
+        raise SocratesError(f"--people {people}: {path} lists {len(personas)}")
+    chosen = sorted(np.random.default_rng(seed).permutation(len(personas))[:people].tolist())
+    found = [personas[index] for index in chosen]
+    if not any(persona.weight for persona in found):
+        raise SocratesError(f"--people {people}: all that were chosen of {path} have weight 0; take more")
+    return found
+
+
+def _check_header(header: list[str], problems: Problems) -> None:
+    for name in dict.fromkeys(header):
+        if name not in (*FIELDS, WEIGHT):
+            problems.add("", f"line 1: the column {shown(name)} is no demographic field{nearest(name, FIELDS)}")
+        elif header.count(name) > 1:
+            problems.add("", f"line 1: the column {shown(name)} stands there twice")
+    if not set(header) & set(FIELDS):
+        problems.add("", "line 1: names no demographic field")
+
+
+def _read_lines(reader: Iterator[list[str]], header: list[str], problems: Problems) -> Iterator[Persona]:
+    for values in reader:
+        where = f"line {reader.line_num}"
+        if not any(value.strip() for value in values):
+            continue
+        if len(problems) >= _MOST_PROBLEMS:
+            problems.add("", "and perhaps more below")
+            return
+        if len(values) != len(header):
+            problems.add("", f"{where}: has {len(values)} values, and line 1 names {len(header)} columns")
+            continue
+        line = {name: clean_value(value) for name, value in zip(header, values, strict=True)}
+        demographic = {name: line[name] for name in FIELDS if line.get(name)}
+        weight = _weight(line.get(WEIGHT, "1"))
+        wrong = [
+            (name, found) for name, value in demographic.items() if (found := value_problem(name, value, ranges=False))
+        ]
+        for name, problem in wrong:
+            problems.add("", f"{where}, {name}: {problem}")
+        if wrong:
+            continue
+        if weight is None:
+            problems.add("", f"{where}: the weight must be a number of 0 or more, not {shown(line[WEIGHT])}")
+        elif not demographic:
+            problems.add("", f"{where}: says nothing of this person")
+        else:
+            yield Persona(demographic, weight)
+
+
+def _weight(text: str) -> float | None:
+    try:
+        weight = float(text)
+    except ValueError:
+        return None
+    return weight if math.isfinite(weight) and weight >= 0 else None

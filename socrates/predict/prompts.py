@@ -1,0 +1,155 @@
+"""What the model is asked about an experiment, and its answers as arrays: condition by condition, persona by persona.
+
+Personas of whom the same is known get the same prompts; each is asked once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from socrates.data.records import render_prompt
+from socrates.files import sha256_json
+from socrates.inference.run import Prompt
+from socrates.predict.experiment import Experiment, OutcomeQuestion
+from socrates.predict.population import Persona
+
+if TYPE_CHECKING:
+    from socrates.inference.engine import AnswerDistribution
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every prompt, in the order of profiles, conditions, questions.
+
+    Attributes:
+        experiment: what they are about.
+        profiles: what is known of personas, each combination once.
+        profile_of: shape (N,): index of each persona's profile.
+        weights: shape (N,): of the personas, the largest 1: their sums stay finite whatever they are.
+        prompts: of profile p, condition c, question q: at (p * C + c) * Q + q, which is its key.
+    """
+
+    experiment: Experiment
+    profiles: tuple[Mapping[str, str], ...]
+    profile_of: NDArray[np.int64]
+    weights: Array
+    prompts: tuple[Prompt, ...]
+
+    def keys(self, key: int) -> dict[str, Any]:
+        """What names a prompt in files."""
+        names, questions = list(self.experiment.conditions), self.experiment.questions
+        rest, question = divmod(key, len(questions))
+        profile, condition = divmod(rest, len(names))
+        return {
+            "condition": names[condition],
+            "question": questions[question].name,
+            "demographic": dict(self.profiles[profile]),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that is asked."""
+        return sha256_json([[prompt.text, str(prompt.scale)] for prompt in self.prompts])
+
+
+@dataclass(frozen=True)
+class QuestionAnswers:
+    """The answers to one question.
+
+    Attributes:
+        question: what was asked.
+        values: shape (A,): its scale.
+        probabilities: shape (C, N, A): of personas that have an answer in every condition, given that it is valid.
+        personas: shape (N,): their indices among all.
+        valid_mass: shape (C, N): probability of any valid answer, before decoding.
+    """
+
+    question: OutcomeQuestion
+    values: Array
+    probabilities: Array
+    personas: NDArray[np.int64]
+    valid_mass: Array
+
+
+def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> Plan:
+    """The prompts for these personas."""
+    index: dict[tuple[tuple[str, str], ...], int] = {}
+    profile_of = [index.setdefault(tuple(persona.demographic.items()), len(index)) for persona in personas]
+    profiles = tuple(dict(items) for items in index)
+    stimuli = [
+        (experiment.stimuli(condition, question), question.scale)
+        for condition in experiment.conditions
+        for question in experiment.questions
+    ]
+    texts = [(render_prompt(profile, text), scale) for profile in profiles for text, scale in stimuli]
+    weights = np.array([persona.weight for persona in personas])
+    return Plan(
+        experiment,
+        profiles,
+        np.array(profile_of),
+        weights / weights.max(),
+        tuple(Prompt(text, scale, key) for key, (text, scale) in enumerate(texts)),
+    )
+
+
+def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:
+    """What is kept of an answer: both probabilities of each valid one, so that neither has to be asked for again."""
+    values = result.values.tolist()
+    assert result.probabilities is not None  # every scale here is scored exactly
+    return {
+        "key": key,
+        "valid_mass": result.valid_mass,
+        "undecoded": _nonzero(values, result.probabilities.tolist()),
+        "decoded": _nonzero(values, result.decoded.tolist()),
+    }
+
+
+def gather_answers(plan: Plan, answers: Sequence[Mapping[str, Any]], *, undecoded: bool) -> list[QuestionAnswers]:
+    """The answers to each question as arrays.
+
+    Args:
+        plan: what was asked.
+        answers: `kept_answer` of every prompt, by key.
+        undecoded: whether the model's probabilities are taken as they are; else after decoding. Where decoding leaves
+            no valid answer at all, they are taken as they are, too, as the evaluation does.
+    """
+    conditions, questions = len(plan.experiment.conditions), plan.experiment.questions
+    found = []
+    for place, question in enumerate(questions):
+        values = question.scale.values
+        column = {value: index for index, value in enumerate(values)}
+        table = np.zeros((len(plan.profiles), conditions, len(values)))
+        mass = np.zeros((len(plan.profiles), conditions))
+        for profile in range(len(plan.profiles)):
+            for condition in range(conditions):
+                answer = answers[(profile * conditions + condition) * len(questions) + place]
+                chosen = answer["undecoded"] if undecoded or not answer["decoded"] else answer["decoded"]
+                for value, probability in chosen.items():
+                    table[profile, condition, column[int(value)]] = probability
+                mass[profile, condition] = answer["valid_mass"]
+        totals = table.sum(axis=2)
+        answered = (totals > 0).all(axis=1)
+        table[answered] /= totals[answered][..., None]
+        personas = np.flatnonzero(answered[plan.profile_of])
+        chosen_profiles = plan.profile_of[personas]
+        found.append(
+            QuestionAnswers(
+                question,
+                np.array(values, np.float64),
+                table[chosen_profiles].transpose(1, 0, 2),
+                personas,
+                mass[plan.profile_of].T,
+            )
+        )
+    return found
+
+
+def _nonzero(values: list[int], probabilities: list[float]) -> dict[str, float]:
+    return {str(value): p for value, p in zip(values, probabilities, strict=True) if p > 0}

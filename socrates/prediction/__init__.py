@@ -1,1 +1,0 @@
-"""What people would answer in an experiment, as a trained model predicts it (`scripts/predict.py`)."""

@@ -1,0 +1,501 @@
+"""What a rehearsal needs, made on the spot from a seed: sample answers, a tokenizer, a tiny Qwen2 base model.
+
+The sample data are made up by this module, and its `metadata.json` says so: people with a latent attitude that their
+demographics shift, studies whose conditions shift it too, and answers that pile up where people's do. The base model
+is a random Qwen2, trained for some seconds to answer in the format asked for, with every valid answer equally likely:
+like an instruction-tuned model it knows how to answer and nothing about people, so a rehearsal's baseline is
+no better than guessing, as the real one is.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from socrates import phases
+from socrates.console import progress
+from socrates.data.prepare.prepare import Settings, prepare
+from socrates.data.records import Answer, read_answers, render_prompt
+from socrates.data.scales import parse_scale, question_text
+from socrates.errors import SocratesError
+from socrates.files import read_json, sha256_file, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from transformers import Qwen2Tokenizer
+
+VERSION = 1  # raise it when the same seed would make something else
+RUN, TEST_RUN, FULL_RUN = phases.VALIDATION_RUN, phases.TEST_RUN, "socrates-qwen-full-dataset"
+MADE = "made.json"  # written last into a folder made here: what it was made from
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_EDUCATION = ("High school graduate", "Some college", "Bachelor's degree", "Post grad study")
+_IDEOLOGY = ("Very liberal", "Liberal", "Moderate", "Conservative", "Very conservative")
+_TOPICS = (
+    "a new bus line",
+    "the town library",
+    "a tax on sugar",
+    "working from home",
+    "a park by the river",
+    "paying nurses more",
+    "a ban on loud mowers",
+    "a four-day week",
+    "public broadband",
+    "a longer school day",
+    "a local food market",
+    "night trains",
+    "a fee for parking",
+    "a repair café",
+    "a community orchard",
+    "later opening hours",
+)
+_VOICES = ("a neighbour", "an expert", "a newspaper", "the mayor")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A made-up outcome question: its wording, its answer instruction, its valid answers."""
+
+    wording: str
+    instruction: str
+    low: int
+    high: int
+
+
+_QUESTIONS = (
+    _Question("How strongly do you support {}?", "Only return an integer from 1 to 5, nothing else.", 1, 5),
+    _Question(
+        "How much do you agree that {} would help people like you?",
+        "Only return an integer from 1 to 7, where 1 means strongly disagree and 7 means strongly agree.",
+        1,
+        7,
+    ),
+    _Question("How warm do you feel towards {}?", "Only return an integer from 0 to 100, nothing else.", 0, 100),
+    _Question(
+        "How likely is it, out of ten, that you would vote for {}?",
+        "Only return a number from 0 to 10, where 0 means 'not at all' and 10 means 'certainly'.",
+        0,
+        10,
+    ),
+    _Question("Would you sign a petition for {}?", "Only return 1 for 'Yes' or 2 for 'No', nothing else.", 1, 2),
+)
+
+
+def make_sample_data(
+    folder: Path, seed: int = 0, *, train_studies: int = 10, val_studies: int = 5, people: int = 24
+) -> bool:
+    """Write made-up `train.jsonl`, `val.jsonl` (other studies) and `metadata.json` in the published layout.
+
+    Returns:
+        False if the folder already holds exactly this; then nothing is written.
+    """
+    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, val_studies], "people": people}
+    if _is_made(folder, recipe):
+        return False
+    for name in ("train.jsonl", "val.jsonl"):
+        if (folder / name).exists() and not (folder / MADE).is_file():
+            raise SocratesError(f"{folder / name}: is there and was not made by a rehearsal; choose another folder")
+    parts = {"train": range(train_studies), "val": range(train_studies, train_studies + val_studies)}
+    rows = {part: [row for s in studies for row in _study(s, seed, people)] for part, studies in parts.items()}
+    for part, part_rows in rows.items():
+        write_jsonl(folder / f"{part}.jsonl", part_rows)
+    write_json(
+        folder / "metadata.json",
+        {
+            "source": "made up by socrates/rehearsal/rehearsal.py; no person gave these answers",
+            "split": "study",
+            "seed": seed,
+            "rows": {part: len(part_rows) for part, part_rows in rows.items()},
+            "sha256": {part: sha256_file(folder / f"{part}.jsonl") for part in rows},
+        },
+    )
+    write_json(folder / MADE, recipe)
+    return True
+
+
+def make_published_sample(
+    folder: Path, seed: int = 0, *, train_studies: int = 10, judging_studies: int = 24, people: int = 24
+) -> bool:
+    """Write the same kind of answers as the data set is published: rows of all studies, and the list that splits them.
+
+    Returns:
+        False if the folder already holds exactly this; then nothing is written.
+    """
+    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, judging_studies], "people": people}
+    if _is_made(folder, recipe):
+        return False
+    studies = [list(_study(number, seed, people)) for number in range(train_studies + judging_studies)]
+    names = [rows[0]["study_id"] for rows in studies]
+    write_jsonl(folder / "data" / "train-00000-of-00001.jsonl", chain.from_iterable(studies))
+    lists = {"seen": names[:train_studies], "unseen": names[train_studies:]}
+    write_json(folder / "metadata" / "participant_mapping.json", lists)
+    write_json(
+        folder / MADE, recipe | {"source": "made up by socrates/rehearsal/rehearsal.py; no person gave these answers"}
+    )
+    return True
+
+
+def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int = 250) -> bool:
+    """Make a tiny Qwen2 chat model and its tokenizer from the prompts of a data file.
+
+    Args:
+        folder: gets config, weights, tokenizer; usable wherever a model's name is.
+        data_file: its prompts train the tokenizer and, with random valid answers, the answer format.
+        seed: of weights, batches and answers.
+        steps: of training the format.
+
+    Returns:
+        False if the folder already holds exactly this; then nothing is written.
+
+    Raises:
+        SocratesError: a bad data file, or one in which no question states its valid answers.
+    """
+    recipe = {"version": VERSION, "seed": seed, "steps": steps, "data": sha256_file(data_file)}
+    if _is_made(folder, recipe):
+        return False
+    import torch
+
+    answers = list(read_answers(data_file))
+    closed = _mixed_questions(answers, seed)
+    if not closed:
+        raise SocratesError(f"{data_file}: no question states its valid answers; a rehearsal needs some that do")
+    tokenizer = _train_tokenizer([answer.prompt for answer in answers])
+    torch.manual_seed(seed)
+    model = _tiny_qwen2(tokenizer)
+    _teach_format(model, tokenizer, closed, steps, seed)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_json(temporary / MADE, recipe)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise SocratesError(f"{folder}: cannot write: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def rehearsal_config(
+    model: str,
+    dataset_path: str,
+    *,
+    run: str = RUN,
+    steps: int | None,
+    save_steps: int,
+    global_batch_size: int = 32,
+    eval_steps: int | None = None,
+    bf16: bool = True,
+) -> dict[str, Any]:
+    """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model, few steps.
+
+    The learning rate is that of a tiny model; all else that is not a size is as in the guide's configs, but for bf16
+    where it is switched off: a CPU without instructions for it takes ten times as long.
+    """
+    from socrates.config import (
+        DecodingSettings,
+        EvaluationSettings,
+        LoraSettings,
+        RunConfig,
+        TrainingSettings,
+    )
+
+    return RunConfig(
+        model_name=model,
+        dataset_path=dataset_path,
+        output_dir=f"models/{run}",
+        lora=LoraSettings(r=16, alpha=32, dropout=0.05),
+        training=TrainingSettings(
+            global_batch_size=global_batch_size,
+            num_processes=2,
+            learning_rate=3e-3,
+            max_steps=steps,
+            save_steps=save_steps,
+            logging_steps=5,
+            eval_steps=eval_steps,
+            eval_examples=64,
+            bf16=bf16,
+        ),
+        decoding=DecodingSettings(),
+        evaluation=EvaluationSettings(max_examples=600),
+    ).to_dict()
+
+
+def _is_made(folder: Path, recipe: dict[str, Any]) -> bool:
+    made = folder / MADE
+    return made.is_file() and read_json(made, "note of what was made").items() >= recipe.items()
+
+
+def _study(number: int, seed: int, people: int) -> Iterator[dict[str, Any]]:
+    """All rows of one made-up study: two conditions, three questions, other people in each condition."""
+    rng = np.random.default_rng([seed, number])
+    topic = _TOPICS[number % len(_TOPICS)]
+    questions = rng.permutation(len(_QUESTIONS))[:3]
+    voices = rng.permutation(len(_VOICES))[:2]
+    effect, mean = rng.normal(0, 0.5), rng.normal(0.6, 0.5)
+    sample_id = 0
+    for condition in range(2):
+        for person in range(people):
+            age, ideology = int(rng.integers(18, 90)), int(rng.integers(len(_IDEOLOGY)))
+            demographic = {
+                "age": age,
+                "gender": str(rng.choice(["Female", "Male"])),
+                "education": str(rng.choice(_EDUCATION)),
+                "ideology": _IDEOLOGY[ideology] if rng.random() < 0.9 else None,
+            }
+            attitude = mean + effect * condition - 0.35 * (ideology - 2) + rng.normal(0, 0.9)
+            for task, question in enumerate(_QUESTIONS[q] for q in questions):
+                stimuli = (
+                    f"You read what {_VOICES[voices[condition]]} wrote about {topic} and then were asked: "
+                    f'"{question.wording.format(topic)}" {question.instruction}'
+                )
+                yield {
+                    "study_id": f"made{number}",
+                    "condition_num": condition,
+                    "task_num": task,
+                    "participant": condition * people + person,
+                    "sample_id": sample_id,
+                    "demographic": demographic,
+                    "stimuli": stimuli,
+                    "prompt": render_prompt(demographic, stimuli),
+                    "response": _response(attitude, question, rng),
+                }
+                sample_id += 1
+
+
+def _response(attitude: float, question: _Question, rng: np.random.Generator) -> int:
+    """An answer as people give it: from an attitude (standard normal units), tens on a long scale."""
+    share = 1 / (1 + np.exp(-(attitude + rng.normal(0, 0.5))))
+    if question.high == 2:  # 1 is yes
+        return 1 if rng.random() < share else 2
+    value = question.low + share * (question.high - question.low)
+    if question.high == 100 and rng.random() < 0.8:
+        value = round(value / 10) * 10
+    return round(value)
+
+
+def _mixed_questions(answers: list[Answer], seed: int, count: int = 3000) -> list[tuple[str, tuple[int, ...]]]:
+    """Prompts that end in the question of another row, with that question's valid answers.
+
+    What went before a question then tells nothing about its scale: the model has to read the answer instruction.
+    """
+    scales = {text: parse_scale(text) for text in {question_text(answer.stimuli) for answer in answers}}
+    endings = sorted((text, scale.values) for text, scale in scales.items() if scale is not None)
+    if not endings:
+        return []
+    rng = np.random.default_rng([seed, 1])
+    questions = []
+    for i, j in zip(rng.integers(len(answers), size=count), rng.integers(len(endings), size=count), strict=True):
+        prompt, (ending, values) = answers[i].prompt, endings[j]
+        questions.append((f"{prompt[: -len(question_text(answers[i].stimuli))]}{ending}", values))
+    return questions
+
+
+def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
+    """Qwen2's tokenizer (digits one by one, ChatML's special tokens) with a small vocabulary made from the texts."""
+    from tokenizers import AddedToken, pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    untrained = Qwen2Tokenizer(vocab={character: i for i, character in enumerate(alphabet)}, merges=[])
+    tokenizer = untrained.train_new_from_iterator(
+        [*texts, "system user assistant\n"], vocab_size=2048, show_progress=False
+    )
+    tokenizer.add_tokens([AddedToken(text, special=True) for text in ("<|im_start|>", "<|im_end|>")])
+    tokenizer.eos_token = "<|im_end|>"
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.model_max_length = 4096
+    return tokenizer
+
+
+def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
+    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = Qwen2ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id], pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+def _teach_format(
+    model: Any,
+    tokenizer: Qwen2Tokenizer,
+    questions: list[tuple[str, tuple[int, ...]]],
+    steps: int,
+    seed: int,
+) -> None:
+    """Train all weights to answer each question with a valid answer, each equally likely.
+
+    The target at each token of a random valid answer is the share of the valid answers that go on with each token
+    (not that one answer's token alone): the same lesson, learned in far fewer steps.
+    """
+    import torch
+
+    from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
+
+    rng = np.random.default_rng(seed)
+    prompts = prompt_token_ids(tokenizer, [prompt for prompt, _ in questions], None)
+    end = end_of_turn_id(tokenizer)
+    paths = {
+        values: [(*answer_token_ids(tokenizer, value), end) for value in values]
+        for values in {values for _, values in questions}
+        if len(values) <= 1000  # the few with longer scales would take long to list and teach nothing new
+    }
+    taught = [i for i, (_, values) in enumerate(questions) if values in paths]
+    shares = {values: _next_token_shares(answers) for values, answers in paths.items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=max(steps, 1))
+    model.train()
+    for _ in progress(range(steps), "making the base model", unit=" steps"):
+        rows, where, targets = [], [], []
+        for n, i in enumerate(rng.choice(taught, size=32)):
+            values = questions[i][1]
+            answer = paths[values][rng.integers(len(values))]
+            rows.append([*prompts[i], *answer[:-1]])
+            for depth in range(len(answer)):
+                where.append((n, len(prompts[i]) - 1 + depth))
+                targets.append(shares[values][answer[:depth]])
+        length = max(map(len, rows))
+        ids = torch.tensor([row + [end] * (length - len(row)) for row in rows])  # the padding is never looked at
+        n, position = torch.tensor(where).T
+        logits = model.lm_head(model.model(input_ids=ids, use_cache=False).last_hidden_state[n, position])
+        wanted = torch.zeros_like(logits)
+        for row, target in enumerate(targets):
+            wanted[row, list(target)] = torch.tensor(list(target.values()))
+        torch.nn.functional.cross_entropy(logits, wanted).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    model.eval()
+
+
+def _next_token_shares(answers: list[tuple[int, ...]]) -> dict[tuple[int, ...], dict[int, float]]:
+    """For each beginning of an answer: which tokens go on from there, and for what share of the answers."""
+    counts: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+    for answer in answers:
+        for depth, token in enumerate(answer):
+            counts[answer[:depth]][token] += 1
+    return {
+        beginning: {token: count / following.total() for token, count in following.items()}
+        for beginning, following in counts.items()
+    }
+
+
+def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, base_steps: int = 250) -> list[str]:
+    """Fill a rehearsal folder: data at the guide's path, base model, the guide's configs at a rehearsal's size.
+
+    Args:
+        folder: becomes what the project's folder is to the guide.
+        data: a folder with `train.jsonl` and `val.jsonl` to link to; None makes sample data.
+        seed: of everything made.
+        base_steps: of teaching the base model the answer format.
+
+    Returns:
+        A line for each thing, "made …" or "reused …".
+    """
+    if any((folder / name).is_dir() and not (folder / name).is_symlink() for name in ("socrates", "scripts")):
+        raise SocratesError(f"{folder}: is a project's folder; a rehearsal needs one of its own")
+    lines = []
+    dataset = folder / "data" / "socsci210_full"
+    if data is None:
+        made = _prepare_sample(folder / "published", dataset, seed)
+        lines.append(f"{'made' if made else 'reused'} sample answers in {dataset}")
+    else:
+        _link_data(data, dataset)
+        lines.append(f"using the answers in {data}")
+    model = folder / "models" / "tiny-qwen2-base"
+    made = make_base_model(model, dataset / "train.jsonl", seed, steps=base_steps)
+    lines.append(f"{'made' if made else 'reused'} base model {model}")
+    make = partial(rehearsal_config, "models/tiny-qwen2-base", "data/socsci210_full")
+    # One epoch of the data, as in the guide, but no more than a minute of it.
+    epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
+    configs = {
+        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40, eval_steps=10, bf16=False),
+        "config_test_run.json": make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16),
+        "config_full_dataset.json": make(
+            run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15, eval_steps=15, bf16=False
+        ),
+    }
+    # What was evaluated and trained before was of other data, of another base model, or with other configs.
+    if made or any((folder / name).exists() and not _is_config(folder / name, configs[name]) for name in configs):
+        for stale in ("evaluation_results", *(f"models/{run}" for run in (RUN, TEST_RUN, FULL_RUN))):
+            shutil.rmtree(folder / stale, ignore_errors=True)
+    for name, config in configs.items():
+        write_json(folder / name, config)
+    for name in ("deepspeed_config.json", "deepspeed_config_test.json"):
+        write_json(folder / name, rehearsal_deepspeed())
+    return lines
+
+
+def rehearsal_deepspeed() -> dict[str, Any]:
+    """The DeepSpeed config that goes with `rehearsal_config`."""
+    return {
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "bf16": {"enabled": "auto"},
+        "zero_optimization": {"stage": 2, "contiguous_gradients": True},
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+def _prepare_sample(published: Path, dataset: Path, seed: int) -> bool:
+    """Sample answers as they are published, and a data set prepared from them; whether anything was to do."""
+    made = make_published_sample(published, seed)
+    ours = (dataset / MADE).is_file()
+    if not ours and dataset.is_dir() and any(dataset.glob("*.jsonl")):
+        raise SocratesError(f"{dataset}: holds data that no rehearsal made; choose another folder")
+    write_json(dataset / MADE, {"published": str(published)})
+    prepared = prepare(dataset, Settings(seed=seed), source=str(published), overwrite=made and ours, processes=1)
+    return made or prepared is not None
+
+
+def _is_config(path: Path, config: dict[str, Any]) -> bool:
+    try:
+        return read_json(path, "config") == config
+    except SocratesError:
+        return False
+
+
+def _link_data(source: Path, target: Path) -> None:
+    """Symbolic links to the two data files, so that what is made beside them stays in the rehearsal's folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("train.jsonl", "val.jsonl"):
+        file = source / name
+        if not file.is_file():
+            raise SocratesError(f"{file}: no such data file; --data needs a folder with train.jsonl and val.jsonl")
+        link = target / name
+        if link.exists() and not link.is_symlink():
+            raise SocratesError(f"{link}: is there and is no rehearsal's link; choose another folder")
+        link.unlink(missing_ok=True)
+        link.symlink_to(file.resolve())

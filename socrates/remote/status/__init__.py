@@ -1,0 +1,1 @@
+"""How a run stands, on one screen."""

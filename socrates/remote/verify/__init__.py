@@ -1,0 +1,1 @@
+"""The infrastructure test: criteria and evidence."""

@@ -1,0 +1,313 @@
+"""The evidence of the infrastructure test: from the machine by one command, and from this computer.
+
+Covers: every file of every expected checkpoint is hashed there, and compared with its manifest here; the machine needs
+bash, coreutils and find. Does not cover: what the evidence proves; see `verification.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import struct
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from socrates.checkpoint import MANIFEST, Manifest, read_manifest
+from socrates.config import load_config
+from socrates.errors import SocratesError
+from socrates.remote.instance import REMOTE_ROOT, Instance
+from socrates.remote.listing import is_run_name
+from socrates.remote.local_checkpoints import LocalCheckpoint, local_state
+from socrates.remote.status.command import GATHER
+from socrates.remote.status.facts import Facts, LogLine, Supervisor, log_line, parse
+from socrates.remote.status.here import MonitorRecord, read_monitor
+from socrates.remote.untrusted import FINISH, PRELUDE, json_object, json_objects, plain, sections, whole
+
+ADAPTER = "adapter_model.safetensors"
+LOG_LIMIT = 4 * 2**20  # bytes of the text log that are looked at
+# What the launch scripts call a run's log.
+_LOGS = {
+    "config_test_run.json": "training_test.log",
+    "config_500step_validation.json": "training_500step.log",
+    "config_full_dataset.json": "training.log",
+}
+_LARGEST_HEADER = 100 * 2**20
+_PATIENCE = 3600.0  # seconds; some GB are hashed there
+
+_BODY = r"""
+cd "$ROOT" || exit 3
+if command -v nvidia-smi >/dev/null; then echo yes | give nvidia-smi 10; fi
+if [[ -f $LOG ]]; then
+  size=$(stat -L -c %s -- "$LOG")
+  ((from = OFFSET <= size ? OFFSET : 0))
+  ((size - from <= LIMIT)) || { echo yes | give log-is-cut 10; ((from = size - LIMIT)); }
+  tail -c "+$((from + 1))" -- "$LOG" | give log "$LIMIT"
+fi
+folder=models/$RUN
+[[ ! -f $folder/training_log.jsonl ]] || tail -c 1048576 -- "$folder/training_log.jsonl" | give lines 1048576
+file=$folder/checkpoint-$LAST/trainer_state.json
+[[ ! -f $file ]] || give trainer 8388608 <"$file"
+for step in $STEPS; do
+  [[ -d $folder/checkpoint-$step ]] || continue
+  (cd -- "$folder/checkpoint-$step" && find . -type f -exec sha256sum {} +) | give "digests $step" 4000000
+  file=$folder/checkpoint-$step/manifest.json
+  [[ ! -f $file ]] || give "manifest $step" 10485760 <"$file"
+done
+"""
+
+
+@dataclass(frozen=True)
+class CheckpointThere:
+    """A checkpoint on the machine, every file of it read there.
+
+    Attributes:
+        damage: the first thing wrong with it; None if every byte is its manifest's.
+        manifest: None if there is none that can be read.
+        manifest_sha256: of the manifest's bytes there.
+        files: what is in the folder.
+        created: when its manifest was made, seconds since 1970, there.
+    """
+
+    damage: str | None
+    manifest: Manifest | None = None
+    manifest_sha256: str | None = None
+    files: frozenset[str] = frozenset()
+    created: float | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What the header of an adapter file says: parameters, bytes of the weights, ranks and layers."""
+
+    parameters: int
+    weight_bytes: int
+    tensors: int
+    ranks: frozenset[int]
+    modules: frozenset[str]
+
+
+@dataclass(frozen=True)
+class CheckpointHere:
+    """A checkpoint on this computer, every byte of it read."""
+
+    state: LocalCheckpoint
+    files: frozenset[str] = frozenset()
+    adapter: Adapter | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the nine criteria are judged by. Times are seconds since 1970, there; ``offset`` makes them ours."""
+
+    run: str
+    max_steps: int
+    save_steps: int
+    num_processes: int
+    rank: int
+    modules: frozenset[str]
+    steps: tuple[int, ...]  # that must have a checkpoint
+    supervisor: Supervisor | None = None
+    last_step: int | None = None  # of the newest checkpoint there
+    trainer: Mapping[str, Any] | None = None  # its trainer_state.json
+    log_name: str = ""
+    log: str | None = None  # since the last start; None: not there
+    log_is_cut: bool = False
+    lines: tuple[LogLine, ...] = ()
+    nvidia_smi: bool = False
+    there: Mapping[int, CheckpointThere] = field(default_factory=dict)
+    here: Mapping[int, CheckpointHere] = field(default_factory=dict)
+    monitor: MonitorRecord = field(default_factory=MonitorRecord)
+    offset: float = 0.0
+
+
+def evidence_command(run: str, steps: Sequence[int], last: int | None, log: str, offset: int) -> str:
+    """The bash command that gathers what only the machine knows."""
+    values = {
+        "ROOT": REMOTE_ROOT,
+        "RUN": run,
+        "STEPS": " ".join(map(str, steps)),
+        "LAST": "none" if last is None else str(last),
+        "LOG": f"./{log}",
+        "OFFSET": str(offset),
+        "LIMIT": str(LOG_LIMIT),
+    }
+    return "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items()) + PRELUDE + _BODY + FINISH
+
+
+def gather(instance: Instance, config_name: str) -> Evidence:
+    """The evidence from the machine and from here.
+
+    Args:
+        instance: the machine.
+        config_name: the test's run config, on this computer.
+
+    Raises:
+        Unreachable: no connection.
+        SocratesError: the training still runs or was never started there, or something could not be read.
+    """
+    config = load_config(config_name)
+    run, goal = Path(config.output_dir).name, config.training.max_steps
+    if goal is None or not is_run_name(run):
+        raise SocratesError(f'{config_name}: needs "training.max_steps", and "output_dir" as models/NAME')
+    asked = time.time()
+    facts = parse(instance.run(GATHER, timeout=120).stdout)
+    if is_training(facts, run):
+        progress = facts.runs[run].progress if run in facts.runs else None
+        how_far = f" (step {progress.step} of {goal})" if progress else ""
+        raise SocratesError(f"{run} is still running{how_far}: run this again when it has ended; nothing was recorded")
+    supervisor = facts.supervisor if facts.supervisor and facts.supervisor.run == run else None
+    there = facts.runs[run].steps if run in facts.runs else ()
+    log = supervisor.log if supervisor and supervisor.log in facts.logs else log_name(config_name)
+    if run not in facts.runs and supervisor is None and log not in facts.logs:
+        raise SocratesError(
+            f"{run} was never started on instance {instance.id}: there is nothing to judge; nothing was recorded"
+        )
+    base = Evidence(
+        run=run,
+        max_steps=goal,
+        save_steps=config.training.save_steps,
+        num_processes=config.training.num_processes,
+        rank=config.lora.r,
+        modules=frozenset(config.lora.target_modules),
+        steps=expected_steps(goal, config.training.save_steps),
+        supervisor=supervisor,
+        last_step=max(there, default=None),
+        log_name=log,
+        monitor=read_monitor(instance.root, instance.id),
+        offset=0.0 if facts.clock is None else asked - facts.clock,
+    )
+    evidence = replace(base, **gather_there(instance, base))
+    manifests = {step: found.manifest_sha256 for step, found in evidence.there.items()}
+    folder = instance.root / "models" / run
+    here = {step: checkpoint_here(folder / f"checkpoint-{step}", manifests.get(step)) for step in base.steps}
+    return replace(evidence, here=here)
+
+
+def log_name(config_name: str) -> str:
+    """What the launch scripts call the log of a run with this config."""
+    path = Path(config_name)
+    return _LOGS.get(path.name, f"training_{path.stem}.log")
+
+
+def gather_there(instance: Instance, base: Evidence) -> dict[str, Any]:
+    """What the machine tells, as fields of `Evidence`.
+
+    Raises:
+        Unreachable: no connection.
+        SocratesError: the answer was cut off, or the command failed.
+    """
+    offset = base.supervisor.log_offset if base.supervisor else 0
+    command = evidence_command(base.run, base.steps, base.last_step, base.log_name, offset)
+    return parse_evidence(instance.run(command, timeout=_PATIENCE).stdout, base.steps)
+
+
+def parse_evidence(answer: bytes, steps: Sequence[int]) -> dict[str, Any]:
+    """The answer to `evidence_command`, as fields of `Evidence`."""
+    found = sections(answer)
+    return {
+        "log": found["log"].decode(errors="replace") if "log" in found else None,
+        "log_is_cut": "log-is-cut" in found,
+        "lines": tuple(log_line(line) for line in json_objects(found.get("lines", b""))),
+        "nvidia_smi": "nvidia-smi" in found,
+        "trainer": json_object(found.get("trainer", b"")),
+        "there": {
+            step: checkpoint_there(step, found[f"digests {step}"], found.get(f"manifest {step}"))
+            for step in steps
+            if f"digests {step}" in found
+        },
+    }
+
+
+def checkpoint_there(step: int, digests: bytes, manifest: bytes | None) -> CheckpointThere:
+    """Judge a checkpoint by the SHA-256 of its files and by its manifest, as they were told."""
+    told = dict[str, str]()
+    for line in digests.decode(errors="surrogateescape").splitlines():
+        digest, _, path = line.partition("  ./")
+        if len(digest) == 64:
+            told[path] = digest
+    files = frozenset(told)
+    if manifest is None:
+        return CheckpointThere(f"no {MANIFEST}: it was not finished", files=files)
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    if told.get(MANIFEST) != sha256:
+        return CheckpointThere(f"{MANIFEST} changed while it was read", files=files)
+    try:
+        listed = _manifest_of(manifest)
+    except SocratesError as error:
+        return CheckpointThere(f"{MANIFEST} cannot be used: {plain(str(error))}", files=files)
+    damage = f"{MANIFEST} is of step {listed.step}" if listed.step != step else None
+    for path, (_, expected) in listed.files.items():
+        if path not in told:
+            damage = damage or f"{plain(path)} is missing"
+        elif told[path] != expected:
+            damage = damage or f"{plain(path)} has changed: its SHA-256 is not the manifest's"
+    created = (json_object(manifest) or {}).get("created")
+    return CheckpointThere(damage, listed, sha256, files, _moment(created))
+
+
+def checkpoint_here(folder: Path, manifest_sha256: str | None) -> CheckpointHere:
+    """Read a checkpoint on this computer, every byte."""
+    state = local_state(folder, manifest_sha256)
+    if not folder.is_dir():
+        return CheckpointHere(state)
+    files = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return CheckpointHere(state, files, read_adapter(folder / ADAPTER))
+
+
+def read_adapter(path: Path) -> Adapter | None:
+    """The header of a safetensors file with LoRA weights, or None if it is none."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _LARGEST_HEADER:
+                return None
+            header = json.loads(file.read(length))
+        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
+        counts = [_product(value["shape"]) for value in tensors.values()]
+        ends = [value["data_offsets"][1] for value in tensors.values()]
+        ranks = {value["shape"][0] for name, value in tensors.items() if ".lora_A." in name}
+        ranks |= {value["shape"][1] for name, value in tensors.items() if ".lora_B." in name}
+        modules = {name.partition(".lora_")[0].rpartition(".")[2] for name in tensors if ".lora_" in name}
+        return Adapter(sum(counts), max(ends, default=0), len(tensors), frozenset(ranks), frozenset(modules))
+    except (OSError, ValueError, struct.error, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return None
+
+
+def expected_steps(max_steps: int, save_steps: int) -> tuple[int, ...]:
+    """The steps at which a run saves: every ``save_steps``, and at its end."""
+    return tuple(sorted({*range(save_steps, max_steps + 1, save_steps), max_steps}))
+
+
+def is_training(facts: Facts, run: str) -> bool:
+    """Whether a run is being trained at this moment."""
+    supervised = facts.supervised and facts.supervisor is not None and facts.supervisor.run == run
+    return bool(supervised) or run in facts.trained
+
+
+def _manifest_of(data: bytes) -> Manifest:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST).write_bytes(data)
+        return read_manifest(folder)
+
+
+def _product(shape: Sequence[int]) -> int:
+    result = 1
+    for size in shape:
+        known = whole(size)
+        if known is None:
+            raise ValueError(f"a size that is none: {size!r}")
+        result *= known
+    return result
+
+
+def _moment(value: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

@@ -1,1 +1,0 @@
-"""One screen that says how a run on a machine stands."""

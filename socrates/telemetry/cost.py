@@ -1,0 +1,112 @@
+"""What a run has used so far, over all its attempts: paid time, money, tokens.
+
+It travels in `.progress.json` (after every step) and in each checkpoint's `training_cost.json`, so that a resume, also
+on another machine, goes on counting. Counted is the time of training processes, from the start of rank 0's process;
+attempts that died before their first step, the time between attempts and an idle machine are not in it, though the
+machine is paid for while it stands (`scripts/status.sh` shows its idle time).
+
+Covers: of the two records the one that knows more counts, and neither if it is another run's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from socrates.errors import SocratesError
+from socrates.files import read_json
+
+TRAINING_COST = "training_cost.json"
+_ACCOUNT = "account"  # its key in .progress.json
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the attempts of one run have used; None is unknown.
+
+    Attributes:
+        run: the run's identity (`resume.run_identity` of its first start).
+        attempts: how many began to train.
+        seconds: paid, of all attempts.
+        usd: what they cost, each at its own price.
+        training_seconds: of `seconds`, those after model and data were loaded.
+        tokens: trained on, all ranks; steps that were done again count again.
+        flops: of the model, all ranks.
+        peak_memory_bytes: most that any rank's tensors took.
+        step_seconds: the longest of the last steps.
+        save_seconds: the longest save of the last attempt; not carried on: another machine has another disk.
+    """
+
+    run: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    usd: float | None = None
+    training_seconds: float = 0.0
+    tokens: float | None = None
+    flops: float | None = None
+    peak_memory_bytes: float | None = None
+    step_seconds: float | None = None
+    save_seconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    def priced(self, price_per_hour: float | None) -> Account:
+        """With dollars where there is a price: time whose price is not on record counts at this one."""
+        if price_per_hour is None:
+            return replace(self, usd=None)
+        return self if self.usd is not None else replace(self, usd=price_per_hour * self.seconds / 3600)
+
+
+def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_hour: float | None) -> Account:
+    """What earlier attempts of a run have used.
+
+    Args:
+        folder: the output folder.
+        checkpoint: the one that the run goes on from, which is this run's by that.
+        run: the identity of a run that starts anew, or whose checkpoint has no account.
+        price_per_hour: US dollars; for time whose price is not on record.
+    """
+    saved = _read(checkpoint / TRAINING_COST) if checkpoint else None
+    told = parse_account(_json(folder / ".progress.json").get(_ACCOUNT))
+    run = saved.run if saved and saved.run else run
+    records = [record for record in (saved, told) if record is not None and (record is saved or record.run == run)]
+    best = max(records, key=lambda record: record.seconds, default=Account())
+    usd = [record.priced(price_per_hour).usd or 0.0 for record in records]
+    spent = max(usd, default=0.0) if price_per_hour is not None else None
+    return replace(best, run=run, usd=spent, save_seconds=None)
+
+
+def parse_account(value: Any) -> Account | None:
+    """An account from its JSON; None for what is none."""
+    if not isinstance(value, Mapping):
+        return None
+    try:
+        numbers = {
+            item.name: None if value.get(item.name) is None else float(value[item.name])
+            for item in fields(Account)
+            if item.name not in ("run", "attempts")
+        }
+        numbers |= {name: numbers[name] or 0.0 for name in ("seconds", "training_seconds")}
+        return Account(run=str(value["run"]), attempts=int(value["attempts"]), **numbers)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read(path: Path) -> Account | None:
+    try:
+        return parse_account(read_json(path, "account of the run"))
+    except SocratesError:  # a checkpoint from before there were accounts
+        return None
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

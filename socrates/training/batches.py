@@ -1,0 +1,280 @@
+"""The training set as one item a step: this process's micro-batches of it, flattened, with what they are judged on.
+
+Covers: the shapes that the model takes; resuming at any step without reading those before. Does not cover: which rows
+these are (`batches.py`), and how they are made (`tokenize.py`).
+
+Which rows make up an optimizer step, and how the processes share them: equal tokens, none waits for another.
+
+The rows of step N depend on the seed and on N alone. How many processes there are, and how much each takes at once,
+decides only who computes what: a run that goes on with other hardware sees the same examples in the same order.
+
+Covers: exactly the configured number of examples a step (the last of an epoch has what is left), each row once an
+epoch, no micro-batch over its limit of tokens. Pure: from lengths to row numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from socrates.data.tokenized import IGNORED
+from socrates.errors import SocratesError
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class FlatBatch:
+    """Examples one after another, and which of their tokens are to be predicted.
+
+    Attributes:
+        input_ids: [1, tokens], int64.
+        lengths: tokens of each example.
+        before: [targets], int64: the positions whose next token carries loss.
+        targets: [targets], int64: these tokens.
+        counts: False for a filler, which a process runs through when it has fewer micro-batches than the others.
+    """
+
+    input_ids: torch.Tensor
+    lengths: tuple[int, ...]
+    before: torch.Tensor
+    targets: torch.Tensor
+    counts: bool = True
+
+    def to(self, device: Any) -> FlatBatch:
+        """The same on another device."""
+        moved = (tensor.to(device, non_blocking=True) for tensor in (self.input_ids, self.before, self.targets))
+        ids, before, targets = moved
+        return FlatBatch(ids, self.lengths, before, targets, self.counts)
+
+
+@dataclass(frozen=True)
+class StepData:
+    """One step of one process, and what all processes have in it together.
+
+    Attributes:
+        micro_batches: of this process.
+        supervised_tokens: of all processes: what the step's loss is divided by.
+        lengths: tokens of every row of the step.
+        fed_tokens: that go through the model, fillers included.
+        spread: see `StepPlan`.
+    """
+
+    micro_batches: tuple[FlatBatch, ...]
+    supervised_tokens: int
+    lengths: tuple[int, ...]
+    fed_tokens: int
+    spread: float
+
+
+def flatten(rows: Sequence[dict[str, Any]], counts: bool = True) -> FlatBatch:
+    """Put tokenized rows (`input_ids`, `labels`) one after another; a row's first token is never predicted."""
+    import torch
+
+    before, targets, start = [], [], 0
+    for row in rows:
+        labels = np.asarray(row["labels"])
+        places = np.flatnonzero(labels[1:] != IGNORED)
+        before.append(places + start)
+        targets.append(labels[places + 1])
+        start += len(labels)
+    return FlatBatch(
+        torch.from_numpy(np.concatenate([np.asarray(row["input_ids"], dtype=np.int64) for row in rows]))[None],
+        tuple(len(row["input_ids"]) for row in rows),
+        torch.from_numpy(np.concatenate(before)),
+        torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        counts,
+    )
+
+
+class TrainingSteps(TorchDataset):
+    """Item N is step N of this process, N counted from 0 over all epochs."""
+
+    def __init__(
+        self, rows: Dataset, order: StepOrder, micro_batch_tokens: int, process: int = 0, processes: int = 1
+    ) -> None:
+        """``rows`` is what `load_tokenized` gives; ``process`` is this one's number of ``processes``."""
+        self.order = order
+        self._rows, self._limit = rows, micro_batch_tokens
+        self._process, self._processes = process, processes
+        self._lengths, self._answers = row_lengths(rows), answer_lengths(rows)
+
+    def __len__(self) -> int:
+        return self.order.steps_per_epoch
+
+    def __getitem__(self, step: int) -> StepData:
+        rows = self.order.rows_of(step)
+        lengths = self._lengths[rows]
+        plan = plan_step(lengths, self._processes, self._limit)
+        shortest = int(np.argmin(lengths))
+        mine = plan.shares[self._process]
+        empty = sum(not batch for batches in plan.shares for batch in batches)
+        return StepData(
+            tuple(flatten(self._read(rows[list(batch or (shortest,))]), counts=bool(batch)) for batch in mine),
+            int(self._answers[rows].sum()),
+            tuple(lengths.tolist()),
+            int(lengths.sum()) + empty * int(lengths[shortest]),
+            plan.spread,
+        )
+
+    def _read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+        columns = self._rows[numbers.tolist()]
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+class _Steps(Sampler):
+    """The numbers of an epoch's steps, each as a batch of one."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self._steps, self._epoch = steps_per_epoch, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The Trainer calls it at the beginning of each epoch, through whatever it has wrapped around."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self._epoch * self._steps
+        return iter([step] for step in range(first, first + self._steps))
+
+    def __len__(self) -> int:
+        return self._steps
+
+
+class StepLoader(DataLoader):
+    """Gives each step as {"step": `StepData`}; the Trainer can skip its first ones without reading them."""
+
+    def __init__(self, steps: TrainingSteps) -> None:
+        super().__init__(steps, batch_sampler=_Steps(len(steps)), collate_fn=_only)
+
+    def set_epoch(self, epoch: int) -> None:
+        """From here on the steps of this epoch (from 0)."""
+        self.batch_sampler.set_epoch(epoch)
+
+
+def row_lengths(rows: Dataset) -> np.ndarray:
+    """Tokens of each row, int64; read from the lists' offsets alone."""
+    return _column(rows, "input_ids", lambda chunk: np.diff(chunk.offsets.to_numpy()))
+
+
+def answer_lengths(rows: Dataset) -> np.ndarray:
+    """Supervised tokens of each row, int64."""
+    return _column(rows, "answer_tokens", lambda chunk: chunk.to_numpy())
+
+
+def _column(rows: Dataset, name: str, read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    chunks = rows.data.table.column(name).chunks
+    return np.concatenate([np.asarray(read(chunk), dtype=np.int64) for chunk in chunks])
+
+
+def _only(items: list[StepData]) -> dict[str, StepData]:
+    (step,) = items
+    return {"step": step}  # a dictionary, as the Trainer looks for "labels" in what it is given
+
+
+MicroBatch = tuple[int, ...]  # positions of its rows among the step's
+
+
+@dataclass(frozen=True)
+class StepOrder:
+    """The order in which a run takes its rows: a new permutation each epoch, cut into steps.
+
+    Attributes:
+        rows: of the training set.
+        global_batch_size: rows of a step.
+        seed: of the permutations.
+    """
+
+    rows: int
+    global_batch_size: int
+    seed: int
+    _epochs: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last step of an epoch may be a small one."""
+        return math.ceil(self.rows / self.global_batch_size)
+
+    def rows_of(self, step: int) -> np.ndarray:
+        """Row numbers of a step, which counts from 0 over all epochs; int64."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if epoch not in self._epochs:
+            self._epochs.clear()  # one epoch at a time: 8 bytes a row
+            self._epochs[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        start = within * self.global_batch_size
+        return self._epochs[epoch][start : start + self.global_batch_size]
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Who computes what in one step.
+
+    Attributes:
+        shares: for each process, its micro-batches; all processes have equally many, and some may be empty where a
+            step has fewer rows than that.
+        tokens: for each process, the tokens of its rows.
+    """
+
+    shares: tuple[tuple[MicroBatch, ...], ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def spread(self) -> float:
+        """How much more the busiest process has to do than the idlest, as a share of the busiest one's tokens."""
+        return (max(self.tokens) - min(self.tokens)) / max(self.tokens)
+
+
+def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -> StepPlan:
+    """Share the rows of a step.
+
+    Each row goes, longest first, to the process that has the fewest tokens so far, and within a process in the same way
+    to one of as few micro-batches as the limit allows (Graham 1969: "longest processing time first").
+
+    Args:
+        lengths: tokens of each row of the step.
+        processes: that share them.
+        micro_batch_tokens: most tokens of a micro-batch.
+
+    Raises:
+        SocratesError: a row alone is longer than that.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if len(sizes) == 0:
+        raise ValueError("a step without rows")
+    if sizes.max() > micro_batch_tokens:
+        raise SocratesError(
+            f"a row of {sizes.max()} tokens does not fit into a micro-batch of {micro_batch_tokens}; raise "
+            '"training.micro_batch_tokens"'
+        )
+    order = np.argsort(-sizes, kind="stable").tolist()
+    shares = _spread_out(order, sizes, processes)
+    count = max(max(1, math.ceil(sizes[share].sum() / micro_batch_tokens)) for share in shares)
+    while True:
+        packed = [_spread_out(share, sizes, count) for share in shares]
+        if all(sizes[batch].sum() <= micro_batch_tokens for batches in packed for batch in batches):
+            break
+        count += 1
+    for batches in packed:  # each process's largest first: those that run side by side are alike
+        batches.sort(key=lambda batch: -int(sizes[batch].sum()))
+    return StepPlan(
+        tuple(tuple(tuple(batch) for batch in batches) for batches in packed),
+        tuple(int(sizes[share].sum()) for share in shares),
+    )
+
+
+def _spread_out(items: Sequence[int], sizes: np.ndarray, bins: int) -> list[list[int]]:
+    """Items, longest first, each into the bin that holds least."""
+    filled: list[list[int]] = [[] for _ in range(bins)]
+    totals = [0] * bins
+    for item in items:
+        least = totals.index(min(totals))
+        filled[least].append(item)
+        totals[least] += int(sizes[item])
+    return filled

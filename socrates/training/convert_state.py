@@ -1,0 +1,172 @@
+"""How a checkpoint's state gets into a training that is not the one that saved it.
+
+Covers: a run on the same number of processes loads its own shards, exactly. On another number, DeepSpeed's universal
+checkpoint is made on the way from the shards, in `.universal-N-PID/` in the output folder, and removed once it is
+loaded: a checkpoint folder is never written to, and a run that is killed in between makes it anew. Where the shards are
+lost, the adapter is loaded, and the optimizer begins anew.
+Does not cover: which checkpoint, and whether a lossy way may be taken (resuming.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from socrates.checkpoint import read_manifest
+from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
+from socrates.files import read_json, write_json
+from socrates.model.hub import ADAPTER_WEIGHTS
+from socrates.training.distributed import barrier, on_rank_zero, rank
+from socrates.training.resume import Resumption, Way
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+    from trl import SFTConfig
+
+    from socrates.training.trainer import AdapterTrainer
+
+_SCRATCH = ".universal-"
+_MODEL_STATES = "mp_rank_00_model_states.pt"
+_PATIENCE = 1500  # seconds for a conversion: the other processes wait at most 1800 (ddp_timeout)
+
+
+@contextmanager
+def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir: Path) -> Iterator[str | None]:
+    """The folder for `trainer.train(resume_from_checkpoint=…)`, to be called by every rank around it.
+
+    On another number of processes, DeepSpeed is told to read the universal form, for this one load.
+
+    Raises:
+        SocratesError: no space for the conversion, or it failed; or the adapter is not of this run's layers.
+    """
+    if rank() == 0:
+        _remove_scratch(output_dir)  # of a run that was killed
+    if resumption is None or resumption.way is Way.EXACT:
+        yield str(resumption.checkpoint) if resumption else None
+        return
+    settings = trainer.args.hf_deepspeed_config.config
+    before = settings.get("checkpoint")
+    if resumption.way is Way.OTHER_RANKS:
+        settings["checkpoint"] = {**(before or {}), "load_universal": True}
+    else:
+        _load_adapter(trainer.model, resumption.checkpoint)
+        trainer.fresh_optimizer = True
+
+    def loaded() -> None:
+        barrier()  # every rank has read it
+        if rank() == 0:
+            _remove_scratch(output_dir)
+        settings.pop("checkpoint", None)  # what the new checkpoints record of the config is the config
+        if before is not None:
+            settings["checkpoint"] = before
+
+    trainer.add_callback(_after_loading(loaded, rank_seed(trainer.args.seed, resumption.step, rank())))
+    try:
+        yield on_rank_zero(lambda: str(_make_scratch(resumption, trainer.args, output_dir)))
+    finally:
+        if rank() == 0:
+            _remove_scratch(output_dir)
+
+
+def rank_seed(seed: int, step: int, number: int) -> int:
+    """The seed of a rank's random numbers where no state of them is at hand: another for each seed, step and rank."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{number}".encode()).digest()[:4], "big")
+
+
+def _after_loading(loaded: Any, seed: int) -> TrainerCallback:
+    from transformers import TrainerCallback, set_seed
+
+    class AfterLoading(TrainerCallback):
+        seeded = False
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            loaded()
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if not self.seeded:  # here, where the data's order has been drawn already
+                set_seed(seed)
+                self.seeded = True
+
+    return AfterLoading()
+
+
+def _remove_scratch(output_dir: Path) -> None:
+    for folder in output_dir.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> Path:
+    """What the Trainer reads of a checkpoint: its own state and, if it has all shards, the universal form of these."""
+    checkpoint = resumption.checkpoint
+    if resumption.way is Way.OTHER_RANKS:
+        _check_space(checkpoint, output_dir)
+    # Of this process alone: the converter of one that was killed may still be writing.
+    scratch = output_dir / f"{_SCRATCH}{resumption.step}-{os.getpid()}"
+    scratch.mkdir(parents=True)
+    try:
+        state = read_json(checkpoint / "trainer_state.json", "trainer's state")
+        # The Trainer would warn: a process now has another share of a step.
+        write_json(scratch / "trainer_state.json", {**state, "train_batch_size": args.per_device_train_batch_size})
+        if resumption.way is Way.OTHER_RANKS:
+            tag = f"global_step{resumption.step}_universal"
+            shutil.copyfile(checkpoint / "scheduler.pt", scratch / "scheduler.pt")
+            print(f"Converting the optimizer's state of {checkpoint} for {args.world_size} process(es)...", flush=True)
+            _convert_shards(checkpoint, scratch / tag)
+            (scratch / "latest_universal").write_text(tag)
+    except LIBRARY_ERRORS as error:  # torch reports a full disk as a RuntimeError
+        raise SocratesError(f"{scratch}: cannot make the state to go on from: {first_line(error)}") from error
+    return scratch
+
+
+def _check_space(checkpoint: Path, folder: Path) -> None:
+    """SocratesError where the disk has no room for the state; the library would be seen to fail half-way."""
+    files = read_manifest(checkpoint).files
+    # The converter first writes the shards' fragments, then the whole.
+    needed = 2 * sum(size for path, (size, _) in files.items() if path.startswith("global_step"))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SocratesError(
+            f"{folder}: no space left: the optimizer's state of {checkpoint} takes {needed / 1e9:.1f} GB "
+            f"for a moment while it is converted, and {free / 1e9:.1f} GB are free; free some space and run the same "
+            "command again"
+        )
+
+
+def _convert_shards(checkpoint: Path, output: Path) -> None:
+    """DeepSpeed's own converter, in a process that leaves the GPUs alone."""
+    tag = (checkpoint / "latest").read_text().strip()
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", str(checkpoint / tag), "--output_folder", str(output)]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SocratesError(
+            f"{checkpoint}: its state was not converted within {_PATIENCE} s; is the disk slow?"
+        ) from error
+    if done.returncode != 0 or not (output / _MODEL_STATES).is_file():
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise SocratesError(
+            f"{checkpoint}: DeepSpeed could not convert its optimizer's state for another number of processes: "
+            f"{said[-1]} ({shutil.disk_usage(output.parent).free / 1e9:.1f} GB are free there)\n"
+            f"on {read_manifest(checkpoint).num_processes} processes, as it was saved, it goes on as it is"
+        )
+
+
+def _load_adapter(model: Any, checkpoint: Path) -> None:
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    loaded = set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_WEIGHTS))
+    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
+        raise SocratesError(f"{checkpoint}: its adapter is not of the layers that are trained")

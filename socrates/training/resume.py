@@ -1,0 +1,255 @@
+"""Which checkpoint a run goes on from, in which way, and that its output folder is its own.
+
+Covers: the newest checkpoint that verifies is taken, and whatever is passed over is named and kept; a run with other
+settings, prompt or data never goes on from it; what a way of going on loses is told, and a lossy way is only taken when
+it was asked for; no two trainings write into one folder.
+Does not cover: how the state gets into the training (loading.py).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import IO, Any
+
+from socrates.checkpoint import (
+    WEIGHTS_ONLY,
+    PassedOver,
+    checkpoint_step,
+    list_checkpoints,
+    newest_complete,
+    read_manifest,
+    read_training_config,
+    set_aside,
+    why_not_from_weights,
+    why_not_resumable,
+)
+from socrates.config import RunConfig, describe_difference
+from socrates.errors import SocratesError
+from socrates.files import sha256_json, try_lock
+
+# Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
+_FREE_ON_RESUME = (
+    "evaluation.",
+    "decoding.",
+    "output_dir",
+    "dataset_path",
+    "price_per_hour",
+    "max_cost_usd",
+    "training.logging_steps",
+    "training.save_steps",
+    "training.eval_steps",
+    "training.eval_examples",
+    "training.report_to",
+)
+# Those that say how a step's examples are spread over the hardware, and not which examples they are.
+_OF_THE_HARDWARE = (
+    "training.num_processes",
+    "training.micro_batch_tokens",
+    "training.checkpointed_layers",
+    "training.attn_implementation",
+    "training.liger_kernels",
+)
+
+_OTHER_ROWS = (
+    "\n(tokenized: the tokenizer or this program is of another version, so that the token ids, or which rows fit into "
+    "max_length, may be others; the version that made the checkpoint can go on from it)"
+)
+
+
+class Way(Enum):
+    """How a training goes on from a checkpoint."""
+
+    EXACT = "exact"  # every digit, as if it had not been interrupted
+    OTHER_RANKS = "other ranks"  # all of the optimizer's state, spread over another number of processes
+    WEIGHTS = "weights"  # the weights, with a fresh optimizer at the checkpoint's step
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a training goes on from.
+
+    Attributes:
+        checkpoint: `checkpoint-N`, or a copy under another name.
+        step: the optimizer steps that are done.
+        way: how it goes on.
+        notes: lines for the log: what is other than in the run that saved it, and what is lost.
+    """
+
+    checkpoint: Path
+    step: int
+    way: Way
+    notes: tuple[str, ...] = ()
+
+
+def choose_checkpoint(
+    config: RunConfig, record: dict[str, Any], resume: str | None, weights_only: bool = False
+) -> Resumption | None:
+    """What to go on from, or None to start anew; folders that would be written over are set aside.
+
+    Every newer folder that is no complete checkpoint is named, with the reason, and moved to `set-aside/`, and so is
+    every complete one that is newer than a checkpoint asked for by path: nothing is deleted or written over.
+
+    Args:
+        config: the run.
+        record: what `training_config.json` would say of it.
+        resume: "auto", a checkpoint's path, or None, which is like "auto".
+        weights_only: a checkpoint will do of which the weights alone are whole: the newest one, where several are.
+
+    Raises:
+        SocratesError: the checkpoint asked for is damaged, light or does not exist, or was made with another config,
+            prompt or data: the difference is told. Or all that could be gone on from is weights, and ``weights_only``
+            was not asked for: what would be lost is told.
+    """
+    folder = Path(config.output_dir)
+    if resume in (None, "auto"):
+        checkpoint, passed_over = newest_complete(folder, weights_only=weights_only)
+        reason = why_not_resumable(checkpoint) if checkpoint else None
+        if checkpoint is None:
+            _refuse_to_forget(passed_over)
+    else:
+        checkpoint = Path(resume)
+        reason = why_not_resumable(checkpoint) if checkpoint.is_dir() else "no such folder"
+        if reason and not (weights_only and why_not_from_weights(checkpoint) is None):
+            raise SocratesError(f"{checkpoint}: cannot resume from it: {reason}{_weights_hint(checkpoint)}")
+        step = checkpoint_step(checkpoint) or 0
+        same_folder = checkpoint.resolve().parent == folder.resolve()
+        newer = [p for p in list_checkpoints(folder) if not same_folder or (checkpoint_step(p) or 0) > step]
+        passed_over = [PassedOver(p, f"resuming from {checkpoint} was asked for") for p in newer]
+    notes: list[str] = []
+    if checkpoint is not None:
+        notes = _check_same_run(checkpoint, record, asked=resume is not None)
+    for item in passed_over:
+        print(f"Passed over {item.path}: {item.reason}{_weights_hint(item.path)}", flush=True)
+        print(f"  moved to {set_aside(item.path)}", flush=True)
+    return _resumption(checkpoint, config, reason, notes, weights_only) if checkpoint else None
+
+
+def _resumption(
+    checkpoint: Path, config: RunConfig, damage: str | None, notes: list[str], weights_only: bool
+) -> Resumption:
+    manifest = read_manifest(checkpoint)
+    before, now = _ranks(checkpoint), config.training.num_processes
+    if before != now:
+        notes = [*notes, _OTHER_RANKS_NOTE.format(now=_processes(now), before=before)]
+    if damage is None:
+        if weights_only:
+            notes = [*notes, f"{WEIGHTS_ONLY} was not needed: {checkpoint} is complete, its optimizer's state is used"]
+        way = Way.EXACT if before == now else Way.OTHER_RANKS
+        return Resumption(checkpoint, manifest.step, way, notes=tuple(notes))
+    note = f"{WEIGHTS_ONLY}: {checkpoint}: {damage}\n  lost: {_LOST}"
+    return Resumption(checkpoint, manifest.step, Way.WEIGHTS, (*notes, note))
+
+
+_OTHER_RANKS_NOTE = (
+    "Resuming on {now} a run of {before}: step, learning rate, the optimizer's state and the examples of each step go "
+    "on; each process draws its random numbers (dropout) anew from seed, step and rank, so the losses may differ a "
+    "little from those of an undisturbed run"
+)
+
+
+_LOST = (
+    "the optimizer's state: AdamW begins anew, and its first steps are coarser; the float32 digits of the weights (the "
+    "adapter is their rounding to bf16); the state of the random numbers (dropout), which are drawn anew from seed, "
+    "step and rank. Kept: weights, step, learning rate and the examples of each step"
+)
+
+
+def _processes(number: int) -> str:
+    return f"{number} process{'es' if number != 1 else ''}"
+
+
+def _ranks(checkpoint: Path) -> int:
+    """How many processes saved a checkpoint."""
+    known = read_manifest(checkpoint).num_processes
+    return known or read_training_config(checkpoint)["config"]["training"]["num_processes"]
+
+
+def _weights_hint(folder: Path) -> str:
+    """What to do about a checkpoint that only its weights are left of; empty for any other."""
+    if why_not_resumable(folder) is None or why_not_from_weights(folder) is not None:
+        return ""
+    return f"\n  its weights are intact: {WEIGHTS_ONLY} goes on from them; lost would be {_LOST}"
+
+
+def _refuse_to_forget(passed_over: list[PassedOver]) -> None:
+    """SocratesError where the base model would be started from although there are weights to go on from."""
+    for item in passed_over:
+        hint = _weights_hint(item.path)
+        if hint:
+            raise SocratesError(
+                f"{item.path}: cannot resume from it: {item.reason}{hint}\n"
+                "  no other checkpoint is complete; to start from the base model, move the folder away"
+            )
+
+
+def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> list[str]:
+    """SocratesError if a checkpoint is of another run; lines about what else is spread otherwise over the hardware."""
+    before = read_training_config(checkpoint)
+    lines = describe_difference(_learned_from(before), _learned_from(record))
+    differences = [line for line in lines if not line.startswith((*_FREE_ON_RESUME, *_OF_THE_HARDWARE))]
+    if differences:
+        start = "cannot resume from it" if asked else "the output folder holds this checkpoint of another run"
+        raise SocratesError(
+            f"{checkpoint}: {start}: it was made with another configuration:\n  "
+            + "\n  ".join(differences)
+            + (_OTHER_ROWS if any(line.startswith("tokenized:") for line in differences) else "")
+            + '\nset "output_dir" to a new folder, or move the old one away'
+        )
+    return [
+        f"Resuming with {line}: the examples of each step stay, their losses may differ a little (dropout, rounding)"
+        for line in lines
+        if line.startswith(_OF_THE_HARDWARE[1:])
+    ]
+
+
+def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **record.get("config", {}),
+        "prompt_fingerprint": record.get("prompt_fingerprint"),
+        "train_sha256": record.get("data", {}).get("train_sha256"),
+        "tokenized": record.get("data", {}).get("tokenized"),  # the same text may have become other ids
+        "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
+    }
+
+
+def run_identity(record: dict[str, Any]) -> str:
+    """A name for all runs that learn the same: of two that may go on from each other's checkpoints it is one."""
+    free = (*_FREE_ON_RESUME, *_OF_THE_HARDWARE)
+    learned = {key: value for key, value in _flat(_learned_from(record)) if not key.startswith(free)}
+    return sha256_json(learned)[:16]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+_locks: list[IO[str]] = []  # open for as long as the process lives, which is what holds the lock
+
+
+def lock_output(folder: Path) -> None:
+    """SocratesError if another training writes into the output folder; the kernel frees the lock however we end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".training.lock").open("a+")
+        taken = not try_lock(lock)
+    except OSError as error:
+        raise SocratesError(f"{folder}: cannot write there: {error.strerror or error}") from error
+    if taken:
+        lock.seek(0)
+        raise SocratesError(
+            f"{folder}: another training is running into this folder ({lock.read().strip() or 'process unknown'}); "
+            "wait for it or stop it"
+        )
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {platform.node()}\n")
+    lock.flush()
+    _locks.append(lock)

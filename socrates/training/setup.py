@@ -1,0 +1,187 @@
+"""A run config and a model to a trainer: the Trainer's arguments, the adapter, the callbacks in their order."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from socrates.config import LoraSettings, RunConfig
+from socrates.errors import SocratesError
+from socrates.model.sizing import ModelShape, attended_pairs, peak_flops, training_flops
+from socrates.telemetry.cost import Account
+from socrates.training.callbacks import before_training, guide_log, run_callbacks, watch_held_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
+
+    from socrates.model.kernels import Fit
+    from socrates.training.trainer import AdapterTrainer, FlopsOf
+
+
+def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None, checkpointed_layers: int = 0) -> SFTConfig:
+    """A run config in the Trainer's words; from here on there is a process group.
+
+    Args:
+        config: the run.
+        deepspeed: DeepSpeed's config; None trains without it, in one process.
+        checkpointed_layers: how many layers are computed again backwards.
+
+    Raises:
+        SocratesError: the processes cannot meet.
+    """
+    import torch
+    from trl import SFTConfig
+
+    t = config.training
+    try:
+        return SFTConfig(
+            output_dir=config.output_dir,
+            deepspeed=deepspeed,
+            per_device_train_batch_size=t.global_batch_size // t.num_processes,
+            gradient_accumulation_steps=1,
+            learning_rate=t.learning_rate,
+            num_train_epochs=t.num_train_epochs,
+            max_steps=t.max_steps or -1,
+            lr_scheduler_type=t.lr_scheduler_type,
+            warmup_steps=t.warmup_ratio,  # below 1 it is a share of all steps
+            weight_decay=t.weight_decay,
+            max_grad_norm=t.max_grad_norm,
+            bf16=t.bf16,
+            activation_checkpointing=checkpointed_layers > 0,
+            activation_checkpointing_kwargs={"use_reentrant": False},
+            logging_steps=t.logging_steps,
+            logging_nan_inf_filter=False,  # it would log the mean of the losses before in the place of a NaN
+            save_strategy="steps",
+            save_steps=t.save_steps,
+            save_total_limit=None,  # no checkpoint is ever deleted
+            seed=config.seed,
+            data_seed=config.seed,
+            report_to=t.report_to,
+            use_cpu=not torch.cuda.is_available(),
+            disable_tqdm=not sys.stderr.isatty(),
+            # Rows are tokenized and put into steps by this project.
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+            max_length=None,
+        )
+    except torch.distributed.DistNetworkError as error:
+        raise SocratesError(
+            f"the processes cannot meet on port {os.environ.get('MASTER_PORT')}: {str(error).splitlines()[0]}\n"
+            "is another training running on this machine? If it should: deepspeed --master_port=29501 …"
+        ) from error
+
+
+def watched_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """The rows that a run watches the loss on while it trains; none if it watches none.
+
+    Raises:
+        SocratesError: they cannot be read.
+    """
+    from socrates.training.held_out import held_out_rows
+
+    t = config.training
+    if t.eval_steps is None:
+        return []
+    return held_out_rows(config.evaluation_file, t.eval_examples, tokenizer, config.prompt.system_message, t.max_length)
+
+
+def make_trainer(
+    config: RunConfig,
+    args: SFTConfig,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Any,
+    record: dict[str, Any],
+    training_data: dict[str, Any],
+    fit: Fit,
+    watched: Sequence[dict[str, Any]] = (),
+    before: Account | None = None,
+) -> AdapterTrainer:
+    """The trainer of a run, with its adapter and its callbacks.
+
+    Args:
+        config: the run.
+        args: from `trainer_arguments`.
+        model: the base model, with the kernels of ``fit``.
+        tokenizer: the model's.
+        dataset: what `load_tokenized` gives.
+        record: what `training_config.json` says.
+        training_data: what `training_data.json` says.
+        fit: how the run uses its machine.
+        watched: from `watched_rows`.
+        before: what earlier attempts have used.
+    """
+    from peft import LoraConfig
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+    from socrates.training.batches import StepOrder, TrainingSteps
+    from socrates.training.held_out import held_out_batches
+    from socrates.training.trainer import AdapterTrainer
+
+    t = config.training
+    order = StepOrder(len(dataset), t.global_batch_size, config.seed)
+    held_out: tuple[Any, ...] = ()
+    if watched:
+        held_out = held_out_batches(watched, args.process_index, args.world_size, t.micro_batch_tokens)
+    trainer = AdapterTrainer(
+        model=model,
+        args=args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            task_type="CAUSAL_LM",
+            r=config.lora.r,
+            lora_alpha=config.lora.alpha,
+            lora_dropout=config.lora.dropout,
+            target_modules=list(config.lora.target_modules),
+        ),
+        steps=TrainingSteps(dataset, order, t.micro_batch_tokens, args.process_index, args.world_size),
+        attention=fit.attention,
+        held_out=held_out,
+        model_flops=_flops_of(fit.shape, config.lora),
+    )
+    # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
+    trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    # After the Trainer's own, which says when to log and to save; before trackers, so that they are told of all.
+    trainer.callback_handler.callbacks[1:1] = [
+        before_training(trainer, fit.attention, fit.checkpointed_layers),
+        *([watch_held_out(trainer, t.eval_steps)] if watched else []),
+        *run_callbacks(config, record, training_data, before, _peak_flops(config)),
+        guide_log(),
+    ]
+    return trainer
+
+
+def _peak_flops(config: RunConfig) -> float | None:
+    """What the GPU can do at best in the type that is trained in; None where that is not known."""
+    import torch
+
+    known = torch.cuda.is_available() and config.training.bf16
+    return peak_flops(torch.cuda.get_device_name()) if known else None
+
+
+def _flops_of(shape: ModelShape | None, lora: LoraSettings) -> FlopsOf | None:
+    if shape is None:
+        return None
+
+    def operations(lengths: Sequence[int], answer_tokens: int) -> float:
+        attended = attended_pairs(lengths)
+        return training_flops(shape, lora, sum(lengths), attended=attended, answer_tokens=answer_tokens).model
+
+    return operations
+
+
+def leave_out_compiled_cpu_kernels() -> None:
+    """On a CPU, let gloo carry the gradients: DeepSpeed's own kernel would be compiled first, for a minute."""
+    import torch
+
+    if not torch.cuda.is_available():
+        import deepspeed.ops
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -1,0 +1,234 @@
+"""A run config and its data to a running `SFTTrainer` under DeepSpeed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from socrates.checkpoint import is_finished
+from socrates.config import RunConfig
+from socrates.console import progress
+from socrates.data.contamination import training_data_record
+from socrates.data.dataset import METADATA, sha256_of_part
+from socrates.data.records import read_answers
+from socrates.data.tokenize import tokenize_for
+from socrates.data.tokenized import load_tokenized, read_cells
+from socrates.errors import SocratesError
+from socrates.files import read_json
+from socrates.model.chat import prompt_fingerprint
+from socrates.telemetry.cost import Account, account_before
+from socrates.training.convert_state import loadable
+from socrates.training.distributed import check_shared, errors_from_rank_zero, on_rank_zero, rank
+from socrates.training.resume import Resumption, choose_checkpoint, lock_output, run_identity
+from socrates.training.setup import leave_out_compiled_cpu_kernels, make_trainer, trainer_arguments, watched_rows
+from socrates.training.stopping import refuse_if_spent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from socrates.model.kernels import Fit
+
+# Packages whose versions may change what a run computes; recorded in every checkpoint.
+PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
+_LITTLE_SPACE = 2**20  # bytes; with less, a save that failed failed for want of space
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a data file holds."""
+
+    rows: int
+    studies: int
+    sha256: str
+
+
+def check_data(path: Path) -> DataSummary:
+    """Read every row of a data file once.
+
+    Raises:
+        SocratesError: no file, no rows, a bad line (file and line are named), or one that was changed after its
+            metadata.
+    """
+    studies, rows = set(), 0
+    for answer in progress(read_answers(path), f"checking {path}"):
+        studies.add(answer.cell.study_id)
+        rows += 1
+    return DataSummary(rows, len(studies), sha256_of_part(path))
+
+
+def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weights_only: bool = False) -> Path:
+    """Run (or go on with) a training; to be called by every rank.
+
+    Args:
+        config: the run.
+        deepspeed: DeepSpeed's config, checked against the run config.
+        resume: "auto", the path of a checkpoint, or None. None behaves like "auto" where the output folder already
+            holds checkpoints of this very config: the same command, run again, goes on where it stopped.
+        weights_only: a checkpoint will do of which the weights alone are whole.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        SocratesError: see `choose_checkpoint`, `check_processes`; no model, no data.
+    """
+    # Micro-batches differ in size: without it the allocator keeps blocks that fit none of them.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    with errors_from_rank_zero():
+        check_processes(config)
+        check_gpus(config)
+        if rank() == 0:
+            lock_output(Path(config.output_dir))
+        import transformers
+
+        from socrates.model.kernels import fit_to_machine, use_liger_kernels
+        from socrates.model.load import load_base_model, load_tokenizer, quiet_libraries
+
+        tokenizer = load_tokenizer(config.model_name, config.model_revision)
+        data_sha256 = sha256_of_part(config.train_file)
+        tokenized = tokenize_for(config, tokenizer)
+        dataset, info = load_tokenized(tokenized)
+        cells = read_cells(tokenized)
+        watched = watched_rows(config, tokenizer)
+        fit = fit_to_machine(config, deepspeed)
+    quiet_libraries(bars=rank() == 0)
+    leave_out_compiled_cpu_kernels()
+    args = trainer_arguments(config, deepspeed, fit.checkpointed_layers)  # from here on there is a process group
+    output = Path(config.output_dir)
+    check_shared(output, tokenized.name)
+    record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
+    resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
+    if rank() == 0:
+        _print_start(config, len(dataset), info, resumption, fit)
+    if resumption is not None and is_finished(resumption.checkpoint):  # the Trainer would take one step more
+        if rank() == 0:
+            print(f"Training complete already: last checkpoint {resumption.checkpoint}", flush=True)
+        return resumption.checkpoint
+    before = on_rank_zero(lambda: _used_before(config, record, resumption.checkpoint if resumption else None))
+    transformers.set_seed(config.seed)
+    with errors_from_rank_zero():
+        model = load_base_model(
+            config.model_name,
+            config.model_revision,
+            dtype="bfloat16" if config.training.bf16 else "float32",
+            attn_implementation=fit.attention,
+            device=args.device if args.device.type == "cuda" else None,
+        )
+        if fit.liger:
+            use_liger_kernels(model)
+    model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
+    training_data = training_data_record(data_sha256, record["data"]["split"], cells)
+    trainer = make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, watched, before)
+    with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
+        trainer.train(resume_from_checkpoint=folder)
+    last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
+    if rank() == 0 and trainer.state.global_step >= trainer.state.max_steps:  # else it was stopped, and that is told
+        print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
+    return last
+
+
+def check_processes(config: RunConfig) -> None:
+    """SocratesError unless the launcher started as many processes as the config's batch arithmetic counts on."""
+    if "LOCAL_RANK" not in os.environ:
+        raise SocratesError(
+            f"start it with DeepSpeed's launcher: deepspeed --num_gpus={config.training.num_processes} "
+            "scripts/train_full_dataset.py …"
+        )
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    wanted = config.training.num_processes
+    if world != wanted:
+        raise SocratesError(
+            f"{world} process{'es' if world != 1 else ''} started, but the config has "
+            f'"training.num_processes": {wanted}; start with deepspeed --num_gpus={wanted}, or change num_processes '
+            f"(a step stays {config.training.global_batch_size} examples, whatever their number)"
+        )
+
+
+def check_gpus(config: RunConfig) -> None:
+    """SocratesError where torch finds too few GPUs, unless CPUs are meant: libraries would fall back without a word."""
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = int(os.environ.get("LOCAL_SIZE", config.training.num_processes))  # on this host
+    if found < wanted:
+        raise SocratesError(
+            f"torch can use {found} GPUs here, {wanted} processes need one each; look at "
+            "nvidia-smi and the driver's version. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
+        )
+
+
+def training_record(
+    config: RunConfig,
+    deepspeed: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    data_sha256: str,
+    tokenized: str,
+) -> dict[str, Any]:
+    """What `training_config.json` says in every checkpoint."""
+    metadata = Path(config.dataset_path) / METADATA
+    return {
+        "config": config.to_dict(),
+        "deepspeed": deepspeed,
+        "prompt_fingerprint": prompt_fingerprint(tokenizer, config.prompt.system_message),
+        "data": {
+            "train_sha256": data_sha256,
+            "split": read_json(metadata, "data set's metadata").get("split") if metadata.is_file() else None,
+            "tokenized": tokenized,
+        },
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _used_before(config: RunConfig, record: dict[str, Any], checkpoint: Path | None) -> Account:
+    """What earlier attempts have used; SocratesError where max_cost_usd leaves too little to go on."""
+    before = account_before(Path(config.output_dir), checkpoint, run_identity(record), config.price_per_hour)
+    refuse_if_spent(before, config.price_per_hour, config.max_cost_usd)
+    return before
+
+
+def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption: Resumption | None, fit: Fit) -> None:
+    import torch
+
+    t, steps = config.training, config.planned_steps(rows)
+    device = f"GPUs ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "CPU processes"
+    print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
+    if info["shortened"] or info["dropped"]:
+        print(
+            f"Of rows longer than max_length = {t.max_length} tokens, {info['shortened']} have a shortened stimulus "
+            f"and {info['dropped']} are left out"
+        )
+    print(
+        f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): {steps} steps of "
+        f"{t.global_batch_size} examples on {t.num_processes} {device}, a checkpoint every {t.save_steps} steps"
+    )
+    print(fit.text)
+    start = (
+        [f"Resuming from {resumption.checkpoint}", *resumption.notes]
+        if resumption
+        else ["Starting from the base model"]
+    )
+    print(*start, sep="\n", flush=True)
+
+
+@contextmanager
+def _full_disk_told(folder: Path) -> Iterator[None]:
+    """Say so where the disk is full: the libraries report a failed write in words of their own, or none."""
+    try:
+        yield
+    except Exception as error:  # each library has its own: OSError, RuntimeError, SafetensorError
+        free = shutil.disk_usage(folder).free
+        if "No space left" in str(error) or free < _LITTLE_SPACE:
+            raise SocratesError(
+                f"{folder}: no space left ({free / 2**20:.0f} MiB free) while a checkpoint was saved; free some space "
+                "and run the same command again: it goes on from the newest complete checkpoint"
+            ) from error
+        raise

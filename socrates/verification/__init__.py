@@ -1,1 +1,0 @@
-"""The guide's success criteria of the infrastructure test, decided by evidence."""
