@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from comparing import assert_close
 from processes import PATIENCE, ROOT, assert_refused, environment, run_script, wait_for
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
@@ -76,27 +77,11 @@ def predictions(folder):
 
 
 def assert_same_results(folder, expected, names=("predictions.jsonl",)):
-    """Batches of another size change the last digits of a probability, and nothing else."""
     for name in names:
         found, wanted = (
             [json.loads(line) for line in (place / name).read_text().splitlines()] for place in (folder, expected)
         )
         assert_close(found, wanted, name)
-
-
-def assert_close(found, expected, where):
-    if isinstance(expected, dict) and isinstance(found, dict):
-        assert list(found) == list(expected), where
-        for key in expected:
-            assert_close(found[key], expected[key], f"{where}: {key}")
-    elif isinstance(expected, list) and isinstance(found, list):
-        assert len(found) == len(expected), where
-        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_close(one, other, f"{where}[{number}]")
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=2e-6), where
-    else:
-        assert found == expected, where
 
 
 @pytest.mark.slow
