@@ -585,7 +585,7 @@ def test_a_log_that_cannot_be_written(place):
 
 
 def test_what_starts_and_watches_imports_nothing_heavy():
-    imported = ", ".join(f"socrates.machine.{name}" for name in ("background", "situation", "machine_env"))
+    imported = ", ".join(f"socrates.machine.{name}" for name in ("background", "run_state"))
     program = f"import sys, {imported}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert "socrates.machine.background" in modules

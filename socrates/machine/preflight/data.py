@@ -170,7 +170,7 @@ def _fingerprint(config: RunConfig, folder: Path, data_sha256: str) -> str | Non
         "system": config.prompt.system_message,
         "max_length": config.training.max_length,
     }
-    code = Path(__file__).resolve().parents[2]
+    code = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "socrates.machine.preflight.fingerprint"],
         input=json.dumps(request),

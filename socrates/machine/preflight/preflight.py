@@ -19,7 +19,7 @@ from socrates.machine.preflight.model import check_hub, look_at_model
 from socrates.machine.preflight.settings import check_settings
 from socrates.machine.preflight.software import REQUIREMENTS, check_packages, check_python
 
-CODE = Path(__file__).resolve().parents[2]
+CODE = Path(__file__).resolve().parents[3]
 
 
 def run_checks(
