@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Summary: Run all checks: ruff, shellcheck, bats, faults between laptop and machine, pytest.
+# Summary: Run all checks: ruff, import-linter, shellcheck, bats, faults between laptop and machine, pytest.
 # Usage: ./scripts/test.sh [--fast] [PYTEST_ARGUMENT...]
 #
 # Makes its own virtual environment (venv/) on the first run.
@@ -50,6 +50,7 @@ repeat_failure() {
 mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' scripts/tnr scripts/activate .ci/run)
 check "ruff check" ruff check --quiet .
 check "ruff format" ruff format --quiet --check .
+check "import-linter" lint-imports --no-cache
 check "shellcheck" shellcheck "${shell_scripts[@]}"
 
 # They wait more than they compute. In a session of its own, all of it can be ended, and none of it reads the terminal.

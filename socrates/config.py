@@ -1,10 +1,9 @@
-"""A run config as frozen dataclasses, read strictly from JSON, and the checks across fields and files.
+"""Run configs: frozen dataclasses, read strictly from JSON, and the checks across fields and files.
 
-Covers: unknown, missing and duplicate keys at every depth, wrong types, NaN, numbers out of range, a global batch
-that does not multiply out, and a DeepSpeed file that contradicts the config or replaces its optimizer or schedule.
-All problems are reported together. Does not cover: whether the model or the data exist (see `train.py`).
-
-What is wrong with a file that a person wrote: all at once, each with its key and, for a slip, the nearest name.
+Covers: unknown keys (with the nearest valid one), missing and duplicate keys at every depth, wrong types, NaN, numbers
+out of range, a global batch that does not multiply out, and a DeepSpeed file that contradicts the config or replaces
+its optimizer or schedule. All problems are reported together.
+Does not cover: whether the model or the data exist (see `train.py`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""A progress bar where somebody looks: on a terminal, and not in a log.
-
-Time spans and exit statuses in words.
-
-Tables of texts, and how numbers and shares are written in them, for the terminal and for pages alike.
-
-A results folder's numbers as the lines that scripts print: each with its 95% interval.
-"""
+"""What scripts print: progress bars (on a terminal only), tables, numbers, time spans, exit statuses in words."""
 
 from __future__ import annotations
 

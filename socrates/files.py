@@ -1,11 +1,8 @@
-"""Files that are whole or absent: written under a temporary name, flushed to disk, then renamed.
+"""Files that are whole or absent, and lock files.
 
-Covers: a crash, a kill -9 or a full disk while writing leaves the earlier file, or none, under the final name.
-Does not cover: two writers of one file (the last rename wins).
-
-Lock files: taken, or held by another process.
-
-Covers: the kernel frees a lock however its holder ends. Does not cover: what the lock file says, which is the taker's.
+Covers: a file is written under a temporary name, flushed to disk, then renamed, so that a crash, a kill -9 or a full
+disk leaves the earlier file, or none, under the final name. The kernel frees a lock however its holder ends.
+Does not cover: two writers of one file (the last rename wins), and what a lock file says, which is the taker's.
 """
 
 from __future__ import annotations

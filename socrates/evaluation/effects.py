@@ -4,20 +4,16 @@ An effect is the mean answer in one condition minus that in another, of one ques
 standardised by the range of the question's human answers over all its conditions; predictions are clipped to it.
 A question is a `task_num` with one stated scale: conditions that state another scale ask something else.
 
-Covers: pairs of conditions, with Welch's intervals. `effects.py` says how well the predicted ones do.
+How well predicted effects go with human ones, over all studies and study by study, is made of variances and covariances
+of condition means *within* questions. In a question of k conditions such a variance (divisor k - 1) is half the mean
+square of the differences over all pairs of conditions, whichever comes first; so what is said of condition means holds
+for effects.
+
+Covers: pairs of conditions, with Welch's intervals; correlation and slope, what noise lets them be, agreement of signs.
 Does not cover: which conditions a design compares (all pairs count alike); corrections for many comparisons (of pairs
 without any effect, one in twenty is "clear"); and persons. Conditions hold different ones by chance, so a model that
 knows persons but no treatments agrees a little with human differences too; and where one person answered in several
 conditions, the noise of a difference is not the one computed here.
-
-How well predicted treatment effects go with human ones: over all studies, with intervals, and study by study.
-
-Everything is made of variances and covariances of condition means *within* questions, standardised by the question's
-range. In a question of k conditions such a variance (divisor k - 1) is half the mean square of the differences over
-all pairs of conditions, whichever comes first; so what is said of condition means holds for effects.
-
-Covers: correlation and slope, what noise lets them be, agreement of signs.
-Does not cover: the single pairs, and what is said in `effects.py` of designs and of persons.
 """
 
 from __future__ import annotations

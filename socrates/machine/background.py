@@ -1,12 +1,10 @@
 """Starting a supervisor in the background, watching its beginning, and stopping it.
 
-Covers: one at a time in a folder, and none beside a training that was started by hand.
-Does not cover: what the supervisor does then; see `supervisor.py`.
-
-Work that goes on in a process of its own when the caller, its terminal and its connection are gone.
-
-Covers: a session of its own, no terminal, SIGHUP ignored, none of the caller's open files (a pipe kept open would make
-ssh wait). Does not cover: what ends all processes of a user at logout (some systemd settings).
+Covers: one at a time in a folder, and none beside a training that was started by hand. It goes on when the caller, its
+terminal and its connection are gone: a session of its own, SIGHUP ignored, none of the caller's open files (a pipe kept
+open would make ssh wait).
+Does not cover: what the supervisor does then (`supervisor.py`), and what ends all processes of a user at logout (some
+systemd settings).
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""Processes by more than their number: which one is meant, whether it lives, and an end to all that descend from us.
+"""Processes: which one is meant (a number is given again), whether it lives, an end to all below us; a run's ranks.
 
 Covers: a number that was given to another process since, a machine that was restarted, children whose parent died
-(DeepSpeed's ranks outlive their launcher). Linux only.
-
-The ranks of a training among other processes, and asking them for a clean stop.
-
-The ranks are signalled, not DeepSpeed's launcher: `launch.py` would kill them after 30 s, and a step with its save may
-take longer. Covers: data loader workers and other children of a rank are not taken for ranks. Linux only.
+(DeepSpeed's ranks outlive their launcher). A clean stop is asked of the ranks, not of DeepSpeed's `launch.py`, which
+would kill them after 30 s, and a step with its save may take longer; a rank's data loader workers are not taken for
+ranks. Linux only.
 """
 
 from __future__ import annotations

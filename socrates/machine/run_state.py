@@ -1,16 +1,9 @@
-"""What the supervisor writes down about the training it runs: `.run/state.json`, and the end of its log.
+"""The state of the trainings in a project's folder: what the supervisor recorded, and what is true now.
 
-Covers: the record is whole at any moment, also on a full disk. Does not cover: whether it is still true; see
-`run_state.py`.
-
-`machine.env`: what a machine wants in the environment of its trainings (HF_HOME, NCCL_…, DS_ACCELERATOR=cpu).
-
-Covers: lines KEY=VALUE, taken as they stand. Does not cover: shell syntax, and secrets, which do not belong in a file.
-
-What is true now of the trainings in a project's folder.
-
-Covers: the supervisor's record, judged by whether its process still lives; trainings that run without a supervisor,
-known by the lock on their output folder. Reads only.
+Covers: `.run/state.json`, whole at any moment, also on a full disk, and judged by whether its process still lives;
+trainings that run without a supervisor, known by the lock on their output folder; `machine.env`, lines KEY=VALUE for
+the environment of the machine's trainings (HF_HOME, NCCL_…, DS_ACCELERATOR=cpu), taken as they stand.
+Does not cover: shell syntax in `machine.env`, and secrets, which do not belong in a file.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""The process that stays on the training machine, runs a training, and starts it again when it has crashed.
+"""The process that stays on the training machine, runs a training, and restarts it after a crash.
 
 Covers: it outlives the ssh session that started it; there is one a folder; nothing of a dead attempt is left when the
-next begins; every attempt is on record. Does not cover: the machine's own restart (start it again with --resume).
-
-Whether a training that has ended is started again.
-
-Covers: it is, at most three times, if it got further than every attempt before; not if it stopped cleanly or refused to
-go on, and not if it dies where it died before. Pure: from numbers to a decision with its reason.
+next begins; every attempt is on record. It restarts at most three times, and only if the attempt got further than every
+one before; not if it stopped cleanly or refused to go on.
+Does not cover: the machine's own restart (start it again with --resume).
 """
 
 from __future__ import annotations

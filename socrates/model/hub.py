@@ -1,14 +1,11 @@
-"""A model's name to the folder that holds it: a local folder as it is, a hub name through the local cache.
+"""A model's name to the folder that holds it, a local one or the hub's cache, and whether its files are all there.
 
 A name is looked up on the hub only where it can be no folder: it has exactly one slash, does not start with `.`, `/`
-or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request.
+or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request. One
+request without retries says whether the hub can be reached and the name can be read; everything after it works on a
+folder. A checkpoint folder holds an adapter only; its base model is found in the adapter's own config.
 
-One request without retries says whether the hub can be reached and the name can be read; everything after it
-works on a folder.
-
-The files of a model: where they lie, and whether they are all there and whole. Nothing is loaded here.
-
-A checkpoint folder holds an adapter only; its base model is found in the adapter's own config.
+Does not cover: loading (`load.py`).
 """
 
 from __future__ import annotations

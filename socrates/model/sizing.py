@@ -1,22 +1,13 @@
-"""What a LoRA training computes: operations a batch, and the time that they take at an assumed utilisation.
+"""What a LoRA training computes: a model's sizes, operations a batch, and the time at an assumed utilisation.
 
 A multiplication and an addition are two operations. Where the base weights are frozen, a weight costs 2 operations a
 token forwards and 2 backwards (the gradient of its input), not 4 (none of its own); below the first adapted projection
-it costs nothing backwards. The head is applied to answer tokens alone. *Model FLOPs* leave recomputation out.
+it costs nothing backwards, and autograd saves nothing there, which memory (`memory.py`) follows too. The head is
+applied to answer tokens alone. *Model FLOPs* leave recomputation out.
 
-Covers: matrix products. Does not cover: norms, activations, softmax and dropout, some percent of the time on a GPU.
+Covers: matrix products of decoders of Qwen2's architecture (its names, biases on queries, keys and values); others are
+refused by name. Does not cover: norms, activations, softmax and dropout, some percent of the time on a GPU.
 Agreement with torch's FlopCounterMode, to the last operation: tests/test_model_costs.py.
-
-Which tensors of a decoder layer need a gradient when all weights are frozen but the adapter's.
-
-Autograd saves a tensor, and computes a gradient, only where something before it is trained. In the first layer that is
-less than in the others: below its first adapted projection nothing is trained. Operations (`sizing.py`) and memory
-(`memory.py`) both follow from this.
-
-A model's shape, from its config.json: sizes of its layers, and how many parameters it and its adapter have.
-
-Covers: decoders of Qwen2's architecture (its names, biases on the queries, keys and values). Pure; nothing is loaded.
-Does not cover: other architectures, which `ModelShape.from_config` refuses by name.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """An experiment as a person describes it: conditions, questions with their scales, and who is asked.
 
+The model reads it in the words of the data set, so that it reads what it was trained to read: 'You read “…” and then
+were asked: “…” Only return an integer from 1 to 7, where 1 means … and 7 means …, nothing else.'
+
 Covers: unknown, missing and doubled keys with the nearest valid one, all problems together; and that the rendered
 question states the very scale that was meant, as the rest of this project reads it.
 Does not cover: whether it fits the model's length, which the model's tokenizer decides (`predict.py`).
-
-An experiment's texts in the words of the data set, so that a model reads what it was trained to read.
-
-SocSci210 tells what a person read, then the question, then how to answer: 'You read “…” and then were asked: “…” Only
-return an integer from 1 to 7, where 1 means … and 7 means …, nothing else.'
 """
 
 from __future__ import annotations

@@ -1,18 +1,11 @@
-"""Who is asked: personas from the margins of a population.
+"""Who is asked: personas from the margins of a population, or from a CSV file.
 
-Covers: a field's shares or counts become whole numbers of personas by largest remainder, so that every margin is
-exact; who gets which value is shuffled with the seed, each field on its own.
-Does not cover: how fields go together. Where that matters (party and ideology, say), a CSV of personas says it.
-
-One value of a demographic field, as the prompt is to hold it: the same check for CSV files and for JSON.
-
-Covers: what spreadsheets and data frames leave in a file (37.0, NaN), and ages that are no age.
-Does not cover: whether the data set has such a value; a model reads "Bachelors" too, if less well.
-
-Who is asked: personas that a CSV file lists, a line each.
-
-Covers: columns that are demographic fields of SocSci210, and `weight`; an empty value is not known, and one that is
-none is refused, since it would go into the prompt as it is. What is wrong is told with its line.
+Covers: a field's shares or counts become whole numbers of personas by largest remainder, so that every margin is exact;
+who gets which value is shuffled with the seed, each field on its own. A CSV file has a persona a line: columns that are
+demographic fields of SocSci210, and `weight`; what spreadsheets and data frames leave in it (37.0, NaN) and ages that
+are no age are refused, or read as what they mean, with the line.
+Does not cover: how fields go together in margins (where that matters, party and ideology, say, take a CSV of personas),
+and whether the data set has such a value; a model reads "Bachelors" too, if less well.
 """
 
 from __future__ import annotations

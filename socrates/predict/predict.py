@@ -1,6 +1,6 @@
-"""An experiment and a model to predictions: read, plan, ask, estimate; the files come from `tables.py`.
+"""An experiment and a model to predictions, and how far they may be believed by the model's results on people.
 
-How far a model's predictions may be believed: what its evaluation on held-out studies found.
+Read, plan, ask, estimate; the files come from `tables.py`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
 """The watch over an instance: every complete checkpoint is fetched, for as long as it takes.
 
 Covers: lost connections, a stopped instance, a full disk, a damaged file on either side and errors of our own are said
-once each and outlived; the record `models/.monitor/instance-ID.json` tells other programs what happened.
+once each, for as long as they last, and outlived; the record `models/.monitor/instance-ID.json` tells other programs
+what happened; texts from the machine reach the terminal without escape sequences.
 Order: the newest checkpoint of each run first, since an instance may die and a training goes on from the newest; and
 what is not here at all before what is here is read through.
 Does not cover: how a checkpoint is fetched (`fetch.py`).
-
-What a watch of days says: each trouble once for as long as it lasts, and a record of all of them.
-
-Covers: texts that come from another machine reach the terminal without escape sequences.
-Does not cover: where the record is kept (`monitor.py`).
 """
 
 from __future__ import annotations

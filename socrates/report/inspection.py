@@ -1,7 +1,4 @@
-"""An inspection as titled sentences and tables (`Section`), which the text and the page show alike.
-
-An inspection as the text that a terminal shows: aligned tables, the long ones cut.
-"""
+"""An inspection as titled sentences and tables (`Section`), for the page and, long ones cut, for a terminal."""
 
 from __future__ import annotations
 

@@ -1,15 +1,12 @@
-"""The training set as one item a step: this process's micro-batches of it, flattened, with what they are judged on.
-
-Covers: the shapes that the model takes; resuming at any step without reading those before. Does not cover: which rows
-these are (`batches.py`), and how they are made (`tokenize.py`).
-
-Which rows make up an optimizer step, and how the processes share them: equal tokens, none waits for another.
+"""Padding-free batches: which rows a step holds, how the ranks share them by tokens, and the flattened tensors.
 
 The rows of step N depend on the seed and on N alone. How many processes there are, and how much each takes at once,
-decides only who computes what: a run that goes on with other hardware sees the same examples in the same order.
+decides only who computes what: a run that goes on with other hardware sees the same examples in the same order, at any
+step, without reading those before.
 
 Covers: exactly the configured number of examples a step (the last of an epoch has what is left), each row once an
-epoch, no micro-batch over its limit of tokens. Pure: from lengths to row numbers.
+epoch, no micro-batch over its limit of tokens; the shapes that the model takes.
+Does not cover: how the rows are made (`tokenize.py`).
 """
 
 from __future__ import annotations

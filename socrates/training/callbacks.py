@@ -1,13 +1,10 @@
-"""What a running Trainer is made to do besides: whole checkpoints, word of its progress, and the guide's log lines.
+"""Trainer callbacks: whole checkpoints, word of the run's progress, the guide's log lines, `training_metadata.json`.
 
 Order of a save: the Trainer and DeepSpeed write their files in place, every rank; after a barrier rank 0 adds
 `optimizer.pt`, `training_config.json`, `training_data.json` and `training_cost.json`, and last of all the manifest. A
 kill at any moment before that leaves a folder without a manifest, which nobody takes for a checkpoint.
-
-`training_metadata.json`: what a run was and what it took, written when it ends, complete or stopped.
-
-Covers: written whole, by rank 0. Does not cover: a run that crashed (its checkpoints, `training_log.jsonl` and
-`.progress.json` tell of it).
+`training_metadata.json` (what a run was and what it took) is written when it ends, complete or stopped; of a crashed
+run its checkpoints, `training_log.jsonl` and `.progress.json` tell.
 """
 
 from __future__ import annotations
