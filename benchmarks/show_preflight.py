@@ -4,7 +4,7 @@
   python benchmarks/show_preflight.py [--output benchmarks/results/preflight_failures.md]
 
 The machines are made up (tests/made_machine.py): the script and the checks are the real ones. The same set-ups are
-tested by tests/test_preflight_failures.py.
+tested by tests/machine/test_preflight_failures.py.
 Exit status: 0 each was caught, 1 one was not.
 """
 

@@ -63,7 +63,7 @@ check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
 # torch's kernels for any processor round otherwise than this machine's
 if [[ -z $fast && $# == 0 && ${ATEN_CPU_CAPABILITY:-} != default ]]; then
   check "pytest, any processor" env ATEN_CPU_CAPABILITY=default python -m pytest -n 2 --dist loadfile \
-    tests/test_{answers,attention,metrics,trainer,trie}.py
+    tests/{inference/test_engine,inference/test_trie,model/test_attention,evaluation/test_metrics,training/test_trainer}.py
 fi
 printf '\n== bats\n'
 wait "$bats" || failed+=("bats")

@@ -7,7 +7,7 @@ applied to answer tokens alone. *Model FLOPs* leave recomputation out.
 
 Covers: matrix products of decoders of Qwen2's architecture (its names, biases on queries, keys and values); others are
 refused by name. Does not cover: norms, activations, softmax and dropout, some percent of the time on a GPU.
-Agreement with torch's FlopCounterMode, to the last operation: tests/test_model_costs.py.
+Agreement with torch's FlopCounterMode, to the last operation: tests/model/test_sizing.py.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class LossWatch:
     20 consecutive lines before them. The spread is that of neighbouring lines (the median absolute deviation of their
     differences, over the last 200), so that a slow fall or rise is not taken for spread.
 
-    False alarms in simulated full runs (1,130 lines; `tests/test_watching.py`): none in 1,800, whose loss falls or is
-    level, with normal, heavy-tailed or skewed noise. Where half of the noise is carried on to the next line (lines of a
+    False alarms in simulated full runs (1,130 lines; `tests/telemetry/test_health.py`): none in 1,800, whose loss falls
+    or is level, with normal, heavy-tailed or skewed noise. Where half of the noise is carried on to the next line (lines of a
     training are means over other examples, and are not so): 3 of 300 that fall, 14 of 300 that are level.
     """
 

@@ -314,7 +314,7 @@ def test_no_training_goes_on_from_a_light_one(project):
     project.fetch(20, light=True)
     newest, (passed_over,) = newest_complete(project.models / "run")
     assert newest == place(project, 10) and "light download: 1 of its files were left" in passed_over.reason
-    data = load_config(Path(__file__).parent.parent / "config_test_run.json")
+    data = load_config(Path(__file__).resolve().parents[2] / "config_test_run.json")
     with pytest.raises(SocratesError, match=r"cannot resume from it: a light download.*download_checkpoint\.sh 20"):
         choose_checkpoint(data, {}, str(place(project, 20)))
 

@@ -17,7 +17,7 @@ from socrates.training.convert_state import rank_seed
 from socrates.training.optimizer_export import _load_shards, merge_partitions
 
 RUN, STEPS, FROM, PEAK, WARMUP = "models/run", 9, 3, 2e-3, 0.3
-WITNESS = Path(__file__).parent / "training_witness.py"
+WITNESS = Path(__file__).resolve().parents[1] / "training_witness.py"
 pytestmark = pytest.mark.slow
 
 

@@ -34,7 +34,7 @@ from socrates.evaluation.metrics import METRIC_VERSION, Metrics, score
 from socrates.evaluation.results import MetricsFile, comparability, read_metrics, record_seen, write_results
 from socrates.files import write_json, write_jsonl
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "score_predictions.py"
 NUMBERS = tuple(field.name for field in fields(Metrics))
 

@@ -12,7 +12,7 @@ import pytest
 
 from socrates.errors import REMOVED_OPTIONS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sorted(path for path in (ROOT / "scripts").glob("*.py") if not path.name.startswith("_"))
 BASH = [*sorted((ROOT / "scripts").glob("*.sh")), *(ROOT / name for name in ("scripts/tnr",))]
 BASH += [ROOT / "launch_test_run.sh", ROOT / "run_remote_setup.sh"]

@@ -12,7 +12,7 @@ from scipy.stats import binom
 from socrates.data.records import Cell
 from socrates.evaluation.metrics import ScoredRow, score
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 

@@ -22,7 +22,7 @@ from socrates.predict.population import FIELDS, Margins, quotas, read_personas
 from socrates.predict.predict import QuestionPrediction
 from socrates.predict.prompts import QuestionAnswers, plan_prompts
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
 EXPERIMENT = {

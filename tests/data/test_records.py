@@ -8,7 +8,7 @@ import pytest
 from socrates.data.records import Cell, cell_order, read_answers, read_jsonl, render_prompt
 from socrates.errors import SocratesError
 
-SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "socsci210_sample"
+SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
 needs_sample = pytest.mark.skipif(
     not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers have no licence and are not part of this repository"
 )

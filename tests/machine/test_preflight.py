@@ -19,7 +19,7 @@ from socrates.machine.preflight.checks import Check
 from socrates.machine.preflight.model import look_at_model
 from socrates.rehearsal.rehearsal import rehearsal_config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FULL = load_config(ROOT / "config_full_dataset.json")
 
 

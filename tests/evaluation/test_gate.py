@@ -23,7 +23,7 @@ from socrates.errors import SocratesError
 from socrates.evaluation.gate import GO, NO_GO, decide
 from socrates.evaluation.gate_text import decision_text, printed_distances, printed_improvement
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "gate.py"
 
 # The guide's section 1.3, as it stands there.

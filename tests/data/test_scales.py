@@ -27,8 +27,8 @@ from socrates.data.scales import (
     scale_from_text,
 )
 
-FIXTURE = Path(__file__).parent / "fixtures" / "scale_texts.jsonl"
-SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "socsci210_sample"
+FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"
+SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
 needs_sample = pytest.mark.skipif(
     not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers have no licence and are not part of this repository"
 )

@@ -10,7 +10,7 @@ from scipy.stats import wasserstein_distance
 
 from socrates.data.records import Answer, Cell
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from bench_intervals import check_distances
 from interval_bias import expected, pair

@@ -32,7 +32,7 @@ from socrates.report.studies import compare_studies
 from socrates.report.training_log import find_log
 from socrates.report.values import Value, fixed, signed
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "report.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "report.py"
 RUN = "models/made-run"
 KEYS = ["decision", "distances", "studies", "cells", "effects", "calibration", "groups", "training", "basis"]
 

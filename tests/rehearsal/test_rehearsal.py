@@ -110,7 +110,7 @@ def test_the_rehearsal_differs_from_the_validation_run_in_sizes_only():
 
     from socrates.config import describe_difference
 
-    real = json.loads((Path(__file__).parent.parent / "config_500step_validation.json").read_text())
+    real = json.loads((Path(__file__).resolve().parents[2] / "config_500step_validation.json").read_text())
     mine = rehearsal_config(real["model_name"], real["dataset_path"], steps=40, save_steps=20)
     changed = {line.split(":")[0] for line in describe_difference(real, mine)}
     assert changed <= {

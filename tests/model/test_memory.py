@@ -22,7 +22,7 @@ from socrates.model.memory import (
 )
 from socrates.model.sizing import QWEN2_14B
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FULL = load_config(ROOT / "config_full_dataset.json")
 DEEPSPEED = load_deepspeed(ROOT / "deepspeed_config.json", FULL)
 TOKENS = 96
@@ -224,7 +224,7 @@ def test_logits_of_many_answers_are_the_worst_moment_where_they_are_large(dtype)
 @pytest.mark.parametrize("stage", [1, 2])
 def test_zeros_parts_are_what_deepspeed_keeps(stage):
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("zero_bytes.py"), str(stage), str(free_port())],
+        [sys.executable, Path(__file__).resolve().parents[1] / "zero_bytes.py", str(stage), str(free_port())],
         env=environment(),
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ from socrates.errors import SocratesError
 from socrates.report.inspection import inspection_text, sections
 from socrates.report.inspection_page import check_page, default_page, page
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 SEVEN = "Only return an integer from 1 to 7, nothing else."
 YES_NO = "Only return 1 for 'Yes' or 2 for 'No', nothing else."

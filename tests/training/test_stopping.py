@@ -213,7 +213,7 @@ def test_a_second_sigterm_some_seconds_later_ends_at_once():
         "print('lives', flush=True)\n"
         "stopping._SAME_REQUEST = 0.0\ntime.sleep(0.01); kill(); print('still', flush=True)\n"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "lives\n"), done.stderr
 

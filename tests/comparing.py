@@ -1,0 +1,19 @@
+"""JSON values that are the same but for rounding."""
+
+import pytest
+
+
+def assert_close(found, expected, where="the value"):
+    """Batches of another size change the last digits of a probability, and nothing else."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        assert list(found) == list(expected), where
+        for key in expected:
+            assert_close(found[key], expected[key], f"{where}: {key}")
+    elif isinstance(expected, list) and isinstance(found, list):
+        assert len(found) == len(expected), where
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_close(one, other, f"{where}[{number}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=2e-6), where
+    else:
+        assert found == expected, where
