@@ -51,8 +51,8 @@ class LossWatch:
     differences, over the last 200), so that a slow fall or rise is not taken for spread.
 
     False alarms in simulated full runs (1,130 lines; `tests/telemetry/test_health.py`): none in 1,800, whose loss falls
-    or is level, with normal, heavy-tailed or skewed noise. Where half of the noise is carried on to the next line (lines of a
-    training are means over other examples, and are not so): 3 of 300 that fall, 14 of 300 that are level.
+    or is level, with normal, heavy-tailed or skewed noise. Where half of the noise is carried on to the next line
+    (lines of a training are means over other examples, and are not so): 3 of 300 that fall, 14 of 300 that are level.
     """
 
     def __init__(self) -> None:
