@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# status.sh and verify_test_run.sh: their arguments. What they find: test_status.py, test_verification.py.
+# status.sh and verify_test_run.sh: their arguments. What they find: remote/test_status.py, remote/test_verify.py.
 load helper
 
 SCRIPTS="status verify_test_run"

@@ -1,6 +1,6 @@
 """What DeepSpeed's ZeRO keeps of a small model's adapter after one backward pass and step, as JSON: bytes by kind.
 
-A program for test_model_memory.py: one process, stage argv[1], port argv[2]. DeepSpeed cannot be taken back out of a
+A program for model/test_memory.py: one process, stage argv[1], port argv[2]. DeepSpeed cannot be taken back out of a
 process.
 """
 

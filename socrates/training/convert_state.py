@@ -4,7 +4,7 @@ Covers: a run on the same number of processes loads its own shards, exactly. On 
 checkpoint is made on the way from the shards, in `.universal-N-PID/` in the output folder, and removed once it is
 loaded: a checkpoint folder is never written to, and a run that is killed in between makes it anew. Where the shards are
 lost, the adapter is loaded, and the optimizer begins anew.
-Does not cover: which checkpoint, and whether a lossy way may be taken (resuming.py).
+Does not cover: which checkpoint, and whether a lossy way may be taken (`resume.py`).
 """
 
 from __future__ import annotations

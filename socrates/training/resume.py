@@ -3,7 +3,7 @@
 Covers: the newest checkpoint that verifies is taken, and whatever is passed over is named and kept; a run with other
 settings, prompt or data never goes on from it; what a way of going on loses is told, and a lossy way is only taken when
 it was asked for; no two trainings write into one folder.
-Does not cover: how the state gets into the training (loading.py).
+Does not cover: how the state gets into the training (`convert_state.py`).
 """
 
 from __future__ import annotations

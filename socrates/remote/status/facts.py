@@ -1,7 +1,7 @@
 """What a training machine tells about itself, read with distrust.
 
 Covers: what is missing, half written, hostile or of a wrong type becomes None. Does not cover: how it is gathered
-(`status_command.py`), and what it means (`status.py`).
+(`command.py`), and what it means (`summary.py`).
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Facts:
 
 
 def parse(answer: bytes) -> Facts:
-    """The facts of an answer to `status_command.GATHER`.
+    """The facts of an answer to `command.GATHER`.
 
     Raises:
         CutOff: the answer has not come whole.
