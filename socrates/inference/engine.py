@@ -136,7 +136,7 @@ def plan_questions(
     return Plan(beginning, lengths, tuple(drawn))
 
 
-class Asker:
+class Engine:
     """A model made ready for questions that begin alike.
 
     Attributes:
@@ -211,7 +211,7 @@ class Asker:
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
         """Ask what waits in a queue, then the questions that need draws: (indices, distributions) as they come.
 
-        Memory that runs out halves the queue's budget, which is this asker's from now on.
+        Memory that runs out halves the queue's budget, which is this engine's from now on.
         """
         self.budget = queue.budget
 
@@ -291,11 +291,11 @@ def answer_distributions(
     Args:
         loaded: the model (`load.load_model`).
         questions: in any order.
-        decoding: as of `Asker`.
-        max_batch_tokens: as of `Asker`. A longer question goes alone. Where memory runs out, it is halved, with a line
+        decoding: as of `Engine`.
+        max_batch_tokens: as of `Engine`. A longer question goes alone. Where memory runs out, it is halved, with a line
             on standard error.
-        draws: as of `Asker`.
-        seed: as of `Asker`.
+        draws: as of `Engine`.
+        seed: as of `Engine`.
         share_beginning: whether what all prompts begin with is computed once.
 
     Yields:
@@ -309,18 +309,18 @@ def answer_distributions(
     if (max_batch_tokens is not None and max_batch_tokens < 1) or draws < 1 or seed < 0:
         raise ValueError(f"max_batch_tokens={max_batch_tokens}, draws={draws}, seed={seed}: out of range")
     plan = plan_questions(loaded.tokenizer, questions, share_beginning=share_beginning)
-    make_asker = partial(
-        Asker, loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, draws=draws, seed=seed
+    make_engine = partial(
+        Engine, loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, draws=draws, seed=seed
     )
-    return _ask_all(make_asker, questions, plan)
+    return _ask_all(make_engine, questions, plan)
 
 
 def _ask_all(
-    make_asker: Callable[[], Asker], questions: Sequence[Question], plan: Plan
+    make_engine: Callable[[], Engine], questions: Sequence[Question], plan: Plan
 ) -> Iterator[tuple[int, AnswerDistribution]]:
-    asker = make_asker()
-    queue = BatchQueue(plan.lengths, asker.budget, overhead=asker.overhead)
-    for batch, results in asker.ask_all(questions, queue, plan.drawn):
+    engine = make_engine()
+    queue = BatchQueue(plan.lengths, engine.budget, overhead=engine.overhead)
+    for batch, results in engine.ask_all(questions, queue, plan.drawn):
         yield from zip(batch, results, strict=True)
 
 

@@ -26,7 +26,7 @@ from socrates.inference.batching import BatchQueue, attempt
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from socrates.inference.engine import AnswerDistribution, Asker, Decoding, Question
+    from socrates.inference.engine import AnswerDistribution, Decoding, Engine, Question
 
 Answers = Iterator["tuple[Sequence[int], list[AnswerDistribution]]"]
 
@@ -41,8 +41,8 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
-class AskerSettings:
-    """What it takes to make an `Asker` in any process: a model, and arguments of `Asker`."""
+class EngineSettings:
+    """What it takes to make an `Engine` in any process: a model, and arguments of `Engine`."""
 
     model: ModelSource
     beginning: tuple[int, ...]
@@ -50,21 +50,21 @@ class AskerSettings:
     seed: int
     max_batch_tokens: int | None
 
-    def make(self, device: str | None = None) -> Asker:
-        """Load the model and make it ready; raises what `load_model` and `Asker` raise."""
-        from socrates.inference.engine import Asker
+    def make(self, device: str | None = None) -> Engine:
+        """Load the model and make it ready; raises what `load_model` and `Engine` raise."""
+        from socrates.inference.engine import Engine
         from socrates.model.load import load_model
 
         model = self.model
         loaded = load_model(model.name, device=device, revision=model.revision, base_model=model.base_model)
-        make_asker = partial(Asker, loaded, self.beginning, self.decoding, seed=self.seed)
-        fits, asker = attempt(lambda budget: make_asker(max_batch_tokens=budget), self.max_batch_tokens)
+        make_engine = partial(Engine, loaded, self.beginning, self.decoding, seed=self.seed)
+        fits, engine = attempt(lambda budget: make_engine(max_batch_tokens=budget), self.max_batch_tokens)
         if not fits:
             raise SocratesError(
                 f"{model.name}: memory holds the model, but not one question; use a GPU with more memory, or end what "
                 "else uses it"
             )
-        return asker
+        return engine
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Ready:
 
     batch_tokens: int  # the most in one forward
     overhead: int  # of a batch, in tokens
-    about: dict[str, Any]  # for the record (`Asker.about`)
+    about: dict[str, Any]  # for the record (`Engine.about`)
 
 
-class Askers(Protocol):
+class Engines(Protocol):
     """One model, ready to be asked, somewhere."""
 
     ready: Ready
@@ -88,26 +88,26 @@ class Askers(Protocol):
         """Let go of the model."""
 
 
-class LocalAsker:
+class LocalEngine:
     """The model in this process."""
 
-    def __init__(self, settings: AskerSettings) -> None:
-        """Load the model; raises what `AskerSettings.make` raises."""
-        self._asker = settings.make()
-        self.ready = _ready(self._asker)
+    def __init__(self, settings: EngineSettings) -> None:
+        """Load the model; raises what `EngineSettings.make` raises."""
+        self._engine = settings.make()
+        self.ready = _ready(self._engine)
 
     def ask(self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]) -> Answers:
-        """As `Askers.ask`."""
-        return self._asker.ask_all(questions, queue, drawn)
+        """As `Engines.ask`."""
+        return self._engine.ask_all(questions, queue, drawn)
 
     def close(self) -> None:
         """Nothing to do: the model goes with this object."""
 
 
-class AskerProcesses:
+class EngineProcesses:
     """The model in several processes."""
 
-    def __init__(self, settings: AskerSettings, count: int, threads: int, devices: Sequence[str | None]) -> None:
+    def __init__(self, settings: EngineSettings, count: int, threads: int, devices: Sequence[str | None]) -> None:
         """Start the processes and wait until every one has loaded the model.
 
         Args:
@@ -136,7 +136,7 @@ class AskerProcesses:
         self.ready = replace(ready[0], batch_tokens=min(one.batch_tokens for one in ready))
 
     def ask(self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]) -> Answers:
-        """As `Askers.ask`."""
+        """As `Engines.ask`."""
         alone = deque([index] for index in drawn)
         free = deque(self._processes)
         busy: dict[Connection, list[int]] = {}
@@ -189,7 +189,7 @@ class AskerProcesses:
         return answer
 
 
-def open_askers(settings: AskerSettings, processes: int | None) -> LocalAsker | AskerProcesses:
+def open_engines(settings: EngineSettings, processes: int | None) -> LocalEngine | EngineProcesses:
     """Load a model once or several times.
 
     Args:
@@ -206,12 +206,12 @@ def open_askers(settings: AskerSettings, processes: int | None) -> LocalAsker | 
     if gpus and count > gpus:
         raise SocratesError(f"--processes {count}: this machine has {gpus} GPU{'s' * (gpus > 1)}, and each takes one")
     if count == 1:
-        return LocalAsker(settings)
+        return LocalEngine(settings)
     threads = max(1, torch.get_num_threads() // count)
-    return AskerProcesses(settings, count, threads, [f"cuda:{n}" if gpus else None for n in range(count)])
+    return EngineProcesses(settings, count, threads, [f"cuda:{n}" if gpus else None for n in range(count)])
 
 
-def _serve(connection: Connection, settings: AskerSettings, device: str | None, threads: int) -> None:
+def _serve(connection: Connection, settings: EngineSettings, device: str | None, threads: int) -> None:
     """What each process does until nobody listens: (questions, budget) in, (failure, distributions) out.
 
     Distributions are None where memory did not hold that many questions.
@@ -225,12 +225,12 @@ def _serve(connection: Connection, settings: AskerSettings, device: str | None, 
 
             quiet_libraries(bars=False)
             torch.set_num_threads(threads)
-            asker = settings.make(device)
-            connection.send((None, _ready(asker)))
+            engine = settings.make(device)
+            connection.send((None, _ready(engine)))
             while True:
                 questions, budget_tokens = connection.recv()
-                asker.budget.tokens = min(asker.budget.tokens, budget_tokens)
-                _, results = attempt(asker.ask, questions)
+                engine.budget.tokens = min(engine.budget.tokens, budget_tokens)
+                _, results = attempt(engine.ask, questions)
                 connection.send((None, results))
         except SocratesError as error:
             connection.send((str(error), None))
@@ -253,8 +253,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _ready(asker: Asker) -> Ready:
-    return Ready(asker.budget.tokens, asker.overhead, asker.about)
+def _ready(engine: Engine) -> Ready:
+    return Ready(engine.budget.tokens, engine.overhead, engine.about)
 
 
 def _how(exitcode: int | None) -> str:

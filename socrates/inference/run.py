@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig
 from socrates.console import asking_progress
-from socrates.inference.parallel import AskerSettings, ModelSource, open_askers
+from socrates.inference.parallel import EngineSettings, ModelSource, open_engines
 from socrates.model.chat import prompt_token_ids
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def ask(
     decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
     recorded = unfinished.header["batch_tokens"] if unfinished.header else None
     most = settings.evaluation.batch_tokens or recorded  # who sets it anew may have run out of memory
-    askers = open_askers(AskerSettings(source, plan.beginning, decoding, settings.seed, most), processes)
-    with closing(askers):
-        ready = askers.ready
+    engines = open_engines(EngineSettings(source, plan.beginning, decoding, settings.seed, most), processes)
+    with closing(engines):
+        ready = engines.ready
         if unfinished.header is None:
             unfinished.begin(about=ready.about, batch_tokens=ready.batch_tokens)
         budget = Budget(ready.batch_tokens)
@@ -102,7 +102,7 @@ def ask(
         tokens = [len(question.prompt_ids) for question in questions]
         with asking_progress(tokens, done) as advance:
             before = time.monotonic()
-            for batch, results in askers.ask(questions, queue, drawn):
+            for batch, results in engines.ask(questions, queue, drawn):
                 answered = [keep(index, result) for index, result in zip(batch, results, strict=True)]
                 now = time.monotonic()
                 unfinished.append(answered, now - before)

@@ -504,11 +504,11 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
     monkeypatch.chdir(workplace)
     asked = []
 
-    def open_askers(settings, count):
+    def open_engines(settings, count):
         asked.append(settings.max_batch_tokens)
         raise SocratesError("enough seen")
 
-    monkeypatch.setattr(asking, "open_askers", open_askers)
+    monkeypatch.setattr(asking, "open_engines", open_engines)
     settings = asking.settings_of(load_config("config.json"))
     for tokens in (None, 77):
         changed = replace(settings, evaluation=replace(settings.evaluation, batch_tokens=tokens))

@@ -18,7 +18,7 @@ from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.errors import SocratesError
 from socrates.inference.batching import BatchQueue, Budget
-from socrates.inference.parallel import AskerProcesses
+from socrates.inference.parallel import EngineProcesses
 
 
 class Ended:
@@ -30,15 +30,15 @@ class Ended:
         pass
 
 
-def askers_of(*workers):
-    """AskerProcesses whose processes are threads, each a function of its connection."""
-    askers = AskerProcesses.__new__(AskerProcesses)
-    askers._processes = {}
+def engines_of(*workers):
+    """EngineProcesses whose processes are threads, each a function of its connection."""
+    engines = EngineProcesses.__new__(EngineProcesses)
+    engines._processes = {}
     for worker in workers:
         ours, theirs = Pipe()
         threading.Thread(target=until_nobody_listens, args=(worker, theirs), daemon=True).start()
-        askers._processes[ours] = Ended()
-    return askers
+        engines._processes[ours] = Ended()
+    return engines
 
 
 def until_nobody_listens(worker, connection):
@@ -64,7 +64,7 @@ def test_memory_that_runs_out_in_all_at_once_costs_no_question(capsys):
     lengths = dict.fromkeys(range(100), 10)
     queue = BatchQueue(lengths, Budget(200))
     answered = {}
-    for batch, results in askers_of(serve, serve, serve).ask(range(100), queue, []):
+    for batch, results in engines_of(serve, serve, serve).ask(range(100), queue, []):
         assert not answered.keys() & set(batch)
         answered |= dict(zip(batch, results, strict=True))
     assert answered == {n: f"answer {n}" for n in range(100)}
@@ -80,7 +80,7 @@ def test_one_question_that_no_process_holds_is_an_error_that_says_so():
 
     queue = BatchQueue({0: 10, 1: 10}, Budget(20))
     with pytest.raises(SocratesError, match="out of memory with one question of 10 tokens"):
-        list(askers_of(serve, serve).ask(range(2), queue, []))
+        list(engines_of(serve, serve).ask(range(2), queue, []))
 
 
 def test_a_process_that_is_killed_while_it_sends_is_told():
@@ -90,12 +90,12 @@ def test_a_process_that_is_killed_while_it_sends_is_told():
         connection.close()
 
     with pytest.raises(SocratesError, match=r"has ended .signal SIGKILL.*run the same command again"):
-        list(askers_of(serve).ask([0], BatchQueue({0: 10}, Budget(20)), []))
+        list(engines_of(serve).ask([0], BatchQueue({0: 10}, Budget(20)), []))
 
 
 LOADING = """
 import sys, time
-from socrates.inference.parallel import AskerProcesses
+from socrates.inference.parallel import EngineProcesses
 
 class Loading:
     def make(self, device):
@@ -103,7 +103,7 @@ class Loading:
         time.sleep(3600)
 
 if __name__ == "__main__":
-    AskerProcesses(Loading(), 2, 1, [None, None])
+    EngineProcesses(Loading(), 2, 1, [None, None])
 """
 
 
