@@ -50,7 +50,7 @@ as_root=()
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y rsync >&2
 is_good_rsync "$(rsync_version)"' </dev/null || status=$?
 stop_if_lost "$instance" "$status"
-((status == 0)) || die "instance $instance needs rsync 3 or later, which could not be installed; as root there: apt-get update; apt-get install -y rsync"
+((status == 0)) || die "instance $instance needs rsync 3.1 or later, which could not be installed; as root there: apt-get update; apt-get install -y rsync"
 echo "Uploading code and configs..."
 send_code "$instance" ${config:+"$config"}
 if [[ -n $data && -d data ]]; then

@@ -101,7 +101,7 @@ def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path,
     if checkpoint.manifest_sha256 is None:
         raise SocratesError(
             f"{checkpoint.folder} on {where} has no manifest.json: a training is still saving it, or was ended "
-            "meanwhile, or other software made it"
+            "meanwhile, or other software made it; `tnr scp` takes its files by name"
         )
     return checkpoint.folder, local_place(Path("models"), checkpoint), checkpoint.manifest_sha256
 

@@ -14,6 +14,7 @@
 set -euo pipefail
 trap 'status=$?; stop_monitor; ((status != 1)) || exit 2' EXIT # 1 would mean that the answer is no
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+source "$SOCRATES_ROOT/scripts/lib/tnr_rsync.sh"
 monitor=''
 stop_monitor() {
   [[ -z $monitor ]] || kill "$monitor" 2>/dev/null || true
@@ -90,9 +91,8 @@ is_complete() {
   "$PYTHON" scripts/make_rehearsal.py --is-complete "$1"
 }
 
-# A port that nothing listens on: a rehearsal beside a training, or beside another rehearsal, is no conflict.
 free_port() {
-  "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+  "$PYTHON" -c 'from socrates.machine.process_tree import free_port; print(free_port())'
 }
 
 tnr() {
@@ -135,7 +135,7 @@ wait_for_training() {
 }
 
 wait_for_monitor() { # started with --until-complete: it ends by itself
-  timeout 120 tail -f --pid="$monitor" /dev/null || { echo "the monitor has not ended 120 s after the training"; return 1; }
+  timeout --foreground 120 tail -f --pid="$monitor" /dev/null || { echo "the monitor has not ended 120 s after the training"; return 1; }
   wait "$monitor" || return
   monitor=''
 }
@@ -229,6 +229,7 @@ baseline=evaluation_results/baseline/metrics.json
 verification=evaluation_results/socrates-qwen-test-run/verification.json
 STAGES=$((until == 1 ? 9 : until == 2 ? 13 : 19)) ALLOWED=0
 
+check_rsync_here # the copies to the machine need it, minutes from now
 started=$SECONDS
 ensure_environment requirements_full_training.txt
 remember "environment" "$((SECONDS - started)) s" venv/

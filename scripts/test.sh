@@ -27,7 +27,12 @@ export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu TOKENIZERS_PARALLELISM=false
 
 logs=$(mktemp -d)
 bats=''
-trap '[[ -z $bats ]] || kill -- "-$bats" || true; rm -rf -- "$logs"' EXIT
+end_bats() {
+  [[ -n $bats ]] || return 0
+  kill -- "-$bats" 2>/dev/null || return 0
+  timeout --foreground 20 tail -f --pid="$bats" /dev/null || true # its tests end what they have started
+}
+trap 'end_bats; rm -rf -- "$logs"' EXIT
 failed=()
 check() {
   local name=$1
@@ -58,6 +63,7 @@ check "shellcheck" shellcheck "${shell_scripts[@]}"
 setsid bats --timing "${bats_filter[@]}" tests </dev/null >>"$logs/bats" 2>&1 &
 bats=$!
 tail -n +1 -f --pid="$bats" -- "$logs/bats" | sed -un 's/^not ok/\nbats: &/p' &
+told=$!
 [[ -n $fast ]] || check "faults" tests/faults/run.sh 0 200 --workers 4
 check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
 # torch's kernels for any processor round otherwise than this machine's
@@ -68,6 +74,7 @@ fi
 printf '\n== bats\n'
 wait "$bats" || failed+=("bats")
 bats=''
+wait "$told"
 cat -- "$logs/bats"
 
 printf '\n'

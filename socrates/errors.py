@@ -16,6 +16,7 @@ LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
 REMOVED_OPTIONS = {
     "--merge": "evaluate the adapter as it is: merging changed nothing but rounding",
     "--without-manifest": "a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name",
+    "--settle": "it went with --without-manifest: a checkpoint has a manifest once it is whole",
     "--hostfile": "start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system",
 }
 

@@ -539,7 +539,7 @@ put_rsync() {
       # shellcheck disable=SC2086 # several
       run tnr scp $arguments
       assert_status 2
-      assert_equal "$output" "tnr: error: needs rsync 3 or later here (found: $1): sudo apt-get install -y rsync (macOS: brew install rsync)"
+      assert_equal "$output" "tnr: error: needs rsync 3.1 or later here (found: $1): sudo apt-get install -y rsync (macOS: brew install rsync)"
     done
     [[ ! -e new && ! -e $REMOTE/new ]]
   }
@@ -559,7 +559,7 @@ put_rsync() {
       run tnr scp $arguments
       assert_status 2
       ((${#lines[@]} == 1))
-      assert_output_has "needs rsync 3 or later (found: $1): ./run_remote_setup.sh 0 installs it, or tnr ssh 0 'sudo apt-get update; sudo apt-get install -y rsync'"
+      assert_output_has "needs rsync 3.1 or later (found: $1): ./run_remote_setup.sh 0 installs it, or tnr ssh 0 'sudo apt-get update; sudo apt-get install -y rsync'"
     done
     [[ ! -e new/file && ! -f new && ! -e $REMOTE/new ]]
   }
@@ -577,7 +577,7 @@ put_rsync() {
   printf 'PATH=%q\n' "$NO_RSYNC" >"$MACHINE/environment"
   run tnr scp 0 launch_test_run.sh known/other/
   assert_status 2
-  assert_output_has "needs rsync 3 or later (found: none)"
+  assert_output_has "needs rsync 3.1 or later (found: none)"
   refused_there none
 }
 

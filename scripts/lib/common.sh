@@ -37,6 +37,7 @@ die_unknown() {
   case ${1%%=*} in
     --merge) instead="evaluate the adapter as it is: merging changed nothing but rounding" ;;
     --without-manifest) instead="a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name" ;;
+    --settle) instead="it went with --without-manifest: a checkpoint has a manifest once it is whole" ;;
     --hostfile) instead="start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system" ;;
   esac
   [[ -z $instead ]] || die "${1%%=*} is gone: $instead"

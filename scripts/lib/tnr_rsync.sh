@@ -10,20 +10,20 @@ rsync_version() {
   if [[ $text =~ ^rsync\ +version\ v?([0-9]+\.[0-9]+) ]]; then echo "${BASH_REMATCH[1]}"; else echo unknown; fi
 }
 
-# Version 3 at least: the one that comes with macOS lacks options.
+# Version 3.1 at least: the one that comes with macOS lacks options.
 is_good_rsync() {
-  [[ $1 == [3-9].* ]]
+  [[ $1 =~ ^([4-9]|3\.[1-9]) ]]
 }
 
 # Sets RSYNC_HERE.
 check_rsync_here() {
   RSYNC_HERE=$(rsync_version)
   is_good_rsync "$RSYNC_HERE" ||
-    die "needs rsync 3 or later here (found: $RSYNC_HERE): sudo apt-get install -y rsync (macOS: brew install rsync)"
+    die "needs rsync 3.1 or later here (found: $RSYNC_HERE): sudo apt-get install -y rsync (macOS: brew install rsync)"
 }
 
 die_without_rsync() {
-  die "$PLACE needs rsync 3 or later (found: $1): ./run_remote_setup.sh $ID installs it, or tnr ssh $ID 'sudo apt-get update; sudo apt-get install -y rsync'"
+  die "$PLACE needs rsync 3.1 or later (found: $1): ./run_remote_setup.sh $ID installs it, or tnr ssh $ID 'sudo apt-get update; sudo apt-get install -y rsync'"
 }
 
 # Asks the machine: `ask STUB ARGUMENT...`. Sets ANSWER. What a login prints around the answer is ignored.
@@ -41,7 +41,7 @@ ask() {
 
 # That the machine has rsync is known for a day, which saves a connection each time.
 rsync_memory() {
-  printf '%s/socrates/rsync-%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$(cksum <<<"$PLACE" | tr ' ' -)"
+  printf '%s/socrates/rsync-3.1-%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$(cksum <<<"$PLACE" | tr ' ' -)"
 }
 
 remember_rsync() {

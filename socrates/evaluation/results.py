@@ -35,7 +35,7 @@ class Comparability(TypedDict):
     """What must be equal in two results before their distances may be compared."""
 
     data_sha256: str  # of the data file; for answers made elsewhere, of their rows and all human answers
-    rows_sha256: str  # see `predictions.rows_sha256`
+    rows_sha256: str  # see `lines.rows_sha256`
     prompt_fingerprint: str  # of the prompt's construction (`chat.py`), or "external"
     decoding: dict[str, Any] | str  # `config.DecodingSettings`, or "external"
     seed: int  # of the choice of rows and of the drawn answers

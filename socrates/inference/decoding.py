@@ -48,7 +48,7 @@ def log_normalizer(logits: torch.Tensor) -> torch.Tensor:
         (rows,), float64.
     """
     largest = logits.detach().amax(dim=1, keepdim=True)
-    return largest[:, 0].double() + _sum((logits - largest).exp())[:, 0].log()
+    return largest[:, 0].double() + _sum((logits - largest).exp_())[:, 0].log()
 
 
 def decoded_probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
@@ -93,7 +93,8 @@ def probabilities_of(
         Two (P,) tensors, float64: as the model gives them (temperature 1), and as `decoded_probabilities` would.
     """
     scaled = _scaled(logits, 1.0)
-    exact = scaled[rows, tokens].double().exp() / _sum(scaled.exp())[rows, 0]
+    exact = scaled[rows, tokens].double().exp() / _sum(scaled.exp_())[rows, 0]
+    del scaled
     return exact, decoded_probabilities(logits, decoding)[rows, tokens]
 
 

@@ -27,7 +27,7 @@ NO_NUMBERS = (
     "the model returned NaN or infinity instead of probabilities: its weights are damaged, or its numbers do not fit "
     "into this dtype (try float32 or bfloat16)"
 )
-_HEAD_ELEMENTS = 2**25  # logits at a time: 128 MiB in float32
+_HEAD_ELEMENTS = 2**23  # logits at a time: 32 MiB in float32, and up to ten times that in decoding
 
 
 class Forward:

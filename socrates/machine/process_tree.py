@@ -9,6 +9,7 @@ ranks. Linux only.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import random
@@ -165,10 +166,15 @@ def free_port() -> int:
     Until a training listens there some time goes by: it is none that Linux gives to an outgoing connection meanwhile
     (32768 and up), nor DeepSpeed's own (29500).
     """
-    while True:
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", random.randrange(20000, 29500)))
-            return listener.getsockname()[1]
+    for port in random.sample(range(20000, 29500), 100):
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+    raise SocratesError("no free port: of 100 between 20000 and 29500 something listens on each")
 
 
 SAVE_PATIENCE = 600.0  # seconds for the end of a step and its checkpoint

@@ -193,8 +193,8 @@ def _activations(shape: ModelShape, lora: LoraSettings, settings: MemorySettings
     positions = 2 * size * shape.head_size  # cosines and sines, for all layers; and the mask
     kept = size * shape.hidden * checkpointed + positions + (tokens if settings.dense_mask else 0)
     saved = tokens * (kept + others * layer + first + norm)
-    # The logits, as the caller may keep them; in fp32 their copy or log probabilities, and two gradients.
-    logits = settings.answer_tokens * shape.vocabulary * (size + 4 + 4 + 4)
+    # The logits, as the caller may keep them; in fp32 their copy, exponentials and two gradients, or the float64 sum.
+    logits = settings.answer_tokens * shape.vocabulary * (size + 4 + 4 + 8)
     # A norm's gradient takes five fp32 tensors; an MLP's, two as wide as it is, and one more forwards.
     backward = tokens * max(20 * shape.hidden, 2 * size * shape.inner + size * shape.hidden)
     moments = [max(logits, backward)]

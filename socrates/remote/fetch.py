@@ -127,7 +127,8 @@ def fetch_checkpoint(
         data = read_remote_manifest(instance, source)
         if data is None:
             raise NotThere(
-                f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, or no longer there"
+                f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, or no longer there; of other "
+                "software's folders `tnr scp` takes files by name"
             )
         if manifest_sha256 not in (None, sha256_bytes(data)):
             raise NotThere(f"instance {instance.id}: {source} is being written anew; looked at again later")

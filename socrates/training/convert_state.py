@@ -23,7 +23,7 @@ from socrates.checkpoint import read_manifest
 from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.files import read_json, write_json
 from socrates.model.hub import ADAPTER_WEIGHTS
-from socrates.training.distributed import barrier, on_rank_zero, rank
+from socrates.training.distributed import barrier, fail_together, on_rank_zero, rank
 from socrates.training.resume import Resumption, Way
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
     if resumption.way is Way.OTHER_RANKS:
         settings["checkpoint"] = {**(before or {}), "load_universal": True}
     else:
-        _load_adapter(trainer.model, resumption.checkpoint)
+        try:
+            _load_adapter(trainer.model, resumption.checkpoint)
+        except (SocratesError, *LIBRARY_ERRORS) as error:  # every rank meets it
+            fail_together(f"{resumption.checkpoint}: its adapter cannot be loaded: {error}")
         trainer.fresh_optimizer = True
 
     def loaded() -> None:
@@ -169,4 +172,4 @@ def _load_adapter(model: Any, checkpoint: Path) -> None:
 
     loaded = set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_WEIGHTS))
     if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
-        raise SocratesError(f"{checkpoint}: its adapter is not of the layers that are trained")
+        raise SocratesError("it is not of the layers that are trained")

@@ -15,7 +15,13 @@ from typing import Any, NoReturn
 from socrates.errors import EXIT_CANNOT, SocratesError
 
 _MARK = ".rank-0-"
-_LOOKS = (0.0, 1.0, 3.0)  # seconds before each; a network disk remembers for a while that a name was not there
+_LOOKS = (
+    0.0,
+    1.0,
+    3.0,
+    10.0,
+    30.0,
+)  # seconds before each; a network disk remembers for a while that a name was not there
 
 
 @contextmanager
@@ -56,8 +62,7 @@ def rank() -> int:
 
 def leads_host() -> bool:
     """Whether this process is the first of its machine; on one machine that is rank 0."""
-    one_machine = os.environ.get("CROSS_SIZE", "1") == "1"  # DeepSpeed's launcher sets it
-    return rank() == 0 if one_machine else os.environ.get("LOCAL_RANK", "0") == "0"
+    return int(os.environ.get("LOCAL_RANK", rank())) == 0
 
 
 def on_rank_zero(work: Callable[[], Any]) -> Any:
@@ -113,7 +118,7 @@ def _leave_mark(folder: Path) -> str:
     except OSError as error:
         raise SocratesError(
             f"{folder}: rank 0 on {platform.node()} cannot write there: {error.strerror or error}; "
-            "make it writable, or change output_dir"
+            "make it writable, free some space, or change output_dir"
         ) from error
     return mark.name
 

@@ -134,9 +134,9 @@ def _resumption(
 ) -> Resumption:
     manifest = read_manifest(checkpoint)
     before, now = _ranks(checkpoint), config.training.num_processes
-    if before != now:
-        notes = [*notes, _OTHER_RANKS_NOTE.format(now=_processes(now), before=before)]
     if damage is None:
+        if before != now:
+            notes = [*notes, _OTHER_RANKS_NOTE.format(now=_processes(now), before=before)]
         if weights_only:
             notes = [*notes, f"{WEIGHTS_ONLY} was not needed: {checkpoint} is complete, its optimizer's state is used"]
         way = Way.EXACT if before == now else Way.OTHER_RANKS

@@ -158,7 +158,7 @@ def check_gpus(config: RunConfig) -> None:
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    wanted = int(os.environ.get("LOCAL_SIZE", config.training.num_processes))  # on this host
+    wanted = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or config.training.num_processes)
     if found < wanted:
         raise SocratesError(
             f"torch can use {found} GPUs here, {wanted} processes need one each; look at "

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from processes import ROOT, environment, free_port
+from processes import PATIENCE, ROOT, environment, free_port
 
 pytestmark = pytest.mark.slow
 SHARES = """
@@ -44,7 +44,7 @@ def check_shared(tmp_path, *folders, data=("rows", "rows")):
                 text=True,
             )
         )
-    told = [process.communicate(timeout=120) for process in started]
+    told = [process.communicate(timeout=PATIENCE) for process in started]
     return [(process.returncode, *texts) for process, texts in zip(started, told, strict=True)]
 
 

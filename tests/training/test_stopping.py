@@ -315,7 +315,7 @@ def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the
     assert account.attempts == 2 and account.usd > saved.usd + 1 and account.tokens > saved.tokens
     lines = [json.loads(line) for line in (folder / RUN / "training_log.jsonl").read_text().splitlines()]
     costs = [line["cost_usd"] for line in lines]
-    assert costs == sorted(costs) and costs[-1] <= account.usd
+    assert costs == sorted(costs) and saved.usd < costs[-1] <= account.usd
     assert lines[-1]["seconds_left"] == 0 and lines[-1]["expected_cost_usd"] == pytest.approx(costs[-1], abs=0.01)
 
 
