@@ -197,10 +197,10 @@ def sample_token_ids(
 
 
 def _choose(table: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """(rows, vocabulary) probabilities and (rows,) numbers in [0, 1) to (rows,) token ids."""
+    """(rows, vocabulary) probabilities, float64, and (rows,) numbers in [0, 1) to (rows,) token ids."""
     import torch
 
-    cumulative = table.double().cumsum(dim=1)
+    cumulative = table.cumsum(dim=1)
     total = cumulative[:, -1:]
     if not torch.isfinite(total).all():
         raise SocratesError(NO_NUMBERS)
