@@ -15,7 +15,8 @@ import numpy as np
 from answer_model import Work, pairs
 
 from socrates.inference.batching import OVERHEAD_CPU, OVERHEAD_GPU, make_batches
-from socrates.inference.engine import Decoding, Question, answer_distributions, plan_questions
+from socrates.inference.decoding import Decoding
+from socrates.inference.engine import Question, answer_distributions, plan_inference
 from socrates.inference.forward import Forward
 from socrates.inference.trie import answer_trie
 from socrates.model.chat import answer_token_ids
@@ -46,7 +47,7 @@ Way = Callable[["LoadedModel", Sequence[Question], int], Outcome]
 def this(loaded: LoadedModel, questions: Sequence[Question], budget: int, *, shared: bool = True) -> Outcome:
     """`socrates.inference.engine`, as an evaluation calls it."""
     results = dict(answer_distributions(loaded, questions, PAPER, max_batch_tokens=budget, share_beginning=shared))
-    plan = plan_questions(loaded.tokenizer, questions, share_beginning=shared)
+    plan = plan_inference(loaded.tokenizer, questions, share_beginning=shared)
     lengths, prefix = plan.lengths, len(plan.beginning)
     tries = {question.scale: None for question in questions}
     tries = {scale: answer_trie(loaded.tokenizer, scale.values) for scale in tries}

@@ -55,10 +55,10 @@ def main() -> int:
     from socrates.config import load_config
     from socrates.evaluation.evaluate import evaluate, recorded_config
     from socrates.evaluation.results import read_metrics
-    from socrates.inference.run import Settings, settings_of
+    from socrates.inference.run import InferenceRequest, settings_of
 
     config = load_config(arguments.config) if arguments.config else recorded_config(arguments.model or "")
-    settings = settings_of(config) if config else Settings()
+    settings = settings_of(config)
     if arguments.max_examples is not None:
         if arguments.max_examples < 0:
             raise SocratesError(f"--max-examples: must be 0 or more, not {arguments.max_examples}")
@@ -74,18 +74,16 @@ def main() -> int:
 
     print(f"Model: {model}")
     print(f"Validation data: {data_file}", flush=True)
-    metrics = evaluate(
+    request = InferenceRequest(
         model,
-        data_file,
         arguments.output,
         settings,
         base_model=arguments.base_model,
         revision=config.model_revision if config and names_base_of(model, config) else None,
-        baseline=baseline,
         processes=arguments.processes,
         overwrite=arguments.overwrite,
-        allow_seen=arguments.allow_seen,
     )
+    metrics = evaluate(request, data_file, baseline=baseline, allow_seen=arguments.allow_seen)
     print_summary(metrics, arguments.label, arguments.output)
     return 0
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    from socrates.evaluation.gate import decide
+    from socrates.evaluation.gate import check_comparable, decide
     from socrates.evaluation.gate_text import decision_record, decision_text
     from socrates.evaluation.results import read_metrics
     from socrates.files import remove_file, write_json
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         remove_file(arguments.output)  # an earlier decision must not outlive a failure of this one
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
     names = (str(arguments.baseline), str(arguments.checkpoint))
-    decide(**metrics, names=names)  # the interval is only of two that can be compared, and their numbers come first
+    check_comparable(**metrics, names=names)  # an interval is only of two that can be compared
     decision = decide(
         **metrics, names=names, interval=_interval(inputs, metrics), require_significant=arguments.require_significant
     )

@@ -1,4 +1,4 @@
-"""A model and a data file to a results folder: choose rows, ask, draw, score, write.
+"""Evaluation: a model and a data file to a results folder; choose rows, run inference, sample, score, write.
 
 Covers: a checkpoint's files are verified against its manifest before they are loaded; rows that it may have been
 trained on are refused, and so is a result that could not be compared with a given baseline, before the model is loaded;
@@ -8,7 +8,6 @@ an evaluation that was broken off goes on where it was, and never over the resul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,7 +23,7 @@ from socrates.data.records import Answer, read_answers
 from socrates.data.scales import parse_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
-from socrates.evaluation.gate import decide
+from socrates.evaluation.gate import check_comparable
 from socrates.evaluation.lines import checked_demographic, draw_predictions, prediction_line, scored_row
 from socrates.evaluation.results import (
     METRICS,
@@ -36,16 +35,11 @@ from socrates.evaluation.results import (
     record_seen,
     write_results,
 )
-from socrates.files import remove_file, write_json
-from socrates.inference.journal import differing, open_unfinished
-from socrates.inference.parallel import ModelSource
-from socrates.inference.run import Prompt, Settings, ask
-from socrates.model.chat import prompt_fingerprint
-from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint, locate_model
+from socrates.inference.journal import differing
+from socrates.inference.run import InferenceRequest, run_inference
+from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from socrates.data.scales import Scale
     from socrates.inference.engine import AnswerDistribution
 
@@ -68,31 +62,15 @@ def recorded_config(model: str | Path) -> RunConfig | None:
 
 
 def evaluate(
-    model: str,
-    data_file: Path,
-    output: Path,
-    settings: Settings,
-    *,
-    base_model: str | None = None,
-    revision: str | None = None,
-    baseline: dict[str, Any] | None = None,
-    processes: int | None = None,
-    overwrite: bool = False,
-    allow_seen: bool = False,
+    request: InferenceRequest, data_file: Path, *, baseline: dict[str, Any] | None = None, allow_seen: bool = False
 ) -> MetricsFile:
     """Evaluate a model and write its results folder; go on with what an earlier call has left unfinished there.
 
     Args:
-        model: a model folder, a hub name, or a checkpoint folder with an adapter.
+        request: which model, how it is asked, which rows are chosen, and the results folder.
         data_file: JSONL with human answers.
-        output: the results folder.
-        settings: how the model is asked and which rows are chosen.
-        base_model: an adapter's base model, instead of the one that it names.
-        revision: of the hub's repository.
         baseline: the `metrics.json` to compare with later; what could not be compared is refused early.
-        processes: how many ask the model; None: one a GPU, and one where there is none.
-        overwrite: whether to ask again where this folder has results, of this evaluation or of another.
-        allow_seen: whether a checkpoint may be judged on rows that it may have been trained on.
+        allow_seen: whether a checkpoint may be evaluated on rows that it may have been trained on.
 
     Returns:
         What stands in `metrics.json`: of this call, or of an earlier one that was the same evaluation.
@@ -101,67 +79,64 @@ def evaluate(
         SocratesError: model, data or baseline cannot be used, the checkpoint may have been trained on the data, the
             folder holds another evaluation, or the results cannot be written.
     """
-    from socrates.model.load import load_asking_tokenizer, quiet_libraries
-
-    quiet_libraries()
+    model, output, settings = request.model, request.output, request.settings
     check_checkpoint(model)
     data_sha256 = sha256_of_part(data_file)
-    chosen = settings.evaluation
     selection = select_cells(
         progress(read_answers(data_file), "choosing rows"),
-        chosen.max_examples,
+        settings.evaluation.max_examples,
         settings.seed,
-        rows_per_cell=chosen.rows_per_cell,
+        rows_per_cell=settings.evaluation.rows_per_cell,
     )
     answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
-    for answer in answers:  # before the model is asked for hours, as they go into the results
+    for answer in answers:  # before the model runs for hours, as they go into the results
         checked_demographic(answer.demographic, f"{data_file}, line {answer.line}")
     print(f"Rows: {_describe(selection)}", flush=True)
-    files = locate_model(model, revision, base_model)
+    files = request.files
     seen = find_seen(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
     if not allow_seen:
         check_unseen(model, seen)
     if seen is None and files.adapter is not None:
         print(f"Note: {model} does not record what it was trained on; these rows may be among it", flush=True)
-    tokenizer = load_asking_tokenizer(files)
-    identity = _identity(answers, data_sha256, settings, tokenizer)
-    if baseline is not None:
-        # The gate's own checks, of the baseline's numbers and of what this evaluation will be, before hours are spent.
-        decide(baseline, {**baseline, "comparability": identity}, names=("the baseline", "this evaluation"))
-    asked = {"model": fingerprint(files), **identity}
-    if not overwrite and (finished := _finished(output, asked)) is not None:
+    compared = comparability(
+        [{**answer.keys(), "response": answer.response} for answer in answers],
+        seed=settings.seed,
+        data_sha256=data_sha256,
+        prompt_fingerprint=request.identity["prompt_fingerprint"],
+        decoding=request.identity["decoding"],
+    )
+    if baseline is not None:  # before hours are spent
+        coming = {**baseline, "comparability": compared}
+        check_comparable(baseline, coming, names=("the baseline", "this evaluation"))
+    asked = {"model": request.identity["model"], **compared}
+    if not request.overwrite and (finished := _finished(output, asked)) is not None:
         return record_seen(output, finished, seen.to_dict() if seen else None)
-    with closing(open_unfinished(output, {**asked, "device": _device_type()}, discard=overwrite)) as unfinished:
-        _check_writable(output)
-        source = ModelSource(model, base_model, revision)
-        prompts = [Prompt(answer.prompt, parse_scale(answer.stimuli), answer.line) for answer in answers]
-        ask(
-            source,
-            prompts,
-            tokenizer,
-            settings,
-            unfinished,
-            processes,
-            key_of=lambda kept: kept["line"]["line"],
-            keep=lambda index, result: _answered(answers[index], prompts[index].scale, result),
-        )
-        by_line = {answer["line"]["line"]: answer for answer in unfinished.answers}
+    scales = [parse_scale(answer.stimuli) for answer in answers]
+    questions = request.questions(
+        (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
+    )
+    with run_inference(
+        request,
+        questions,
+        asked,
+        key_of=lambda kept: kept["line"]["line"],
+        keep=lambda index, result: _answered(answers[index], scales[index], result),
+    ) as journal:
+        by_line = {answer["line"]["line"]: answer for answer in journal.answers}
         answered = [by_line[answer.line] for answer in answers]
         about = {
             "model": model,
-            **unfinished.header["about"],
+            **journal.header["about"],
             "asked": asked,
             "data_file": str(data_file),
             "settings": asdict(settings),
             "selection": selection.counts(),
             **_counts(answered),
-            "seconds": round(unfinished.seconds, 1),
+            "seconds": round(journal.seconds, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
-        metrics = _score_and_write(output, answered, selection, settings.seed, identity, about, seen)
-        unfinished.remove()
-    return metrics
+        return _score_and_write(output, answered, selection, settings.seed, compared, about, seen)
 
 
 def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -263,31 +238,6 @@ def check_checkpoint(model: str | Path) -> None:
     )
     if damage:
         raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
-
-
-def _check_writable(output: Path) -> None:
-    """Write the smallest file into the results folder, before the model is asked for hours."""
-    probe = output / ".writable"
-    write_json(probe, {})
-    remove_file(probe)
-
-
-def _identity(
-    answers: Sequence[Answer], data_sha256: str, settings: Settings, tokenizer: PreTrainedTokenizerBase
-) -> Comparability:
-    return comparability(
-        [{**answer.keys(), "response": answer.response} for answer in answers],
-        seed=settings.seed,
-        data_sha256=data_sha256,
-        prompt_fingerprint=prompt_fingerprint(tokenizer, settings.prompt.system_message),
-        decoding=asdict(settings.decoding),
-    )
-
-
-def _device_type() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _describe(selection: Selection) -> str:

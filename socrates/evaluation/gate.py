@@ -122,15 +122,9 @@ def decide(
         SocratesError: there is no decision, because a distance, bound or signal is no number in its range, the
             baseline's distance is 0, the two must not be compared, or an interval is required and not known.
     """
-    compared = _comparability(baseline, checkpoint, names)
+    check_comparable(baseline, checkpoint, names)
     seen = [rows_seen(m, name) for m, name in zip((baseline, checkpoint), names, strict=True)]
-    _check_same_cells(baseline, checkpoint, names)
     before, after = (_distance(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
-    if before == 0:
-        raise SocratesError(
-            f'{names[0]}: "{DISTANCE}" is 0, on which nothing can improve; no model gets that without having '
-            "seen the answers: look at its predictions.jsonl"
-        )
     limit = _in_range(threshold, "threshold", 0, 100, "gate")
     improvement = (1 - after / before) * 100
     if require_significant and interval is None:
@@ -149,7 +143,7 @@ def decide(
         interval=limits,
         require_significant=require_significant,
         uniform_guess=_bound(checkpoint, "uniform_guess", names[1]),
-        comparability=compared,
+        comparability=baseline["comparability"],
         signals=tuple(_signal(spec, baseline, checkpoint, names) for spec in SIGNALS),
         rows_seen=(seen[0][0], seen[1][0]),
         notes=(
@@ -159,15 +153,33 @@ def decide(
     )
 
 
-def _comparability(
-    baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]
-) -> Mapping[str, Any]:
-    """What both results share; SocratesError where that is not all of it."""
+def check_comparable(
+    baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str] = ("baseline", "checkpoint")
+) -> None:
+    """SocratesError unless both `metrics.json` are complete, of the same rows, settings and cells, and in range."""
+    _check_same_settings(baseline, checkpoint, names)
+    for metrics, name in zip((baseline, checkpoint), names, strict=True):
+        rows_seen(metrics, name)
+    _check_same_cells(baseline, checkpoint, names)
+    for metrics, name in zip((baseline, checkpoint), names, strict=True):
+        _distance(metrics, name)
+    if baseline[DISTANCE] == 0:
+        raise SocratesError(
+            f'{names[0]}: "{DISTANCE}" is 0, on which nothing can improve; no model gets that without having '
+            "seen the answers: look at its predictions.jsonl"
+        )
+    for bound in ("uniform_guess", "empirical_best"):
+        _bound(checkpoint, bound, names[1])
+    for spec in SIGNALS:
+        _signal(spec, baseline, checkpoint, names)
+
+
+def _check_same_settings(baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]) -> None:
     ours, theirs = (_comparable(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
     keys = dict.fromkeys([*REMEDIES, *ours, *theirs])
     different = [key for key in keys if key not in ours or key not in theirs or ours[key] != theirs[key]]
     if not different:
-        return ours
+        return
     problems = [
         f'"{key}" is {_shown(ours, key)} in {names[0]} and {_shown(theirs, key)} in {names[1]}' for key in different
     ]

@@ -146,26 +146,26 @@ def sample_token_ids(
     decoding: Decoding,
     uniforms: np.ndarray,
 ) -> list[list[int] | None]:
-    """Draw K answers to one prompt: one forward over the prompt, then one for each further token of all K.
+    """Sample K answers to one prompt: one forward over the prompt, then one for each further token of all K.
 
     Args:
         forward: the model.
         prompt: its token ids.
         end_ids: the tokens of which any ends an answer.
-        decoding: how a token is drawn.
-        uniforms: (K, T) numbers in [0, 1), one for each token of each draw; T is the most tokens an answer may have,
+        decoding: how a token is chosen.
+        uniforms: (K, T) numbers in [0, 1), one for each token of each sample; T is the most tokens an answer may have,
             its end included.
 
     Returns:
-        For each draw its tokens without the end, or None where it had not ended after T tokens.
+        For each sample its tokens without the end, or None where it had not ended after T tokens.
     """
     import torch
 
     device = forward.device
     count, limit = uniforms.shape
-    drawn: list[list[int]] = [[] for _ in range(count)]
+    sampled: list[list[int]] = [[] for _ in range(count)]
     ended = [False] * count
-    going = list(range(count))  # the draws that have not ended, in the order of the cache's sequences
+    going = list(range(count))  # the samples that have not ended, in the order of the cache's sequences
     with torch.inference_mode():
         output = forward.hidden(torch.tensor([list(prompt)], device=device), use_cache=True)
         cache = output.past_key_values
@@ -175,11 +175,11 @@ def sample_token_ids(
         for step in range(limit):
             tokens = _choose(table, torch.from_numpy(uniforms[going, step]).to(device)).tolist()
             still = []
-            for place, (draw, token) in enumerate(zip(going, tokens, strict=True)):
+            for place, (sample, token) in enumerate(zip(going, tokens, strict=True)):
                 if token in end_ids:
-                    ended[draw] = True
+                    ended[sample] = True
                 else:
-                    drawn[draw].append(token)
+                    sampled[sample].append(token)
                     still.append(place)
             if not still or step == limit - 1:
                 break
@@ -187,13 +187,13 @@ def sample_token_ids(
                 cache.batch_select_indices(torch.tensor(still, device=device))
                 going = [going[place] for place in still]
             output = forward.hidden(
-                torch.tensor([[drawn[draw][-1]] for draw in going], device=device),
+                torch.tensor([[sampled[sample][-1]] for sample in going], device=device),
                 past_key_values=cache,
                 position_ids=torch.full((len(going), 1), len(prompt) + step, device=device),
                 use_cache=True,
             )
             table = decoded_probabilities(forward.logits(output.last_hidden_state[:, -1]), decoding)
-    return [tokens if done else None for tokens, done in zip(drawn, ended, strict=True)]
+    return [tokens if done else None for tokens, done in zip(sampled, ended, strict=True)]
 
 
 def _choose(table: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

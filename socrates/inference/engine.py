@@ -1,19 +1,18 @@
-"""The exact probability of every valid answer to each prompt, from the model, in one pass over the prompt.
+"""Engine: the exact probability of every valid answer to each question, in one forward pass over its prompt.
 
 Exact: a question that states at most `MAX_TREE_ANSWERS` valid answers. Every one of them is scored with all its
 tokens and the end after them, so "1", "10" and "100" are told apart (`trie.py`, `tree_attention.py`), and the decoding
-is applied to the probabilities at each step instead of drawing from it (`decoding.py`).
+is applied to the probabilities at each step instead of sampling from it (`decoding.py`).
 
-By draws: a question that states no valid answers, or more than that. Its distribution is that of a number of draws
+By sampling: a question that states no valid answers, or more than that. Its distribution is that of a number of samples
 (`decoding.py`), marked as such.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +20,7 @@ import numpy as np
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
-from socrates.inference.batching import (
-    OVERHEAD_CPU,
-    OVERHEAD_GPU,
-    BatchQueue,
-    Budget,
-    in_batches,
-    make_batches,
-    token_budget,
-)
+from socrates.inference.batching import OVERHEAD_CPU, OVERHEAD_GPU, BatchQueue, Budget, in_batches, token_budget
 from socrates.inference.decoding import Decoding, sample_token_ids
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.tree_attention import check_tree_attention, score_batch
@@ -41,12 +32,10 @@ if TYPE_CHECKING:
 
     from socrates.model.load import LoadedModel
 
-__all__ = ["AnswerDistribution", "Decoding", "Question", "answer_distributions", "make_batches"]
-
 MAX_TREE_ANSWERS = 4096  # a tree of so many nodes costs about as much as ten prompts
-MAX_NEW_TOKENS = 12  # of a drawn answer, its end included
-DRAWS = 32  # of each question that is answered by draws
-LARGEST_INTEGER = 2**53  # a drawn number beyond it cannot be averaged as a float and does not count as an answer
+MAX_NEW_TOKENS = 12  # of a sampled answer, its end included
+SAMPLES = 32  # of each question that is answered by sampling
+LARGEST_INTEGER = 2**53  # a sampled number beyond it cannot be averaged as a float and does not count as an answer
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # what str() makes of an integer: the same rule as for exact answers
 
 
@@ -56,7 +45,7 @@ class Question:
 
     prompt_ids: Sequence[int]  # up to where the answer begins (`chat.prompt_token_ids`)
     scale: Scale | None  # None where the question states no valid answers: then any integer counts
-    key: int  # of the row, 0 or more: with the seed it decides what is drawn
+    key: int  # of the row, 0 or more: with the seed it decides what is sampled
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +53,14 @@ class AnswerDistribution:
     """What the model answers to one question; the mass that is missing from 1 is on texts that do not count."""
 
     values: np.ndarray  # (A,) int64, ascending
-    probabilities: np.ndarray | None  # (A,) float64 at temperature 1, summing to `valid_mass`; None if drawn
-    decoded: np.ndarray  # (A,) float64 after decoding, summing to `decoded_mass`; frequencies if drawn
+    probabilities: np.ndarray | None  # (A,) float64 at temperature 1, summing to `valid_mass`; None if sampled
+    decoded: np.ndarray  # (A,) float64 after decoding, summing to `decoded_mass`; frequencies if sampled
     exact: bool
-    draws: int  # how many texts were drawn; 0 if exact
+    samples: int  # how many texts were sampled; 0 if exact
 
     @property
     def valid_mass(self) -> float:
-        """Probability that the answer is a valid one: at temperature 1 if exact, else the share of draws."""
+        """Probability that the answer is a valid one: at temperature 1 if exact, else the share of samples."""
         return float((self.decoded if self.probabilities is None else self.probabilities).sum())
 
     @property
@@ -86,26 +75,26 @@ class AnswerDistribution:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How questions are asked, decided from all of them: so every part of them is asked in the same way.
+class InferencePlan:
+    """How questions are answered, decided from all of them: so what is left after an interruption changes nothing.
 
     Attributes:
         beginning: tokens that all prompts begin with, computed once.
         lengths: of each question that is answered exactly, by its index: the tokens that go through the model for it.
-        drawn: indices of those that are answered by draws, longest first.
+        sampled: indices of those that are answered by sampling, longest first.
     """
 
     beginning: tuple[int, ...]
     lengths: Mapping[int, int]
-    drawn: tuple[int, ...]
+    sampled: tuple[int, ...]
 
 
-def plan_questions(
+def plan_inference(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     *,
     share_beginning: bool = True,
-) -> Plan:
+) -> InferencePlan:
     """Decide which questions are answered exactly, and what is computed once for all of them.
 
     Args:
@@ -131,9 +120,9 @@ def plan_questions(
         for index, question in enumerate(questions)
         if question.scale in nodes
     }
-    drawn = [index for index in range(len(questions)) if index not in lengths]
-    drawn.sort(key=lambda index: (-len(questions[index].prompt_ids), index))
-    return Plan(beginning, lengths, tuple(drawn))
+    sampled = [index for index in range(len(questions)) if index not in lengths]
+    sampled.sort(key=lambda index: (-len(questions[index].prompt_ids), index))
+    return InferencePlan(beginning, lengths, tuple(sampled))
 
 
 class Engine:
@@ -150,7 +139,7 @@ class Engine:
         decoding: Decoding,
         *,
         max_batch_tokens: int | None = None,
-        draws: int = DRAWS,
+        samples: int = SAMPLES,
         seed: int = 0,
     ) -> None:
         """Compute the beginning, and check on an example that this model can be asked so.
@@ -158,16 +147,16 @@ class Engine:
         Args:
             loaded: the model (`load.load_model`).
             beginning: token ids with which every prompt begins, or none.
-            decoding: of `AnswerDistribution.decoded`, and of the draws.
+            decoding: of `AnswerDistribution.decoded`, and of the samples.
             max_batch_tokens: the budget at first; None: what the free memory allows.
-            draws: how many texts are drawn for a question that cannot be answered exactly.
-            seed: of the draws, together with each question's key.
+            samples: how many texts are sampled for a question that cannot be answered exactly.
+            seed: of the samples, together with each question's key.
 
         Raises:
             SocratesError: an architecture that cannot be scored exactly.
         """
         self._loaded, self._decoding = loaded, decoding
-        self._draws, self._seed = draws, seed
+        self._samples, self._seed = samples, seed
         self._forward = Forward(loaded)
         self._prefix = shared_prefix(self._forward, beginning)
         check_tree_attention(loaded, self._forward, self._prefix)
@@ -192,65 +181,65 @@ class Engine:
         """What a batch costs beyond its tokens, in tokens."""
         return OVERHEAD_GPU if self._loaded.device.type == "cuda" else OVERHEAD_CPU
 
-    def ask(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
-        """The distributions of several questions from one forward; a question that needs draws is asked alone.
+    def answer(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
+        """The distributions of several questions from one forward; a question that needs sampling comes alone.
 
         Raises:
             SocratesError: a prompt that is too long for the model; a model that returns no numbers.
-            RuntimeError: memory does not hold so many (`batching.is_out_of_memory`); ask fewer.
+            RuntimeError: memory does not hold so many (`batching.is_out_of_memory`); give fewer.
         """
         for question in questions:
             self._check_length(question)
         if all(_has_tree(question.scale) for question in questions):
-            return self._ask_exactly(questions)
+            return self._answer_exactly(questions)
         (question,) = questions
-        return [self._draw(question)]
+        return [self._sample(question)]
 
-    def ask_all(
-        self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]
+    def answer_all(
+        self, questions: Sequence[Question], queue: BatchQueue, sampled: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
-        """Ask what waits in a queue, then the questions that need draws: (indices, distributions) as they come.
+        """Answer what waits in a queue with this engine's budget, then the questions that need sampling.
 
-        Memory that runs out halves the queue's budget, which is this engine's from now on.
+        Yields:
+            (indices into ``questions``, their distributions) as they come.
         """
-        self.budget = queue.budget
 
-        def ask(batch: Sequence[int]) -> list[AnswerDistribution]:
-            return self.ask([questions[index] for index in batch])
+        def answer(batch: Sequence[int]) -> list[AnswerDistribution]:
+            return self.answer([questions[index] for index in batch])
 
-        yield from queue.run(ask)
-        for index in drawn:
-            yield [index], ask([index])
+        yield from queue.run(answer)
+        for index in sampled:
+            yield [index], answer([index])
 
-    def _ask_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
+    def _answer_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
         tries = [self._trie(question.scale) for question in questions]
         prompts = [question.prompt_ids for question in questions]
         ends = self._loaded.end_token_ids
         scores = score_batch(self._forward, prompts, tries, ends, self._decoding, self._prefix)
         return [
-            AnswerDistribution(trie.values, probabilities, decoded, exact=True, draws=0)
+            AnswerDistribution(trie.values, probabilities, decoded, exact=True, samples=0)
             for trie, (probabilities, decoded) in zip(tries, scores, strict=True)
         ]
 
-    def _draw(self, question: Question) -> AnswerDistribution:
-        """Asked alone, so that nothing but the seed and the question's key decides the draws."""
-        uniforms = _generator(self._seed, question.key).random((self._draws, MAX_NEW_TOKENS))
+    def _sample(self, question: Question) -> AnswerDistribution:
+        """Answered alone, so that nothing but the seed and the question's key decides the samples."""
+        uniforms = _generator(self._seed, question.key).random((self._samples, MAX_NEW_TOKENS))
         ends = self._loaded.end_token_ids
 
-        def draw(together: list[int]) -> list[list[int] | None]:
+        def sample(together: list[int]) -> list[list[int] | None]:
             return sample_token_ids(
                 self._forward, question.prompt_ids, ends, self._decoding, uniforms[sorted(together)]
             )
 
-        # Each draw has a cache of its own, so the budget holds for all that go together.
-        lengths = dict.fromkeys(range(self._draws), len(question.prompt_ids) + MAX_NEW_TOKENS)
-        drawn = [ids for _, part in in_batches(lengths, self.budget, draw) for ids in part]
-        texts = [self._loaded.tokenizer.decode(ids) for ids in drawn if ids is not None]
+        # Each sample has a cache of its own, so the budget holds for all that go together.
+        lengths = dict.fromkeys(range(self._samples), len(question.prompt_ids) + MAX_NEW_TOKENS)
+        sampled = [ids for _, part in in_batches(lengths, self.budget, sample) for ids in part]
+        texts = [self._loaded.tokenizer.decode(ids) for ids in sampled if ids is not None]
         numbers = [parse_answer_text(text) for text in texts]
         allowed = None if question.scale is None else frozenset(question.scale.values)
         valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
         values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
-        return AnswerDistribution(values, None, counts / self._draws, exact=False, draws=self._draws)
+        return AnswerDistribution(values, None, counts / self._samples, exact=False, samples=self._samples)
 
     def _trie(self, scale: Scale | None) -> AnswerTrie:
         if scale not in self._tries:
@@ -280,7 +269,7 @@ def answer_distributions(
     decoding: Decoding,
     *,
     max_batch_tokens: int | None = None,
-    draws: int = DRAWS,
+    samples: int = SAMPLES,
     seed: int = 0,
     share_beginning: bool = True,
 ) -> Iterator[tuple[int, AnswerDistribution]]:
@@ -294,33 +283,24 @@ def answer_distributions(
         decoding: as of `Engine`.
         max_batch_tokens: as of `Engine`. A longer question goes alone. Where memory runs out, it is halved, with a line
             on standard error.
-        draws: as of `Engine`.
+        samples: as of `Engine`.
         seed: as of `Engine`.
         share_beginning: whether what all prompts begin with is computed once.
 
     Yields:
         (index into ``questions``, its distribution) as batches finish: longest first, so that memory runs out at
-        once if it does; then the questions answered by draws.
+        once if it does; then the questions answered by sampling.
 
     Raises:
         SocratesError: a prompt that is empty or too long for the model; a tokenizer or an architecture that cannot
             be scored exactly; a model that returns no numbers; memory that does not hold one question.
     """
-    if (max_batch_tokens is not None and max_batch_tokens < 1) or draws < 1 or seed < 0:
-        raise ValueError(f"max_batch_tokens={max_batch_tokens}, draws={draws}, seed={seed}: out of range")
-    plan = plan_questions(loaded.tokenizer, questions, share_beginning=share_beginning)
-    make_engine = partial(
-        Engine, loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, draws=draws, seed=seed
-    )
-    return _ask_all(make_engine, questions, plan)
-
-
-def _ask_all(
-    make_engine: Callable[[], Engine], questions: Sequence[Question], plan: Plan
-) -> Iterator[tuple[int, AnswerDistribution]]:
-    engine = make_engine()
+    if (max_batch_tokens is not None and max_batch_tokens < 1) or samples < 1 or seed < 0:
+        raise ValueError(f"max_batch_tokens={max_batch_tokens}, samples={samples}, seed={seed}: out of range")
+    plan = plan_inference(loaded.tokenizer, questions, share_beginning=share_beginning)
+    engine = Engine(loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, samples=samples, seed=seed)
     queue = BatchQueue(plan.lengths, engine.budget, overhead=engine.overhead)
-    for batch, results in engine.ask_all(questions, queue, plan.drawn):
+    for batch, results in engine.answer_all(questions, queue, plan.sampled):
         yield from zip(batch, results, strict=True)
 
 

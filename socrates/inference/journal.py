@@ -1,4 +1,4 @@
-"""The answers of a running evaluation or prediction, on disk: the same command goes on after whatever ended it.
+"""Journal: the answers so far of an evaluation or a prediction, on disk; the same command goes on after any end.
 
 Covers: each batch's answers are one line, flushed to disk before the next batch; a line that a kill or a full disk cut
 off is dropped, and one that was damaged is passed over; answers of another run are never mixed in, and two processes
@@ -25,8 +25,8 @@ UNFINISHED = "unfinished"  # the folder, inside the results folder
 _HEADER, _ANSWERS, _LOCK = "evaluation.json", "answers.jsonl", "lock"
 
 
-class Unfinished:
-    """The answers so far of one evaluation or prediction. Use `open_unfinished`, and `close` or `remove` at the end.
+class Journal:
+    """The answers so far of one evaluation or prediction. Use `open_journal`, and `close` or `remove` at the end.
 
     Attributes:
         answers: what was appended, in this run and in those before.
@@ -99,7 +99,7 @@ class Unfinished:
         self._lock.close()
 
 
-def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool = False) -> Unfinished:
+def open_journal(output: Path, identity: Mapping[str, Any], *, discard: bool = False) -> Journal:
     """Open the answers so far of an evaluation or a prediction, or begin with none.
 
     Args:
@@ -124,7 +124,7 @@ def open_unfinished(output: Path, identity: Mapping[str, Any], *, discard: bool 
             header.unlink()
         if not header.exists():  # answers without a header: begun, and ended before the first
             (folder / _ANSWERS).unlink(missing_ok=True)
-        return Unfinished(folder, lock, identity)
+        return Journal(folder, lock, identity)
     except BaseException as error:
         lock.close()
         if isinstance(error, OSError):

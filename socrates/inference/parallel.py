@@ -1,4 +1,4 @@
-"""A model that is asked in this process, or in several, one a GPU: batches go to whoever is free.
+"""A model in this process, or in several, one a GPU: a batch goes to the first process that is free.
 
 Covers: every process computes the same batches as one alone would, so their number does not change a result. Memory
 that runs out in one halves the budget of all. Whatever ends this process ends the others.
@@ -12,109 +12,67 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.inference.batching import BatchQueue, attempt
+from socrates.inference.batching import BatchQueue, Budget, attempt
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from socrates.inference.engine import AnswerDistribution, Decoding, Engine, Question
+    from socrates.inference.decoding import Decoding
+    from socrates.inference.engine import AnswerDistribution, Engine, Question
 
 Answers = Iterator["tuple[Sequence[int], list[AnswerDistribution]]"]
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Which model: arguments of `load_model`."""
+def load_engine(
+    model: str,
+    *,
+    base_model: str | None,
+    revision: str | None,
+    beginning: tuple[int, ...],
+    decoding: Decoding,
+    seed: int,
+    max_batch_tokens: int | None,
+    device: str | None = None,
+) -> Engine:
+    """Load a model and make an engine of it; raises what `load_model` and `Engine` raise."""
+    from socrates.inference.engine import Engine
+    from socrates.model.load import load_model
 
-    name: str
-    base_model: str | None = None
-    revision: str | None = None
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """What it takes to make an `Engine` in any process: a model, and arguments of `Engine`."""
-
-    model: ModelSource
-    beginning: tuple[int, ...]
-    decoding: Decoding
-    seed: int
-    max_batch_tokens: int | None
-
-    def make(self, device: str | None = None) -> Engine:
-        """Load the model and make it ready; raises what `load_model` and `Engine` raise."""
-        from socrates.inference.engine import Engine
-        from socrates.model.load import load_model
-
-        model = self.model
-        loaded = load_model(model.name, device=device, revision=model.revision, base_model=model.base_model)
-        make_engine = partial(Engine, loaded, self.beginning, self.decoding, seed=self.seed)
-        fits, engine = attempt(lambda budget: make_engine(max_batch_tokens=budget), self.max_batch_tokens)
-        if not fits:
-            raise SocratesError(
-                f"{model.name}: memory holds the model, but not one question; use a GPU with more memory, or end what "
-                "else uses it"
-            )
-        return engine
+    loaded = load_model(model, device=device, revision=revision, base_model=base_model)
+    make_engine = partial(Engine, loaded, beginning, decoding, seed=seed)
+    fits, engine = attempt(lambda budget: make_engine(max_batch_tokens=budget), max_batch_tokens)
+    if not fits:
+        raise SocratesError(
+            f"{model}: memory holds the model, but not one question; use a GPU with more memory, or end what else uses "
+            "it"
+        )
+    return engine
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What is known once a model is loaded."""
+class EnginePool:
+    """The model in several processes, used like an `Engine`.
 
-    batch_tokens: int  # the most in one forward
-    overhead: int  # of a batch, in tokens
-    about: dict[str, Any]  # for the record (`Engine.about`)
+    Attributes:
+        budget: the most tokens in one forward; halved for all where memory runs out in one.
+        overhead: as of `Engine`.
+        about: as of `Engine`.
+    """
 
-
-class Engines(Protocol):
-    """One model, ready to be asked, somewhere."""
-
-    ready: Ready
-
-    def ask(self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]) -> Answers:
-        """Ask what waits in the queue, then the questions that need draws: (indices, distributions) as they come."""
-
-    def close(self) -> None:
-        """Let go of the model."""
-
-
-class LocalEngine:
-    """The model in this process."""
-
-    def __init__(self, settings: EngineSettings) -> None:
-        """Load the model; raises what `EngineSettings.make` raises."""
-        self._engine = settings.make()
-        self.ready = _ready(self._engine)
-
-    def ask(self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]) -> Answers:
-        """As `Engines.ask`."""
-        return self._engine.ask_all(questions, queue, drawn)
-
-    def close(self) -> None:
-        """Nothing to do: the model goes with this object."""
-
-
-class EngineProcesses:
-    """The model in several processes."""
-
-    def __init__(self, settings: EngineSettings, count: int, threads: int, devices: Sequence[str | None]) -> None:
+    def __init__(self, load: Callable[..., Engine], devices: Sequence[str | None], threads: int) -> None:
         """Start the processes and wait until every one has loaded the model.
 
         Args:
-            settings: of each.
-            count: of processes.
-            threads: of each process, on a CPU.
+            load: makes the engine of a process, on ``device``; can be pickled.
             devices: of each process; None: the CPU.
+            threads: of each process, on a CPU.
 
         Raises:
             SocratesError: one of them cannot load the model, or has ended.
@@ -122,9 +80,9 @@ class EngineProcesses:
         context = multiprocessing.get_context("spawn")  # a fork would share the state of the libraries' threads
         self._processes: dict[Connection, BaseProcess] = {}
         try:
-            for device in devices[:count]:
+            for device in devices:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, settings, device, threads), daemon=True)
+                process = context.Process(target=_serve, args=(theirs, load, device, threads), daemon=True)
                 with _interrupts_held_back():
                     process.start()
                 theirs.close()  # so that its end is seen here
@@ -133,11 +91,12 @@ class EngineProcesses:
         except BaseException:
             self.close()
             raise
-        self.ready = replace(ready[0], batch_tokens=min(one.batch_tokens for one in ready))
+        budgets, (self.overhead, *_), (self.about, *_) = zip(*ready, strict=True)
+        self.budget = Budget(min(budgets))
 
-    def ask(self, questions: Sequence[Question], queue: BatchQueue, drawn: Sequence[int]) -> Answers:
-        """As `Engines.ask`."""
-        alone = deque([index] for index in drawn)
+    def answer_all(self, questions: Sequence[Question], queue: BatchQueue, sampled: Sequence[int]) -> Answers:
+        """As `Engine.answer_all`."""
+        alone = deque([index] for index in sampled)
         free = deque(self._processes)
         busy: dict[Connection, list[int]] = {}
 
@@ -155,7 +114,7 @@ class EngineProcesses:
                 free.append(connection)
                 if results is None:
                     queue.put_back(batch)
-                hand_out()  # first: who is asked works on while the caller writes
+                hand_out()  # first: the process works on while the caller writes
                 if results is not None:
                     yield batch, results
 
@@ -181,7 +140,7 @@ class EngineProcesses:
             process = self._processes[connection]
             process.join(10)
             raise SocratesError(
-                f"a process that asks the model has ended ({_how(process.exitcode)}); the answers so far are kept: "
+                f"a process that runs the model has ended ({_how(process.exitcode)}); the answers so far are kept: "
                 "run the same command again to go on"
             ) from error
         if failure is not None:
@@ -189,11 +148,12 @@ class EngineProcesses:
         return answer
 
 
-def open_engines(settings: EngineSettings, processes: int | None) -> LocalEngine | EngineProcesses:
-    """Load a model once or several times.
+@contextmanager
+def open_engine(load: Callable[..., Engine], processes: int | None) -> Iterator[Engine | EnginePool]:
+    """Load a model, in this process or in several.
 
     Args:
-        settings: of the model, and of how it is asked.
+        load: as of `EnginePool`.
         processes: how many; None: one a GPU, and one where there is none.
 
     Raises:
@@ -206,12 +166,14 @@ def open_engines(settings: EngineSettings, processes: int | None) -> LocalEngine
     if gpus and count > gpus:
         raise SocratesError(f"--processes {count}: this machine has {gpus} GPU{'s' * (gpus > 1)}, and each takes one")
     if count == 1:
-        return LocalEngine(settings)
-    threads = max(1, torch.get_num_threads() // count)
-    return EngineProcesses(settings, count, threads, [f"cuda:{n}" if gpus else None for n in range(count)])
+        yield load()
+        return
+    devices = [f"cuda:{n}" if gpus else None for n in range(count)]
+    with closing(EnginePool(load, devices, max(1, torch.get_num_threads() // count))) as pool:
+        yield pool
 
 
-def _serve(connection: Connection, settings: EngineSettings, device: str | None, threads: int) -> None:
+def _serve(connection: Connection, load: Callable[..., Engine], device: str | None, threads: int) -> None:
     """What each process does until nobody listens: (questions, budget) in, (failure, distributions) out.
 
     Distributions are None where memory did not hold that many questions.
@@ -225,12 +187,12 @@ def _serve(connection: Connection, settings: EngineSettings, device: str | None,
 
             quiet_libraries(bars=False)
             torch.set_num_threads(threads)
-            engine = settings.make(device)
-            connection.send((None, _ready(engine)))
+            engine = load(device=device)
+            connection.send((None, (engine.budget.tokens, engine.overhead, engine.about)))
             while True:
                 questions, budget_tokens = connection.recv()
                 engine.budget.tokens = min(engine.budget.tokens, budget_tokens)
-                _, results = attempt(engine.ask, questions)
+                _, results = attempt(engine.answer, questions)
                 connection.send((None, results))
         except SocratesError as error:
             connection.send((str(error), None))
@@ -248,13 +210,9 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Also while a model is loading, or a batch is asked: a new run needs the memory."""
+    """Also while a model is loading, or a batch is computed: a new run needs the memory."""
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
-
-
-def _ready(engine: Engine) -> Ready:
-    return Ready(engine.budget.tokens, engine.overhead, engine.about)
 
 
 def _how(exitcode: int | None) -> str:

@@ -1,28 +1,31 @@
-"""Prompts to a model's answers, on one or several GPUs; each batch is on disk before the next is asked for.
+"""Inference run: a model's answer distributions to all questions, on one or several GPUs, resumed where it ended.
 
-Covers: all prompts decide together how each is asked, so that an interruption changes no answer.
+Covers: all questions decide together how each is answered, so that an interruption changes no answer; each batch is on
+disk before the next is handed out.
 Does not cover: what is kept of an answer, which the caller decides.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig
-from socrates.console import asking_progress
-from socrates.inference.parallel import EngineSettings, ModelSource, open_engines
-from socrates.model.chat import prompt_token_ids
+from socrates.inference.journal import Journal, open_journal
+from socrates.model.chat import prompt_fingerprint, prompt_token_ids
+from socrates.model.hub import ModelFiles, fingerprint, locate_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from socrates.data.scales import Scale
-    from socrates.inference.engine import AnswerDistribution
-    from socrates.inference.journal import Unfinished
+    from socrates.inference.engine import AnswerDistribution, Question
 
 
 @dataclass(frozen=True)
@@ -35,76 +38,146 @@ class Settings:
     seed: int = 42
 
 
-def settings_of(config: RunConfig) -> Settings:
-    """The part of a run config that asking goes by."""
-    return Settings(config.prompt, config.decoding, config.evaluation, config.seed)
+def settings_of(config: RunConfig | None) -> Settings:
+    """The part of a run config that inference goes by; the defaults where there is no config."""
+    return Settings(config.prompt, config.decoding, config.evaluation, config.seed) if config else Settings()
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What the model is asked."""
+class InferenceRequest:
+    """Which model answers and how, and the folder that its answers are for.
 
-    text: str  # persona, stimulus and question, before the chat template
-    scale: Scale | None  # the answers that count; None where the question states none
-    key: int  # 0 or more, each once
+    Attributes:
+        model: a model folder, a hub name, or a checkpoint folder with an adapter.
+        output: the results folder; the answers so far are kept in it until all are there.
+        settings: how the model is asked.
+        base_model: an adapter's base model, instead of the one that it names.
+        revision: of the hub's repository.
+        processes: how many run the model; None: one a GPU, and one where there is none.
+        overwrite: whether answers and results of another run in the folder may be replaced.
+    """
+
+    model: str
+    output: Path
+    settings: Settings
+    base_model: str | None = None
+    revision: str | None = None
+    processes: int | None = None
+    overwrite: bool = False
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """Where the model is; SocratesError where there is none."""
+        from socrates.model.load import quiet_libraries
+
+        quiet_libraries()
+        return locate_model(self.model, self.revision, self.base_model)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's; SocratesError where there is none."""
+        from socrates.model.load import tokenizer_of
+
+        return tokenizer_of(self.files)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers beside the questions, as JSON values; has to be equal to go on with them."""
+        return {
+            "model": fingerprint(self.files),
+            "prompt_fingerprint": prompt_fingerprint(self.tokenizer, self.settings.prompt.system_message),
+            "decoding": asdict(self.settings.decoding),
+        }
+
+    def questions(self, rows: Iterable[tuple[str, Scale | None, int]]) -> list[Question]:
+        """Prompts through the chat template: of each its text, its valid answers if it states any, and its key."""
+        from socrates.inference.engine import Question
+
+        texts, scales, keys = zip(*rows, strict=True)
+        ids = prompt_token_ids(self.tokenizer, texts, self.settings.prompt.system_message)
+        return [Question(tuple(one), scale, key) for one, scale, key in zip(ids, scales, keys, strict=True)]
 
 
-def ask(
-    source: ModelSource,
-    prompts: Sequence[Prompt],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: Settings,
-    unfinished: Unfinished,
-    processes: int | None,
+@contextmanager
+def run_inference(
+    request: InferenceRequest,
+    questions: Sequence[Question],
+    identity: Mapping[str, Any],
     *,
     key_of: Callable[[Mapping[str, Any]], int],
     keep: Callable[[int, AnswerDistribution], dict[str, Any]],
-) -> None:
-    """Ask the model all that is not answered yet; the answers are in ``unfinished`` then.
+) -> Iterator[Journal]:
+    """Get all answers that are not there yet; the journal has them all, and is removed if the block ends well.
 
     Args:
-        source: which model.
-        prompts: all of them, those that were answered before an interruption included.
-        tokenizer: the model's.
-        settings: how it is asked.
-        unfinished: what was answered before; gets the rest.
-        processes: how many ask the model; None: one a GPU, and one where there is none.
-        key_of: the key of the prompt that a kept answer is to.
-        keep: what is kept, as JSON values, of the answer to the prompt with this index.
+        request: which model, and where.
+        questions: all of them, those that were answered before an interruption included.
+        identity: what decides the answers, as JSON values; with the kind of device it has to be equal to go on.
+        key_of: the key of the question that a kept answer is to.
+        keep: what is kept, as JSON values, of the answer to the question with this index.
 
     Raises:
-        SocratesError: the model cannot be loaded or asked, or an answer cannot be written.
+        SocratesError: another run is in the folder, the model cannot be loaded or does not answer, or an answer cannot
+            be written.
     """
-    from socrates.inference.batching import BatchQueue, Budget
-    from socrates.inference.decoding import Decoding
-    from socrates.inference.engine import Question, plan_questions
+    import torch
 
-    kept = {key_of(answer) for answer in unfinished.answers}
-    done = {index for index, prompt in enumerate(prompts) if prompt.key in kept}
-    if done:
-        print(f"Going on: {len(done)} of {len(prompts)} rows are answered already", flush=True)
-    if len(done) == len(prompts):
-        return
-    texts = prompt_token_ids(tokenizer, [prompt.text for prompt in prompts], settings.prompt.system_message)
-    questions = [Question(tuple(ids), prompt.scale, key=prompt.key) for ids, prompt in zip(texts, prompts, strict=True)]
-    plan = plan_questions(tokenizer, questions)
-    decoding = Decoding(settings.decoding.temperature, settings.decoding.top_p)
-    recorded = unfinished.header["batch_tokens"] if unfinished.header else None
-    most = settings.evaluation.batch_tokens or recorded  # who sets it anew may have run out of memory
-    engines = open_engines(EngineSettings(source, plan.beginning, decoding, settings.seed, most), processes)
-    with closing(engines):
-        ready = engines.ready
-        if unfinished.header is None:
-            unfinished.begin(about=ready.about, batch_tokens=ready.batch_tokens)
-        budget = Budget(ready.batch_tokens)
-        queue = BatchQueue(plan.lengths, budget, overhead=ready.overhead, done=done)
-        drawn = [index for index in plan.drawn if index not in done]
-        tokens = [len(question.prompt_ids) for question in questions]
-        with asking_progress(tokens, done) as advance:
-            before = time.monotonic()
-            for batch, results in engines.ask(questions, queue, drawn):
-                answered = [keep(index, result) for index, result in zip(batch, results, strict=True)]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with closing(open_journal(request.output, {**identity, "device": device}, discard=request.overwrite)) as journal:
+        answered = {key_of(answer) for answer in journal.answers}
+        done = {index for index, question in enumerate(questions) if question.key in answered}
+        if done:
+            print(f"Going on: {len(done)} of {len(questions)} rows are answered already", flush=True)
+        if len(done) < len(questions):
+            _answer_the_rest(request, questions, done, journal, keep)
+        yield journal
+        journal.remove()
+
+
+def _answer_the_rest(
+    request: InferenceRequest,
+    questions: Sequence[Question],
+    done: set[int],
+    journal: Journal,
+    keep: Callable[[int, AnswerDistribution], dict[str, Any]],
+) -> None:
+    from tqdm import tqdm
+
+    from socrates.inference.batching import BatchQueue
+    from socrates.inference.decoding import Decoding
+    from socrates.inference.engine import plan_inference
+    from socrates.inference.parallel import load_engine, open_engine
+
+    settings = request.settings
+    plan = plan_inference(request.tokenizer, questions)
+    recorded = journal.header["batch_tokens"] if journal.header else None
+    load = partial(
+        load_engine,
+        request.model,
+        base_model=request.base_model,
+        revision=request.revision,
+        beginning=plan.beginning,
+        decoding=Decoding(settings.decoding.temperature, settings.decoding.top_p),
+        seed=settings.seed,
+        # The config's comes first: who sets it may have run out of memory.
+        max_batch_tokens=settings.evaluation.batch_tokens or recorded,
+    )
+    tokens = [len(question.prompt_ids) for question in questions]  # the longest come first: time left follows tokens
+    before = sum(tokens[index] for index in done)
+    with open_engine(load, request.processes) as engine:
+        if journal.header is None:
+            journal.begin(about=engine.about, batch_tokens=engine.budget.tokens)
+        queue = BatchQueue(plan.lengths, engine.budget, overhead=engine.overhead, done=done)
+        sampled = [index for index in plan.sampled if index not in done]
+        silent = not sys.stderr.isatty()
+        with tqdm(
+            desc="inference", total=sum(tokens), initial=before, unit=" tokens", unit_scale=True, disable=silent
+        ) as bar:
+            started = time.monotonic()
+            for batch, results in engine.answer_all(questions, queue, sampled):
+                answers = [keep(index, result) for index, result in zip(batch, results, strict=True)]
                 now = time.monotonic()
-                unfinished.append(answered, now - before)
-                before = now
-                advance(batch)
+                journal.append(answers, now - started)
+                started = now
+                bar.set_description(f"inference: {len(journal.answers)} of {len(tokens)} rows", refresh=False)
+                bar.update(sum(tokens[index] for index in batch))

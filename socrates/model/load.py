@@ -93,7 +93,7 @@ def load_model(
     files = locate_model(name_or_folder, revision, base_model)
     if files.adapter is not None:
         check_safetensors(files.adapter / ADAPTER_WEIGHTS)
-    tokenizer = _tokenizer_of(files)
+    tokenizer = tokenizer_of(files)
     end_of_turn_id(tokenizer)  # an error in its template should not wait for 30 GB of weights
     device = _device(device)
     if dtype is None and device.type == "cpu":
@@ -137,9 +137,10 @@ def load_base_model(
     return model
 
 
-def load_asking_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
-    """The tokenizer that `load_model` would load, without the weights; SocratesError where there is none."""
-    return _tokenizer_of(files)
+def tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
+    """An adapter's own tokenizer, where its folder holds one; else its base model's. SocratesError if there is none."""
+    own = files.adapter is not None and (files.adapter / "tokenizer_config.json").is_file()
+    return _tokenizer_in(files.adapter if own else files.base.path)
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -220,12 +221,6 @@ def _model_in(
     if attn_implementation == "sdpa" and model.config._attn_implementation != "sdpa":
         raise SocratesError(f"{folder}: the model does not run with {attn_implementation} attention")
     return model
-
-
-def _tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
-    """An adapter's own tokenizer, where its folder holds one; else its base model's."""
-    own = files.adapter is not None and (files.adapter / "tokenizer_config.json").is_file()
-    return _tokenizer_in(files.adapter if own else files.base.path)
 
 
 def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:

@@ -250,7 +250,7 @@ def _texts(prediction: Prediction) -> str:
     rows = tuple(
         (name, "(nothing but the question)" if text is None else text) for name, text in experiment.conditions.items()
     )
-    parts = [part for part in prediction.plan.prompts[0].text.split("\n") if part]
+    parts = [part for part in prediction.plan.prompts[0][0].split("\n") if part]
     prompt = Table(("line", "text"), tuple((str(n), part) for n, part in enumerate(parts, start=1)), left=2)
     return section(
         "texts",

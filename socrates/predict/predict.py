@@ -6,8 +6,7 @@ Read, plan, ask, estimate; the files come from `tables.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,8 @@ from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
 from socrates.evaluation.results import METRICS, read_metrics
 from socrates.files import read_json, sha256_file
-from socrates.inference.journal import open_unfinished
-from socrates.inference.parallel import ModelSource
-from socrates.inference.run import Settings, ask, settings_of
-from socrates.model.chat import answer_token_ids, prompt_fingerprint, prompt_token_ids
-from socrates.model.hub import ModelFiles, fingerprint, locate_model
+from socrates.inference.run import InferenceRequest, Settings, run_inference, settings_of
+from socrates.model.chat import answers_token_ids
 from socrates.predict.estimates import (
     ConditionEstimate,
     Difference,
@@ -36,11 +32,11 @@ from socrates.predict.estimates import (
 from socrates.predict.experiment import Experiment, read_experiment
 from socrates.predict.files import Finished, check_folder, read_finished, write_answers, write_finished
 from socrates.predict.population import Persona
-from socrates.predict.prompts import Plan, QuestionAnswers, gather_answers, kept_answer, plan_prompts
+from socrates.predict.prompts import PromptPlan, QuestionAnswers, gather_answers, kept_answer, plan_prompts
 from socrates.report.values import Value, finite, value_at
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from socrates.inference.engine import Question
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ class Prediction:
 
     experiment: Experiment
     personas: Sequence[Persona]
-    plan: Plan
+    plan: PromptPlan
     questions: Sequence[QuestionPrediction]
     settings: Settings
     undecoded: bool
@@ -151,26 +147,19 @@ def predict(
     Raises:
         SocratesError: experiment, model or results cannot be used, or the folder holds something else.
     """
-    from socrates.model.load import load_asking_tokenizer, quiet_libraries
-
-    quiet_libraries()
     check_folder(output)
     experiment = read_experiment(experiment_file)
     personas = experiment.personas(seed, people)
     plan = plan_prompts(experiment, personas)
     config = recorded_config(model)
-    settings = settings_of(config) if config else Settings()
-    files = locate_model(model, config.model_revision if config else None, base_model)
-    model_fingerprint = fingerprint(files)
-    evidence = read_evidence(results, model, model_fingerprint) if results is not None else None
-    tokenizer = load_asking_tokenizer(files)
-    _check_lengths(plan, tokenizer, settings, *_length_limit(model, config, files))
-    asked = {
-        "model": model_fingerprint,
-        "prompts": plan.fingerprint,
-        "prompt_fingerprint": prompt_fingerprint(tokenizer, settings.prompt.system_message),
-        "decoding": asdict(settings.decoding),
-    }
+    settings = settings_of(config)
+    request = InferenceRequest(
+        model, output, settings, base_model, config.model_revision if config else None, processes, overwrite
+    )
+    evidence = read_evidence(results, model, request.identity["model"]) if results is not None else None
+    questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
+    _check_lengths(plan, questions, request, config)
+    asked = {"prompts": plan.fingerprint, **request.identity}
     finished = None if overwrite else read_finished(output, asked, len(plan.prompts))
     if finished is None:
         print(
@@ -178,8 +167,16 @@ def predict(
             f"{count(len(experiment.questions), 'question')} each: {count(len(plan.prompts), 'prompt')} that differ",
             flush=True,
         )
-        source = ModelSource(model, base_model, config.model_revision if config else None)
-        finished = _ask(source, plan, tokenizer, settings, output, asked, processes, overwrite)
+        with run_inference(
+            request,
+            questions,
+            asked,
+            key_of=lambda kept: kept["key"],
+            keep=kept_answer,
+        ) as journal:
+            answers = sorted(journal.answers, key=lambda answer: answer["key"])
+            finished = Finished(answers, journal.header["about"], round(journal.seconds, 1))
+            write_finished(output, finished, asked, plan.keys)
     else:
         write_answers(output, finished, plan.keys)
         print("Already asked: tables, pictures and page are made from the answers in the folder", flush=True)
@@ -200,35 +197,7 @@ def predict(
     )
 
 
-def _ask(
-    source: ModelSource,
-    plan: Plan,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: Settings,
-    output: Path,
-    asked: Mapping[str, Any],
-    processes: int | None,
-    overwrite: bool,
-) -> Finished:
-    with closing(open_unfinished(output, asked, discard=overwrite)) as unfinished:
-        ask(
-            source,
-            plan.prompts,
-            tokenizer,
-            settings,
-            unfinished,
-            processes,
-            key_of=lambda kept: kept["key"],
-            keep=lambda index, result: kept_answer(plan.prompts[index].key, result),
-        )
-        answers = sorted(unfinished.answers, key=lambda answer: answer["key"])
-        finished = Finished(answers, unfinished.header["about"], round(unfinished.seconds, 1))
-        write_finished(output, finished, asked, plan.keys)
-        unfinished.remove()
-    return finished
-
-
-def _estimate(answers: QuestionAnswers, plan: Plan, seed: int) -> QuestionPrediction:
+def _estimate(answers: QuestionAnswers, plan: PromptPlan, seed: int) -> QuestionPrediction:
     weights = plan.weights[answers.personas]
     if not weights.any():
         raise SocratesError(
@@ -244,30 +213,26 @@ def _estimate(answers: QuestionAnswers, plan: Plan, seed: int) -> QuestionPredic
     )
 
 
-def _length_limit(model: str, config: RunConfig | None, files: ModelFiles) -> tuple[int | None, str]:
-    """The most tokens of prompt and answer, and why; None: not known before the model is loaded."""
-    if config is not None:
-        return config.training.max_length, f"{model} was trained on (max_length)"
-    limit = read_json(files.base.path / "config.json", "model's config").get("max_position_embeddings")
-    return (limit if isinstance(limit, int) else None), f"{files.base_name} can read"
-
-
 def _check_lengths(
-    plan: Plan, tokenizer: PreTrainedTokenizerBase, settings: Settings, limit: int | None, why: str
+    plan: PromptPlan, questions: Sequence[Question], request: InferenceRequest, config: RunConfig | None
 ) -> None:
-    if limit is None:
+    """SocratesError where a prompt and its answer are longer than the model was trained on, or can read."""
+    if config is not None:
+        limit, why = config.training.max_length, f"{request.model} was trained on (max_length)"
+    else:
+        base = read_json(request.files.base.path / "config.json", "model's config")
+        limit, why = base.get("max_position_embeddings"), f"{request.files.base_name} can read"
+    if not isinstance(limit, int):  # not known before the model is loaded
         return
-    ids = prompt_token_ids(tokenizer, [prompt.text for prompt in plan.prompts], settings.prompt.system_message)
     answers = {
-        prompt.scale: max(len(answer_token_ids(tokenizer, end)) for end in (prompt.scale.low, prompt.scale.high)) + 1
-        for prompt in plan.prompts
-        if prompt.scale is not None
+        scale: max(map(len, answers_token_ids(request.tokenizer, (scale.low, scale.high)))) + 1
+        for scale in {question.scale for question in questions}
     }
     longest: dict[tuple[str, str], int] = {}
-    for prompt, tokens in zip(plan.prompts, ids, strict=True):
-        keys = plan.keys(prompt.key)
+    for question in questions:
+        keys = plan.keys(question.key)
         place = (keys["condition"], keys["question"])
-        longest[place] = max(longest.get(place, 0), len(tokens) + answers[prompt.scale])
+        longest[place] = max(longest.get(place, 0), len(question.prompt_ids) + answers[question.scale])
     problems = [
         f'"conditions.{condition}" with "questions.{question}": {tokens:,} tokens with its answer, more than the '
         f"{limit:,} that {why}; shorten it"

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from socrates.data.records import render_prompt
 from socrates.files import sha256_json
-from socrates.inference.run import Prompt
 from socrates.predict.experiment import Experiment, OutcomeQuestion
 from socrates.predict.population import Persona
 
 if TYPE_CHECKING:
+    from socrates.data.scales import Scale
     from socrates.inference.engine import AnswerDistribution
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PromptPlan:
     """Every prompt, in the order of profiles, conditions, questions.
 
     Attributes:
@@ -33,14 +33,14 @@ class Plan:
         profiles: what is known of personas, each combination once.
         profile_of: shape (N,): index of each persona's profile.
         weights: shape (N,): of the personas, the largest 1: their sums stay finite whatever they are.
-        prompts: of profile p, condition c, question q: at (p * C + c) * Q + q, which is its key.
+        prompts: text and valid answers; of profile p, condition c, question q at (p * C + c) * Q + q, which is its key.
     """
 
     experiment: Experiment
     profiles: tuple[Mapping[str, str], ...]
     profile_of: NDArray[np.int64]
     weights: Array
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[tuple[str, Scale], ...]
 
     def keys(self, key: int) -> dict[str, Any]:
         """What names a prompt in files."""
@@ -56,7 +56,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that is asked."""
-        return sha256_json([[prompt.text, str(prompt.scale)] for prompt in self.prompts])
+        return sha256_json([[text, str(scale)] for text, scale in self.prompts])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class QuestionAnswers:
     valid_mass: Array
 
 
-def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> Plan:
+def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> PromptPlan:
     """The prompts for these personas."""
     index: dict[tuple[tuple[str, str], ...], int] = {}
     profile_of = [index.setdefault(tuple(persona.demographic.items()), len(index)) for persona in personas]
@@ -88,14 +88,14 @@ def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> Plan:
         for condition in experiment.conditions
         for question in experiment.questions
     ]
-    texts = [(render_prompt(profile, text), scale) for profile in profiles for text, scale in stimuli]
+    prompts = tuple((render_prompt(profile, text), scale) for profile in profiles for text, scale in stimuli)
     weights = np.array([persona.weight for persona in personas])
-    return Plan(
+    return PromptPlan(
         experiment,
         profiles,
         np.array(profile_of),
         weights / weights.max(),
-        tuple(Prompt(text, scale, key) for key, (text, scale) in enumerate(texts)),
+        prompts,
     )
 
 
@@ -111,7 +111,7 @@ def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:
     }
 
 
-def gather_answers(plan: Plan, answers: Sequence[Mapping[str, Any]], *, undecoded: bool) -> list[QuestionAnswers]:
+def gather_answers(plan: PromptPlan, answers: Sequence[Mapping[str, Any]], *, undecoded: bool) -> list[QuestionAnswers]:
     """The answers to each question as arrays.
 
     Args:

@@ -497,23 +497,24 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
     """Where memory was too small even to say so, it is the config that helps."""
     from socrates.config import load_config
     from socrates.evaluation import evaluate as evaluation
-    from socrates.inference import run as asking
+    from socrates.inference import parallel
+    from socrates.inference.run import InferenceRequest, settings_of
 
     write_json(workplace / "small.json", with_small_batches(workplace))
     start_and_kill(workplace, tmp_path, after=2)
     monkeypatch.chdir(workplace)
     asked = []
 
-    def open_engines(settings, count):
-        asked.append(settings.max_batch_tokens)
+    def open_engine(load, processes):
+        asked.append(load.keywords["max_batch_tokens"])
         raise SocratesError("enough seen")
 
-    monkeypatch.setattr(asking, "open_engines", open_engines)
-    settings = asking.settings_of(load_config("config.json"))
+    monkeypatch.setattr(parallel, "open_engine", open_engine)
+    settings = settings_of(load_config("config.json"))
     for tokens in (None, 77):
         changed = replace(settings, evaluation=replace(settings.evaluation, batch_tokens=tokens))
         with pytest.raises(SocratesError, match="enough seen"):
-            evaluation.evaluate("models/base", Path(DATA), tmp_path, changed)
+            evaluation.evaluate(InferenceRequest("models/base", tmp_path, changed), Path(DATA))
     assert asked == [64, 77]
 
 

@@ -16,14 +16,18 @@ from tiny import IM_END, loaded, survey_model, tiny_model, tiny_tokenizer, with_
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.inference import tree_attention as tree
-from socrates.inference.batching import Budget, in_batches, token_budget, tokens_that_fit
-from socrates.inference.decoding import decoded_probabilities, log_normalizer, probabilities_of, sample_token_ids
+from socrates.inference.batching import Budget, in_batches, make_batches, token_budget, tokens_that_fit
+from socrates.inference.decoding import (
+    Decoding,
+    decoded_probabilities,
+    log_normalizer,
+    probabilities_of,
+    sample_token_ids,
+)
 from socrates.inference.engine import (
     AnswerDistribution,
-    Decoding,
     Question,
     answer_distributions,
-    make_batches,
     parse_answer_text,
 )
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
@@ -113,7 +117,7 @@ def test_equals_scoring_each_answer_alone_whatever_the_batch(kind):
     for questions, budget in ((mixed, 8192), (shuffled, 8192), (short, 1), (short, 300), (mixed[2:3], 8192)):
         asked = [Question(prompts[prompt], SCALES[scale], key=0) for prompt, scale in questions]
         results = ask(model, asked, max_batch_tokens=budget)
-        assert all(result.exact and result.draws == 0 for result in results)
+        assert all(result.exact and result.samples == 0 for result in results)
         assert worst_difference(kind, questions, results) < 1e-5
 
 
@@ -374,8 +378,8 @@ def chi_square(observed: np.ndarray, predicted: np.ndarray) -> float:
 
 def test_open_questions_are_drawn_and_say_so():
     model = model_of("qwen")
-    (result,) = ask(model, [Question(prompts_of(model)[1], None, key=5)], draws=50)
-    assert not result.exact and result.draws == 50 and result.probabilities is None
+    (result,) = ask(model, [Question(prompts_of(model)[1], None, key=5)], samples=50)
+    assert not result.exact and result.samples == 50 and result.probabilities is None
     assert result.decoded * 50 == pytest.approx(np.round(result.decoded * 50)) and (result.decoded > 0).all()
     assert list(result.values) == sorted(set(result.values.tolist())) and result.values.dtype == np.int64
     assert result.valid_mass == result.decoded_mass == pytest.approx(result.decoded.sum())
@@ -428,13 +432,13 @@ def test_draws_agree_with_the_exact_distribution(kind, monkeypatch):
     prompt = prompts_of(model)[1]
     (exact,) = ask(model, [Question(prompt, SCALES["0-100"], key=1)])
     monkeypatch.setattr("socrates.inference.engine.MAX_TREE_ANSWERS", 100)
-    (drawn,) = ask(model, [Question(prompt, SCALES["0-100"], key=1)], draws=4000)
+    (drawn,) = ask(model, [Question(prompt, SCALES["0-100"], key=1)], samples=4000)
     assert not drawn.exact and set(drawn.values) <= set(SCALES["0-100"].values)
     frequencies = np.zeros(101)
     frequencies[drawn.values] = drawn.decoded
     assert np.abs(frequencies - exact.decoded).sum() / 2 < 0.05
     assert drawn.valid_mass == pytest.approx(exact.decoded_mass, abs=0.03)
-    (open_question,) = ask(model, [Question(prompt, None, key=1)], draws=4000)
+    (open_question,) = ask(model, [Question(prompt, None, key=1)], samples=4000)
     assert open_question.valid_mass > drawn.valid_mass and open_question.values.max() > 100
 
 
@@ -645,7 +649,7 @@ def test_the_budget_finds_itself():
 def test_normalized_is_given_that_the_answer_is_valid():
     def distribution(decoded):
         decoded = np.array(decoded)
-        return AnswerDistribution(np.array([1, 2]), decoded, decoded, exact=True, draws=0)
+        return AnswerDistribution(np.array([1, 2]), decoded, decoded, exact=True, samples=0)
 
     assert distribution([0.0, 0.0]).normalized() is None
     assert distribution([0.1, 0.3]).normalized() == pytest.approx([0.25, 0.75])
@@ -751,7 +755,7 @@ def test_tokens_that_merge_across_the_prompt_are_an_error():
 def test_prompts_that_are_empty_or_too_long_are_errors():
     model = model_of("qwen")
     with pytest.raises(SocratesError, match="row 4 is empty"):
-        answer_distributions(model, [Question([], SCALES["1-5"], key=4)], PAPER)
+        ask(model, [Question([], SCALES["1-5"], key=4)])
     for scale in (SCALES["1-5"], None):
         with pytest.raises(SocratesError, match=r"row 6 has 4096 tokens.*\(4096\)"):
             ask(model, [Question([5] * 4096, scale, key=6)])

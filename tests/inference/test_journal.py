@@ -8,7 +8,7 @@ import pytest
 
 from socrates.errors import SocratesError
 from socrates.inference import journal as unfinished
-from socrates.inference.journal import differing, open_unfinished
+from socrates.inference.journal import differing, open_journal
 
 IDENTITY = {"model": "a" * 64, "seed": 42, "decoding": {"temperature": 0.6}}
 
@@ -18,7 +18,7 @@ def answers(*numbers):
 
 
 def begun(folder, *batches):
-    opened = open_unfinished(folder, IDENTITY)
+    opened = open_journal(folder, IDENTITY)
     opened.begin({"dtype": "float32"}, batch_tokens=100)
     for batch in batches:
         opened.append(batch, 1.5)
@@ -27,12 +27,12 @@ def begun(folder, *batches):
 
 def test_what_was_appended_is_there_again(tmp_path):
     begun(tmp_path, answers(1, 2), answers(3)).close()
-    again = open_unfinished(tmp_path, dict(IDENTITY))
+    again = open_journal(tmp_path, dict(IDENTITY))
     assert again.answers == answers(1, 2, 3) and again.seconds == 3.0
     assert again.header == {"identity": IDENTITY, "about": {"dtype": "float32"}, "batch_tokens": 100}
     again.append(answers(4), 1.0)
     again.close()
-    assert open_unfinished(tmp_path, IDENTITY).answers == answers(1, 2, 3, 4)
+    assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_a_line_that_is_cut_off_is_dropped_and_written_over(tmp_path, end):
     begun(tmp_path, answers(1), answers(2)).close()
     with (tmp_path / "unfinished" / "answers.jsonl").open("ab") as file:
         file.write(end)
-    again = open_unfinished(tmp_path, IDENTITY)
+    again = open_journal(tmp_path, IDENTITY)
     assert again.answers == answers(1, 2)
     again.append(answers(3), 1.0)
     again.close()
-    assert open_unfinished(tmp_path, IDENTITY).answers == answers(1, 2, 3)
+    assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_a_damaged_line_costs_no_others(tmp_path, damage):
     begun(tmp_path, answers(1)).close()
     with (tmp_path / "unfinished" / "answers.jsonl").open("ab") as file:
         file.write(damage)
-    again = open_unfinished(tmp_path, IDENTITY)
+    again = open_journal(tmp_path, IDENTITY)
     again.append(answers(2), 1.0)
     again.close()
-    assert open_unfinished(tmp_path, IDENTITY).answers == answers(1, 2)
+    assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"identity": 7}', None])
@@ -70,14 +70,14 @@ def test_a_damaged_record_is_told_and_can_be_discarded(tmp_path, content):
         content = json.dumps({"identity": IDENTITY}).encode()
     record.write_bytes(content)
     with pytest.raises(SocratesError, match=r"(?s)an unknown run.*evaluation.json.*--overwrite"):
-        open_unfinished(tmp_path, IDENTITY)
-    assert open_unfinished(tmp_path, IDENTITY, discard=True).answers == []
+        open_journal(tmp_path, IDENTITY)
+    assert open_journal(tmp_path, IDENTITY, discard=True).answers == []
 
 
 def test_answers_from_before_the_header_do_not_count(tmp_path):
     begun(tmp_path, answers(1)).close()
     (tmp_path / "unfinished" / "evaluation.json").unlink()
-    again = open_unfinished(tmp_path, IDENTITY)
+    again = open_journal(tmp_path, IDENTITY)
     assert again.answers == [] and again.header is None
 
 
@@ -86,11 +86,11 @@ def test_another_evaluations_answers_are_kept_from_us_and_for_it(tmp_path, name,
     begun(tmp_path, answers(1)).close()
     other = {**IDENTITY, name: value}
     with pytest.raises(SocratesError, match=rf"another run: {name} \(.*choose another --output.*--overwrite"):
-        open_unfinished(tmp_path, other)
-    mine = open_unfinished(tmp_path, IDENTITY)
+        open_journal(tmp_path, other)
+    mine = open_journal(tmp_path, IDENTITY)
     assert mine.answers == answers(1)
     mine.close()
-    discarded = open_unfinished(tmp_path, other, discard=True)
+    discarded = open_journal(tmp_path, other, discard=True)
     assert discarded.answers == [] and discarded.header is None
     discarded.close()
 
@@ -101,26 +101,26 @@ def test_answers_of_an_earlier_version_are_gone_on_with(tmp_path):
     record = json.loads(header.read_text())
     record["identity"] |= {"merged": False, "decoding": {**IDENTITY["decoding"], "answer_forms": []}}
     header.write_text(json.dumps({**record, "about": {**record["about"], "merged": False}}))
-    again = open_unfinished(tmp_path, IDENTITY)
+    again = open_journal(tmp_path, IDENTITY)
     assert again.answers == answers(1) and again.header["about"] == {"dtype": "float32"}
     again.close()
     header.write_text(json.dumps({**record, "about": {"merged": True}}))
     with pytest.raises(SocratesError, match=r'made with "merged": true.*--overwrite'):
-        open_unfinished(tmp_path, IDENTITY)
+        open_journal(tmp_path, IDENTITY)
 
 
 def test_discarding_keeps_ones_own_answers(tmp_path):
     begun(tmp_path, answers(1)).close()
-    assert open_unfinished(tmp_path, IDENTITY, discard=True).answers == answers(1)
+    assert open_journal(tmp_path, IDENTITY, discard=True).answers == answers(1)
 
 
 def test_two_at_once_are_refused(tmp_path):
     first = begun(tmp_path)
     with pytest.raises(SocratesError, match="another run is writing there now"):
-        open_unfinished(tmp_path, IDENTITY)
+        open_journal(tmp_path, IDENTITY)
     first.remove()
     assert not (tmp_path / "unfinished").exists()
-    open_unfinished(tmp_path, IDENTITY).close()
+    open_journal(tmp_path, IDENTITY).close()
 
 
 def test_who_waits_while_another_finishes_gets_a_folder_of_its_own(tmp_path, monkeypatch):
@@ -134,13 +134,13 @@ def test_who_waits_while_another_finishes_gets_a_folder_of_its_own(tmp_path, mon
         return take(file)
 
     monkeypatch.setattr(unfinished, "try_lock", finish_meanwhile)
-    second = open_unfinished(tmp_path, IDENTITY)
+    second = open_journal(tmp_path, IDENTITY)
     second.begin({}, batch_tokens=100)
     second.append(answers(2), 1.0)
     with pytest.raises(SocratesError, match="another run is writing there now"):
-        open_unfinished(tmp_path, IDENTITY)
+        open_journal(tmp_path, IDENTITY)
     second.close()
-    assert open_unfinished(tmp_path, IDENTITY).answers == answers(2)
+    assert open_journal(tmp_path, IDENTITY).answers == answers(2)
 
 
 def test_it_is_removed_before_the_lock_is_let_go(tmp_path, monkeypatch):
@@ -149,7 +149,7 @@ def test_it_is_removed_before_the_lock_is_let_go(tmp_path, monkeypatch):
 
     def nobody_else_is_in(folder, **options):
         with pytest.raises(SocratesError, match="writing there now"):
-            open_unfinished(tmp_path, IDENTITY)
+            open_journal(tmp_path, IDENTITY)
         rmtree(folder, **options)
 
     rmtree = unfinished.shutil.rmtree
@@ -169,13 +169,13 @@ def test_answers_that_cannot_be_written_say_why(tmp_path, monkeypatch, code, adv
         broken.setattr(os, "fsync", fail)
         mine.append(answers(2), 1.0)
     mine.close()
-    assert open_unfinished(tmp_path, IDENTITY).answers == answers(1)
+    assert open_journal(tmp_path, IDENTITY).answers == answers(1)
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SocratesError, match="cannot write"):
-        open_unfinished(tmp_path / "file", IDENTITY)
+        open_journal(tmp_path / "file", IDENTITY)
 
 
 def test_what_differs_is_named():

@@ -1,4 +1,4 @@
-"""Several processes that ask one model: memory that runs out in some, one that ends while it sends, one left behind."""
+"""Several processes that run one model: memory that runs out in some, one that ends while it sends, one left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.errors import SocratesError
 from socrates.inference.batching import BatchQueue, Budget
-from socrates.inference.parallel import EngineProcesses
+from socrates.inference.parallel import EnginePool
 
 
 class Ended:
@@ -31,8 +31,8 @@ class Ended:
 
 
 def engines_of(*workers):
-    """EngineProcesses whose processes are threads, each a function of its connection."""
-    engines = EngineProcesses.__new__(EngineProcesses)
+    """EnginePool whose processes are threads, each a function of its connection."""
+    engines = EnginePool.__new__(EnginePool)
     engines._processes = {}
     for worker in workers:
         ours, theirs = Pipe()
@@ -64,7 +64,7 @@ def test_memory_that_runs_out_in_all_at_once_costs_no_question(capsys):
     lengths = dict.fromkeys(range(100), 10)
     queue = BatchQueue(lengths, Budget(200))
     answered = {}
-    for batch, results in engines_of(serve, serve, serve).ask(range(100), queue, []):
+    for batch, results in engines_of(serve, serve, serve).answer_all(range(100), queue, []):
         assert not answered.keys() & set(batch)
         answered |= dict(zip(batch, results, strict=True))
     assert answered == {n: f"answer {n}" for n in range(100)}
@@ -80,7 +80,7 @@ def test_one_question_that_no_process_holds_is_an_error_that_says_so():
 
     queue = BatchQueue({0: 10, 1: 10}, Budget(20))
     with pytest.raises(SocratesError, match="out of memory with one question of 10 tokens"):
-        list(engines_of(serve, serve).ask(range(2), queue, []))
+        list(engines_of(serve, serve).answer_all(range(2), queue, []))
 
 
 def test_a_process_that_is_killed_while_it_sends_is_told():
@@ -90,20 +90,19 @@ def test_a_process_that_is_killed_while_it_sends_is_told():
         connection.close()
 
     with pytest.raises(SocratesError, match=r"has ended .signal SIGKILL.*run the same command again"):
-        list(engines_of(serve).ask([0], BatchQueue({0: 10}, Budget(20)), []))
+        list(engines_of(serve).answer_all([0], BatchQueue({0: 10}, Budget(20)), []))
 
 
 LOADING = """
 import sys, time
-from socrates.inference.parallel import EngineProcesses
+from socrates.inference.parallel import EnginePool
 
-class Loading:
-    def make(self, device):
-        print("loading", flush=True)
-        time.sleep(3600)
+def load(device):
+    print("loading", flush=True)
+    time.sleep(3600)
 
 if __name__ == "__main__":
-    EngineProcesses(Loading(), 2, 1, [None, None])
+    EnginePool(load, [None, None], 1)
 """
 
 

@@ -487,7 +487,7 @@ def test_done_once_nothing_is_asked_again(made, model, monkeypatch, capsys):
     before = files_of(out)
     for name in ("predict.json", "means.csv", "predict-differences-1.png"):  # as after a kill while they were written
         (out / name).unlink()
-    monkeypatch.setattr(predicting, "ask", lambda *_, **__: pytest.fail("the model was asked"))
+    monkeypatch.setattr(predicting, "run_inference", lambda *_, **__: pytest.fail("the model was asked"))
     predict(path, model, out)
     assert "Already asked" in capsys.readouterr().out
     after = files_of(out)
@@ -535,7 +535,7 @@ def test_a_prediction_is_replaced_once_there_is_another(made, model, tmp_path, m
         raise SocratesError("no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(predicting, "ask", out_of_memory)
+        patch.setattr(predicting, "run_inference", out_of_memory)
         with pytest.raises(SocratesError, match="no memory"):
             predict(other, model, out, overwrite=True)
         assert files_of(out) == before
@@ -550,7 +550,7 @@ def test_names_may_change_without_asking_again(made, model, tmp_path, monkeypatc
 
     _, out, record = made
     shutil.copytree(out, tmp_path / "out")
-    monkeypatch.setattr(predicting, "ask", lambda *_, **__: pytest.fail("the model was asked"))
+    monkeypatch.setattr(predicting, "run_inference", lambda *_, **__: pytest.fail("the model was asked"))
     conditions = {"late": None, "early": EXPERIMENT["conditions"]["late"]}
     renamed = predict(write(tmp_path, changed(conditions=conditions)), model, tmp_path / "out")
     old, new = (record["questions"]["warmth"]["conditions"], renamed["questions"]["warmth"]["conditions"])
