@@ -68,7 +68,10 @@ def compare(folder: Path, prepared: Path, tokenizer_folder: Path) -> dict[str, A
     mine, theirs = load_tokenized(folder)[0], load_from_disk(str(prepared))
     same = len(mine) == len(theirs)
     for a, b in zip(mine, theirs, strict=False):
-        same = same and all(a[name].tolist() == b[name][: len(b[name]) - after] for name in ("input_ids", "labels"))
+        ids, labels = (b[name][: len(b[name]) - after] for name in ("input_ids", "labels"))
+        answer = a["answer_tokens"]
+        same = same and a["input_ids"].tolist() == ids == [*ids[:-answer], *labels[-answer:]]
+        same = same and set(labels[:-answer]) == {-100}
     return {"same": same, "rows": len(mine)}
 
 

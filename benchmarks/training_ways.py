@@ -211,11 +211,9 @@ def _trl_trainer(job: Job, model: Any, rows: Any, clock: _Clock) -> Any:
     """As it comes: its batch size of 8, its padding, its recomputation; the examples of a step are made the same."""
     from trl import SFTTrainer
 
-    from socrates.data.tokenized import IGNORED
-
     def with_labels(row: dict[str, Any]) -> dict[str, Any]:
         ids = row["input_ids"]
-        return {"labels": [IGNORED] * (len(ids) - ANSWER_TOKENS) + ids[-ANSWER_TOKENS:]}
+        return {"labels": [-100] * (len(ids) - ANSWER_TOKENS) + ids[-ANSWER_TOKENS:]}
 
     return SFTTrainer(
         model=model,
@@ -233,7 +231,6 @@ def _trl_trainer(job: Job, model: Any, rows: Any, clock: _Clock) -> Any:
 
 
 def _our_trainer(way: Way, job: Job, model: Any, rows: Any, clock: _Clock, again: int) -> Any:
-    from socrates.data.tokenized import with_labels
     from socrates.training.batches import TrainingSteps
     from socrates.training.callbacks import before_training
     from socrates.training.setup import leave_out_compiled_cpu_kernels
@@ -252,7 +249,7 @@ def _our_trainer(way: Way, job: Job, model: Any, rows: Any, clock: _Clock, again
         remove_unused_columns=False,
         max_length=None,
     )
-    rows = rows.with_transform(with_labels)
+    rows = rows.with_format("numpy")
     attention = model.config._attn_implementation
     trainer = _trainer_class(way)(
         model=model,

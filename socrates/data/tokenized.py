@@ -1,9 +1,9 @@
 """A tokenized set on disk, `tokenized-<fingerprint>/`: named by all that went into it, mapped into memory by all ranks.
 
-`data.arrow` holds `input_ids` and how many of them, at the end, are the answer's; `load_tokenized` makes the labels of
-the rows that are read. Only the answer's tokens and the end-of-turn token carry a label; prompt tokens, and what the
-chat template puts after the end of the turn, do not (the template's line break alone would be a third of the supervised
-tokens). `info.json` counts, `cells.json` names the cells of the data file (`contamination.py`).
+`data.arrow` holds `input_ids` and `answer_tokens`: how many of them, at the end, carry loss: the answer's and the
+end-of-turn token. Prompt tokens do not; what the chat template puts after the end of the turn is left out (its line
+break alone would be a third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data
+file (`contamination.py`).
 
 Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place, which would
 take a reading of all. How a set is made: `tokenize.py`.
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 3  # raise it when the same rows would give other ids or labels
-IGNORED = -100  # the label of a token that carries no loss
+VERSION = 3  # raise it when the same rows would give other ids
 ROWS, INFO, CELLS = "data.arrow", "info.json", "cells.json"
 
 
@@ -80,7 +79,7 @@ def read_cells(folder: Path) -> Nested:
 
 
 def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
-    """The rows (`input_ids` and `labels`, int64 arrays), mapped into memory, and what `read_info` gives.
+    """The rows (`input_ids`, `answer_tokens`; int32), mapped into memory, and what `read_info` gives.
 
     Raises:
         SocratesError: the set is not whole.
@@ -94,19 +93,8 @@ def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
         raise SocratesError(f"{folder}/{ROWS}: cannot be read: {first_line(error)}; remove the folder") from error
     if len(dataset) != info["rows"]:
         raise SocratesError(f"{folder}: {len(dataset)} rows, {INFO} says {info['rows']}; remove the folder")
-    return dataset.with_transform(with_labels), info
+    return dataset.with_format("numpy"), info
 
 
 def _remedy(folder: Path) -> str:
     return f"remove the folder ({shlex.join(['rm', '-r', str(folder)])}), and the same command makes it anew"
-
-
-def with_labels(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """What the collator takes: the labels are the ids, but for the prompt's."""
-    import numpy as np
-
-    rows = [np.asarray(ids, dtype=np.int64) for ids in batch["input_ids"]]
-    labels = [ids.copy() for ids in rows]
-    for row, answer in zip(labels, batch["answer_tokens"], strict=True):
-        row[: len(row) - answer] = IGNORED
-    return {"input_ids": rows, "labels": labels}

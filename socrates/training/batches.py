@@ -12,7 +12,7 @@ Does not cover: how the rows are made (`tokenize.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from socrates.data.tokenized import IGNORED
 from socrates.errors import SocratesError
 
 if TYPE_CHECKING:
@@ -72,23 +71,17 @@ class StepData:
     spread: float
 
 
-def flatten(rows: Sequence[dict[str, Any]], counts: bool = True) -> FlatBatch:
-    """Put tokenized rows (`input_ids`, `labels`) one after another; a row's first token is never predicted."""
+def flatten(rows: Sequence[Mapping[str, Any]], counts: bool = True) -> FlatBatch:
+    """Put tokenized rows (`input_ids`, of which the last `answer_tokens` are predicted) one after another."""
     import torch
 
-    before, targets, start = [], [], 0
-    for row in rows:
-        labels = np.asarray(row["labels"])
-        places = np.flatnonzero(labels[1:] != IGNORED)
-        before.append(places + start)
-        targets.append(labels[places + 1])
-        start += len(labels)
+    lengths = tuple(len(row["input_ids"]) for row in rows)
+    ids = np.concatenate([row["input_ids"] for row in rows], dtype=np.int64)
+    targets = np.concatenate(
+        [np.arange(end - row["answer_tokens"], end) for row, end in zip(rows, np.cumsum(lengths), strict=True)]
+    )
     return FlatBatch(
-        torch.from_numpy(np.concatenate([np.asarray(row["input_ids"], dtype=np.int64) for row in rows]))[None],
-        tuple(len(row["input_ids"]) for row in rows),
-        torch.from_numpy(np.concatenate(before)),
-        torch.from_numpy(np.concatenate(targets).astype(np.int64)),
-        counts,
+        torch.from_numpy(ids)[None], lengths, torch.from_numpy(targets - 1), torch.from_numpy(ids[targets]), counts
     )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socrates.data.records import parse_answer
-from socrates.data.tokenized import IGNORED
 from socrates.errors import SocratesError
 from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
 from socrates.training.batches import FlatBatch, flatten, plan_step
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 def held_out_rows(
     path: Path, count: int, tokenizer: PreTrainedTokenizerBase, system_message: str | None, max_length: int
 ) -> list[dict[str, Any]]:
-    """Tokenized rows (`input_ids`, `labels`) of lines at equal distances in the file; too long ones are left out.
+    """Tokenized rows (`input_ids`, `answer_tokens`) of lines at equal distances in the file, without too long ones.
 
     Raises:
         SocratesError: no such file, no rows, or a bad row among those that are taken.
@@ -36,9 +35,9 @@ def held_out_rows(
         except (SocratesError, ValueError) as error:
             raise SocratesError(f"{path}: the row that begins at byte {start} is bad: {error}") from error
         (ids,) = prompt_token_ids(tokenizer, [answer.prompt], system_message)
-        labels = [*answer_token_ids(tokenizer, answer.response), end]
-        if len(ids) + len(labels) <= max_length:
-            rows.append({"input_ids": [*ids, *labels], "labels": [IGNORED] * len(ids) + labels})
+        answer_ids = [*answer_token_ids(tokenizer, answer.response), end]
+        if len(ids) + len(answer_ids) <= max_length:
+            rows.append({"input_ids": [*ids, *answer_ids], "answer_tokens": len(answer_ids)})
     if not rows:
         raise SocratesError(
             f'{path}: no row of at most {max_length} tokens to watch; set "training.eval_steps" to null'

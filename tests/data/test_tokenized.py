@@ -25,7 +25,7 @@ from socrates.data.encode import make_encoder
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.shorten import shorten_prompt
 from socrates.data.tokenize import ensure_tokenized
-from socrates.data.tokenized import IGNORED, load_tokenized, read_cells, tokenized_fingerprint
+from socrates.data.tokenized import load_tokenized, read_cells, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sha256_file, write_jsonl
 from socrates.model.chat import end_of_turn_id, prompt_fingerprint, prompt_texts, prompt_token_ids
@@ -62,18 +62,15 @@ def tokenize(data_file, tokenizer, max_length=2048, system=None, processes=1):
 
 def examples(data_file, tokenizer, **options):
     dataset, _ = load_tokenized(tokenize(data_file, tokenizer, **options))
-    return [(row["input_ids"].tolist(), row["labels"].tolist()) for row in dataset]
+    return [(row["input_ids"].tolist(), row["input_ids"][-row["answer_tokens"] :].tolist()) for row in dataset]
 
 
 @pytest.mark.parametrize("digits", [1, 3])
 @pytest.mark.parametrize("system", [None, "Answer with a number."])
 def test_only_the_answer_and_the_end_of_turn_carry_loss(data_file, digits, system):
     tokenizer = tiny_tokenizer(digits)
-    for row, (ids, labels) in zip(rows(), examples(data_file, tokenizer, system=system), strict=True):
-        supervised = [t for t, label in zip(ids, labels, strict=True) if label != IGNORED]
+    for row, (ids, supervised) in zip(rows(), examples(data_file, tokenizer, system=system), strict=True):
         assert tokenizer.decode(supervised) == f"{row['response']}<|im_end|>"
-        assert supervised == [label for label in labels if label != IGNORED]
-        assert labels[-len(supervised) :] == supervised, "the answer stands at the end"
         before = tokenizer.decode(ids[: -len(supervised)])
         assert before.endswith("<|im_start|>assistant\n") and row["prompt"] in before
         assert (system or "") in before and before.count("<|im_start|>") == (3 if system else 2)
@@ -82,10 +79,8 @@ def test_only_the_answer_and_the_end_of_turn_carry_loss(data_file, digits, syste
 def test_training_reads_the_same_text_as_evaluation(data_file):
     tokenizer = tiny_tokenizer()
     asked = prompt_token_ids(tokenizer, [answer.prompt for answer in read_answers(data_file)], None)
-    for (ids, labels), prompt in zip(examples(data_file, tokenizer), asked, strict=True):
-        assert ids[: len(prompt)] == prompt
-        assert labels[: len(prompt)] == [IGNORED] * len(prompt)
-        assert labels[len(prompt)] != IGNORED
+    for (ids, supervised), prompt in zip(examples(data_file, tokenizer), asked, strict=True):
+        assert ids == prompt + supervised
 
 
 def awkward_rows(count=300):
@@ -164,10 +159,10 @@ def test_ids_and_labels_are_those_of_trls_own_preparation(tmp_path, kind):
         processing_class=tokenizer,
     )
     after = tokenizer("\n")["input_ids"]
-    theirs = [(row["input_ids"], row["labels"]) for row in trainer.train_dataset]
+    theirs = [(row["input_ids"], [i for i in row["labels"] if i != -100]) for row in trainer.train_dataset]
     assert [ids[-len(after) :] for ids, _ in theirs] == [after] * len(theirs)
     mine = examples(data_file, tokenizer)
-    assert mine == [(ids[: -len(after)], labels[: -len(after)]) for ids, labels in theirs]
+    assert mine == [(ids[: -len(after)], supervised[: -len(after)]) for ids, supervised in theirs]
 
 
 def test_a_tokenizer_of_which_little_is_known_gets_its_prompts_whole(data_file):
@@ -177,7 +172,7 @@ def test_a_tokenizer_of_which_little_is_known_gets_its_prompts_whole(data_file):
     before = examples(data_file, tokenizer)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     assert make_encoder(tokenizer, None).frame is None
-    assert [len(labels) for _, labels in examples(data_file, tokenizer)] and before
+    assert examples(data_file, tokenizer) and before
     trimming = copy.deepcopy(tiny_tokenizer())
     trimming.chat_template = trimming.chat_template.replace("message['content']", "message['content'] | trim")
     assert make_encoder(trimming, None).frame is None
@@ -291,9 +286,9 @@ def test_a_row_over_the_limit_loses_the_middle_of_what_was_read_never_its_answer
     for limit in (whole - 1, whole - 200, whole * 3 // 4):
         dataset, info = load_tokenized(tokenize(data_file, tokenizer, max_length=limit))
         assert (info["rows"], info["shortened"], info["dropped"]) == (5, 1, 0)
-        ids, labels = dataset[4]["input_ids"], dataset[4]["labels"]
+        ids, answer = dataset[4]["input_ids"], dataset[4]["answer_tokens"]
         assert limit - 40 < len(ids) <= limit, "as much as fits stays"
-        assert tokenizer.decode([label for label in labels if label != IGNORED]) == "3<|im_end|>"
+        assert tokenizer.decode(ids[-answer:]) == "3<|im_end|>"
         text = tokenizer.decode(ids)
         assert text.count(" […] ") == 1 and f"{QUESTION}<|im_end|>" in text
         assert render_prompt({"age": 30}, "Word0 happened.") in text and "Word199 happened. How warm" in text

@@ -421,7 +421,7 @@ def test_a_process_that_is_killed_is_told_and_nothing_is_lost(workplace, tmp_pat
     os.kill(workers[-1], signal.SIGKILL)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and "Traceback" not in said
-    assert "a process that asks the model has ended (signal SIGKILL" in said and "run the same command again" in said
+    assert "a process that runs the model has ended (signal SIGKILL" in said and "run the same command again" in said
     assert answers.read_bytes().count(b"\n") >= 3
 
 

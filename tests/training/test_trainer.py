@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from socrates.config import load_config
 from socrates.data.tokenize import ensure_tokenized
-from socrates.data.tokenized import IGNORED, load_tokenized
+from socrates.data.tokenized import load_tokenized
 from socrates.files import write_json
 from socrates.model.attention import choose_attention, flat_inputs
 from socrates.model.kernels import Fit
@@ -187,8 +187,8 @@ def test_labels_are_on_the_answer_and_its_end_alone(workplace, rows):
 
 
 def test_a_rows_first_token_is_never_predicted_from_the_row_before():
-    batch = flatten([{"input_ids": [5, 6], "labels": [5, 6]}, {"input_ids": [7, 8, 9], "labels": [7, IGNORED, 9]}])
-    assert batch.before.tolist() == [0, 3] and batch.targets.tolist() == [6, 9]
+    batch = flatten([{"input_ids": [5, 6], "answer_tokens": 1}, {"input_ids": [7, 8, 9], "answer_tokens": 2}])
+    assert batch.before.tolist() == [0, 2, 3] and batch.targets.tolist() == [6, 8, 9]
 
 
 def test_what_the_log_says_of_a_step(make_trainer):
@@ -235,10 +235,8 @@ def test_the_same_rows_are_watched_each_time_spread_over_the_file(workplace):
     assert len(rows) == 7 and rows == held_out_rows(path, 7, tokenizer, None, 2048)
     answers = [json.loads(line)["response"] for line in path.read_text().splitlines()]
     for row in rows:
-        labels = [i for i in row["labels"] if i != IGNORED]
-        text = tokenizer.decode(labels)
+        text = tokenizer.decode(row["input_ids"][-row["answer_tokens"] :])
         assert int(text.removesuffix("<|im_end|>")) in answers
-        assert row["input_ids"][-len(labels) :] == labels
     every = held_out_rows(path, 100_000, tokenizer, None, 2048)
     assert len(every) == len(answers), "a file with fewer rows gives each once"
 
@@ -267,12 +265,12 @@ def test_the_watched_loss_is_the_mean_over_its_tokens_and_leaves_the_model_as_it
     losses = []
     trainer.model.eval()
     for row in rows:
-        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])
+        ids, answer = torch.tensor([row["input_ids"]]), row["answer_tokens"]
         with torch.no_grad():
             out = trainer.model(
                 input_ids=ids, use_cache=False, **flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
             )
-        losses.append(cross_entropy(out.logits[0, :-1], labels[1:], reduction="none")[labels[1:] != IGNORED])
+        losses.append(cross_entropy(out.logits[0, -answer - 1 : -1], ids[0, -answer:], reduction="none"))
     assert found["eval_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
     trainer.log(logs := {"loss": 1.0})
     assert logs["eval_loss"] == found["eval_loss"]
