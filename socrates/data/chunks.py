@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from socrates.errors import SocratesError
 from socrates.parallel import map_in_order
 
 CHUNK_BYTES = 4 * 2**20  # of the data file; it sets the size of the batches written, so a change of it needs a VERSION
-_ANSWERS = 100_000  # so many different ones are remembered
 _SAMPLE = 512  # one row in so many is given back with its ids, to be compared
 
 
@@ -62,10 +60,8 @@ class Worker:
 
     data_file: Path
     encoder: PromptEncoder
-    end_of_turn: int
     max_length: int
     chunk_bytes: int = CHUNK_BYTES
-    _answers: dict[int, bytes] = field(default_factory=dict)
 
     def number_of_chunks(self) -> int:
         """How many chunks the file has; a chunk holds the lines that begin in its stretch of bytes."""
@@ -83,7 +79,7 @@ class Worker:
         for index, (answer, prompt_ids) in enumerate(
             zip(answers, self.encoder.encode([answer.prompt for answer in answers]), strict=True)
         ):
-            answer_ids = self._answer_ids(answer.response)
+            answer_ids = self.encoder.encode_answer(answer.response)
             room = self.max_length * BYTES_A_TOKEN - len(answer_ids)
             if len(prompt_ids) > room:
                 shorter = shorten_prompt(answer, lambda p, room=room: len(self.encoder.encode([p])[0]) <= room)
@@ -132,18 +128,9 @@ class Worker:
             batch.serialize().to_pybytes(),
             counts,
             samples,
-            {value: _as_list(self._answer_ids(value))[:-1] for value in sorted(values_seen)},
+            {value: _as_list(self.encoder.encode_answer(value))[:-1] for value in sorted(values_seen)},
             frozenset(answer.cell for answer in answers),
         )
-
-    def _answer_ids(self, value: int) -> bytes:
-        """The ids of an answer with its end of turn, as bytes."""
-        end = self.end_of_turn.to_bytes(BYTES_A_TOKEN, sys.byteorder)
-        if value not in self._answers:
-            if len(self._answers) > _ANSWERS:
-                self._answers.clear()
-            self._answers[value] = self.encoder.encode_answer(value) + end
-        return self._answers[value]
 
     def _lines(self, number: int) -> Iterator[str]:
         start, end = number * self.chunk_bytes, (number + 1) * self.chunk_bytes

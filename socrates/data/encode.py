@@ -26,11 +26,11 @@ import sys
 import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.model.chat import answer_token_ids, prompt_frame, prompt_token_ids
+from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_frame, prompt_token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +44,7 @@ _LINE_ENDS = re.compile(r"\n(?=[!-~])")
 _LETTER = re.compile("[A-Za-z]")
 _WORD_ENDS = re.compile(rf" (?={_LETTER.pattern})")
 _REMEMBERED = 128 * 2**20  # bytes of pieces and their ids that a process keeps in memory
+_ANSWERS = 100_000  # so many different ones are remembered
 _A_PIECE = 110  # bytes of it in the dictionary, about
 
 
@@ -53,11 +54,13 @@ class PromptEncoder:
 
     tokenizer: Any  # the library's fast tokenizer as JSON, if prompts may be cut; else the whole tokenizer
     system_message: str | None
+    end_of_turn: int
     frame: tuple[str, str] | None  # what the chat template puts before and after a prompt; None: not cut
     remembered: int = _REMEMBERED
 
     def __post_init__(self) -> None:
         self._pieces: dict[str, bytes] = {}
+        self._answers: dict[int, bytes] = {}
         self._size = 0
         self._backend: Any = None
 
@@ -73,10 +76,16 @@ class PromptEncoder:
         return [b"".join([known[line + "\n"] for line in lines[:-1]]) + known[lines[-1]] for lines in texts]
 
     def encode_answer(self, value: int) -> bytes:
-        """The token ids of a bare integer, as `answer_token_ids` gives them, but unchecked where prompts are cut."""
-        if self.frame is None:
-            return _as_bytes(answer_token_ids(self.tokenizer, value))
-        return _as_bytes(self._encodings([str(value)])[0].ids)
+        """A bare integer as `answer_token_ids` gives it (unchecked where prompts are cut), and the end of the turn."""
+        if value not in self._answers:
+            if len(self._answers) > _ANSWERS:
+                self._answers.clear()
+            if self.frame is None:
+                ids = answer_token_ids(self.tokenizer, value)
+            else:
+                ids = self._encodings([str(value)])[0].ids
+            self._answers[value] = _as_bytes([*ids, self.end_of_turn])
+        return self._answers[value]
 
     def _ids_of(self, lines: Iterable[str]) -> dict[str, bytes]:
         """The ids of each line, from memory or from its words."""
@@ -107,7 +116,9 @@ class PromptEncoder:
         return self._backend.encode_batch_fast(texts, add_special_tokens=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("tokenizer", "system_message", "frame", "remembered")}
+        return {
+            name: getattr(self, name) for name in ("tokenizer", "system_message", "end_of_turn", "frame", "remembered")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -119,12 +130,12 @@ def make_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None)
     frame = prompt_frame(tokenizer, system_message)
     if frame is None or not _is_separable(json.loads(text := tokenizer_json(tokenizer))):
         return whole_encoder(tokenizer, system_message)
-    return PromptEncoder(text, system_message, frame)
+    return PromptEncoder(text, system_message, end_of_turn_id(tokenizer), frame)
 
 
 def whole_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
     """An encoder that cuts nothing: for tokenizers and chat templates of which too little is known."""
-    return PromptEncoder(tokenizer, system_message, frame=None)
+    return PromptEncoder(tokenizer, system_message, end_of_turn_id(tokenizer), frame=None)
 
 
 def tokenizer_json(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -29,7 +29,7 @@ from socrates.data.records import Cell
 from socrates.data.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sync_folder, write_json
-from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
+from socrates.model.chat import answer_token_ids, prompt_token_ids
 from socrates.parallel import default_processes
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _write_folder(
                 raise SocratesError(f"{tokenizer.name_or_path}: its tokenizer gives one text different ids each time")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            worker = Worker(data_file, encoder, end_of_turn_id(tokenizer), max_length)
+            worker = Worker(data_file, encoder, max_length)
             try:
                 counts, cells = _write_arrow(temporary / ROWS, worker, tokenizer, system_message, processes, seen)
                 break

@@ -45,12 +45,6 @@ class FlatBatch:
     targets: torch.Tensor
     counts: bool = True
 
-    def to(self, device: Any) -> FlatBatch:
-        """The same on another device."""
-        moved = (tensor.to(device, non_blocking=True) for tensor in (self.input_ids, self.before, self.targets))
-        ids, before, targets = moved
-        return FlatBatch(ids, self.lengths, before, targets, self.counts)
-
 
 @dataclass(frozen=True)
 class StepData:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -151,7 +151,9 @@ class AdapterTrainer(SFTTrainer):
 
     def _answer_losses(self, model: Any, batch: FlatBatch) -> tuple[Tensor, Tensor]:
         """Of each supervised token: its loss (nats, float64), and whether it was the likeliest."""
-        batch = batch.to(self.args.device)
+        tensors = {name: getattr(batch, name) for name in ("input_ids", "before", "targets")}
+        moved = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in tensors.items()}
+        batch = replace(batch, **moved)
         logits = self._logits(model, batch).float()
         chosen = logits.gather(1, batch.targets[:, None])[:, 0]
         return log_normalizer(logits) - chosen, logits.argmax(-1) == batch.targets

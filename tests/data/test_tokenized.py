@@ -353,10 +353,10 @@ def test_chunks_hold_every_line_once(tmp_path, chunk_bytes):
     data_file = tmp_path / "train.jsonl"
     write_jsonl(data_file, awkward_rows(20))
     data_file.write_bytes(b"\n" + data_file.read_bytes().rstrip(b"\n"))
-    worker = Worker(data_file, make_encoder(tiny_tokenizer(), None), 0, 5000, chunk_bytes)
+    worker = Worker(data_file, make_encoder(tiny_tokenizer(), None), 5000, chunk_bytes)
     results = [worker.tokenize(number) for number in range(worker.number_of_chunks())]
     assert sum(result.counts.read for result in results) == 20
-    whole = Worker(data_file, worker.encoder, 0, 5000).tokenize(0)
+    whole = Worker(data_file, worker.encoder, 5000).tokenize(0)
     assert sum(result.counts.tokens for result in results) == whole.counts.tokens
     assert max(result.counts.longest for result in results) == whole.counts.longest
 

@@ -227,4 +227,4 @@ def _count_tokens(prompts: list[str], responses: list[int], encoder: PromptEncod
     """Rows of each length in tokens, as a training row has it: prompt, answer, end of the turn."""
     answers = {value: len(encoder.encode_answer(value)) // BYTES_A_TOKEN for value in set(responses)}
     ids = encoder.encode(prompts)
-    return Counter(len(x) // BYTES_A_TOKEN + answers[y] + 1 for x, y in zip(ids, responses, strict=True))
+    return Counter(len(x) // BYTES_A_TOKEN + answers[y] for x, y in zip(ids, responses, strict=True))
