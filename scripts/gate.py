@@ -16,7 +16,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 
@@ -38,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from socrates.evaluation.gate import check_comparable, decide
     from socrates.evaluation.gate_text import decision_record, decision_text
+    from socrates.evaluation.intervals import results_improvement
     from socrates.evaluation.results import read_metrics
     from socrates.files import remove_file, write_json
 
@@ -51,26 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
     names = (str(arguments.baseline), str(arguments.checkpoint))
     check_comparable(**metrics, names=names)  # an interval is only of two that can be compared
-    decision = decide(
-        **metrics, names=names, interval=_interval(inputs, metrics), require_significant=arguments.require_significant
-    )
+    interval = results_improvement(**inputs, metrics=metrics)
+    decision = decide(**metrics, names=names, interval=interval, require_significant=arguments.require_significant)
+    text = decision_text(decision)
     if arguments.output:  # before GO is said: a decision that cannot be recorded is none
         write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII
-    print(decision_text(decision), flush=True)
+    print(text, flush=True)
     return EXIT_DONE if decision.go else EXIT_NO
-
-
-def _interval(inputs: dict[str, Path], metrics: dict[str, dict[str, Any]]) -> tuple[float, float] | None:
-    """The improvement's interval; None where one of the results stands without its cells."""
-    from socrates.evaluation.intervals import cell_distances, improvement_interval
-    from socrates.evaluation.results import CELLS
-
-    cells = {role: path.with_name(CELLS) for role, path in inputs.items()}
-    if not all(path.is_file() for path in cells.values()):
-        return None
-    distances = {role: cell_distances(path, metrics[role]) for role, path in cells.items()}
-    return improvement_interval(**distances, seed=metrics["baseline"]["comparability"]["seed"])
 
 
 def _circumstances(inputs: dict[str, Path]) -> dict[str, object]:

@@ -25,6 +25,7 @@ from socrates.evaluation.bootstrap import Interval, Units, Weights, estimate, in
 from socrates.evaluation.cell_lines import read_cell_lines
 from socrates.evaluation.cells import CellScore, named
 from socrates.evaluation.metrics import Scores, marginal_errors
+from socrates.evaluation.results import CELLS
 
 Array = NDArray[np.float64]
 
@@ -171,6 +172,27 @@ def improvement_interval(
 
     interval = intervals(units, improvement, seed)[0]
     return interval and interval.within(-math.inf, 100)
+
+
+def results_improvement(baseline: Path, checkpoint: Path, metrics: Mapping[str, Mapping[str, Any]]) -> Interval | None:
+    """The interval of the improvement between two results folders' `metrics.json`, from the `cells.jsonl` beside them.
+
+    Args:
+        baseline: path of its `metrics.json`.
+        checkpoint: likewise.
+        metrics: what stands in both, by "baseline" and "checkpoint".
+
+    Returns:
+        The interval in percent; None where a `cells.jsonl` is missing, or where there is one cell alone.
+
+    Raises:
+        SocratesError: as of `cell_distances` and `improvement_interval`.
+    """
+    cells = {"baseline": baseline.with_name(CELLS), "checkpoint": checkpoint.with_name(CELLS)}
+    if not all(path.is_file() for path in cells.values()):
+        return None
+    distances = {role: cell_distances(path, metrics[role]) for role, path in cells.items()}
+    return improvement_interval(**distances, seed=metrics["baseline"]["comparability"]["seed"])
 
 
 def cell_distances(path: Path | str, metrics: Mapping[str, Any]) -> dict[Cell, float]:
