@@ -58,7 +58,7 @@ WAYS = (
     replace(THIS, name="without flattening: 8 random rows, padded", padded=True),
     replace(THIS, name="without answer logits: the head on every token", all_logits=True),
     replace(THIS, name="without attention per example: one dense mask", dense_mask=True),
-    replace(THIS, name="without saved activations: all layers computed again", all_layers_again=True),
+    replace(THIS, name="activation checkpointing in all layers", all_layers_again=True),
     replace(THIS, name="without the fused optimizer", optimizer="adamw_torch"),
 )
 WITH_LIGER = replace(THIS, name="with Liger kernels", liger=True)

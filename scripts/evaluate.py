@@ -43,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again where the results folder holds results already")
-    add("--allow-seen", action="store_true", help="judge a checkpoint also on rows that it may have been trained on")
+    add("--allow-seen", action="store_true", help="evaluate a checkpoint also on rows that it may have been trained on")
     add("--compare-with", metavar="FILE", help="a baseline's metrics.json: refuse early what cannot be compared")
     add("--label", default="", metavar="WORD", help='what the headings call it: "baseline", "checkpoint"')
     return parser.parse_args()
@@ -106,7 +106,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
         print(f'  "{name}": {with_interval(metrics[name], metrics[f"{name}_ci95"])}')
     bounds = metrics["bounds"]
     print(
-        f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, people drawn anew "
+        f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, people resampled "
         f"{bounds['empirical_best']:.4f}; the model has come {_share(bounds['share_of_the_way'])} of the way"
     )
     if useless := worse_than_uniform(metrics):
@@ -116,7 +116,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     print("Scored {} answers in {} cells of {} studies".format(*scored))
     print(f"Asked {coverage['rows']} rows in {about['seconds']:.0f} s")
     if about["drawn_rows"]:
-        print(f"{about['drawn_rows']} rows state no usable list of valid answers: answered by draws, not exactly")
+        print(f"{about['drawn_rows']} rows state no usable list of valid answers: answered by sampling, not exactly")
     if about["undecoded_rows"]:
         print(
             f"{about['undecoded_rows']} rows: decoding leaves no valid answer; taken from the undecoded probabilities"

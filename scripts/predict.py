@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output", metavar="DIR", type=Path, required=True, help="the folder of tables, pictures and page")
     add("--results", metavar="DIR", type=Path, help="results of evaluating this model: how far to believe it")
     add("--people", metavar="N", type=int, help="how many are asked (default: the experiment's number)")
-    add("--seed", metavar="N", type=int, default=42, help="of personas, drawn answers and intervals (default: 42)")
+    add("--seed", metavar="N", type=int, default=42, help="of personas, sampled answers and intervals (default: 42)")
     add("--undecoded", action="store_true", help="the model's own probabilities, which temperature and top-p narrow")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")

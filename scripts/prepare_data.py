@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Prepare the published answers for training and judging: train.jsonl, val.jsonl, test.jsonl, metadata.json.
+"""Prepare the published answers for training and evaluation: train.jsonl, val.jsonl, test.jsonl, metadata.json.
 
   python scripts/prepare_data.py --output data/socsci210_full
   python scripts/prepare_data.py --output data/small --source FOLDER --sample 20000
   python scripts/prepare_data.py --output data/socsci210_full --tokenize --config config_full_dataset.json
 
-Which rows train and which judge is what the published lists say (metadata/*_mapping.json beside the data). A validation
-part is carved out of the judging studies. The written files are checked: nothing leaks from one part into another.
+Published lists (metadata/*_mapping.json beside the data) say which rows are for training and which for evaluation. Some
+of the evaluation studies become the validation split. The written files are checked: nothing leaks from one into another.
 With --tokenize, what the config's training reads is made too (tokenized-…/ beside train.jsonl), so that no rented GPU
 waits for it; where the set is there already, or with --check, only that is left to do.
 Interrupted, by whatever, the same command goes on where it was.
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--revision", metavar="REV", help="commit, tag or branch of the hub's repository (the newest)")
     add("--split", choices=("study", "condition", "task"), default="study", help="whose published lists (study)")
-    add("--val-share", metavar="F", type=float, default=0.5, help="of the judging rows, for val.jsonl (0.5)")
+    add("--val-share", metavar="F", type=float, default=0.5, help="of the evaluation rows, for val.jsonl (0.5)")
     add("--sample", metavar="N", type=int, help="about N rows only, in whole cells (study, condition, question)")
     add("--seed", metavar="S", type=int, default=0, help="of which studies validate, and of the sample (0)")
     add("--max-bad-rows", metavar="N", type=int, default=0, help="leave so many bad rows out and go on (0)")

@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"argument --seed: must be at least 0, not {arguments.seed}")
 
     from socrates.console import number_lines, worse_than_uniform
-    from socrates.data.contamination import rows_seen
+    from socrates.data.contamination import contaminated_rows
     from socrates.evaluation.cell_lines import read_human_answers
-    from socrates.evaluation.lines import draw_predictions, read_predictions, scored_row
+    from socrates.evaluation.lines import read_predictions, sample_predictions, scored_row
     from socrates.evaluation.metrics import score
     from socrates.evaluation.results import (
         CELLS,
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {arguments.output} would overwrite {arguments.file}; name another folder")
-    lines = draw_predictions(read_predictions(arguments.file), arguments.seed)
+    lines = sample_predictions(read_predictions(arguments.file), arguments.seed)
     beside = arguments.file.with_name(CELLS)  # of the evaluation whose answers these are
     of_evaluation = arguments.file.name == PREDICTIONS and beside.is_file()
     people = arguments.human_answers or (beside if of_evaluation else None)
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SocratesError(f"{arguments.file}{with_people}: {error}") from error
     metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
     known = read_metrics(metrics) if arguments.file.name == PREDICTIONS and metrics.is_file() else {}
-    rows_seen(known, str(metrics))  # refuses what is damaged
+    contaminated_rows(known, str(metrics))  # refuses what is damaged
     content = write_results(
         arguments.output,
         scores=scores,

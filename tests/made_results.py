@@ -11,7 +11,7 @@ import numpy as np
 
 from socrates.data.records import Cell
 from socrates.data.scales import Scale
-from socrates.evaluation.lines import draw_predictions, prediction_line, scored_row
+from socrates.evaluation.lines import prediction_line, sample_predictions, scored_row
 from socrates.evaluation.metrics import score
 from socrates.evaluation.results import comparability, write_results
 
@@ -73,7 +73,7 @@ def write_made_results(
                 demographic={field: names[person % len(names)] for field, names in GROUPS.items()},
             )
             lines.append(line)
-    lines = draw_predictions(lines, seed)
+    lines = sample_predictions(lines, seed)
     return write_results(
         folder,
         scores=score(map(scored_row, lines), given),

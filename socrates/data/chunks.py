@@ -1,7 +1,7 @@
 """A data file in chunks of a fixed size, each tokenized on its own: by this process, or by several others in order.
 
-Covers: what is made of a chunk depends on the file alone, not on who makes it; a bad line is told with its number; a
-file that changes meanwhile is refused.
+Covers: what is made of a chunk depends on the file alone, not on who makes it; a bad line is reported with its number;
+a file that changes meanwhile is refused.
 """
 
 from __future__ import annotations

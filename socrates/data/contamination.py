@@ -1,4 +1,4 @@
-"""Whether a checkpoint may have been trained on the rows that are to judge it.
+"""Contamination: whether a checkpoint may have been trained on the rows that it is to be evaluated on.
 
 Every checkpoint names the cells of its training file (`training_data.json`): a row of such a cell may have been trained
 on, or a row beside it was, by people who saw the same. Where the two files name their questions in different ways (the
@@ -25,12 +25,12 @@ Nested = dict[str, dict[str, list[int | str]]]  # study -> condition -> question
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What of the judging rows a checkpoint may have been trained on.
+class Contamination:
+    """What of the evaluation rows a checkpoint may have been trained on.
 
     Attributes:
         rows: that it may have been trained on.
-        of: judging rows.
+        of: evaluation rows.
         studies: with such rows.
         split: by which list the training file was made; None where that is not recorded.
     """
@@ -45,7 +45,7 @@ class Seen:
         return {**asdict(self), "studies": list(self.studies)}
 
 
-def rows_seen(metrics: Mapping[str, Any], name: str) -> tuple[int, int]:
+def contaminated_rows(metrics: Mapping[str, Any], name: str) -> tuple[int, int]:
     """Rows that a model may have been trained on, of how many, as its `metrics.json` says; (0, 0): not recorded.
 
     Args:
@@ -61,7 +61,7 @@ def rows_seen(metrics: Mapping[str, Any], name: str) -> tuple[int, int]:
     rows, of = (seen.get(key) for key in ("rows", "of")) if isinstance(seen, Mapping) else (None, None)
     if type(rows) is not int or type(of) is not int or not 0 <= rows <= of:
         raise SocratesError(
-            f'{name}: "seen" must be null, or say in how many "rows" "of" those that judge it the model may have been '
+            f'{name}: "seen" must be null, or say in how many "rows" "of" its evaluation rows the model may have been '
             "trained; evaluate again"
         )
     return rows, of
@@ -80,12 +80,12 @@ def training_data_record(train_sha256: str, split: str | None, cells: Nested) ->
     return {"train_sha256": train_sha256, "split": split, "cells": cells}
 
 
-def find_seen(checkpoint: Path | str, rows: Iterable[Cell], data_sha256: str) -> Seen | None:
-    """Compare judging rows with what a checkpoint was trained on; None where the folder does not say enough for that.
+def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], data_sha256: str) -> Contamination | None:
+    """Compare evaluation rows with what a checkpoint was trained on; None where its folder does not say enough.
 
     Args:
         checkpoint: any model folder.
-        rows: the cell of every judging row.
+        rows: the cell of every evaluation row.
         data_sha256: of the file that they are from.
 
     Raises:
@@ -109,11 +109,11 @@ def find_seen(checkpoint: Path | str, rows: Iterable[Cell], data_sha256: str) ->
         if same_file or cell in trained or namings.get(cell[:2], set()) - {_naming(cell)}:
             seen += 1
             studies.add(cell.study_id)
-    return Seen(seen, counted, tuple(sorted(studies)), record.get("split"))
+    return Contamination(seen, counted, tuple(sorted(studies)), record.get("split"))
 
 
-def check_unseen(checkpoint: Path | str, seen: Seen | None) -> None:
-    """SocratesError where a checkpoint may have been trained on judging rows; says on how many, and what to do."""
+def check_contamination(checkpoint: Path | str, seen: Contamination | None) -> None:
+    """SocratesError where a checkpoint may have been trained on evaluation rows; says on how many, and what to do."""
     if seen is None or not seen.rows:
         return
     more = f" and {len(seen.studies) - 3} more" if len(seen.studies) > 3 else ""

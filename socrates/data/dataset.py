@@ -1,4 +1,4 @@
-"""A prepared data set on disk: its parts, its `metadata.json`, and whether the parts are still what that says.
+"""A prepared data set on disk: its splits, its `metadata.json`, and whether the splits are still what that says.
 
 `metadata.json` is written last: a folder without it is not a prepared set.
 """

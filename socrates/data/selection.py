@@ -1,4 +1,4 @@
-"""Which rows a model is asked about: a few people of each of many cells, the same for every model.
+"""Evaluation rows: a few people of each of many cells, the same for every model.
 
 The human side of a cell costs nothing: it is all its human answers, asked or not. The model's side costs a forward pass
 a row, and once a cell has given some answers, one more from another cell tells more about the mean over cells. So the
@@ -188,7 +188,7 @@ def _priority(answer: Answer, seed: int) -> int:
 
 
 def _lowest(rows: _Rows, chosen: Mapping[Cell, int], seed: int) -> frozenset[int]:
-    """Lines of the rows with the lowest priorities of each chosen cell; rows of one name are drawn by their lines."""
+    """Lines of the rows with the lowest priorities of each chosen cell; rows of one name are chosen by their lines."""
     takes = np.array([chosen.get(cell, 0) for cell in rows.human_answers])
     cell = np.frombuffer(rows.cell, rows.cell.typecode)
     ties = np.random.default_rng(seed).permutation(len(cell))

@@ -55,7 +55,7 @@ class CellAnswers(NamedTuple):
 
     cell: Cell
     human: Mapping[float, int]  # all human answers, asked or not
-    predicted: Mapping[float, int]  # the drawn predictions
+    predicted: Mapping[float, int]  # the sampled predictions
     scale: str | None = None  # the stated one, as in `cells.jsonl`
 
 
@@ -211,7 +211,7 @@ def summarize_effects(questions: Sequence[Question], seed: int, resamples: int =
 
     correlation: of condition means (standardised) after removing each question's mean; it equals the correlation
         through the origin over all pairs, each taken in both directions, and is 0 where a model knows nothing of the
-        treatments. Noise of the human means and of the drawn predictions pulls it towards 0, therefore:
+        treatments. Noise of the human means and of the sampled predictions pulls it towards 0, therefore:
     correlation_ceiling: what a model that knew each condition's true mean would have: sqrt(signal / (signal + noise)),
         where signal + noise is the variance of human means between conditions, and noise is s^2 / n, the part of it
         that people's spread within conditions explains.

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from socrates.checkpoint import MANIFEST, TRAINING_CONFIG, TRAINING_DATA, find_damage, read_training_config
 from socrates.config import RunConfig, parse_config
 from socrates.console import progress
-from socrates.data.contamination import Seen, check_unseen, find_seen
+from socrates.data.contamination import Contamination, check_contamination, find_contamination
 from socrates.data.dataset import sha256_of_part
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales import parse_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
-from socrates.evaluation.lines import checked_demographic, draw_predictions, prediction_line, scored_row
+from socrates.evaluation.lines import checked_demographic, prediction_line, sample_predictions, scored_row
 from socrates.evaluation.results import (
     METRICS,
     Comparability,
@@ -32,7 +32,7 @@ from socrates.evaluation.results import (
     comparability,
     is_results_folder,
     read_metrics,
-    record_seen,
+    record_contamination,
     write_results,
 )
 from socrates.inference.journal import differing
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from socrates.inference.engine import AnswerDistribution
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
-# Files of a checkpoint that only resuming reads; whether they are whole is no matter here.
+# Files of a checkpoint that only resuming reads; whether they are complete is no matter here.
 _FOR_RESUMING = ("optimizer.pt", "training_args.bin", "scheduler.pt", "global_step", "rng_state_")
 
 
@@ -93,9 +93,9 @@ def evaluate(
         checked_demographic(answer.demographic, f"{data_file}, line {answer.line}")
     print(f"Rows: {_describe(selection)}", flush=True)
     files = request.files
-    seen = find_seen(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
+    seen = find_contamination(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
     if not allow_seen:
-        check_unseen(model, seen)
+        check_contamination(model, seen)
     if seen is None and files.adapter is not None:
         print(f"Note: {model} does not record what it was trained on; these rows may be among it", flush=True)
     compared = comparability(
@@ -110,7 +110,7 @@ def evaluate(
         check_comparable(baseline, coming, names=("the baseline", "this evaluation"))
     asked = {"model": request.identity["model"], **compared}
     if not request.overwrite and (finished := _finished(output, asked)) is not None:
-        return record_seen(output, finished, seen.to_dict() if seen else None)
+        return record_contamination(output, finished, seen.to_dict() if seen else None)
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
@@ -164,7 +164,7 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -> dict[str, Any]:
-    """What is kept of one answer: its line of `predictions.jsonl`, without a drawn answer, and how it came about.
+    """What is kept of one answer: its line of `predictions.jsonl`, without a sampled answer, and how it came about.
 
     Where decoding leaves no valid answer at all (top-p cut them all off), the line has the undecoded probabilities, so
     that no model drops a question by being bad at it.
@@ -178,7 +178,7 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
         answer.keys(),
         answer.response,
         distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
-        # A drawn row knows only the share of valid draws after decoding: another quantity, not to be averaged with it.
+        # A sampled row knows the share of valid samples after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
         scale=scale,
         demographic=answer.demographic,
@@ -187,7 +187,7 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
 
 
 def _counts(answered: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """`drawn_rows` rest on draws, because the question states no (or too many) valid answers; `undecoded_rows` have the
+    """`drawn_rows` rest on sampling: the question states no valid answers, or too many; `undecoded_rows` have the
     undecoded probabilities.
     """
     return {f"{what}_rows": sum(answer[what] for answer in answered) for what in ("drawn", "undecoded")}
@@ -200,11 +200,11 @@ def _score_and_write(
     seed: int,
     identity: Comparability,
     about: Mapping[str, Any],
-    seen: Seen | None,
+    seen: Contamination | None,
 ) -> MetricsFile:
     from socrates.evaluation.metrics import score
 
-    lines = draw_predictions([answer["line"] for answer in answered], seed)
+    lines = sample_predictions([answer["line"] for answer in answered], seed)
     return write_results(
         output,
         scores=score(map(scored_row, lines), selection.human_answers),
@@ -227,7 +227,7 @@ def check_checkpoint(model: str | Path) -> None:
     folder = Path(model)
     if not (folder / MANIFEST).is_file():
         if (folder / TRAINING_CONFIG).is_file():
-            raise SocratesError(f"{folder}: has no {MANIFEST} yet: not finished, or not copied whole")
+            raise SocratesError(f"{folder}: has no {MANIFEST} yet: not finished, or not copied completely")
         return
     damage = find_damage(
         folder,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from socrates.data.contamination import rows_seen
+from socrates.data.contamination import contaminated_rows
 from socrates.errors import SocratesError
 
 GO, NO_GO = "GO", "NO-GO"
@@ -123,7 +123,7 @@ def decide(
             baseline's distance is 0, the two must not be compared, or an interval is required and not known.
     """
     check_comparable(baseline, checkpoint, names)
-    seen = [rows_seen(m, name) for m, name in zip((baseline, checkpoint), names, strict=True)]
+    seen = [contaminated_rows(m, name) for m, name in zip((baseline, checkpoint), names, strict=True)]
     before, after = (_distance(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
     limit = _in_range(threshold, "threshold", 0, 100, "gate")
     improvement = (1 - after / before) * 100
@@ -159,7 +159,7 @@ def check_comparable(
     """SocratesError unless both `metrics.json` are complete, of the same rows, settings and cells, and in range."""
     _check_same_settings(baseline, checkpoint, names)
     for metrics, name in zip((baseline, checkpoint), names, strict=True):
-        rows_seen(metrics, name)
+        contaminated_rows(metrics, name)
     _check_same_cells(baseline, checkpoint, names)
     for metrics, name in zip((baseline, checkpoint), names, strict=True):
         _distance(metrics, name)
@@ -279,8 +279,8 @@ def _bound(metrics: Mapping[str, Any], key: str, name: str) -> Fraction:
 
 def _seen_notes(seen: Sequence[tuple[int, int]]) -> list[str]:
     return [
-        f"the {role} may have been trained on {rows} of the {of} rows that judge it (--allow-seen): its distance tells "
-        "what it remembers, and this decision nothing about studies that it has not seen."
+        f"the {role} may have been trained on {rows} of the {of} rows that it is evaluated on (--allow-seen): its "
+        "distance tells what it remembers, and this decision nothing about studies that it has not seen."
         for role, (rows, of) in zip(("baseline", "checkpoint"), seen, strict=True)
         if rows
     ]
@@ -290,7 +290,7 @@ def _notes(after: Fraction, best: Fraction, baseline: Mapping[str, Any], checkpo
     notes = []
     if after < best:
         notes.append(
-            f"the checkpoint's distance is below {float(best):.3f}, what people's own answers drawn anew score on the "
+            f"the checkpoint's distance is below {float(best):.3f}, what people's own answers resampled score on the "
             "same cells. Either it knows persons (look at the correlation within cells), or rows leaked: look for them "
             "before believing it."
         )

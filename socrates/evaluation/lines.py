@@ -1,4 +1,4 @@
-"""One evaluated row as a line of `predictions.jsonl`: made, drawn, hashed, and read from any such file.
+"""One evaluated row as a line of `predictions.jsonl`: made, sampled, hashed, and read from any such file.
 
 Probabilities are rounded before anything is computed from them, so that scoring a written file gives the very
 same metrics.
@@ -49,7 +49,7 @@ def prediction_line(
     Args:
         keys: study_id, condition_num, task_num, participant, sample_id and line (`Answer.keys()`).
         response: the human answer, in scale points.
-        prediction: the model's answer, in scale points; None: there is none, or `draw_predictions` draws it.
+        prediction: the model's answer, in scale points; None: there is none, or `sample_predictions` samples it.
         distribution: answer -> probability of the valid answers, after decoding; it is normalised here.
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
@@ -70,11 +70,11 @@ def prediction_line(
     return _line(keys, response, prediction, distribution, valid_mass, scale, demographic)
 
 
-def draw_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Draw one answer for each line that has a distribution and no prediction; the others stay as they are.
+def sample_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Sample one answer for each line that has a distribution and no prediction; the others stay as they are.
 
     A row's random number depends on the seed and on what names the row: neither the order of the lines nor
-    the rest of the file matters, and two models' draws for one person share their luck, which makes their
+    the rest of the file matters, and two models' samples for one person share their luck, which makes their
     difference less noisy. Rows of one name (in a file without `participant`) are told apart by their rank
     among themselves, ordered by human answer, then by distribution.
 
@@ -86,15 +86,15 @@ def draw_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[st
     for index, line in enumerate(lines):
         if line["prediction"] is None and line["predicted_distribution"] is not None:
             namesakes[_canonical([line[key] for key in KEYS])].append(index)
-    drawn = list(lines)
+    sampled = list(lines)
     for name, indices in namesakes.items():
         if len(indices) > 1:
             indices.sort(key=lambda i: _canonical([lines[i]["response"], lines[i]["predicted_distribution"]]))
         for rank, index in enumerate(indices):
             uniform = _uniform(f"{seed}\n{name}\n{rank}")
-            answer = _draw(lines[index]["predicted_distribution"], uniform)
-            drawn[index] = {**lines[index], "prediction": answer}
-    return drawn
+            answer = _sample(lines[index]["predicted_distribution"], uniform)
+            sampled[index] = {**lines[index], "prediction": answer}
+    return sampled
 
 
 def scored_row(line: Mapping[str, Any]) -> ScoredRow:
@@ -281,7 +281,7 @@ def _scale(text: str) -> tuple[int, ...]:
     return scale_from_text(text).values
 
 
-def _draw(distribution: Mapping[str, float], uniform: float) -> float:
+def _sample(distribution: Mapping[str, float], uniform: float) -> float:
     """The answer at the quantile ``uniform`` in [0, 1) of a distribution whose answers ascend."""
     answers = answers_of(tuple(distribution))
     pairs = [pair for pair in zip(answers, distribution.values(), strict=True) if pair[1] > 0]

@@ -1,4 +1,4 @@
-"""How far predicted answers are from human ones: pure functions, no files, no drawing.
+"""How far predicted answers are from human ones: pure functions, no files, no sampling.
 
 The definition is the paper's (arXiv 2509.05830). A *cell* is one outcome question in one condition of one study. Its
 distance is the first Wasserstein distance between all its human answers and its predictions, in units of the range of
@@ -48,9 +48,9 @@ class Metrics:
     """The headline numbers; all but correlations and dispersion are in units of a cell's human range, [0, 1].
 
     Attributes:
-        wasserstein_distance: between human answers and drawn predictions; mean over cells, then over studies.
+        wasserstein_distance: between human answers and sampled predictions; mean over cells, then over studies.
         wasserstein_expected: the same with the mean of the participants' predicted distributions in place of
-            the drawn answers: no sampling noise on the model's side. None unless every row with a prediction
+            the sampled answers: no sampling noise on the model's side. None unless every row with a prediction
             in a scored cell has a distribution too, as a mean over the others would describe other rows.
         wasserstein_stated_scale: as `wasserstein_distance`, in units of the scale that the question states, which one
             odd human answer does not stretch; over the cells whose question states one, None where none does.
@@ -87,7 +87,7 @@ class Bounds:
             states none, from the whole numbers of the human range).
         empirical_best: likewise, drawn from the human answers themselves: the paper's "empirical best".
         share_of_the_way: (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than
-            guessing, 1: as good as people drawn anew. None where the two bounds do not differ.
+            guessing, 1: as good as people resampled. None where the two bounds do not differ.
         marginal_accuracy: `accuracy` of answering the mean of the cell's other human answers for each person.
     """
 

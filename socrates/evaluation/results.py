@@ -1,7 +1,7 @@
 """What a results folder is: `metrics.json`, `predictions.jsonl`, `cells.jsonl`, `effects.jsonl`; written and read.
 
-`metrics.json` is written last, and an older one is removed first: a folder that has it is of one piece. From
-rows to a folder: `prediction_line` for each row, `draw_predictions`, `score(map(scored_row, lines))`,
+`metrics.json` is written last, and an older one is removed first: a folder that has it is consistent. From
+rows to a folder: `prediction_line` for each row, `sample_predictions`, `score(map(scored_row, lines))`,
 `comparability`, `write_results`.
 """
 
@@ -38,7 +38,7 @@ class Comparability(TypedDict):
     rows_sha256: str  # see `lines.rows_sha256`
     prompt_fingerprint: str  # of the prompt's construction (`chat.py`), or "external"
     decoding: dict[str, Any] | str  # `config.DecodingSettings`, or "external"
-    seed: int  # of the choice of rows and of the drawn answers
+    seed: int  # of the choice of rows and of the sampled answers
     metric_version: int  # `metrics.METRIC_VERSION`
 
 
@@ -49,10 +49,10 @@ class MetricsFile(TypedDict):
     its name with "_ci95": [low, high], or null.
     """
 
-    wasserstein_distance: float  # drawn answers against human ones, share of the range, [0, 1]; 0 is best
-    wasserstein_expected: float | None  # the same from the predicted distributions, without a draw
+    wasserstein_distance: float  # sampled answers against human ones, share of the range, [0, 1]; 0 is best
+    wasserstein_expected: float | None  # the same from the predicted distributions, without sampling
     wasserstein_stated_scale: float | None  # as the first, in shares of the scale that the question states
-    mae: float  # mean absolute error of the drawn answers over all scored rows, share of the range, [0, 1]
+    mae: float  # mean absolute error of the sampled answers over all scored rows, share of the range, [0, 1]
     rmse: float  # root of the mean squared error, likewise
     correlation: float | None  # Pearson's over the same rows, [-1, 1]
     correlation_within_cells: float | None  # after removing each cell's means: knowing persons, not questions
@@ -66,7 +66,7 @@ class MetricsFile(TypedDict):
     coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
     seen: (
         dict[str, Any] | None
-    )  # `contamination.Seen`: rows that the model may have been trained on; null: not recorded
+    )  # `contamination.Contamination`: rows that the model may have been trained on; null: not recorded
     comparability: Comparability
     about: dict[str, Any]  # what was evaluated, and by what: model, config, versions; never compared
 
@@ -99,7 +99,7 @@ def external_comparability(
 
     Args:
         lines: those of `predictions.jsonl`.
-        seed: of the drawn answers.
+        seed: of the sampled answers.
         human_answers: of each cell, where there are more than the rows hold: they are compared too.
     """
     rows = list(lines)
@@ -179,7 +179,7 @@ def write_results(
     return content
 
 
-def record_seen(folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None) -> MetricsFile:
+def record_contamination(folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None) -> MetricsFile:
     """Say in finished results which rows the model may have been trained on, where they say nothing or another thing.
 
     Args:
@@ -197,7 +197,7 @@ def record_seen(folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[st
 
 
 def is_results_folder(folder: Path | str) -> bool:
-    """Whether a folder holds results of one piece."""
+    """Whether a folder holds complete results."""
     return all((Path(folder) / name).is_file() for name in (METRICS, PREDICTIONS, CELLS))
 
 

@@ -1,4 +1,4 @@
-"""Which questions go together through the model, and what happens when they do not fit into memory.
+"""Batches: which questions go together through the model, and smaller ones where they do not fit into memory.
 
 Right-padded to its longest, a batch wastes what the others are shorter. A batch also costs something by itself
 (starting its operations, reading the weights). `make_batches` finds the cheapest cut of the sorted questions.
@@ -121,7 +121,7 @@ class BatchQueue:
         return self._waiting.popleft() if self._waiting else None
 
     def put_back(self, batch: Sequence[int]) -> None:
-        """Memory did not hold this batch: halve the budget, say so, and cut all that waits anew.
+        """Memory did not hold this batch: halve the budget, say so, and cut all that waits again.
 
         Raises:
             SocratesError: it is of one item.

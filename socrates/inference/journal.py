@@ -178,7 +178,7 @@ def _locked(folder: Path) -> IO[str]:
 
 
 def _read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The batches of all lines that are whole; a last line without its end is cut off the file."""
+    """The batches of all complete lines; a last line without its end is cut off the file."""
     if not path.exists():
         return []
     batches: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Attention in a flattened batch: many examples one after another, each of which sees itself alone.
+"""Attention in a flattened batch: many examples one after another, each attending to itself alone.
 
 Two kernels: FlashAttention's for sequences of different lengths, where the package is installed; else torch's own
 `scaled_dot_product_attention`, called for one example after another. That needs no mask at all, so that none can be
@@ -108,7 +108,7 @@ def attend_per_example(
         query: [1, heads, tokens, head size].
         key: [1, key heads, tokens, head size]; heads are a multiple of key heads.
         value: as ``key``.
-        attention_mask: None: which tokens see each other follows from the lengths alone.
+        attention_mask: None: which tokens attend to each other follows from the lengths alone.
         dropout: of the attention's weights.
         scaling: of the scores; None: 1 / sqrt(head size).
         example_lengths: tokens of each example; they add up to ``tokens``.
@@ -119,7 +119,7 @@ def attend_per_example(
         [1, tokens, heads, head size], and no weights.
 
     Raises:
-        ValueError: without the lengths, or with others than the batch's, examples would see each other.
+        ValueError: without the lengths, or with others than the batch's, attention would cross examples.
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -129,7 +129,7 @@ def attend_per_example(
         raise ValueError(
             f"{tokens} tokens of {query.shape[0]} rows, example lengths {example_lengths}, mask "
             f"{'given' if attention_mask is not None else 'none'}: one flattened row with its lengths and no mask is "
-            "wanted, else examples would see each other"
+            "wanted, else attention would cross examples"
         )
     lengths = list(example_lengths)
     if sliding_window is not None and max(lengths) > sliding_window:
@@ -179,8 +179,8 @@ def check_examples_apart(model: Any, attention: str, device: torch.device | str)
         model.train(was_training)
     if not beside <= _TOLERANCE * leaking:
         raise SocratesError(
-            f"attention with {attention}: examples of a flattened batch see each other: beside others an example's "
-            f"logits differ by {beside:.3g} from what they are alone (a complete leak would make {leaking:.3g}); "
+            f"attention with {attention}: attention crosses the examples of a flattened batch: beside others an "
+            f"example's logits differ by {beside:.3g} from what they are alone (a full leak would make {leaking:.3g}); "
             'write "training.attn_implementation": "sdpa"'
         )
 

@@ -25,7 +25,7 @@ from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
 
 TIMEOUT_S = 10
-CONTINUE = "run the same command again: files that are whole are kept"
+CONTINUE = "run the same command again: complete files are kept"
 _NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]
 _NEEDED = [*_NEEDED_BUT_WEIGHTS, "*.safetensors"]  # no pickles, no other formats
 
@@ -213,7 +213,7 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
         if not (found.path / "config.json").is_file():
             raise SocratesError(f"{name}: holds no model and no adapter: {contents(found.path)}")
         if base_model is not None:
-            raise SocratesError(f"{name}: is a whole model and takes no base model ({base_model})")
+            raise SocratesError(f"{name}: is a full model and takes no base model ({base_model})")
         return ModelFiles(found, str(name), None)
     if not (found.path / ADAPTER_WEIGHTS).is_file():
         raise SocratesError(
@@ -240,7 +240,7 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
 
 
 def check_weights(folder: Path) -> None:
-    """Raise a SocratesError unless every weight file that a model's folder should hold is there and whole."""
+    """Raise a SocratesError unless every weight file that a model's folder should hold is there and complete."""
     for file in weight_files(folder):
         check_safetensors(file)
 

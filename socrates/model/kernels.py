@@ -1,8 +1,8 @@
-"""A run fitted to the machine that it is on: which kernels it takes, how many layers it computes again.
+"""A run fitted to the machine that it is on: which kernels it takes, how many layers use activation checkpointing.
 
 None of these changes what is learned beyond rounding. Covers: what is asked for and is not there is refused by name;
-what is left to us is as fast as the machine allows, and is told. Does not cover: whether the GPUs are enough in number
-(`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
+what is left to us is as fast as the machine allows, and is printed. Does not cover: whether the GPUs are enough in
+number (`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Fit:
     Attributes:
         attention: a name from `choose_attention`.
         liger: whether Liger's kernels replace the model's norms, rotations and MLP activations.
-        checkpointed_layers: how many layers, from the first on, are computed again backwards.
+        checkpointed_layers: how many layers, from the first on, use activation checkpointing.
         shape: of the model; None where its architecture is not one whose costs are known.
         text: all that for a person, in one line.
     """
@@ -57,7 +57,7 @@ def fit_to_machine(config: RunConfig, deepspeed: dict[str, Any]) -> Fit:
     shape = _shape_of(config)
     layers, why = _choose_layers(config, deepspeed, shape, liger)
     kernel = "FlashAttention" if attention == FLASH else "torch's causal kernel, one example after another"
-    text = f"Attention: {kernel}; Liger kernels: {'yes' if liger else 'no'}; layers computed again: {layers} ({why})"
+    text = f"Attention: {kernel}; Liger kernels: {'yes' if liger else 'no'}; checkpointed layers: {layers} ({why})"
     return Fit(attention, liger, layers, shape, text)
 
 
@@ -141,7 +141,7 @@ def _choose_layers(
     if layers is None:
         need = memory_prediction(shape, config.lora, settings, shape.layers).total
         raise SocratesError(
-            f"a GPU of {memory / _GIB:.0f} GiB is too small: with all {shape.layers} layers computed again the run "
+            f"a GPU of {memory / _GIB:.0f} GiB is too small: with all {shape.layers} layers checkpointed the run "
             f'would take {need / _GIB:.0f} GiB and some to spare; lower "training.micro_batch_tokens" and max_length, '
             "or rent larger GPUs"
         )

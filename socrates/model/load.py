@@ -1,4 +1,4 @@
-"""A name or a folder to a model that is ready to be asked: weights, adapter, tokenizer, end tokens.
+"""A name or a folder to a model that is ready for inference: weights, adapter, tokenizer, end tokens.
 
 Covers: no weight is missing (the library would fill it with random numbers and only warn), the adapter belongs
 to its base and changes what the model says, the tokenizer is the one that lies in the folder.

@@ -1,4 +1,4 @@
-"""What a LoRA training takes of a GPU's memory, part by part, and how many layers must be recomputed so that it fits.
+"""What a LoRA training takes of a GPU's memory, part by part, and how many layers need activation checkpointing.
 
 What autograd saves of a decoder layer follows from its operations (transformers' Qwen2DecoderLayer under PEFT's LoRA,
 frozen base weights): see `saved_layer_bytes`. The tests compare it, byte by byte, with what torch saves on a CPU, where
@@ -130,7 +130,7 @@ def memory_prediction(
 def layers_to_checkpoint(
     shape: ModelShape, lora: LoraSettings, settings: MemorySettings, gpu_bytes: int, margin: float = MARGIN
 ) -> int | None:
-    """How many layers to recompute: as few as fit, since each costs time; None if not even all of them suffice.
+    """How many layers to checkpoint: as few as fit, since each costs time; None if not even all of them suffice.
 
     Args:
         shape: of the model.

@@ -152,7 +152,7 @@ def estimate_differences(
     return [differences[key] for key in sorted(differences)]
 
 
-def draw_answers(values: Array, probabilities: Array, rng: np.random.Generator) -> NDArray[np.int64]:
+def sample_answers(values: Array, probabilities: Array, rng: np.random.Generator) -> NDArray[np.int64]:
     """One answer of each row of ``probabilities``, shape (rows, A): shape (rows,)."""
     reached = probabilities.cumsum(axis=1)
     picks = (rng.random(len(probabilities)) * reached[:, -1])[:, None]

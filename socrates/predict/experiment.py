@@ -84,7 +84,7 @@ class Experiment:
             SocratesError: a CSV file that cannot be used, or that lists fewer.
         """
         if isinstance(self.population, Margins):
-            return self.population.draw(seed, people)
+            return self.population.sample(seed, people)
         personas = read_personas(self.population)
         return personas if people is None else draw_some(personas, people, seed, self.population)
 

@@ -187,7 +187,7 @@ def _believe(prediction: Prediction) -> str:
     lines = [
         f"Its predictions were compared with the answers of people in {of} ({evidence.folder}). Distributions are "
         f"apart by a Wasserstein distance of {distance.told(3)} on average, as a share of the range of answers; a "
-        f"uniform guess has {fixed(guess.value, 3)}, people drawn anew {fixed(best.value, 3)}."
+        f"uniform guess has {fixed(guess.value, 3)}, people resampled {fixed(best.value, 3)}."
     ]
     if evidence.useless:
         lines.append("That is no better than guessing: do not believe what this model predicts.")

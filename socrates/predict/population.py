@@ -73,7 +73,7 @@ class Margins:
     size: int
     fields: Mapping[str, Mapping[str, float]]
 
-    def draw(self, seed: int, size: int | None = None) -> list[Persona]:
+    def sample(self, seed: int, size: int | None = None) -> list[Persona]:
         """So many personas (default: ``self.size``) whose margins are these, but for rounding."""
         size = self.size if size is None else size
         columns = {}

@@ -89,7 +89,7 @@ class Prediction:
         questions: what is predicted.
         settings: how the model was asked.
         undecoded: whether its probabilities are taken as they are.
-        seed: of personas, drawn answers and intervals.
+        seed: of personas, sampled answers and intervals.
         model: facts about it, as JSON values.
         seconds: that asking took.
         asked: what makes the answers what they are.
@@ -136,7 +136,7 @@ def predict(
         output: the folder; gets `answers.jsonl` and `asked.json`.
         base_model: an adapter's base model, instead of the one that it names.
         processes: how many ask the model; None: one a GPU, and one where there is none.
-        seed: of personas, drawn answers and intervals.
+        seed: of personas, sampled answers and intervals.
         people: how many are asked, instead of the experiment's number.
         undecoded: whether the model's probabilities are taken as they are, instead of after the decoding that the
             checkpoint was judged with.

@@ -1,6 +1,6 @@
-"""What the model is asked about an experiment, and its answers as arrays: condition by condition, persona by persona.
+"""The prompts of an experiment, and its answers as arrays: condition by condition, persona by persona.
 
-Personas of whom the same is known get the same prompts; each is asked once.
+Personas of whom the same is known get the same prompts; each is run once.
 """
 
 from __future__ import annotations

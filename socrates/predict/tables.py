@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from socrates.files import atomic_write, write_json
-from socrates.predict.estimates import MEAN, METHOD, RESAMPLES, Difference, Number, draw_answers
+from socrates.predict.estimates import MEAN, METHOD, RESAMPLES, Difference, Number, sample_answers
 from socrates.predict.experiment import OutcomeQuestion
 from socrates.predict.files import PAGE, PROGRAM, RECORD, remove_pictures, write_csv
 from socrates.predict.page import COVERS, make_plots, render
@@ -56,7 +56,7 @@ _DIFFERENCES = (
 
 
 def _predictions(prediction: Prediction) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
-    """One line for each persona, condition and question; ``answer`` is drawn from the probabilities."""
+    """One line for each persona, condition and question; ``answer`` is sampled from the probabilities."""
     known = {field for persona in prediction.personas for field in persona.demographic}
     fields = [field for field in FIELDS if field in known]
     heads = ("persona", "weight", *fields, "condition", "question", "mean", "sd", "answer", "valid_mass")
@@ -72,13 +72,13 @@ def _predictions(prediction: Prediction) -> tuple[tuple[str, ...], Iterator[tupl
                 table = answers.probabilities[condition]
                 mean = table @ (answers.values - centre)
                 sd = np.sqrt(np.maximum(table @ (answers.values - centre) ** 2 - mean**2, 0.0))
-                drawn = draw_answers(answers.values, table, rng)
+                sampled = sample_answers(answers.values, table, rng)
                 for index, persona in enumerate(prediction.personas):
                     row = place.get(index)
                     numbers = (
                         (None, None, None)
                         if row is None
-                        else (float(mean[row] + centre), float(sd[row]), int(drawn[row]))
+                        else (float(mean[row] + centre), float(sd[row]), int(sampled[row]))
                     )
                     yield (
                         index + 1,

@@ -1,4 +1,4 @@
-"""Trainer callbacks: whole checkpoints, word of the run's progress, the guide's log lines, `training_metadata.json`.
+"""Trainer callbacks: complete checkpoints, the run's progress, the guide's log lines, `training_metadata.json`.
 
 Order of a save: the Trainer and DeepSpeed write their files in place, every rank; after a barrier rank 0 adds
 `optimizer.pt`, `training_config.json`, `training_data.json` and `training_cost.json`, and last of all the manifest. A

@@ -1,9 +1,9 @@
-"""How a checkpoint's state gets into a training that is not the one that saved it.
+"""State conversion: a checkpoint's state for a training on another number of ranks, or without its optimizer.
 
 Covers: a run on the same number of processes loads its own shards, exactly. On another number, DeepSpeed's universal
 checkpoint is made on the way from the shards, in `.universal-N-PID/` in the output folder, and removed once it is
 loaded: a checkpoint folder is never written to, and a run that is killed in between makes it anew. Where the shards are
-lost, the adapter is loaded, and the optimizer begins anew.
+lost, the adapter is loaded, and the optimizer starts afresh.
 Does not cover: which checkpoint, and whether a lossy way may be taken (`resume.py`).
 """
 
@@ -93,7 +93,7 @@ def _after_loading(loaded: Any, seed: int) -> TrainerCallback:
             loaded()
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if not self.seeded:  # here, where the data's order has been drawn already
+            if not self.seeded:  # here, where the data's order has been sampled already
                 set_seed(seed)
                 self.seeded = True
 

@@ -1,4 +1,4 @@
-"""What the processes of one run do together: wait, hear one answer, fail with one voice."""
+"""Barrier, broadcast and joint failure of the ranks of a run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LOOKS = (
 
 @contextmanager
 def errors_from_rank_zero() -> Iterator[None]:
-    """For errors that every rank of a host meets alike: one raises its SocratesError, the others leave with 2 silently.
+    """For errors that every rank of a host meets alike: one raises its SocratesError, the others exit with 2 silently.
 
-    On one host that is rank 0; of several, each has its say: what is missing on one may be there on the others.
+    On one host that is rank 0; of several, one rank a host: what is missing on one may be there on the others.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def fail_together(message: str) -> NoReturn:
 
 
 def _leave_in_silence() -> NoReturn:
-    time.sleep(10)  # the launcher stops all ranks at the first exit: let the one that speaks do so first
+    time.sleep(10)  # the launcher stops all ranks at the first exit: let the one with the message print it first
     sys.exit(EXIT_CANNOT)
 
 
@@ -100,13 +100,13 @@ def check_shared(folder: Path, data: str) -> None:
         return
     try:
         mark, wanted = on_rank_zero(lambda: (_leave_mark(folder), data))
-        told: list[str | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(told, _difference(folder / mark, data, wanted))
+        found: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, _difference(folder / mark, data, wanted))
     finally:
         if rank() == 0:
             for path in folder.glob(f"{_MARK}*"):  # those of a run that was killed, too
                 path.unlink(missing_ok=True)
-    if problems := [f"rank {number} on {text}" for number, text in enumerate(told) if text]:
+    if problems := [f"rank {number} on {text}" for number, text in enumerate(found) if text]:
         fail_together("\n  ".join(["nothing was trained: not every rank has what rank 0 has", *problems]))
 
 

@@ -1,4 +1,4 @@
-"""A small fixed sample of the judging rows, to watch the loss on while training.
+"""Held-out rows: a small fixed sample of the evaluation rows, on which the loss is taken while training.
 
 Covers: the same rows in every run and on every process, spread over the whole file, without reading it.
 Does not cover: the metric (`evaluate.py`): this is the loss that training lowers, on rows that it does not see.
@@ -54,7 +54,7 @@ def held_out_batches(
 
 
 def _lines_at_equal_distances(path: Path, count: int) -> dict[int, bytes]:
-    """The first whole line from each of ``count`` places on, by where it begins; fewer where there are fewer lines."""
+    """The first complete line from each of ``count`` places on, by where it begins; fewer in a shorter file."""
     found: dict[int, bytes] = {}
     try:
         size = path.stat().st_size

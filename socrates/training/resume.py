@@ -1,8 +1,8 @@
-"""Which checkpoint a run goes on from, in which way, and that its output folder is its own.
+"""Resume: which checkpoint a run goes on from, and whether its output folder is its own.
 
 Covers: the newest checkpoint that verifies is taken, and whatever is passed over is named and kept; a run with other
-settings, prompt or data never goes on from it; what a way of going on loses is told, and a lossy way is only taken when
-it was asked for; no two trainings write into one folder.
+settings, prompt or data never goes on from it; what a way of going on loses is reported, and a lossy way is only taken
+when it was asked for; no two trainings write into one folder.
 Does not cover: how the state gets into the training (`convert_state.py`).
 """
 
@@ -89,7 +89,7 @@ class Resumption:
 def choose_checkpoint(
     config: RunConfig, record: dict[str, Any], resume: str | None, weights_only: bool = False
 ) -> Resumption | None:
-    """What to go on from, or None to start anew; folders that would be written over are set aside.
+    """What to go on from, or None to start from the base model; folders that would be written over are set aside.
 
     Every newer folder that is no complete checkpoint is named, with the reason, and moved to `set-aside/`, and so is
     every complete one that is newer than a checkpoint asked for by path: nothing is deleted or written over.
@@ -98,12 +98,12 @@ def choose_checkpoint(
         config: the run.
         record: what `training_config.json` would say of it.
         resume: "auto", a checkpoint's path, or None, which is like "auto".
-        weights_only: a checkpoint will do of which the weights alone are whole: the newest one, where several are.
+        weights_only: a checkpoint will do of which the weights alone are complete: the newest one, where several are.
 
     Raises:
         SocratesError: the checkpoint asked for is damaged, light or does not exist, or was made with another config,
-            prompt or data: the difference is told. Or all that could be gone on from is weights, and ``weights_only``
-            was not asked for: what would be lost is told.
+            prompt or data: the difference is reported. Or all that could be gone on from is weights, and
+            ``weights_only`` was not asked for: what would be lost is reported.
     """
     folder = Path(config.output_dir)
     if resume in (None, "auto"):
@@ -147,14 +147,14 @@ def _resumption(
 
 _OTHER_RANKS_NOTE = (
     "Resuming on {now} a run of {before}: step, learning rate, the optimizer's state and the examples of each step go "
-    "on; each process draws its random numbers (dropout) anew from seed, step and rank, so the losses may differ a "
+    "on; each process takes new random numbers (dropout) from seed, step and rank, so the losses may differ a "
     "little from those of an undisturbed run"
 )
 
 
 _LOST = (
-    "the optimizer's state: AdamW begins anew, and its first steps are coarser; the float32 digits of the weights (the "
-    "adapter is their rounding to bf16); the state of the random numbers (dropout), which are drawn anew from seed, "
+    "the optimizer's state: AdamW starts afresh, with coarser first steps; the float32 digits of the weights (the "
+    "adapter is their rounding to bf16); the state of the random numbers (dropout), which are taken anew from seed, "
     "step and rank. Kept: weights, step, learning rate and the examples of each step"
 )
 

@@ -1,4 +1,4 @@
-"""A run config and a model to a trainer: the Trainer's arguments, the adapter, the callbacks in their order."""
+"""Setup: a run config and a model to a trainer: the Trainer's arguments, the adapter, the callbacks in their order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None, check
     Args:
         config: the run.
         deepspeed: DeepSpeed's config; None trains without it, in one process.
-        checkpointed_layers: how many layers are computed again backwards.
+        checkpointed_layers: how many layers use activation checkpointing.
 
     Raises:
         SocratesError: the processes cannot meet.
@@ -148,7 +148,7 @@ def make_trainer(
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    # After the Trainer's own, which says when to log and to save; before trackers, so that they are told of all.
+    # After the Trainer's own, which says when to log and to save; before trackers, so that they get all values.
     trainer.callback_handler.callbacks[1:1] = [
         before_training(trainer, fit.attention, fit.checkpointed_layers),
         *([watch_held_out(trainer, t.eval_steps)] if watched else []),

@@ -1,4 +1,4 @@
-"""Clean stops: before a cost limit would be passed, and on SIGTERM, a training saves a whole checkpoint and ends.
+"""Clean stops: before a cost limit would be passed, and on SIGTERM, a training saves a complete checkpoint and ends.
 
 Covers: every rank stops after the same step, whichever of them was told; the checkpoint verifies; the process then
 exits with 0. A second SIGTERM, some seconds later, ends the process at once. Does not cover: SIGTERM while the model

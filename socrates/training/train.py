@@ -1,4 +1,4 @@
-"""A run config and its data to a running `SFTTrainer` under DeepSpeed."""
+"""Training: a run config and its data to a running `SFTTrainer` under DeepSpeed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         deepspeed: DeepSpeed's config, checked against the run config.
         resume: "auto", the path of a checkpoint, or None. None behaves like "auto" where the output folder already
             holds checkpoints of this very config: the same command, run again, goes on where it stopped.
-        weights_only: a checkpoint will do of which the weights alone are whole.
+        weights_only: a checkpoint will do of which the weights alone are complete.
 
     Returns:
         The last checkpoint.
@@ -129,7 +129,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
     last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
-    if rank() == 0 and trainer.state.global_step >= trainer.state.max_steps:  # else it was stopped, and that is told
+    if rank() == 0 and trainer.state.global_step >= trainer.state.max_steps:  # else it was stopped, and that is printed
         print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
     return last
 

@@ -129,7 +129,7 @@ class AdapterTrainer(SFTTrainer):
         """Add what was counted since the last line; called by every process."""
         if "loss" in logs:
             logs.update(self._take_counted())
-            # The Trainer takes the sum from itself to begin anew; a NaN would stay one, to the end of the run.
+            # The Trainer takes the sum from itself to start from zero; a NaN would stay one, to the end of the run.
             if getattr(self, "_tr_loss", None) is not None:
                 self._tr_loss.zero_()
         super().log(logs, start_time)

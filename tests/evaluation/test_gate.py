@@ -566,7 +566,7 @@ def test_rows_that_may_have_been_trained_on_are_told_and_recorded(gate_on, tmp_p
     seen = {"rows": 60, "of": 100, "studies": ["s1"], "split": None}
     result = gate_on(metrics(0.4, seen=None), metrics(0.3, seen=seen), "--output", tmp_path / "decision.json")
     assert result.returncode == 0
-    assert "Note: the checkpoint may have been trained on 60 of the 100 rows that judge it" in result.stdout
+    assert "Note: the checkpoint may have been trained on 60 of the 100 rows that it is evaluated on" in result.stdout
     record = json.loads((tmp_path / "decision.json").read_text())
     assert "trained on 60" in record["notes"][0] and record["rows_seen"] == {"baseline": 0, "checkpoint": 60}
     for unknown in ({}, {"seen": None}, {"seen": seen | {"rows": 0}}):

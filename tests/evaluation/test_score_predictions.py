@@ -23,15 +23,15 @@ from socrates.data.records import Cell
 from socrates.errors import SocratesError
 from socrates.evaluation.cells import Distribution, ScoredRow
 from socrates.evaluation.lines import (
-    draw_predictions,
     prediction_line,
     read_predictions,
     round_probability,
     rows_sha256,
+    sample_predictions,
     scored_row,
 )
 from socrates.evaluation.metrics import METRIC_VERSION, Metrics, score
-from socrates.evaluation.results import MetricsFile, comparability, read_metrics, record_seen, write_results
+from socrates.evaluation.results import MetricsFile, comparability, read_metrics, record_contamination, write_results
 from socrates.files import write_json, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def made_up_lines(n=120, seed=5):
 
 
 def write_made_up_results(folder, lines=None, seed=3, **about):
-    lines = draw_predictions(made_up_lines() if lines is None else lines, seed)
+    lines = sample_predictions(made_up_lines() if lines is None else lines, seed)
     identity = comparability(
         lines,
         seed=seed,
@@ -327,11 +327,11 @@ def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_
 
 def test_finished_results_learn_which_rows_were_trained_on_and_never_forget_it(tmp_path):
     seen = {"rows": 1, "of": 2, "studies": ["s"], "split": None}
-    assert record_seen(tmp_path, {"mae": 0.1}, None)["seen"] is None  # of an earlier version
+    assert record_contamination(tmp_path, {"mae": 0.1}, None)["seen"] is None  # of an earlier version
     assert not (tmp_path / "metrics.json").exists(), "nothing new: nothing is written"
-    record_seen(tmp_path, {"mae": 0.1}, seen)
+    record_contamination(tmp_path, {"mae": 0.1}, seen)
     assert read_metrics(tmp_path / "metrics.json") == {"mae": 0.1, "seen": seen}
-    assert record_seen(tmp_path, {"mae": 0.1, "seen": seen}, None)["seen"] == seen
+    assert record_contamination(tmp_path, {"mae": 0.1, "seen": seen}, None)["seen"] == seen
 
 
 def test_valid_mass_is_the_mean_over_the_rows_that_have_one(tmp_path):
@@ -360,27 +360,27 @@ def test_probabilities_are_normalised_and_rounded_to_nine_digits():
 
 def test_draws_depend_on_seed_and_row_and_not_on_order():
     lines = made_up_lines()
-    drawn = draw_predictions(lines, 0)
+    drawn = sample_predictions(lines, 0)
     shuffled = random.Random(1).sample(lines, len(lines))
-    by_participant = {line["participant"]: line["prediction"] for line in draw_predictions(shuffled, 0)}
+    by_participant = {line["participant"]: line["prediction"] for line in sample_predictions(shuffled, 0)}
     assert by_participant == {line["participant"]: line["prediction"] for line in drawn}
-    assert draw_predictions(lines[:7], 0) == drawn[:7]  # nor on the rest of the file
-    assert draw_predictions(lines, 1) != drawn
+    assert sample_predictions(lines[:7], 0) == drawn[:7]  # nor on the rest of the file
+    assert sample_predictions(lines, 1) != drawn
     assert all(line["prediction"] is None for line in lines)  # the input stays as it is
-    assert draw_predictions(drawn, 1) == drawn  # what has a prediction keeps it
+    assert sample_predictions(drawn, 1) == drawn  # what has a prediction keeps it
 
 
 def test_rows_without_names_are_drawn_apart_and_in_any_order(tmp_path):
     rows = [row(r, predicted_distribution={"1": 0.5, "2": 0.5}) for r in (1, 2) for _ in range(200)]
     rows += [row(1, predicted_distribution={"1": 0.1, "2": 0.9})]
     lines = read_predictions(write_lines(tmp_path / "in.jsonl", rows))
-    drawn = [line["prediction"] for line in draw_predictions(lines, 0)]
+    drawn = [line["prediction"] for line in sample_predictions(lines, 0)]
     assert 150 < drawn.count(1) < 250  # one number for all would give 0 or 400
 
     def counted(some_lines):
         return Counter(
             (line["response"], str(line["predicted_distribution"]), line["prediction"])
-            for line in draw_predictions(some_lines, 0)
+            for line in sample_predictions(some_lines, 0)
         )
 
     assert counted(lines) == counted(lines[::-1]) == counted(random.Random(3).sample(lines, len(lines)))
@@ -393,7 +393,7 @@ def test_draws_follow_the_distribution_and_two_models_share_their_luck():
 
     def draw(distribution):
         lines = [prediction_line({**keys, "participant": i}, 2, distribution=distribution) for i in range(4000)]
-        return [line["prediction"] for line in draw_predictions(lines, 0)]
+        return [line["prediction"] for line in sample_predictions(lines, 0)]
 
     one, other = draw(p), draw(q)
     assert set(one) == {2, 10}

@@ -1,4 +1,4 @@
-"""Examples of a flattened batch do not see each other, and the check that says so can fail."""
+"""Attention stays within each example of a flattened batch, and the check that says so can fail."""
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ def test_the_check_refuses_a_kernel_that_lets_examples_see_each_other(monkeypatc
 
     monkeypatch.setattr(model.config, "_attn_implementation", "leaking")
     AttentionInterface.register("leaking", leaking)
-    with pytest.raises(SocratesError, match="see each other"):
+    with pytest.raises(SocratesError, match="attention crosses the examples"):
         check_examples_apart(model, "leaking", "cpu")
 
 
@@ -103,7 +103,7 @@ def test_the_check_refuses_a_model_that_answers_nan(model):
 @pytest.mark.parametrize("lengths", [None, [54], [30, 24]])
 def test_lengths_that_are_not_the_batchs_are_refused(model, lengths):
     ids = torch.cat(examples(), 1)
-    with pytest.raises(ValueError, match="else examples would see each other"):
+    with pytest.raises(ValueError, match="else attention would cross examples"):
         logits(model, ids, **({} if lengths is None else {"example_lengths": lengths}))
 
 

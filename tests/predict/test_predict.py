@@ -16,7 +16,7 @@ from comparing import assert_close
 
 from socrates.data.scales import parse_scale
 from socrates.errors import SocratesError
-from socrates.predict.estimates import MEAN, draw_answers, estimate_conditions, estimate_differences
+from socrates.predict.estimates import MEAN, estimate_conditions, estimate_differences, sample_answers
 from socrates.predict.experiment import read_experiment
 from socrates.predict.population import FIELDS, Margins, quotas, read_personas
 from socrates.predict.predict import QuestionPrediction
@@ -369,14 +369,14 @@ def test_a_weight_of_two_counts_as_two_and_one_persona_has_no_interval():
 
 def test_drawn_answers_follow_the_probabilities():
     probabilities = np.tile([0.0, 0.3, 0.0, 0.7, 0.0], (20_000, 1))
-    drawn = draw_answers(np.array([1.0, 2, 3, 4, 9]), probabilities, np.random.default_rng(0))
+    drawn = sample_answers(np.array([1.0, 2, 3, 4, 9]), probabilities, np.random.default_rng(0))
     assert set(drawn.tolist()) == {2, 4} and np.mean(drawn == 2) == pytest.approx(0.3, abs=0.01)
 
     class Lowest:
         def random(self, size):
             return np.zeros(size)
 
-    assert draw_answers(np.array([1.0, 2, 3, 4, 9]), probabilities[:1], Lowest()).tolist() == [2]  # 1 is impossible
+    assert sample_answers(np.array([1.0, 2, 3, 4, 9]), probabilities[:1], Lowest()).tolist() == [2]  # 1 is impossible
 
 
 # --- with a model ----------------------------------------------------------------------------------------------
