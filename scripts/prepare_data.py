@@ -6,7 +6,7 @@
   python scripts/prepare_data.py --output data/socsci210_full --tokenize --config config_full_dataset.json
 
 Published lists (metadata/*_mapping.json beside the data) say which rows are for training and which for evaluation. Some
-of the evaluation studies become the validation split. The written files are checked: nothing leaks from one into another.
+of the evaluation studies become the validation split. The written files are checked: nothing leaks between them.
 With --tokenize, what the config's training reads is made too (tokenized-…/ beside train.jsonl), so that no rented GPU
 waits for it; where the set is there already, or with --check, only that is left to do.
 Interrupted, by whatever, the same command goes on where it was.
