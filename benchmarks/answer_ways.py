@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from answer_model import Work, pairs
 
-from socrates.inference.batching import OVERHEAD_CPU, OVERHEAD_GPU, make_batches
+from socrates.inference.batching import BatchQueue
 from socrates.inference.decoding import Decoding
 from socrates.inference.engine import Question, answer_distributions, plan_inference
 from socrates.inference.forward import Forward
@@ -83,7 +83,7 @@ def prefill(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> 
     forward = Forward(loaded)
     lengths = {index: len(question.prompt_ids) for index, question in enumerate(questions)}
     with torch.inference_mode():
-        for batch in make_batches(lengths, budget, overhead=_overhead(loaded)):
+        for batch in _batches(lengths, budget):
             ids, sizes = _right_padded(loaded, [list(questions[index].prompt_ids) for index in batch])
             hidden = forward.hidden(ids, use_cache=False).last_hidden_state
             forward.logits(hidden[torch.arange(len(batch), device=ids.device), sizes - 1]).softmax(dim=1)
@@ -101,7 +101,7 @@ def option_by_option(loaded: LoadedModel, questions: Sequence[Question], budget:
     lengths = {number: len(prompt) + len(answer) - 1 for number, (_, _, prompt, answer) in enumerate(sequences)}
     scores: LogProbabilities = {}
     with torch.inference_mode():
-        for batch in make_batches(lengths, budget, overhead=_overhead(loaded)):
+        for batch in _batches(lengths, budget):
             chosen = [sequences[number] for number in batch]
             ids, _ = _right_padded(loaded, [[*prompt, *answer[:-1]] for _, _, prompt, answer in chosen])
             hidden = forward.hidden(ids, use_cache=False).last_hidden_state
@@ -167,7 +167,7 @@ def generate(new_tokens: int, *, batched: bool = False) -> Way:
         import torch
 
         lengths = {index: len(question.prompt_ids) for index, question in enumerate(questions)}
-        batches = make_batches(lengths, budget) if batched else [[index] for index in lengths]
+        batches = _batches(lengths, budget) if batched else [[index] for index in lengths]
         padded = 0
         for batch in batches:
             size = max(lengths[index] for index in batch)
@@ -225,9 +225,9 @@ def _right_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch
 
 
 def _padded(lengths: Mapping[int, int], budget: int, loaded: LoadedModel) -> int:
-    batches = make_batches(lengths, budget, overhead=_overhead(loaded))
+    batches = _batches(lengths, budget)
     return sum(len(batch) * lengths[batch[0]] for batch in batches)
 
 
-def _overhead(loaded: LoadedModel) -> int:
-    return OVERHEAD_GPU if loaded.device.type == "cuda" else OVERHEAD_CPU
+def _batches(lengths: dict[int, int], budget: int) -> list[list[int]]:
+    return list(iter(BatchQueue(lengths, budget).take, []))

@@ -20,7 +20,7 @@ import numpy as np
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
-from socrates.inference.batching import OVERHEAD_CPU, OVERHEAD_GPU, BatchQueue, Budget, in_batches, token_budget
+from socrates.inference.batching import BatchQueue, run_batches, token_budget
 from socrates.inference.decoding import Decoding, sample_token_ids
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.tree_attention import check_tree_attention, score_batch
@@ -162,7 +162,7 @@ class Engine:
         check_tree_attention(loaded, self._forward, self._prefix)
         self._tries: dict[Scale | None, AnswerTrie] = {}
         config = loaded.causal_lm.config
-        self.budget = Budget(max_batch_tokens or token_budget(loaded.device, config, loaded.causal_lm.dtype.itemsize))
+        self.budget = max_batch_tokens or token_budget(loaded.device, config, loaded.causal_lm.dtype.itemsize)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -175,11 +175,6 @@ class Engine:
             "dtype": str(loaded.causal_lm.dtype).removeprefix("torch."),
             "device": str(loaded.device),
         }
-
-    @property
-    def overhead(self) -> int:
-        """What a batch costs beyond its tokens, in tokens."""
-        return OVERHEAD_GPU if self._loaded.device.type == "cuda" else OVERHEAD_CPU
 
     def answer(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
         """The distributions of several questions from one forward; a question that needs sampling comes alone.
@@ -207,7 +202,9 @@ class Engine:
         def answer(batch: Sequence[int]) -> list[AnswerDistribution]:
             return self.answer([questions[index] for index in batch])
 
-        yield from queue.run(answer)
+        for batch, results in run_batches(queue, answer):
+            self.budget = queue.budget
+            yield batch, results
         for index in sampled:
             yield [index], answer([index])
 
@@ -233,7 +230,9 @@ class Engine:
 
         # Each sample has a cache of its own, so the budget holds for all that go together.
         lengths = dict.fromkeys(range(self._samples), len(question.prompt_ids) + MAX_NEW_TOKENS)
-        sampled = [ids for _, part in in_batches(lengths, self.budget, sample) for ids in part]
+        queue = BatchQueue(lengths, self.budget)
+        sampled = [ids for _, part in run_batches(queue, sample) for ids in part]
+        self.budget = queue.budget
         texts = [self._loaded.tokenizer.decode(ids) for ids in sampled if ids is not None]
         numbers = [parse_answer_text(text) for text in texts]
         allowed = None if question.scale is None else frozenset(question.scale.values)
@@ -299,7 +298,7 @@ def answer_distributions(
         raise ValueError(f"max_batch_tokens={max_batch_tokens}, samples={samples}, seed={seed}: out of range")
     plan = plan_inference(loaded.tokenizer, questions, share_beginning=share_beginning)
     engine = Engine(loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, samples=samples, seed=seed)
-    queue = BatchQueue(plan.lengths, engine.budget, overhead=engine.overhead)
+    queue = BatchQueue(plan.lengths, engine.budget)
     for batch, results in engine.answer_all(questions, queue, plan.sampled):
         yield from zip(batch, results, strict=True)
 

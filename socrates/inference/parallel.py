@@ -1,7 +1,6 @@
 """A model in this process, or in several, one a GPU: a batch goes to the first process that is free.
 
-Covers: every process computes the same batches as one alone would, so their number does not change a result. Memory
-that runs out in one halves the budget of all. Whatever ends this process ends the others.
+Covers: memory that runs out in one process halves the budget of all; whatever ends this process ends the others.
 Does not cover: one model over several GPUs, and several machines.
 """
 
@@ -13,22 +12,22 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.inference.batching import BatchQueue, Budget, attempt
+from socrates.inference.batching import BatchQueue, unless_out_of_memory
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
+    from multiprocessing.queues import SimpleQueue
 
     from socrates.inference.decoding import Decoding
     from socrates.inference.engine import AnswerDistribution, Engine, Question
-
-Answers = Iterator["tuple[Sequence[int], list[AnswerDistribution]]"]
 
 
 def load_engine(
@@ -48,8 +47,8 @@ def load_engine(
 
     loaded = load_model(model, device=device, revision=revision, base_model=base_model)
     make_engine = partial(Engine, loaded, beginning, decoding, seed=seed)
-    fits, engine = attempt(lambda budget: make_engine(max_batch_tokens=budget), max_batch_tokens)
-    if not fits:
+    engine = unless_out_of_memory(lambda budget: make_engine(max_batch_tokens=budget), max_batch_tokens)
+    if engine is None:
         raise SocratesError(
             f"{model}: memory holds the model, but not one question; use a GPU with more memory, or end what else uses "
             "it"
@@ -61,8 +60,7 @@ class EnginePool:
     """The model in several processes, used like an `Engine`.
 
     Attributes:
-        budget: the most tokens in one forward; halved for all where memory runs out in one.
-        overhead: as of `Engine`.
+        budget: as of `Engine`, the least of all.
         about: as of `Engine`.
     """
 
@@ -78,40 +76,37 @@ class EnginePool:
             SocratesError: one of them cannot load the model, or has ended.
         """
         context = multiprocessing.get_context("spawn")  # a fork would share the state of the libraries' threads
-        self._processes: dict[Connection, BaseProcess] = {}
+        free = context.SimpleQueue()
+        for device in devices:
+            free.put(device)
+        self._count = len(devices)
+        self._pool = ProcessPoolExecutor(self._count, context, _prepare, (load, free, threads))
         try:
-            for device in devices:
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, load, device, threads), daemon=True)
-                with _interrupts_held_back():
-                    process.start()
-                theirs.close()  # so that its end is seen here
-                self._processes[ours] = process
-            ready = [self._receive(connection) for connection in self._processes]
+            with _interrupts_held_back():
+                ready = [self._pool.submit(_load) for _ in devices]
+            budgets, (self.about, *_) = zip(*map(_result, ready), strict=True)
+            self.budget = min(budgets)
         except BaseException:
             self.close()
             raise
-        budgets, (self.overhead, *_), (self.about, *_) = zip(*ready, strict=True)
-        self.budget = Budget(min(budgets))
 
-    def answer_all(self, questions: Sequence[Question], queue: BatchQueue, sampled: Sequence[int]) -> Answers:
+    def answer_all(
+        self, questions: Sequence[Question], queue: BatchQueue, sampled: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
         """As `Engine.answer_all`."""
         alone = deque([index] for index in sampled)
-        free = deque(self._processes)
-        busy: dict[Connection, list[int]] = {}
+        running: dict[Future, list[int]] = {}
 
         def hand_out() -> None:
-            while free and (batch := queue.take() or (alone.popleft() if alone else None)):
-                connection = free.popleft()
-                self._send(connection, [questions[index] for index in batch], queue.budget.tokens)
-                busy[connection] = batch
+            while len(running) < self._count and (batch := queue.take() or (alone.popleft() if alone else None)):
+                future = self._pool.submit(_answer, [questions[index] for index in batch], queue.budget)
+                running[future] = batch
 
         hand_out()
-        while busy:
-            for connection in wait(list(busy)):
-                results = self._receive(connection)
-                batch = busy.pop(connection)
-                free.append(connection)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                results = _result(future)
+                batch = running.pop(future)
                 if results is None:
                     queue.put_back(batch)
                 hand_out()  # first: the process works on while the caller writes
@@ -119,33 +114,10 @@ class EnginePool:
                     yield batch, results
 
     def close(self) -> None:
-        """End the processes."""
-        for connection, process in self._processes.items():
-            connection.close()
+        """End the processes, whatever they do."""
+        for process in multiprocessing.active_children():
             process.terminate()
-        for process in self._processes.values():
-            process.join(5)
-            if process.is_alive():
-                process.kill()
-        self._processes.clear()
-
-    def _send(self, connection: Connection, *message: Any) -> None:
-        with suppress(OSError):  # it has ended: receiving tells why
-            connection.send(message)
-
-    def _receive(self, connection: Connection) -> Any:
-        try:
-            failure, answer = connection.recv()
-        except (EOFError, OSError) as error:  # OSError: in the middle of what it sends
-            process = self._processes[connection]
-            process.join(10)
-            raise SocratesError(
-                f"a process that runs the model has ended ({_how(process.exitcode)}); the answers so far are kept: "
-                "run the same command again to go on"
-            ) from error
-        if failure is not None:
-            raise SocratesError(failure)
-        return answer
+        self._pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -173,29 +145,47 @@ def open_engine(load: Callable[..., Engine], processes: int | None) -> Iterator[
         yield pool
 
 
-def _serve(connection: Connection, load: Callable[..., Engine], device: str | None, threads: int) -> None:
-    """What each process does until nobody listens: (questions, budget) in, (failure, distributions) out.
+def _result(future: Future) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise SocratesError(
+            "a process that runs the model was ended, perhaps because this machine has too little memory; the answers "
+            "so far are kept: run the same command again to go on"
+        ) from error
 
-    Distributions are None where memory did not hold that many questions.
-    """
+
+# What follows runs in the pool's processes; each makes its engine when it is given its first work.
+
+_how: tuple[Callable[..., Engine], SimpleQueue]
+_engine: Engine | None = None
+
+
+def _prepare(load: Callable[..., Engine], free: SimpleQueue, threads: int) -> None:
+    global _how
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            import torch
+    import torch
 
-            from socrates.model.load import quiet_libraries
+    from socrates.model.load import quiet_libraries
 
-            quiet_libraries(bars=False)
-            torch.set_num_threads(threads)
-            engine = load(device=device)
-            connection.send((None, (engine.budget.tokens, engine.overhead, engine.about)))
-            while True:
-                questions, budget_tokens = connection.recv()
-                engine.budget.tokens = min(engine.budget.tokens, budget_tokens)
-                _, results = attempt(engine.answer, questions)
-                connection.send((None, results))
-        except SocratesError as error:
-            connection.send((str(error), None))
+    quiet_libraries(bars=False)
+    torch.set_num_threads(threads)
+    _how = load, free
+
+
+def _load() -> tuple[int, dict[str, Any]]:
+    global _engine
+    if _engine is None:
+        load, free = _how
+        _engine = load(device=free.get())
+    return _engine.budget, _engine.about
+
+
+def _answer(questions: list[Question], budget: int) -> list[AnswerDistribution] | None:
+    """None where memory does not hold that many questions."""
+    _load()
+    _engine.budget = min(_engine.budget, budget)
+    return unless_out_of_memory(_engine.answer, questions)
 
 
 @contextmanager
@@ -211,15 +201,5 @@ def _interrupts_held_back() -> Iterator[None]:
 
 def _end_with_parent() -> None:
     """Also while a model is loading, or a batch is computed: a new run needs the memory."""
-    wait([multiprocessing.parent_process().sentinel])
+    wait_for([multiprocessing.parent_process().sentinel])
     os._exit(1)
-
-
-def _how(exitcode: int | None) -> str:
-    if exitcode is None or exitcode >= 0:
-        return f"status {exitcode}"
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = str(-exitcode)
-    return f"signal {name}" + (": perhaps this machine has too little memory" if name == "SIGKILL" else "")

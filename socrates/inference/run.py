@@ -166,8 +166,8 @@ def _answer_the_rest(
     before = sum(tokens[index] for index in done)
     with open_engine(load, request.processes) as engine:
         if journal.header is None:
-            journal.begin(about=engine.about, batch_tokens=engine.budget.tokens)
-        queue = BatchQueue(plan.lengths, engine.budget, overhead=engine.overhead, done=done)
+            journal.begin(about=engine.about, batch_tokens=engine.budget)
+        queue = BatchQueue({index: n for index, n in plan.lengths.items() if index not in done}, engine.budget)
         sampled = [index for index in plan.sampled if index not in done]
         silent = not sys.stderr.isatty()
         with tqdm(

@@ -287,16 +287,16 @@ def test_personas_have_the_margins_exactly_and_fields_are_independent():
             "ideology": {"Liberal": 40, "Moderate": 100, "Conservative": 60},
         },
     )
-    personas = [dict(persona.demographic) for persona in margins.draw(1)]
+    personas = [dict(persona.demographic) for persona in margins.sample(1)]
     assert [list(persona) for persona in personas[:2]] == [["age", "gender", "ideology"]] * 2  # the data set's order
     ages = np.array([int(persona["age"]) for persona in personas])
     female = np.array([persona["gender"] == "Female" for persona in personas])
     assert np.histogram(ages, [18, 30, 45, 91])[0].tolist() == [40, 60, 100] and female.sum() == 102
     assert {int(n) for n in np.bincount(ages)[18:45]} == {3, 4} and ages.max() == 90  # spread over all years of a range
     assert abs(np.corrcoef(ages, female)[0, 1]) < 0.2
-    assert personas == [dict(persona.demographic) for persona in margins.draw(1)]
-    assert personas != [dict(persona.demographic) for persona in margins.draw(2)]
-    few = [persona.demographic["ideology"] for persona in margins.draw(1, 10)]
+    assert personas == [dict(persona.demographic) for persona in margins.sample(1)]
+    assert personas != [dict(persona.demographic) for persona in margins.sample(2)]
+    few = [persona.demographic["ideology"] for persona in margins.sample(1, 10)]
     assert sorted(few) == ["Conservative"] * 3 + ["Liberal"] * 2 + ["Moderate"] * 5
 
 
