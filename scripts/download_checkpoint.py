@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 if TYPE_CHECKING:
     from socrates.remote.instance import Instance
@@ -63,9 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("step", nargs="?", type=int, metavar="STEP")
     parser.add_argument("--instance", default="0", metavar="ID", help="as in `tnr status` (0)")
     parser.add_argument("--run", metavar="NAME", help="where several runs have that step")

@@ -17,7 +17,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError, run_entry_point
+from socrates.errors import (
+    EXIT_CANNOT,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NO,
+    SocratesError,
+    make_parser,
+    run_entry_point,
+)
 
 
 class Stopped(BaseException):
@@ -68,9 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="instance, as in `tnr status` (0)")
     parser.add_argument("seconds", nargs="?", default=300, type=_seconds, metavar="SECONDS", help="between looks (300)")
     parser.add_argument("--run", metavar="NAME", help="this run only; all by default")

@@ -17,19 +17,16 @@ Exit status: 0 done, 2 cannot.
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, predict, write, print the means."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("experiment", metavar="EXPERIMENT.json", type=Path, help="conditions, questions and population")
     add("--model", metavar="NAME|DIR", required=True, help="checkpoint folder, model folder or hub name")

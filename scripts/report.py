@@ -17,19 +17,16 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, read, draw and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "results", metavar="RESULTS", type=Path, nargs="+", help="results folder; the last is what the page is about"
     )

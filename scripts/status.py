@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import json
 import shutil
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from socrates.errors import EXIT_INTERRUPTED, run_entry_point
+from socrates.errors import EXIT_INTERRUPTED, make_parser, run_entry_point
 
 if TYPE_CHECKING:
     from socrates.remote.status.summary import Status
@@ -26,9 +25,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Parse, gather, print; with --watch again and again."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--instance", required=True, metavar="ID", help="as in `tnr status`")
     parser.add_argument("--json", action="store_true", help="the same facts as JSON")
     parser.add_argument("--watch", type=int, metavar="SECONDS", help="again after this time, until q or Ctrl+C")

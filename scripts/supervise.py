@@ -25,7 +25,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from socrates.errors import EXIT_INTERRUPTED, SocratesError, run_entry_point
+from socrates.errors import EXIT_INTERRUPTED, SocratesError, make_parser, run_entry_point
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     start = actions.add_parser("start", help="start a training", allow_abbrev=False)
     start.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import json
 import sys
 import time
 
-from socrates.errors import run_entry_point
+from socrates.errors import make_parser, run_entry_point
 
 
 def main() -> int:
     """Parse, gather, judge, record, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--instance", required=True, metavar="ID", help="as in `tnr status`")
     parser.add_argument("--config", default="config_test_run.json", metavar="FILE", help="the test's run config")
     parser.add_argument("--json", action="store_true", help="the record as JSON")
