@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # What the model libraries raise for files that are damaged, missing, or do not fit.
 LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
 
-# Options that are gone, and what is in their place; scripts/lib/common.sh has the same for the bash scripts.
+# Options that are gone, and what is in their place; scripts/lib/common.sh reads these lines, too.
 REMOVED_OPTIONS = {
     "--merge": "evaluate the adapter as it is: merging changed nothing but rounding",
     "--without-manifest": "a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name",

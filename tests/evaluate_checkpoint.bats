@@ -8,10 +8,6 @@ make_inputs() {
   BASELINE=evaluation_results/baseline/metrics.json
 }
 
-@test "-h prints the usage" {
-  assert_prints_usage evaluate_checkpoint.sh
-}
-
 @test "the checkpoint is evaluated, then compared, in the guide's words" {
   make_inputs
   run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT/" "$BASELINE"

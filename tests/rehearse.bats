@@ -22,10 +22,6 @@ assert json.loads((checkpoint / "decision.json").read_text())["decision"] == ("G
 CHECK
 }
 
-@test "-h prints the usage" {
-  assert_prints_usage rehearse.sh
-}
-
 @test "wrong arguments end with 2 before anything happens" {
   for arguments in "--nonsense" "extra" "--data" "--folder" "--until"; do
     run "$ROOT/scripts/rehearse.sh" "$arguments"

@@ -267,7 +267,7 @@ check_arrived() {
 download_checkpoint() {
   local program=$SOCRATES_ROOT/scripts/download_checkpoint.sh
   [[ -x $program ]] || die "$program: not there; only it copies checkpoints, because half of one must not look whole"
-  "$program" --from "$ID:$1" --to "$TARGET"
+  "$program" --from="$ID:$1" --to="$TARGET"
 }
 
 # Copies sources here: into a folder (TARGET ends in "/") or under a new name.
