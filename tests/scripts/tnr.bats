@@ -165,7 +165,7 @@ run_guide() {
         ;;
       *delete*) [[ $backend == ssh ]] || assert_equal "$(cat "$CALLS")" "<0><--missing>" ;;
     esac
-  done 9<"$BATS_TEST_DIRNAME/fixtures/guide_tnr_lines.txt"
+  done 9<"$ROOT/tests/fixtures/guide_tnr_lines.txt"
 }
 
 @test "every line of the guide goes through on a folder of this machine" {
@@ -200,7 +200,7 @@ run_guide() {
     guide_line "${line/tail -f/tail}"
     eval "expected=(${line/tail -f/tail})" # the words that the CLI must get
     assert_equal "$(tail -n 1 "$TNR_CALLS")" "$(printf '%q ' "${expected[@]:1}")"
-  done 9<"$BATS_TEST_DIRNAME/fixtures/guide_tnr_lines.txt"
+  done 9<"$ROOT/tests/fixtures/guide_tnr_lines.txt"
   guide_line "tnr ssh 0 'exit 42'"
   assert_status 42
   assert_equal "$(cat "$CALLS")" "<0><--missing>" # delete alone is asked about

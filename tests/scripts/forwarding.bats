@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The scripts whose Python program reads the arguments. What those refuse: scripts/test_command_lines.py.
+# The scripts whose Python program reads the arguments. What those refuse: test_command_lines.py.
 load helper
 
 @test "all arguments reach the program as they are, and its status is the script's" {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# monitor_checkpoints.sh and download_checkpoint.sh: the guide's lines. Their arguments: scripts/test_command_lines.py.
+# monitor_checkpoints.sh and download_checkpoint.sh: the guide's lines. Their arguments: test_command_lines.py.
 
 load helper
 
@@ -10,7 +10,7 @@ real_project() {
   mkdir -p scripts instance/home/socrates-training/models
   ln -s "$ROOT"/scripts/* scripts/
   rm -f scripts/tnr
-  cp "$BATS_TEST_DIRNAME/fixtures/folder_tnr.bash" scripts/tnr
+  cp "$ROOT/tests/fixtures/folder_tnr.bash" scripts/tnr
   ln -s "$ROOT/socrates" .
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 load helper
 
-SAMPLE=$BATS_TEST_DIRNAME/../../shared/data/socsci210_sample
+SAMPLE=$ROOT/../shared/data/socsci210_sample
 
 # The decision that was printed follows from the two metrics.json that were written.
 assert_decision_follows() {

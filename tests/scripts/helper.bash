@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # For the bats tests: an empty folder and HOME a test, and a Python that only records how it was called.
 
-ROOT=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+# shellcheck disable=SC2034 # by the tests
+ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 
 setup() {
   export HOME=$BATS_TEST_TMPDIR/home VIRTUAL_ENV=$BATS_TEST_TMPDIR/fake
