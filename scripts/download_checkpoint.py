@@ -16,7 +16,6 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
     from socrates.remote.instance import Instance
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse the arguments, find the folder, fetch it, say what came of it."""
-    arguments = _arguments(argv)
+    arguments = _arguments()
     from socrates.remote.fetch import Reports, fetch_checkpoint
     from socrates.remote.instance import Instance, check_instance_id, project_root
 
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, "download_checkpoint.sh")
     parser.add_argument("step", nargs="?", type=_step, metavar="STEP", help="of checkpoint-STEP")
     parser.add_argument("--instance", metavar="ID", help="as in `tnr status` (0)")
@@ -73,7 +72,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--light", action="store_true", help="only the guide's five files and the training's record")
     parser.add_argument("--from", dest="source", metavar="ID:PATH", help="any checkpoint-N on the instance ...")
     parser.add_argument("--to", metavar="FOLDER", help="... to a folder here as `tnr scp` understands it")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     named = {bool(arguments.source), bool(arguments.to), arguments.step is None}
     if len(named) > 1 or (arguments.source and (arguments.instance or arguments.run)):
         parser.error("needs STEP, which --instance and --run go with, or --from and --to")

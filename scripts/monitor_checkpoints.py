@@ -17,7 +17,6 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from socrates.errors import (
@@ -40,9 +39,9 @@ class Stopped(BaseException):
     """A signal asks us to end; not an Exception: nothing in the watch may take it for a problem."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse the arguments, then watch, or tell what is missing."""
-    arguments = _arguments(argv)
+    arguments = _arguments()
     from socrates.remote.fetch import missing_here
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.listing import is_run_name
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 128 + stop.args[0]
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, "monitor_checkpoints.sh")
     parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="instance, as in `tnr status` (0)")
     parser.add_argument("seconds", nargs="?", default=300, type=_seconds, metavar="SECONDS", help="between looks (300)")
@@ -97,7 +96,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="fetch nothing: a line for each checkpoint not here yet, and for a running training",
     )
-    return parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args()
 
 
 def _seconds(text: str) -> int:

@@ -18,13 +18,12 @@ Exit status: 0 done, 2 cannot.
 import _bootstrap  # noqa: F401
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse, predict, write, print the means."""
     parser = make_parser(__doc__)
     add = parser.add_argument
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again, and replace the prediction in the folder then")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     for name, least, most in (("people", 1, 100_000), ("processes", 1, 1024), ("seed", 0, 2**32 - 1)):
         value = getattr(arguments, name)
         if value is not None and not least <= value <= most:

@@ -49,6 +49,16 @@ need_value() {
   (($# >= 2)) && [[ -n $2 ]] || die_usage "$1 needs a value"
 }
 
+ID_PATTERN='[A-Za-z0-9][A-Za-z0-9_-]{0,63}'
+check_instance_id() {
+  [[ $1 =~ ^$ID_PATTERN$ ]] || die_usage "\"$1\" is no instance id; \`tnr status\` lists them (0 is the first)"
+}
+
+# A word for any POSIX shell, exactly: in single quotes.
+quote() {
+  printf "'%s'" "${1//\'/\'\\\'\'}"
+}
+
 # Whether a Python is new enough for the pinned packages.
 is_new_enough() {
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
