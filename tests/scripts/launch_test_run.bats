@@ -90,10 +90,8 @@ record_environment() {
   printf 'HF_HOME=/x\nDS_ACCELERATOR=cpu\n' >machine.env
   run bash launch_test_run.sh
   assert_status 0
-}
-
-@test "a driver that fails is no GPU" {
-  prepare
+  rm machine.env
+  # A driver that fails is no GPU.
   printf '#!/bin/sh\necho "NVIDIA-SMI has failed"; exit 9\n' >"$BATS_TEST_TMPDIR/tools/nvidia-smi"
   run bash launch_test_run.sh
   assert_status 2
