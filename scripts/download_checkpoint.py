@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Fetch one checkpoint from an instance, verified; scripts/download_checkpoint.sh is what a person types.
+"""Fetch one checkpoint from an instance, verified. Asks nothing; there and intact already is fine.
 
-    python scripts/download_checkpoint.py 30 --instance 0
+  ./scripts/download_checkpoint.sh 30
+  ./scripts/download_checkpoint.sh --from 0:any/folder/checkpoint-30 --to here/
 
+It goes to models/RUN/checkpoint-STEP/, which appears only when every byte is verified.
 Exit status: 0 it is here, 2 cannot.
 """
 
@@ -12,21 +14,21 @@ import _bootstrap  # noqa: F401
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 if TYPE_CHECKING:
     from socrates.remote.instance import Instance
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse the arguments, find the folder, fetch it, say what came of it."""
-    arguments = _arguments(argv)
+    arguments = _arguments()
     from socrates.remote.fetch import Reports, fetch_checkpoint
     from socrates.remote.instance import Instance, check_instance_id, project_root
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source, target = _places(arguments.source.partition(":")[2], arguments.to)
         manifest_sha256 = None
     else:
-        instance = Instance(root, check_instance_id(arguments.instance))
+        instance = Instance(root, check_instance_id(arguments.instance or "0"))
         os.chdir(root)
         source, target, manifest_sha256 = _find(instance, arguments)
     reports = Reports(
@@ -62,20 +64,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("step", nargs="?", type=int, metavar="STEP")
-    parser.add_argument("--instance", default="0", metavar="ID", help="as in `tnr status` (0)")
+def _arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, "download_checkpoint.sh")
+    parser.add_argument("step", nargs="?", type=_step, metavar="STEP", help="of checkpoint-STEP")
+    parser.add_argument("--instance", metavar="ID", help="as in `tnr status` (0)")
     parser.add_argument("--run", metavar="NAME", help="where several runs have that step")
-    parser.add_argument("--light", action="store_true", help="only the guide's five files")
-    parser.add_argument("--from", dest="source", metavar="ID:PATH", help="any checkpoint-N on the instance")
-    parser.add_argument("--to", metavar="FOLDER", help="with --from: where it goes")
-    arguments = parser.parse_args(argv)
-    if bool(arguments.source) != bool(arguments.to) or (arguments.step is None) != bool(arguments.source):
-        parser.error("needs STEP, or --from and --to")
+    parser.add_argument("--light", action="store_true", help="only the guide's five files and the training's record")
+    parser.add_argument("--from", dest="source", metavar="ID:PATH", help="any checkpoint-N on the instance ...")
+    parser.add_argument("--to", metavar="FOLDER", help="... to a folder here as `tnr scp` understands it")
+    arguments = parser.parse_args()
+    named = {bool(arguments.source), bool(arguments.to), arguments.step is None}
+    if len(named) > 1 or (arguments.source and (arguments.instance or arguments.run)):
+        parser.error("needs STEP, which --instance and --run go with, or --from and --to")
     return arguments
+
+
+def _step(text: str) -> int:
+    if not re.fullmatch("0|[1-9][0-9]{0,11}", text):
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}")
+    return int(text)
 
 
 def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path, str]:

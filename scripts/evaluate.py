@@ -19,16 +19,14 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from socrates.errors import SocratesError, run_entry_point
+from socrates.errors import SocratesError, make_parser, run_entry_point
 
 KEY_METRICS = ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy", "valid_mass")
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--model", metavar="NAME|DIR", help="hub name, model folder or checkpoint folder (default: the config's)")
     add("--test-data", metavar="FILE", type=Path, help="JSONL with human answers (default: the config's)")

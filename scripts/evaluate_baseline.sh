@@ -2,7 +2,8 @@
 # Summary: Evaluate the untrained model: the baseline that phase 1 is decided against.
 # Usage: ./scripts/evaluate_baseline.sh [--config FILE] [--output DIR] [--max-examples N] [--processes N] [--overwrite]
 #
-# Model, data and number of examples come from the config. Can be run on a laptop or on one GPU.
+# It is scripts/evaluate.py, whose other options it takes too; model, data and number of examples come from the config.
+# Can be run on a laptop or on one GPU.
 #   --config FILE       run config (config_500step_validation.json)
 #   --output DIR        results folder (evaluation_results/baseline)
 #   --max-examples N    people asked at most, some of each of many cells; 0: all (the config's)
@@ -11,24 +12,8 @@
 # Broken off, by whatever, the same command goes on where it was.
 # Exit status: 0 done, 2 cannot.
 set -euo pipefail
-trap 'status=$?; ((status != 1)) || exit 2' EXIT # 1 would mean that the answer is no
-source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
-
-config=config_500step_validation.json
-output=evaluation_results/baseline
-options=()
-while (($#)); do
-  case $1 in
-    -h | --help) usage; exit 0 ;;
-    --config) need_value "$@"; config=$2; shift 2 ;;
-    --output) need_value "$@"; output=$2; shift 2 ;;
-    --max-examples | --processes) need_value "$@"; options+=("$1" "$2"); shift 2 ;;
-    --overwrite) options+=("$1"); shift ;;
-    *) die_unknown "$1" ;;
-  esac
-done
-[[ -f $config ]] || die "$config: no such config; run from the project's folder, or name one with --config"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh" || exit 2 # 1 would mean that the answer is no
+for argument in "$@"; do [[ $argument != -h && $argument != --help ]] || { usage; exit 0; }; done
 find_environment
-
-echo "Baseline Model Evaluation"
-exec "$PYTHON" "$SOCRATES_ROOT/scripts/evaluate.py" --config "$config" --output "$output" --label baseline "${options[@]}"
+echo "Baseline Model Evaluation" || exit 2
+exec "$PYTHON" "$SOCRATES_ROOT/scripts/evaluate.py" --config config_500step_validation.json --output evaluation_results/baseline --label baseline "$@"

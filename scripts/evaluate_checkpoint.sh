@@ -22,10 +22,7 @@ decided=''
 trap 'status=$?; [[ -n $decided || $status == 0 || $status == 2 ]] || exit 2' EXIT
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
-output=''
-options=()
-gate_options=()
-places=()
+output='' options=() gate_options=() places=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
@@ -45,10 +42,8 @@ baseline=${places[1]}
   die "$checkpoint: holds no adapter (adapter_config.json, adapter_model.safetensors): not a checkpoint of this project, or not complete"
 [[ -f $baseline ]] || die "$baseline: no such baseline metrics; run ./scripts/evaluate_baseline.sh first"
 find_environment
-if [[ -z $output ]]; then
-  run=$(basename "$(dirname "$(realpath "$checkpoint")")")
-  output=evaluation_results/$run/$(basename "$(realpath "$checkpoint")")
-fi
+folder=$(realpath "$checkpoint") run=$(realpath "$checkpoint/..")
+: "${output:=evaluation_results/${run##*/}/${folder##*/}}"
 
 [[ ! $baseline -ef $output/metrics.json ]] || die "--output $output would overwrite the baseline; choose another folder"
 rm -f -- "$output/decision.json" # of an earlier evaluation

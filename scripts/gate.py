@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, make_parser, run_entry_point
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, decide, print and record."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("baseline", metavar="BASELINE_METRICS", type=Path, help="metrics.json of the baseline")
     parser.add_argument("checkpoint", metavar="CHECKPOINT_METRICS", type=Path, help="... of the checkpoint")
     parser.add_argument("--output", type=Path, metavar="FILE", help="record the decision as JSON")

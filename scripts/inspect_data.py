@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, make_parser, run_entry_point
 
 KEYS = """
 keys of --json (null: the file cannot tell):
@@ -36,9 +36,8 @@ PAGE_HERE = Path()  # --report without a path
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=KEYS, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
+    parser.epilog = KEYS
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, nargs="?", help="JSONL with human answers")
     add("--json", action="store_true", help="print one JSON object, with everything in full, and no text")

@@ -61,7 +61,7 @@ for file in "$config" "$deepspeed"; do
   [[ $file != */* ]] || die "$file: must stand in the project's folder, as it will on the machine"
 done
 find_python
-settings=$("$PYTHON" scripts/run_settings.py --config "$config" --deepspeed "$deepspeed") || exit 2
+settings=$("$PYTHON" scripts/lib/run.py remote.listing "$config" "$deepspeed") || exit 2
 { read -r run && read -r model; } <<<"$settings"
 check_token "$model"
 
@@ -71,7 +71,7 @@ echo "================================"
 echo "Instance ID: $instance"
 echo "Config: $config (run $run, model $model)"
 phases=0
-"$PYTHON" scripts/phases.py || phases=$?
+"$PYTHON" scripts/lib/run.py phases || phases=$?
 if [[ -n $require_phases && $phases != 0 ]]; then
   note "not started: --require-phases asks for a GO and a PASS on record"
   answered=1
@@ -92,7 +92,7 @@ printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
 stop_if_lost "$instance" "$checks"
 ((checks == 0)) || die "instance $instance is not ready (see the lines marked FAIL above); ./run_remote_setup.sh $instance --config $config sends data and installs packages"
 if [[ -n $resume ]]; then
-  "$PYTHON" scripts/push_checkpoint.py --instance "$instance" --run "$run" ${weights_only:+--weights-only} || die "nothing was started"
+  "$PYTHON" scripts/lib/run.py remote.push "$instance" "$run" "$weights_only" || die "nothing was started"
 fi
 
 echo "Starting..."

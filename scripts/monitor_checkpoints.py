@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Fetch every checkpoint of an instance as it is saved; scripts/monitor_checkpoints.sh is what a person types.
+"""Fetch every checkpoint of an instance as it is saved, verified, until you stop it.
 
-    python scripts/monitor_checkpoints.py 0 300
+  ./scripts/monitor_checkpoints.sh 0 300
 
-Exit status: 0 done, 1 something is missing, 2 cannot, 130 stopped with Ctrl+C, 143 stopped by SIGTERM.
+Checkpoints go to models/RUN/checkpoint-N/, which appears only when every byte is verified.
+Lost connections, a full disk and its own end are no harm: run it again, and it goes on where it stopped.
+Exit status: 0 done (nothing is missing), 1 something could not be fetched (is missing), 2 cannot,
+130 stopped with Ctrl+C, 143 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -14,19 +17,31 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError, run_entry_point
+from socrates.errors import (
+    EXIT_CANNOT,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NO,
+    SocratesError,
+    make_parser,
+    run_entry_point,
+)
+
+LIGHT = (
+    "only the five files that the guide lists and the training's record, about 390 MB; a training cannot go on from "
+    "such a copy; a later fetch without --light completes it"
+)
 
 
 class Stopped(BaseException):
     """A signal asks us to end; not an Exception: nothing in the watch may take it for a problem."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse the arguments, then watch, or tell what is missing."""
-    arguments = _arguments(argv)
+    arguments = _arguments()
     from socrates.remote.fetch import missing_here
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.listing import is_run_name
@@ -67,19 +82,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 128 + stop.args[0]
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def _arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, "monitor_checkpoints.sh")
     parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="instance, as in `tnr status` (0)")
     parser.add_argument("seconds", nargs="?", default=300, type=_seconds, metavar="SECONDS", help="between looks (300)")
-    parser.add_argument("--run", metavar="NAME", help="this run only; all by default")
-    parser.add_argument("--light", action="store_true", help="only the guide's five files")
+    parser.add_argument("--run", metavar="NAME", help="this run only (all runs on the instance)")
+    parser.add_argument("--light", action="store_true", help=LIGHT)
     ends = parser.add_mutually_exclusive_group()
-    ends.add_argument("--once", action="store_true", help="one look, then the end")
+    ends.add_argument("--once", action="store_true", help="fetch what is there now, then end")
     ends.add_argument("--until-complete", action="store_true", help="end when every run's last checkpoint is here")
-    ends.add_argument("--missing", action="store_true", help="only tell what is not here yet")
-    return parser.parse_args(argv)
+    ends.add_argument(
+        "--missing",
+        action="store_true",
+        help="fetch nothing: a line for each checkpoint not here yet, and for a running training",
+    )
+    return parser.parse_intermixed_args()
 
 
 def _seconds(text: str) -> int:

@@ -17,19 +17,15 @@ Exit status: 0 done, 2 cannot.
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse, predict, write, print the means."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("experiment", metavar="EXPERIMENT.json", type=Path, help="conditions, questions and population")
     add("--model", metavar="NAME|DIR", required=True, help="checkpoint folder, model folder or hub name")
@@ -41,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again, and replace the prediction in the folder then")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     for name, least, most in (("people", 1, 100_000), ("processes", 1, 1024), ("seed", 0, 2**32 - 1)):
         value = getattr(arguments, name)
         if value is not None and not least <= value <= most:

@@ -11,18 +11,15 @@ Exit status: 0 nothing stands in the way, 1 something does, 2 cannot tell (a con
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import os
 from pathlib import Path
 
-from socrates.errors import run_entry_point
+from socrates.errors import make_parser, run_entry_point
 
 
 def main() -> int:
     """Parse, check, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--config", metavar="FILE", help="run config")
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from socrates.errors import SocratesError, run_entry_point
+from socrates.errors import SocratesError, make_parser, run_entry_point
 
 if TYPE_CHECKING:
     from socrates.config import RunConfig
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--output", metavar="DIR", type=Path, required=True, help="folder of the prepared set")
     add(

@@ -88,7 +88,7 @@ show() { # lines of the last log, indented
 }
 
 is_complete() {
-  "$PYTHON" scripts/make_rehearsal.py --is-complete "$1"
+  "$PYTHON" scripts/verify_checkpoint.py "$1" >/dev/null 2>&1
 }
 
 free_port() {
@@ -244,7 +244,7 @@ if [[ -n $fresh ]]; then
 fi
 
 run_stage "data and base model" "data/socsci210_full, models/tiny-qwen2-base" \
-  "$PYTHON" scripts/make_rehearsal.py ${data:+--data "$data"} .
+  "$PYTHON" scripts/lib/run.py rehearsal.rehearsal . ${data:+"$data"}
 sed 's/^/        /' "$LAST_LOG" | grep -E '^ +(made|reused|using) '
 if [[ -n $data ]]; then
   STAGES=$((STAGES - 1)) # real answers are only read

@@ -17,25 +17,21 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse the arguments, read, draw and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "results", metavar="RESULTS", type=Path, nargs="+", help="results folder; the last is what the page is about"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="the page, ending in .html")
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the training run, models/RUN")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     if arguments.run is not None and not arguments.run.is_dir():
         raise SocratesError(f"--run {arguments.run}: no such folder")
 

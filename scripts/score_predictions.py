@@ -19,20 +19,17 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from socrates.errors import EXIT_DONE, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, score, write and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("file", metavar="FILE", type=Path, help="the answers, as JSONL")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="for drawing answers (default: 0)")

@@ -1,24 +1,27 @@
 #!/usr/bin/env python3
-"""How the training on an instance stands, on one screen: scripts/status.sh's part that computes.
+"""How the training on a rented machine stands, on one screen.
 
-  python scripts/status.py --instance 0
-  python scripts/status.py --instance 0 --watch 60
+  ./scripts/status.sh 0 --watch 60
 
-Exit status: 0 running well or complete, 1 it is not, 2 cannot tell, 130 ended with q or Ctrl+C.
+Shows phase, step, loss, speed, time left, money, GPUs, disk, checkpoints there and here, the monitor, and the log's
+last lines where something is wrong. It only looks: nothing is changed, on neither side.
+Exit status: 0 running well or complete, 1 not (failed, stopped, never started, no progress for 15 minutes, or the
+training warns of its loss or of GPUs that idle), 2 cannot tell (for example not reachable: what is known here is
+shown), 130 --watch was ended.
 """
 
 from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import json
+import re
 import shutil
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from socrates.errors import EXIT_INTERRUPTED, run_entry_point
+from socrates.errors import EXIT_INTERRUPTED, make_parser, run_entry_point
 
 if TYPE_CHECKING:
     from socrates.remote.status.summary import Status
@@ -26,17 +29,23 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Parse, gather, print; with --watch again and again."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = make_parser(__doc__, "status.sh")
+    parser.add_argument("instance", nargs="?", metavar="ID", help="as in `tnr status` (0)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same facts as JSON")
+    form.add_argument(
+        "--watch", nargs="?", const="60", metavar="SECONDS", help="again and again (60) until q or Ctrl+C"
     )
-    parser.add_argument("--instance", required=True, metavar="ID", help="as in `tnr status`")
-    parser.add_argument("--json", action="store_true", help="the same facts as JSON")
-    parser.add_argument("--watch", type=int, metavar="SECONDS", help="again after this time, until q or Ctrl+C")
     arguments = parser.parse_args()
+    if arguments.watch and not arguments.watch.isdigit() and arguments.instance is None:  # --watch ID
+        arguments.instance, arguments.watch = arguments.watch, "60"
+    if arguments.watch is not None and not re.fullmatch("[1-9][0-9]{0,4}", arguments.watch):
+        parser.error(f"--watch needs 1 to 99999 seconds, not {arguments.watch} (an instance stands before --watch)")
+    instance = "0" if arguments.instance is None else arguments.instance
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     if arguments.watch is not None:
-        return watch(arguments.instance, arguments.watch)
-    status = look(arguments.instance)
+        return watch(instance, int(arguments.watch))
+    status = look(instance)
     if arguments.json:
         from socrates.remote.status.screen import as_json
 

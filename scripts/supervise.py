@@ -23,22 +23,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
 
-from socrates.errors import EXIT_INTERRUPTED, SocratesError, run_entry_point
+from socrates.errors import EXIT_INTERRUPTED, SocratesError, make_parser, run_entry_point
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse the arguments and do one of the three."""
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments()
     return {"start": start, "stop": stop, "state": state}[arguments.action](arguments)
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     start = actions.add_parser("start", help="start a training", allow_abbrev=False)
     start.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
@@ -56,7 +53,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     stop.add_argument("--now", action="store_true", help="do not wait for a step and its checkpoint")
     state = actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
     state.add_argument("--json", action="store_true", help="for programs")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     if arguments.action == "start" and not 0 <= arguments.watch <= 86400:
         parser.error("--watch wants seconds, 0 to 86400")
     return arguments

@@ -60,7 +60,7 @@ check "shellcheck" shellcheck "${shell_scripts[@]}"
 
 # They wait more than they compute. In a session of its own, all of it can be ended, and none of it reads the terminal.
 : >"$logs/bats"
-setsid bats --timing "${bats_filter[@]}" tests </dev/null >>"$logs/bats" 2>&1 &
+setsid bats --timing "${bats_filter[@]}" tests/scripts </dev/null >>"$logs/bats" 2>&1 &
 bats=$!
 tail -n +1 -f --pid="$bats" -- "$logs/bats" | sed -un 's/^not ok/\nbats: &/p' &
 told=$!

@@ -18,14 +18,12 @@ import _bootstrap  # noqa: F401
 import argparse
 import json
 
-from socrates.errors import run_entry_point
+from socrates.errors import make_parser, run_entry_point
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
     parser.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
     parser.add_argument(

@@ -10,23 +10,19 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, make_parser, run_entry_point
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Parse the arguments, verify each folder, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a checkpoint, or a run's folder")
     parser.add_argument("--json", action="store_true", help="the answer as JSON")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
 
     from socrates.remote.local_checkpoints import local_state
 

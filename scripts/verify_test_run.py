@@ -1,30 +1,33 @@
 #!/usr/bin/env python3
-"""The guide's nine success criteria of the infrastructure test: scripts/verify_test_run.sh's part that computes.
+"""Decide by the guide's nine success criteria whether the infrastructure test (phase 2) passed.
 
-  python scripts/verify_test_run.py --instance 0 --config config_test_run.json
+  ./scripts/verify_test_run.sh 0
 
-Exit status: 0 PASS, 1 FAIL, 2 not decided.
+Prints the guide's checklist with the evidence under each line, and records the verdict in
+evaluation_results/socrates-qwen-test-run/verification.json. Asks the machine, so run it before `tnr delete`; every
+checkpoint is read in full, there and here. What cannot be judged is "not measured" and never ticked.
+Exit status: 0 PASS, 1 FAIL, 2 NOT DECIDED: not measured, still running, or not reachable (an older record stays then).
 """
 
 from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import argparse
 import json
+import os
 import sys
 import time
 
-from socrates.errors import run_entry_point
+from socrates.errors import make_parser, run_entry_point
 
 
 def main() -> int:
     """Parse, gather, judge, record, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = make_parser(__doc__, "verify_test_run.sh")
+    parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="as in `tnr status` (0)")
+    parser.add_argument(
+        "--config", default="config_test_run.json", metavar="FILE", help="the test's run config (config_test_run.json)"
     )
-    parser.add_argument("--instance", required=True, metavar="ID", help="as in `tnr status`")
-    parser.add_argument("--config", default="config_test_run.json", metavar="FILE", help="the test's run config")
     parser.add_argument("--json", action="store_true", help="the record as JSON")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
@@ -36,6 +39,7 @@ def main() -> int:
     from socrates.remote.verify.verdict import EXIT, checklist, record
 
     root = project_root()
+    os.chdir(root)
     evidence = gather(Instance(root, check_instance_id(arguments.instance)), arguments.config)
     criteria = judge(evidence)
     circumstances = {

@@ -7,12 +7,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
 
 # What the model libraries raise for files that are damaged, missing, or do not fit.
 LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
 
-# Options that are gone, and what is in their place; scripts/lib/common.sh has the same for the bash scripts.
+# Options that are gone, and what is in their place; scripts/lib/common.sh reads these lines, too.
 REMOVED_OPTIONS = {
     "--merge": "evaluate the adapter as it is: merging changed nothing but rounding",
     "--without-manifest": "a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name",
@@ -30,6 +33,15 @@ class SocratesError(Exception):
 def first_line(error: BaseException) -> str:
     """What an error of a library says first, for a message of ours."""
     return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def make_parser(doc: str | None, program: str | None = None) -> argparse.ArgumentParser:
+    """An entry point's parser, whose help begins with ``doc``; ``program`` is what a person types, if not its file."""
+    import argparse
+
+    return argparse.ArgumentParser(
+        prog=program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
 
 
 def run_entry_point(main: Callable[[], int | None]) -> NoReturn:

@@ -60,3 +60,11 @@ def _infrastructure(path: Path) -> PhaseRecord:
     except SocratesError as error:
         return PhaseRecord(name, None, str(error))
     return PhaseRecord(name, {"PASS": True, "FAIL": False}.get(str(verdict)), f"{verdict} ({path})")
+
+
+def main() -> int:
+    """Print a line for each phase; 0 if both passed."""
+    records = phase_records(Path())
+    for record in records:
+        print(f"{record.name}: {record.text}")
+    return 0 if all(record.passed for record in records) else 1

@@ -34,12 +34,8 @@ die_usage() {
 # An argument that the script does not take; of the options that are gone (socrates/errors.py) what is in their place.
 die_unknown() {
   local instead=''
-  case ${1%%=*} in
-    --merge) instead="evaluate the adapter as it is: merging changed nothing but rounding" ;;
-    --without-manifest) instead="a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name" ;;
-    --settle) instead="it went with --without-manifest: a checkpoint has a manifest once it is whole" ;;
-    --hostfile) instead="start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system" ;;
-  esac
+  [[ ! $1 =~ ^--[a-z-]+ ]] ||
+    instead=$(sed -n "s/^    \"${BASH_REMATCH[0]}\": \"\(.*\)\",\$/\1/p" "$SOCRATES_ROOT/socrates/errors.py" 2>/dev/null) || true
   [[ -z $instead ]] || die "${1%%=*} is gone: $instead"
   die_usage "unknown argument: $1"
 }
@@ -51,6 +47,16 @@ note() {
 # An option that takes a value: `need_value "$@"` with the option first.
 need_value() {
   (($# >= 2)) && [[ -n $2 ]] || die_usage "$1 needs a value"
+}
+
+ID_PATTERN='[A-Za-z0-9][A-Za-z0-9_-]{0,63}'
+check_instance_id() {
+  [[ $1 =~ ^$ID_PATTERN$ ]] || die_usage "\"$1\" is no instance id; \`tnr status\` lists them (0 is the first)"
+}
+
+# A word for any POSIX shell, exactly: in single quotes.
+quote() {
+  printf "'%s'" "${1//\'/\'\\\'\'}"
 }
 
 # Whether a Python is new enough for the pinned packages.
@@ -82,13 +88,15 @@ newest_python() {
   done
 }
 
-# Any Python of 3.11 or later, no packages needed: the activated environment's, ./venv's, or one on the PATH. Sets PYTHON.
+# Any Python of 3.11 or later, no packages needed: the activated environment's, ./venv's, or one on the PATH. Sets PYTHON,
+# and tells it the project's folder.
 find_python() {
   local candidate
   for candidate in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "$SOCRATES_ROOT/venv/bin/python" python3 python3.1{4,3,2,1}; do
     if [[ -n $candidate ]] && command -v "$candidate" >/dev/null &&
       "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       PYTHON=$(command -v "$candidate")
+      export SOCRATES_ROOT
       return
     fi
   done

@@ -10,10 +10,6 @@ export SOCRATES_ROOT
 CODE=(scripts socrates config_full_dataset.json config_500step_validation.json config_test_run.json deepspeed_config.json
   deepspeed_config_test.json requirements_full_training.txt launch_test_run.sh)
 
-check_instance_id() {
-  [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9_-]*$ ]] || die_usage "$1 is no instance id; \`tnr status\` lists them (0 is the first)"
-}
-
 tnr() {
   "$SOCRATES_ROOT/scripts/tnr" "$@"
 }
@@ -29,11 +25,6 @@ check_token() {
   [[ -n $problem ]] || return 0
   [[ -d $1 || $1 == [/.~]* ]] || die "HF_TOKEN $problem"
   HF_TOKEN=''
-}
-
-# A word that bash on the other side reads as it is.
-quote() {
-  printf "'%s'" "${1//\'/\'\\\'\'}"
 }
 
 # on_machine ID COMMAND: runs it in the project's folder there.

@@ -2,7 +2,6 @@
 # Which of the three backends an instance belongs to: an entry of instances.json, or Thunder's CLI.
 
 INSTANCES=$SOCRATES_ROOT/instances.json
-readonly ID_PATTERN='[A-Za-z0-9][A-Za-z0-9_-]{0,63}'
 
 # Whether a program is this one: itself, through a link, or a copy in another checkout (two would call each other).
 is_our_tnr() {
@@ -62,8 +61,13 @@ check_backend() {
   esac
 }
 
-check_id() {
-  [[ $1 =~ ^$ID_PATTERN$ ]] || die_usage "\"$1\" is no instance ID; tnr status lists them"
+# What is remembered between calls.
+cache_file() {
+  printf '%s/socrates/%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$1"
+}
+
+make_empty() {
+  mkdir -p -- "${1%/*}" 2>/dev/null && : 2>/dev/null >"$1" || true
 }
 
 die_no_backend() {
@@ -77,7 +81,7 @@ die_no_backend() {
 choose_backend() {
   local id=$1
   check_backend
-  check_id "$id"
+  check_instance_id "$id"
   BACKEND=${SOCRATES_BACKEND:-}
   if [[ $BACKEND != thunder ]] && read_entry "$id"; then
     [[ -z $BACKEND || $BACKEND == "${ENTRY[0]}" ]] ||

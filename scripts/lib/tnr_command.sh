@@ -64,7 +64,7 @@ tnr_ssh() {
   [[ ${1:-} != -* ]] || die_usage "ssh: unknown option: $1"
   command="$*" # several words are joined, as ssh does
   if (($#)) && holds_token "$command"; then
-    check_id "$id"
+    check_instance_id "$id"
     exec "$BASH" "$0" ssh --command-on-stdin "$id" < <(printf '%s%s' "$command" "$END_OF_COMMAND")
   fi
   if [[ -n $on_stdin ]]; then

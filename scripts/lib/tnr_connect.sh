@@ -71,11 +71,6 @@ set_ssh_transport() {
   TRANSPORT+=("$host")
 }
 
-# A word for any POSIX shell, exactly: in single quotes.
-quote() {
-  printf "'%s'" "${1//\'/\'\\\'\'}"
-}
-
 # The line that runs a bash program with arguments: `bash_line PROGRAM ARGUMENT...`.
 bash_line() {
   local argument

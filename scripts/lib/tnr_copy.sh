@@ -10,10 +10,7 @@ copied_instance() {
   local argument first=''
   for argument in "$@"; do
     [[ $argument != -* ]] || continue
-    if [[ $argument =~ ^($ID_PATTERN): ]]; then
-      printf '%s' "${BASH_REMATCH[1]}"
-      return
-    fi
+    [[ ! $argument =~ ^$ID_PATTERN: ]] || { first=${argument%%:*}; break; }
     : "${first:=$argument}"
   done
   printf '%s' "$first"
@@ -39,7 +36,7 @@ read_copy_arguments() {
   ID=$(copied_instance "${operands[@]}") UPLOAD='' SOURCES=()
   if ((remote == 0)); then
     ((${#operands[@]} >= 3)) || die_usage "scp needs ID FILE... PATH, or ID:PATH on one side"
-    check_id "$ID"
+    check_instance_id "$ID"
     UPLOAD=1 SOURCES=("${operands[@]:1:${#operands[@]}-2}")
     TARGET=$(remote_path "$(without_our_home "${operands[-1]}")")
     return
@@ -73,43 +70,20 @@ without_our_home() {
 # A path there: absolute, or relative to the home folder, beginning with "/" or ".".
 remote_path() {
   case $1 in
-    '' | "~") printf '.' ;;
+    '' | "~") printf . ;;
     "~"/*) printf './%s' "${1#\~/}" ;;
-    /*) printf '%s' "$1" ;;
-    *) printf './%s' "$1" ;;
+    *) local_path "$1" ;;
   esac
 }
 
 local_path() {
-  case $1 in
-    /*) printf '%s' "$1" ;;
-    *) printf './%s' "$1" ;;
-  esac
+  [[ $1 == /* ]] || printf ./
+  printf '%s' "$1"
 }
 
 # Whether a source means what is in it, not the folder itself.
 means_contents() {
-  case $1 in
-    */ | . | .. | */. | */..) return 0 ;;
-    *) return 1 ;;
-  esac
-}
-
-last_name() {
-  local path=$1
-  while [[ $path == */ ]]; do path=${path%/}; done
-  printf '%s' "${path##*/}"
-}
-
-parent_of() {
-  local path=$1
-  while [[ $path == */ && $path != / ]]; do path=${path%/}; done
-  case $path in
-    / | /*/*) path=${path%/*}; printf '%s' "${path:-/}" ;;
-    /*) printf '/' ;;
-    */*) printf '%s' "${path%/*}" ;;
-    *) printf '.' ;;
-  esac
+  [[ /$1 == */ || /$1 == */. || /$1 == */.. ]]
 }
 
 tnr_scp() {
@@ -149,10 +123,10 @@ upload() {
     SOURCES=("$source/")
     put_files "$TARGET" "$source/"
   else # under its new name from the start: a link, which is followed
-    name=$(last_name "$TARGET")
+    name=$(basename -- "$TARGET")
     mkdir "$WORK/renamed"
-    ln -s "$(cd -- "$(parent_of "$source")" && pwd)/$(last_name "$source")" "$WORK/renamed/$name"
-    put_files "$(parent_of "$TARGET")" "$WORK/renamed/$name"
+    ln -s "$(cd -- "$(dirname -- "$source")" && pwd)/$(basename -- "$source")" "$WORK/renamed/$name"
+    put_files "$(dirname -- "$TARGET")" "$WORK/renamed/$name"
   fi
   for source in "${SOURCES[@]}"; do bring_library_along "$source"; done
 }
@@ -163,7 +137,7 @@ put_files() {
   shift
   for source in "$@"; do
     # What Python leaves in folders stays here, unless it is what was asked for.
-    [[ $(last_name "$source") != __pycache__ && $source != *.pyc ]] || excluded=()
+    [[ $(basename -- "$source") != __pycache__ && $source != *.pyc ]] || excluded=()
     if [[ $source == / ]] || ! means_contents "$source"; then
       places+=("$(local_path "$source")")
     else
@@ -179,7 +153,7 @@ put_files() {
 bring_library_along() {
   local source=$1 beside there=$TARGET extra=() name
   [[ -d $source && -f $source/train_full_dataset.py && -f $source/_bootstrap.py ]] || return 0
-  ! means_contents "$source" || there=$(parent_of "$TARGET")
+  ! means_contents "$source" || there=$(dirname -- "$TARGET")
   beside=$(cd -- "$source/.." && pwd)
   for name in socrates requirements_full_training.txt; do
     [[ ! -e $beside/$name ]] || is_among_sources "$beside/$name" || extra+=("$beside/$name")
@@ -212,7 +186,7 @@ download() {
   ANSWER=''
   # A checkpoint is copied by the program that verifies it: half of one must never stand under its name.
   for source in "${SOURCES[@]}"; do
-    if [[ $(last_name "$source") =~ ^checkpoint-[0-9]+$ ]] && ! means_results "$source"; then
+    if [[ $(basename -- "$source") =~ ^checkpoint-[0-9]+$ ]] && ! means_results "$source"; then
       download_checkpoint "$source" || exit "$?"
     else
       [[ /$source/ != */../* ]] || die_usage "scp: \"..\" in a path there; write the path without it"
@@ -223,7 +197,7 @@ download() {
   ((${#sources[@]})) || exit 0
 
   [[ $TARGET != */ && ! -d $TARGET ]] && ((${#sources[@]} == 1)) && ! means_contents "${sources[0]}" || into=1
-  if [[ -n $into ]]; then make_folder "$TARGET"; else make_folder "$(parent_of "$TARGET")"; fi
+  if [[ -n $into ]]; then make_folder "$TARGET"; else make_folder "$(dirname -- "$TARGET")"; fi
   set_transport "$ID"
   # The files of a checkpoint, in one connection: the monitor's way.
   if [[ -z $into ]] || ((${#unknown[@]})) || ! is_known_to_have_rsync; then
@@ -259,7 +233,7 @@ make_folder() {
 check_arrived() {
   local source
   for source in "$@"; do
-    means_contents "$source" || [[ -e $TARGET/$(last_name "$source") ]] ||
+    means_contents "$source" || [[ -e $TARGET/$(basename -- "$source") ]] ||
       fail_copy "$PLACE: ${source#./}: was not copied: it is a link"
   done
 }
@@ -267,7 +241,7 @@ check_arrived() {
 download_checkpoint() {
   local program=$SOCRATES_ROOT/scripts/download_checkpoint.sh
   [[ -x $program ]] || die "$program: not there; only it copies checkpoints, because half of one must not look whole"
-  "$program" --from "$ID:$1" --to "$TARGET"
+  "$program" --from="$ID:$1" --to="$TARGET"
 }
 
 # Copies sources here: into a folder (TARGET ends in "/") or under a new name.

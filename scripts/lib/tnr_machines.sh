@@ -111,7 +111,7 @@ read_delete_arguments() {
     shift
   done
   [[ -n $DELETED_ID ]] || die_usage "delete needs an instance ID"
-  check_id "$DELETED_ID"
+  check_instance_id "$DELETED_ID"
 }
 
 tnr_delete() {

@@ -36,18 +36,12 @@ ask() {
   read -r _ ANSWER version <<<"$line"
   [[ $version =~ ^(none|[0-9]{1,4}\.[0-9]{1,4})$ ]] || version=unknown
   is_good_rsync "$version" || die_without_rsync "$version"
-  remember_rsync
+  make_empty "$(rsync_memory)"
 }
 
 # That the machine has rsync is known for a day, which saves a connection each time.
 rsync_memory() {
-  printf '%s/socrates/rsync-3.1-%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$(cksum <<<"$PLACE" | tr ' ' -)"
-}
-
-remember_rsync() {
-  local file
-  file=$(rsync_memory)
-  mkdir -p -- "${file%/*}" 2>/dev/null && : 2>/dev/null >"$file" || true
+  cache_file "rsync-3.1-$(cksum <<<"$PLACE" | tr ' ' -)"
 }
 
 is_known_to_have_rsync() {

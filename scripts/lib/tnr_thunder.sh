@@ -11,13 +11,7 @@ knows_alias() {
 
 # IDs are given again: the entry of a deleted instance leads to a machine of someone else.
 stale_mark() {
-  printf '%s/socrates/stale-tnr-%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$1"
-}
-
-mark_stale() {
-  local mark
-  mark=$(stale_mark "$1")
-  mkdir -p -- "${mark%/*}" 2>/dev/null && : >"$mark" || true
+  cache_file "stale-tnr-$1"
 }
 
 # Makes sure that ssh knows the instance.
@@ -130,5 +124,5 @@ delete_on_thunder() {
   # Asked nothing where nobody can answer: the guide's `tnr delete 0` in a script. The guard has been satisfied.
   if [[ -n $YES$FORCE || ! -t 0 ]] && cli_knows --yes delete; then arguments+=(--yes); fi
   "$CLI" delete "$DELETED_ID" "${arguments[@]}" || exit "$?"
-  mark_stale "$DELETED_ID"
+  make_empty "$(stale_mark "$DELETED_ID")"
 }

@@ -499,3 +499,8 @@ def _link_data(source: Path, target: Path) -> None:
             raise SocratesError(f"{link}: is there and is no rehearsal's link; choose another folder")
         link.unlink(missing_ok=True)
         link.symlink_to(file.resolve())
+
+
+def main(folder: str, data: str = "") -> None:
+    """Fill it, and print a line for each thing made or reused."""
+    print(*write_rehearsal_files(Path(folder), Path(data) if data else None), sep="\n")

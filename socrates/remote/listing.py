@@ -12,9 +12,11 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from socrates.checkpoint import MANIFEST, SET_ASIDE
+from socrates.config import load_config, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, CompletedCommand, Instance, Unreachable
 
@@ -115,6 +117,19 @@ class RemoteFile(NamedTuple):
 def is_run_name(text: str) -> bool:
     """Whether a text can be the name of a run's folder."""
     return _RUN.fullmatch(text) is not None and text != SET_ASIDE
+
+
+def main(config_name: str, deepspeed_name: str) -> None:
+    """Check a run's configs before it is launched; print its name and its model, a line each."""
+    config = load_config(config_name)
+    load_deepspeed(deepspeed_name, config)
+    output = Path(config.output_dir)
+    if output.parent != Path("models") or not is_run_name(output.name):
+        raise SocratesError(
+            f'{config_name}: "output_dir" is {config.output_dir!r}: must be models/NAME, where the monitor looks; '
+            "NAME of letters, digits, dots, - and _"
+        )
+    print(output.name, config.model_name, sep="\n")
 
 
 def list_remote(instance: Instance) -> dict[str, dict[int, RemoteCheckpoint]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from socrates.checkpoint import (
@@ -19,7 +20,7 @@ from socrates.checkpoint import (
 )
 from socrates.errors import SocratesError
 from socrates.remote.fetch import list_remote
-from socrates.remote.instance import REMOTE_ROOT, Instance
+from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
 from socrates.remote.listing import is_run_name
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
@@ -99,3 +100,9 @@ def _is_resumable_there(instance: Instance, folder: str, *, weights_only: bool) 
     if done.status not in (0, _NOT_RESUMABLE):
         raise instance.failure(done)
     return done.status == 0
+
+
+def main(instance: str, run: str, weights_only: str = "") -> None:
+    """Push, and say what was done; weights_only: any text for yes."""
+    machine = Instance(project_root().absolute(), check_instance_id(instance))
+    print(f"Resume: {push_newest(machine, run, partial(print, flush=True), weights_only=bool(weights_only))}")

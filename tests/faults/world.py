@@ -88,7 +88,7 @@ class World:
 
     def start_sshd(self) -> None:
         """Start the machine's sshd, on the port that it had before."""
-        script = 'source "$1/tests/sshd.bash"; start_sshd "$2" $3 >/dev/null; echo "$SSHD_PID $SSHD_PORT"'
+        script = 'source "$1/tests/scripts/sshd.bash"; start_sshd "$2" $3 >/dev/null; echo "$SSHD_PID $SSHD_PORT"'
         port = str(self._sshd_port or "")
         done = subprocess.run(
             ["bash", "-c", script, "start", ROOT, self.machine, port], capture_output=True, text=True, check=True

@@ -14,7 +14,7 @@ GPU, ELSEWHERE = "needs a real GPU", "runs elsewhere"
 # Not run, and why. Of the user's guide, only what needs a GPU or an account may stand here.
 NOT_RUN = {
     "tnr ssh 0 'nvidia-smi'": GPU,
-    "./scripts/rehearse.sh": f"{ELSEWHERE}: tests/rehearse.bats",
+    "./scripts/rehearse.sh": f"{ELSEWHERE}: tests/scripts/rehearse.bats",
     "./scripts/test.sh": f"{ELSEWHERE}: it runs this",
 }
 

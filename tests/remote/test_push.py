@@ -118,17 +118,17 @@ def test_a_machine_that_cannot_verify_gets_no_name_and_loses_nothing(project):
 
 def test_the_entry_point_says_what_it_did_and_refuses_what_cannot_be(project):
     def push(*arguments):
-        return project.run(*arguments, script="push_checkpoint.py")
+        return project.run("remote.push", *arguments, script="lib/run.py")
 
-    assert push("--run", "run") == (
+    assert push("0", "run") == (
         0,
         "Sending checkpoint-20 (0.0 MB)...\nResume: goes on from checkpoint-20, sent from here\n",
     )
-    status, output = push("--run", "other")
+    status, output = push("0", "other")
     assert status == 2 and "error: nothing to resume from: no intact checkpoint of other on instance 0" in output
     for wrong, reason in (("../run", "cannot be the name of a run"), ("a/b", "cannot be the name of a run")):
-        status, output = push("--run", wrong)
+        status, output = push("0", wrong)
         assert status == 2 and reason in output
-    status, output = push("--run", "run", "--instance", "7")
+    status, output = push("7", "run")
     assert status == 2 and "error: instance 7: " in output and "not in " in output
-    assert push("--run", "run", "--instance", "../7")[0] == 2
+    assert push("../7", "run")[0] == 2

@@ -554,7 +554,7 @@ def test_watch_clears_on_a_terminal_only_and_q_ends_it(machine):
     running(machine)
     primary, secondary = pty.openpty()
     before = termios.tcgetattr(secondary)
-    command = [sys.executable, ROOT / "scripts" / "status.py", "--instance", "0", "--watch", "60"]
+    command = [sys.executable, ROOT / "scripts" / "status.py", "0", "--watch", "60"]
     env = environment(SOCRATES_ROOT=str(machine.root), TERM="xterm")
     process = subprocess.Popen(command, cwd=machine.root, stdin=secondary, stdout=secondary, env=env)
     try:

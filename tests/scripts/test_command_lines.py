@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,11 +15,26 @@ from socrates.errors import REMOVED_OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sorted(path for path in (ROOT / "scripts").glob("*.py") if not path.name.startswith("_"))
-BASH = [*sorted((ROOT / "scripts").glob("*.sh")), *(ROOT / name for name in ("scripts/tnr",))]
-BASH += [ROOT / "launch_test_run.sh", ROOT / "run_remote_setup.sh"]
+BASH = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "scripts/tnr", *sorted(ROOT.glob("*.sh"))]
 PAGES = ("README.md", "TEST_RUN_GUIDE.md", "VALIDATION_CRITERIA.md", "TRAINING_AUDIT.md", "examples/README.md")
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+[a-z]")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 CASE = re.compile(r"^\s*([-\w| =*]*--[-\w| =*]*)\)", re.M)  # a pattern of a bash `case`
+WRONG = {  # where Python reads the arguments; those of the other bash scripts are tested beside them
+    "monitor_checkpoints.sh": (
+        *("a b c", "0 0", "0 86401", "0 1.5", "0 -5", "../x", "0;x 5", "--run", "--oncex", "0 --light 0"),
+        *("--once --missing", "--until-complete --once", "--run ../x"),
+    ),
+    "download_checkpoint.sh": (
+        *("", "10 20", "x", "-1", "1e3", "007", "10 --instance", "--from 0:a", "--to b", "--from 0:a --to b"),
+        *("10 --from 0:a --to b", "--from 0:checkpoint-1 --to b --run c", "10 --instance ../x"),
+    ),
+    "status.sh": (
+        *("0 1", "../x", "-1", "0;x", "--json=1", "--watch 0", "--watch 100000", "--watch 5 --json", "--json --watch"),
+        *("--watch 5 5 5", "--watch ../x"),
+    ),
+    "verify_test_run.sh": ("0 1", "../x", "-1", "0;x", "--config", "--json=1", "--config absent.json"),
+    "evaluate_baseline.sh": ("extra", "--config", "--output", "--max-examples", "--config absent.json"),
+}
 NOT_OURS = {  # options of other programs that the pages name
     *("--num_gpus", "--no-first-run"),
 }
@@ -29,13 +45,23 @@ def named(path):
 
 
 @cache
-def help_of(path: Path, *subcommand: str) -> str:
+def help_of(path: Path, *subcommand: str, flag: str = "--help") -> str:
     # -S: without site-packages, whose imports are what could make a person wait.
-    command = [*([sys.executable, "-S"] if path.suffix == ".py" else []), path, *subcommand, "--help"]
+    command = [*([sys.executable, "-S"] if path.suffix == ".py" else []), path, *subcommand, flag]
     result = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stderr
     assert not result.stderr
     return result.stdout
+
+
+def assert_refuses(folder, path, *arguments):
+    """Status 2, an error in words, and nothing made; returns what it says."""
+    command = [*([sys.executable] if path.suffix == ".py" else []), path, *arguments]
+    environment = {**os.environ, "VIRTUAL_ENV": str(ROOT / "venv"), "HOME": str(folder), "SOCRATES_BACKEND": "local"}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2 and "error: " in result.stderr and "Traceback" not in result.stderr, result.stderr
+    assert not list(folder.iterdir())
+    return result.stderr
 
 
 def subcommands(path: Path) -> list[str]:
@@ -53,6 +79,27 @@ def test_help_answers_at_once_and_in_the_same_form(path):
     text = help_of(path)
     assert re.search(r"Exit status( of \w+)?: ", text), "does not say what its exit statuses mean"
     assert re.match(r"usage: |Summary: .+\nUsage: ", text)
+    assert "set -euo" not in text and text == help_of(path, flag="-h")
+
+
+@pytest.mark.parametrize("path", [*PYTHON, *BASH], ids=named)
+def test_each_can_be_started_as_it_is_named_and_refuses_a_wrong_option(path, tmp_path):
+    assert os.access(path, os.X_OK)
+    assert path.suffix == ".py" or path.read_text().startswith("#!/usr/bin/env bash\n")
+    if path.name != "test.sh":  # hands them to pytest
+        said = assert_refuses(tmp_path, path, "--no-such-option")
+        assert "--no-such-option" in said or "required: " in said
+
+
+@pytest.mark.parametrize("script, lines", WRONG.items(), ids=[*WRONG])
+def test_wrong_arguments_are_refused_before_anything_happens(script, lines, tmp_path):
+    for line in lines:
+        assert_refuses(tmp_path, ROOT / "scripts" / script, *line.split())
+
+
+@pytest.mark.parametrize("line", ["box", "--watch box", "box --watch", "--watch 5 box", "box --watch 5", "--json box"])
+def test_the_status_is_that_of_the_instance_named_before_or_after_watch(line, tmp_path):
+    assert "instance box: not in " in assert_refuses(tmp_path, ROOT / "scripts/status.sh", *line.split())
 
 
 @pytest.mark.parametrize("path", BASH, ids=named)

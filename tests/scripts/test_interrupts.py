@@ -43,11 +43,13 @@ def test_a_script_does_not_go_on_when_the_python_that_it_asks_is_interrupted(tmp
     assert process.returncode in (-signal.SIGINT, 2) and not said, said
 
 
-def test_an_entry_point_that_is_interrupted_while_it_imports_ends_without_a_traceback(tmp_path):
-    slow = tmp_path / "argparse.py"  # found before Python's own, like a slow import
+@pytest.mark.parametrize("script", ["gate.py", "lib/run.py phases"])
+def test_an_entry_point_that_is_interrupted_while_it_imports_ends_without_a_traceback(tmp_path, script):
+    slow = tmp_path / "traceback.py"  # found before Python's own, like a slow import
     slow.write_text(f"import pathlib, time; pathlib.Path({str(tmp_path / 'importing')!r}).touch(); time.sleep(3600)")
+    name, *arguments = script.split()
     process = subprocess.Popen(
-        [sys.executable, ROOT / "scripts" / "gate.py"],
+        [sys.executable, ROOT / "scripts" / name, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

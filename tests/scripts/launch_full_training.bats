@@ -22,16 +22,6 @@ state_there() {
   ./scripts/tnr ssh 0 'cd ~/socrates-training && venv/bin/python scripts/supervise.py state' </dev/null
 }
 
-@test "-h prints the usage" {
-  for flag in -h --help; do
-    launch "$flag"
-    assert_status 0
-    assert_output_has "Usage: ./scripts/launch_full_training.sh"
-    assert_output_has "Exit status: "
-    [[ $output != *"set -euo"* ]]
-  done
-}
-
 @test "wrong arguments and configs end with 2 before anything happens" {
   export HF_TOKEN=hf_made-up
   for arguments in "--nonsense" "0 1" "../x" "0;x" "--config" "--watch x" "--watch -1" "--watch 10000" "--watch 1.5"; do

@@ -34,7 +34,7 @@ MAKE
 # As run_remote_setup.sh leaves it.
 set_machine_up() {
   mkdir -p "$THERE/stand-in/deepspeed/launcher" "$THERE/models"
-  cp "$BATS_TEST_DIRNAME/fixtures/fake_runner.py" "$THERE/stand-in/deepspeed/launcher/runner.py"
+  cp "$ROOT/tests/fixtures/fake_runner.py" "$THERE/stand-in/deepspeed/launcher/runner.py"
   cp "$THERE/stand-in/deepspeed/launcher/"{runner,launch}.py
   touch "$THERE/stand-in/deepspeed/__init__.py" "$THERE/stand-in/deepspeed/launcher/__init__.py"
   printf 'DS_ACCELERATOR=cpu\nPYTHONPATH=%s\n' "$THERE/stand-in" >"$THERE/machine.env"

@@ -1,4 +1,4 @@
-"""Kill every rank of a training with -9 in the middle of a save: python tests/kill_in_save.py PROJECT CHECKPOINT.
+"""Kill every rank of a training with -9 in the middle of a save: kill_in_save.py PROJECT CHECKPOINT.
 
 Ends with 0 once the ranks are dead and the checkpoint is there without a manifest, with 1 if the save was missed.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# monitor_checkpoints.sh and download_checkpoint.sh: arguments, and the guide's lines.
+# monitor_checkpoints.sh and download_checkpoint.sh: the guide's lines. Their arguments: test_command_lines.py.
 
 load helper
 
@@ -10,7 +10,7 @@ real_project() {
   mkdir -p scripts instance/home/socrates-training/models
   ln -s "$ROOT"/scripts/* scripts/
   rm -f scripts/tnr
-  cp "$BATS_TEST_DIRNAME/fixtures/folder_tnr.bash" scripts/tnr
+  cp "$ROOT/tests/fixtures/folder_tnr.bash" scripts/tnr
   ln -s "$ROOT/socrates" .
 }
 
@@ -27,50 +27,6 @@ write_manifest(Path(sys.argv[1]), 2)' "$folder"
 
 mask_times() {
   sed -E 's/\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\]/[TIME]/'
-}
-
-@test "both print their usage" {
-  assert_prints_usage monitor_checkpoints.sh
-  assert_prints_usage download_checkpoint.sh
-}
-
-@test "wrong arguments are refused before anything happens" {
-  local arguments
-  for arguments in "a b c" "0 0" "0 86401" "0 1.5" "0 -5" "../x" "0;x 5" "--run" "--once --missing" "--until-complete --once" "--oncex"; do
-    # shellcheck disable=SC2086 # several words
-    run "$ROOT/scripts/monitor_checkpoints.sh" $arguments
-    assert_status 2
-    assert_output_has "Try: "
-  done
-  for arguments in "" "10 20" "x" "-1" "1e3" "007" "10 --instance" "--from 0:a" "--to b" "10 --from 0:a --to b" "--from 0:a --to b --run c"; do
-    # shellcheck disable=SC2086
-    run "$ROOT/scripts/download_checkpoint.sh" $arguments
-    assert_status 2
-    assert_output_has "Try: "
-  done
-  [[ ! -s $CALLS && -z $(ls) ]]
-}
-
-@test "arguments reach the programs, with the guide's defaults" {
-  run "$ROOT/scripts/monitor_checkpoints.sh"
-  assert_status 0
-  [[ $(arguments_of monitor_checkpoints) == $'0\n300' ]]
-  : >"$CALLS"
-  run "$ROOT/scripts/monitor_checkpoints.sh" 1 60 --once --light --run "a b"
-  [[ $(arguments_of monitor_checkpoints) == $'1\n60\n--once\n--light\n--run=a b' ]]
-  : >"$CALLS"
-  run "$ROOT/scripts/download_checkpoint.sh" 30 --instance 2
-  [[ $(arguments_of download_checkpoint) == $'30\n--instance=2' ]]
-  : >"$CALLS"
-  run "$ROOT/scripts/download_checkpoint.sh" --from "0:~/a b/checkpoint-3" --to "x y/"
-  [[ $(arguments_of download_checkpoint) == $'--from=0:~/a b/checkpoint-3\n--to=x y/' ]]
-}
-
-@test "statuses pass through" {
-  STATUS_monitor_checkpoints=1 run "$ROOT/scripts/monitor_checkpoints.sh" --missing
-  assert_status 1
-  STATUS_download_checkpoint=2 run "$ROOT/scripts/download_checkpoint.sh" 30
-  assert_status 2
 }
 
 @test "the monitor prints the guide's lines, is found by ps, and Ctrl+C tells how to go on" {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 load helper
 
-SAMPLE=$BATS_TEST_DIRNAME/../../shared/data/socsci210_sample
+SAMPLE=$ROOT/../shared/data/socsci210_sample
 
 # The decision that was printed follows from the two metrics.json that were written.
 assert_decision_follows() {
@@ -20,10 +20,6 @@ assert ("✅ GO - Improvement" in printed) == go, printed
 assert ("❌ NO-GO - Improvement" in printed) == (not go), printed
 assert json.loads((checkpoint / "decision.json").read_text())["decision"] == ("GO" if go else "NO-GO")
 CHECK
-}
-
-@test "-h prints the usage" {
-  assert_prints_usage rehearse.sh
 }
 
 @test "wrong arguments end with 2 before anything happens" {

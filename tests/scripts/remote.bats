@@ -71,7 +71,7 @@ wait_for_end() { # PROCESS SECONDS
   # Made up here; the watcher must not have them in its own arguments.
   HF_TOKEN=hf_$(head -c 30 /dev/urandom | base64 | tr -dc 'A-Za-z0-9') TNR_API_TOKEN=tnr_$(head -c 30 /dev/urandom | base64 | tr -dc 'A-Za-z0-9')
   export HF_TOKEN TNR_API_TOKEN
-  SECRETS="$HF_TOKEN $TNR_API_TOKEN" python "$ROOT/tests/watch_for_secrets.py" "$BATS_TEST_TMPDIR/seen" 3>&- &
+  SECRETS="$HF_TOKEN $TNR_API_TOKEN" python "$ROOT/tests/scripts/watch_for_secrets.py" "$BATS_TEST_TMPDIR/seen" 3>&- &
   WATCHER=$!
   run ./scripts/launch_full_training.sh 1 --config config_test_run.json
   assert_status 0
@@ -132,7 +132,7 @@ wait_for_end() { # PROCESS SECONDS
   # There it is killed in the middle of its next save, and the supervisor starts it again.
   new_machine
   ./run_remote_setup.sh 1 --config config_test_run.json
-  PYTHONPATH=$ROOT python "$ROOT/tests/kill_in_save.py" "$MACHINE/home/socrates-training" models/socrates-qwen-test-run/checkpoint-40 3>&- &
+  PYTHONPATH=$ROOT:$ROOT/tests python "$ROOT/tests/scripts/kill_in_save.py" "$MACHINE/home/socrates-training" models/socrates-qwen-test-run/checkpoint-40 3>&- &
   KILLER=$!
   run ./scripts/launch_full_training.sh 1 --config config_test_run.json --resume
   assert_status 0
