@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -123,6 +124,21 @@ def read_text(path: Path | str, what: str = "file") -> str:
         raise SocratesError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SocratesError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def finite(value: Any, low: float = -math.inf, high: float = math.inf) -> float | None:
+    """A finite number of a JSON file within [low, high], else None; true and false are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) and low <= value <= high else None
+    except OverflowError:  # a whole number that no float holds
+        return None
+
+
+def whole_number(value: Any, low: int = 0, high: int = 10**12) -> int | None:
+    """A whole number of a JSON file within [low, high], else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
 
 
 def sha256_file(path: Path | str) -> str:

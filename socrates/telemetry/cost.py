@@ -93,7 +93,7 @@ def parse_account(value: Any) -> Account | None:
         }
         numbers |= {name: numbers[name] or 0.0 for name in ("seconds", "training_seconds")}
         return Account(run=str(value["run"]), attempts=int(value["attempts"]), **numbers)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

@@ -89,7 +89,7 @@ import fcntl, json, os, signal, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, ROOT)
 from socrates.checkpoint import GUIDE_FILES, newest_complete, checkpoint_step, write_manifest
-from socrates.telemetry.log import Telemetry
+from socrates.telemetry.recorder import Telemetry
 
 folder = Path("models/run")
 folder.mkdir(parents=True, exist_ok=True)

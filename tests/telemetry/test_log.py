@@ -17,7 +17,8 @@ from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.telemetry import gpus
 from socrates.telemetry.cost import Account
 from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, parse_gpus, query_gpus, summarize, visible_gpus
-from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Logged, Progress, Telemetry, read_progress
+from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Progress, read_progress
+from socrates.telemetry.recorder import Logged, Telemetry
 from socrates.training.callbacks import guide_log, log_line, tell_progress
 from socrates.training.resume import choose_checkpoint, run_identity
 
@@ -74,7 +75,7 @@ def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
 def test_speed_is_that_of_this_process_since_the_line_before(telemetry, tmp_path, monkeypatch):
     """After a resume the Trainer counts tokens from 0 again; the log goes on."""
     clock = [100.0]
-    monkeypatch.setattr("socrates.telemetry.log.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("socrates.telemetry.recorder.time.monotonic", lambda: clock[0])
     (tmp_path / TRAINING_LOG).write_text('{"step": 10, "tokens_per_second": 7.0}\n')
     telemetry.begin(10, 50)
     for seconds, tokens in ((4, 1000), (10, 4000), (10, 4000)):
@@ -319,8 +320,8 @@ def test_progress_has_the_keys_that_others_read(telemetry, tmp_path):
 def clock(monkeypatch):
     """A clock that stands still until it is set on; this process began with it."""
     now = [1000.0]
-    monkeypatch.setattr("socrates.telemetry.log.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("socrates.telemetry.log._process_age", lambda: 60.0)
+    monkeypatch.setattr("socrates.telemetry.recorder.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("socrates.telemetry.recorder._process_age", lambda: 60.0)
     return now
 
 

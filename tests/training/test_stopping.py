@@ -38,7 +38,8 @@ from socrates.remote.status.screen import render
 from socrates.remote.status.summary import summarize
 from socrates.remote.untrusted import json_object
 from socrates.telemetry.cost import TRAINING_COST, Account, account_before, parse_account
-from socrates.telemetry.log import Telemetry, read_progress
+from socrates.telemetry.log import read_progress
+from socrates.telemetry.recorder import Telemetry
 from socrates.training.stopping import ASSUMED_SAVE, cost_of_going_on, refuse_if_spent, stop_cleanly, would_pass
 
 RUN, STEPS = "models/run", 9
