@@ -22,7 +22,7 @@ from socrates.predict.pictures import (
 from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report.html import document, section
 from socrates.report.plot import Plot
-from socrates.report.values import NONE, fixed, told_limits
+from socrates.report.results_folders import NONE, fixed, limits_in_words
 
 COVERS = "which personas happened to be made or listed; not the model's error"
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
@@ -196,7 +196,7 @@ def _believe(prediction: Prediction) -> str:
     if clear.value is not None:
         lines.append(
             f"Of the differences between conditions that are clear among people ({count(pairs or 0, 'pair')}), it gets "
-            f"{100 * clear.value:.0f}%{told_limits(clear.percent().limits, 0, '%')} in the right direction; half "
+            f"{100 * clear.value:.0f}%{limits_in_words(clear.percent().limits, 0, '%')} in the right direction; half "
             "would be chance."
         )
     if correlation.value is not None:

@@ -20,7 +20,7 @@ from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
 from socrates.evaluation.results import METRICS, read_metrics
-from socrates.files import read_json, sha256_file
+from socrates.files import finite, read_json, sha256_file
 from socrates.inference.journal import open_unfinished
 from socrates.inference.parallel import ModelSource
 from socrates.inference.run import Settings, ask, settings_of
@@ -37,7 +37,7 @@ from socrates.predict.experiment import Experiment, read_experiment
 from socrates.predict.files import Finished, check_folder, read_finished, write_answers, write_finished
 from socrates.predict.population import Persona
 from socrates.predict.prompts import Plan, QuestionAnswers, gather_answers, kept_answer, plan_prompts
-from socrates.report.values import Value, finite, value_at
+from socrates.report.results_folders import Value, value_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,6 +1,6 @@
 """One pass over `predictions.jsonl`: how often people gave the answers that the model found so probable.
 
-Covers: files of any size, a line at a time. Does not cover: answers without a distribution (drawn, or made elsewhere),
+Covers: files of any size. Does not cover: answers without a distribution (sampled, or made elsewhere),
 which are counted.
 """
 
@@ -21,19 +21,19 @@ from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Interval, Weights, intervals, sorted_units
 from socrates.evaluation.lines import answers_of
-from socrates.report.values import finite
+from socrates.files import finite
 
 BINS = 10  # of probability, equally wide
 _ROWS_AT_ONCE = 20_000
 
 
 @dataclass
-class CellAnswers:
-    """The answers in one cell, from its asked rows: answer -> how many."""
+class AnswerCounts:
+    """The answers in one cell, from its evaluated rows: answer -> how many."""
 
     human: Counter[float] = field(default_factory=Counter)
-    drawn: Counter[float] = field(default_factory=Counter)
-    probable: Counter[float] = field(default_factory=Counter)  # sum of the persons' distributions
+    sampled: Counter[float] = field(default_factory=Counter)
+    expected: Counter[float] = field(default_factory=Counter)  # sum of the persons' distributions
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Calibration:
         return float(np.average(gaps, weights=self.answers[some] * self.probability[some]))
 
 
-def read_answers(
+def count_answers(
     path: Path, wanted: Collection[Cell] = (), seed: int = 0
-) -> tuple[Calibration | None, dict[Cell, CellAnswers]]:
+) -> tuple[Calibration | None, dict[Cell, AnswerCounts]]:
     """Read a `predictions.jsonl`.
 
     Args:
@@ -87,7 +87,7 @@ def read_answers(
     """
     wanted = set(wanted)
     tally = _Tally(path)
-    cells: defaultdict[Cell, CellAnswers] = defaultdict(CellAnswers)
+    cells: defaultdict[Cell, AnswerCounts] = defaultdict(AnswerCounts)
     for line, row in progress(read_jsonl(path), f"reading {path.parent.name}"):
         where = f"{path}, line {line}"
         cell = read_cell(row, where)
@@ -102,15 +102,15 @@ def read_answers(
             answers = cells[cell]
             answers.human[response] += 1
             if (prediction := finite(row.get("prediction"))) is not None:
-                answers.drawn[prediction] += 1
+                answers.sampled[prediction] += 1
             if distribution is not None:
                 for answer, probability in zip(answers_of(tuple(distribution)), distribution.values(), strict=True):
-                    answers.probable[answer] += probability
+                    answers.expected[answer] += probability
     return tally.calibration(seed), dict(cells)
 
 
 class _Tally:
-    """Sums by study and bin, in chunks of rows."""
+    """Sums by study and bin, a batch of rows at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from socrates.console import Table, share
+from socrates.files import finite
 from socrates.report.answers import BINS, Calibration
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, short
-from socrates.report.results_folders import Results, section_of
-from socrates.report.values import Value, finite
+from socrates.report.results_folders import Results, Value, section_of
 
 
 def calibration_part(material: Material) -> Part:
@@ -48,13 +48,13 @@ def decoding_in_words(subject: Results) -> str:
     )
     if temperature is not None and top_p is not None:
         paper = ", as the paper asks its models" if (temperature, top_p) == (0.6, 0.9) else ""
-        told = f"The probabilities are those after decoding (temperature {temperature:g}, top-p {top_p:g}){paper}."
+        words = f"The probabilities are those after decoding (temperature {temperature:g}, top-p {top_p:g}){paper}."
         if temperature < 1 or top_p < 1:
-            told += (
+            words += (
                 " That sharpens them, so a curve flatter than the line is expected even of a model that is calibrated "
                 "before decoding."
             )
-        return told
+        return words
     return "Decoding may have sharpened these probabilities; how they were made is not recorded."
 
 
@@ -119,12 +119,12 @@ def _picture(material: Material, shown: list[tuple[Results, Calibration]]) -> Pl
         for one in axes:
             one.tick_params(labelsize=SMALL)
 
-    told = ", ".join(
+    words = ", ".join(
         f"{name} {100 * frequency:.0f}%"
         for name, answers, frequency in zip(_bin_names(), own.answers, own.frequency, strict=True)
         if answers
     )
-    alt = f"Curve: how often people gave answers by the probability that {material.subject.label} gave them: {told}."
+    alt = f"Curve: how often people gave answers by the probability that {material.subject.label} gave them: {words}."
     return picture("Probability against frequency", 4.6, draw, alt, rows=2, ratios=(3, 1), name="calibration")
 
 

@@ -22,7 +22,7 @@ from socrates.data.inspect.rows import COLUMNS, MOST_VALUES
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import NAMED_OPTIONS, RANGE, Scale, parse_scale
 from socrates.errors import SocratesError
-from socrates.report.inspection import inspection_text, sections
+from socrates.report.inspection import inspection_sections, inspection_text
 from socrates.report.inspection_page import check_page, default_page, page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,7 +311,7 @@ def test_the_instruction_layout(tmp_path):
     assert record["repeated"] is None and record["participants"]["answers_each"] is None
     assert {one["field"] for one in record["demographics"]} == {"age", "gender", "education", "party_id"}
     text = inspection_text(found)
-    assert "not named in this file" in text and "Cannot be told: no row names its participant" in text
+    assert "not named in this file" in text and "Unknown: no row names its participant" in text
 
 
 def test_rows_without_a_participant_beside_rows_with_one(tmp_path):
@@ -498,7 +498,7 @@ def test_the_page_holds_every_section_and_needs_nothing_else(tmp_path):
     shown.feed(text)
     assert not shown.open
     words = " ".join(" ".join(shown.words).split())
-    parts = sections(found)
+    parts = inspection_sections(found)
     for section in parts:
         assert section.title in words
         assert all(" ".join(line.split()) in words for line in section.lines)
