@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from socrates.remote.fetch import missing_here
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.listing import is_run_name
-    from socrates.remote.local_checkpoints import Busy, hold_lock, local_errors
+    from socrates.remote.local import Busy, hold_lock, local_errors
     from socrates.remote.monitor import RECORDS, Monitor, Options
 
     root = project_root().absolute()

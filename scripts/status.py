@@ -49,7 +49,7 @@ def main() -> int:
 def look(name: str) -> Status:
     """The status of an instance now; SocratesError where it does not exist."""
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.status.here import look_here
+    from socrates.remote.local import look_here
     from socrates.remote.status.summary import ask, summarize
 
     instance = Instance(project_root(), check_instance_id(name))
@@ -67,7 +67,7 @@ def screen(status: Status, height: int = 24) -> str:
 
 def watch(name: str, seconds: int) -> int:
     """Show the screen again and again; cleared on a terminal only."""
-    from socrates.remote.status.keys import single_keys
+    from socrates.remote.status.screen import single_keys
 
     with single_keys() as pressed_q:
         while True:

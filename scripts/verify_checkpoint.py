@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the answer as JSON")
     arguments = parser.parse_args(argv)
 
-    from socrates.remote.local_checkpoints import local_state
+    from socrates.remote.local import local_state
 
     states = []
     for folder in [found for asked in arguments.folders for found in _checkpoints(asked)]:

@@ -32,7 +32,7 @@ def main() -> int:
     from socrates.phases import RESULTS, VERIFICATION
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.verify.criteria import judge
-    from socrates.remote.verify.facts import gather
+    from socrates.remote.verify.evidence import gather
     from socrates.remote.verify.verdict import EXIT, checklist, record
 
     root = project_root()

@@ -28,7 +28,7 @@ from socrates.remote.listing import (
     read_remote_manifest,
     sha256_bytes,
 )
-from socrates.remote.local_checkpoints import (
+from socrates.remote.local import (
     ABSENT,
     DAMAGED,
     LIGHT,

@@ -26,7 +26,7 @@ from socrates.files import write_json
 from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
-from socrates.remote.local_checkpoints import DAMAGED, Busy, DigestMemory, NoSpace, local_state, trains_here
+from socrates.remote.local import DAMAGED, Busy, DigestMemory, NoSpace, local_state, trains_here
 from socrates.remote.transfer import DamagedThere
 from socrates.remote.untrusted import plain
 

@@ -22,7 +22,7 @@ from socrates.errors import SocratesError
 from socrates.files import sync_folder
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteFile, inspect_files, read_remote_manifest, sha256_bytes
-from socrates.remote.local_checkpoints import DigestMemory, NoSpace, local_errors
+from socrates.remote.local import DigestMemory, NoSpace, local_errors
 
 RSYNC_PARTIAL = ".rsync-partial"  # where `tnr scp` keeps a part of a file, to go on with it
 # The guide's five files, and what evaluation reads besides (some KB).

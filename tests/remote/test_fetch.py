@@ -20,7 +20,7 @@ from socrates.files import sha256_file
 from socrates.remote.fetch import Reports
 from socrates.remote.instance import Unreachable
 from socrates.remote.listing import list_trainings, parse_listing, read_listing
-from socrates.remote.local_checkpoints import DAMAGED, LIGHT, OTHER, WHOLE, Busy, DigestMemory, NoSpace, local_state
+from socrates.remote.local import DAMAGED, LIGHT, OTHER, WHOLE, Busy, DigestMemory, NoSpace, local_state
 from socrates.remote.transfer import DamagedThere, NotThere, is_plain_path
 from socrates.training.resume import choose_checkpoint, lock_output
 
@@ -528,7 +528,7 @@ def test_a_file_that_the_disk_no_longer_gives_is_damage(project):
 
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     path, memory, read = tmp_path / "file", DigestMemory(), []
-    monkeypatch.setattr("socrates.remote.local_checkpoints.sha256_file", lambda p: read.append(p) or sha256_file(p))
+    monkeypatch.setattr("socrates.remote.local.sha256_file", lambda p: read.append(p) or sha256_file(p))
     path.write_bytes(b"a" * 100)
     assert memory.sha256(path) == memory.sha256(path) and len(read) == 1
     status = path.stat()

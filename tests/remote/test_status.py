@@ -17,14 +17,16 @@ from machines import FULL, TEST, Machine, iso
 from processes import PATIENCE, ROOT, environment
 
 from socrates.console import duration
+from socrates.files import finite
 from socrates.phases import PhaseRecord
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import GpuNow, LogLine, RunThere, parse
-from socrates.remote.status.here import Here, look_here
-from socrates.remote.status.pace import Trend, current_lines, loss_trend, seconds_per_step
+from socrates.remote.local import Here, look_here
+from socrates.remote.status.machine_report import GATHER, RunThere, parse
+from socrates.remote.status.run_status import Trend, current_lines, loss_trend, seconds_per_step
 from socrates.remote.status.screen import as_json, render, shorten
 from socrates.remote.status.summary import summarize
-from socrates.remote.untrusted import CutOff, number, plain
+from socrates.remote.untrusted import CutOff, plain
+from socrates.telemetry.gpus import GpuSample
+from socrates.telemetry.log import LogLine
 
 HERE = Here("0", "a folder")
 PID = 4711
@@ -465,7 +467,7 @@ def test_gpus_and_a_driver_in_trouble(machine):
     )
     program.chmod(0o755)
     status = look(machine, PATH=f"{program.parent}:{os.environ['PATH']}")
-    assert status.gpus[1] == GpuNow(1, 91, 62000, 81920, "NVIDIA A100")
+    assert status.gpus[1] == GpuSample(1, 91, 62000, 81920, "NVIDIA A100")
     assert status.gpus[8].utilization is None
     assert_harmless(status)
     assert "The end of training.log" in render(status), "what is wrong comes before what each GPU does"
@@ -482,7 +484,7 @@ def test_the_screen_fits_when_everything_is_long(machine):
     status = look(machine, here=here)
     status = replace(
         status,
-        gpus=tuple(GpuNow(k, 99, 1, 2, "漢字" * 30) for k in range(12)),
+        gpus=tuple(GpuSample(k, 99, 1, 2, "漢字" * 30) for k in range(12)),
         others={f"run-{k}": (3, 3) for k in range(40)},
         log=("x" * 500,) * 8,
         problem="word " * 100,
@@ -498,7 +500,7 @@ def test_words():
     assert shorten(range(500, 11500, 500)) == "500 ... 11000 (22)"
     assert [duration(s) for s in (-5, 40, 600, 18420, 400_000)] == ["0 s", "40 s", "10 min", "5 h 07 min", "4 d 15 h"]
     assert plain("a\x1b[31mb\x1b]8;;http://x\x1b\\c\u202ed\te\x00") == "abcd e"
-    assert number(True) is None and number(float("nan")) is None and number(10**400) is None and number("5") is None
+    assert finite(True) is None and finite(float("nan")) is None and finite(10**400) is None and finite("5") is None
 
 
 def without_nvidia_smi(machine):

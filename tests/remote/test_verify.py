@@ -17,7 +17,7 @@ from socrates.files import sha256_file
 from socrates.phases import phase_records
 from socrates.remote.instance import CompletedCommand
 from socrates.remote.verify.criteria import first_error, judge
-from socrates.remote.verify.facts import checkpoint_there, expected_steps, gather
+from socrates.remote.verify.evidence import checkpoint_there, expected_steps, gather
 from socrates.remote.verify.verdict import FAIL, NOT_DECIDED, PASS, Criterion, checklist, verdict
 
 STEPS = (10, 20, 30, 40, 50)
@@ -497,6 +497,6 @@ def test_the_criteria_are_the_guides_word_for_word():
 
 
 def judge_nothing():
-    from socrates.remote.verify.facts import Evidence
+    from socrates.remote.verify.evidence import Evidence
 
     return judge(Evidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))

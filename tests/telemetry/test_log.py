@@ -16,7 +16,15 @@ from socrates.files import write_json
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.telemetry import gpus
 from socrates.telemetry.cost import Account
-from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, parse_gpus, query_gpus, summarize, visible_gpus
+from socrates.telemetry.gpus import (
+    GpuSample,
+    GpuSampler,
+    gpu_numbers,
+    parse_gpus,
+    query_gpus,
+    summarize_samples,
+    visible_gpus,
+)
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Progress, read_progress
 from socrates.telemetry.recorder import Logged, Telemetry
 from socrates.training.callbacks import guide_log, log_line, tell_progress
@@ -169,12 +177,12 @@ def test_what_nvidia_smi_prints(text, expected):
 
 
 def test_samples_become_the_mean_use_and_the_most_memory():
-    records = summarize(parse_gpus(TWO + "0, 71, 60000, 81920\n1, [N/A], [N/A], 81920\n"))
+    records = summarize_samples(parse_gpus(TWO + "0, 71, 60000, 81920\n1, [N/A], [N/A], 81920\n"))
     assert records == [
         {"index": 0, "utilization": 75.5, "memory_mib": 61000.0, "memory_total_mib": 81920.0},
         {"index": 1, "utilization": 90.0, "memory_mib": 62000.0, "memory_total_mib": 81920.0},
     ]
-    assert summarize(parse_gpus("0, [N/A], [N/A], [N/A]\n"))[0]["utilization"] is None
+    assert summarize_samples(parse_gpus("0, [N/A], [N/A], [N/A]\n"))[0]["utilization"] is None
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,8 @@ from socrates.checkpoint import find_damage, newest_complete
 from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine.process_tree import find_ranks
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import parse
-from socrates.remote.status.here import Here
+from socrates.remote.local import Here
+from socrates.remote.status.machine_report import GATHER, parse
 from socrates.remote.status.screen import render
 from socrates.remote.status.summary import summarize
 from socrates.remote.untrusted import json_object

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import select
+import sys
 import textwrap
+import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from socrates.console import duration
-from socrates.remote.status.facts import GpuNow
-from socrates.remote.status.here import MonitorRecord
-from socrates.remote.status.standing import COMPLETE, RUNNING, WRONG
+from socrates.remote.local import MonitorRecord
+from socrates.remote.status.run_status import COMPLETE, RUNNING, WRONG
 from socrates.remote.status.summary import Money, Status
+from socrates.telemetry.gpus import GpuSample
 
 WIDTH, HEIGHT = 100, 24
 _LABEL = 13
@@ -179,7 +184,7 @@ def _gpus(status: Status) -> list[str]:
     return [*lines[:-1], f"{lines[-1]}   (and {more} more)"] if more > 0 else lines
 
 
-def _gpu(gpu: GpuNow) -> str:
+def _gpu(gpu: GpuSample) -> str:
     use = "  ?" if gpu.utilization is None else f"{gpu.utilization:3.0f}"
     used, total = (None if mib is None else mib / 1024 for mib in (gpu.memory_mib, gpu.memory_total_mib))
     memory = f"{'?' if used is None else f'{used:.1f}':>5} of {'?' if total is None else f'{total:.1f}'} GiB"
@@ -275,3 +280,31 @@ def _cut(line: str, width: int) -> str:
 def _columns(text: str) -> int:
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) != 0 for c in text)
+
+
+@contextmanager
+def single_keys() -> Iterator[Callable[[float], bool]]:
+    """Single keys from the terminal, where standard input is one; yields "wait so long, was q pressed?"."""
+    terminal = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
+
+    def pressed_q(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if terminal is None:
+                time.sleep(left)
+            elif select.select([terminal], [], [], left)[0] and os.read(terminal, 1) in (b"q", b"Q", b""):
+                return True
+        return False
+
+    if terminal is None:
+        yield pressed_q
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal)
+    try:
+        yield pressed_q
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)

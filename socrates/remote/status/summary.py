@@ -13,12 +13,25 @@ from dataclasses import dataclass, field, replace
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
 from socrates.phases import TEST_RUN, VALIDATION_RUN
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import Facts, GpuNow, LogLine, RunThere, Settings, Supervisor, parse
-from socrates.remote.status.here import Here, MonitorRecord
-from socrates.remote.status.pace import Trend, current_lines, loss_trend, seconds_per_step
-from socrates.remote.status.standing import COMPLETE, RUNNING, UNKNOWN, WRONG, Situation, choose_run, is_older, judge
+from socrates.remote.local import Here, MonitorRecord
+from socrates.remote.status.machine_report import GATHER, Facts, RunThere, Settings, Supervisor, parse
+from socrates.remote.status.run_status import (
+    COMPLETE,
+    RUNNING,
+    UNKNOWN,
+    WRONG,
+    Situation,
+    Trend,
+    choose_run,
+    current_lines,
+    is_older,
+    judge,
+    loss_trend,
+    seconds_per_step,
+)
 from socrates.remote.untrusted import CutOff, plain, plain_lines
+from socrates.telemetry.gpus import GpuSample
+from socrates.telemetry.log import LogLine
 
 FULL_RUN = "socrates-qwen-full-dataset"
 PHASES = {
@@ -75,7 +88,7 @@ class Status:
     eval_loss: float | None = None  # the last that was measured
     money: Money | None = None
     restarts: int | None = None
-    gpus: tuple[GpuNow, ...] = ()
+    gpus: tuple[GpuSample, ...] = ()
     disk_free: int | None = None
     disk_total: int | None = None
     there: tuple[int, ...] | None = None  # steps of the complete checkpoints

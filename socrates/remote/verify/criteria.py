@@ -13,13 +13,13 @@ from statistics import fmean
 from typing import Any
 
 from socrates.checkpoint import GUIDE_FILES
-from socrates.remote.local_checkpoints import LIGHT, OTHER
-from socrates.remote.status.facts import LogLine
-from socrates.remote.status.pace import starts_anew
-from socrates.remote.status.standing import restarts_in_words
-from socrates.remote.untrusted import number, plain, whole
-from socrates.remote.verify.facts import ADAPTER, LOG_LIMIT, Adapter, Evidence
+from socrates.files import finite, whole_number
+from socrates.remote.local import LIGHT, OTHER
+from socrates.remote.status.run_status import restarts_in_words
+from socrates.remote.untrusted import plain
+from socrates.remote.verify.evidence import ADAPTER, LOG_LIMIT, Adapter, Evidence
 from socrates.remote.verify.verdict import Criterion
+from socrates.telemetry.log import LogLine
 
 LEAST_UTILIZATION = 80.0  # percent
 OPTIMIZER = "optimizer.pt"
@@ -58,7 +58,7 @@ def completed(e: Evidence) -> Criterion:
         )
         lines.append(where)
     else:
-        step, goal = whole(e.trainer.get("global_step")), whole(e.trainer.get("max_steps"))
+        step, goal = whole_number(e.trainer.get("global_step")), whole_number(e.trainer.get("max_steps"))
         good = step == goal == e.max_steps
         lines.append(f"trainer_state.json of checkpoint-{e.last_step}: step {_or(step)} of {_or(goal)}")
         if goal != e.max_steps:
@@ -148,10 +148,10 @@ def loss_decreased(e: Evidence) -> Criterion:
     text = "Loss decreased over training"
     history = e.trainer.get("log_history") if e.trainer else None
     found = [item for item in history if isinstance(item, dict) and "loss" in item] if isinstance(history, list) else []
-    broken = [item for item in found if number(item["loss"], -1e9, 1e9) is None]
+    broken = [item for item in found if finite(item["loss"], -1e9, 1e9) is None]
     if broken:
-        return Criterion(text, False, (f"a logged loss is no number: step {_or(whole(broken[0].get('step')))}",))
-    losses = [(whole(item.get("step")), float(item["loss"])) for item in found]
+        return Criterion(text, False, (f"a logged loss is no number: step {_or(whole_number(broken[0].get('step')))}",))
+    losses = [(whole_number(item.get("step")), float(item["loss"])) for item in found]
     if len(losses) < 2:
         return Criterion(text, None, (), f"{len(losses)} logged losses in the last checkpoint there")
     lines = [f"Step {_or(step)}: loss={loss:.3f}" for step, loss in losses]
@@ -256,7 +256,7 @@ def this_start(e: Evidence) -> tuple[LogLine, ...]:
 
 def after_loading(lines: Sequence[LogLine]) -> list[LogLine]:
     """Without the first line of each process, whose samples include the loading of the model."""
-    return [line for before, line in pairwise(lines) if not starts_anew(before, line)]
+    return [line for before, line in pairwise(lines) if not line.is_of_new_process(before)]
 
 
 def first_error(log: str) -> str | None:
@@ -300,7 +300,7 @@ def _seen(e: Evidence, step: int) -> bool:
 
 
 def _last_process(lines: Sequence[LogLine]) -> tuple[LogLine, ...]:
-    start = max((at for at, (b, line) in enumerate(pairwise(lines), 1) if starts_anew(b, line)), default=0)
+    start = max((at for at, (b, line) in enumerate(pairwise(lines), 1) if line.is_of_new_process(b)), default=0)
     return tuple(lines[start:])
 
 

@@ -21,13 +21,13 @@ from typing import Any
 from socrates.checkpoint import MANIFEST, Manifest, read_manifest
 from socrates.config import load_config
 from socrates.errors import SocratesError
+from socrates.files import whole_number
 from socrates.remote.instance import REMOTE_ROOT, Instance
 from socrates.remote.listing import is_run_name
-from socrates.remote.local_checkpoints import LocalCheckpoint, local_state
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import Facts, LogLine, Supervisor, log_line, parse
-from socrates.remote.status.here import MonitorRecord, read_monitor
-from socrates.remote.untrusted import FINISH, PRELUDE, json_object, json_objects, plain, sections, whole
+from socrates.remote.local import LocalCheckpoint, MonitorRecord, local_state, read_monitor
+from socrates.remote.status.machine_report import GATHER, Facts, Supervisor, parse
+from socrates.remote.untrusted import FINISH, PRELUDE, json_object, plain, sections
+from socrates.telemetry.log import LogLine, parse_log
 
 ADAPTER = "adapter_model.safetensors"
 LOG_LIMIT = 4 * 2**20  # bytes of the text log that are looked at
@@ -213,7 +213,7 @@ def parse_evidence(answer: bytes, steps: Sequence[int]) -> dict[str, Any]:
     return {
         "log": found["log"].decode(errors="replace") if "log" in found else None,
         "log_is_cut": "log-is-cut" in found,
-        "lines": tuple(log_line(line) for line in json_objects(found.get("lines", b""))),
+        "lines": tuple(parse_log(found.get("lines", b""))),
         "nvidia_smi": "nvidia-smi" in found,
         "trainer": json_object(found.get("trainer", b"")),
         "there": {
@@ -299,7 +299,7 @@ def _manifest_of(data: bytes) -> Manifest:
 def _product(shape: Sequence[int]) -> int:
     result = 1
     for size in shape:
-        known = whole(size)
+        known = whole_number(size)
         if known is None:
             raise ValueError(f"a size that is none: {size!r}")
         result *= known
