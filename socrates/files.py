@@ -147,37 +147,12 @@ def sha256_file(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remembered_sha256(path: Path | str) -> str:
-    """SHA-256 of a large file's bytes; kept in a hidden file beside it until the file is touched in any way.
+def file_identity(path: Path) -> dict[str, int]:
+    """By what a file is known again: size, inode and times; equal means the same bytes, read no more than once.
 
-    A file counts as untouched while its size, inode and times of change are the same; the time of the last change
-    of its inode cannot be set, so a file that was replaced, edited or copied from elsewhere is read again. So is one
-    that changed less than two seconds before it was read: a clock may not tell two such changes apart.
-
-    Raises:
-        SocratesError: the file is missing or cannot be read.
+    The time of the last change of its inode cannot be set, so a file that was replaced, edited or copied from elsewhere
+    is another one.
     """
-    path = Path(path)
-    memory = path.with_name(f".{path.name}.sha256")
-    try:
-        before = _identity(path)
-        with suppress(SocratesError, KeyError):
-            known = read_json(memory, "remembered digest")
-            if known["of"] == before:
-                return known["sha256"]
-        started = time.time_ns()
-        digest = sha256_file(path)
-        if _identity(path) != before:
-            raise SocratesError(f"{path}: was changed while it was read; run the same command again")
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
-    if max(before["mtime_ns"], before["ctime_ns"]) < started - _SAME_MOMENT:
-        with suppress(SocratesError):  # a folder that may only be read
-            write_json(memory, {"of": before, "sha256": digest})
-    return digest
-
-
-def _identity(path: Path) -> dict[str, int]:
     found = path.stat()
     return {
         "size": found.st_size,
@@ -186,6 +161,35 @@ def _identity(path: Path) -> dict[str, int]:
         "mtime_ns": found.st_mtime_ns,
         "ctime_ns": found.st_ctime_ns,
     }
+
+
+def remembered_sha256(path: Path | str) -> str:
+    """SHA-256 of a large file's bytes; kept in a hidden file beside it until the file is touched in any way.
+
+    It is known again by its `file_identity`. One that changed less than two seconds before it was read is read again: a
+    clock may not tell two such changes apart.
+
+    Raises:
+        SocratesError: the file is missing or cannot be read.
+    """
+    path = Path(path)
+    memory = path.with_name(f".{path.name}.sha256")
+    try:
+        before = file_identity(path)
+        with suppress(SocratesError, KeyError):
+            known = read_json(memory, "remembered digest")
+            if known["of"] == before:
+                return known["sha256"]
+        started = time.time_ns()
+        digest = sha256_file(path)
+        if file_identity(path) != before:
+            raise SocratesError(f"{path}: was changed while it was read; run the same command again")
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+    if max(before["mtime_ns"], before["ctime_ns"]) < started - _SAME_MOMENT:
+        with suppress(SocratesError):  # a folder that may only be read
+            write_json(memory, {"of": before, "sha256": digest})
+    return digest
 
 
 def sha256_json(value: Any) -> str:

@@ -30,11 +30,11 @@ from socrates.remote.listing import (
 )
 from socrates.remote.local import (
     ABSENT,
+    COMPLETE,
     DAMAGED,
     LIGHT,
     OTHER,
     PARTIAL,
-    WHOLE,
     DigestMemory,
     LocalCheckpoint,
     local_checkpoints,
@@ -43,7 +43,7 @@ from socrates.remote.local import (
     trains_here,
     working_on,
 )
-from socrates.remote.transfer import NotThere, Plan, copy_verified, plan_from_manifest
+from socrates.remote.transfer import NotThere, TransferPlan, copy_verified, plan_from_manifest
 
 __all__ = [  # what the rest of the laptop's side asks about checkpoints
     "LocalCheckpoint",
@@ -87,7 +87,7 @@ def local_place(models: Path, checkpoint: RemoteCheckpoint) -> Path:
 
 def is_enough(state: LocalCheckpoint, *, light: bool) -> bool:
     """Whether what is here is what was asked for."""
-    return state.kind == WHOLE or (light and state.kind == LIGHT)
+    return state.kind == COMPLETE or (light and state.kind == LIGHT)
 
 
 def fetch_checkpoint(
@@ -175,7 +175,7 @@ def runs_holding(listing: Listing, step: int) -> list[RemoteCheckpoint]:
     return [steps[step] for _, steps in sorted(listing.runs.items()) if step in steps]
 
 
-def _reuse(target: Path, staging: Path, plan: Plan) -> None:
+def _reuse(target: Path, staging: Path, plan: TransferPlan) -> None:
     """Take what a light copy here holds, so that only the rest is fetched: a second name for the same bytes."""
     for path in read_manifest(target).files:
         if path in plan.manifest.files and not os.path.lexists(staging / path):

@@ -1,8 +1,9 @@
-"""The checkpoints that are here: what state a folder is in, and who works on it.
+"""What is on this computer: the checkpoints and in what state they are, who works on one, the monitor's record.
 
-Covers: the state is found by reading the files themselves, never a list that could disagree with them; what was read
-once in a process is not read again while size, times and inode stay the same; one process at a time works on a
-checkpoint, also where a transfer outlives the program that started it.
+Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; what
+was read once in a process is not read again while size, times and inode stay the same; one process at a time works on a
+checkpoint, also where a transfer outlives the program that started it. For a status alone, manifest and sizes decide
+(`sizes_here`), which is known at once.
 Does not cover: a disk that changes bytes without changing a file's times, within one process.
 """
 
@@ -19,13 +20,15 @@ from typing import Any
 
 from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
 from socrates.errors import SocratesError
-from socrates.files import lock_is_held, sha256_file, try_lock, whole_number
+from socrates.files import file_identity, lock_is_held, sha256_file, try_lock, whole_number
 from socrates.phases import PhaseRecord, phase_records
 from socrates.remote.untrusted import json_object, plain
 
+RECORDS = Path("models/.monitor")
+_LARGEST_RECORD = 10 * 2**20  # bytes
 PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
 TRAINING_LOCK = ".training.lock"
-ABSENT, WHOLE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"
+ABSENT, COMPLETE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"
 
 
 class Busy(SocratesError):
@@ -42,7 +45,7 @@ class LocalCheckpoint:
 
     Attributes:
         path: the folder.
-        kind: ABSENT, WHOLE, LIGHT (intact, but files were left on the instance), DAMAGED, or OTHER (intact, but not
+        kind: ABSENT, COMPLETE, LIGHT (intact, but files were left on the instance), DAMAGED, or OTHER (intact, but not
             what the instance has under this name).
         reason: the first thing wrong with a damaged one; else None.
     """
@@ -54,7 +57,7 @@ class LocalCheckpoint:
     @property
     def intact(self) -> bool:
         """Whether every byte that its manifest lists is there, and it is the instance's checkpoint."""
-        return self.kind in (WHOLE, LIGHT)
+        return self.kind in (COMPLETE, LIGHT)
 
 
 class DigestMemory:
@@ -65,10 +68,10 @@ class DigestMemory:
 
     def sha256(self, path: Path) -> str:
         """SHA-256 of a file's bytes."""
-        before = _identity(path)
+        before = tuple(file_identity(path).values())
         if before not in self._known:
             digest = sha256_file(path)
-            if _identity(path) != before:
+            if tuple(file_identity(path).values()) != before:
                 return digest  # it is being written to: nothing to remember
             self._known[before] = digest
         return self._known[before]
@@ -92,10 +95,10 @@ def local_state(
     manifest = read_manifest(folder)
     if manifest_sha256 is not None:
         if sha256_file(folder / MANIFEST) == manifest_sha256:
-            return LocalCheckpoint(folder, WHOLE)
+            return LocalCheckpoint(folder, COMPLETE)
         if manifest.source_sha256 != manifest_sha256:
             return LocalCheckpoint(folder, OTHER)
-    return LocalCheckpoint(folder, LIGHT if manifest.left_out else WHOLE)
+    return LocalCheckpoint(folder, LIGHT if manifest.left_out else COMPLETE)
 
 
 def local_checkpoints(run_folder: Path, digest: Callable[[Path], str] = sha256_file) -> dict[int, LocalCheckpoint]:
@@ -166,15 +169,6 @@ def local_errors(path: Path) -> Iterator[None]:
         raise SocratesError(f"{where}: {error.strerror or error}") from error
 
 
-def _identity(path: Path) -> tuple[int, ...]:
-    s = path.stat()
-    return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-
-
-RECORDS = Path("models/.monitor")
-_LARGEST_RECORD = 10 * 2**20  # bytes
-
-
 @dataclass(frozen=True)
 class MonitorRecord:
     """What the monitor of an instance has written down. Times are seconds since 1970, here.
@@ -197,7 +191,7 @@ class MonitorRecord:
 
 
 @dataclass(frozen=True)
-class Here:
+class LocalState:
     """All that is known on this computer.
 
     Attributes:
@@ -211,9 +205,9 @@ class Here:
     phases: tuple[PhaseRecord, ...] = ()
 
 
-def look_here(root: Path, instance: str) -> Here:
+def find_local_state(root: Path, instance: str) -> LocalState:
     """Gather it; ``root`` is the project's folder."""
-    return Here(
+    return LocalState(
         instance,
         reached_by(root, instance),
         {folder.name: checked for folder in sorted((root / "models").glob("*")) if (checked := sizes_here(folder))},

@@ -82,7 +82,7 @@ class Monitor:
         self._downloaded: list[list[Any]] = []
         self._digests = DigestMemory()
         self._listing: Listing | None = None
-        self._started, self._rounds = now(), 0
+        self._started, self._rounds = local_time(), 0
         self._last_round: str | None = None
 
     def watch(self) -> int:
@@ -138,7 +138,7 @@ class Monitor:
                 self._missing.add(key)
         if not self._missing:
             self.log.end("space")
-        self._last_round = now()
+        self._last_round = local_time()
         return False
 
     def _in_order(self, listing: Listing) -> list[RemoteCheckpoint]:
@@ -205,7 +205,7 @@ class Monitor:
         self._settle(key)
         if result.fetched:
             self.log.say(f"✓ {label} downloaded successfully")
-            self._downloaded.append([checkpoint.run, checkpoint.step, now()])
+            self._downloaded.append([checkpoint.run, checkpoint.step, local_time()])
             self._write_record()
         return True
 
@@ -311,7 +311,7 @@ class Log:
         """Say something that lasts, unless it was said already; a mere notice does not enter the record."""
         if key not in self._open:
             self.say(text)
-            self._open[key] = {"time": now(), "what": text, "solved": False}
+            self._open[key] = {"time": local_time(), "what": text, "solved": False}
             if problem:
                 self.problems.append(self._open[key])
                 del self.problems[:-KEPT]
@@ -329,6 +329,6 @@ class Log:
         return key in self._open
 
 
-def now() -> str:
+def local_time() -> str:
     """The local time with its zone, as ISO 8601."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

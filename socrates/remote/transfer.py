@@ -50,7 +50,7 @@ class DamagedThere(SocratesError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TransferPlan:
     """What a copy consists of.
 
     Attributes:
@@ -87,7 +87,7 @@ def is_plain_path(path: str) -> bool:
     )
 
 
-def plan_from_manifest(source: str, data: bytes, step: int, staging: Path, *, light: bool) -> Plan:
+def plan_from_manifest(source: str, data: bytes, step: int, staging: Path, *, light: bool) -> TransferPlan:
     """What to copy, by the instance's manifest; for a light copy only LIGHT_FILES.
 
     Raises:
@@ -103,12 +103,12 @@ def plan_from_manifest(source: str, data: bytes, step: int, staging: Path, *, li
     if left_out:
         files = {path: entry for path, entry in manifest.files.items() if path in LIGHT_FILES}
         manifest = replace(manifest, files=files, left_out=left_out, source_sha256=sha256_bytes(data))
-    return Plan(source, manifest, data)
+    return TransferPlan(source, manifest, data)
 
 
 def copy_verified(
     instance: Instance,
-    plan: Plan,
+    plan: TransferPlan,
     staging: Path,
     *,
     lock: int,
@@ -188,7 +188,7 @@ def _by_folder(paths: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
             yield folder, names[start : start + _FILES_A_CALL]
 
 
-def _explain(instance: Instance, plan: Plan, wrong: Sequence[str]) -> SocratesError | None:
+def _explain(instance: Instance, plan: TransferPlan, wrong: Sequence[str]) -> SocratesError | None:
     """Why files arrive wrong again and again, if the reason lies on the instance."""
     if read_remote_manifest(instance, plan.source) != plan.source_manifest:
         return NotThere(f"instance {instance.id}: {plan.source} was deleted or written anew while it was copied")

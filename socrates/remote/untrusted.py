@@ -3,6 +3,20 @@
 Covers: control characters and escape sequences never reach a terminal; NaN and infinity become None; an answer that was
 cut off is refused. Does not cover: whether what is reported is true.
 """
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+from socrates.errors import SocratesError
+
+# Some shells greet: what counts stands between these two.
+_BEGIN, _END = b"socrates-begin\0", b"socrates-end\0"
+# `give NAME LIMIT` passes on at most LIMIT bytes of standard input as the section NAME.
+PRELUDE = r"""
 export LC_ALL=C
 shopt -s nullglob
 give() { printf '%s\0' "$1"; head -c "$2" | tr -d '\0'; printf '\0'; }
@@ -16,10 +30,10 @@ _MARKS = ("\u034f", "\u115f", "\u1160", "\u3164")  # letters by their category t
 
 
 class CutOff(SocratesError):
-    """A machine's answer has not come whole."""
+    """A machine's answer is not complete."""
 
 
-def sections(answer: bytes) -> dict[str, bytes]:
+def answer_sections(answer: bytes) -> dict[str, bytes]:
     """The sections of a script's answer (between `PRELUDE` and `FINISH`) by name; of two with one name the first.
 
     Raises:

@@ -20,7 +20,7 @@ from socrates.files import sha256_file
 from socrates.remote.fetch import Reports
 from socrates.remote.instance import Unreachable
 from socrates.remote.listing import list_trainings, parse_listing, read_listing
-from socrates.remote.local import DAMAGED, LIGHT, OTHER, WHOLE, Busy, DigestMemory, NoSpace, local_state
+from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, Busy, DigestMemory, NoSpace, local_state
 from socrates.remote.transfer import DamagedThere, NotThere, is_plain_path
 from socrates.training.resume import choose_checkpoint, lock_output
 
@@ -326,7 +326,7 @@ def test_light_becomes_whole_by_fetching_only_the_rest_and_back_is_nothing(proje
     project.fetch(10)
     assert project.asked() == ["shard.pt"] and same_bytes(place(project), there)
     assert names(project.models / "run" / ".partial") == ["checkpoint-10.lock"]
-    assert not project.fetch(10, light=True).fetched and local_state(place(project)).kind == WHOLE
+    assert not project.fetch(10, light=True).fetched and local_state(place(project)).kind == COMPLETE
 
 
 def test_a_light_one_stays_until_the_whole_one_is_complete(project):

@@ -16,8 +16,8 @@ from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.phases import phase_records
 from socrates.remote.instance import CompletedCommand
-from socrates.remote.verify.criteria import first_error, judge
-from socrates.remote.verify.evidence import checkpoint_there, expected_steps, gather
+from socrates.remote.verify.criteria import check_criteria, first_error
+from socrates.remote.verify.evidence import checkpoint_there, expected_steps, gather_evidence
 from socrates.remote.verify.verdict import FAIL, NOT_DECIDED, PASS, Criterion, checklist, verdict
 
 STEPS = (10, 20, 30, 40, 50)
@@ -117,8 +117,8 @@ class TestRun(Machine):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value | changes))
 
-    def judge(self):
-        return judge(gather(Local(self), self.root / "config_test_run.json"))
+    def check_criteria(self):
+        return check_criteria(gather_evidence(Local(self), self.root / "config_test_run.json"))
 
 
 @pytest.fixture(scope="module")
@@ -497,6 +497,6 @@ def test_the_criteria_are_the_guides_word_for_word():
 
 
 def judge_nothing():
-    from socrates.remote.verify.evidence import Evidence
+    from socrates.remote.verify.evidence import TestRunEvidence
 
-    return judge(Evidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))
+    return check_criteria(TestRunEvidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))

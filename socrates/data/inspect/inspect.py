@@ -16,6 +16,7 @@ from socrates.data.inspect.rows import Found, look_at, merge
 from socrates.data.inspect.summary import summarise
 from socrates.data.prepare.sources import byte_ranges
 from socrates.errors import SocratesError
+from socrates.files import file_identity
 from socrates.parallel import map_in_order
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def inspect_file(
     path = Path(path)
     check_file(path)
     pieces = byte_ranges(path, piece_bytes)
-    before = _identity(path)
+    before = file_identity(path)
     results = map_in_order(partial(look_at, encoder=encoder), pieces, processes)
     found = merge(progress(results, "inspecting", total=len(pieces), unit=" pieces"))
-    if _identity(path) != before:
+    if not path.is_file() or file_identity(path) != before:
         raise SocratesError(f"{path}: was changed while it was read; run the same command again")
     if not len(found.columns["cell"]):
         raise SocratesError(_no_rows(path, found))
@@ -75,14 +76,6 @@ def check_file(path: Path) -> None:
             f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL files of it, which can be "
             "inspected"
         )
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _no_rows(path: Path, found: Found) -> str:

@@ -28,7 +28,7 @@ from socrates.data.prepare.splits import JUDGE, MAPPINGS, TRAIN, Split, load_spl
 from socrates.data.records import Cell
 from socrates.data.selection import choose_cells
 from socrates.errors import SocratesError
-from socrates.files import sha256_file, write_json
+from socrates.files import file_identity, sha256_file, write_json
 from socrates.parallel import map_in_order
 
 _SECONDS_A_LINE = 30.0
@@ -106,13 +106,13 @@ def prepare(
     print(f"Source: {_shown(there, commit)}", flush=True)
     if processes is None and sum(file.stat().st_size for file in there.files) < _SMALL:
         processes = 1
-    stamps = _stamps(there)
+    identities = list(map(file_identity, there.files))
     recipe = _recipe(there, lists, settings, processes)
     with locked(output):
         if holds(output, recipe, there.origin, overwrite):
             return None
         try:
-            return _prepare(output, there, split, settings, recipe, stamps, max_bad_rows, processes)
+            return _prepare(output, there, split, settings, recipe, identities, max_bad_rows, processes)
         except KeyboardInterrupt:
             print("What was done so far is kept: the same command goes on from there", file=sys.stderr)
             raise
@@ -124,7 +124,7 @@ def _prepare(
     split: Split,
     settings: Settings,
     recipe: dict[str, Any],
-    stamps: list[tuple[int, int]],
+    identities: list[dict[str, int]],
     max_bad_rows: int,
     processes: int | None,
 ) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _prepare(
             cells = _choose_sample(tasks, split, settings.sample, settings.seed, processes)
             tasks = [Task(task.number, task.piece, work, split, cells) for task in tasks]
         infos = _do_pieces(tasks, max_bad_rows, processes)
-        if _stamps(source) != stamps:  # what was read is not what was hashed
+        if list(map(file_identity, source.files)) != identities:  # what was read is not what was hashed
             shutil.rmtree(work)
             raise SocratesError(
                 f"{source.name}: a file of it was changed while it was read; run the same command again"
@@ -170,11 +170,6 @@ def _recipe(source: Source, lists: Path, settings: Settings, processes: int | No
         "lists": {lists.name: _hash(lists)},
         "settings": asdict(settings),
     }
-
-
-def _stamps(source: Source) -> list[tuple[int, int]]:
-    """Size and time of change of each data file."""
-    return [(found.st_size, found.st_mtime_ns) for found in (file.stat() for file in source.files)]
 
 
 def _hash(file: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from socrates.files import finite, whole_number
 from socrates.remote.instance import REMOTE_ROOT
-from socrates.remote.untrusted import FINISH, PRELUDE, json_object, plain, plain_lines, sections
+from socrates.remote.untrusted import FINISH, PRELUDE, answer_sections, json_object, plain, plain_lines
 from socrates.telemetry.gpus import GpuSample, parse_gpus
 from socrates.telemetry.log import YEAR_3000, LogLine, Progress, parse_log, parse_progress
 
@@ -84,7 +84,7 @@ GATHER = f"ROOT={REMOTE_ROOT}\n{PRELUDE}{_BODY}{FINISH}"
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptReport:
     """One start of the training by the supervisor. Times are seconds since 1970, there."""
 
     started: float | None
@@ -94,7 +94,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Supervisor:
+class SupervisorReport:
     """What `.run/state.json` says."""
 
     state: str
@@ -107,7 +107,7 @@ class Supervisor:
     deepspeed: str = ""
     log: str = ""
     log_offset: int = 0
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[AttemptReport, ...] = ()
     restarts: int | None = None
     reason: str = ""
 
@@ -121,7 +121,7 @@ class Lock:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ConfigReport:
     """What a config says that a status needs."""
 
     source: str
@@ -131,7 +131,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class RunThere:
+class RunReport:
     """A folder of models/."""
 
     name: str
@@ -139,7 +139,7 @@ class RunThere:
     progress: Progress | None = None
     first: LogLine | None = None
     lines: tuple[LogLine, ...] = ()
-    trained: Settings | None = None  # of the newest checkpoint
+    trained: ConfigReport | None = None  # of the newest checkpoint
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class LogEnd:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineReport:
     """All that a machine told."""
 
     installed: bool = True  # the project's folder is there
@@ -159,11 +159,11 @@ class Facts:
     date: str = ""
     boot_id: str = ""
     pids: frozenset[int] = frozenset()
-    supervisor: Supervisor | None = None
+    supervisor: SupervisorReport | None = None
     supervisor_problem: str | None = None
     locks: Mapping[str, Lock] = field(default_factory=dict)
-    runs: Mapping[str, RunThere] = field(default_factory=dict)
-    configs: Mapping[str, Settings] = field(default_factory=dict)
+    runs: Mapping[str, RunReport] = field(default_factory=dict)
+    configs: Mapping[str, ConfigReport] = field(default_factory=dict)
     logs: Mapping[str, LogEnd] = field(default_factory=dict)
     gpus: tuple[GpuSample, ...] = ()
     gpu_problem: str | None = None
@@ -190,17 +190,17 @@ class Facts:
         return tuple(path.parent.name for path in paths if path.name == ".training.lock")
 
 
-def parse(answer: bytes) -> Facts:
-    """The facts of an answer to `command.GATHER`.
+def parse_report(answer: bytes) -> MachineReport:
+    """The report of an answer to `GATHER`.
 
     Raises:
         CutOff: the answer has not come whole.
     """
-    found = sections(answer)
+    found = answer_sections(answer)
     free, total = _disk(found.get("disk", b""))
     gpus = parse_gpus(found.get("gpus", b"").decode(errors="replace"))
     supervisor = _supervisor(found["state"]) if "state" in found else None
-    return Facts(
+    return MachineReport(
         installed="absent" not in found,
         clock=_decimal(found.get("clock", b""), 1e9, YEAR_3000),
         date=_text(found, "date"),
@@ -222,12 +222,12 @@ def parse(answer: bytes) -> Facts:
     )
 
 
-def _supervisor(text: bytes) -> Supervisor | None:
+def _supervisor(text: bytes) -> SupervisorReport | None:
     value = json_object(text)
     if value is None or value.get("state") not in ("running", "complete", "failed", "stopped"):
         return None
     attempts = value.get("attempts") if isinstance(value.get("attempts"), list) else []
-    return Supervisor(
+    return SupervisorReport(
         state=value["state"],
         run=PurePosixPath(plain(value.get("output_dir"))).name,
         pid=whole_number(value.get("pid"), 1),
@@ -244,8 +244,8 @@ def _supervisor(text: bytes) -> Supervisor | None:
     )
 
 
-def _attempt(value: Mapping[str, Any]) -> Attempt:
-    return Attempt(
+def _attempt(value: Mapping[str, Any]) -> AttemptReport:
+    return AttemptReport(
         _iso(value.get("started")),
         whole_number(value.get("from_step")),
         whole_number(value.get("reached_step")),
@@ -253,14 +253,14 @@ def _attempt(value: Mapping[str, Any]) -> Attempt:
     )
 
 
-def _run(name: str, found: Mapping[str, bytes]) -> RunThere:
+def _run(name: str, found: Mapping[str, bytes]) -> RunReport:
     steps = found[f"steps {name}"].split()
     progress = parse_progress(json_object(found.get(f"progress {name}", b"")))
     if progress is not None:
         stopped = plain(progress.stopped, 300) or None
         progress = replace(progress, stopped=stopped, warnings=_texts(progress.warnings))
     trained = json_object(found.get(f"trained {name}", b"")) or {}
-    return RunThere(
+    return RunReport(
         name=name,
         steps=tuple(sorted({int(step) for step in steps if step.isdigit() and len(step) <= 12})),
         progress=progress,
@@ -270,10 +270,10 @@ def _run(name: str, found: Mapping[str, bytes]) -> RunThere:
     )
 
 
-def _settings(source: str, value: Any) -> Settings | None:
+def _settings(source: str, value: Any) -> ConfigReport | None:
     if not isinstance(value, dict) or not isinstance(value.get("training"), dict):
         return None
-    return Settings(
+    return ConfigReport(
         source,
         PurePosixPath(plain(value.get("output_dir"))).name,
         whole_number(value["training"].get("max_steps"), 1),

@@ -1,4 +1,4 @@
-"""One screen for a person who opens the laptop in the morning: at most 24 lines, from a `Status`."""
+"""The status screen for a person who opens the laptop in the morning: at most 24 lines from a `Status`, and its keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VERDICTS = {RUNNING: "RUNNING", COMPLETE: "COMPLETE", WRONG: "SOMETHING IS WRON
 _MOST_GPUS = 8
 
 
-def render(status: Status, width: int = WIDTH, height: int = HEIGHT) -> str:
+def status_screen(status: Status, width: int = WIDTH, height: int = HEIGHT) -> str:
     """The screen: no line wider than ``width`` columns, no more than ``height`` lines, no control characters."""
     head = [_title(status, width), *_problem(status, width)]
     body = [line for part in _body(status) for line in part]
@@ -44,7 +44,7 @@ def render(status: Status, width: int = WIDTH, height: int = HEIGHT) -> str:
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """The same facts as plain JSON values; times in seconds since 1970."""
+    """The same as plain JSON values; times in seconds since 1970."""
     value = dataclasses.asdict(status)
     value["monitor"]["downloaded"] = sorted(map(list, status.monitor.downloaded))
     value["exit_status"] = status.exit_status

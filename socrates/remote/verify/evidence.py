@@ -25,8 +25,8 @@ from socrates.files import whole_number
 from socrates.remote.instance import REMOTE_ROOT, Instance
 from socrates.remote.listing import is_run_name
 from socrates.remote.local import LocalCheckpoint, MonitorRecord, local_state, read_monitor
-from socrates.remote.status.machine_report import GATHER, Facts, Supervisor, parse
-from socrates.remote.untrusted import FINISH, PRELUDE, json_object, plain, sections
+from socrates.remote.status.machine_report import GATHER, MachineReport, SupervisorReport, parse_report
+from socrates.remote.untrusted import FINISH, PRELUDE, answer_sections, json_object, plain
 from socrates.telemetry.log import LogLine, parse_log
 
 ADAPTER = "adapter_model.safetensors"
@@ -102,7 +102,7 @@ class CheckpointHere:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TestRunEvidence:
     """All that the nine criteria are judged by. Times are seconds since 1970, there; ``offset`` makes them ours."""
 
     run: str
@@ -112,7 +112,7 @@ class Evidence:
     rank: int
     modules: frozenset[str]
     steps: tuple[int, ...]  # that must have a checkpoint
-    supervisor: Supervisor | None = None
+    supervisor: SupervisorReport | None = None
     last_step: int | None = None  # of the newest checkpoint there
     trainer: Mapping[str, Any] | None = None  # its trainer_state.json
     log_name: str = ""
@@ -140,7 +140,7 @@ def evidence_command(run: str, steps: Sequence[int], last: int | None, log: str,
     return "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items()) + PRELUDE + _BODY + FINISH
 
 
-def gather(instance: Instance, config_name: str) -> Evidence:
+def gather_evidence(instance: Instance, config_name: str) -> TestRunEvidence:
     """The evidence from the machine and from here.
 
     Args:
@@ -156,19 +156,19 @@ def gather(instance: Instance, config_name: str) -> Evidence:
     if goal is None or not is_run_name(run):
         raise SocratesError(f'{config_name}: needs "training.max_steps", and "output_dir" as models/NAME')
     asked = time.time()
-    facts = parse(instance.run(GATHER, timeout=120).stdout)
-    if is_training(facts, run):
-        progress = facts.runs[run].progress if run in facts.runs else None
+    report = parse_report(instance.run(GATHER, timeout=120).stdout)
+    if is_training(report, run):
+        progress = report.runs[run].progress if run in report.runs else None
         how_far = f" (step {progress.step} of {goal})" if progress else ""
         raise SocratesError(f"{run} is still running{how_far}: run this again when it has ended; nothing was recorded")
-    supervisor = facts.supervisor if facts.supervisor and facts.supervisor.run == run else None
-    there = facts.runs[run].steps if run in facts.runs else ()
-    log = supervisor.log if supervisor and supervisor.log in facts.logs else log_name(config_name)
-    if run not in facts.runs and supervisor is None and log not in facts.logs:
+    supervisor = report.supervisor if report.supervisor and report.supervisor.run == run else None
+    there = report.runs[run].steps if run in report.runs else ()
+    log = supervisor.log if supervisor and supervisor.log in report.logs else log_name(config_name)
+    if run not in report.runs and supervisor is None and log not in report.logs:
         raise SocratesError(
             f"{run} was never started on instance {instance.id}: there is nothing to judge; nothing was recorded"
         )
-    base = Evidence(
+    base = TestRunEvidence(
         run=run,
         max_steps=goal,
         save_steps=config.training.save_steps,
@@ -180,9 +180,9 @@ def gather(instance: Instance, config_name: str) -> Evidence:
         last_step=max(there, default=None),
         log_name=log,
         monitor=read_monitor(instance.root, instance.id),
-        offset=0.0 if facts.clock is None else asked - facts.clock,
+        offset=0.0 if report.clock is None else asked - report.clock,
     )
-    evidence = replace(base, **gather_there(instance, base))
+    evidence = replace(base, **gather_remote(instance, base))
     manifests = {step: found.manifest_sha256 for step, found in evidence.there.items()}
     folder = instance.root / "models" / run
     here = {step: checkpoint_here(folder / f"checkpoint-{step}", manifests.get(step)) for step in base.steps}
@@ -195,8 +195,8 @@ def log_name(config_name: str) -> str:
     return _LOGS.get(path.name, f"training_{path.stem}.log")
 
 
-def gather_there(instance: Instance, base: Evidence) -> dict[str, Any]:
-    """What the machine tells, as fields of `Evidence`.
+def gather_remote(instance: Instance, base: TestRunEvidence) -> dict[str, Any]:
+    """What the machine tells, as fields of `TestRunEvidence`.
 
     Raises:
         Unreachable: no connection.
@@ -208,8 +208,8 @@ def gather_there(instance: Instance, base: Evidence) -> dict[str, Any]:
 
 
 def parse_evidence(answer: bytes, steps: Sequence[int]) -> dict[str, Any]:
-    """The answer to `evidence_command`, as fields of `Evidence`."""
-    found = sections(answer)
+    """The answer to `evidence_command`, as fields of `TestRunEvidence`."""
+    found = answer_sections(answer)
     return {
         "log": found["log"].decode(errors="replace") if "log" in found else None,
         "log_is_cut": "log-is-cut" in found,
@@ -284,10 +284,10 @@ def expected_steps(max_steps: int, save_steps: int) -> tuple[int, ...]:
     return tuple(sorted({*range(save_steps, max_steps + 1, save_steps), max_steps}))
 
 
-def is_training(facts: Facts, run: str) -> bool:
+def is_training(report: MachineReport, run: str) -> bool:
     """Whether a run is being trained at this moment."""
-    supervised = facts.supervised and facts.supervisor is not None and facts.supervisor.run == run
-    return bool(supervised) or run in facts.trained
+    supervised = report.supervised and report.supervisor is not None and report.supervisor.run == run
+    return bool(supervised) or run in report.trained
 
 
 def _manifest_of(data: bytes) -> Manifest:
