@@ -48,7 +48,7 @@ def outcomes(checks):
 
 
 def gpu_checks(config):
-    return list(gpus.check_gpus(gpus.find_gpus(), config))
+    return list(gpus.check_gpu_count(gpus.find_gpus(), config))
 
 
 def test_four_gpus_carry_a_run_of_four_processes(machine):
@@ -211,12 +211,12 @@ def test_no_data_file_is_read_twice(tmp_path, monkeypatch):
 
 def test_missing_and_empty_data_fail(tmp_path):
     config = prepare(tmp_path)
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["pass", "pass"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["pass", "pass"]
     (tmp_path / "data" / "set" / "train.jsonl").write_text("")
     (tmp_path / "data" / "set" / "val.jsonl").unlink()
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["FAIL", "warn"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["FAIL", "warn"]
     watching = replace(config, training=replace(config.training, eval_steps=10))
-    assert [c.outcome for c in data.check_data(watching, tmp_path)] == ["FAIL", "FAIL"], "the training reads it"
+    assert [c.outcome for c in data.check_data_files(watching, tmp_path)] == ["FAIL", "FAIL"], "the training reads it"
 
 
 def test_data_that_is_not_what_its_metadata_describe_fails(tmp_path):
@@ -224,13 +224,13 @@ def test_data_that_is_not_what_its_metadata_describe_fails(tmp_path):
     folder = tmp_path / "data" / "set"
     hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in ("train", "val")}
     write_json(folder / "metadata.json", {"split": "study", "rows": {"train": 1000, "val": 1}, "sha256": hashes})
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["pass", "pass"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["pass", "pass"]
     with (folder / "val.jsonl").open("a") as file:  # as an upload of one file alone would leave it
         file.write("{}\n")
-    train, val = data.check_data(config, tmp_path)
+    train, val = data.check_data_files(config, tmp_path)
     assert train.outcome == "pass" and val.outcome == "FAIL" and "val.jsonl: data file changed" in val.text
     write_json(folder / "metadata.json", {"title": "notes of another program", "split": {"train": 0.9}, "rows": 7})
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["pass", "pass"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["pass", "pass"]
 
 
 def test_the_entry_point_answers_in_json_and_by_status(tmp_path):

@@ -117,7 +117,7 @@ class TestRun(Machine):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value | changes))
 
-    def check_criteria(self):
+    def judge(self):
         return check_criteria(gather_evidence(Local(self), self.root / "config_test_run.json"))
 
 
@@ -497,6 +497,6 @@ def test_the_criteria_are_the_guides_word_for_word():
 
 
 def judge_nothing():
-    from socrates.remote.verify.evidence import TestRunEvidence
+    from socrates.remote.verify.evidence import RunEvidence
 
-    return check_criteria(TestRunEvidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))
+    return check_criteria(RunEvidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))

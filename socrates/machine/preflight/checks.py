@@ -24,7 +24,7 @@ class Check:
     remedy: str = ""
 
 
-def render(checks: list[Check]) -> str:
+def report_text(checks: list[Check]) -> str:
     """The report for people: a line a check, its remedy under it."""
     lines = []
     for check in checks:
@@ -44,7 +44,7 @@ def failed(checks: list[Check]) -> bool:
     return any(check.outcome == FAIL for check in checks)
 
 
-def size(number: float) -> str:
+def gib(number: float) -> str:
     """Bytes for people."""
     return f"{number / GIB:.1f} GiB" if number >= GIB / 10 else f"{number / 2**20:.1f} MiB"
 

@@ -21,7 +21,7 @@ from socrates.data.dataset import METADATA, sha256_of_part
 from socrates.data.tokenized import INFO, read_info
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, size
+from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.machine.preflight.model import ModelState
 from socrates.parallel import default_processes
 
@@ -30,6 +30,16 @@ _TOKENS_A_SECOND = 15_000 * 371
 _BYTES_A_TOKEN = 4  # of English text, about; and of the tokenized set
 _LOOKED_AT = 4 * 2**20  # bytes, for the mean length of a row
 _LONG = 60.0  # seconds; what takes longer is better done before a GPU costs money
+_PRINT_FINGERPRINT = """
+import importlib.util, json, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name.partition(".")[0] == "torch" else find(name, *more)
+from socrates.data.tokenized import tokenized_fingerprint
+from socrates.model.load import load_tokenizer
+folder, data, system, max_length = json.load(sys.stdin)
+from pathlib import Path
+print(tokenized_fingerprint(data, load_tokenizer(Path(folder)), system, max_length))
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class DataState:
     tokenized_bytes_to_come: int  # 0 where the set is there
 
 
-def check_data(config: RunConfig, root: Path, digests: dict[Path, str] | None = None) -> Iterator[Check]:
+def check_data_files(config: RunConfig, root: Path, digests: dict[Path, str] | None = None) -> Iterator[Check]:
     """The files to train and to judge on are there, not empty, and those that the set's metadata describe.
 
     Args:
@@ -65,7 +75,7 @@ def check_data(config: RunConfig, root: Path, digests: dict[Path, str] | None = 
         except SocratesError as error:
             yield Check("data", FAIL, _seen_from(root, error), remedy)
         else:
-            yield Check("data", PASS, f"{file}: {size(path.stat().st_size)}")
+            yield Check("data", PASS, f"{file}: {gib(path.stat().st_size)}")
 
 
 def look_at_data(
@@ -80,7 +90,7 @@ def look_at_data(
         config_file: what the config is called on the command line, for the remedies.
     """
     digests: dict[Path, str] = {}
-    checks = list(check_data(config, root, digests))
+    checks = list(check_data_files(config, root, digests))
     if checks[0].outcome == FAIL:
         return checks, DataState(None, config.training.max_steps, None, 0.0, 0)
     make = f"python scripts/prepare_data.py --check --output {config.dataset_path} --tokenize --config {config_file}"
@@ -163,17 +173,15 @@ def _seen_from(root: Path, error: SocratesError) -> str:
 
 
 def _fingerprint(config: RunConfig, folder: Path, data_sha256: str) -> str | None:
-    """The name of this run's set, found by a process of its own: see `fingerprint.py`."""
-    request = {
-        "folder": str(folder.resolve()),
-        "data": data_sha256,
-        "system": config.prompt.system_message,
-        "max_length": config.training.max_length,
-    }
+    """The name of this run's set, found by a process of its own that makes transformers believe there is no torch.
+
+    That takes a second instead of several, and could not be taken back here.
+    """
+    settings = (str(folder.resolve()), data_sha256, config.prompt.system_message, config.training.max_length)
     code = Path(__file__).resolve().parents[3]
     done = subprocess.run(
-        [sys.executable, "-m", "socrates.machine.preflight.fingerprint"],
-        input=json.dumps(request),
+        [sys.executable, "-c", _PRINT_FINGERPRINT],
+        input=json.dumps(settings),
         env={
             **os.environ,
             "PYTHONPATH": f"{code}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",

@@ -15,7 +15,7 @@ from pathlib import Path
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, size
+from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.model.hub import TIMEOUT_S, check_weights, names_a_folder, probe_hub
 from socrates.model.sizing import KNOWN_SHAPES, ModelShape
 
@@ -83,7 +83,7 @@ def _check_model(config: RunConfig, state: ModelState, cached: bool, reachable: 
     if cached:
         return Check("model", PASS, f"{name}: in the cache" + ("" if reachable else "; the hub is not asked"))
     if reachable:
-        about = f" of about {size(state.missing_bytes)}" if state.missing_bytes else ""
+        about = f" of about {gib(state.missing_bytes)}" if state.missing_bytes else ""
         return Check("model", PASS, f"{name}: to be had from the hub; a download{about} comes first")
     why, remedy = f"the hub cannot be reached within {TIMEOUT_S} s", "look at the network (HF_ENDPOINT, proxies)"
     if _offline():

@@ -10,14 +10,12 @@ from socrates.config import RunConfig, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.machine.preflight.checks import FAIL, PASS, Check
-from socrates.machine.preflight.cost import check_cost
 from socrates.machine.preflight.data import look_at_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
-from socrates.machine.preflight.gpus import check_gpus, find_gpus, uses_cpus
-from socrates.machine.preflight.memory import check_memory
+from socrates.machine.preflight.gpus import check_cost, check_gpu_count, check_memory, find_gpus, uses_cpus
 from socrates.machine.preflight.model import check_hub, look_at_model
-from socrates.machine.preflight.settings import check_settings
 from socrates.machine.preflight.software import REQUIREMENTS, check_packages, check_python
+from socrates.model.kernels import refused_settings
 
 CODE = Path(__file__).resolve().parents[3]
 
@@ -37,7 +35,7 @@ def run_checks(
         SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
     """
     gpus = find_gpus()
-    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpus(gpus, config)]
+    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpu_count(gpus, config)]
     if config is None:
         return [*checks, check_free_disk(root)]
     checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
@@ -82,3 +80,17 @@ def fitting_configs(root: Path, processes: int) -> list[str]:
         if isinstance(wanted, int) and wanted <= processes:
             names.append(path.name)
     return names
+
+
+def check_settings(config: RunConfig, gpu: bool) -> Check:
+    """What the config asks for by name is there.
+
+    Args:
+        config: of the run.
+        gpu: whether it trains on GPUs.
+    """
+    problems = [problem.partition("; ") for problem in refused_settings(config, gpu)]
+    if not problems:
+        return Check("settings", PASS, "what the config asks for by name is installed")
+    text, remedy = (" | ".join(problem[part] for problem in problems) for part in (0, 2))
+    return Check("settings", FAIL, text, remedy)

@@ -1,4 +1,4 @@
-"""The status screen for a person who opens the laptop in the morning: at most 24 lines from a `Status`, and its keys."""
+"""The status screen for a person who opens the laptop in the morning: at most 24 lines; and the keys to watch it by."""
 
 from __future__ import annotations
 

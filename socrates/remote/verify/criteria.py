@@ -17,7 +17,7 @@ from socrates.files import finite, whole_number
 from socrates.remote.local import LIGHT, OTHER
 from socrates.remote.status.run_status import restarts_in_words
 from socrates.remote.untrusted import plain
-from socrates.remote.verify.evidence import ADAPTER, LOG_LIMIT, Adapter, TestRunEvidence
+from socrates.remote.verify.evidence import ADAPTER, LOG_LIMIT, Adapter, RunEvidence
 from socrates.remote.verify.verdict import Criterion
 from socrates.telemetry.log import LogLine
 
@@ -34,7 +34,7 @@ _OUT_OF_MEMORY = re.compile(r"CUDA out of memory|OutOfMemoryError", re.IGNORECAS
 _ON_CPU = re.compile(r"\d CPU processes|ds_accelerator to cpu")
 
 
-def check_criteria(e: TestRunEvidence) -> list[Criterion]:
+def check_criteria(e: RunEvidence) -> list[Criterion]:
     """The nine criteria, in the guide's words and order."""
     return [
         completed(e),
@@ -49,7 +49,7 @@ def check_criteria(e: TestRunEvidence) -> list[Criterion]:
     ]
 
 
-def completed(e: TestRunEvidence) -> Criterion:
+def completed(e: RunEvidence) -> Criterion:
     """The last checkpoint's trainer state, the supervisor's record, and no error in the log."""
     lines, good = [], False
     if e.trainer is None:
@@ -82,7 +82,7 @@ def completed(e: TestRunEvidence) -> Criterion:
     return Criterion(f"Training completed {e.max_steps} steps without errors", good and found is None, tuple(lines))
 
 
-def saved_there(e: TestRunEvidence) -> Criterion:
+def saved_there(e: RunEvidence) -> Criterion:
     """Every expected checkpoint is there, and every byte of it is its manifest's."""
     bad = [f"checkpoint-{s}: {e.there[s].damage if s in e.there else 'not there'}" for s in e.steps if not _good(e, s)]
     good = [step for step in e.steps if _good(e, step)]
@@ -90,7 +90,7 @@ def saved_there(e: TestRunEvidence) -> Criterion:
     return Criterion(f"All {len(e.steps)} checkpoints saved on remote", not bad, (*lines, *bad))
 
 
-def downloaded_here(e: TestRunEvidence) -> Criterion:
+def downloaded_here(e: RunEvidence) -> Criterion:
     """Every expected checkpoint is here, intact, and the one that is there."""
     good, light, bad = [], [], []
     for step in e.steps:
@@ -110,7 +110,7 @@ def downloaded_here(e: TestRunEvidence) -> Criterion:
     return Criterion(f"All {len(e.steps)} checkpoints downloaded locally", not bad, (*lines, *bad))
 
 
-def sizes(e: TestRunEvidence) -> Criterion:
+def sizes(e: RunEvidence) -> Criterion:
     """`optimizer.pt` is about twice the adapter, the adapter what rank and layers give, and all are alike."""
     text = "Each checkpoint ~390MB (adapter + optimizer)"
     pairs = {}
@@ -143,7 +143,7 @@ def sizes(e: TestRunEvidence) -> Criterion:
     return Criterion(text, alike and not problems, (*lines, *problems))
 
 
-def loss_decreased(e: TestRunEvidence) -> Criterion:
+def loss_decreased(e: RunEvidence) -> Criterion:
     """The mean of the last two logged losses is below that of the first two."""
     text = "Loss decreased over training"
     history = e.trainer.get("log_history") if e.trainer else None
@@ -165,7 +165,7 @@ def loss_decreased(e: TestRunEvidence) -> Criterion:
     return Criterion(text, last < first, (*lines, f"{how}: {first:.3f} -> {last:.3f}"))
 
 
-def gpus_used(e: TestRunEvidence) -> Criterion:
+def gpus_used(e: RunEvidence) -> Criterion:
     """Each GPU's mean utilization during training, without each start's first line (loading)."""
     text = f"GPU utilization >{LEAST_UTILIZATION:.0f}% during training"
     values: dict[int, list[float]] = {}
@@ -185,7 +185,7 @@ def gpus_used(e: TestRunEvidence) -> Criterion:
     return Criterion(text, enough, tuple(lines))
 
 
-def memory_sufficed(e: TestRunEvidence) -> Criterion:
+def memory_sufficed(e: RunEvidence) -> Criterion:
     """No out-of-memory error in the log."""
     text = "No CUDA out-of-memory errors"
     if e.log is None:
@@ -200,7 +200,7 @@ def memory_sufficed(e: TestRunEvidence) -> Criterion:
     return Criterion(text, True, (f"{_log_name(e)}: none",))
 
 
-def contents_listed(e: TestRunEvidence) -> Criterion:
+def contents_listed(e: RunEvidence) -> Criterion:
     """The guide's five files are in every checkpoint, on both sides."""
     lines, complete = [], True
     for place, files in (
@@ -219,7 +219,7 @@ def contents_listed(e: TestRunEvidence) -> Criterion:
     return Criterion("Can list checkpoint contents", complete, (", ".join(GUIDE_FILES), *lines))
 
 
-def monitor_ran(e: TestRunEvidence) -> Criterion:
+def monitor_ran(e: RunEvidence) -> Criterion:
     """The monitor's record: it looked after the start, saw every checkpoint, and no problem lasts."""
     text, m = "Checkpoint monitor ran without errors", e.monitor
     if not m.found:
@@ -237,7 +237,7 @@ def monitor_ran(e: TestRunEvidence) -> Criterion:
     return Criterion(text, not problems, (*lines, *problems))
 
 
-def training_start(e: TestRunEvidence) -> float | None:
+def training_start(e: RunEvidence) -> float | None:
     """When the training that is judged began, seconds since 1970, there."""
     if e.supervisor is not None and e.supervisor.started is not None:
         return e.supervisor.started
@@ -247,7 +247,7 @@ def training_start(e: TestRunEvidence) -> float | None:
     return None
 
 
-def this_start(e: TestRunEvidence) -> tuple[LogLine, ...]:
+def this_start(e: RunEvidence) -> tuple[LogLine, ...]:
     """The lines of the training that is judged; an earlier one into the same folder has left its own."""
     if e.supervisor is None or e.supervisor.started is None:
         return _last_process(e.lines)
@@ -268,7 +268,7 @@ def first_error(log: str) -> str | None:
     return None
 
 
-def _size_problems(adapter: Adapter, e: TestRunEvidence, pairs: dict[int, tuple[int, int]]) -> list[str]:
+def _size_problems(adapter: Adapter, e: RunEvidence, pairs: dict[int, tuple[int, int]]) -> list[str]:
     problems = []
     weights = 2 * adapter.parameters
     room = _SMALL + _TORCH_BYTES_PER_TENSOR * adapter.tensors
@@ -286,11 +286,11 @@ def _size_problems(adapter: Adapter, e: TestRunEvidence, pairs: dict[int, tuple[
     return problems
 
 
-def _good(e: TestRunEvidence, step: int) -> bool:
+def _good(e: RunEvidence, step: int) -> bool:
     return step in e.there and e.there[step].damage is None
 
 
-def _seen(e: TestRunEvidence, step: int) -> bool:
+def _seen(e: RunEvidence, step: int) -> bool:
     if (e.run, step) in e.monitor.downloaded:
         return True
     here, there = e.here.get(step), e.there.get(step)
@@ -304,11 +304,11 @@ def _last_process(lines: Sequence[LogLine]) -> tuple[LogLine, ...]:
     return tuple(lines[start:])
 
 
-def _on_cpu(e: TestRunEvidence) -> bool:
+def _on_cpu(e: RunEvidence) -> bool:
     return e.log is not None and _ON_CPU.search(e.log) is not None
 
 
-def _log_name(e: TestRunEvidence) -> str:
+def _log_name(e: RunEvidence) -> str:
     return f"{e.log_name} (its last {LOG_LIMIT >> 20} MB)" if e.log_is_cut else e.log_name
 
 

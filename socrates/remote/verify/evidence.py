@@ -102,7 +102,7 @@ class CheckpointHere:
 
 
 @dataclass(frozen=True)
-class TestRunEvidence:
+class RunEvidence:
     """All that the nine criteria are judged by. Times are seconds since 1970, there; ``offset`` makes them ours."""
 
     run: str
@@ -140,7 +140,7 @@ def evidence_command(run: str, steps: Sequence[int], last: int | None, log: str,
     return "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items()) + PRELUDE + _BODY + FINISH
 
 
-def gather_evidence(instance: Instance, config_name: str) -> TestRunEvidence:
+def gather_evidence(instance: Instance, config_name: str) -> RunEvidence:
     """The evidence from the machine and from here.
 
     Args:
@@ -168,7 +168,7 @@ def gather_evidence(instance: Instance, config_name: str) -> TestRunEvidence:
         raise SocratesError(
             f"{run} was never started on instance {instance.id}: there is nothing to judge; nothing was recorded"
         )
-    base = TestRunEvidence(
+    base = RunEvidence(
         run=run,
         max_steps=goal,
         save_steps=config.training.save_steps,
@@ -195,8 +195,8 @@ def log_name(config_name: str) -> str:
     return _LOGS.get(path.name, f"training_{path.stem}.log")
 
 
-def gather_remote(instance: Instance, base: TestRunEvidence) -> dict[str, Any]:
-    """What the machine tells, as fields of `TestRunEvidence`.
+def gather_remote(instance: Instance, base: RunEvidence) -> dict[str, Any]:
+    """What the machine tells, as fields of `RunEvidence`.
 
     Raises:
         Unreachable: no connection.
@@ -208,7 +208,7 @@ def gather_remote(instance: Instance, base: TestRunEvidence) -> dict[str, Any]:
 
 
 def parse_evidence(answer: bytes, steps: Sequence[int]) -> dict[str, Any]:
-    """The answer to `evidence_command`, as fields of `TestRunEvidence`."""
+    """The answer to `evidence_command`, as fields of `RunEvidence`."""
     found = answer_sections(answer)
     return {
         "log": found["log"].decode(errors="replace") if "log" in found else None,
