@@ -22,7 +22,7 @@ import numpy as np
 
 from socrates import phases
 from socrates.console import progress
-from socrates.data.prepare.prepare import Settings, prepare
+from socrates.data.prepare.prepare import PrepareSettings, prepare
 from socrates.data.records import Answer, read_answers, render_prompt
 from socrates.data.scales import parse_scale, question_text
 from socrates.errors import SocratesError
@@ -476,7 +476,7 @@ def _prepare_sample(published: Path, dataset: Path, seed: int) -> bool:
     if not ours and dataset.is_dir() and any(dataset.glob("*.jsonl")):
         raise SocratesError(f"{dataset}: holds data that no rehearsal made; choose another folder")
     write_json(dataset / MADE, {"published": str(published)})
-    prepared = prepare(dataset, Settings(seed=seed), source=str(published), overwrite=made and ours, processes=1)
+    prepared = prepare(dataset, PrepareSettings(seed=seed), source=str(published), overwrite=made and ours, processes=1)
     return made or prepared is not None
 
 

@@ -1,7 +1,7 @@
-"""What a careful person asks first of a data file of human answers: the file, piece by piece, to an `Inspection`.
+"""What a careful person asks first of a data file of human answers: the file, shard by shard, to an `Inspection`.
 
 Covers: files of any size in either layout; memory grows by some tens of bytes a row. The same file gives the same
-inspection whatever the number of processes and the size of the pieces.
+inspection whatever the number of processes and the size of the shards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from socrates.parallel import map_in_order
 if TYPE_CHECKING:
     from socrates.data.encode import PromptEncoder
 
-PIECE_BYTES = 8 * 2**20
+SHARD_BYTES = 8 * 2**20
 
 
 def inspect_file(
@@ -32,7 +32,7 @@ def inspect_file(
     encoder: PromptEncoder | None = None,
     tokenizer: str | None = None,
     max_length: int | None = None,
-    piece_bytes: int = PIECE_BYTES,
+    shard_bytes: int = SHARD_BYTES,
 ) -> Inspection:
     """Count what is in a JSONL file.
 
@@ -42,7 +42,7 @@ def inspect_file(
         encoder: to count tokens with.
         tokenizer: what the encoder's is called.
         max_length: tokens that a row may have in training.
-        piece_bytes: about this much is read at a time by a process.
+        shard_bytes: about this much is read at a time by a process.
 
     Raises:
         SocratesError: no such file, a folder, a file that cannot be read or holds no usable row, or one that
@@ -50,10 +50,10 @@ def inspect_file(
     """
     path = Path(path)
     check_file(path)
-    pieces = byte_ranges(path, piece_bytes)
+    shards = byte_ranges(path, shard_bytes)
     before = file_identity(path)
-    results = map_in_order(partial(look_at, encoder=encoder), pieces, processes)
-    found = merge(progress(results, "inspecting", total=len(pieces), unit=" pieces"))
+    results = map_in_order(partial(look_at, encoder=encoder), shards, processes)
+    found = merge(progress(results, "inspecting", total=len(shards), unit=" shards"))
     if not path.is_file() or file_identity(path) != before:
         raise SocratesError(f"{path}: was changed while it was read; run the same command again")
     if not len(found.columns["cell"]):
@@ -70,7 +70,7 @@ def check_file(path: Path) -> None:
     if not path.exists():
         raise SocratesError(f"{path}: no such data file")
     if not path.is_file():
-        raise SocratesError(f"{path}: is no ordinary file; write its rows into one, since it is read in pieces")
+        raise SocratesError(f"{path}: is no ordinary file; write its rows into one, since it is read in shards")
     if path.suffix == ".parquet":
         raise SocratesError(
             f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL files of it, which can be "

@@ -1,4 +1,4 @@
-"""One piece of a data file to counts and columns that can be put together with those of other pieces (`Found`).
+"""One shard of a data file to counts and columns that can be put together with those of other shards (`Found`).
 
 A row leaves 48 bytes behind (64-bit hashes and numbers, in NumPy arrays), whatever its texts; all else that is kept
 grows with the cells, the scales and the demographic values that occur, and not with the rows.
@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from socrates.data.encode import BYTES_A_TOKEN
-from socrates.data.prepare.raw_rows import parse_line
 from socrates.data.prepare.shards import LISTED, BadRow, prompt_hash, to_answer
-from socrates.data.prepare.sources import Piece, read_lines
+from socrates.data.prepare.sources import Shard, parse_line, read_lines
 from socrates.data.records import Answer, Cell
 from socrates.data.scales import Scale, read_scale
 
@@ -56,18 +55,18 @@ class Wording(NamedTuple):
 
 @dataclass
 class Found:
-    """What a piece holds.
+    """What a shard holds.
 
     Attributes:
-        lines: of the piece, empty ones too.
-        bad: rows that cannot be used, and ``first_bad`` of them as (line in the piece from 1, reason).
+        lines: of the shard, empty ones too.
+        bad: rows that cannot be used, and ``first_bad`` of them as (line in the shard from 1, reason).
         layouts: rows of each, "published" or "instruction".
         columns: one entry a good row, see `COLUMNS`.
         cells, scales: what the columns "cell" and "scale" count from 0.
         demographics: by field, rows of each known value; None in place of more than `MOST_VALUES` of them.
         known: by field, rows in which it is known; a field that is there and never known has 0.
         characters: prompts of each length. tokens: rows of each length, prompt, answer and end together.
-        unscaled: by study, the first row without a scale as (line in the piece, how its text ends).
+        unscaled: by study, the first row without a scale as (line in the shard, how its text ends).
     """
 
     lines: int = 0
@@ -84,11 +83,11 @@ class Found:
     unscaled: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-def look_at(piece: Piece, encoder: PromptEncoder | None = None) -> Found:
-    """What a piece of a JSONL file holds.
+def look_at(shard: Shard, encoder: PromptEncoder | None = None) -> Found:
+    """What a shard of a JSONL file holds.
 
     Args:
-        piece: of the file.
+        shard: of the file.
         encoder: of the prompts; without one no tokens are counted.
     """
     found = Found()
@@ -97,7 +96,7 @@ def look_at(piece: Piece, encoder: PromptEncoder | None = None) -> Found:
     scales: dict[Wording, int] = {}
     fields: dict[str, Counter[str]] = {}
     prompts: list[str] = []
-    for number, line in enumerate(read_lines(piece), start=1):
+    for number, line in enumerate(read_lines(shard), start=1):
         found.lines = number
         if not line.strip():
             continue
@@ -132,35 +131,35 @@ def look_at(piece: Piece, encoder: PromptEncoder | None = None) -> Found:
     return found
 
 
-def merge(pieces: Iterable[Found]) -> Found:
-    """All pieces as one, in their order: line numbers, cells and scales count through the whole file."""
+def merge(shards: Iterable[Found]) -> Found:
+    """All shards as one, in their order: line numbers, cells and scales count through the whole file."""
     whole = Found()
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     cells: dict[Cell, int] = {}
     scales: dict[Wording, int] = {}
     crowded: set[str] = set()
-    for piece in pieces:
-        for name, values in piece.columns.items():
+    for shard in shards:
+        for name, values in shard.columns.items():
             columns[name].append(values)
-        for name, known, table in (("cell", cells, piece.cells), ("scale", scales, piece.scales)):
+        for name, known, table in (("cell", cells, shard.cells), ("scale", scales, shard.scales)):
             index = np.array([*(known.setdefault(item, len(known)) for item in table), -1], np.int32)
             columns[name][-1] = index[columns[name][-1]]  # -1 is the last entry: it stays -1
-        for line, reason in piece.first_bad[: LISTED - len(whole.first_bad)]:
+        for line, reason in shard.first_bad[: LISTED - len(whole.first_bad)]:
             whole.first_bad.append((whole.lines + line, reason))
-        for study, (line, ends) in piece.unscaled.items():
+        for study, (line, ends) in shard.unscaled.items():
             whole.unscaled.setdefault(study, (whole.lines + line, ends))
-        for name, counts in piece.demographics.items():
+        for name, counts in shard.demographics.items():
             mine = whole.demographics.setdefault(name, Counter())
             if counts is None or len(mine := mine + counts) > MOST_VALUES:
                 crowded.add(name)
                 mine = Counter()
             whole.demographics[name] = mine
-        whole.lines += piece.lines
-        whole.bad += piece.bad
-        whole.layouts += piece.layouts
-        whole.known.update(piece.known)
-        whole.characters.update(piece.characters)
-        whole.tokens.update(piece.tokens)
+        whole.lines += shard.lines
+        whole.bad += shard.bad
+        whole.layouts += shard.layouts
+        whole.known.update(shard.known)
+        whole.characters.update(shard.characters)
+        whole.tokens.update(shard.tokens)
     whole.demographics.update(dict.fromkeys(crowded))
     whole.columns = {name: np.concatenate(columns.pop(name) or [np.zeros(0, COLUMNS[name])]) for name in COLUMNS}
     whole.cells, whole.scales = list(cells), list(scales)

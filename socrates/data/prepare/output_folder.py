@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.data.dataset import METADATA, PARTS, check_unchanged, part_file
-from socrates.data.prepare.assembling import read_note
+from socrates.data.prepare.shards import read_note
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_json, sync_folder, try_lock, write_json
 
