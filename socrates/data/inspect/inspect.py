@@ -1,4 +1,4 @@
-"""What a careful person asks first of a data file of human answers: the file, shard by shard, to an `Inspection`.
+"""Inspection of a data file of human answers, shard by shard.
 
 Covers: files of any size in either layout; memory grows by some tens of bytes a row. The same file gives the same
 inspection whatever the number of processes and the size of the shards.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from socrates.console import progress
 from socrates.data.inspect.record import Inspection
-from socrates.data.inspect.rows import Found, look_at, merge
+from socrates.data.inspect.rows import Found, inspect_shard, merge
 from socrates.data.inspect.summary import summarise
 from socrates.data.prepare.sources import byte_ranges
 from socrates.errors import SocratesError
@@ -52,7 +52,7 @@ def inspect_file(
     check_file(path)
     shards = byte_ranges(path, shard_bytes)
     before = file_identity(path)
-    results = map_in_order(partial(look_at, encoder=encoder), shards, processes)
+    results = map_in_order(partial(inspect_shard, encoder=encoder), shards, processes)
     found = merge(progress(results, "inspecting", total=len(shards), unit=" shards"))
     if not path.is_file() or file_identity(path) != before:
         raise SocratesError(f"{path}: was changed while it was read; run the same command again")
@@ -70,7 +70,7 @@ def check_file(path: Path) -> None:
     if not path.exists():
         raise SocratesError(f"{path}: no such data file")
     if not path.is_file():
-        raise SocratesError(f"{path}: is no ordinary file; write its rows into one, since it is read in shards")
+        raise SocratesError(f"{path}: is no ordinary file; write its rows into one, since several processes read it")
     if path.suffix == ".parquet":
         raise SocratesError(
             f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL files of it, which can be "

@@ -83,7 +83,7 @@ class Found:
     unscaled: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-def look_at(shard: Shard, encoder: PromptEncoder | None = None) -> Found:
+def inspect_shard(shard: Shard, encoder: PromptEncoder | None = None) -> Found:
     """What a shard of a JSONL file holds.
 
     Args:
@@ -132,8 +132,8 @@ def look_at(shard: Shard, encoder: PromptEncoder | None = None) -> Found:
 
 
 def merge(shards: Iterable[Found]) -> Found:
-    """All shards as one, in their order: line numbers, cells and scales count through the whole file."""
-    whole = Found()
+    """All shards as one, in their order: line numbers, cells and scales count through the file."""
+    total = Found()
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     cells: dict[Cell, int] = {}
     scales: dict[Wording, int] = {}
@@ -144,26 +144,26 @@ def merge(shards: Iterable[Found]) -> Found:
         for name, known, table in (("cell", cells, shard.cells), ("scale", scales, shard.scales)):
             index = np.array([*(known.setdefault(item, len(known)) for item in table), -1], np.int32)
             columns[name][-1] = index[columns[name][-1]]  # -1 is the last entry: it stays -1
-        for line, reason in shard.first_bad[: LISTED - len(whole.first_bad)]:
-            whole.first_bad.append((whole.lines + line, reason))
+        for line, reason in shard.first_bad[: LISTED - len(total.first_bad)]:
+            total.first_bad.append((total.lines + line, reason))
         for study, (line, ends) in shard.unscaled.items():
-            whole.unscaled.setdefault(study, (whole.lines + line, ends))
+            total.unscaled.setdefault(study, (total.lines + line, ends))
         for name, counts in shard.demographics.items():
-            mine = whole.demographics.setdefault(name, Counter())
+            mine = total.demographics.setdefault(name, Counter())
             if counts is None or len(mine := mine + counts) > MOST_VALUES:
                 crowded.add(name)
                 mine = Counter()
-            whole.demographics[name] = mine
-        whole.lines += shard.lines
-        whole.bad += shard.bad
-        whole.layouts += shard.layouts
-        whole.known.update(shard.known)
-        whole.characters.update(shard.characters)
-        whole.tokens.update(shard.tokens)
-    whole.demographics.update(dict.fromkeys(crowded))
-    whole.columns = {name: np.concatenate(columns.pop(name) or [np.zeros(0, COLUMNS[name])]) for name in COLUMNS}
-    whole.cells, whole.scales = list(cells), list(scales)
-    return whole
+            total.demographics[name] = mine
+        total.lines += shard.lines
+        total.bad += shard.bad
+        total.layouts += shard.layouts
+        total.known.update(shard.known)
+        total.characters.update(shard.characters)
+        total.tokens.update(shard.tokens)
+    total.demographics.update(dict.fromkeys(crowded))
+    total.columns = {name: np.concatenate(columns.pop(name) or [np.zeros(0, COLUMNS[name])]) for name in COLUMNS}
+    total.cells, total.scales = list(cells), list(scales)
+    return total
 
 
 def stated(scale: Scale) -> Stated:

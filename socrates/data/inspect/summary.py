@@ -1,4 +1,4 @@
-"""From the columns of a whole file (`rows.Found`) to what they say (`record.Inspection`)."""
+"""The summary of a data file: from its columns (`rows.Found`) to an `Inspection`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _index(found: Found) -> _Tables:
 
 
 def summarise(path: Path, found: Found, tokenizer: str | None, max_length: int | None) -> Inspection:
-    """All that is told of a file, from what its shards held; ``found`` has one good row at least."""
+    """The summary of a file, from what its shards held; ``found`` has one good row at least."""
     duplicates = _duplicates(found.columns)
     columns, tables = found.columns, _index(found)
     cells = groups.cell_counts(columns["cell"], columns["response"], len(found.cells))

@@ -1,4 +1,4 @@
-"""The proof that nothing leaks from training into judging, over the written files themselves, not over the plan.
+"""The proof that nothing leaks from training into evaluation, over the written files themselves, not over the plan.
 
 Covers: no unit of the split (study; condition of a study; question of a study) in two parts, no prompt text of `val`
 or `test` in `train`, as many lines as the metadata says, and the files that it describes.
@@ -164,12 +164,12 @@ def _shared_unit(both: list[Unit], split: str, one: Path, other: Path) -> str:
     )
 
 
-def _check_prompts(hashes: np.ndarray, train: Path, judging: Path) -> None:
+def _check_prompts(hashes: np.ndarray, train: Path, evaluation: Path) -> None:
     """SocratesError if prompts with these hashes are the same texts, and not only the same hashes."""
     wanted = set(hashes[:1000].tolist())
     seen: dict[int, tuple[int, str]] = {}
-    for number, line in _numbered(judging):
-        prompt = _keys(line, judging)[1]
+    for number, line in _numbered(evaluation):
+        prompt = _keys(line, evaluation)[1]
         if (key := prompt_hash(prompt)) in wanted:
             seen.setdefault(key, (number, prompt))
     for number, line in _numbered(train):
@@ -178,7 +178,7 @@ def _check_prompts(hashes: np.ndarray, train: Path, judging: Path) -> None:
         if key in seen and seen[key][1] == prompt:
             more = f" (and {len(hashes) - 1} more)" if len(hashes) > 1 else ""
             raise SocratesError(
-                f"leak: the prompt of {judging}, line {seen[key][0]} is in {train}, line {number} too{more}; "
+                f"leak: the prompt of {evaluation}, line {seen[key][0]} is in {train}, line {number} too{more}; "
                 f"it ends: …{prompt[-60:]!r}; prepare the data again"
             )
 

@@ -23,7 +23,7 @@ from socrates.data.prepare.leaks import LeakReport, prove_no_leak
 from socrates.data.prepare.output_folder import WORK, begin, commit_begun, holds, locked, move, recorded_recipe
 from socrates.data.prepare.shards import LISTED, Task, assemble, do_shard, plan_splits, read_note, rows_by_cell
 from socrates.data.prepare.sources import PUBLISHED, Shard, Source, cut_into_shards
-from socrates.data.prepare.splits import JUDGE, MAPPINGS, TRAIN, Split, Unit, load_split
+from socrates.data.prepare.splits import EVALUATION, MAPPINGS, TRAIN, Split, Unit, load_split
 from socrates.data.records import Cell
 from socrates.data.selection import choose_cells
 from socrates.errors import SocratesError
@@ -31,7 +31,7 @@ from socrates.files import file_identity, sha256_file, sha256_json, write_json
 from socrates.parallel import map_in_order
 
 _SECONDS_A_LINE = 30.0
-_SIDES = {TRAIN: "training", JUDGE: "judging"}
+_SIDES = {TRAIN: "training", EVALUATION: "evaluation"}
 _SMALL = 2**25  # bytes of a source for which starting workers takes longer than it saves
 Item = TypeVar("Item")
 
@@ -42,7 +42,7 @@ class PrepareSettings:
 
     Attributes:
         split: "study", "condition" or "task": which published lists are applied.
-        val_share: of the judging rows that `val` gets, as nearly as whole units allow.
+        val_share: of the evaluation rows that `val` gets, as nearly as whole units allow.
         seed: of which units that are, and of a sample.
         sample: about how many rows to keep, in whole cells; None keeps all.
     """
@@ -145,7 +145,7 @@ def _prepare(
             raise SocratesError(f"{source.name}: no row of it is in a list of the {split.name} split{hint}")
         plan = plan_splits(tasks, infos, split, settings.val_share, settings.seed)
         left = len(tasks) - read_note(work)["pieces"]
-        for _ in _told(assemble(tasks, infos, plan, work), "writing", left):
+        for _ in _reported(assemble(tasks, infos, plan, work), "writing", left):
             pass
         note = read_note(work)
         print("Checking the written files for leaks", flush=True)
@@ -205,9 +205,9 @@ def _shown(source: Source, begun: str | None) -> str:
 
 def _choose_sample(tasks: list[Task], split: Split, rows: int, seed: int, processes: int | None) -> frozenset[Cell]:
     """Whole cells with about ``rows`` rows together, from both sides as the source has them."""
-    sizes: dict[str, dict[Cell, int]] = {TRAIN: {}, JUDGE: {}}
+    sizes: dict[str, dict[Cell, int]] = {TRAIN: {}, EVALUATION: {}}
     counts = map_in_order(rows_by_cell, tasks, processes)
-    for found in _told(counts, "counting", len(tasks)):
+    for found in _reported(counts, "counting", len(tasks)):
         for cell, count in found.items():
             side = sizes[split.side(cell) or TRAIN]
             side[cell] = side.get(cell, 0) + count
@@ -233,14 +233,14 @@ def _do_shards(tasks: list[Task], max_bad_rows: int, processes: int | None) -> l
             task.file(".json").unlink(missing_ok=True)
     infos: list[dict[str, Any]] = []
     done = map_in_order(do_shard, tasks, processes)
-    for info in _told(done, "reading", len(tasks)):
+    for info in _reported(done, "reading", len(tasks)):
         infos.append(info)
         if sum(one["bad"] for one in infos) > max_bad_rows:
             raise SocratesError(bad_rows_message(tasks, infos, max_bad_rows))
     return infos
 
 
-def _told(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+def _reported(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     """The items, with a bar on a terminal, and in a log a line now and then."""
     last, quiet = time.monotonic(), not sys.stderr.isatty()
     for count, item in enumerate(progress(items, what, total=total, unit=" shards"), start=1):

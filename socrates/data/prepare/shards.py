@@ -1,8 +1,9 @@
-"""One shard of the published data to finished lines of a prepared set, with what assembling them needs to know.
+"""Shards of the published data, each to finished lines; then all of them, in order, to the splits of a prepared set.
 
 A shard gives three files under a temporary name first: `N.jsonl` (the lines, in order), `N.npz` (per line: its cell,
 its length in bytes, a 64-bit hash of its prompt) and, last, `N.json` (counts, bad rows). A shard with an `N.json` is
-finished and is not done again.
+finished and is not done again. Which lines go where is decided once all shards are known (`plan_splits`). A note of how
+far the appending went is written after each shard, and its text is removed then: the disk holds the data set once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from socrates.data.dataset import PARTS, part_file
 from socrates.data.prepare.sources import Shard, Unreadable, read_shard
-from socrates.data.prepare.splits import JUDGE, Split, Unit, carve, sizes_by_unit, unit_of
+from socrates.data.prepare.splits import EVALUATION, Split, Unit, carve, sizes_by_unit, unit_of
 from socrates.data.records import Answer, Cell, parse_answer, read_cell, stimuli_of
 from socrates.errors import SocratesError
 from socrates.files import read_json, write_json
@@ -207,17 +208,17 @@ class SplitPlan:
 
     Attributes:
         split: the published lists.
-        val: the judging units that are for validation; the others are for the test.
-        judging_prompts: sorted 64-bit hashes of all prompts of `val` and `test`; `train` must hold none of them.
+        val: the evaluation units that are for validation; the others are for the test.
+        evaluation_prompts: sorted 64-bit hashes of all prompts of `val` and `test`; `train` must hold none of them.
     """
 
     split: Split
     val: frozenset[Unit]
-    judging_prompts: np.ndarray
+    evaluation_prompts: np.ndarray
 
     def part(self, cell: Cell) -> str:
         """The part that a cell's rows go to."""
-        if self.split.side(cell) != JUDGE:
+        if self.split.side(cell) != EVALUATION:
             return "train"
         return "val" if unit_of(cell, self.split.name) in self.val else "test"
 
@@ -225,22 +226,22 @@ class SplitPlan:
 def plan_splits(
     tasks: Sequence[Task], infos: Sequence[Mapping[str, Any]], split: Split, val_share: float, seed: int
 ) -> SplitPlan:
-    """Divide the judging units into `val` and `test`, and collect the judging prompts.
+    """Divide the evaluation units into `val` and `test`, and collect the evaluation prompts.
 
     Raises:
-        SocratesError: no row trains, or fewer than two judging units have rows.
+        SocratesError: no row trains, or fewer than two evaluation units have rows.
     """
     cells = [(Cell(*cell), rows) for info in infos for *cell, rows in info["cells"]]
-    judging = [(cell, rows) for cell, rows in cells if split.side(cell) == JUDGE]
-    if len(judging) == len(cells):
+    evaluation = [(cell, rows) for cell, rows in cells if split.side(cell) == EVALUATION]
+    if len(evaluation) == len(cells):
         raise SocratesError(f"no row of the source is in the training list of the {split.name} split")
-    val = carve(sizes_by_unit(judging, split.name), val_share, seed)
+    val = carve(sizes_by_unit(evaluation, split.name), val_share, seed)
     hashes = [np.array([], np.uint64)]
     for task, info in zip(tasks, infos, strict=True):
-        judges = np.array([split.side(Cell(*cell)) == JUDGE for *cell, _ in info["cells"]], bool)
-        if judges.any():
+        is_evaluated = np.array([split.side(Cell(*cell)) == EVALUATION for *cell, _ in info["cells"]], bool)
+        if is_evaluated.any():
             index = read_index(task)
-            hashes.append(index["prompt"][judges[index["cell"]]])
+            hashes.append(index["prompt"][is_evaluated[index["cell"]]])
     return SplitPlan(split, val, np.unique(np.concatenate(hashes)))
 
 
@@ -292,7 +293,7 @@ def _append(
     cells = [Cell(*cell) for *cell, _ in info["cells"]]
     index = read_index(task)
     to = np.array([PARTS.index(plan.part(cell)) for cell in cells])[index["cell"]]
-    repeated = (to == 0) & _among(plan.judging_prompts, index["prompt"])
+    repeated = (to == 0) & _among(plan.evaluation_prompts, index["prompt"])
     for code in index["cell"][repeated].tolist():
         study = cells[code].study_id
         note["repeated"][study] = note["repeated"].get(study, 0) + 1
@@ -308,7 +309,7 @@ def _append(
 
 
 def _among(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Which values are in an ascending array; `np.isin` would sort all of it anew for every shard."""
+    """Which values are in an ascending array; `np.isin` would sort all of it again for every shard."""
     if not len(ordered):
         return np.zeros(len(values), bool)
     return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values

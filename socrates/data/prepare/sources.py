@@ -168,7 +168,7 @@ class Source:
             if (folder / name).is_file():
                 return folder / name
         raise SocratesError(
-            f"{self.name}: no {name}, which says which rows train and which judge; expected {self.folder}/metadata/"
+            f"{self.name}: no {name}, which names the training and evaluation rows; expected {self.folder}/metadata/"
             f"{name}, as published beside the data set {PUBLISHED}"
         )
 
@@ -251,7 +251,7 @@ def read_shard(shard: Shard, *, keys_only: bool = False) -> Iterator[tuple[int, 
         keys_only: read as little of a parquet file as tells cells apart.
 
     Raises:
-        SocratesError: the file is gone, damaged as a whole, or cannot be read.
+        SocratesError: the file is gone, damaged, or cannot be read.
     """
     if shard.unit == "row":
         rows = read_row_groups(shard.path, range(shard.start, shard.end), keys_only=keys_only)
@@ -262,7 +262,7 @@ def read_shard(shard: Shard, *, keys_only: bool = False) -> Iterator[tuple[int, 
 
 
 def read_lines(shard: Shard) -> Iterator[bytes]:
-    """The lines that begin within a shard of a JSONL file, the last one whole even where it ends outside."""
+    """The lines that begin within a shard of a JSONL file, the last one complete even where it ends outside."""
     try:
         with shard.path.open("rb") as file:
             position = shard.start
