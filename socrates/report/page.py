@@ -13,9 +13,8 @@ from pathlib import Path
 from socrates.console import progress
 from socrates.errors import SocratesError
 from socrates.files import atomic_write, remove_file
-from socrates.report.answers import count_answers
 from socrates.report.basis import basis_part
-from socrates.report.calibration import calibration_part
+from socrates.report.calibration import calibration_part, count_answers
 from socrates.report.cells import KINDS, cells_part, cells_to_show
 from socrates.report.decision import decision_part
 from socrates.report.distances import distances_part

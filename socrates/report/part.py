@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from socrates.console import Table
 from socrates.report import plot as drawing
-from socrates.report.answers import AnswerCounts, Calibration
 from socrates.report.plot import Plot
 from socrates.report.results_folders import Results
 
 if TYPE_CHECKING:
+    from socrates.report.calibration import AnswerCounts, Calibration
     from socrates.report.training import TrainingLog
 
 PROGRAM = "scripts/report.py"

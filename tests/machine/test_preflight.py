@@ -14,7 +14,7 @@ from processes import run_script
 from socrates import files
 from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
-from socrates.machine.preflight import data, disk, gpus, software
+from socrates.machine.preflight import checks, data, disk, gpus
 from socrates.machine.preflight.checks import Check
 from socrates.machine.preflight.model import look_at_model
 from socrates.rehearsal.rehearsal import rehearsal_config
@@ -92,12 +92,12 @@ def test_cpus_on_purpose_are_a_warning_only(machine, monkeypatch):
      (None, (12, 8), "warn"), ((12, 8), None, "FAIL")],
 )  # fmt: skip
 def test_a_driver_runs_its_own_major_cuda_version_and_older_ones(driver, torch, outcome):
-    assert software.check_driver(driver, torch).outcome == outcome
+    assert checks.check_driver(driver, torch).outcome == outcome
 
 
 def test_cuda_versions_are_read_from_what_the_programs_print(machine):
-    assert software.driver_cuda() == (12, 8)
-    assert software._version(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", "git = 'a'\ncuda: Optional[str] = '12.8'\n") == (
+    assert checks.driver_cuda() == (12, 8)
+    assert checks._version(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", "git = 'a'\ncuda: Optional[str] = '12.8'\n") == (
         12,
         8,
     )
@@ -110,10 +110,10 @@ def test_missing_packages_fail_and_other_versions_warn(tmp_path):
         ("no-such-package-at-all==1.0\nnumpy==0.0.1\n", "FAIL"),
     ):
         requirements.write_text(text)
-        check = software.check_packages(requirements)
+        check = checks.check_packages(requirements)
         assert check.outcome == outcome and "numpy" in check.text
-    assert software.check_packages(ROOT / software.REQUIREMENTS).outcome == "pass"
-    assert software.check_packages(tmp_path / "absent").outcome == "FAIL"
+    assert checks.check_packages(ROOT / checks.REQUIREMENTS).outcome == "pass"
+    assert checks.check_packages(tmp_path / "absent").outcome == "FAIL"
 
 
 def prepare(folder, rows=1000, **changes):

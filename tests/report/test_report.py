@@ -19,9 +19,8 @@ from made_results import make_world, write_decision, write_log, write_made_resul
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.report import answers
 from socrates.report.basis import basis_part
-from socrates.report.calibration import decoding_in_words
+from socrates.report.calibration import count_answers, decoding_in_words
 from socrates.report.cells import cells_to_show, make_bars
 from socrates.report.decision import decision_part
 from socrates.report.page import (
@@ -496,8 +495,8 @@ def test_calibration_against_counting_one_by_one(tmp_path, monkeypatch):
             if p > 0:
                 bins[min(int(p * 10), 9)].append((p, str(row["response"]) == answer))
         missed += bool(distribution) and not distribution.get(str(row["response"]))
-    monkeypatch.setattr(answers, "_ROWS_AT_ONCE", 33)
-    found, _ = answers.count_answers(path)
+    monkeypatch.setattr("socrates.report.calibration._ROWS_AT_ONCE", 33)
+    found, _ = count_answers(path)
     assert (found.rows, found.rows_without, found.missed) == (392, 8, missed)
     assert found.answers.tolist() == [len(members) for members in bins]
     for members, probability, frequency, limits in zip(

@@ -15,9 +15,19 @@ from typing import Any
 
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
-from socrates.machine.preflight.checks import FAIL, GIB, PASS, WARN, Check, output_of
+from socrates.machine.preflight.checks import (
+    FAIL,
+    GIB,
+    PASS,
+    WARN,
+    Check,
+    check_driver,
+    driver_cuda,
+    is_installed,
+    output_of,
+    torch_cuda,
+)
 from socrates.machine.preflight.data import DataState
-from socrates.machine.preflight.software import check_driver, driver_cuda, is_installed, torch_cuda
 from socrates.model.memory import (
     MARGIN,
     MemoryPrediction,

@@ -9,12 +9,11 @@ from typing import Any
 from socrates.config import RunConfig, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, Check
+from socrates.machine.preflight.checks import FAIL, PASS, REQUIREMENTS, Check, check_packages, check_python
 from socrates.machine.preflight.data import look_at_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
 from socrates.machine.preflight.gpus import check_cost, check_gpu_count, check_memory, find_gpus, uses_cpus
 from socrates.machine.preflight.model import check_hub, look_at_model
-from socrates.machine.preflight.software import REQUIREMENTS, check_packages, check_python
 from socrates.model.kernels import refused_settings
 
 CODE = Path(__file__).resolve().parents[3]

@@ -93,7 +93,7 @@ def test_carving_depends_on_the_seed_and_not_on_the_order():
 
 @pytest.mark.parametrize("sizes", [[], [5]])
 def test_fewer_than_two_units_cannot_be_divided(sizes):
-    with pytest.raises(SocratesError, match="it takes two at least"):
+    with pytest.raises(SocratesError, match="it takes two to be"):
         carve(named(sizes), 0.5, 0)
 
 
