@@ -20,8 +20,8 @@ def progress(items: Iterable[Item], what: str, *, total: int | None = None, unit
 
 
 @contextmanager
-def asking_progress(tokens: Sequence[int], done: Collection[int]) -> Iterator[Callable[[Sequence[int]], None]]:
-    """A bar for asking a model: rows, tokens a second, time left; it is told which rows were answered.
+def inference_progress(tokens: Sequence[int], done: Collection[int]) -> Iterator[Callable[[Sequence[int]], None]]:
+    """A bar for inference: rows, tokens a second, time left; called with the rows that were answered.
 
     Args:
         tokens: of every row. The longest rows come first, so the time left follows tokens, not rows.
@@ -95,14 +95,14 @@ def count(value: int, what: str, many: str = "") -> str:
     return f"{number(value) if value else 'no'} {what if value == 1 else many or what + 's'}"
 
 
-def share(part: int, whole: int) -> str:
+def share(part: int, total: int) -> str:
     """A percentage that is 0% or 100% only where it is exactly that."""
-    percent = 100 * part / whole if whole else 0.0
+    percent = 100 * part / total if total else 0.0
     if 0 < percent < 0.1:
         return "<0.1%"
     if 99.9 < percent < 100:
         return ">99.9%"
-    return f"{percent:.0f}%" if part in (0, whole) else f"{percent:.1f}%"
+    return f"{percent:.0f}%" if part in (0, total) else f"{percent:.1f}%"
 
 
 def size(count: int) -> str:

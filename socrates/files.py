@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and lock files.
+"""Files that are complete or absent, strict JSON, file identities and lock files.
 
 Covers: a file is written under a temporary name, flushed to disk, then renamed, so that a crash, a kill -9 or a full
 disk leaves the earlier file, or none, under the final name. The kernel frees a lock however its holder ends.
@@ -73,14 +73,14 @@ def remove_file(path: Path | str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
+    """Write ``value`` as indented JSON, complete or not at all. NaN and infinity are refused (ValueError)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text)
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, whole or not at all. NaN and infinity are refused (ValueError)."""
+    """Write one JSON object a line, complete or not at all. NaN and infinity are refused (ValueError)."""
     with atomic_write(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -247,7 +247,7 @@ def _lock(file: int | IO[str], kind: int) -> bool:
 
 
 def lock_is_held(path: Path) -> bool | None:
-    """Whether a process holds a lock file; None: that cannot be told."""
+    """Whether a process holds a lock file; None: unknown."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -2,8 +2,8 @@
 
 Covers: the function is sent once to each process, so that what it remembers stays there; only a few results wait in
 memory, however slow the caller is; workers end at once when the parent does, also when it is killed, and when it wants
-no more; an error of a task is raised in its turn; a worker that is killed is told.
-Does not cover: tasks that must not be ended in the middle. What they write, they must write whole or not at all.
+no more; an error of a task is raised in its turn; a worker that is killed is reported.
+Does not cover: tasks that must not be ended in the middle. What they write, they must write complete or not at all.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _no_interrupt() -> Iterator[None]:
 
 
 def _serve(connection: Connection, sent: bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what to do
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process group; the parent says what to do
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -169,9 +169,9 @@ def _done(function: Callable[[Any], Any], task: Any) -> bytes:
         if not isinstance(error, SocratesError):  # which says all in its message
             error.add_note(where)
         try:
-            told = pickle.dumps((None, error))
-            pickle.loads(told)
-            return told
+            sent = pickle.dumps((None, error))
+            pickle.loads(sent)
+            return sent
         except Exception:  # an error that cannot be sent
             return pickle.dumps((None, RuntimeError(where)))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig
-from socrates.console import asking_progress
+from socrates.console import inference_progress
 from socrates.inference.parallel import EngineSettings, ModelSource, open_engines
 from socrates.model.chat import prompt_token_ids
 
@@ -100,7 +100,7 @@ def ask(
         queue = BatchQueue(plan.lengths, budget, overhead=ready.overhead, done=done)
         drawn = [index for index in plan.drawn if index not in done]
         tokens = [len(question.prompt_ids) for question in questions]
-        with asking_progress(tokens, done) as advance:
+        with inference_progress(tokens, done) as advance:
             before = time.monotonic()
             for batch, results in engines.ask(questions, queue, drawn):
                 answered = [keep(index, result) for index, result in zip(batch, results, strict=True)]

@@ -62,7 +62,7 @@ class Started:
     Attributes:
         pid: its process.
         log: its log.
-        before: the progress that an earlier run of this output folder has told.
+        before: the progress of an earlier run in this output folder.
     """
 
     pid: int
@@ -112,10 +112,10 @@ def watch(started: Started, seconds: float, say: Callable[[str], None]) -> int:
             return EXIT_DONE
         if record and not supervised and record.state == "stopped":
             say(f"Training stopped: {record.reason}")
-            _tell_way_on(record, say)
+            _report_way_on(record, say)
             return EXIT_NO
         if not supervised:
-            _tell_death(started, record, (record.reason if record else None) or GONE)
+            _report_death(started, record, (record.reason if record else None) or GONE)
             return EXIT_NO
         is_new = progress and (not started.before or progress.started != started.before.started)
         if progress and is_new and progress.step > progress.started_step:
@@ -163,7 +163,7 @@ def stop(say: Callable[[str], None], at_once: bool = False) -> int:
         say(f"Nothing is running ({run_state.state})")
         return EXIT_NO
     if record.state != "complete":
-        _tell_way_on(record, say)
+        _report_way_on(record, say)
     return EXIT_DONE
 
 
@@ -238,10 +238,10 @@ def _open_log(path: str) -> IO[bytes]:
         raise SocratesError(f"{path}: cannot write the log: {error.strerror or error}") from error
 
 
-def _tell_death(started: Started, record: SupervisorRecord | None, reason: str) -> None:
+def _report_death(started: Started, record: SupervisorRecord | None, reason: str) -> None:
     lines = last_lines(started.log, record.log_offset if record else 0)
     print(*lines, sep="\n", file=sys.stderr)
-    print(f"error: the training died: {reason}; its whole log: {started.log}", file=sys.stderr, flush=True)
+    print(f"error: the training died: {reason}; its log: {started.log}", file=sys.stderr, flush=True)
 
 
 def _left_over(record: SupervisorRecord, unsupervised: tuple[Unsupervised, ...]) -> Unsupervised | None:
@@ -275,10 +275,10 @@ def _end_group(record: SupervisorRecord, say: Callable[[str], None], at_once: bo
     raise SocratesError(f"process group {group} has not ended, not even when killed; restart the machine")
 
 
-def _tell_way_on(record: SupervisorRecord, say: Callable[[str], None]) -> None:
+def _report_way_on(record: SupervisorRecord, say: Callable[[str], None]) -> None:
     checkpoint, _ = newest_complete(record.output_dir)
     if checkpoint is None:
-        say(f"There is no complete checkpoint in {record.output_dir} yet: it would start anew")
+        say(f"There is no complete checkpoint in {record.output_dir} yet: it would start over")
         return
     say(f"It can go on from {checkpoint}:\n  {way_on(record)}")
 
@@ -290,7 +290,7 @@ def run_detached(work: Callable[[Answer], None], output: IO[bytes], keep: int) -
     """Begin ``work`` in a detached process, and wait for its answer only.
 
     Args:
-        work: gets a function, to be called once, with what the caller is to be told.
+        work: gets a function, to be called once, with the answer for the caller.
         output: gets standard output and standard error.
         keep: an open file to keep (a lock).
 

@@ -95,7 +95,7 @@ def end_descendants(grace: float, patience: float = 30.0) -> list[int]:
     Returns:
         Those that are there even then (stuck in the kernel, as with a broken GPU).
     """
-    asked: set[int] = set()
+    signalled: set[int] = set()
     started = time.monotonic()
     while left := descendants():
         waited = time.monotonic() - started
@@ -105,8 +105,8 @@ def end_descendants(grace: float, patience: float = 30.0) -> list[int]:
             with suppress(psutil.Error):
                 if waited >= grace:
                     process.kill()
-                elif process.pid not in asked:
-                    asked.add(process.pid)
+                elif process.pid not in signalled:
+                    signalled.add(process.pid)
                     process.terminate()
         time.sleep(0.05)
     return [process.pid for process in left]
@@ -197,13 +197,13 @@ def wait_for_save(
     over: Callable[[], bool], say: Callable[[str], None], patience: float = SAVE_PATIENCE, pause: float = 0.2
 ) -> bool:
     """Whether ``over`` came true in time; says every half minute that it is waited for."""
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     while not over():
         now = time.monotonic()
         if now - begun > patience:
             return False
-        if now - told >= _WORD_EVERY:
-            told = now
+        if now - reported >= _WORD_EVERY:
+            reported = now
             say(f"still waiting for the step and its checkpoint, {now - begun:.0f} s so far")
         time.sleep(pause)
     return True

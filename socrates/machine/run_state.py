@@ -1,6 +1,6 @@
 """Run state: what the supervisor recorded of the trainings in a project's folder, and what is true now.
 
-Covers: `.run/state.json`, complete at any moment, also on a full disk, and judged by whether its process still lives;
+Covers: `.run/state.json`, complete at any moment, also on a full disk, and checked by whether its process still lives;
 trainings that run without a supervisor, known by the lock on their output folder; `machine.env`, lines KEY=VALUE for
 the environment of the machine's trainings (HF_HOME, NCCL_…, DS_ACCELERATOR=cpu), taken as they stand.
 Does not cover: shell syntax in `machine.env`, and secrets, which do not belong in a file.

@@ -47,10 +47,10 @@ class TrainingJob:
     """What is to be run.
 
     Attributes:
-        command: the command line of an attempt; it is told whether to go on from the newest checkpoint.
+        command: the command line of an attempt; it is called with whether to go on from the newest checkpoint.
         environment: of the training, its secrets included; never printed.
-        resume: whether the first attempt is told to go on, too.
-        weights_only: whether a checkpoint will do of which the weights alone are whole.
+        resume: whether the first attempt goes on from a checkpoint, too.
+        weights_only: whether a checkpoint will do of which the weights alone are complete.
         pause: seconds before a restart, in which ports and GPU memory come free.
         patience: seconds that a training which is asked to stop has for its step and its checkpoint.
         grace: seconds between SIGTERM and SIGKILL, after that or instead.
@@ -84,8 +84,8 @@ def make_training_job(
         deepspeed: DeepSpeed's.
         log: of the run.
         environment: of the training.
-        resume: whether the first attempt is told to go on.
-        weights_only: whether a checkpoint will do of which the weights alone are whole.
+        resume: whether the first attempt goes on from a checkpoint.
+        weights_only: whether a checkpoint will do of which the weights alone are complete.
 
     Raises:
         SocratesError: config or DeepSpeed file are wrong, or the data is not there.

@@ -2,7 +2,7 @@
 
 The sample data are made up by this module, and its `metadata.json` says so: people with a latent attitude that their
 demographics shift, studies whose conditions shift it too, and answers that pile up where people's do. The base model
-is a random Qwen2, trained for some seconds to answer in the format asked for, with every valid answer equally likely:
+is a random Qwen2, trained for some seconds to answer in the required format, with every valid answer equally likely:
 like an instruction-tuned model it knows how to answer and nothing about people, so a rehearsal's baseline is
 no better than guessing, as the real one is.
 """
@@ -126,17 +126,17 @@ def make_sample_data(
 
 
 def make_published_sample(
-    folder: Path, seed: int = 0, *, train_studies: int = 10, judging_studies: int = 24, people: int = 24
+    folder: Path, seed: int = 0, *, train_studies: int = 10, evaluation_studies: int = 24, people: int = 24
 ) -> bool:
     """Write the same kind of answers as the data set is published: rows of all studies, and the list that splits them.
 
     Returns:
         False if the folder already holds exactly this; then nothing is written.
     """
-    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, judging_studies], "people": people}
+    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, evaluation_studies], "people": people}
     if _is_made(folder, recipe):
         return False
-    studies = [list(_study(number, seed, people)) for number in range(train_studies + judging_studies)]
+    studies = [list(_study(number, seed, people)) for number in range(train_studies + evaluation_studies)]
     names = [rows[0]["study_id"] for rows in studies]
     write_jsonl(folder / "data" / "train-00000-of-00001.jsonl", chain.from_iterable(studies))
     lists = {"seen": names[:train_studies], "unseen": names[train_studies:]}

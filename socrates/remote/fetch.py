@@ -107,7 +107,7 @@ def fetch_checkpoint(
         source: its folder there, relative to the home folder or absolute.
         target: its folder here, named checkpoint-N.
         manifest_sha256: SHA-256 of the instance's manifest as it was listed; None: as it is now.
-        light: LIGHT_FILES only; a whole one that is here is kept.
+        light: LIGHT_FILES only; a complete one that is here is kept.
         digests: remembers what was read here.
         reports: what to tell meanwhile.
 
@@ -131,7 +131,7 @@ def fetch_checkpoint(
                 "software's folders `tnr scp` takes files by name"
             )
         if manifest_sha256 not in (None, sha256_bytes(data)):
-            raise NotThere(f"instance {instance.id}: {source} is being written anew; looked at again later")
+            raise NotThere(f"instance {instance.id}: {source} is being written again; looked at again later")
         state = local_state(target, sha256_bytes(data), digests.sha256)
         if is_enough(state, light=light):
             return Fetched(False, read_manifest(target))
@@ -155,7 +155,7 @@ def missing_here(instance: Instance, models: Path) -> list[str]:
     """One line for each complete checkpoint on an instance that is not here intact, and for a training that runs there.
 
     Raises:
-        Unreachable, SocratesError: it cannot be told, and why.
+        Unreachable, SocratesError: it is unknown, and why.
     """
     lines = []
     trained = list_trainings(instance)

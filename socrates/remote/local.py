@@ -121,7 +121,7 @@ def working_on(target: Path, waits: Callable[[str], None] | None = None) -> Iter
 
     Args:
         target: models/RUN/checkpoint-N, which need not exist.
-        waits: told, once, who holds the lock, before waiting for it; None: do not wait.
+        waits: called, once, with who holds the lock, before waiting for it; None: do not wait.
 
     Raises:
         Busy: another process holds it, and ``waits`` is None.
@@ -174,7 +174,7 @@ class MonitorRecord:
     """What the monitor of an instance has written down. Times are seconds since 1970, here.
 
     Attributes:
-        running: whether it runs now; None: that cannot be told.
+        running: whether it runs now; None: unknown.
         found: whether there is a record at all.
         downloaded: run and step of each checkpoint that it downloaded.
         unsolved: problems that last, in its words.

@@ -123,7 +123,7 @@ class Monitor:
         self.log.end("round")
         self._say_ignored(listing)
         for gone in self._missing - {(c.run, c.step) for c in listing.complete(self.options.run)}:
-            self._settle(gone)  # deleted there, or being written anew
+            self._settle(gone)  # deleted there, or being written again
             self._missing.discard(gone)
         for checkpoint in self._in_order(listing):
             late = time.monotonic() - listed > self.options.interval

@@ -37,8 +37,8 @@ def push_newest(
     Args:
         instance: with code and environment in place.
         run: the run's folder name in models/.
-        say: told before something that takes long.
-        weights_only: a checkpoint will do of which the weights alone are whole, a light download for one.
+        say: called before something that takes long.
+        weights_only: a checkpoint will do of which the weights alone are complete, a light download for one.
 
     Returns:
         What was done, as a line for people.

@@ -123,7 +123,7 @@ def copy_verified(
         staging: the folder here; files in it that verify are kept, all else goes.
         lock: descriptor that the copying processes inherit (`working_on`).
         digests: remembers what was read.
-        starting: told, once, how many bytes are to be fetched.
+        starting: called, once, with how many bytes are to be fetched.
 
     Raises:
         Unreachable: the connection was lost; call again to go on.
@@ -191,7 +191,7 @@ def _by_folder(paths: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 def _explain(instance: Instance, plan: TransferPlan, wrong: Sequence[str]) -> SocratesError | None:
     """Why files arrive wrong again and again, if the reason lies on the instance."""
     if read_remote_manifest(instance, plan.source) != plan.source_manifest:
-        return NotThere(f"instance {instance.id}: {plan.source} was deleted or written anew while it was copied")
+        return NotThere(f"instance {instance.id}: {plan.source} was deleted or written again while it was copied")
     there = inspect_files(instance, plan.source, wrong, digests=True)
     bad = {}
     for path, file in there.items():
@@ -250,7 +250,7 @@ def _check_space(staging: Path, needed: int) -> None:
         usage = shutil.disk_usage(staging)
     reserve = min(256 * 2**20, usage.total // 50)
     if needed + reserve > usage.free:
-        for partial in staging.rglob(RSYNC_PARTIAL):  # worth less than room for the whole
+        for partial in staging.rglob(RSYNC_PARTIAL):  # worth less than room
             with suppress(OSError):
                 shutil.rmtree(partial)
         usage = shutil.disk_usage(staging)

@@ -27,7 +27,7 @@ _PATIENCE = 10.0  # seconds; a driver in trouble makes nvidia-smi hang
 
 @dataclass(frozen=True)
 class GpuSample:
-    """One GPU at one moment; None where the driver does not tell."""
+    """One GPU at one moment; None where the driver does not report it."""
 
     index: int
     utilization: float | None  # percent of the last second in which a kernel ran
@@ -47,9 +47,9 @@ class GpuSampler:
         self._latest: list[dict[str, Any]] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
 
-    def start(self, told: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
-        """Begin, where there is anything to sample; ``told`` gets each moment's samples, in the sampler's thread."""
-        self._listener = told
+    def start(self, listener: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
+        """Begin, where there is anything to sample; ``listener`` gets each moment's samples, in its thread."""
+        self._listener = listener
         if self._program and self._visible != frozenset():
             threading.Thread(target=self._run, name="gpu-sampler", daemon=True).start()
 

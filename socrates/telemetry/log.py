@@ -90,7 +90,7 @@ class LogLine:
         )
 
     def is_of_new_process(self, before: LogLine) -> bool:
-        """Whether it was written by another process than the line before: that one counts its time anew."""
+        """Whether it was written by another process than the line before: that one counts its time from its start."""
         if before.elapsed_s is not None and self.elapsed_s is not None and self.elapsed_s < before.elapsed_s:
             return True
         pairs = ((before.step, self.step), (before.time, self.time))
@@ -160,7 +160,7 @@ def read_progress(folder: Path | str) -> Progress | None:
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
-    """Replace a run's progress; it is not flushed to disk: the next step writes it anew."""
+    """Replace a run's progress; it is not flushed to disk: the next step replaces it."""
     temporary = folder / f"{PROGRESS}.tmp"
     temporary.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
     temporary.replace(folder / PROGRESS)

@@ -61,7 +61,7 @@ class Telemetry:
             folder: the output folder.
             sampler: of the GPUs.
             before: what earlier attempts have used, in dollars where there is a price.
-            price_per_hour: US dollars for the whole machine.
+            price_per_hour: US dollars for the machine.
             peak_flops: a GPU's floating point operations a second at best, dense, in the type that is trained in.
             num_gpus: of the run.
         """
@@ -72,7 +72,7 @@ class Telemetry:
         self._peak_flops, self._num_gpus = peak_flops, num_gpus
         self._clock = time.monotonic()  # until the training begins
         self._paid_from = self._clock - _process_age()
-        self._told = False
+        self._reported = False
         self._files = threading.Lock()  # the sampler's thread writes, too
         self._progress: Progress | None = None
         self._pending: dict[str, Any] | None = None  # a line that waits for the loss on the evaluation rows
@@ -95,14 +95,14 @@ class Telemetry:
             if line.loss is not None and line.step <= step:
                 self._watch.line(line.step, line.loss)
         self._sampler.start(self._sampled)
-        self._tell(step, max_steps)
+        self._report(step, max_steps)
 
     def step(self, step: int, max_steps: int) -> None:
         """Step ``step`` is done."""
         now = time.monotonic()
         self._steps.append(now - self._last_step)
         self._last_step = now
-        self._tell(step, max_steps)
+        self._report(step, max_steps)
 
     def saved(self) -> None:
         """A checkpoint was written, begun when the last step was done."""
@@ -220,7 +220,7 @@ class Telemetry:
         self._sampler.stop()
         self._flush()
         if self._progress:
-            self._tell(self._progress.step, self._progress.max_steps, self.stopped)
+            self._report(self._progress.step, self._progress.max_steps, self.stopped)
 
     def _gained(self, name: str, value: Any) -> float | None:
         """How much a count that grows from 0 since this process began has grown since the last line."""
@@ -249,7 +249,7 @@ class Telemetry:
             for line in lines:
                 print(line, flush=True)
 
-    def _tell(self, step: int, max_steps: int, stopped: str | None = None) -> None:
+    def _report(self, step: int, max_steps: int, stopped: str | None = None) -> None:
         moment = self._progress.time if self._progress and stopped else time.time()
         with self._files:
             self._write(
@@ -278,8 +278,8 @@ class Telemetry:
         try:
             write()
         except OSError as error:
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 where = f"{error.filename or self._folder}: {error.strerror or error}"
                 print(f"Cannot write the progress of this run ({where}); the training goes on", flush=True)
 

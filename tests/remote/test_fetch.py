@@ -228,7 +228,7 @@ def test_damage_on_the_instance_is_told_apart(project, harm, reason):
 def test_deleted_while_it_is_copied(project, what):
     project.save(10)
     project.fault("before_scp", f"{what} socrates-training/models/run/checkpoint-10 || true")
-    with pytest.raises(NotThere, match="was deleted or written anew"):
+    with pytest.raises(NotThere, match="was deleted or written again"):
         project.fetch(10)
     assert not place(project).exists()
 
@@ -238,7 +238,7 @@ def test_a_checkpoint_without_a_manifest_or_written_anew_since_it_was_listed_is_
     with pytest.raises(NotThere, match=r"no manifest\.json"):
         project.fetch(10)
     project.save(10)
-    with pytest.raises(NotThere, match="written anew"):
+    with pytest.raises(NotThere, match="written again"):
         project.fetch(10, manifest_sha256="0" * 64)
     assert project.asked() == [] and not place(project).exists()
 

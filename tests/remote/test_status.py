@@ -114,10 +114,12 @@ def test_the_trainings_own_count_of_its_cost_comes_first(machine):
     assert (
         "$150.01 so far, about $276.00 at the run's end" in screen and "all attempts, by the training's own" in screen
     )
-    assert "padding 0.0%, FLOPs utilisation 47.1%" in screen and "on judging rows 0.51;" in screen
+    assert "padding 0.0%, FLOPs utilisation 47.1%" in screen and "on evaluation rows 0.51;" in screen
     assert not re.search(r"\.\.\.$", screen, re.MULTILINE), "no line is cut off"
     longest = replace(status, loss=0.83154, learning_rate=4.19e-6, eval_loss=0.93214, trend=Trend(0.96, 0.83, 20))
-    assert "0.8315, falling over 20 lines; on judging rows 0.9321; learning rate 4.19e-06\n" in status_screen(longest)
+    assert "0.8315, falling over 20 lines; on evaluation rows 0.9321; learning rate 4.19e-06\n" in status_screen(
+        longest
+    )
     machine.locks.close()
     machine.state("complete", begun=50600, ended=iso(machine.now - 7200))
     machine.progress(5000, ago=7210, logged={"cost_usd": 300.0})
@@ -285,7 +287,7 @@ def test_stopped_and_never_started_are_neither_running_nor_complete(machine):
     machine.state("stopped", begun=100, ended=iso(machine.now), reason="stopped at step 3, as it was asked to")
     status = look(machine)
     assert status.exit_status == 1
-    assert "anew: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
+    assert "over: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
     machine.checkpoint(2, root=machine.root)
     assert (
         "./scripts/launch_full_training.sh 0 --resume"

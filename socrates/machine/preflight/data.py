@@ -47,14 +47,14 @@ class DataState:
     """What is known of a run's training rows; None where it is not."""
 
     rows: int | None
-    steps: int | None  # optimizer steps of the whole run
+    steps: int | None  # optimizer steps of the run
     tokens_a_row: float | None
     answer_tokens_a_row: float
     tokenized_bytes_to_come: int  # 0 where the set is there
 
 
 def check_data_files(config: RunConfig, root: Path, digests: dict[Path, str] | None = None) -> Iterator[Check]:
-    """The files to train and to judge on are there, not empty, and those that the set's metadata describe.
+    """The files to train and to evaluate on are there, not empty, and those that the set's metadata describe.
 
     Args:
         config: the run.
@@ -62,7 +62,7 @@ def check_data_files(config: RunConfig, root: Path, digests: dict[Path, str] | N
         digests: gets the SHA-256 of each file that passes.
     """
     digests = {} if digests is None else digests
-    watches = config.training.eval_steps is not None  # it reads the judging rows, too
+    watches = config.training.eval_steps is not None  # it reads the evaluation rows, too
     for file, needed in ((config.train_file, True), (config.evaluation_file, watches)):
         path = root / file
         remedy = f"tnr scp 0 {config.dataset_path}/ ~/socrates-training/{config.dataset_path}/"
@@ -78,7 +78,7 @@ def check_data_files(config: RunConfig, root: Path, digests: dict[Path, str] | N
             yield Check("data", PASS, f"{file}: {gib(path.stat().st_size)}")
 
 
-def look_at_data(
+def inspect_data(
     config: RunConfig, root: Path, model: ModelState, config_file: str = "FILE"
 ) -> tuple[list[Check], DataState]:
     """All checks of a run's data, and what the other checks need to know of it.
@@ -130,7 +130,7 @@ def _check_tokenized(
         config: the run.
         root: its current folder.
         model: whose tokenizer makes the tokens.
-        wanted: the fingerprint of the run's set; None where it cannot be told.
+        wanted: the fingerprint of the run's set; None where it is unknown.
         make: the command that makes it.
     """
     folder = root / config.dataset_path
@@ -140,7 +140,7 @@ def _check_tokenized(
         if not others:
             return None, None
         why = "the model's tokenizer is not here yet" if model.folder is None else "the tokenizer cannot be read"
-        text = f"{', '.join(path.name for path in others)}: whether it is this run's cannot be told: {why}"
+        text = f"{', '.join(path.name for path in others)}: whether it is this run's is unknown: {why}"
         return Check("tokenized set", WARN, text, make), None
     right = folder / f"tokenized-{wanted}"
     if right.is_dir():

@@ -174,7 +174,7 @@ def check_cost(config: RunConfig, shape: ModelShape | None, data: DataState, gpu
 def _hours(
     config: RunConfig, shape: ModelShape | None, data: DataState, gpus: list[Gpu], recomputed: int
 ) -> float | str:
-    """Of the whole run, or why they cannot be told."""
+    """Of the run, or why they are unknown."""
     if shape is None:
         return "the model's shape is not known here"
     if data.steps is None or data.tokens_a_row is None:
@@ -232,11 +232,11 @@ def check_memory(
         return Check("memory", WARN, f"not predicted: {why}"), None
     settings = memory_settings(config, deepspeed or _USUAL, liger=_uses_liger(config))
     room = int(min(gpu.memory_bytes for gpu in used) * _OFFERED)
-    asked = config.training.checkpointed_layers
+    wanted = config.training.checkpointed_layers
     fitting = layers_to_checkpoint(shape, config.lora, settings, room)
-    layers = min(asked if asked is not None else shape.layers if fitting is None else fitting, shape.layers)
+    layers = min(wanted if wanted is not None else shape.layers if fitting is None else fitting, shape.layers)
     predicted = memory_prediction(shape, config.lora, settings, layers)
-    chosen = ", as few as fit" if asked is None and fitting is not None else ""
+    chosen = ", as few as fit" if wanted is None and fitting is not None else ""
     text = _text(config, predicted, room, f"{layers} of {shape.layers} layers recomputed{chosen}")
     state = MemoryState(layers, predicted)
     if predicted.total <= room * (1 - MARGIN):
@@ -255,10 +255,10 @@ def _text(config: RunConfig, predicted: MemoryPrediction, room: int, layers: str
         "working space": predicted.working,
         "CUDA and the allocator (assumed)": predicted.overhead,
     }
-    told = ", ".join(f"{name} {number / GIB:.1f}" for name, number in parts.items())
+    parts_text = ", ".join(f"{name} {number / GIB:.1f}" for name, number in parts.items())
     return (
         f"{predicted.total / GIB:.1f} of {room / GIB:.1f} GiB a GPU predicted at {config.training.micro_batch_tokens} "
-        f"tokens at once, {layers}: {told}"
+        f"tokens at once, {layers}: {parts_text}"
     )
 
 
@@ -266,8 +266,8 @@ def _remedies(
     config: RunConfig, shape: ModelShape, settings: MemorySettings, room: int, layers: int, fitting: int | None
 ) -> Iterator[str]:
     """What would make it fit, in numbers, the cheapest first."""
-    asked = config.training.checkpointed_layers
-    if asked is not None and fitting is not None and fitting > asked:
+    wanted = config.training.checkpointed_layers
+    if wanted is not None and fitting is not None and fitting > wanted:
         yield f'write "checkpointed_layers": {fitting} or null in "training"'
     tokens = _tokens_that_fit(config, shape, settings, room, layers)
     if tokens is not None and tokens >= config.training.max_length:

@@ -10,10 +10,10 @@ from socrates.config import RunConfig, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.machine.preflight.checks import FAIL, PASS, REQUIREMENTS, Check, check_packages, check_python
-from socrates.machine.preflight.data import look_at_data
+from socrates.machine.preflight.data import inspect_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
 from socrates.machine.preflight.gpus import check_cost, check_gpu_count, check_memory, find_gpus, uses_cpus
-from socrates.machine.preflight.model import check_hub, look_at_model
+from socrates.machine.preflight.model import check_hub, find_model
 from socrates.model.kernels import refused_settings
 
 CODE = Path(__file__).resolve().parents[3]
@@ -42,8 +42,8 @@ def run_checks(
     if deepspeed is not None:
         check, settings = check_deepspeed(deepspeed, config)
         checks.append(check)
-    model = look_at_model(config, root)
-    data_checks, data = look_at_data(config, root, model, config_file)
+    model = find_model(config, root)
+    data_checks, data = inspect_data(config, root, model, config_file)
     checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
     if not uses_cpus() and gpus:
         check, memory = check_memory(config, settings, model.shape, gpus)

@@ -114,7 +114,7 @@ class SupervisorReport:
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file: whether a process holds it (None: that cannot be told) and what stands in it."""
+    """A lock file: whether a process holds it (None: unknown) and what stands in it."""
 
     held: bool | None
     text: str
@@ -152,7 +152,7 @@ class LogEnd:
 
 @dataclass(frozen=True)
 class MachineReport:
-    """All that a machine told."""
+    """What a machine reports."""
 
     installed: bool = True  # the project's folder is there
     clock: float | None = None
@@ -172,7 +172,7 @@ class MachineReport:
 
     @property
     def supervised(self) -> bool | None:
-        """Whether the supervisor lives; None: that cannot be told."""
+        """Whether the supervisor lives; None: unknown."""
         lock = self.locks.get(".run/lock")
         if lock is None:
             return False
@@ -194,7 +194,7 @@ def parse_report(answer: bytes) -> MachineReport:
     """The report of an answer to `GATHER`.
 
     Raises:
-        CutOff: the answer has not come whole.
+        CutOff: the answer is not complete.
     """
     found = answer_sections(answer)
     free, total = _disk(found.get("disk", b""))

@@ -133,7 +133,9 @@ def _by_hand(report: MachineReport, run: RunReport, settings: ConfigReport | Non
     if goal and step >= goal and goal in run.steps:
         return RunStatus(COMPLETE, "complete (started by hand, no supervisor's record)")
     if goal is None and run.progress is None:
-        return RunStatus(UNKNOWN, "not running", "whether the run is complete cannot be told: its last step is unknown")
+        return RunStatus(
+            UNKNOWN, "not running", "whether the run is complete is unknown: its last step is not on record"
+        )
     if run.progress and run.progress.stopped and run.progress.step in run.steps:
         how = f"it stopped at step {step:,}" + (f" of {goal:,}" if goal else "")
         problem = f"{how}, where its checkpoint is complete: {run.progress.stopped}\nGo on: the same command again"
@@ -147,7 +149,7 @@ def _ended(report: MachineReport, supervisor: SupervisorReport, instance: str, r
     restarts = restarts_in_words(supervisor)
     if supervisor.state == "complete":
         return RunStatus(COMPLETE, f"complete, {restarts}")
-    how, resume = ("Go on from the newest checkpoint", " --resume") if resumable else ("Start it anew", "")
+    how, resume = ("Go on from the newest checkpoint", " --resume") if resumable else ("Start it over", "")
     go_on = f"{how}: ./scripts/launch_full_training.sh {instance}{resume}{_files(supervisor)}"
     if supervisor.state == "failed":
         return RunStatus(WRONG, f"failed, {restarts}", f"{supervisor.reason or 'no reason is on record'}\n{go_on}")
@@ -156,7 +158,7 @@ def _ended(report: MachineReport, supervisor: SupervisorReport, instance: str, r
     if supervisor.state == "stopped":
         return RunStatus(WRONG, f"stopped, {restarts}", f"{supervisor.reason or 'it was stopped'}\n{go_on}")
     if report.supervised is None:
-        return RunStatus(UNKNOWN, "unknown", "whether the supervisor lives cannot be told (no flock there)")
+        return RunStatus(UNKNOWN, "unknown", "whether the supervisor lives is unknown (no flock there)")
     why = "the supervisor was ended by force, and nothing trains"
     if supervisor.boot_id and report.boot_id and supervisor.boot_id != report.boot_id:
         why = "the machine was restarted, and nothing trains"

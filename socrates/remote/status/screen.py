@@ -74,7 +74,7 @@ def _problem(status: Status, width: int) -> list[str]:
 
 def _body(status: Status) -> list[list[str]]:
     records = _line("On record", "   ".join(_record(*phase) for phase in status.phases))
-    if status.there is None:  # the machine told nothing
+    if status.there is None:  # there is no machine report
         here = [f"{run}: {here}" for run, (_, here) in status.others.items()]
         checkpoints = _line("Checkpoints", f"here: {'; '.join(here) or 'none'}")
         return [checkpoints, _line("Monitor", _monitor(status, active=None)), records]
@@ -141,7 +141,7 @@ def _learning(status: Status) -> str:
         else:
             text += f", {t.word} over {t.lines} lines"
     if status.eval_loss is not None:
-        text += f"; on judging rows {status.eval_loss:.4g}"
+        text += f"; on evaluation rows {status.eval_loss:.4g}"
     rate = "unknown" if status.learning_rate is None else f"{status.learning_rate:.3g}"
     return f"{text}; learning rate {rate}"
 
@@ -178,7 +178,7 @@ def _spent(money: Money) -> str:
 
 def _gpus(status: Status) -> list[str]:
     if not status.gpus:
-        return _line("GPUs", f"unknown: {status.unknown.get('gpus', 'not told')}")
+        return _line("GPUs", f"unknown: {status.unknown.get('gpus', 'not reported')}")
     lines = [f"{f'GPU {gpu.index}':<{_LABEL}}{_gpu(gpu)}" for gpu in status.gpus[:_MOST_GPUS]]
     more = len(status.gpus) - _MOST_GPUS
     return [*lines[:-1], f"{lines[-1]}   (and {more} more)"] if more > 0 else lines

@@ -238,7 +238,7 @@ def monitor_ran(e: RunEvidence) -> Criterion:
 
 
 def training_start(e: RunEvidence) -> float | None:
-    """When the training that is judged began, seconds since 1970, there."""
+    """When the training under test began, seconds since 1970, there."""
     if e.supervisor is not None and e.supervisor.started is not None:
         return e.supervisor.started
     lines = _last_process(e.lines)
@@ -248,7 +248,7 @@ def training_start(e: RunEvidence) -> float | None:
 
 
 def this_start(e: RunEvidence) -> tuple[LogLine, ...]:
-    """The lines of the training that is judged; an earlier one into the same folder has left its own."""
+    """The lines of the training under test; an earlier one into the same folder has left its own."""
     if e.supervisor is None or e.supervisor.started is None:
         return _last_process(e.lines)
     return tuple(line for line in e.lines if line.time is not None and line.time >= e.supervisor.started - 5)

@@ -103,7 +103,7 @@ class CheckpointHere:
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """All that the nine criteria are judged by. Times are seconds since 1970, there; ``offset`` makes them ours."""
+    """What the nine criteria are decided by. Times are seconds since 1970, there; ``offset`` makes them ours."""
 
     run: str
     max_steps: int
@@ -155,7 +155,7 @@ def gather_evidence(instance: Instance, config_name: str) -> RunEvidence:
     run, goal = Path(config.output_dir).name, config.training.max_steps
     if goal is None or not is_run_name(run):
         raise SocratesError(f'{config_name}: needs "training.max_steps", and "output_dir" as models/NAME')
-    asked = time.time()
+    clock = time.time()
     report = parse_report(instance.run(GATHER, timeout=120).stdout)
     if is_training(report, run):
         progress = report.runs[run].progress if run in report.runs else None
@@ -180,7 +180,7 @@ def gather_evidence(instance: Instance, config_name: str) -> RunEvidence:
         last_step=max(there, default=None),
         log_name=log,
         monitor=read_monitor(instance.root, instance.id),
-        offset=0.0 if report.clock is None else asked - report.clock,
+        offset=0.0 if report.clock is None else clock - report.clock,
     )
     evidence = replace(base, **gather_remote(instance, base))
     manifests = {step: found.manifest_sha256 for step, found in evidence.there.items()}
@@ -225,17 +225,17 @@ def parse_evidence(answer: bytes, steps: Sequence[int]) -> dict[str, Any]:
 
 
 def checkpoint_there(step: int, digests: bytes, manifest: bytes | None) -> CheckpointThere:
-    """Judge a checkpoint by the SHA-256 of its files and by its manifest, as they were told."""
-    told = dict[str, str]()
+    """Check a checkpoint by the SHA-256 of its files and by its manifest, as they were reported."""
+    reported = dict[str, str]()
     for line in digests.decode(errors="surrogateescape").splitlines():
         digest, _, path = line.partition("  ./")
         if len(digest) == 64:
-            told[path] = digest
-    files = frozenset(told)
+            reported[path] = digest
+    files = frozenset(reported)
     if manifest is None:
         return CheckpointThere(f"no {MANIFEST}: it was not finished", files=files)
     sha256 = hashlib.sha256(manifest).hexdigest()
-    if told.get(MANIFEST) != sha256:
+    if reported.get(MANIFEST) != sha256:
         return CheckpointThere(f"{MANIFEST} changed while it was read", files=files)
     try:
         listed = _manifest_of(manifest)
@@ -243,9 +243,9 @@ def checkpoint_there(step: int, digests: bytes, manifest: bytes | None) -> Check
         return CheckpointThere(f"{MANIFEST} cannot be used: {plain(str(error))}", files=files)
     damage = f"{MANIFEST} is of step {listed.step}" if listed.step != step else None
     for path, (_, expected) in listed.files.items():
-        if path not in told:
+        if path not in reported:
             damage = damage or f"{plain(path)} is missing"
-        elif told[path] != expected:
+        elif reported[path] != expected:
             damage = damage or f"{plain(path)} has changed: its SHA-256 is not the manifest's"
     created = (json_object(manifest) or {}).get("created")
     return CheckpointThere(damage, listed, sha256, files, _moment(created))

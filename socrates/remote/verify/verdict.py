@@ -21,8 +21,8 @@ class Criterion:
     """One line of the guide's checklist.
 
     Attributes:
-        met: None if it could not be judged; then ``why_not`` says why.
-        evidence: what it was judged by, a line each.
+        met: None if it was not measured; then ``why_not`` says why.
+        evidence: what decided it, a line each.
     """
 
     text: str
