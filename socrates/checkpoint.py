@@ -1,4 +1,4 @@
-"""A checkpoint folder as one thing: its manifest, its verification, the newest complete one.
+"""A checkpoint folder: its manifest, its verification, the newest complete one.
 
 Covers: a checkpoint is `checkpoint-N/` with a `manifest.json` that was written last, and every file that the manifest
 lists, with its size and SHA-256. Anything else (no manifest yet, a missing, truncated or changed file) is not a

@@ -1,4 +1,4 @@
-"""What scripts print: progress bars (on a terminal only), tables, numbers, time spans, exit statuses in words."""
+"""Terminal output: progress bars (on a terminal only), tables, numbers, time spans, exit statuses in words."""
 
 from __future__ import annotations
 

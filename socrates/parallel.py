@@ -1,4 +1,4 @@
-"""A function over many tasks on several processes, results in the order of the tasks.
+"""Process pool: a function over many tasks on several processes, results in the order of the tasks.
 
 Covers: the function is sent once to each process, so that what it remembers stays there; only a few results wait in
 memory, however slow the caller is; workers end at once when the parent does, also when it is killed, and when it wants

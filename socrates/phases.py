@@ -1,4 +1,4 @@
-"""What is on record of the guide's phases: GO or NO-GO of phase 1, PASS or FAIL of phase 2."""
+"""Records of the guide's phases: GO or NO-GO of phase 1, PASS or FAIL of phase 2."""
 
 from __future__ import annotations
 

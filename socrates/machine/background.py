@@ -1,4 +1,4 @@
-"""Starting a supervisor in the background, watching its beginning, and stopping it.
+"""Background processes: starting a supervisor, watching its beginning, and stopping it.
 
 Covers: one at a time in a folder, and none beside a training that was started by hand. It goes on when the caller, its
 terminal and its connection are gone: a session of its own, SIGHUP ignored, none of the caller's open files (a pipe kept

@@ -1,4 +1,4 @@
-"""Processes: which one is meant (a number is given again), whether it lives, an end to all below us; a run's ranks.
+"""Process tree: which process is meant (pids are reused), whether it lives, ending all below us; the ranks of a run.
 
 Covers: a number that was given to another process since, a machine that was restarted, children whose parent died
 (DeepSpeed's ranks outlive their launcher). A clean stop is asked of the ranks, not of DeepSpeed's `launch.py`, which

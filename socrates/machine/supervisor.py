@@ -1,4 +1,4 @@
-"""The process that stays on the training machine, runs a training, and restarts it after a crash.
+"""Supervisor: stays on the training machine, runs a training, and restarts it after a crash.
 
 Covers: it outlives the ssh session that started it; there is one a folder; nothing of a dead attempt is left when the
 next begins; every attempt is on record. It restarts at most three times, and only if the attempt got further than every

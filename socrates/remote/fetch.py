@@ -1,4 +1,4 @@
-"""Checkpoints from an instance to here: fetched, verified, and only then under their name.
+"""Fetching checkpoints from an instance: copied, verified, and only then under their name.
 
 Covers: `checkpoint-N` appears by one rename once every byte is verified and on disk; what stood there before is moved
 to `set-aside/`, never written over; two processes at once, a kill at any moment and a transfer that outlives its

@@ -1,4 +1,4 @@
-r"""The checkpoints on a machine, as seen from here: one command lists them all, and no name is trusted.
+r"""Listing of the checkpoints on an instance: one command for all, and no name is trusted.
 
 Covers: names come separated by NUL and are matched against what this project writes before they are used as paths;
 `checkpoint-1; touch X`, `../../x`, a line break in a name, an answer cut off midway or without end harm nothing.

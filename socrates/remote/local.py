@@ -1,4 +1,4 @@
-"""What is on this computer: the checkpoints and in what state they are, who works on one, the monitor's record.
+"""Local state: the checkpoints on this computer and their state, who works on one, the record of the monitor.
 
 Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; what
 was read once in a process is not read again while size, times and inode stay the same; one process at a time works on a

@@ -1,4 +1,4 @@
-"""The watch over an instance: every complete checkpoint is fetched, for as long as it takes.
+"""Checkpoint monitor of an instance: every complete checkpoint is fetched, for as long as it takes.
 
 Covers: lost connections, a stopped instance, a full disk, a damaged file on either side and errors of our own are said
 once each, for as long as they last, and outlived; the record `models/.monitor/instance-ID.json` tells other programs

@@ -1,4 +1,4 @@
-"""A checkpoint from here back to a machine: how a run goes on after its machine is gone.
+"""Pushing a checkpoint back to a machine: how a run goes on after its machine is gone.
 
 Covers: only what verifies here is sent, and it gets its name there once it verifies there. Does not cover: the data
 and the code (run_remote_setup.sh).

@@ -1,4 +1,4 @@
-"""One verified copy: the files of a plan, from a folder on an instance into a staging folder here.
+"""Verified transfer: the files of a manifest, from a folder on an instance into a staging folder here.
 
 Covers: only what the plan lists is asked for; every file's size and SHA-256 are checked after it arrived, and all is
 flushed to disk; a copy that was broken off goes on with what verifies of it; what is in the staging folder and not in

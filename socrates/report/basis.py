@@ -1,4 +1,4 @@
-"""What the number is, what it rests on, and what it is no substitute for."""
+"""Provenance of the number: what it is, what it rests on, and what it is no substitute for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Human and predicted distributions of the best, typical and worst cells, side by side."""
+"""Cells of the report: human and predicted distributions of the best, typical and worst, side by side."""
 
 from __future__ import annotations
 

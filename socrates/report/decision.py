@@ -1,4 +1,4 @@
-"""The decision as the gate recorded it, its interval beside the threshold, and what to look at before believing it.
+"""The gate's decision as recorded, its interval beside the threshold, and what to look at before believing it.
 
 The report decides nothing: where `decision.json` is of other numbers than `metrics.json`, it says so and shows none.
 """

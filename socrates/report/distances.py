@@ -1,4 +1,4 @@
-"""W of the baseline and of each checkpoint, between the uniform guess and the best possible; and all other numbers."""
+"""Distances: W of the baseline and of each checkpoint, between uniform guess and empirical best; other numbers."""
 
 from __future__ import annotations
 

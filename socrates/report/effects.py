@@ -1,4 +1,4 @@
-"""Differences between conditions: does the model move where people move, in the same direction and as far?"""
+"""Treatment effects: does the model move where people move, in the same direction and as far?"""
 
 from __future__ import annotations
 

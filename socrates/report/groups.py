@@ -1,4 +1,4 @@
-"""Individual accuracy by demographic group, and how far the groups of a field are apart."""
+"""Accuracy by demographic group, and how far the groups of a field are apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as files: one HTML page with its pictures in it, and the same pictures as PNGs beside it.
+"""The report page: one HTML file with its pictures in it, and the same pictures as PNGs beside it.
 
 Covers: earlier reports are replaced, pictures that a new one has no more included; what another program wrote is not.
 """

@@ -1,4 +1,4 @@
-"""A part of the report, and what all parts are made from."""
+"""A part of the report, and the material of all parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results folders as a report reads them: what is there, checked, and what is missing, in words.
+"""Results folders as a report reads them, checked; what is missing, in words; and their numbers as text.
 
 Covers: folders of this and of earlier versions, and those scored from answers made elsewhere.
 Does not cover: whether the results may be compared; the gate decides that, and the report says where they differ.

@@ -1,4 +1,4 @@
-"""What a run has used so far, over all its attempts: paid time, money, tokens.
+"""Cost of a run so far, over all its attempts: paid time, money, tokens.
 
 It travels in `.progress.json` (after every step) and in each checkpoint's `training_cost.json`, so that a resume, also
 on another machine, goes on counting. Counted is the time of training processes, from the start of rank 0's process;

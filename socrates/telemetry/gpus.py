@@ -1,4 +1,4 @@
-"""Which GPUs a training uses, and what they were doing, sampled beside it by `nvidia-smi`.
+"""GPU samples: which GPUs a training uses, and what they were doing, from `nvidia-smi`.
 
 Covers: the GPUs that this training uses, on the machine of rank 0. Never fatal: where the program is missing, fails,
 hangs or prints something else, there are no samples. Does not cover: other machines of a run.

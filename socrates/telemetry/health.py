@@ -1,4 +1,4 @@
-"""Whether a training looks like a bad run: a loss that is no number, one that rises, GPUs that do nothing.
+"""Health of a training: a loss that is no number, one that rises, GPUs that idle.
 
 Covers: each is said once when it begins and once when it is over. Nothing is ever ended because of it. Pure: numbers
 and times come in, sentences come out. Does not cover: a training without progress (`remote/status/run_status.py`).

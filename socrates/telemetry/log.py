@@ -1,4 +1,4 @@
-"""The files in which a training reports: `.progress.json` and `training_log.jsonl`, written and read.
+"""Progress and training log: the lines of `.progress.json` and `training_log.jsonl`, written and read.
 
 `.progress.json` in the output folder: how far it is, what it has used, what is wrong, after every step.
 `training_log.jsonl`: a line every `logging_steps`, with the loss, the speed, the money and what the GPUs did.

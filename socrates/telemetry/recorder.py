@@ -1,4 +1,4 @@
-"""Telemetry of a running training: after every step its progress, every `logging_steps` a line of the training log.
+"""Telemetry recorder: after every step the progress, every `logging_steps` a line of the training log.
 
 Rank 0 alone writes them (`log`). A full disk does not end the training, and is reported once.
 """

@@ -1,4 +1,4 @@
-"""Rows that belong together, counted by sorting columns of numbers: no Python object a row.
+"""Group counts over columns of numbers, by sorting: no Python object a row.
 
 Covers: exact counts, but for 64-bit hashes taken as what they stand for (see `shards.prompt_hash`).
 """

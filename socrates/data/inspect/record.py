@@ -1,4 +1,4 @@
-"""What was counted in a data file of human answers (`Inspection`), as plain values: for the text, the page and JSON."""
+"""The inspection of a data file of human answers (`Inspection`) as plain values: for the text, the page and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One shard of a data file to counts and columns that can be put together with those of other shards (`Found`).
+"""Row counts: one shard of a data file to counts and columns that add up with those of other shards (`Found`).
 
 A row leaves 48 bytes behind (64-bit hashes and numbers, in NumPy arrays), whatever its texts; all else that is kept
 grows with the cells, the scales and the demographic values that occur, and not with the rows.

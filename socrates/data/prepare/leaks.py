@@ -1,4 +1,4 @@
-"""The proof that nothing leaks from training into evaluation, over the written files themselves, not over the plan.
+"""Leak check: nothing of training is in evaluation, proved over the written files themselves.
 
 Covers: no unit of the split (study; condition of a study; question of a study) in two parts, no prompt text of `val`
 or `test` in `train`, as many lines as the metadata says, and the files that it describes.

@@ -1,4 +1,4 @@
-"""What stands in the folder of a preparation: a finished set, an unfinished one in `.preparing/`, both, or neither.
+"""Output folder of a preparation: a finished set, an unfinished one in `.preparing/`, both, or neither.
 
 Covers: final names appear only for files that are complete, `metadata.json` last; an earlier set's `metadata.json` is
 gone before the first file that it does not describe; one preparation at a time.

@@ -1,4 +1,4 @@
-"""The published data set to a prepared one: `train.jsonl`, `val.jsonl`, `test.jsonl`, and `metadata.json` last.
+"""Preparation of the published data set: `train.jsonl`, `val.jsonl`, `test.jsonl`, and `metadata.json` last.
 
 Everything is written in `OUTPUT/.preparing/` (see `output_folder.py`) and moved to its final name once the proof of no
 leak was made. A run that was ended, by whatever, leaves that folder; the same command goes on from it and ends with the

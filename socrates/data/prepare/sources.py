@@ -1,4 +1,4 @@
-"""The published data set as a stream of raw rows, in shards (`Shard`) that can be read on their own.
+"""Sources: the published data set as a stream of raw rows, in shards (`Shard`) that can be read on their own.
 
 A source is a folder of parquet files or of JSONL files (either layout), one such file, or a data set of the hub at one
 commit. A shard is some row groups of a parquet file or some megabytes of a JSONL file: small enough to be done again

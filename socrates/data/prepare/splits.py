@@ -1,4 +1,4 @@
-"""Training and evaluation rows, by the published lists; and which of the evaluation rows are for validation.
+"""Splits: training and evaluation rows by the published lists; which evaluation rows are for validation.
 
 The lists are the published ones, never an own shuffle. They know two sides only; a validation part is carved out of
 the evaluation side by whole units, so that choosing a checkpoint on it tells nothing about the test's units.

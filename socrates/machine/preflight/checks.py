@@ -1,4 +1,4 @@
-"""A line of preflight's report, the report for people and for programs, and the checks of the software.
+"""Preflight check and report, for people and for programs; and the checks of the installed software.
 
 Covers: also Pythons that are too old for the rest of this project; so no newer syntax here.
 """

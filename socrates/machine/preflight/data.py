@@ -1,4 +1,4 @@
-"""The run's data: there, unchanged since it was prepared, made into tokens; and how much of it a step takes.
+"""Preflight of the data: there, unchanged since it was prepared, tokenized; and how much of it a step takes.
 
 Covers: the data file is read once for its digest, which is then remembered beside it, and never again. Does not cover:
 whether its rows can be read, which making tokens of them shows.

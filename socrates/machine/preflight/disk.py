@@ -1,4 +1,4 @@
-"""Room on the disk for all that a run will write: the model's download, the tokenized set, every checkpoint."""
+"""Preflight of the disk: room for the model's download, the tokenized set, every checkpoint."""
 
 from __future__ import annotations
 

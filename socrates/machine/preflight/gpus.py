@@ -1,4 +1,4 @@
-"""The machine's GPUs, as `nvidia-smi` lists them, and whether the run fits them: number, bf16, driver, memory, hours.
+"""Preflight of the GPUs: number, bf16, driver, memory, and the hours and dollars of the run.
 
 Covers: memory of the run's smallest GPU; hours and dollars from its operations and an assumed utilisation.
 Does not cover: other programs on a GPU, and the machine's own memory.

@@ -1,4 +1,4 @@
-"""The run's model: whether it lies here, what shape it has, and whether the hub gives it and accepts HF_TOKEN.
+"""Preflight of the model: whether it is in the cache, its shape, and whether the hub gives it and accepts HF_TOKEN.
 
 Covers: two requests at most, each with a time limit; the token's value goes to the hub alone. Does not cover: whether
 the weights are the right ones.

@@ -1,4 +1,4 @@
-"""All checks of a machine and a run, in the order in which a person would put things right."""
+"""Preflight: all checks of a machine and a run, in the order in which a person would put things right."""
 
 from __future__ import annotations
 

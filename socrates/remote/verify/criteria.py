@@ -1,4 +1,4 @@
-"""The guide's nine success criteria of the infrastructure test, each decided by evidence.
+"""Criteria: the guide's nine of the infrastructure test, each decided by evidence.
 
 Covers: met, not met, or not measured, never a guess. Pure: evidence in, criteria out. Does not cover: gathering the
 evidence (`report.py`) and the verdict (`verdict.py`).

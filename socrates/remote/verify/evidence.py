@@ -1,4 +1,4 @@
-"""The evidence of the infrastructure test: from the machine by one command, and from this computer.
+"""Evidence of the infrastructure test: from the machine by one command, and from this computer.
 
 Covers: every file of every expected checkpoint is hashed there, and compared with its manifest here; the machine needs
 bash, coreutils and find. Does not cover: what the evidence proves; see `verdict.py`.

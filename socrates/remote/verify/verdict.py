@@ -1,4 +1,4 @@
-"""What the infrastructure test came to: criteria to a verdict, a checklist and a record.
+"""Verdict of the infrastructure test: criteria to PASS or FAIL, a checklist and a record.
 
 Covers: anything unmet fails the test, and what was not measured leaves it undecided. Does not cover: how a criterion is
 decided; see `criteria.py`.
