@@ -150,11 +150,15 @@ def hold_lock(path: Path, taken: str, waits: Callable[[str], None] | None = None
                 pass
         with suppress(OSError):  # a full disk: the lock holds without its text
             os.ftruncate(descriptor, 0)
-            since = datetime.now().astimezone().isoformat(timespec="seconds")
-            os.pwrite(descriptor, f"process {os.getpid()} since {since}\n".encode(), 0)
+            os.pwrite(descriptor, f"process {os.getpid()} since {local_time()}\n".encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def local_time() -> str:
+    """The local time with its zone, as ISO 8601."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 @contextmanager

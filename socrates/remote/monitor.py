@@ -26,7 +26,7 @@ from socrates.files import write_json
 from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
-from socrates.remote.local import DAMAGED, Busy, DigestMemory, NoSpace, local_state, trains_here
+from socrates.remote.local import DAMAGED, Busy, DigestMemory, NoSpace, local_state, local_time, trains_here
 from socrates.remote.transfer import DamagedThere
 from socrates.remote.untrusted import plain
 
@@ -327,8 +327,3 @@ class Log:
     def is_open(self, key: Hashable) -> bool:
         """Whether that was begun and has not ended."""
         return key in self._open
-
-
-def local_time() -> str:
-    """The local time with its zone, as ISO 8601."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -16,9 +16,8 @@ from published import instruction_row, made_rows, write_rows
 from socrates.console import share
 from socrates.data.inspect import groups
 from socrates.data.inspect import inspect as inspecting
-from socrates.data.inspect.inspect import inspect_file
+from socrates.data.inspect.inspect import COLUMNS, MOST_VALUES, inspect_file
 from socrates.data.inspect.record import spread_of
-from socrates.data.inspect.rows import COLUMNS, MOST_VALUES
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import NAMED_OPTIONS, RANGE, Scale, parse_scale
 from socrates.errors import SocratesError

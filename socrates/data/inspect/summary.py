@@ -1,4 +1,4 @@
-"""The summary of a data file: from its columns (`rows.Found`) to an `Inspection`."""
+"""The summary of a data file: from its columns (`inspect.Found`) to an `Inspection`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from socrates.data.inspect.record import (
     Unscaled,
     spread_of,
 )
-from socrates.data.inspect.rows import Found, Stated
 from socrates.data.records import Cell
+
+if TYPE_CHECKING:
+    from socrates.data.inspect.inspect import Found, Stated
 
 COMMON = 20  # values outside a scale, and of a demographic field, that are named
 _LARGEST = 1e15  # number in a demographic field
