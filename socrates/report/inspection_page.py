@@ -21,8 +21,10 @@ from socrates.report.plot import DARK, EDGE, FILLS, LIGHT, LINE, Plot, drawn, le
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
 _PROGRAM = "scripts/inspect_data.py"
+_NAMED_STUDIES = 15
+_BARS = 9
+_CLASSES = 40
 
 
 def default_page(data_file: Path) -> Path:
@@ -81,11 +83,6 @@ def page(found: Inspection, when: datetime) -> str:
 def _generator(data_file: Path) -> str:
     digest = hashlib.sha256(str(data_file.resolve()).encode(errors="replace")).hexdigest()
     return f"{_PROGRAM} {digest[:16]}"
-
-
-_NAMED_STUDIES = 15
-_BARS = 9
-_CLASSES = 40
 
 
 def inspection_plots(found: Inspection) -> Mapping[str, Sequence[Plot]]:

@@ -18,6 +18,10 @@ from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, re
 from socrates.files import finite, read_json
 
 NONE = "–"
+DECISION = "decision.json"
+WASSERSTEIN = "wasserstein_distance"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_WHAT_IS_COMPARED = ("data_sha256", "rows_sha256", "prompt_fingerprint", "decoding", "seed", "metric_version")
 
 
 class Value(NamedTuple):
@@ -86,12 +90,6 @@ def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: s
         return ""
     low, high = (fixed(limit, digits) for limit in limits)
     return f" (95% interval {low}{unit} to {high}{unit})"
-
-
-DECISION = "decision.json"
-WASSERSTEIN = "wasserstein_distance"
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_WHAT_IS_COMPARED = ("data_sha256", "rows_sha256", "prompt_fingerprint", "decoding", "seed", "metric_version")
 
 
 @dataclass(frozen=True)

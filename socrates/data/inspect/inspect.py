@@ -32,11 +32,19 @@ from socrates.parallel import map_in_order
 
 if TYPE_CHECKING:
     from socrates.data.encode import PromptEncoder
-if TYPE_CHECKING:
-    from socrates.data.encode import PromptEncoder
-
 
 SHARD_BYTES = 8 * 2**20
+MOST_VALUES = 10_000  # of a demographic field; of one that has more, only that is kept
+COLUMNS = {
+    "line": np.uint64,  # hash of the line's bytes
+    "prompt": np.uint64,  # hash
+    "stimuli": np.uint64,  # hash
+    "person": np.uint64,  # hash of study and participant; 0 where the row names no participant
+    "response": np.int64,
+    "cell": np.int32,  # index
+    "scale": np.int32,  # index; -1 where the text states none
+}
+_ENDING = 120  # characters of a text without a scale that are shown
 
 
 def inspect_file(
@@ -99,17 +107,6 @@ def _no_rows(path: Path, found: Found) -> str:
     return f"{path}: none of its {found.bad} rows can be used; line {line}: {reason}"
 
 
-MOST_VALUES = 10_000  # of a demographic field; of one that has more, only that is kept
-COLUMNS = {
-    "line": np.uint64,  # hash of the line's bytes
-    "prompt": np.uint64,  # hash
-    "stimuli": np.uint64,  # hash
-    "person": np.uint64,  # hash of study and participant; 0 where the row names no participant
-    "response": np.int64,
-    "cell": np.int32,  # index
-    "scale": np.int32,  # index; -1 where the text states none
-}
-_ENDING = 120  # characters of a text without a scale that are shown
 _NESTED = frozenset({dict, list})
 _INT64 = np.iinfo(np.int64)
 

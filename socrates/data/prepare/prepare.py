@@ -34,6 +34,8 @@ _SECONDS_A_LINE = 30.0
 _SIDES = {TRAIN: "training", EVALUATION: "evaluation"}
 _SMALL = 2**25  # bytes of a source for which starting workers takes longer than it saves
 Item = TypeVar("Item")
+_SHOWN = 10  # bad rows that a message names
+_PACKAGES = ("huggingface_hub", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -248,10 +250,6 @@ def _reported(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
         if quiet and time.monotonic() - last > _SECONDS_A_LINE:
             last = time.monotonic()
             print(f"  {what}: {count} of {total} shards", flush=True)
-
-
-_SHOWN = 10  # bad rows that a message names
-_PACKAGES = ("huggingface_hub", "numpy", "pyarrow")
 
 
 def bad_rows_message(tasks: Sequence[Task], infos: Sequence[Mapping[str, Any]], max_bad_rows: int) -> str:

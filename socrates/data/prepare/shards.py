@@ -29,6 +29,9 @@ from socrates.errors import SocratesError
 from socrates.files import read_json, write_json
 
 LISTED = 20  # bad rows that are named; all are counted
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # made once: json.dumps makes one a call
+NOTE = "assembled.json"
+_CHUNK = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,6 @@ def to_line(answer: Answer) -> bytes:
 
 
 _SCALARS = frozenset({str, int, float, bool})
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # made once: json.dumps makes one a call
 
 
 def prompt_hash(prompt: str) -> int:
@@ -196,10 +198,6 @@ def _write_index(path: Path, index: Mapping[str, array]) -> None:
         np.savez(file, **{name: np.asarray(values) for name, values in index.items()})
         file.flush()
         os.fsync(file.fileno())
-
-
-NOTE = "assembled.json"
-_CHUNK = 2**20  # bytes
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ _COLUMNS = (
 )
 _KEY_COLUMNS = ("study_id", "condition_num", "task_num")
 _BATCH_ROWS = 1000
+PUBLISHED = "socratesft/SocSci210"
+_KINDS = {".parquet": "parquet", ".jsonl": "JSONL"}
+_SHARD_ROWS = 20_000
+_SHARD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,6 @@ def _parquet(path: Path) -> Any:
         raise SocratesError(f"{path}: no parquet file, or one that was cut off: {error}; copy it again") from error
     except OSError as error:
         raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
-
-
-PUBLISHED = "socratesft/SocSci210"
-_KINDS = {".parquet": "parquet", ".jsonl": "JSONL"}
-_SHARD_ROWS = 20_000
-_SHARD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Literal
 
 PASS, WARN, FAIL = "pass", "warn", "FAIL"
 GIB = 2**30
+REQUIREMENTS = "requirements_full_training.txt"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,6 @@ def output_of(command: list[str]) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-REQUIREMENTS = "requirements_full_training.txt"
 
 
 def check_python() -> Check:

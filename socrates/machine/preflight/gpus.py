@@ -41,6 +41,11 @@ from socrates.telemetry.gpus import gpu_numbers, named_gpus, numbers_of
 
 _FIELDS = "index,name,memory.total,driver_version"
 _AMPERE = (8, 0)  # the first compute capability whose tensor cores know bf16
+# Of what nvidia-smi calls a GPU's memory, programs get so much; assumed (an A100 with 80 GiB offers torch 79.2).
+_OFFERED = 0.985
+# What a DeepSpeed file says where none is named: the guide's.
+_USUAL = {"zero_optimization": {"stage": 2, "reduce_bucket_size": 50_000_000, "overlap_comm": True}}
+_SIZES = (24, 40, 48, 80, 96, 141, 180)  # GiB of GPUs that can be rented
 
 
 @dataclass(frozen=True)
@@ -198,13 +203,6 @@ def _hours(
     slowest = min(peak for peak in peaks if peak is not None)
     seconds = expected_seconds(flops.with_recomputation, len(used), slowest)
     return (seconds or 0.0) / 3600
-
-
-# Of what nvidia-smi calls a GPU's memory, programs get so much; assumed (an A100 with 80 GiB offers torch 79.2).
-_OFFERED = 0.985
-# What a DeepSpeed file says where none is named: the guide's.
-_USUAL = {"zero_optimization": {"stage": 2, "reduce_bucket_size": 50_000_000, "overlap_comm": True}}
-_SIZES = (24, 40, 48, 80, 96, 141, 180)  # GiB of GPUs that can be rented
 
 
 @dataclass(frozen=True)
