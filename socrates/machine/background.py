@@ -25,11 +25,11 @@ from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import try_lock
 from socrates.machine.process_tree import (
     SAVE_PATIENCE,
-    ask_ranks,
     boot_id,
     find_ranks,
     group_lives,
     in_group,
+    signal_ranks,
     wait_for_save,
     wait_until,
 )
@@ -264,7 +264,7 @@ def _end_group(record: SupervisorRecord, say: Callable[[str], None], at_once: bo
         if record.attempts[-1].asked is None:
             record = with_attempt(record, asked=utc_time())
             write_record(record)
-            ask_ranks(ranks)
+            signal_ranks(ranks)
         with suppress(KeyboardInterrupt):
             wait_for_save(lambda: not group_lives(group), say)
     for number, seconds in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):

@@ -112,7 +112,7 @@ def end_descendants(grace: float, patience: float = 30.0) -> list[int]:
     return [process.pid for process in left]
 
 
-def bury_adopted() -> None:
+def reap_adopted() -> None:
     """Take the exit statuses of dead children that nobody waits for; only when all others have been waited for."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -186,7 +186,7 @@ def find_ranks(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if _is_rank(process)]
 
 
-def ask_ranks(ranks: Iterable[psutil.Process]) -> None:
+def signal_ranks(ranks: Iterable[psutil.Process]) -> None:
     """SIGTERM to each: a training saves after the step it is in and ends; one that still loads ends at once."""
     for rank in ranks:
         with suppress(psutil.Error):

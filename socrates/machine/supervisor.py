@@ -26,13 +26,13 @@ from socrates.errors import EXIT_CANNOT, SocratesError
 from socrates.machine.process_tree import (
     SAVE_PATIENCE,
     adopt_orphans,
-    ask_ranks,
-    bury_adopted,
     descendants,
     end_descendants,
     find_ranks,
     free_port,
     own_id,
+    reap_adopted,
+    signal_ranks,
     wait_for_save,
 )
 from socrates.machine.run_state import Attempt, SupervisorRecord, read_end, utc_time, way_on, with_attempt, write_record
@@ -157,7 +157,7 @@ class Supervisor:
             self._record(replace(self._state, state=state, reason=reason, ended=utc_time()))
 
     def _attempts(self) -> tuple[str, str]:
-        from_step, _ = look_at_checkpoints(self._job.output_dir, self._job.weights_only)
+        from_step, _ = newest_step(self._job.output_dir, self._job.weights_only)
         best, resume = from_step, self._job.resume
         while True:
             ended = self._attempt(from_step, resume)
@@ -194,11 +194,11 @@ class Supervisor:
         if stuck:
             raise SocratesError(f"processes of the training that cannot be ended: {', '.join(map(str, stuck))}")
         status = launcher.wait()
-        bury_adopted()
+        reap_adopted()
         progress = read_progress(job.output_dir)
         new = progress if progress and (not before or progress.started != before.started) else None
         done = new.step if new else 0
-        saved, finished = look_at_checkpoints(job.output_dir, job.weights_only)
+        saved, finished = newest_step(job.output_dir, job.weights_only)
         reached = max(from_step, done, saved)
         self._record(with_attempt(self._state, ended=utc_time(), exit_status=status, reached_step=reached))
         stopped = new.stopped if new else None
@@ -210,7 +210,7 @@ class Supervisor:
         if ranks:
             self._say(f"asked to stop: after this step and its checkpoint, at most {self._job.patience:g} s from now")
             self._record(with_attempt(self._state, asked=utc_time()))
-            ask_ranks(ranks)
+            signal_ranks(ranks)
             wait_for_save(lambda: launcher.poll() is not None or self._at_once, self._say, self._job.patience)
 
     def _stop(self, number: int, frame: object) -> None:
@@ -234,7 +234,7 @@ class Supervisor:
             print(f"=== {utc_time()} {text}", flush=True)
 
 
-def look_at_checkpoints(output_dir: str, weights_only: bool = False) -> tuple[int, bool]:
+def newest_step(output_dir: str, weights_only: bool = False) -> tuple[int, bool]:
     """The step of the newest checkpoint to go on from (0 for none), and whether it is the last one of its run."""
     checkpoint, _ = newest_complete(output_dir, weights_only=weights_only)
     if checkpoint is None:

@@ -22,7 +22,6 @@ from socrates.remote.instance import Instance
 from socrates.remote.listing import (
     Listing,
     RemoteCheckpoint,
-    list_remote,
     list_trainings,
     read_listing,
     read_remote_manifest,
@@ -37,29 +36,17 @@ from socrates.remote.local import (
     PARTIAL,
     DigestMemory,
     LocalCheckpoint,
-    local_checkpoints,
+    is_training_locally,
     local_errors,
     local_state,
-    trains_here,
     working_on,
 )
 from socrates.remote.transfer import NotThere, TransferPlan, copy_verified, plan_from_manifest
 
-__all__ = [  # what the rest of the laptop's side asks about checkpoints
-    "LocalCheckpoint",
-    "RemoteCheckpoint",
-    "fetch_checkpoint",
-    "list_remote",
-    "local_checkpoints",
-    "local_place",
-    "local_state",
-    "missing_here",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Reports:
-    """What a copy tells while it runs.
+    """What a copy reports while it runs.
 
     Attributes:
         starting: the bytes that will be fetched, before the first of them.
@@ -118,7 +105,7 @@ def fetch_checkpoint(
     step = checkpoint_step(target)
     if step is None:
         raise SocratesError(f"{target}: a checkpoint's folder must be named checkpoint-N")
-    if trains_here(target.parent):
+    if is_training_locally(target.parent):
         raise SocratesError(f"{target.parent}: a training on this machine writes there; nothing is put there meanwhile")
     staging = target.parent / PARTIAL / target.name
     with working_on(target, reports.waits) as lock:
@@ -151,7 +138,7 @@ def fetch_checkpoint(
         return Fetched(True, plan.manifest)
 
 
-def missing_here(instance: Instance, models: Path) -> list[str]:
+def missing_checkpoints(instance: Instance, models: Path) -> list[str]:
     """One line for each complete checkpoint on an instance that is not here intact, and for a training that runs there.
 
     Raises:

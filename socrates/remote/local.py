@@ -3,7 +3,7 @@
 Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; what
 was read once in a process is not read again while size, times and inode stay the same; one process at a time works on a
 checkpoint, also where a transfer outlives the program that started it. For a status alone, manifest and sizes decide
-(`sizes_here`), which is known at once.
+(`check_sizes`), which is known at once.
 Does not cover: a disk that changes bytes without changing a file's times, within one process.
 """
 
@@ -101,13 +101,7 @@ def local_state(
     return LocalCheckpoint(folder, LIGHT if manifest.left_out else COMPLETE)
 
 
-def local_checkpoints(run_folder: Path, digest: Callable[[Path], str] = sha256_file) -> dict[int, LocalCheckpoint]:
-    """Every folder `checkpoint-N` of a run here, by step; reads every byte."""
-    folders = [p for p in run_folder.iterdir() if checkpoint_step(p) is not None] if run_folder.is_dir() else []
-    return {checkpoint_step(p) or 0: local_state(p, digest=digest) for p in sorted(folders)}
-
-
-def trains_here(run_folder: Path) -> bool:
+def is_training_locally(run_folder: Path) -> bool:
     """Whether a training on this machine writes into a run's folder: then nothing is put there."""
     return lock_is_held(run_folder / TRAINING_LOCK) is True
 
@@ -214,13 +208,13 @@ def find_local_state(root: Path, instance: str) -> LocalState:
     return LocalState(
         instance,
         reached_by(root, instance),
-        {folder.name: checked for folder in sorted((root / "models").glob("*")) if (checked := sizes_here(folder))},
+        {folder.name: checked for folder in sorted((root / "models").glob("*")) if (checked := check_sizes(folder))},
         read_monitor(root, instance),
         tuple(phase_records(root)),
     )
 
 
-def sizes_here(run_folder: Path) -> dict[int, str | None]:
+def check_sizes(run_folder: Path) -> dict[int, str | None]:
     """Each checkpoint of a run here: what is wrong with its manifest or its files' sizes, or None."""
     return {checkpoint_step(folder) or 0: _wrong_size(folder) for folder in list_checkpoints(run_folder)}
 

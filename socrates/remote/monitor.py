@@ -26,7 +26,7 @@ from socrates.files import write_json
 from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
-from socrates.remote.local import DAMAGED, Busy, DigestMemory, NoSpace, local_state, local_time, trains_here
+from socrates.remote.local import DAMAGED, Busy, DigestMemory, NoSpace, is_training_locally, local_state, local_time
 from socrates.remote.transfer import DamagedThere
 from socrates.remote.untrusted import plain
 
@@ -170,7 +170,7 @@ class Monitor:
 
     def _bring(self, checkpoint: RemoteCheckpoint, label: str, key: tuple[str, int]) -> bool:
         place = local_place(self.models, checkpoint)
-        if trains_here(place.parent):
+        if is_training_locally(place.parent):
             text = f"{place.parent}: a training on this machine writes there; nothing is put there until it has ended"
             self.log.begin(("trains", checkpoint.run), text, problem=False)
             return False

@@ -18,9 +18,8 @@ from socrates.checkpoint import (
     why_not_resumable,
 )
 from socrates.errors import SocratesError
-from socrates.remote.fetch import list_remote
 from socrates.remote.instance import REMOTE_ROOT, Instance
-from socrates.remote.listing import is_run_name
+from socrates.remote.listing import is_run_name, list_remote
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (

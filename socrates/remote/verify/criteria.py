@@ -38,8 +38,8 @@ def check_criteria(e: RunEvidence) -> list[Criterion]:
     """The nine criteria, in the guide's words and order."""
     return [
         completed(e),
-        saved_there(e),
-        downloaded_here(e),
+        saved(e),
+        downloaded(e),
         sizes(e),
         loss_decreased(e),
         gpus_used(e),
@@ -82,26 +82,28 @@ def completed(e: RunEvidence) -> Criterion:
     return Criterion(f"Training completed {e.max_steps} steps without errors", good and found is None, tuple(lines))
 
 
-def saved_there(e: RunEvidence) -> Criterion:
+def saved(e: RunEvidence) -> Criterion:
     """Every expected checkpoint is there, and every byte of it is its manifest's."""
-    bad = [f"checkpoint-{s}: {e.there[s].damage if s in e.there else 'not there'}" for s in e.steps if not _good(e, s)]
+    bad = [
+        f"checkpoint-{s}: {e.remote[s].damage if s in e.remote else 'not there'}" for s in e.steps if not _good(e, s)
+    ]
     good = [step for step in e.steps if _good(e, step)]
     lines = [f"{_names(good)}: every file's SHA-256 is its manifest's"] if good else []
     return Criterion(f"All {len(e.steps)} checkpoints saved on remote", not bad, (*lines, *bad))
 
 
-def downloaded_here(e: RunEvidence) -> Criterion:
+def downloaded(e: RunEvidence) -> Criterion:
     """Every expected checkpoint is here, intact, and the one that is there."""
     good, light, bad = [], [], []
     for step in e.steps:
-        here = e.here.get(step)
+        here = e.local.get(step)
         if here is None or here.state.kind == "absent":
             bad.append(f"checkpoint-{step}: not here")
         elif here.state.kind == OTHER:
             bad.append(f"checkpoint-{step}: intact, but another one than there")
         elif not here.state.intact:
             bad.append(f"checkpoint-{step}: {here.state.reason or 'damaged'}")
-        elif step not in e.there or e.there[step].manifest_sha256 is None:
+        elif step not in e.remote or e.remote[step].manifest_sha256 is None:
             bad.append(f"checkpoint-{step}: here, but there is no manifest there to compare with")
         else:
             (light if here.state.kind == LIGHT else good).append(step)
@@ -114,7 +116,7 @@ def sizes(e: RunEvidence) -> Criterion:
     """`optimizer.pt` is about twice the adapter, the adapter what rank and layers give, and all are alike."""
     text = "Each checkpoint ~390MB (adapter + optimizer)"
     pairs = {}
-    for step, checkpoint in sorted(e.there.items()):
+    for step, checkpoint in sorted(e.remote.items()):
         files = checkpoint.manifest.files if checkpoint.manifest else {}
         if ADAPTER in files and OPTIMIZER in files:
             pairs[step] = (files[ADAPTER][0], files[OPTIMIZER][0])
@@ -130,7 +132,7 @@ def sizes(e: RunEvidence) -> Criterion:
     lines.append("the guide's ~390MB is that of Qwen2.5-14B with rank 16; MB as `ls -lh` counts them")
     if not alike:
         lines.append("they differ by more than 1%")
-    adapter = next((c.adapter for _, c in sorted(e.here.items()) if c.state.intact and c.adapter), None)
+    adapter = next((c.adapter for _, c in sorted(e.local.items()) if c.state.intact and c.adapter), None)
     if adapter is None:
         known_bad = not alike or not all(_LEAST_RATIO * a <= o for a, o in pairs.values())
         why = "no intact checkpoint is here whose parameters could be counted"
@@ -204,8 +206,8 @@ def contents_listed(e: RunEvidence) -> Criterion:
     """The guide's five files are in every checkpoint, on both sides."""
     lines, complete = [], True
     for place, files in (
-        ("there", {step: found.files for step, found in e.there.items()}),
-        ("here", {step: found.files for step, found in e.here.items()}),
+        ("there", {step: found.files for step, found in e.remote.items()}),
+        ("here", {step: found.files for step, found in e.local.items()}),
     ):
         whole_ones = [step for step in e.steps if set(GUIDE_FILES) <= files.get(step, frozenset())]
         lines.append(f"{place}: the guide's {len(GUIDE_FILES)} files in {len(whole_ones)} of {len(e.steps)}")
@@ -287,13 +289,13 @@ def _size_problems(adapter: Adapter, e: RunEvidence, pairs: dict[int, tuple[int,
 
 
 def _good(e: RunEvidence, step: int) -> bool:
-    return step in e.there and e.there[step].damage is None
+    return step in e.remote and e.remote[step].damage is None
 
 
 def _seen(e: RunEvidence, step: int) -> bool:
     if (e.run, step) in e.monitor.downloaded:
         return True
-    here, there = e.here.get(step), e.there.get(step)
+    here, there = e.local.get(step), e.remote.get(step)
     if here is None or not here.state.intact or there is None or there.created is None:
         return False
     return e.monitor.last_round is not None and e.monitor.last_round >= there.created + e.offset - _CLOCKS

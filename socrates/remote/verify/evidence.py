@@ -63,7 +63,7 @@ done
 
 
 @dataclass(frozen=True)
-class CheckpointThere:
+class RemoteEvidence:
     """A checkpoint on the machine, every file of it read there.
 
     Attributes:
@@ -93,7 +93,7 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class CheckpointHere:
+class LocalEvidence:
     """A checkpoint on this computer, every byte of it read."""
 
     state: LocalCheckpoint
@@ -120,8 +120,8 @@ class RunEvidence:
     log_is_cut: bool = False
     lines: tuple[LogLine, ...] = ()
     nvidia_smi: bool = False
-    there: Mapping[int, CheckpointThere] = field(default_factory=dict)
-    here: Mapping[int, CheckpointHere] = field(default_factory=dict)
+    remote: Mapping[int, RemoteEvidence] = field(default_factory=dict)
+    local: Mapping[int, LocalEvidence] = field(default_factory=dict)
     monitor: MonitorRecord = field(default_factory=MonitorRecord)
     offset: float = 0.0
 
@@ -183,10 +183,10 @@ def gather_evidence(instance: Instance, config_name: str) -> RunEvidence:
         offset=0.0 if report.clock is None else clock - report.clock,
     )
     evidence = replace(base, **gather_remote(instance, base))
-    manifests = {step: found.manifest_sha256 for step, found in evidence.there.items()}
+    manifests = {step: found.manifest_sha256 for step, found in evidence.remote.items()}
     folder = instance.root / "models" / run
-    here = {step: checkpoint_here(folder / f"checkpoint-{step}", manifests.get(step)) for step in base.steps}
-    return replace(evidence, here=here)
+    local = {step: check_local_checkpoint(folder / f"checkpoint-{step}", manifests.get(step)) for step in base.steps}
+    return replace(evidence, local=local)
 
 
 def log_name(config_name: str) -> str:
@@ -216,15 +216,15 @@ def parse_evidence(answer: bytes, steps: Sequence[int]) -> dict[str, Any]:
         "lines": tuple(parse_log(found.get("lines", b""))),
         "nvidia_smi": "nvidia-smi" in found,
         "trainer": json_object(found.get("trainer", b"")),
-        "there": {
-            step: checkpoint_there(step, found[f"digests {step}"], found.get(f"manifest {step}"))
+        "remote": {
+            step: check_remote_checkpoint(step, found[f"digests {step}"], found.get(f"manifest {step}"))
             for step in steps
             if f"digests {step}" in found
         },
     }
 
 
-def checkpoint_there(step: int, digests: bytes, manifest: bytes | None) -> CheckpointThere:
+def check_remote_checkpoint(step: int, digests: bytes, manifest: bytes | None) -> RemoteEvidence:
     """Check a checkpoint by the SHA-256 of its files and by its manifest, as they were reported."""
     reported = dict[str, str]()
     for line in digests.decode(errors="surrogateescape").splitlines():
@@ -233,14 +233,14 @@ def checkpoint_there(step: int, digests: bytes, manifest: bytes | None) -> Check
             reported[path] = digest
     files = frozenset(reported)
     if manifest is None:
-        return CheckpointThere(f"no {MANIFEST}: it was not finished", files=files)
+        return RemoteEvidence(f"no {MANIFEST}: it was not finished", files=files)
     sha256 = hashlib.sha256(manifest).hexdigest()
     if reported.get(MANIFEST) != sha256:
-        return CheckpointThere(f"{MANIFEST} changed while it was read", files=files)
+        return RemoteEvidence(f"{MANIFEST} changed while it was read", files=files)
     try:
         listed = _manifest_of(manifest)
     except SocratesError as error:
-        return CheckpointThere(f"{MANIFEST} cannot be used: {plain(str(error))}", files=files)
+        return RemoteEvidence(f"{MANIFEST} cannot be used: {plain(str(error))}", files=files)
     damage = f"{MANIFEST} is of step {listed.step}" if listed.step != step else None
     for path, (_, expected) in listed.files.items():
         if path not in reported:
@@ -248,16 +248,16 @@ def checkpoint_there(step: int, digests: bytes, manifest: bytes | None) -> Check
         elif reported[path] != expected:
             damage = damage or f"{plain(path)} has changed: its SHA-256 is not the manifest's"
     created = (json_object(manifest) or {}).get("created")
-    return CheckpointThere(damage, listed, sha256, files, _moment(created))
+    return RemoteEvidence(damage, listed, sha256, files, _moment(created))
 
 
-def checkpoint_here(folder: Path, manifest_sha256: str | None) -> CheckpointHere:
+def check_local_checkpoint(folder: Path, manifest_sha256: str | None) -> LocalEvidence:
     """Read a checkpoint on this computer, every byte."""
     state = local_state(folder, manifest_sha256)
     if not folder.is_dir():
-        return CheckpointHere(state)
+        return LocalEvidence(state)
     files = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return CheckpointHere(state, files, read_adapter(folder / ADAPTER))
+    return LocalEvidence(state, files, read_adapter(folder / ADAPTER))
 
 
 def read_adapter(path: Path) -> Adapter | None:
