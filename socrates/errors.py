@@ -15,8 +15,8 @@ LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
 # Options that are gone, and what is in their place; scripts/lib/common.sh has the same for the bash scripts.
 REMOVED_OPTIONS = {
     "--merge": "evaluate the adapter as it is: merging changed nothing but rounding",
-    "--without-manifest": "a complete checkpoint has a manifest; of other folders tnr scp takes files by name",
-    "--settle": "it went with --without-manifest: a complete checkpoint has a manifest",
+    "--without-manifest": "a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name",
+    "--settle": "it went with --without-manifest: a checkpoint has a manifest once it is whole",
     "--hostfile": "start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system",
 }
 

@@ -186,7 +186,7 @@ def _believe(prediction: Prediction) -> str:
     of = f"{count(studies, 'study', 'studies')}" if studies else "studies"
     lines = [
         f"Its predictions were compared with the answers of people in {of} ({evidence.folder}). Distributions are "
-        f"apart by a Wasserstein distance of {distance.told(3)} on average, as a share of the range of answers; a "
+        f"apart by a Wasserstein distance of {distance.in_words(3)} on average, as a share of the range of answers; a "
         f"uniform guess has {fixed(guess.value, 3)}, people drawn anew {fixed(best.value, 3)}."
     ]
     if evidence.useless:
@@ -201,7 +201,7 @@ def _believe(prediction: Prediction) -> str:
         )
     if correlation.value is not None:
         lines.append(
-            f"Predicted and human differences correlate by {correlation.told(2)}; 0 would be chance, 1 the best."
+            f"Predicted and human differences correlate by {correlation.in_words(2)}; 0 would be chance, 1 the best."
         )
         if correlation.limits is None or correlation.limits[0] <= 0:
             lines.append("So it has not been shown that this model predicts differences between conditions at all.")
