@@ -16,7 +16,7 @@ from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
 from socrates.machine.preflight import checks, data, disk, gpus
 from socrates.machine.preflight.checks import Check
-from socrates.machine.preflight.model import find_model
+from socrates.machine.preflight.model import model_state
 from socrates.rehearsal.rehearsal import rehearsal_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +130,7 @@ def prepare(folder, rows=1000, **changes):
 
 def test_room_is_needed_for_the_checkpoints_still_to_come(tmp_path, monkeypatch):
     config = prepare(tmp_path)
-    model = find_model(config, tmp_path)
+    model = model_state(config, tmp_path)
     _, state = data.inspect_data(config, tmp_path, model)
     assert state.steps == 32  # 1000 rows of 32 a step, rounded up
     each = disk.checkpoint_bytes(config, model)
@@ -157,7 +157,7 @@ def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatc
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free[path]))
     monkeypatch.setattr(disk, "_device", lambda path: 1 if path == small else 2)
-    model, state = find_model(FULL, large), data.DataState(2_400_000, 9375, 371.0, 3.0, 2 * 2**30)
+    model, state = model_state(FULL, large), data.DataState(2_400_000, 9375, 371.0, 3.0, 2 * 2**30)
     first, second = disk.check_disk(FULL, large, model, state)
     assert first.outcome == "pass" and first.text.startswith(f"500.0 GiB free for {FULL.output_dir}; 19 checkpoints")
     assert "download" not in first.text and "tokenized set of about 2.0 GiB" in first.text
@@ -177,7 +177,7 @@ def test_the_row_count_of_the_metadata_saves_reading_the_file(tmp_path):
 
 def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    whole = find_model(FULL, tmp_path).missing_bytes
+    whole = model_state(FULL, tmp_path).missing_bytes
     assert 28e9 < whole < 32e9
     cache = tmp_path / "hf" / "hub" / "models--Qwen--Qwen2.5-14B-Instruct"
     for folder in ("snapshots/abc", "refs", "blobs"):
@@ -188,15 +188,15 @@ def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monke
     (cache / "snapshots" / "abc" / "model.safetensors.index.json").write_text(json.dumps(index))
     (cache / "snapshots" / "abc" / "model-1.safetensors").write_bytes(NO_WEIGHTS)
     (cache / "blobs" / "aa").write_bytes(bytes(10**6))
-    assert find_model(FULL, tmp_path).missing_bytes == whole - 10**6  # one of two files is there
+    assert model_state(FULL, tmp_path).missing_bytes == whole - 10**6  # one of two files is there
     (cache / "snapshots" / "abc" / "model-2.safetensors").write_bytes(NO_WEIGHTS)
-    assert find_model(FULL, tmp_path).missing_bytes == 0
+    assert model_state(FULL, tmp_path).missing_bytes == 0
 
 
 def test_a_model_below_the_home_folder_is_found_there(tmp_path, monkeypatch):
     config = prepare(tmp_path, model_name="~/models/base")
     monkeypatch.setenv("HOME", str(tmp_path))
-    state = find_model(config, tmp_path / "elsewhere")
+    state = model_state(config, tmp_path / "elsewhere")
     assert (state.local, state.problem, state.folder) == (True, None, tmp_path / "models" / "base")
 
 
@@ -204,7 +204,7 @@ def test_no_data_file_is_read_twice(tmp_path, monkeypatch):
     config, read = prepare(tmp_path), []
     (tmp_path / "data" / "set" / "metadata.json").write_text('{"rows": {"train": 1000}}')
     monkeypatch.setattr(files, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
-    checks, state = data.inspect_data(config, tmp_path, find_model(config, tmp_path))
+    checks, state = data.inspect_data(config, tmp_path, model_state(config, tmp_path))
     assert read == ["train.jsonl", "val.jsonl"]  # both are too new to be remembered
     assert state.rows == 1000 and checks[-1].name == "tokenized set"
 

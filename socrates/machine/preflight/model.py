@@ -31,7 +31,7 @@ class ModelState:
     problem: str | None  # why nothing can be trained from what lies here
 
 
-def find_model(config: RunConfig, root: Path) -> ModelState:
+def model_state(config: RunConfig, root: Path) -> ModelState:
     """Look for a run's model in its folder, or in the hub's cache."""
     name = config.model_name
     folder = root / Path(name).expanduser()

@@ -13,7 +13,7 @@ from socrates.machine.preflight.checks import FAIL, PASS, REQUIREMENTS, Check, c
 from socrates.machine.preflight.data import inspect_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
 from socrates.machine.preflight.gpus import check_cost, check_gpu_count, check_memory, find_gpus, uses_cpus
-from socrates.machine.preflight.model import check_hub, find_model
+from socrates.machine.preflight.model import check_hub, model_state
 from socrates.model.kernels import refused_settings
 
 CODE = Path(__file__).resolve().parents[3]
@@ -42,7 +42,7 @@ def run_checks(
     if deepspeed is not None:
         check, settings = check_deepspeed(deepspeed, config)
         checks.append(check)
-    model = find_model(config, root)
+    model = model_state(config, root)
     data_checks, data = inspect_data(config, root, model, config_file)
     checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
     if not uses_cpus() and gpus:
