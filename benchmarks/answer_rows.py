@@ -16,7 +16,7 @@ from socrates.files import write_jsonl
 from socrates.inference.engine import Question
 from socrates.inference.forward import common_prefix
 from socrates.model.chat import end_of_turn_id, prompt_token_ids
-from socrates.rehearsal.rehearsal import make_base_model
+from socrates.rehearsal.base_model import make_base_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -157,7 +157,7 @@ def _rows_file(folder: Path, rows: int, seed: int, fresh: float) -> tuple[Path, 
 def _make_tokenizer(file: Path, folder: Path) -> Path:
     """Qwen2's kind of tokenizer, made from the rows, with about four characters a token as Qwen's has on real ones."""
     from socrates.data.records import read_answers
-    from socrates.rehearsal.rehearsal import make_base_model
+    from socrates.rehearsal.base_model import make_base_model
 
     head = folder.with_suffix(".jsonl")
     with file.open(encoding="utf-8") as rows, head.open("w", encoding="utf-8") as out:

@@ -63,7 +63,8 @@ def _make_project(folder: Path, rows: int) -> float:
     from socrates.data.tokenized import tokenized_fingerprint
     from socrates.files import read_json, remembered_sha256, sha256_file, write_json
     from socrates.model.load import load_tokenizer
-    from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
+    from socrates.rehearsal.base_model import make_base_model
+    from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
 
     data, model = folder / "data" / "set", folder / "models" / "base"
     make_sample_data(data, people=10, train_studies=4, val_studies=2)

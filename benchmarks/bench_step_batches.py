@@ -80,7 +80,7 @@ def row_lengths_of(data: Path, tokenizer: str | None, max_length: int) -> np.nda
     from socrates.data.tokenized import load_tokenized
     from socrates.files import sha256_file
     from socrates.model.load import load_tokenizer
-    from socrates.rehearsal.rehearsal import make_base_model
+    from socrates.rehearsal.base_model import make_base_model
     from socrates.training.batches import row_lengths
 
     with tempfile.TemporaryDirectory() as folder:

@@ -121,7 +121,8 @@ def _lengths(a: argparse.Namespace) -> list[int]:
 
 
 def _make_tokenizer(folder: Path) -> None:
-    from socrates.rehearsal.rehearsal import make_base_model, make_sample_data
+    from socrates.rehearsal.base_model import make_base_model
+    from socrates.rehearsal.rehearsal import make_sample_data
 
     make_sample_data(folder / "data", people=4, train_studies=2, val_studies=2)
     make_base_model(folder / "model", folder / "data" / "train.jsonl", steps=0)

@@ -68,7 +68,7 @@ Prediction = Callable[[Row, np.random.Generator], float]
 PREDICTIONS: Mapping[str, Prediction] = {
     "the human answers themselves": lambda row, rng: row.answer.response,
     "the same, shuffled within the cell": lambda row, rng: row.answer.response,  # shuffled in `predict`
-    "another person's answer, drawn with replacement": lambda row, rng: float(rng.choice(row.cell)),
+    "another person's answer, sampled with replacement": lambda row, rng: float(rng.choice(row.cell)),
     "the cell's mean": lambda row, rng: float(row.cell.mean()),
     "the middle of the scale": lambda row, rng: (row.low + row.high) / 2,
     "a uniform guess": lambda row, rng: _uniform(row, rng),

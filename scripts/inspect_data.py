@@ -109,7 +109,7 @@ def tokens_of(arguments: argparse.Namespace) -> dict:
         return {}
     import os
 
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pieces are short, and other processes have the other cores
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the shards are short, and other processes have the other cores
     from socrates.config import load_config
     from socrates.data.encode import make_encoder
     from socrates.model.load import load_tokenizer, quiet_libraries

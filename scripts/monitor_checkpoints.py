@@ -42,10 +42,10 @@ class Stopped(BaseException):
 def main() -> int:
     """Parse the arguments, then watch, or tell what is missing."""
     arguments = _arguments()
-    from socrates.remote.fetch import missing_here
+    from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.listing import is_run_name
-    from socrates.remote.local_checkpoints import Busy, hold_lock, local_errors
+    from socrates.remote.local import Busy, hold_lock, local_errors
     from socrates.remote.monitor import RECORDS, Monitor, Options
 
     root = project_root().absolute()
@@ -56,7 +56,7 @@ def main() -> int:
     models = Path("models")
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
     if arguments.missing:
-        lines = missing_here(instance, models)
+        lines = missing_checkpoints(instance, models)
         print(*lines, sep="\n", end="\n" if lines else "")
         return EXIT_NO if lines else EXIT_DONE
 

@@ -24,10 +24,17 @@ def main() -> int:
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
-    from socrates.machine.preflight.checks import FAIL, failed, render, to_json
-    from socrates.machine.preflight.software import REQUIREMENTS, check_packages, check_python
+    from socrates.machine.preflight.checks import (
+        FAIL,
+        REQUIREMENTS,
+        check_packages,
+        check_python,
+        failed,
+        report_text,
+        to_json,
+    )
 
-    show = to_json if arguments.json else render
+    show = to_json if arguments.json else report_text
     python = check_python()
     if python.outcome == FAIL:  # nothing else of this project can be trusted to run on it
         print(show([python]))

@@ -64,9 +64,9 @@ def main() -> int:
         print_check(check_prepared(arguments.output, arguments.processes), arguments.output)
     else:
         from socrates.data.dataset import read_metadata
-        from socrates.data.prepare.prepare import Settings, prepare
+        from socrates.data.prepare.prepare import PrepareSettings, prepare
 
-        settings = Settings(arguments.split, arguments.val_share, arguments.seed, arguments.sample)
+        settings = PrepareSettings(arguments.split, arguments.val_share, arguments.seed, arguments.sample)
         metadata = prepare(
             arguments.output,
             settings,

@@ -58,25 +58,25 @@ def main() -> int:
 def look(name: str) -> Status:
     """The status of an instance now; SocratesError where it does not exist."""
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.status.here import look_here
-    from socrates.remote.status.summary import ask, summarize
+    from socrates.remote.local import find_local_state
+    from socrates.remote.status.summary import make_status, request_report
 
     instance = Instance(project_root(), check_instance_id(name))
-    facts, problem = ask(instance)
-    return summarize(facts, look_here(instance.root, instance.id), time.time(), problem)
+    facts, problem = request_report(instance)
+    return make_status(facts, find_local_state(instance.root, instance.id), time.time(), problem)
 
 
 def screen(status: Status, height: int = 24) -> str:
     """The screen, as wide as the terminal, at most 100 columns."""
-    from socrates.remote.status.screen import WIDTH, render
+    from socrates.remote.status.screen import WIDTH, status_screen
 
     columns = shutil.get_terminal_size((WIDTH, height)).columns if sys.stdout.isatty() else WIDTH
-    return render(status, max(40, min(WIDTH, columns)), height)
+    return status_screen(status, max(40, min(WIDTH, columns)), height)
 
 
 def watch(name: str, seconds: int) -> int:
     """Show the screen again and again; cleared on a terminal only."""
-    from socrates.remote.status.keys import single_keys
+    from socrates.remote.status.screen import single_keys
 
     with single_keys() as pressed_q:
         while True:

@@ -63,13 +63,13 @@ def start(arguments: argparse.Namespace) -> int:
     """Start a training and watch its first steps."""
     from socrates.machine import background
     from socrates.machine.run_state import MACHINE_ENV, read_machine_env
-    from socrates.machine.supervisor import make_plan
+    from socrates.machine.supervisor import make_training_job
 
     environment = {**os.environ, **read_machine_env(MACHINE_ENV)}
     environment.pop("TNR_API_TOKEN", None)  # a training has no use for it
     if arguments.token_on_stdin:
         environment.update(read_token())
-    plan = make_plan(
+    job = make_training_job(
         arguments.config,
         arguments.deepspeed,
         arguments.log,
@@ -77,7 +77,7 @@ def start(arguments: argparse.Namespace) -> int:
         arguments.resume or arguments.resume_weights_only,
         arguments.resume_weights_only,
     )
-    started = background.start(plan)
+    started = background.start(job)
     try:
         say(f"Training started in the background: process {started.pid}, log {started.log}")
         return background.watch(started, arguments.watch, say)
@@ -97,11 +97,11 @@ def stop(arguments: argparse.Namespace) -> int:
 
 def state(arguments: argparse.Namespace) -> int:
     """Say what is true now."""
-    from socrates.machine.run_state import find_situation, situation_record, situation_text
+    from socrates.machine.run_state import find_run_state, run_state_record, run_state_text
 
-    situation = find_situation()
-    say(json.dumps(situation_record(situation), indent=2) if arguments.json else situation_text(situation))
-    return situation.exit_status
+    run_state = find_run_state()
+    say(json.dumps(run_state_record(run_state), indent=2) if arguments.json else run_state_text(run_state))
+    return run_state.exit_status
 
 
 def read_token() -> dict[str, str]:

@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the answer as JSON")
     arguments = parser.parse_args()
 
-    from socrates.remote.local_checkpoints import local_state
+    from socrates.remote.local import local_state
 
     states = []
     for folder in [found for asked in arguments.folders for found in _checkpoints(asked)]:

@@ -34,14 +34,14 @@ def main() -> int:
     from socrates.files import write_json
     from socrates.phases import RESULTS, VERIFICATION
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.verify.criteria import judge
-    from socrates.remote.verify.facts import gather
+    from socrates.remote.verify.criteria import check_criteria
+    from socrates.remote.verify.evidence import gather_evidence
     from socrates.remote.verify.verdict import EXIT, checklist, record
 
     root = project_root()
     os.chdir(root)
-    evidence = gather(Instance(root, check_instance_id(arguments.instance)), arguments.config)
-    criteria = judge(evidence)
+    evidence = gather_evidence(Instance(root, check_instance_id(arguments.instance)), arguments.config)
+    criteria = check_criteria(evidence)
     circumstances = {
         "run": evidence.run,
         "instance": arguments.instance,

@@ -1,8 +1,8 @@
-"""A checkpoint folder as one thing: its manifest, its verification, the newest complete one.
+"""A checkpoint folder: its manifest, its verification, the newest complete one.
 
 Covers: a checkpoint is `checkpoint-N/` with a `manifest.json` that was written last, and every file that the manifest
 lists, with its size and SHA-256. Anything else (no manifest yet, a missing, truncated or changed file) is not a
-checkpoint, and the reason is told.
+checkpoint, and the reason is reported.
 Does not cover: whether the weights inside are any good.
 """
 
@@ -181,7 +181,7 @@ def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tu
 
     Args:
         output_dir: holds the checkpoints.
-        weights_only: one whose weights alone are whole will do as well (`why_not_from_weights`).
+        weights_only: one whose weights alone are complete will do as well (`why_not_from_weights`).
     """
     passed_over = []
     for folder in list_checkpoints(output_dir):
@@ -220,7 +220,7 @@ def why_not_from_weights(folder: Path | str) -> str | None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Move a folder to `set-aside/` beside it, under a name that is free, so that its name can be written anew."""
+    """Move a folder to `set-aside/` beside it, under a name that is free, so that its name is free again."""
     target_folder = folder.parent / SET_ASIDE
     target_folder.mkdir(exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")

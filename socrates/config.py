@@ -68,7 +68,7 @@ class TrainingSettings:
     liger_kernels: bool | None = None  # null: where they are installed
     logging_steps: int = _in(1, default=10)
     save_steps: int = _in(1, default=500)  # every checkpoint is kept
-    eval_steps: int | None = _in(1, default=None)  # loss on a fixed sample of the judging rows; null: never
+    eval_steps: int | None = _in(1, default=None)  # loss on a fixed sample of the evaluation rows; null: never
     eval_examples: int = _in(1, default=256)  # in that sample
     report_to: str = _one_of("none", "tensorboard", "wandb", "trackio", default="none")  # an experiment tracker
 
@@ -109,7 +109,7 @@ class RunConfig:
     training: TrainingSettings
     model_revision: str | None = None  # commit or tag on the hub
     seed: int = _in(0, 2**32 - 1, default=42)
-    price_per_hour: float | None = _in(0, default=None)  # US dollars, for the whole machine; null: unknown
+    price_per_hour: float | None = _in(0, default=None)  # US dollars, for the machine; null: unknown
     max_cost_usd: float | None = _in(0, above=True, default=None)  # stops with a checkpoint before it is passed
     prompt: PromptSettings = field(default_factory=PromptSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
@@ -131,7 +131,7 @@ class RunConfig:
 
     @property
     def evaluation_file(self) -> Path:
-        """The rows to judge on."""
+        """The rows to evaluate on."""
         return Path(self.dataset_path) / self.evaluation.data_file
 
 
@@ -468,7 +468,7 @@ class Problems:
 
 
 def text_problem(text: str, *, one_line: bool = False) -> str | None:
-    """Why a text cannot be asked or written: half a character, a control character; None: it can."""
+    """Why a text cannot be a prompt or a file's: half a character, a control character; None: it can."""
     for sign in "" if text.isprintable() else text:
         kind = unicodedata.category(sign)
         if kind == "Cs":

@@ -1,11 +1,10 @@
-"""What scripts print: progress bars (on a terminal only), tables, numbers, time spans, exit statuses in words."""
+"""Terminal output: progress bars (on a terminal only), tables, numbers, time spans, exit statuses in words."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,37 +16,6 @@ def progress(items: Iterable[Item], what: str, *, total: int | None = None, unit
     from tqdm import tqdm
 
     return tqdm(items, desc=what, total=total, unit=unit, disable=not sys.stderr.isatty())
-
-
-@contextmanager
-def asking_progress(tokens: Sequence[int], done: Collection[int]) -> Iterator[Callable[[Sequence[int]], None]]:
-    """A bar for asking a model: rows, tokens a second, time left; it is told which rows were answered.
-
-    Args:
-        tokens: of every row. The longest rows come first, so the time left follows tokens, not rows.
-        done: indices of the rows that were answered before.
-    """
-    from tqdm import tqdm
-
-    rows = len(done)
-    bar = tqdm(
-        desc="asking the model",
-        total=sum(tokens),
-        initial=sum(tokens[index] for index in done),
-        unit=" tokens",
-        unit_scale=True,
-        disable=not sys.stderr.isatty(),
-    )
-
-    def advance(batch: Sequence[int]) -> None:
-        nonlocal rows
-        rows += len(batch)
-        bar.set_description(f"asking the model: {rows} of {len(tokens)} rows", refresh=False)
-        bar.update(sum(tokens[index] for index in batch))
-
-    with bar:
-        advance(())
-        yield advance
 
 
 def duration(seconds: float) -> str:
@@ -95,14 +63,14 @@ def count(value: int, what: str, many: str = "") -> str:
     return f"{number(value) if value else 'no'} {what if value == 1 else many or what + 's'}"
 
 
-def share(part: int, whole: int) -> str:
+def share(part: int, total: int) -> str:
     """A percentage that is 0% or 100% only where it is exactly that."""
-    percent = 100 * part / whole if whole else 0.0
+    percent = 100 * part / total if total else 0.0
     if 0 < percent < 0.1:
         return "<0.1%"
     if 99.9 < percent < 100:
         return ">99.9%"
-    return f"{percent:.0f}%" if part in (0, whole) else f"{percent:.1f}%"
+    return f"{percent:.0f}%" if part in (0, total) else f"{percent:.1f}%"
 
 
 def size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and lock files.
+"""Files that are complete or absent, strict JSON, file identities and lock files.
 
 Covers: a file is written under a temporary name, flushed to disk, then renamed, so that a crash, a kill -9 or a full
 disk leaves the earlier file, or none, under the final name. The kernel frees a lock however its holder ends.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -72,14 +73,14 @@ def remove_file(path: Path | str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
+    """Write ``value`` as indented JSON, complete or not at all. NaN and infinity are refused (ValueError)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text)
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, whole or not at all. NaN and infinity are refused (ValueError)."""
+    """Write one JSON object a line, complete or not at all. NaN and infinity are refused (ValueError)."""
     with atomic_write(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -125,43 +126,33 @@ def read_text(path: Path | str, what: str = "file") -> str:
         raise SocratesError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
 
 
+def finite(value: Any, low: float = -math.inf, high: float = math.inf) -> float | None:
+    """A finite number of a JSON file within [low, high], else None; true and false are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) and low <= value <= high else None
+    except OverflowError:  # a whole number that no float holds
+        return None
+
+
+def whole_number(value: Any, low: int = 0, high: int = 10**12) -> int | None:
+    """A whole number of a JSON file within [low, high], else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
+
+
 def sha256_file(path: Path | str) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remembered_sha256(path: Path | str) -> str:
-    """SHA-256 of a large file's bytes; kept in a hidden file beside it until the file is touched in any way.
+def file_identity(path: Path) -> dict[str, int]:
+    """By what a file is known again: size, inode and times; equal means the same bytes, read no more than once.
 
-    A file counts as untouched while its size, inode and times of change are the same; the time of the last change
-    of its inode cannot be set, so a file that was replaced, edited or copied from elsewhere is read again. So is one
-    that changed less than two seconds before it was read: a clock may not tell two such changes apart.
-
-    Raises:
-        SocratesError: the file is missing or cannot be read.
+    The time of the last change of its inode cannot be set, so a file that was replaced, edited or copied from elsewhere
+    is another one.
     """
-    path = Path(path)
-    memory = path.with_name(f".{path.name}.sha256")
-    try:
-        before = _identity(path)
-        with suppress(SocratesError, KeyError):
-            known = read_json(memory, "remembered digest")
-            if known["of"] == before:
-                return known["sha256"]
-        started = time.time_ns()
-        digest = sha256_file(path)
-        if _identity(path) != before:
-            raise SocratesError(f"{path}: was changed while it was read; run the same command again")
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
-    if max(before["mtime_ns"], before["ctime_ns"]) < started - _SAME_MOMENT:
-        with suppress(SocratesError):  # a folder that may only be read
-            write_json(memory, {"of": before, "sha256": digest})
-    return digest
-
-
-def _identity(path: Path) -> dict[str, int]:
     found = path.stat()
     return {
         "size": found.st_size,
@@ -170,6 +161,35 @@ def _identity(path: Path) -> dict[str, int]:
         "mtime_ns": found.st_mtime_ns,
         "ctime_ns": found.st_ctime_ns,
     }
+
+
+def remembered_sha256(path: Path | str) -> str:
+    """SHA-256 of a large file's bytes; kept in a hidden file beside it until the file is touched in any way.
+
+    It is known again by its `file_identity`. One that changed less than two seconds before it was read is read again: a
+    clock may not tell two such changes apart.
+
+    Raises:
+        SocratesError: the file is missing or cannot be read.
+    """
+    path = Path(path)
+    memory = path.with_name(f".{path.name}.sha256")
+    try:
+        before = file_identity(path)
+        with suppress(SocratesError, KeyError):
+            known = read_json(memory, "remembered digest")
+            if known["of"] == before:
+                return known["sha256"]
+        started = time.time_ns()
+        digest = sha256_file(path)
+        if file_identity(path) != before:
+            raise SocratesError(f"{path}: was changed while it was read; run the same command again")
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+    if max(before["mtime_ns"], before["ctime_ns"]) < started - _SAME_MOMENT:
+        with suppress(SocratesError):  # a folder that may only be read
+            write_json(memory, {"of": before, "sha256": digest})
+    return digest
 
 
 def sha256_json(value: Any) -> str:
@@ -227,7 +247,7 @@ def _lock(file: int | IO[str], kind: int) -> bool:
 
 
 def lock_is_held(path: Path) -> bool | None:
-    """Whether a process holds a lock file; None: that cannot be told."""
+    """Whether a process holds a lock file; None: unknown."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

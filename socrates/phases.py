@@ -1,4 +1,4 @@
-"""What is on record of the guide's phases: GO or NO-GO of phase 1, PASS or FAIL of phase 2."""
+"""Records of the guide's phases: GO or NO-GO of phase 1, PASS or FAIL of phase 2."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _validation(folder: Path) -> PhaseRecord:
         return PhaseRecord(name, None, str(error))
     decision = record.get("decision")
     text = f"{decision}, improvement {record.get('improvement_printed')} ({decisions[-1]})"
-    seen = record.get("rows_seen")
-    if isinstance(seen, dict) and any(seen.values()):
+    contaminated = record.get("rows_seen")
+    if isinstance(contaminated, dict) and any(contaminated.values()):
         return PhaseRecord(name, None, f"{text}, but on rows that the model may have been trained on (--allow-seen)")
     return PhaseRecord(name, {"GO": True, "NO-GO": False}.get(str(decision)), text)
 

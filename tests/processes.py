@@ -102,7 +102,8 @@ def train(folder: Path, *more: str, config: str = "config.json", timeout: float 
 def training_folder(folder: Path, *, steps: int, save_steps: int, training: dict | None = None, **config) -> Path:
     """Make a folder as the guide's project folder: data, tiny base model, configs; it trains into models/run."""
     from socrates.files import write_json
-    from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
+    from socrates.rehearsal.base_model import make_base_model
+    from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
 
     make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)

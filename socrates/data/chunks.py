@@ -19,6 +19,7 @@ from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
 from socrates.data.records import Answer, Cell, parse_answer, read_answers
 from socrates.data.shorten import shorten_prompt
 from socrates.errors import SocratesError
+from socrates.files import file_identity
 from socrates.parallel import map_in_order
 
 CHUNK_BYTES = 4 * 2**20  # of the data file; it sets the size of the batches written, so a change of it needs a VERSION
@@ -154,13 +155,13 @@ def _as_list(ids: bytes) -> list[int]:
     return array("i", ids).tolist()
 
 
-def tokenize_chunks(worker: Worker, processes: int, seen: os.stat_result) -> Iterator[Tokenized]:
+def tokenize_chunks(worker: Worker, processes: int, identity: dict[str, int]) -> Iterator[Tokenized]:
     """All chunks of the worker's file, in order, made by so many processes.
 
     Args:
         worker: what is done with each.
         processes: at most.
-        seen: the file as it was when its digest was taken: it must still be that one at the end.
+        identity: of the file (`file_identity`) when its digest was taken: it must still be that one at the end.
 
     Raises:
         SocratesError: a bad line (file and line are named), no rows, the file changes meanwhile, or a process dies.
@@ -172,14 +173,10 @@ def tokenize_chunks(worker: Worker, processes: int, seen: os.stat_result) -> Ite
                 _find_the_bad_line(worker.data_file)
             read += result.counts.read
             yield result
-    if _identity(worker.data_file.stat()) != _identity(seen):
+    if file_identity(worker.data_file) != identity:
         raise _changed(worker.data_file)
     if read == 0:
         _find_the_bad_line(worker.data_file)
-
-
-def _identity(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from socrates.data.encode import make_encoder, whole_encoder
 from socrates.data.records import Cell
 from socrates.data.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
 from socrates.errors import SocratesError
-from socrates.files import remembered_sha256, sync_folder, write_json
+from socrates.files import file_identity, remembered_sha256, sync_folder, write_json
 from socrates.model.chat import answer_token_ids, prompt_token_ids
 from socrates.parallel import default_processes
 
@@ -59,7 +59,7 @@ def tokenize_for(
     data_file = config.train_file
     if not data_file.is_file():
         raise SocratesError(f"{data_file}: no such data file; dataset_path must hold train.jsonl")
-    seen = data_file.stat()
+    identity = file_identity(data_file)
     if tokenizer is None:
         from socrates.model.load import load_tokenizer
 
@@ -71,7 +71,7 @@ def tokenize_for(
         config.prompt.system_message,
         config.training.max_length,
         processes,
-        seen,
+        identity,
     )
 
 
@@ -82,7 +82,7 @@ def ensure_tokenized(
     system_message: str | None,
     max_length: int,
     processes: int | None = None,
-    seen: os.stat_result | None = None,
+    identity: dict[str, int] | None = None,
 ) -> Path:
     """The folder `tokenized-<fingerprint>/` beside the data file, made if it is not there yet.
 
@@ -95,7 +95,7 @@ def ensure_tokenized(
         system_message: None for none.
         max_length: tokens of a row, at most.
         processes: that work at once (default: one a core, at most 8).
-        seen: the data file as it was before its digest was taken (default: as it is now).
+        identity: of the data file (`file_identity`) before its digest was taken (default: as it is now).
 
     Raises:
         SocratesError: a bad row, no row within the length limit, no space to write, or a folder that is not whole.
@@ -106,11 +106,11 @@ def ensure_tokenized(
         read_info(folder)
         return folder
     try:
-        seen = seen or data_file.stat()
+        identity = identity or file_identity(data_file)
         with _lock(data_file.parent / f".{folder.name}.lock"):
             if not folder.is_dir():
                 processes = processes or default_processes()
-                _write_folder(folder, data_file, tokenizer, system_message, max_length, processes, seen)
+                _write_folder(folder, data_file, tokenizer, system_message, max_length, processes, identity)
     except OSError as error:
         raise SocratesError(f"{folder}: cannot write: {error.strerror or error}{_remedy(error)}") from error
     return folder
@@ -123,7 +123,7 @@ def _write_folder(
     system_message: str | None,
     max_length: int,
     processes: int,
-    seen: os.stat_result,
+    identity: dict[str, int],
 ) -> None:
     temporary = folder.with_name(f".{folder.name}.tmp")  # one name, under the lock: a killed run's is cleared away here
     _clear_leftovers(folder.parent)
@@ -136,7 +136,7 @@ def _write_folder(
             temporary.mkdir()
             worker = Worker(data_file, encoder, max_length)
             try:
-                counts, cells = _write_arrow(temporary / ROWS, worker, tokenizer, system_message, processes, seen)
+                counts, cells = _write_arrow(temporary / ROWS, worker, tokenizer, system_message, processes, identity)
                 break
             except _PiecesDiffer:
                 print("  this tokenizer's prompts cannot be cut into pieces: starting again, row by row", flush=True)
@@ -159,7 +159,7 @@ def _write_arrow(
     tokenizer: PreTrainedTokenizerBase,
     system_message: str | None,
     processes: int,
-    seen: os.stat_result,
+    identity: dict[str, int],
 ) -> tuple[Counts, set[Cell]]:
     import pyarrow as pa
 
@@ -171,7 +171,7 @@ def _write_arrow(
     with (
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
-        closing(tokenize_chunks(worker, processes, seen)) as done,
+        closing(tokenize_chunks(worker, processes, identity)) as done,
     ):
         for chunk in progress(done, what, total=total, unit=" chunks"):
             _compare(chunk, tokenizer, system_message, checked)

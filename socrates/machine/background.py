@@ -1,4 +1,4 @@
-"""Starting a supervisor in the background, watching its beginning, and stopping it.
+"""Background processes: starting a supervisor, watching its beginning, and stopping it.
 
 Covers: one at a time in a folder, and none beside a training that was started by hand. It goes on when the caller, its
 terminal and its connection are gone: a session of its own, SIGHUP ignored, none of the caller's open files (a pipe kept
@@ -25,11 +25,11 @@ from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import try_lock
 from socrates.machine.process_tree import (
     SAVE_PATIENCE,
-    ask_ranks,
     boot_id,
     find_ranks,
     group_lives,
     in_group,
+    signal_ranks,
     wait_for_save,
     wait_until,
 )
@@ -37,19 +37,19 @@ from socrates.machine.run_state import (
     GONE,
     LOCK,
     RUN_FOLDER,
-    RunState,
+    SupervisorRecord,
     Unsupervised,
-    find_situation,
+    find_run_state,
+    find_supervised,
     find_unsupervised,
     last_lines,
-    now,
     read_record,
-    read_state,
+    utc_time,
     way_on,
     with_attempt,
-    write_state,
+    write_record,
 )
-from socrates.machine.supervisor import Plan, Supervisor
+from socrates.machine.supervisor import Supervisor, TrainingJob
 from socrates.telemetry.log import Progress, read_progress
 
 _END_PATIENCE = 120.0  # seconds for a supervisor to end what it runs by force
@@ -62,7 +62,7 @@ class Started:
     Attributes:
         pid: its process.
         log: its log.
-        before: the progress that an earlier run of this output folder has told.
+        before: the progress of an earlier run in this output folder.
     """
 
     pid: int
@@ -71,29 +71,29 @@ class Started:
     before: Progress | None
 
 
-def start(plan: Plan) -> Started:
-    """Start a supervisor for a plan in the current folder, and come back as soon as it runs.
+def start(job: TrainingJob) -> Started:
+    """Start a supervisor for a job in the current folder, and come back as soon as it runs.
 
     Raises:
         SocratesError: a training runs already; the log cannot be written.
     """
     lock = _take_lock()
     try:
-        _refuse_beside(plan)
-        with _open_log(plan.log) as log:
+        _refuse_beside(job)
+        with _open_log(job.log) as log:
             offset = os.fstat(log.fileno()).st_size
-            before = read_progress(plan.output_dir)
+            before = read_progress(job.output_dir)
 
             def work(answer: Callable[[str], None]) -> None:
                 _write_holder(lock)
-                Supervisor(plan, offset, lambda: answer(str(os.getpid()))).run()
+                Supervisor(job, offset, lambda: answer(str(os.getpid()))).run()
 
             text = run_detached(work, log, keep=lock.fileno())
     finally:
         lock.close()  # the supervisor holds it on
     if not text.isdecimal():
-        raise SocratesError(text or f"the supervisor did not start; see {plan.log}")
-    return Started(int(text), plan.log, plan.output_dir, before)
+        raise SocratesError(text or f"the supervisor did not start; see {job.log}")
+    return Started(int(text), job.log, job.output_dir, before)
 
 
 def watch(started: Started, seconds: float, say: Callable[[str], None]) -> int:
@@ -105,17 +105,17 @@ def watch(started: Started, seconds: float, say: Callable[[str], None]) -> int:
     """
     deadline = time.monotonic() + seconds
     while True:
-        record, supervised = read_record()
+        record, supervised = find_supervised()
         progress = read_progress(started.output_dir)
         if record and record.state == "complete":
             say(f"Training complete: {record.reason}")
             return EXIT_DONE
         if record and not supervised and record.state == "stopped":
             say(f"Training stopped: {record.reason}")
-            _tell_way_on(record, say)
+            _report_way_on(record, say)
             return EXIT_NO
         if not supervised:
-            _tell_death(started, record, (record.reason if record else None) or GONE)
+            _report_death(started, record, (record.reason if record else None) or GONE)
             return EXIT_NO
         is_new = progress and (not started.before or progress.started != started.before.started)
         if progress and is_new and progress.step > progress.started_step:
@@ -142,32 +142,32 @@ def stop(say: Callable[[str], None], at_once: bool = False) -> int:
     Raises:
         SocratesError: it does not end, or the training that runs was not started by the supervisor.
     """
-    situation = find_situation()
-    record = situation.record
-    if record and situation.supervised:
+    run_state = find_run_state()
+    record = run_state.record
+    if record and run_state.supervised:
         _stop_supervisor(record, say, at_once)
-        record = read_state() or record
+        record = read_record() or record
         say(f"{record.state}: {record.reason}")
-    elif record and (orphan := _left_over(record, situation.unsupervised)):
+    elif record and (orphan := _left_over(record, run_state.unsupervised)):
         say(f"The supervisor is gone; stopping its training ({orphan}) ...")
         record = _end_group(record, say, at_once)
-        write_state(replace(record, state="stopped", ended=now(), reason=f"{GONE}; its training was stopped"))
+        write_record(replace(record, state="stopped", ended=utc_time(), reason=f"{GONE}; its training was stopped"))
         say("stopped")
-    elif situation.unsupervised:
-        other = situation.unsupervised[0]
+    elif run_state.unsupervised:
+        other = run_state.unsupervised[0]
         raise SocratesError(
             f"this training was started without the supervisor ({other}); end it after a checkpoint with: "
             f"kill {other.pid}"
         )
     else:
-        say(f"Nothing is running ({situation.state})")
+        say(f"Nothing is running ({run_state.state})")
         return EXIT_NO
     if record.state != "complete":
-        _tell_way_on(record, say)
+        _report_way_on(record, say)
     return EXIT_DONE
 
 
-def _stop_supervisor(record: RunState, say: Callable[[str], None], at_once: bool) -> None:
+def _stop_supervisor(record: SupervisorRecord, say: Callable[[str], None], at_once: bool) -> None:
     """Ask a supervisor to end its training, and wait for its own end."""
 
     def over() -> bool:
@@ -219,12 +219,12 @@ def _write_holder(lock: IO[str]) -> None:
     with suppress(OSError):  # a full disk; who holds it is said for convenience
         lock.seek(0)
         lock.truncate()
-        lock.write(f"process {os.getpid()} since {now()}\n")
+        lock.write(f"process {os.getpid()} since {utc_time()}\n")
         lock.flush()
 
 
-def _refuse_beside(plan: Plan) -> None:
-    running = find_unsupervised(plan.output_dir, supervised=False)
+def _refuse_beside(job: TrainingJob) -> None:
+    running = find_unsupervised(job.output_dir, supervised=False)
     if running:
         raise SocratesError(
             f"a training that no supervisor watches is running here already: {running[0]}; wait for it, or end it"
@@ -238,13 +238,13 @@ def _open_log(path: str) -> IO[bytes]:
         raise SocratesError(f"{path}: cannot write the log: {error.strerror or error}") from error
 
 
-def _tell_death(started: Started, record: RunState | None, reason: str) -> None:
+def _report_death(started: Started, record: SupervisorRecord | None, reason: str) -> None:
     lines = last_lines(started.log, record.log_offset if record else 0)
     print(*lines, sep="\n", file=sys.stderr)
-    print(f"error: the training died: {reason}; its whole log: {started.log}", file=sys.stderr, flush=True)
+    print(f"error: the training died: {reason}; its log: {started.log}", file=sys.stderr, flush=True)
 
 
-def _left_over(record: RunState, unsupervised: tuple[Unsupervised, ...]) -> Unsupervised | None:
+def _left_over(record: SupervisorRecord, unsupervised: tuple[Unsupervised, ...]) -> Unsupervised | None:
     """The training of a supervisor that is gone, if it is certain that it is that one."""
     if record.state != "running" or record.boot_id != boot_id() or not record.attempts:
         return None
@@ -256,15 +256,15 @@ def _left_over(record: RunState, unsupervised: tuple[Unsupervised, ...]) -> Unsu
     return None
 
 
-def _end_group(record: RunState, say: Callable[[str], None], at_once: bool) -> RunState:
+def _end_group(record: SupervisorRecord, say: Callable[[str], None], at_once: bool) -> SupervisorRecord:
     """End the last attempt, whose supervisor is gone; returns its record."""
     group = record.attempts[-1].pid or 0
     ranks = [] if at_once else find_ranks(in_group(group))
     if ranks:
         if record.attempts[-1].asked is None:
-            record = with_attempt(record, asked=now())
-            write_state(record)
-            ask_ranks(ranks)
+            record = with_attempt(record, asked=utc_time())
+            write_record(record)
+            signal_ranks(ranks)
         with suppress(KeyboardInterrupt):
             wait_for_save(lambda: not group_lives(group), say)
     for number, seconds in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):
@@ -275,10 +275,10 @@ def _end_group(record: RunState, say: Callable[[str], None], at_once: bool) -> R
     raise SocratesError(f"process group {group} has not ended, not even when killed; restart the machine")
 
 
-def _tell_way_on(record: RunState, say: Callable[[str], None]) -> None:
+def _report_way_on(record: SupervisorRecord, say: Callable[[str], None]) -> None:
     checkpoint, _ = newest_complete(record.output_dir)
     if checkpoint is None:
-        say(f"There is no complete checkpoint in {record.output_dir} yet: it would start anew")
+        say(f"There is no complete checkpoint in {record.output_dir} yet: it would start over")
         return
     say(f"It can go on from {checkpoint}:\n  {way_on(record)}")
 
@@ -290,7 +290,7 @@ def run_detached(work: Callable[[Answer], None], output: IO[bytes], keep: int) -
     """Begin ``work`` in a detached process, and wait for its answer only.
 
     Args:
-        work: gets a function, to be called once, with what the caller is to be told.
+        work: gets a function, to be called once, with the answer for the caller.
         output: gets standard output and standard error.
         keep: an open file to keep (a lock).
 

@@ -1,4 +1,4 @@
-"""Processes: which one is meant (a number is given again), whether it lives, an end to all below us; a run's ranks.
+"""Process tree: which process is meant (pids are reused), whether it lives, ending all below us; the ranks of a run.
 
 Covers: a number that was given to another process since, a machine that was restarted, children whose parent died
 (DeepSpeed's ranks outlive their launcher). A clean stop is asked of the ranks, not of DeepSpeed's `launch.py`, which
@@ -95,7 +95,7 @@ def end_descendants(grace: float, patience: float = 30.0) -> list[int]:
     Returns:
         Those that are there even then (stuck in the kernel, as with a broken GPU).
     """
-    asked: set[int] = set()
+    signalled: set[int] = set()
     started = time.monotonic()
     while left := descendants():
         waited = time.monotonic() - started
@@ -105,14 +105,14 @@ def end_descendants(grace: float, patience: float = 30.0) -> list[int]:
             with suppress(psutil.Error):
                 if waited >= grace:
                     process.kill()
-                elif process.pid not in asked:
-                    asked.add(process.pid)
+                elif process.pid not in signalled:
+                    signalled.add(process.pid)
                     process.terminate()
         time.sleep(0.05)
     return [process.pid for process in left]
 
 
-def bury_adopted() -> None:
+def reap_adopted() -> None:
     """Take the exit statuses of dead children that nobody waits for; only when all others have been waited for."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -186,7 +186,7 @@ def find_ranks(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if _is_rank(process)]
 
 
-def ask_ranks(ranks: Iterable[psutil.Process]) -> None:
+def signal_ranks(ranks: Iterable[psutil.Process]) -> None:
     """SIGTERM to each: a training saves after the step it is in and ends; one that still loads ends at once."""
     for rank in ranks:
         with suppress(psutil.Error):
@@ -197,13 +197,13 @@ def wait_for_save(
     over: Callable[[], bool], say: Callable[[str], None], patience: float = SAVE_PATIENCE, pause: float = 0.2
 ) -> bool:
     """Whether ``over`` came true in time; says every half minute that it is waited for."""
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     while not over():
         now = time.monotonic()
         if now - begun > patience:
             return False
-        if now - told >= _WORD_EVERY:
-            told = now
+        if now - reported >= _WORD_EVERY:
+            reported = now
             say(f"still waiting for the step and its checkpoint, {now - begun:.0f} s so far")
         time.sleep(pause)
     return True

@@ -1,6 +1,6 @@
-"""The state of the trainings in a project's folder: what the supervisor recorded, and what is true now.
+"""Run state: what the supervisor recorded of the trainings in a project's folder, and what is true now.
 
-Covers: `.run/state.json`, whole at any moment, also on a full disk, and judged by whether its process still lives;
+Covers: `.run/state.json`, complete at any moment, also on a full disk, and checked by whether its process still lives;
 trainings that run without a supervisor, known by the lock on their output folder; `machine.env`, lines KEY=VALUE for
 the environment of the machine's trainings (HF_HOME, NCCL_…, DS_ACCELERATOR=cpu), taken as they stand.
 Does not cover: shell syntax in `machine.env`, and secrets, which do not belong in a file.
@@ -41,7 +41,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class RunState:
+class SupervisorRecord:
     """What the supervisor writes down. Times are ISO, UTC."""
 
     state: str  # running, complete, failed, stopped
@@ -66,12 +66,12 @@ class RunState:
         return ProcessId(self.pid, self.start_ticks, self.boot_id)
 
 
-def now() -> str:
-    """The time, as it is written into the record."""
+def utc_time() -> str:
+    """The time, as the record has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_state(state: RunState) -> None:
+def write_record(state: SupervisorRecord) -> None:
     """Replace the record.
 
     On a full disk, where no new file can be written, the old one is written over in place: that needs no space.
@@ -91,7 +91,7 @@ def write_state(state: RunState) -> None:
             raise error from None
 
 
-def read_state() -> RunState | None:
+def read_record() -> SupervisorRecord | None:
     """The record, or None where nothing was ever started; SocratesError for a file that is no such record."""
     if not STATE.exists():
         return None
@@ -99,17 +99,17 @@ def read_state() -> RunState | None:
     try:
         value.pop("hostfile", None)  # older records have one
         attempts = tuple(Attempt(**attempt) for attempt in value.pop("attempts"))
-        return RunState(**{**value, "command": tuple(value["command"]), "attempts": attempts})
+        return SupervisorRecord(**{**value, "command": tuple(value["command"]), "attempts": attempts})
     except (KeyError, TypeError) as error:
         raise SocratesError(f"{STATE}: not a record of this supervisor ({error}); move it away") from error
 
 
-def with_attempt(state: RunState, **changes: Any) -> RunState:
+def with_attempt(state: SupervisorRecord, **changes: Any) -> SupervisorRecord:
     """The record with its last attempt changed."""
     return replace(state, attempts=(*state.attempts[:-1], replace(state.attempts[-1], **changes)))
 
 
-def way_on(record: RunState) -> str:
+def way_on(record: SupervisorRecord) -> str:
     """The command with which a run goes on from its newest checkpoint."""
     return (
         f"python scripts/supervise.py start --config {record.config} --deepspeed {record.deepspeed} "
@@ -196,7 +196,7 @@ class Unsupervised:
 
 
 @dataclass(frozen=True)
-class Situation:
+class RunState:
     """What is true now.
 
     Attributes:
@@ -211,7 +211,7 @@ class Situation:
     state: str
     reason: str | None
     supervised: bool
-    record: RunState | None
+    record: SupervisorRecord | None
     unsupervised: tuple[Unsupervised, ...]
     progress: Progress | None
 
@@ -221,9 +221,9 @@ class Situation:
         return _EXIT.get(self.state, EXIT_CANNOT)
 
 
-def find_situation() -> Situation:
+def find_run_state() -> RunState:
     """What is true now of the trainings in the current folder."""
-    record, supervised = read_record()
+    record, supervised = find_supervised()
     state, reason = (record.state, record.reason) if record else ("never started", None)
     if state == "running" and not supervised:
         state, reason = "failed", GONE
@@ -234,14 +234,14 @@ def find_situation() -> Situation:
         reason = GONE if left_over else "started without the supervisor"
         reason += "; the training runs, but nothing starts it again if it dies"
         state, folder = "running", folder if left_over else unsupervised[0].output_dir
-    return Situation(state, reason, supervised, record, unsupervised, read_progress(folder) if folder else None)
+    return RunState(state, reason, supervised, record, unsupervised, read_progress(folder) if folder else None)
 
 
-def read_record() -> tuple[RunState | None, bool]:
+def find_supervised() -> tuple[SupervisorRecord | None, bool]:
     """The record, and whether its supervisor runs."""
-    record = read_state()
+    record = read_record()
     if record and record.state == "running" and not record.process.is_alive():
-        record = read_state()  # it may have ended between the two looks
+        record = read_record()  # it may have ended between the two looks
     return record, record is not None and record.state == "running" and record.process.is_alive()
 
 
@@ -266,37 +266,37 @@ def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, 
     return tuple(found)
 
 
-def situation_record(situation: Situation) -> dict[str, Any]:
-    """The situation as JSON values: the record's keys, corrected, and what else is known."""
-    record, failed = situation.record, situation.state == "failed"
+def run_state_record(run: RunState) -> dict[str, Any]:
+    """The run state as JSON values: the record's keys, corrected, and what else is known."""
+    record, failed = run.record, run.state == "failed"
     return {
         **(asdict(record) if record else {}),
-        "state": situation.state,
-        "reason": situation.reason,
-        "supervised": situation.supervised,
-        "unsupervised": [asdict(item) for item in situation.unsupervised],
-        "progress": asdict(situation.progress) if situation.progress else None,
+        "state": run.state,
+        "reason": run.reason,
+        "supervised": run.supervised,
+        "unsupervised": [asdict(item) for item in run.unsupervised],
+        "progress": asdict(run.progress) if run.progress else None,
         "last_lines": last_lines(record.log, record.log_offset) if record and failed else [],
     }
 
 
-def situation_text(situation: Situation) -> str:
-    """The situation for a person."""
-    record = situation.record
-    lines = [situation.state + (f": {situation.reason}" if situation.reason else "")]
-    lines += [f"running without supervisor: {item}" for item in situation.unsupervised]
-    if situation.progress:
-        age = max(0, int(datetime.now(UTC).timestamp() - situation.progress.time))
-        lines.append(f"step {situation.progress.step} of {situation.progress.max_steps}, {age} s ago")
-        lines += [f"WARNING: {text}" for text in situation.progress.warnings]
+def run_state_text(run: RunState) -> str:
+    """The run state for a person."""
+    record = run.record
+    lines = [run.state + (f": {run.reason}" if run.reason else "")]
+    lines += [f"running without supervisor: {item}" for item in run.unsupervised]
+    if run.progress:
+        age = max(0, int(datetime.now(UTC).timestamp() - run.progress.time))
+        lines.append(f"step {run.progress.step} of {run.progress.max_steps}, {age} s ago")
+        lines += [f"WARNING: {text}" for text in run.progress.warnings]
     if record:
         ended = f", ended {record.ended}" if record.ended else ""
         lines.append(f"supervisor: process {record.pid}, started {record.started}{ended}, restarts: {record.restarts}")
         lines.append(f"config {record.config}, log {record.log}, checkpoints in {record.output_dir}")
         lines += [f"attempt {number}: {_attempt_text(a)}" for number, a in enumerate(record.attempts, 1)]
-        if situation.state == "stopped":
+        if run.state == "stopped":
             lines.append(f"to go on: {way_on(record)}")
-        if situation.state == "failed":
+        if run.state == "failed":
             shown = last_lines(record.log, record.log_offset)
             lines += [f"last lines of {record.log}:", *(f"  {line}" for line in shown)]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from socrates.predict.pictures import (
 from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report.html import document, section
 from socrates.report.plot import Plot
-from socrates.report.values import NONE, fixed, told_limits
+from socrates.report.results_folders import NONE, fixed, limits_in_words
 
 COVERS = "which personas happened to be made or listed; not the model's error"
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
@@ -186,7 +186,7 @@ def _believe(prediction: Prediction) -> str:
     of = f"{count(studies, 'study', 'studies')}" if studies else "studies"
     lines = [
         f"Its predictions were compared with the answers of people in {of} ({evidence.folder}). Distributions are "
-        f"apart by a Wasserstein distance of {distance.told(3)} on average, as a share of the range of answers; a "
+        f"apart by a Wasserstein distance of {distance.in_words(3)} on average, as a share of the range of answers; a "
         f"uniform guess has {fixed(guess.value, 3)}, people resampled {fixed(best.value, 3)}."
     ]
     if evidence.useless:
@@ -196,12 +196,12 @@ def _believe(prediction: Prediction) -> str:
     if clear.value is not None:
         lines.append(
             f"Of the differences between conditions that are clear among people ({count(pairs or 0, 'pair')}), it gets "
-            f"{100 * clear.value:.0f}%{told_limits(clear.percent().limits, 0, '%')} in the right direction; half "
+            f"{100 * clear.value:.0f}%{limits_in_words(clear.percent().limits, 0, '%')} in the right direction; half "
             "would be chance."
         )
     if correlation.value is not None:
         lines.append(
-            f"Predicted and human differences correlate by {correlation.told(2)}; 0 would be chance, 1 the best."
+            f"Predicted and human differences correlate by {correlation.in_words(2)}; 0 would be chance, 1 the best."
         )
         if correlation.limits is None or correlation.limits[0] <= 0:
             lines.append("So it has not been shown that this model predicts differences between conditions at all.")

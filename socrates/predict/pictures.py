@@ -15,7 +15,7 @@ from socrates.predict.files import PROGRAM
 from socrates.predict.predict import QuestionPrediction
 from socrates.report.cells import make_bars
 from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, short
-from socrates.report.values import fixed
+from socrates.report.results_folders import fixed
 
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
 SMALL = 9  # points: the smallest text

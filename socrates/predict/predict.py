@@ -19,7 +19,7 @@ from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
 from socrates.evaluation.results import METRICS, read_metrics
-from socrates.files import read_json, sha256_file
+from socrates.files import finite, read_json, sha256_file
 from socrates.inference.run import InferenceRequest, Settings, run_inference, settings_of
 from socrates.model.chat import answers_token_ids
 from socrates.predict.estimates import (
@@ -33,7 +33,7 @@ from socrates.predict.experiment import Experiment, read_experiment
 from socrates.predict.files import Finished, check_folder, read_finished, write_answers, write_finished
 from socrates.predict.population import Persona
 from socrates.predict.prompts import PromptPlan, QuestionAnswers, gather_answers, kept_answer, plan_prompts
-from socrates.report.values import Value, finite, value_at
+from socrates.report.results_folders import Value, value_at
 
 if TYPE_CHECKING:
     from socrates.inference.engine import Question

@@ -1,16 +1,12 @@
-"""What a rehearsal needs, made on the spot from a seed: sample answers, a tokenizer, a tiny Qwen2 base model.
+"""A rehearsal of the guide's steps: sample answers made from a seed, a tiny base model, the guide's configs.
 
 The sample data are made up by this module, and its `metadata.json` says so: people with a latent attitude that their
-demographics shift, studies whose conditions shift it too, and answers that pile up where people's do. The base model
-is a random Qwen2, trained for some seconds to answer in the format asked for, with every valid answer equally likely:
-like an instruction-tuned model it knows how to answer and nothing about people, so a rehearsal's baseline is
-no better than guessing, as the real one is.
+demographics shift, studies whose conditions shift it too, and answers that pile up where people's do.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,26 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from socrates import phases
-from socrates.console import progress
-from socrates.data.prepare.prepare import Settings, prepare
-from socrates.data.records import Answer, read_answers, render_prompt
-from socrates.data.scales import parse_scale, question_text
+from socrates.data.prepare.prepare import PrepareSettings, prepare
+from socrates.data.records import read_answers, render_prompt
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, write_json, write_jsonl
+from socrates.rehearsal.base_model import MADE, VERSION, is_made, make_base_model
 
 if TYPE_CHECKING:
-    from transformers import Qwen2Tokenizer
+    pass
 
-VERSION = 1  # raise it when the same seed would make something else
 RUN, TEST_RUN, FULL_RUN = phases.VALIDATION_RUN, phases.TEST_RUN, "socrates-qwen-full-dataset"
-MADE = "made.json"  # written last into a folder made here: what it was made from
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 _EDUCATION = ("High school graduate", "Some college", "Bachelor's degree", "Post grad study")
 _IDEOLOGY = ("Very liberal", "Liberal", "Moderate", "Conservative", "Very conservative")
 _TOPICS = (
@@ -102,7 +88,7 @@ def make_sample_data(
         False if the folder already holds exactly this; then nothing is written.
     """
     recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, val_studies], "people": people}
-    if _is_made(folder, recipe):
+    if is_made(folder, recipe):
         return False
     for name in ("train.jsonl", "val.jsonl"):
         if (folder / name).exists() and not (folder / MADE).is_file():
@@ -126,17 +112,17 @@ def make_sample_data(
 
 
 def make_published_sample(
-    folder: Path, seed: int = 0, *, train_studies: int = 10, judging_studies: int = 24, people: int = 24
+    folder: Path, seed: int = 0, *, train_studies: int = 10, evaluation_studies: int = 24, people: int = 24
 ) -> bool:
     """Write the same kind of answers as the data set is published: rows of all studies, and the list that splits them.
 
     Returns:
         False if the folder already holds exactly this; then nothing is written.
     """
-    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, judging_studies], "people": people}
-    if _is_made(folder, recipe):
+    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, evaluation_studies], "people": people}
+    if is_made(folder, recipe):
         return False
-    studies = [list(_study(number, seed, people)) for number in range(train_studies + judging_studies)]
+    studies = [list(_study(number, seed, people)) for number in range(train_studies + evaluation_studies)]
     names = [rows[0]["study_id"] for rows in studies]
     write_jsonl(folder / "data" / "train-00000-of-00001.jsonl", chain.from_iterable(studies))
     lists = {"seen": names[:train_studies], "unseen": names[train_studies:]}
@@ -144,49 +130,6 @@ def make_published_sample(
     write_json(
         folder / MADE, recipe | {"source": "made up by socrates/rehearsal/rehearsal.py; no person gave these answers"}
     )
-    return True
-
-
-def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int = 250) -> bool:
-    """Make a tiny Qwen2 chat model and its tokenizer from the prompts of a data file.
-
-    Args:
-        folder: gets config, weights, tokenizer; usable wherever a model's name is.
-        data_file: its prompts train the tokenizer and, with random valid answers, the answer format.
-        seed: of weights, batches and answers.
-        steps: of training the format.
-
-    Returns:
-        False if the folder already holds exactly this; then nothing is written.
-
-    Raises:
-        SocratesError: a bad data file, or one in which no question states its valid answers.
-    """
-    recipe = {"version": VERSION, "seed": seed, "steps": steps, "data": sha256_file(data_file)}
-    if _is_made(folder, recipe):
-        return False
-    import torch
-
-    answers = list(read_answers(data_file))
-    closed = _mixed_questions(answers, seed)
-    if not closed:
-        raise SocratesError(f"{data_file}: no question states its valid answers; a rehearsal needs some that do")
-    tokenizer = _train_tokenizer([answer.prompt for answer in answers])
-    torch.manual_seed(seed)
-    model = _tiny_qwen2(tokenizer)
-    _teach_format(model, tokenizer, closed, steps, seed)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        write_json(temporary / MADE, recipe)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except OSError as error:
-        raise SocratesError(f"{folder}: cannot write: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return True
 
 
@@ -235,11 +178,6 @@ def rehearsal_config(
     ).to_dict()
 
 
-def _is_made(folder: Path, recipe: dict[str, Any]) -> bool:
-    made = folder / MADE
-    return made.is_file() and read_json(made, "note of what was made").items() >= recipe.items()
-
-
 def _study(number: int, seed: int, people: int) -> Iterator[dict[str, Any]]:
     """All rows of one made-up study: two conditions, three questions, other people in each condition."""
     rng = np.random.default_rng([seed, number])
@@ -286,128 +224,6 @@ def _response(attitude: float, question: _Question, rng: np.random.Generator) ->
     if question.high == 100 and rng.random() < 0.8:
         value = round(value / 10) * 10
     return round(value)
-
-
-def _mixed_questions(answers: list[Answer], seed: int, count: int = 3000) -> list[tuple[str, tuple[int, ...]]]:
-    """Prompts that end in the question of another row, with that question's valid answers.
-
-    What went before a question then tells nothing about its scale: the model has to read the answer instruction.
-    """
-    scales = {text: parse_scale(text) for text in {question_text(answer.stimuli) for answer in answers}}
-    endings = sorted((text, scale.values) for text, scale in scales.items() if scale is not None)
-    if not endings:
-        return []
-    rng = np.random.default_rng([seed, 1])
-    questions = []
-    for i, j in zip(rng.integers(len(answers), size=count), rng.integers(len(endings), size=count), strict=True):
-        prompt, (ending, values) = answers[i].prompt, endings[j]
-        questions.append((f"{prompt[: -len(question_text(answers[i].stimuli))]}{ending}", values))
-    return questions
-
-
-def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
-    """Qwen2's tokenizer (digits one by one, ChatML's special tokens) with a small vocabulary made from the texts."""
-    from tokenizers import AddedToken, pre_tokenizers
-    from transformers import Qwen2Tokenizer
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    untrained = Qwen2Tokenizer(vocab={character: i for i, character in enumerate(alphabet)}, merges=[])
-    tokenizer = untrained.train_new_from_iterator(
-        [*texts, "system user assistant\n"], vocab_size=2048, show_progress=False
-    )
-    tokenizer.add_tokens([AddedToken(text, special=True) for text in ("<|im_start|>", "<|im_end|>")])
-    tokenizer.eos_token = "<|im_end|>"
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.model_max_length = 4096
-    return tokenizer
-
-
-def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
-    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
-
-    config = Qwen2Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = Qwen2ForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id], pad_token_id=tokenizer.pad_token_id
-    )
-    return model
-
-
-def _teach_format(
-    model: Any,
-    tokenizer: Qwen2Tokenizer,
-    questions: list[tuple[str, tuple[int, ...]]],
-    steps: int,
-    seed: int,
-) -> None:
-    """Train all weights to answer each question with a valid answer, each equally likely.
-
-    The target at each token of a random valid answer is the share of the valid answers that go on with each token
-    (not that one answer's token alone): the same lesson, learned in far fewer steps.
-    """
-    import torch
-
-    from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
-
-    rng = np.random.default_rng(seed)
-    prompts = prompt_token_ids(tokenizer, [prompt for prompt, _ in questions], None)
-    end = end_of_turn_id(tokenizer)
-    paths = {
-        values: [(*answer_token_ids(tokenizer, value), end) for value in values]
-        for values in {values for _, values in questions}
-        if len(values) <= 1000  # the few with longer scales would take long to list and teach nothing new
-    }
-    taught = [i for i, (_, values) in enumerate(questions) if values in paths]
-    shares = {values: _next_token_shares(answers) for values, answers in paths.items()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=max(steps, 1))
-    model.train()
-    for _ in progress(range(steps), "making the base model", unit=" steps"):
-        rows, where, targets = [], [], []
-        for n, i in enumerate(rng.choice(taught, size=32)):
-            values = questions[i][1]
-            answer = paths[values][rng.integers(len(values))]
-            rows.append([*prompts[i], *answer[:-1]])
-            for depth in range(len(answer)):
-                where.append((n, len(prompts[i]) - 1 + depth))
-                targets.append(shares[values][answer[:depth]])
-        length = max(map(len, rows))
-        ids = torch.tensor([row + [end] * (length - len(row)) for row in rows])  # the padding is never looked at
-        n, position = torch.tensor(where).T
-        logits = model.lm_head(model.model(input_ids=ids, use_cache=False).last_hidden_state[n, position])
-        wanted = torch.zeros_like(logits)
-        for row, target in enumerate(targets):
-            wanted[row, list(target)] = torch.tensor(list(target.values()))
-        torch.nn.functional.cross_entropy(logits, wanted).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    model.eval()
-
-
-def _next_token_shares(answers: list[tuple[int, ...]]) -> dict[tuple[int, ...], dict[int, float]]:
-    """For each beginning of an answer: which tokens go on from there, and for what share of the answers."""
-    counts: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
-    for answer in answers:
-        for depth, token in enumerate(answer):
-            counts[answer[:depth]][token] += 1
-    return {
-        beginning: {token: count / following.total() for token, count in following.items()}
-        for beginning, following in counts.items()
-    }
 
 
 def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, base_steps: int = 250) -> list[str]:
@@ -476,7 +292,7 @@ def _prepare_sample(published: Path, dataset: Path, seed: int) -> bool:
     if not ours and dataset.is_dir() and any(dataset.glob("*.jsonl")):
         raise SocratesError(f"{dataset}: holds data that no rehearsal made; choose another folder")
     write_json(dataset / MADE, {"published": str(published)})
-    prepared = prepare(dataset, Settings(seed=seed), source=str(published), overwrite=made and ours, processes=1)
+    prepared = prepare(dataset, PrepareSettings(seed=seed), source=str(published), overwrite=made and ours, processes=1)
     return made or prepared is not None
 
 

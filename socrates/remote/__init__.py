@@ -1,1 +1,1 @@
-"""The laptop's side: copies of what a rented machine makes, and how it stands."""
+"""The laptop's side: verified copies of what a rented machine makes, and its status."""

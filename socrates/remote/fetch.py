@@ -1,4 +1,4 @@
-"""Checkpoints from an instance to here: fetched, verified, and only then under their name.
+"""Fetching checkpoints from an instance: copied, verified, and only then under their name.
 
 Covers: `checkpoint-N` appears by one rename once every byte is verified and on disk; what stood there before is moved
 to `set-aside/`, never written over; two processes at once, a kill at any moment and a transfer that outlives its
@@ -22,44 +22,31 @@ from socrates.remote.instance import Instance
 from socrates.remote.listing import (
     Listing,
     RemoteCheckpoint,
-    list_remote,
     list_trainings,
     read_listing,
     read_remote_manifest,
     sha256_bytes,
 )
-from socrates.remote.local_checkpoints import (
+from socrates.remote.local import (
     ABSENT,
+    COMPLETE,
     DAMAGED,
     LIGHT,
     OTHER,
     PARTIAL,
-    WHOLE,
     DigestMemory,
     LocalCheckpoint,
-    local_checkpoints,
+    is_training_locally,
     local_errors,
     local_state,
-    trains_here,
     working_on,
 )
-from socrates.remote.transfer import NotThere, Plan, copy_verified, plan_from_manifest
-
-__all__ = [  # what the rest of the laptop's side asks about checkpoints
-    "LocalCheckpoint",
-    "RemoteCheckpoint",
-    "fetch_checkpoint",
-    "list_remote",
-    "local_checkpoints",
-    "local_place",
-    "local_state",
-    "missing_here",
-]  # fmt: skip
+from socrates.remote.transfer import NotThere, TransferPlan, copy_verified, plan_from_manifest
 
 
 @dataclass(frozen=True)
 class Reports:
-    """What a copy tells while it runs.
+    """What a copy reports while it runs.
 
     Attributes:
         starting: the bytes that will be fetched, before the first of them.
@@ -87,7 +74,7 @@ def local_place(models: Path, checkpoint: RemoteCheckpoint) -> Path:
 
 def is_enough(state: LocalCheckpoint, *, light: bool) -> bool:
     """Whether what is here is what was asked for."""
-    return state.kind == WHOLE or (light and state.kind == LIGHT)
+    return state.kind == COMPLETE or (light and state.kind == LIGHT)
 
 
 def fetch_checkpoint(
@@ -107,7 +94,7 @@ def fetch_checkpoint(
         source: its folder there, relative to the home folder or absolute.
         target: its folder here, named checkpoint-N.
         manifest_sha256: SHA-256 of the instance's manifest as it was listed; None: as it is now.
-        light: LIGHT_FILES only; a whole one that is here is kept.
+        light: LIGHT_FILES only; a complete one that is here is kept.
         digests: remembers what was read here.
         reports: what to tell meanwhile.
 
@@ -118,7 +105,7 @@ def fetch_checkpoint(
     step = checkpoint_step(target)
     if step is None:
         raise SocratesError(f"{target}: a checkpoint's folder must be named checkpoint-N")
-    if trains_here(target.parent):
+    if is_training_locally(target.parent):
         raise SocratesError(f"{target.parent}: a training on this machine writes there; nothing is put there meanwhile")
     staging = target.parent / PARTIAL / target.name
     with working_on(target, reports.waits) as lock:
@@ -131,7 +118,7 @@ def fetch_checkpoint(
                 "software's folders `tnr scp` takes files by name"
             )
         if manifest_sha256 not in (None, sha256_bytes(data)):
-            raise NotThere(f"instance {instance.id}: {source} is being written anew; looked at again later")
+            raise NotThere(f"instance {instance.id}: {source} is being written again; looked at again later")
         state = local_state(target, sha256_bytes(data), digests.sha256)
         if is_enough(state, light=light):
             return Fetched(False, read_manifest(target))
@@ -151,11 +138,11 @@ def fetch_checkpoint(
         return Fetched(True, plan.manifest)
 
 
-def missing_here(instance: Instance, models: Path) -> list[str]:
+def missing_checkpoints(instance: Instance, models: Path) -> list[str]:
     """One line for each complete checkpoint on an instance that is not here intact, and for a training that runs there.
 
     Raises:
-        Unreachable, SocratesError: it cannot be told, and why.
+        Unreachable, SocratesError: it is unknown, and why.
     """
     lines = []
     trained = list_trainings(instance)
@@ -175,7 +162,7 @@ def runs_holding(listing: Listing, step: int) -> list[RemoteCheckpoint]:
     return [steps[step] for _, steps in sorted(listing.runs.items()) if step in steps]
 
 
-def _reuse(target: Path, staging: Path, plan: Plan) -> None:
+def _reuse(target: Path, staging: Path, plan: TransferPlan) -> None:
     """Take what a light copy here holds, so that only the rest is fetched: a second name for the same bytes."""
     for path in read_manifest(target).files:
         if path in plan.manifest.files and not os.path.lexists(staging / path):

@@ -1,7 +1,7 @@
-"""A rented machine as seen from the laptop: run a command there, bring files from there, send files there.
+"""A rented instance, reached through tnr: run a command there, fetch files, send files.
 
 Covers: everything goes through `scripts/tnr`, which alone knows how a machine is reached; a machine that cannot be
-reached is told apart from a command that failed. Does not cover: what is run, and whether what arrived is whole.
+reached is told apart from a command that failed. Does not cover: what is run, and whether what arrived is complete.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-r"""The checkpoints on a machine, as seen from here: one command lists them all, and no name is trusted.
+r"""Listing of the checkpoints on an instance: one command for all, and no name is trusted.
 
 Covers: names come separated by NUL and are matched against what this project writes before they are used as paths;
 `checkpoint-1; touch X`, `../../x`, a line break in a name, an answer cut off midway or without end harm nothing.
-Does not cover: whether the files there are whole (the copy is verified, see `transfer.py`).
+Does not cover: whether the files there are complete (the copy is verified, see `transfer.py`).
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def list_trainings(instance: Instance) -> list[str]:
     """Names of the runs that are trained on an instance at this moment; "supervisor" where only that runs.
 
     Raises:
-        Unreachable, SocratesError: it cannot be told, and why.
+        Unreachable, SocratesError: it is unknown, and why.
     """
     entries = between_marks(instance.run(_LIST_TRAININGS, timeout=LISTING_TIMEOUT), instance)
     locks = [entry.decode(errors="backslashreplace") for entry in entries]
@@ -214,7 +214,9 @@ def inspect_files(
     done = instance.run(command + _INSPECT, stdin=b"".join(path.encode() + b"\0" for path in paths))
     entries = between_marks(done, instance)
     if len(entries) != len(paths):
-        raise SocratesError(f"instance {instance.id}: told {len(entries)} files of {len(paths)} asked for in {folder}")
+        raise SocratesError(
+            f"instance {instance.id}: reported {len(entries)} files of {len(paths)} asked for in {folder}"
+        )
     return dict(zip(paths, map(_remote_file, entries), strict=True))
 
 
@@ -231,7 +233,7 @@ def _remote_file(entry: bytes) -> RemoteFile | None:
 
 
 def between_marks(done: CompletedCommand, instance: Instance) -> list[bytes]:
-    """The NUL-ended entries of an answer that has come whole.
+    """The NUL-ended entries of a complete answer.
 
     Raises:
         Unreachable: it is cut off.

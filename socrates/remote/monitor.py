@@ -1,4 +1,4 @@
-"""The watch over an instance: every complete checkpoint is fetched, for as long as it takes.
+"""Checkpoint monitor of an instance: every complete checkpoint is fetched, for as long as it takes.
 
 Covers: lost connections, a stopped instance, a full disk, a damaged file on either side and errors of our own are said
 once each, for as long as they last, and outlived; the record `models/.monitor/instance-ID.json` tells other programs
@@ -26,7 +26,7 @@ from socrates.files import write_json
 from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
-from socrates.remote.local_checkpoints import DAMAGED, Busy, DigestMemory, NoSpace, local_state, trains_here
+from socrates.remote.local import DAMAGED, Busy, DigestMemory, NoSpace, is_training_locally, local_state, local_time
 from socrates.remote.transfer import DamagedThere
 from socrates.remote.untrusted import plain
 
@@ -82,7 +82,7 @@ class Monitor:
         self._downloaded: list[list[Any]] = []
         self._digests = DigestMemory()
         self._listing: Listing | None = None
-        self._started, self._rounds = now(), 0
+        self._started, self._rounds = local_time(), 0
         self._last_round: str | None = None
 
     def watch(self) -> int:
@@ -123,7 +123,7 @@ class Monitor:
         self.log.end("round")
         self._say_ignored(listing)
         for gone in self._missing - {(c.run, c.step) for c in listing.complete(self.options.run)}:
-            self._settle(gone)  # deleted there, or being written anew
+            self._settle(gone)  # deleted there, or being written again
             self._missing.discard(gone)
         for checkpoint in self._in_order(listing):
             late = time.monotonic() - listed > self.options.interval
@@ -138,7 +138,7 @@ class Monitor:
                 self._missing.add(key)
         if not self._missing:
             self.log.end("space")
-        self._last_round = now()
+        self._last_round = local_time()
         return False
 
     def _in_order(self, listing: Listing) -> list[RemoteCheckpoint]:
@@ -170,7 +170,7 @@ class Monitor:
 
     def _bring(self, checkpoint: RemoteCheckpoint, label: str, key: tuple[str, int]) -> bool:
         place = local_place(self.models, checkpoint)
-        if trains_here(place.parent):
+        if is_training_locally(place.parent):
             text = f"{place.parent}: a training on this machine writes there; nothing is put there until it has ended"
             self.log.begin(("trains", checkpoint.run), text, problem=False)
             return False
@@ -205,7 +205,7 @@ class Monitor:
         self._settle(key)
         if result.fetched:
             self.log.say(f"✓ {label} downloaded successfully")
-            self._downloaded.append([checkpoint.run, checkpoint.step, now()])
+            self._downloaded.append([checkpoint.run, checkpoint.step, local_time()])
             self._write_record()
         return True
 
@@ -311,7 +311,7 @@ class Log:
         """Say something that lasts, unless it was said already; a mere notice does not enter the record."""
         if key not in self._open:
             self.say(text)
-            self._open[key] = {"time": now(), "what": text, "solved": False}
+            self._open[key] = {"time": local_time(), "what": text, "solved": False}
             if problem:
                 self.problems.append(self._open[key])
                 del self.problems[:-KEPT]
@@ -327,8 +327,3 @@ class Log:
     def is_open(self, key: Hashable) -> bool:
         """Whether that was begun and has not ended."""
         return key in self._open
-
-
-def now() -> str:
-    """The local time with its zone, as ISO 8601."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""A checkpoint from here back to a machine: how a run goes on after its machine is gone.
+"""Pushing a checkpoint back to a machine: how a run goes on after its machine is gone.
 
 Covers: only what verifies here is sent, and it gets its name there once it verifies there. Does not cover: the data
 and the code (run_remote_setup.sh).
@@ -19,9 +19,8 @@ from socrates.checkpoint import (
     why_not_resumable,
 )
 from socrates.errors import SocratesError
-from socrates.remote.fetch import list_remote
 from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
-from socrates.remote.listing import is_run_name
+from socrates.remote.listing import is_run_name, list_remote
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (
@@ -38,8 +37,8 @@ def push_newest(
     Args:
         instance: with code and environment in place.
         run: the run's folder name in models/.
-        say: told before something that takes long.
-        weights_only: a checkpoint will do of which the weights alone are whole, a light download for one.
+        say: called before something that takes long.
+        weights_only: a checkpoint will do of which the weights alone are complete, a light download for one.
 
     Returns:
         What was done, as a line for people.

@@ -1,4 +1,4 @@
-"""One verified copy: the files of a plan, from a folder on an instance into a staging folder here.
+"""Verified transfer: the files of a manifest, from a folder on an instance into a staging folder here.
 
 Covers: only what the plan lists is asked for; every file's size and SHA-256 are checked after it arrived, and all is
 flushed to disk; a copy that was broken off goes on with what verifies of it; what is in the staging folder and not in
@@ -22,7 +22,7 @@ from socrates.errors import SocratesError
 from socrates.files import sync_folder
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteFile, inspect_files, read_remote_manifest, sha256_bytes
-from socrates.remote.local_checkpoints import DigestMemory, NoSpace, local_errors
+from socrates.remote.local import DigestMemory, NoSpace, local_errors
 
 RSYNC_PARTIAL = ".rsync-partial"  # where `tnr scp` keeps a part of a file, to go on with it
 # The guide's five files, and what evaluation reads besides (some KB).
@@ -50,7 +50,7 @@ class DamagedThere(SocratesError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TransferPlan:
     """What a copy consists of.
 
     Attributes:
@@ -87,7 +87,7 @@ def is_plain_path(path: str) -> bool:
     )
 
 
-def plan_from_manifest(source: str, data: bytes, step: int, staging: Path, *, light: bool) -> Plan:
+def plan_from_manifest(source: str, data: bytes, step: int, staging: Path, *, light: bool) -> TransferPlan:
     """What to copy, by the instance's manifest; for a light copy only LIGHT_FILES.
 
     Raises:
@@ -103,12 +103,12 @@ def plan_from_manifest(source: str, data: bytes, step: int, staging: Path, *, li
     if left_out:
         files = {path: entry for path, entry in manifest.files.items() if path in LIGHT_FILES}
         manifest = replace(manifest, files=files, left_out=left_out, source_sha256=sha256_bytes(data))
-    return Plan(source, manifest, data)
+    return TransferPlan(source, manifest, data)
 
 
 def copy_verified(
     instance: Instance,
-    plan: Plan,
+    plan: TransferPlan,
     staging: Path,
     *,
     lock: int,
@@ -123,7 +123,7 @@ def copy_verified(
         staging: the folder here; files in it that verify are kept, all else goes.
         lock: descriptor that the copying processes inherit (`working_on`).
         digests: remembers what was read.
-        starting: told, once, how many bytes are to be fetched.
+        starting: called, once, with how many bytes are to be fetched.
 
     Raises:
         Unreachable: the connection was lost; call again to go on.
@@ -188,10 +188,10 @@ def _by_folder(paths: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
             yield folder, names[start : start + _FILES_A_CALL]
 
 
-def _explain(instance: Instance, plan: Plan, wrong: Sequence[str]) -> SocratesError | None:
+def _explain(instance: Instance, plan: TransferPlan, wrong: Sequence[str]) -> SocratesError | None:
     """Why files arrive wrong again and again, if the reason lies on the instance."""
     if read_remote_manifest(instance, plan.source) != plan.source_manifest:
-        return NotThere(f"instance {instance.id}: {plan.source} was deleted or written anew while it was copied")
+        return NotThere(f"instance {instance.id}: {plan.source} was deleted or written again while it was copied")
     there = inspect_files(instance, plan.source, wrong, digests=True)
     bad = {}
     for path, file in there.items():
@@ -250,7 +250,7 @@ def _check_space(staging: Path, needed: int) -> None:
         usage = shutil.disk_usage(staging)
     reserve = min(256 * 2**20, usage.total // 50)
     if needed + reserve > usage.free:
-        for partial in staging.rglob(RSYNC_PARTIAL):  # worth less than room for the whole
+        for partial in staging.rglob(RSYNC_PARTIAL):  # worth less than room
             with suppress(OSError):
                 shutil.rmtree(partial)
         usage = shutil.disk_usage(staging)

@@ -1,13 +1,12 @@
-"""What another machine tells, read so that nothing in it can do harm: texts, numbers, JSON, sections of an answer.
+"""What another machine reports, read so that nothing in it can do harm: texts, JSON, sections of an answer.
 
-Covers: control characters and escape sequences never reach a terminal; NaN, infinity, huge numbers and wrong types
-become None; an answer that was cut off is refused. Does not cover: whether what is told is true.
+Covers: control characters and escape sequences never reach a terminal; NaN and infinity become None; an answer that was
+cut off is refused. Does not cover: whether what is reported is true.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import unicodedata
 from typing import Any
@@ -31,10 +30,10 @@ _MARKS = ("\u034f", "\u115f", "\u1160", "\u3164")  # letters by their category t
 
 
 class CutOff(SocratesError):
-    """A machine's answer has not come whole."""
+    """A machine's answer is not complete."""
 
 
-def sections(answer: bytes) -> dict[str, bytes]:
+def answer_sections(answer: bytes) -> dict[str, bytes]:
     """The sections of a script's answer (between `PRELUDE` and `FINISH`) by name; of two with one name the first.
 
     Raises:
@@ -74,20 +73,6 @@ def plain_lines(data: bytes, count: int, limit: int = 200) -> tuple[str, ...]:
     return tuple(reversed(found))
 
 
-def number(value: Any, low: float = 0.0, high: float = 1e15) -> float | None:
-    """A finite number within [low, high], else None; true and false are no numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, int) and not -(10**15) <= value <= 10**15:
-        return None
-    return float(value) if math.isfinite(value) and low <= value <= high else None
-
-
-def whole(value: Any, low: int = 0, high: int = 10**12) -> int | None:
-    """A whole number within [low, high], else None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
-
-
 def json_object(data: bytes | str) -> dict[str, Any] | None:
     """A JSON object; None for anything else, half a one included. NaN and infinity become None."""
     try:
@@ -95,8 +80,3 @@ def json_object(data: bytes | str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def json_objects(data: bytes) -> list[dict[str, Any]]:
-    """The JSON objects of a file with one a line; other lines are left out."""
-    return [value for line in data.split(b"\n") if line.strip() and (value := json_object(line)) is not None]

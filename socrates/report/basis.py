@@ -1,4 +1,4 @@
-"""What the number is, what it rests on, and what it is no substitute for."""
+"""Provenance of the number: what it is, what it rests on, and what it is no substitute for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from socrates.console import Table
+from socrates.files import finite
 from socrates.report.part import Material, Part
-from socrates.report.results_folders import Results, section_of
-from socrates.report.values import NONE, finite
+from socrates.report.results_folders import NONE, Results, section_of
 
 _MEANING = (
     "W is the first Wasserstein distance between all people's answers in a cell (a question in one condition of a "
@@ -25,12 +25,12 @@ _LIMITS = (
 
 def basis_part(material: Material) -> Part:
     """The meaning of W, and a table of rows, model, settings, versions and dates."""
-    lines = [*_MEANING, *_asked(material.subject), *_intervals(material.subject), _LIMITS]
+    lines = [*_MEANING, *_coverage(material.subject), *_intervals(material.subject), _LIMITS]
     for one in material.main:
         if one.missing:
             lines.append(f"Not in {one.folder}: {'; '.join(one.missing)}.")
     results = material.main
-    columns = [_facts(one) for one in results]
+    columns = [_provenance(one) for one in results]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = tuple((name, *(column.get(name, NONE) for column in columns)) for name in names)
     table = Table(
@@ -46,7 +46,7 @@ def basis_part(material: Material) -> Part:
     )
 
 
-def _asked(results: Results) -> list[str]:
+def _coverage(results: Results) -> list[str]:
     """What asking about some of the people only does to W."""
     coverage = section_of(results.metrics, "coverage")
     rows, people = finite(coverage.get("rows")), finite(coverage.get("human_answers"))
@@ -70,16 +70,16 @@ def _intervals(results: Results) -> list[str]:
     return [f"Intervals (95%): {method}. They tell how W would vary over other studies like these."]
 
 
-def _facts(results: Results) -> dict[str, str]:
-    """Facts by name, those that are recorded."""
+def _provenance(results: Results) -> dict[str, str]:
+    """Provenance by name, those that are recorded."""
     coverage, about = section_of(results.metrics, "coverage"), results.about
     settings, versions = section_of(about, "settings"), section_of(about, "versions")
     comparability = section_of(results.metrics, "comparability")
     mass, seen = results.value("valid_mass").value, results.metrics.get("seen")
     intervals = section_of(results.metrics, "intervals")
     decoding = comparability.get("decoding")
-    facts = {
-        "rows asked": _of(coverage, "rows_predicted", "rows", "with an answer"),
+    provenance = {
+        "rows evaluated": _of(coverage, "rows_predicted", "rows", "with an answer"),
         "rows scored": _number(coverage.get("rows_scored")),
         "human answers": _number(coverage.get("human_answers")),
         "cells scored": _of(coverage, "cells_scored", "cells"),
@@ -105,7 +105,7 @@ def _facts(results: Results) -> dict[str, str]:
         "evaluated": _text(about.get("created")),
         "results": str(results.folder),
     }
-    return {name: text for name, text in facts.items() if text}
+    return {name: text for name, text in provenance.items() if text}
 
 
 def _of(record: Mapping[str, Any], part: str, whole: str, what: str = "") -> str | None:

@@ -1,4 +1,4 @@
-"""Human and predicted distributions of the best, typical and worst cells, side by side."""
+"""Cells of the report: human and predicted distributions of the best, typical and worst, side by side."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.plot import EDGE, LIGHT, LINE, Plot, short
-from socrates.report.results_folders import CellResult
-from socrates.report.values import fixed
+from socrates.report.results_folders import CellResult, fixed
 
 EACH = 3  # cells of a kind
 ENOUGH = 20  # human answers, below which a distribution is mostly chance; all cells where fewer hold so many
@@ -42,7 +41,7 @@ def cells_part(material: Material) -> Part:
     """Small multiples of the chosen cells."""
     subject = material.subject
     title = "Distributions of answers"
-    chosen = choose_cells(subject.cells)
+    chosen = cells_to_show(subject.cells)
     filled = {kind: [cell for cell in map(_filler(material), cells) if cell] for kind, cells in chosen.items()}
     filled = {kind: cells for kind, cells in filled.items() if cells}
     if not filled:
@@ -50,8 +49,8 @@ def cells_part(material: Material) -> Part:
     plots = tuple(_picture(kind, cells) for kind, cells in filled.items())
     lines = (
         f"Bars are people, the line is {subject.label}: the mean of its answer probabilities where these are "
-        "recorded, else its drawn answers. W is of the drawn answers. What the model predicts beyond people's range "
-        "counts as its ends, as it does in W.",
+        "recorded, else its sampled answers. W is of the sampled answers. Predictions beyond people's range "
+        "count as its ends, as in W.",
         f"Chosen among the cells with {_enough(subject.cells)} human answers or more, from different studies where "
         "that is possible.",
     )
@@ -64,7 +63,7 @@ def cells_part(material: Material) -> Part:
     return Part("cells", title, lines, plots, (table,), kind="many")
 
 
-def choose_cells(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+def cells_to_show(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
     """The best, typical and worst cells by W, at most `EACH` of a kind and none twice."""
     least = _enough(cells)
     ordered = sorted(
@@ -137,14 +136,14 @@ def _filler(material: Material) -> Callable[[CellResult], CellResult | None]:
 
     def fill(cell: CellResult) -> CellResult | None:
         if found := material.answers.get(cell.cell):
-            cell = replace(cell, human=found.human, drawn=found.drawn, distribution=found.probable)
+            cell = replace(cell, human=found.human, sampled=found.sampled, distribution=found.expected)
         return cell if cell.human and _predicted(cell) else None
 
     return fill
 
 
 def _predicted(cell: CellResult) -> Mapping[float, float]:
-    return cell.distribution or cell.drawn
+    return cell.distribution or cell.sampled
 
 
 def _name(cell: CellResult) -> str:
@@ -166,19 +165,19 @@ def _picture(kind: str, cells: Sequence[CellResult]) -> Plot:
             one.set_ylim(0, None)
             one.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
             if len(middle) == 1 or np.allclose(width, 1):
-                _whole_ticks(one)
+                _integer_ticks(one)
             one.tick_params(labelsize=SMALL)
         first = axes[0] if isinstance(axes, list) else axes
         handles, labels = first.get_legend_handles_labels()
         first.figure.legend(handles, labels, loc="outside lower left", ncols=2)
 
-    told = "; ".join(f"{_name(cell)}, W {fixed(cell.distance)}, {cell.n_human:,} people" for cell in cells)
-    alt = f"Bars of human answers with a line of predicted ones, cells of {KINDS[kind].lower()}: {told}."
+    words = "; ".join(f"{_name(cell)}, W {fixed(cell.distance)}, {cell.n_human:,} people" for cell in cells)
+    alt = f"Bars of human answers with a line of predicted ones, cells of {KINDS[kind].lower()}: {words}."
     height = 0.65 + 1.6 * len(cells)
     return picture(KINDS[kind], height, draw, alt, rows=len(cells), name=f"cells-{kind}")
 
 
-def _whole_ticks(axes) -> None:
+def _integer_ticks(axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(11, integer=True))

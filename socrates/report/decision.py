@@ -1,4 +1,4 @@
-"""The decision as the gate recorded it, its interval beside the threshold, and what to look at before believing it.
+"""The gate's decision as recorded, its interval beside the threshold, and what to look at before believing it.
 
 The report decides nothing: where `decision.json` is of other numbers than `metrics.json`, it says so and shows none.
 """
@@ -8,10 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from socrates.files import finite
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.plot import DARK, LINE, Plot
-from socrates.report.results_folders import WASSERSTEIN, differences
-from socrates.report.values import Value, finite, fixed, limits, told_limits
+from socrates.report.results_folders import (
+    WASSERSTEIN,
+    Value,
+    comparability_differences,
+    fixed,
+    limits,
+    limits_in_words,
+)
 
 _SAME = 1e-9
 GATE = "scripts/gate.py BASELINE/metrics.json CHECKPOINT/metrics.json --output CHECKPOINT/decision.json records one"
@@ -30,11 +37,11 @@ def decision_part(material: Material) -> Part:
             lines.append(problem)
     if improvement is not None and decision is not None:
         threshold = finite(decision.get("threshold_percent"))
-        lines += _told(decision, improvement, threshold)
+        lines += _in_words(decision, improvement, threshold)
         plots = (_interval_picture(str(decision["decision"]), improvement, threshold),)
         lines += [_sentence(note) for note in _notes(decision)]
     else:
-        lines.append(f"Wasserstein distance W of {subject.label}: {subject.distance.told()}; 0 is best.")
+        lines.append(f"Wasserstein distance W of {subject.label}: {subject.distance.in_words()}; 0 is best.")
         if decision is None and material.baseline is not None:
             lines.append(f"No decision is recorded in {subject.folder}: {GATE}.")
     lines += _warnings(material, lines)
@@ -61,7 +68,7 @@ def _improvement(decision: Mapping[str, Any]) -> Value:
     return Value(finite(decision.get("improvement_percent")), limits(decision.get("improvement_ci95")))
 
 
-def _told(decision: Mapping[str, Any], improvement: Value, threshold: float | None) -> list[str]:
+def _in_words(decision: Mapping[str, Any], improvement: Value, threshold: float | None) -> list[str]:
     """The decision in sentences."""
     percent = str(decision.get("improvement_printed") or f"{improvement.value:.1f}%")
     better = improvement.value >= 0
@@ -73,7 +80,7 @@ def _told(decision: Mapping[str, Any], improvement: Value, threshold: float | No
     if decision.get("require_significant"):
         needed += " over the whole interval"
     lines = [
-        f"{decision['decision']}: the Wasserstein distance is {change}{told_limits(interval, 1, '%')}{needed}.",
+        f"{decision['decision']}: the Wasserstein distance is {change}{limits_in_words(interval, 1, '%')}{needed}.",
         f"W of the baseline: {fixed(finite(decision.get(f'baseline_{WASSERSTEIN}')))}; of the checkpoint: "
         f"{fixed(finite(decision.get(f'checkpoint_{WASSERSTEIN}')))}. Lower is better.",
     ]
@@ -106,10 +113,10 @@ def _warnings(material: Material, said: list[str]) -> list[str]:
     rows = finite(seen.get("rows")) if isinstance(seen, dict) else None
     if rows and "trained on" not in text:
         warnings.append(
-            f"{subject.label} may have been trained on {rows:,.0f} of the rows that judge it: its distance tells what "
-            "it remembers."
+            f"{subject.label} may have been trained on {rows:,.0f} of the rows that evaluate it: its distance shows "
+            "what it remembers."
         )
-    if material.baseline and (different := differences(material.baseline, subject)):
+    if material.baseline and (different := comparability_differences(material.baseline, subject)):
         warnings.append(
             f"{material.baseline.label} and {subject.label} must not be compared: they differ in "
             f"{', '.join(different)}. Evaluate both the same way."

@@ -1,4 +1,4 @@
-"""W of the baseline and of each checkpoint, between the uniform guess and the best possible; and all other numbers."""
+"""Distances: W of the baseline and of each checkpoint, between uniform guess and empirical best; other numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.plot import DARK, LINE, Plot, short
-from socrates.report.results_folders import Results, differences
-from socrates.report.values import NONE
+from socrates.report.results_folders import NONE, Results, comparability_differences
 
 _NUMBERS = (
     ("W, Wasserstein distance (0 best)", ("wasserstein_distance",)),
@@ -34,7 +33,7 @@ _STEPS_WITH_VALUES = 4  # points that get their number written beside them
 def distances_part(material: Material) -> Part:
     """The picture over steps, a table of the results, and tables of all numbers."""
     subject = material.subject
-    same = [one for one in material.all if not differences(one, subject)]
+    same = [one for one in material.all if not comparability_differences(one, subject)]
     lines = [
         "W is the mean over studies of the mean over cells, in units of each cell's human range: 0 where predicted and "
         "human answers are distributed alike, 1 at worst."
@@ -51,12 +50,12 @@ def distances_part(material: Material) -> Part:
             if share.value >= 0
             else f"{subject.label} is farther from people than the uniform guess, let alone the empirical best"
         )
-        lines.append(f"{come}: human answers against as many drawn from these same people.")
+        lines.append(f"{come}: human answers against as many sampled from these same people.")
     if subject.value("bounds", "uniform_guess").value is None:
         lines.append("These results have no bounds on their own rows; evaluate again with this version to get them.")
     missing = [name for name, keys in _NUMBERS if all(one.value(*keys).value is None for one in material.all)]
     tables = [_numbers_table(material.main, missing)]
-    others = [one for one in material.judged if one is not subject]
+    others = [one for one in material.evaluated if one is not subject]
     folded: dict[str, tuple[Table, ...]] = {}
     if others:
         tables.insert(0, _results_table(material.all))
@@ -140,13 +139,13 @@ def _picture(material: Material, results: Sequence[Results]) -> Plot:
         else:
             axes.set_xticks(places, [short(one.label) for one in results])
 
-    told = "; ".join(f"{one.label} {value.value:.3f}" for one, value in zip(results, values, strict=True))
+    words = "; ".join(f"{one.label} {value.value:.3f}" for one, value in zip(results, values, strict=True))
     bounds = ", ".join(
         f"{name} {value:.3f}"
         for name, value in (("uniform guess", uniform), ("empirical best", best))
         if value is not None
     )
-    alt = f"Points with 95% intervals: W of {told}." + (f" Lines: {bounds}." if bounds else "")
+    alt = f"Points with 95% intervals: W of {words}." + (f" Lines: {bounds}." if bounds else "")
     return picture("W, lower is better", 3.1, draw, alt, name="distances")
 
 

@@ -1,14 +1,14 @@
-"""Differences between conditions: does the model move where people move, in the same direction and as far?"""
+"""Treatment effects: does the model move where people move, in the same direction and as far?"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from socrates.console import Table
+from socrates.files import finite
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.plot import DARK, LINE, Plot
-from socrates.report.results_folders import Results, section_of
-from socrates.report.values import finite, fixed, value_at
+from socrates.report.results_folders import Results, fixed, section_of, value_at
 
 _MOST_POINTS = 3000
 _NUMBERS = (
@@ -31,7 +31,7 @@ def effects_part(material: Material) -> Part:
     lines = [
         "An effect is the mean answer in one condition minus that in another, of one question, in shares of the "
         "question's range of answers. A human effect is clear where its 95% interval excludes 0.",
-        *_told(subject),
+        *_in_words(subject),
     ]
     tables = []
     if any(record for _, record in records):
@@ -45,7 +45,7 @@ def effects_part(material: Material) -> Part:
     return Part("effects", title, tuple(lines), plots, tuple(tables), most=12)
 
 
-def _told(subject: Results) -> list[str]:
+def _in_words(subject: Results) -> list[str]:
     record = section_of(subject.metrics, "effects")
     if not record:
         return []
@@ -59,7 +59,7 @@ def _told(subject: Results) -> list[str]:
             "direction; half would be chance."
         )
     if correlation.value is not None:
-        lines.append(f"Its effects correlate with the human ones by {correlation.told(2)}.")
+        lines.append(f"Its effects correlate with the human ones by {correlation.in_words(2)}.")
     return lines
 
 
@@ -67,7 +67,7 @@ def _studies(subject: Results) -> tuple[tuple[str, ...], ...]:
     """A row a study, those with most clear effects first; none where the answers of cells are not recorded."""
     from socrates.evaluation.effects import CellAnswers, effects_by_study, find_questions
 
-    cells = [CellAnswers(one.cell, one.human, one.drawn, one.scale) for one in subject.cells if one.human]
+    cells = [CellAnswers(one.cell, one.human, one.sampled, one.scale) for one in subject.cells if one.human]
     studies = effects_by_study(find_questions(cells)[0])
     studies.sort(key=lambda study: (-study["clear_pairs"], -study["pairs"], study["study_id"]))
     return tuple(

@@ -1,4 +1,4 @@
-"""Individual accuracy by demographic group, and how far the groups of a field are apart."""
+"""Accuracy by demographic group, and how far the groups of a field are apart."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from socrates.console import Table
+from socrates.files import finite
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.plot import DARK, LINE, Plot, short
-from socrates.report.results_folders import Results, section_of
-from socrates.report.values import Value, finite, fixed, value_at
+from socrates.report.results_folders import Results, Value, fixed, section_of, value_at
 
 _MOST_LINES = 44  # of the picture
 
@@ -23,7 +23,7 @@ class Group(NamedTuple):
     within: Value  # its accuracy minus that of the other people in the same cells
 
 
-class Field(NamedTuple):
+class GroupedField(NamedTuple):
     """One demographic field; differences are between its best and its worst predicted group."""
 
     name: str
@@ -68,14 +68,14 @@ def groups_part(material: Material) -> Part:
     return Part("groups", title, tuple(lines), plots, tables, folded, most=12)
 
 
-def read_fields(results: Results) -> list[Field]:
+def read_fields(results: Results) -> list[GroupedField]:
     """The fields that `metrics.json` records, the largest parity difference first."""
     fields = []
     for name, record in section_of(results.metrics, "groups").items():
         groups = record.get("groups") if isinstance(record, Mapping) else None
         if isinstance(groups, list):
             fields.append(
-                Field(
+                GroupedField(
                     str(name),
                     _count(record, "rows_known"),
                     value_at(record, "parity_difference"),
@@ -98,7 +98,7 @@ def _count(record: Mapping[str, Any], key: str) -> int:
     return int(finite(record.get(key)) or 0)
 
 
-def _differences(results: Results, fields: Sequence[Field]) -> Table:
+def _differences(results: Results, fields: Sequence[GroupedField]) -> Table:
     rows = tuple(
         (
             f"{_title(field.name)} ({field.rows:,})",
@@ -113,9 +113,9 @@ def _differences(results: Results, fields: Sequence[Field]) -> Table:
     return Table(heads, rows, title=f"Parity differences [95% interval]: {results.label}")
 
 
-def _fitting(fields: Sequence[Field]) -> list[Field]:
+def _fitting(fields: Sequence[GroupedField]) -> list[GroupedField]:
     """As many of the first fields as fit one below the other; groups without accuracy are not drawn."""
-    shown: list[Field] = []
+    shown: list[GroupedField] = []
     lines = 0
     for field in fields:
         groups = tuple(group for group in field.groups if group.accuracy.value is not None)[: _MOST_LINES - 2]
@@ -126,7 +126,7 @@ def _fitting(fields: Sequence[Field]) -> list[Field]:
     return shown
 
 
-def _picture(fields: Sequence[Field], subject: Results) -> Plot:
+def _picture(fields: Sequence[GroupedField], subject: Results) -> Plot:
     overall = subject.value("accuracy").value
     places: list[tuple[float, Group]] = []
     heads: list[tuple[float, str]] = []
@@ -167,11 +167,11 @@ def _picture(fields: Sequence[Field], subject: Results) -> Plot:
         axes.set_axisbelow(True)
         axes.set_xlabel("individual accuracy")
 
-    told = "; ".join(
+    words = "; ".join(
         f"{_title(field.name)}: " + ", ".join(f"{group.name} {group.accuracy.value:.3f}" for group in field.groups)
         for field in fields[:3]
     )
-    alt = f"Points with 95% intervals: accuracy of {subject.label} by group. {told}."
+    alt = f"Points with 95% intervals: accuracy of {subject.label} by group. {words}."
     return picture("Accuracy by group (rows)", 1.0 + 0.185 * at, draw, alt, name="groups")
 
 

@@ -1,4 +1,4 @@
-"""What all pages share: one HTML file that needs nothing else, on a screen, a phone or paper."""
+"""HTML of all pages: one file that needs nothing else, on a screen, a phone or paper."""
 
 from __future__ import annotations
 

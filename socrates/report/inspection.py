@@ -23,8 +23,8 @@ class Section:
     tables: tuple[Table, ...] = ()
 
 
-def sections(found: Inspection) -> list[Section]:
-    """All that is told about a file, in the order in which people ask."""
+def inspection_sections(found: Inspection) -> list[Section]:
+    """All that is reported about a file."""
     return [
         *_bad_rows(found),
         _overview(found),
@@ -205,7 +205,7 @@ def _differing(found: Inspection) -> Section:
 def _repeated(found: Inspection) -> Section:
     title, repeated = "Repeated (study, participant, task)", found.repeated
     if repeated is None:
-        return Section("repeated", title, ("Cannot be told: no row names its participant.",))
+        return Section("repeated", title, ("Unknown: no row names its participant.",))
     if not repeated.groups:
         return Section("repeated", title, ("None: every participant answered each question once.",))
     again = repeated.rows_asked_again
@@ -282,7 +282,7 @@ _WIDTH, _LEAST = 110, 40  # characters of a line, and of its last column where t
 def inspection_text(found: Inspection) -> str:
     """All sections, one below the other."""
     lines = [found.file]
-    for section in sections(found):
+    for section in inspection_sections(found):
         most = len(found.first_bad) if section.key == "bad" else MOST_ROWS
         lines += ["", section.title]
         for line in section.lines:

@@ -1,4 +1,4 @@
-"""The report as files: one HTML page with its pictures in it, and the same pictures as PNGs beside it.
+"""The report page: one HTML file with its pictures in it, and the same pictures as PNGs beside it.
 
 Covers: earlier reports are replaced, pictures that a new one has no more included; what another program wrote is not.
 """
@@ -13,10 +13,9 @@ from pathlib import Path
 from socrates.console import progress
 from socrates.errors import SocratesError
 from socrates.files import atomic_write, remove_file
-from socrates.report.answers import read_answers
 from socrates.report.basis import basis_part
-from socrates.report.calibration import calibration_part
-from socrates.report.cells import KINDS, cells_part, choose_cells
+from socrates.report.calibration import calibration_part, count_answers
+from socrates.report.cells import KINDS, cells_part, cells_to_show
 from socrates.report.decision import decision_part
 from socrates.report.distances import distances_part
 from socrates.report.effects import effects_part
@@ -26,8 +25,7 @@ from socrates.report.part import PROGRAM, Material, Part
 from socrates.report.plot import styled
 from socrates.report.results_folders import Results, in_order, read_results, with_details
 from socrates.report.studies import studies_part
-from socrates.report.training import training_part
-from socrates.report.training_log import find_log
+from socrates.report.training import find_log, training_part
 
 PAGE = "report.html"
 PICTURES = (
@@ -55,33 +53,36 @@ PARTS: tuple[Callable[[Material], Part], ...] = (
 
 def read_all(folders: Sequence[Path]) -> tuple[Results | None, list[Results]]:
     """(the baseline or None, the others in order) of these results folders; the last one is what a report is about."""
-    baseline, judged = in_order([read_results(folder) for folder in folders])
-    return baseline and with_details(baseline), [*judged[:-1], with_details(judged[-1])]
+    baseline, evaluated = in_order([read_results(folder) for folder in folders])
+    return baseline and with_details(baseline), [*evaluated[:-1], with_details(evaluated[-1])]
 
 
-def gather(baseline: Results | None, judged: Sequence[Results], run: Path | None = None) -> Material:
+def read_material(baseline: Results | None, evaluated: Sequence[Results], run: Path | None = None) -> Material:
     """Read what else a report of these results is made from: every answer, and the trainer's log.
 
     Args:
         baseline: what they are compared with, or None.
-        judged: the others; the last one is what the report is about.
+        evaluated: the others; the last one is what the report is about.
         run: the folder of the training run; None: found through the results.
 
     Raises:
         SocratesError: a file that is there and bad; one that is missing only leaves out a part.
     """
-    subject = judged[-1]
+    subject = evaluated[-1]
     wanted = {
-        cell.cell for cells in choose_cells(subject.cells).values() for cell in cells if not (cell.human and cell.drawn)
+        cell.cell
+        for cells in cells_to_show(subject.cells).values()
+        for cell in cells
+        if not (cell.human and cell.sampled)
     }
     calibrations, answers = {}, {}
     for one in [*([baseline] if baseline else []), subject]:
         if one.predictions.exists():
-            calibration, found = read_answers(one.predictions, wanted if one is subject else ())
+            calibration, found = count_answers(one.predictions, wanted if one is subject else ())
             answers |= found
             if calibration is not None:
                 calibrations[one.label] = calibration
-    return Material(subject, baseline, judged, find_log(subject, run), calibrations, answers)
+    return Material(subject, baseline, evaluated, find_log(subject, run), calibrations, answers)
 
 
 def make_parts(material: Material) -> list[Part]:
@@ -90,7 +91,7 @@ def make_parts(material: Material) -> list[Part]:
         return [make(material) for make in progress(PARTS, "drawing", unit=" parts")]
 
 
-def render(parts: Sequence[Part], material: Material, when: datetime) -> str:
+def report_html(parts: Sequence[Part], material: Material, when: datetime) -> str:
     """The page as HTML; ``when`` it was made."""
     subject = material.subject
     compared = f"compared with {material.baseline.label}" if material.baseline else ""

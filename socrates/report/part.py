@@ -1,17 +1,20 @@
-"""A part of the report, and what all parts are made from."""
+"""A part of the report, and the material of all parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from socrates.console import Table
 from socrates.report import plot as drawing
-from socrates.report.answers import Calibration, CellAnswers
 from socrates.report.plot import Plot
 from socrates.report.results_folders import Results
-from socrates.report.training_log import TrainingLog
+
+if TYPE_CHECKING:
+    from socrates.report.calibration import AnswerCounts, Calibration
+    from socrates.report.training import TrainingLog
 
 PROGRAM = "scripts/report.py"
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
@@ -25,9 +28,9 @@ class Material:
     """All that a report is made from.
 
     Attributes:
-        subject: the results that the report is about: the last of ``judged``.
+        subject: the results that the report is about: the last of ``evaluated``.
         baseline: what they are compared with, or None.
-        judged: all others; those before the subject by step.
+        evaluated: all others; those before the subject by step.
         log: of the run that trained the subject, or None.
         calibrations: of the baseline and the subject, by label.
         answers: of the subject, in the cells that are shown and that do not record them themselves.
@@ -35,15 +38,15 @@ class Material:
 
     subject: Results
     baseline: Results | None
-    judged: Sequence[Results]
+    evaluated: Sequence[Results]
     log: TrainingLog | None = None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
-    answers: Mapping[tuple, CellAnswers] = field(default_factory=dict)
+    answers: Mapping[tuple, AnswerCounts] = field(default_factory=dict)
 
     @property
     def all(self) -> list[Results]:
         """Baseline first."""
-        return [*([self.baseline] if self.baseline else []), *self.judged]
+        return [*([self.baseline] if self.baseline else []), *self.evaluated]
 
     @property
     def main(self) -> list[Results]:

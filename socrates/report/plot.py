@@ -1,4 +1,4 @@
-"""What all pictures share: readable without colour, on paper, and as narrow as a phone."""
+"""Plots: the style of all pictures, readable without colour, on paper, and as narrow as a phone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results folders as a report reads them: what is there, checked, and what is missing, in words.
+"""Results folders as a report reads them, checked; what is missing, in words; and their numbers as text.
 
 Covers: folders of this and of earlier versions, and those scored from answers made elsewhere.
 Does not cover: whether the results may be compared; the gate decides that, and the report says where they differ.
@@ -15,13 +15,81 @@ from typing import Any, NamedTuple
 from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, read_metrics
-from socrates.files import read_json
-from socrates.report.values import Value, finite, value_at
+from socrates.files import finite, read_json
 
+NONE = "–"
 DECISION = "decision.json"
 WASSERSTEIN = "wasserstein_distance"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _WHAT_IS_COMPARED = ("data_sha256", "rows_sha256", "prompt_fingerprint", "decoding", "seed", "metric_version")
+
+
+class Value(NamedTuple):
+    """A number and its 95% interval; either may be unknown."""
+
+    value: float | None
+    limits: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        return self.written()
+
+    def written(self, digits: int = 3) -> str:
+        """As in a table: 0.185 [0.172, 0.198]."""
+        if self.value is None:
+            return NONE
+        limits = (
+            "" if self.limits is None else " [{},\u00a0{}]".format(*(fixed(limit, digits) for limit in self.limits))
+        )
+        return fixed(self.value, digits) + limits
+
+    def in_words(self, digits: int = 3) -> str:
+        """As in a sentence: 0.185 (95% interval 0.172 to 0.198)."""
+        if self.value is None:
+            return "not defined"
+        return fixed(self.value, digits) + limits_in_words(self.limits, digits)
+
+    def percent(self) -> Value:
+        """The same in percent."""
+        limits = None if self.limits is None else (self.limits[0] * 100, self.limits[1] * 100)
+        return Value(None if self.value is None else self.value * 100, limits)
+
+
+def value_at(record: Mapping[str, Any], *keys: str) -> Value:
+    """A number deep in a record, with the `_ci95` that stands beside it."""
+    for key in keys[:-1]:
+        inner = record.get(key)
+        record = inner if isinstance(inner, Mapping) else {}
+    return Value(finite(record.get(keys[-1])), limits(record.get(f"{keys[-1]}_ci95")))
+
+
+def limits(value: Any) -> tuple[float, float] | None:
+    """An interval, or None where the value is none."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    low, high = map(finite, value)
+    return None if low is None or high is None or low > high else (low, high)
+
+
+def fixed(value: float | None, digits: int = 3) -> str:
+    """A number with so many decimals, and no minus before zeros."""
+    if value is None:
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; none before zeros."""
+    text = fixed(value, digits)
+    return f"+{text}" if text.strip("0.") and value > 0 else text
+
+
+def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: str = "") -> str:
+    """The interval as it follows a number in a sentence."""
+    if limits is None:
+        return ""
+    low, high = (fixed(limit, digits) for limit in limits)
+    return f" (95% interval {low}{unit} to {high}{unit})"
 
 
 @dataclass(frozen=True)
@@ -36,7 +104,7 @@ class CellResult:
     empirical_best: float | None
     scale: str | None  # the stated one
     human: Mapping[float, float] = field(default_factory=dict)  # answer -> how many people gave it
-    drawn: Mapping[float, float] = field(default_factory=dict)  # answer -> how often it was predicted
+    sampled: Mapping[float, float] = field(default_factory=dict)  # answer -> how often it was predicted
     distribution: Mapping[float, float] = field(default_factory=dict)  # answer -> mean probability
 
 
@@ -159,7 +227,7 @@ def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]
     return baseline, [*others, subject]
 
 
-def differences(one: Results, other: Results) -> list[str]:
+def comparability_differences(one: Results, other: Results) -> list[str]:
     """What of the rows, prompts and settings differs between two results, so that they must not be compared."""
     ours, theirs = (section_of(results.metrics, "comparability") for results in (one, other))
     return [key for key in _WHAT_IS_COMPARED if ours.get(key) != theirs.get(key)]

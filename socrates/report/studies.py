@@ -9,14 +9,13 @@ from typing import NamedTuple
 from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
 from socrates.report.plot import DARK, LINE, Plot, short
-from socrates.report.results_folders import CellResult, Results, differences
-from socrates.report.values import fixed, signed
+from socrates.report.results_folders import CellResult, Results, comparability_differences, fixed, signed
 
 _MOST = 44  # studies that fit one below the other in a picture that fits on a page
 _EACH_END = 20  # of the gains and of the losses that are drawn where there are more
 
 
-class Study(NamedTuple):
+class StudyDistance(NamedTuple):
     """One study's means over its scored cells."""
 
     study_id: str
@@ -35,7 +34,7 @@ class Study(NamedTuple):
 def studies_part(material: Material) -> Part:
     """A dumbbell a study, and the table of all."""
     subject, baseline = material.subject, material.baseline
-    if baseline is not None and (differences(baseline, subject) or not baseline.cells):
+    if baseline is not None and (comparability_differences(baseline, subject) or not baseline.cells):
         baseline = None
     studies = compare_studies(subject, baseline)
     title = "Studies"
@@ -57,12 +56,12 @@ def studies_part(material: Material) -> Part:
     return Part("studies", title, tuple(lines), (plot,), (_table(studies, subject, baseline),), most=12)
 
 
-def compare_studies(subject: Results, baseline: Results | None) -> list[Study]:
+def compare_studies(subject: Results, baseline: Results | None) -> list[StudyDistance]:
     """The studies of the subject that have a W, the largest gain first; without a baseline the lowest W first."""
     after = _by_study(subject.cells)
     before = _by_study(baseline.cells) if baseline else {}
     studies = [
-        Study(
+        StudyDistance(
             study_id,
             len(cells),
             _mean([cell.distance for cell in before.get(study_id, [])]),
@@ -89,7 +88,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def _table(studies: Sequence[Study], subject: Results, baseline: Results | None) -> Table:
+def _table(studies: Sequence[StudyDistance], subject: Results, baseline: Results | None) -> Table:
     two = baseline is not None
     bounds = any(study.uniform is not None for study in studies)
     heads = (
@@ -113,7 +112,7 @@ def _table(studies: Sequence[Study], subject: Results, baseline: Results | None)
     return Table(heads, rows, title=f"W by study: {what}")
 
 
-def _picture(shown: Sequence[Study], subject: Results, baseline: Results | None, *, gap: bool) -> Plot:
+def _picture(shown: Sequence[StudyDistance], subject: Results, baseline: Results | None, *, gap: bool) -> Plot:
     places = [place + (1 if gap and place >= _EACH_END else 0) for place in range(len(shown))]
 
     def draw(axes) -> None:

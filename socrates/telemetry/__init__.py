@@ -1,1 +1,1 @@
-"""What a run tells while it runs."""
+"""Telemetry of a run."""

@@ -1,4 +1,4 @@
-"""What a run has used so far, over all its attempts: paid time, money, tokens.
+"""Cost of a run so far, over all its attempts: paid time, money, tokens.
 
 It travels in `.progress.json` (after every step) and in each checkpoint's `training_cost.json`, so that a resume, also
 on another machine, goes on counting. Counted is the time of training processes, from the start of rank 0's process;
@@ -68,13 +68,13 @@ def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_ho
     Args:
         folder: the output folder.
         checkpoint: the one that the run goes on from, which is this run's by that.
-        run: the identity of a run that starts anew, or whose checkpoint has no account.
+        run: the identity of a run that starts over, or whose checkpoint has no account.
         price_per_hour: US dollars; for time whose price is not on record.
     """
     saved = _read(checkpoint / TRAINING_COST) if checkpoint else None
-    told = parse_account(_json(folder / ".progress.json").get(_ACCOUNT))
+    running = parse_account(_json(folder / ".progress.json").get(_ACCOUNT))
     run = saved.run if saved and saved.run else run
-    records = [record for record in (saved, told) if record is not None and (record is saved or record.run == run)]
+    records = [record for record in (saved, running) if record is not None and (record is saved or record.run == run)]
     best = max(records, key=lambda record: record.seconds, default=Account())
     usd = [record.priced(price_per_hour).usd or 0.0 for record in records]
     spent = max(usd, default=0.0) if price_per_hour is not None else None
@@ -93,7 +93,7 @@ def parse_account(value: Any) -> Account | None:
         }
         numbers |= {name: numbers[name] or 0.0 for name in ("seconds", "training_seconds")}
         return Account(run=str(value["run"]), attempts=int(value["attempts"]), **numbers)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

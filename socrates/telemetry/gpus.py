@@ -1,4 +1,4 @@
-"""Which GPUs a training uses, and what they were doing, sampled beside it by `nvidia-smi`.
+"""GPU samples: which GPUs a training uses, and what they were doing, from `nvidia-smi`.
 
 Covers: the GPUs that this training uses, on the machine of rank 0. Never fatal: where the program is missing, fails,
 hangs or prints something else, there are no samples. Does not cover: other machines of a run.
@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from socrates.errors import SocratesError
+from socrates.files import finite
 
 INTERVAL = 5.0  # seconds between samples
 _QUERY = ("--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
@@ -26,12 +27,13 @@ _PATIENCE = 10.0  # seconds; a driver in trouble makes nvidia-smi hang
 
 @dataclass(frozen=True)
 class GpuSample:
-    """One GPU at one moment; None where the driver does not tell."""
+    """One GPU at one moment; None where the driver does not report it."""
 
     index: int
     utilization: float | None  # percent of the last second in which a kernel ran
     memory_mib: float | None
     memory_total_mib: float | None
+    name: str = ""
 
 
 class GpuSampler:
@@ -45,9 +47,9 @@ class GpuSampler:
         self._latest: list[dict[str, Any]] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
 
-    def start(self, told: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
-        """Begin, where there is anything to sample; ``told`` gets each moment's samples, in the sampler's thread."""
-        self._listener = told
+    def start(self, listener: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
+        """Begin, where there is anything to sample; ``listener`` gets each moment's samples, in its thread."""
+        self._listener = listener
         if self._program and self._visible != frozenset():
             threading.Thread(target=self._run, name="gpu-sampler", daemon=True).start()
 
@@ -60,7 +62,7 @@ class GpuSampler:
         with self._lock:
             samples, self._samples = self._samples, []
         if samples:
-            self._latest = summarize(samples)
+            self._latest = summarize_samples(samples)
         return self._latest
 
     def _run(self) -> None:
@@ -138,16 +140,16 @@ def query_gpus(program: str, visible: Collection[int] | None) -> list[GpuSample]
 
 
 def parse_gpus(text: str) -> list[GpuSample]:
-    """The lines "index, utilization, memory used, memory total"; whatever else is printed is left out."""
+    """The lines "index, utilization, memory used, memory total[, name]"; whatever else is printed is left out."""
     samples = []
     for line in text.splitlines():
-        index, *values = (part.strip() for part in line.split(","))
-        if index.isdecimal() and len(values) == 3:
-            samples.append(GpuSample(int(index), *map(_number, values)))
+        index, *values = (part.strip() for part in line.split(",", 4))
+        if index.isdecimal() and len(index) < 5 and len(values) in (3, 4):
+            samples.append(GpuSample(int(index), *map(_number, values[:3]), *values[3:]))
     return samples
 
 
-def summarize(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
+def summarize_samples(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
     """A record for each GPU: mean utilization (percent), most memory in use and its total (MiB)."""
     by_index: dict[int, list[GpuSample]] = {}
     for sample in samples:
@@ -170,6 +172,6 @@ def _of(combine: Any, values: list[float | None]) -> float | None:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return finite(float(text), 0, 1e9)
     except ValueError:  # "[N/A]" on a GPU that is cut into slices
         return None

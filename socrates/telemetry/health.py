@@ -1,7 +1,7 @@
-"""Whether a training looks like a bad run: a loss that is no number, one that rises, GPUs that do nothing.
+"""Health of a training: a loss that is no number, one that rises, GPUs that idle.
 
 Covers: each is said once when it begins and once when it is over. Nothing is ever ended because of it. Pure: numbers
-and times come in, sentences come out. Does not cover: a training that stands still altogether (`status/standing.py`).
+and times come in, sentences come out. Does not cover: a training without progress (`remote/status/run_status.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-WINDOW = 5  # lines of the log whose median is judged
+WINDOW = 5  # lines of the log whose median is checked
 BLOCK = 20  # lines whose median is what is usual: of all such blocks so far, the lowest
 FEWEST = 30  # lines before anything is said of a rise
 SPREAD_LINES = 200  # lines before the window from which the spread is taken
@@ -25,11 +25,11 @@ TO_NORMAL = 1.4826  # times the median absolute deviation is a normal distributi
 IDLE_BELOW = 5.0  # percent
 IDLE_WINDOW = 300.0  # seconds
 IDLE_SAMPLES = 20  # fewer in a window say nothing
-IDLE_GAP = 60.0  # seconds without a sample, after which it begins anew
-IDLE_GRACE = 120.0  # seconds from the begin of the training in which nothing is judged
+IDLE_GAP = 60.0  # seconds without a sample, after which it begins again
+IDLE_GRACE = 120.0  # seconds from the begin of the training in which nothing is checked
 
 NOT_FINITE, RISEN, IDLE = "not finite", "risen", "idle"
-_EARLIER = "stop it and go on from a checkpoint before that, or start anew with a lower learning_rate"
+_EARLIER = "stop it and go on from a checkpoint before that, or start over with a lower learning_rate"
 
 
 class Usual(NamedTuple):

@@ -1,45 +1,33 @@
-"""What a running training tells about itself, in files that anybody may read while it runs.
+"""Progress and training log: the lines of `.progress.json` and `training_log.jsonl`, written and read.
 
 `.progress.json` in the output folder: how far it is, what it has used, what is wrong, after every step.
-`training_log.jsonl`: a line every `logging_steps`, with the loss, the speed, the money and what the GPUs did. Both are
-rank 0's.
+`training_log.jsonl`: a line every `logging_steps`, with the loss, the speed, the money and what the GPUs did.
 
-Covers: readers never see half a progress file; a line that a kill cut off does not spoil the next one; a disk that is
-full does not end the training (that is told once). Does not cover: what the Trainer itself keeps in a checkpoint.
+Covers: readers never see half a progress file; a line that a kill cut off does not spoil the next one; what is missing,
+half written or of a wrong type is None. Does not cover: what the Trainer itself keeps in a checkpoint.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from socrates.console import duration
+from socrates.files import finite, whole_number
 from socrates.telemetry.cost import Account, parse_account
-from socrates.telemetry.gpus import GpuSample, GpuSampler
-from socrates.telemetry.health import Watch
 
 PROGRESS = ".progress.json"
 TRAINING_LOG = "training_log.jsonl"
-_FROM_THE_TRAINER = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy")
-_RECENT = 10  # log lines whose pace tells the time left
-_RECENT_STEPS = 50  # of these the slowest counts when a cost limit is near
-_REMEMBERED = 2**20  # bytes of the log that a resumed run looks back on
+YEAR_3000 = 32503680000.0  # seconds since 1970
+_LOOKED_BACK = 2**20  # bytes of the log that a resumed run reads
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is. Times are seconds since 1970.
+    """How far a training is. Times are seconds since 1970; None is unknown, on another machine alone.
 
     Attributes:
         step: the last one that was done, at ``time``.
@@ -50,350 +38,129 @@ class Progress:
     """
 
     step: int
-    max_steps: int
-    time: float
-    started: float
-    started_step: int
+    max_steps: int | None
+    time: float | None
+    started: float | None
+    started_step: int | None
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
     account: Account | None = None
 
 
-def read_progress(folder: Path | str) -> Progress | None:
-    """The progress of the run with this output folder, or None where it has not told any."""
-    try:
-        value = json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8"))
-        return Progress(
-            int(value["step"]),
-            int(value["max_steps"]),
-            float(value["time"]),
-            float(value["started"]),
-            int(value["started_step"]),
-            None if value.get("stopped") is None else str(value["stopped"]),
-            tuple(map(str, value.get("warnings") or ())),
-            parse_account(value.get("account")),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 @dataclass(frozen=True)
-class Logged:
-    """What a line of the log says, for those who print it; None is unknown."""
+class LogLine:
+    """A line of `training_log.jsonl`, or of a Trainer's history; what is missing or no number is None."""
 
+    time: float | None = None
+    step: int | None = None
+    max_steps: int | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
     tokens_per_second: float | None = None
-    mfu: float | None = None
-    gpu_utilization: float | None = None  # percent, of the GPU that does least
-    peak_memory_gib: float | None = None
-    summary: str | None = None  # time and money in one sentence, where there is a price
+    elapsed_s: float | None = None
+    padding_share: float | None = None
+    mfu: float | None = None  # model FLOPs utilisation, a share
+    eval_loss: float | None = None
+    eval_step: int | None = None
+    cost_usd: float | None = None  # of all attempts, on any machine, idle time not counted
+    gpus: tuple[tuple[int, float | None], ...] = ()  # (index, mean utilization in percent)
 
-
-class Telemetry:
-    """Writes the two files of one training; to be used by rank 0 alone.
-
-    Set ``stopped`` to the reason where the training is to end before its last step.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        sampler: GpuSampler | None = None,
-        *,
-        before: Account | None = None,
-        price_per_hour: float | None = None,
-        peak_flops: float | None = None,
-        num_gpus: int = 1,
-    ) -> None:
-        """The process counts as paid for from its start.
-
-        Args:
-            folder: the output folder.
-            sampler: of the GPUs.
-            before: what earlier attempts have used, in dollars where there is a price.
-            price_per_hour: US dollars for the whole machine.
-            peak_flops: a GPU's floating point operations a second at best, dense, in the type that is trained in.
-            num_gpus: of the run.
-        """
-        self._folder = folder
-        self._sampler = sampler or GpuSampler()
-        self._before = (before or Account()).priced(price_per_hour)
-        self._price = price_per_hour
-        self._peak_flops, self._num_gpus = peak_flops, num_gpus
-        self._clock = time.monotonic()  # until the training begins
-        self._paid_from = self._clock - _process_age()
-        self._told = False
-        self._files = threading.Lock()  # the sampler's thread writes, too
-        self._progress: Progress | None = None
-        self._pending: dict[str, Any] | None = None  # a line that waits for the loss on the judging rows
-        self._eval: dict[str, Any] = {}
-        self._steps: deque[float] = deque(maxlen=_RECENT_STEPS)  # seconds
-        self._save: float | None = None
-        self._totals: dict[str, float] = {}  # of this process, as the Trainer counts them
-        self._peak_memory: float | None = None
-        self.last: dict[str, Any] = {}  # the last line of the log
-        self.last_eval: dict[str, Any] = {}  # the last loss on the judging rows, and its step
-        self.stopped: str | None = None
-
-    def begin(self, step: int, max_steps: int) -> None:
-        """The training begins, or goes on from ``step``."""
-        self._started, self._started_step = time.time(), step
-        self._clock = self._last_clock = self._last_step = time.monotonic()
-        self._pace: deque[tuple[float, int]] = deque([(self._clock, step)], maxlen=_RECENT + 1)
-        self._watch = Watch(self._clock)
-        for line in read_log(self._folder / TRAINING_LOG):  # what is usual is known from before
-            if isinstance(line.get("loss"), int | float) and line.get("step", step + 1) <= step:
-                self._watch.line(int(line["step"]), line["loss"])
-        self._sampler.start(self._sampled)
-        self._tell(step, max_steps)
-
-    def step(self, step: int, max_steps: int) -> None:
-        """Step ``step`` is done."""
-        now = time.monotonic()
-        self._steps.append(now - self._last_step)
-        self._last_step = now
-        self._tell(step, max_steps)
-
-    def saved(self) -> None:
-        """A checkpoint was written, begun when the last step was done."""
-        now = time.monotonic()
-        self._save = max(self._save or 0.0, now - self._last_step)
-        self._last_step = now
-
-    def log(
-        self,
-        logs: dict[str, Any],
-        step: int,
-        max_steps: int,
-        *,
-        peak_memory_bytes: float | None = None,
-        evaluates: bool = False,
-    ) -> Logged:
-        """Add a line to the log.
-
-        Args:
-            logs: what the Trainer logs; `num_tokens` and `model_flops` count those of all ranks since this process
-                began.
-            step: the step that was just done.
-            max_steps: the last step of the run.
-            peak_memory_bytes: most that the tensors of any rank have taken.
-            evaluates: an evaluation follows, whose loss belongs to this line.
-        """
-        now = time.monotonic()
-        self._flush()
-        seconds = now - self._last_clock
-        tokens, flops = (self._gained(name, logs.get(name)) for name in ("num_tokens", "model_flops"))
-        if tokens is not None or flops is not None:
-            self._last_clock = now
-        speed = round(tokens / seconds, 1) if tokens is not None and seconds > 0 else None
-        mfu = None
-        if flops is not None and self._peak_flops and seconds > 0:
-            mfu = round(flops / (seconds * self._peak_flops * self._num_gpus), 4)
-        self._peak_memory = peak_memory_bytes
-        left = self._seconds_left(now, step, max_steps)
-        usd = self.account().usd
-        expected = None if usd is None or left is None or self._price is None else usd + self._price * left / 3600
-        self._say(self._watch.line(step, _number(logs.get("loss")), _number(logs.get("grad_norm"), None)))
-        gpus = self._sampler.take()
-        line = {
-            "time": round(time.time(), 3),
-            "step": step,
-            "max_steps": max_steps,
-            **{name: _finite(logs.get(name)) for name in _FROM_THE_TRAINER},
-            "eval_loss": None,
-            "eval_step": None,
-            **self._eval,
-            "tokens_per_second": speed,
-            "padding_share": _finite(logs.get("padding_share")),
-            "step_tokens_spread": _finite(logs.get("step_tokens_spread")),
-            "mfu": mfu,
-            "peak_memory_bytes": _finite(peak_memory_bytes),
-            "elapsed_s": round(now - self._clock, 3),
-            "seconds_left": None if left is None else round(left, 1),
-            "cost_usd": None if usd is None else round(usd, 4),
-            "expected_cost_usd": None if expected is None else round(expected, 2),
-            "gpu": gpus,
-            "warnings": list(self._watch.active),
-        }
-        self._eval = {}
-        self.last, self._pending = line, line
-        if not evaluates:
-            self._flush()
-        uses = [gpu["utilization"] for gpu in gpus if gpu.get("utilization") is not None]
-        return Logged(
-            speed,
-            mfu,
-            min(uses, default=None),
-            None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
-            None if usd is None else spent_in_words(step, max_steps, self.account().seconds, usd, left, expected),
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> LogLine:
+        """A line from its JSON."""
+        samples = value.get("gpu") if isinstance(value.get("gpu"), list) else []
+        return cls(
+            time=finite(value.get("time"), 0, YEAR_3000),
+            step=whole_number(value.get("step")),
+            max_steps=whole_number(value.get("max_steps"), 1),
+            loss=finite(value.get("loss"), -1e9, 1e9),
+            learning_rate=finite(value.get("learning_rate"), 0, 1e3),
+            tokens_per_second=finite(value.get("tokens_per_second"), 0, 1e15),
+            elapsed_s=finite(value.get("elapsed_s"), 0, 1e10),
+            padding_share=finite(value.get("padding_share"), 0, 1),
+            mfu=finite(value.get("mfu"), 0, 10),
+            eval_loss=finite(value.get("eval_loss"), -1e9, 1e9),
+            eval_step=whole_number(value.get("eval_step")),
+            cost_usd=finite(value.get("cost_usd"), 0, 1e9),
+            gpus=tuple(
+                (index, finite(gpu.get("utilization"), 0, 100))
+                for gpu in samples
+                if isinstance(gpu, dict) and (index := whole_number(gpu.get("index"), 0, 1023)) is not None
+            ),
         )
 
-    def evaluated(self, eval_loss: float | None, step: int) -> None:
-        """The loss on the judging rows after ``step``: for the line that waits for it, else for the next one."""
-        self.last_eval = found = {"eval_loss": _finite(eval_loss), "eval_step": step}
-        if self._pending is not None:
-            self._pending |= found
-        else:
-            self._eval = found
-        self._flush()
+    def is_of_new_process(self, before: LogLine) -> bool:
+        """Whether it was written by another process than the line before: that one counts its time from its start."""
+        if before.elapsed_s is not None and self.elapsed_s is not None and self.elapsed_s < before.elapsed_s:
+            return True
+        pairs = ((before.step, self.step), (before.time, self.time))
+        return any(b is not None and a is not None and a <= b for b, a in pairs)
 
-    def account(self) -> Account:
-        """What all attempts have used until now."""
-        now, before = time.monotonic(), self._before
-        seconds = now - self._paid_from
-        usd = None if self._price is None else (before.usd or 0.0) + self._price * seconds / 3600
-        tokens, flops = self._totals.get("num_tokens"), self._totals.get("model_flops")
-        peaks = [peak for peak in (before.peak_memory_bytes, self._peak_memory) if peak is not None]
-        return replace(
-            before,
-            attempts=before.attempts + 1,
-            seconds=round(before.seconds + seconds, 3),
-            usd=usd,
-            training_seconds=round(before.training_seconds + now - self._clock, 3),
-            tokens=before.tokens if tokens is None else (before.tokens or 0.0) + tokens,
-            flops=before.flops if flops is None else (before.flops or 0.0) + flops,
-            peak_memory_bytes=max(peaks, default=None),
-            step_seconds=max(self._steps, default=before.step_seconds),
-            save_seconds=self._save,
-        )
 
-    @property
-    def utilization(self) -> float | None:
-        """Model FLOPs utilisation over all attempts (their saves and evaluations included), or None."""
-        account = self.account()
-        if account.flops is None or not self._peak_flops or not account.training_seconds:
-            return None
-        return account.flops / (account.training_seconds * self._peak_flops * self._num_gpus)
-
-    def end(self) -> None:
-        """The training is over: complete, or ``stopped``."""
-        self._sampler.stop()
-        self._flush()
-        if self._progress:
-            self._tell(self._progress.step, self._progress.max_steps, self.stopped)
-
-    def _gained(self, name: str, value: Any) -> float | None:
-        """How much a count that grows from 0 since this process began has grown since the last line."""
-        total = _finite(value)
-        if total is None:
-            return None
-        before, self._totals[name] = self._totals.get(name, 0.0), total
-        return total - before
-
-    def _seconds_left(self, now: float, step: int, max_steps: int) -> float | None:
-        then, at = self._pace[0]
-        self._pace.append((now, step))
-        return (max_steps - step) * (now - then) / (step - at) if step > at else None
-
-    def _sampled(self, samples: Sequence[GpuSample]) -> None:
-        """The GPUs' state, from the sampler's thread: a training that hangs writes no line of its own."""
-        said = self._watch.gpus(time.monotonic(), [(sample.index, sample.utilization) for sample in samples])
-        if said:
-            self._say(said)
-            with self._files:
-                if self._progress:
-                    self._write(replace(self._progress, warnings=self._watch.active))
-
-    def _say(self, lines: Sequence[str]) -> None:
-        with suppress(OSError):  # the log's disk is full
-            for line in lines:
-                print(line, flush=True)
-
-    def _tell(self, step: int, max_steps: int, stopped: str | None = None) -> None:
-        moment = self._progress.time if self._progress and stopped else time.time()
-        with self._files:
-            self._write(
-                Progress(
-                    step,
-                    max_steps,
-                    moment,
-                    self._started,
-                    self._started_step,
-                    stopped,
-                    self._watch.active,
-                    self.account(),
-                )
-            )
-
-    def _write(self, progress: Progress) -> None:
-        self._progress = progress
-        self._try(lambda: _replace(self._folder / PROGRESS, json.dumps(asdict(progress)) + "\n"))
-
-    def _flush(self) -> None:
-        line, self._pending = self._pending, None
-        if line is not None:
-            self._try(lambda: _append_line(self._folder / TRAINING_LOG, json.dumps(line, allow_nan=False)))
-
-    def _try(self, write: Callable[[], None]) -> None:
+def parse_log(data: bytes) -> list[LogLine]:
+    """The lines of a training log that name their step; half a line and anything else is left out."""
+    lines = []
+    for text in data.split(b"\n"):
         try:
-            write()
-        except OSError as error:
-            if not self._told:
-                self._told = True
-                where = f"{error.filename or self._folder}: {error.strerror or error}"
-                print(f"Cannot write the progress of this run ({where}); the training goes on", flush=True)
+            value = json.loads(text, parse_constant=lambda name: None)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and (line := LogLine.parse(value)).step is not None:
+            lines.append(line)
+    return lines
 
 
-def spent_in_words(
-    step: int, max_steps: int, seconds: float, usd: float, left: float | None, expected: float | None
-) -> str:
-    """Time and money in one sentence; ``seconds`` and ``usd`` are of all attempts, ``left`` are seconds."""
-    text = f"step {step:,} of {max_steps:,}: {duration(seconds)}, ${usd:,.2f} so far"
-    if left is None or expected is None:
-        return text
-    return f"{text}, about ${expected:,.2f} at the end ({duration(left)} left)"
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The last lines of a training log; what is half written or no line of it is left out."""
+def read_log(path: Path, limit: int = _LOOKED_BACK) -> list[LogLine]:
+    """The lines in the last ``limit`` bytes of a training log; none where it cannot be read."""
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _REMEMBERED, 0))
-            lines = file.read(_REMEMBERED).split(b"\n")
+            file.seek(max(file.seek(0, os.SEEK_END) - limit, 0))
+            return parse_log(file.read(limit))
     except OSError:
         return []
-    found = []
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and isinstance(value.get("step"), int):
-            found.append(value)
-    return found
 
 
-def _process_age() -> float:
-    """Seconds since this process was started."""
-    return max(time.time() - psutil.Process().create_time(), 0.0)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a whole file in the place of the old one; no flush to disk: the next step writes it anew."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def _append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a training log, on a line of its own also after one that was cut off."""
     with path.open("a+b") as file:
         end = file.seek(0, os.SEEK_END)
         cut_off = False
         if end:
             file.seek(end - 1)
             cut_off = file.read(1) != b"\n"
-        file.write((b"\n" if cut_off else b"") + line.encode() + b"\n")
+        file.write((b"\n" if cut_off else b"") + json.dumps(line, allow_nan=False).encode() + b"\n")
 
 
-def _number(value: Any, default: float | None = math.nan) -> Any:
-    """A number, NaN and infinity included."""
+def parse_progress(value: Any) -> Progress | None:
+    """Progress from its JSON; None where it names no step."""
+    if not isinstance(value, Mapping) or (step := whole_number(value.get("step"))) is None:
+        return None
+    stopped, warnings = value.get("stopped"), value.get("warnings")
+    return Progress(
+        step,
+        whole_number(value.get("max_steps"), 1),
+        finite(value.get("time"), 0, YEAR_3000),
+        finite(value.get("started"), 0, YEAR_3000),
+        whole_number(value.get("started_step")),
+        stopped if isinstance(stopped, str) else None,
+        tuple(text for text in warnings if isinstance(text, str)) if isinstance(warnings, list) else (),
+        parse_account(value.get("account")),
+    )
+
+
+def read_progress(folder: Path | str) -> Progress | None:
+    """The progress of the run with this output folder, or None where there is none that is complete."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        return default
+        progress = parse_progress(json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+    if progress is None or None in (progress.max_steps, progress.time, progress.started, progress.started_step):
+        return None
+    return progress
 
 
-def _finite(value: Any) -> float | None:
-    """A number that JSON can hold, else None."""
-    number = _number(value, None)
-    return number if number is not None and math.isfinite(number) else None
+def write_progress(folder: Path, progress: Progress) -> None:
+    """Replace a run's progress; it is not flushed to disk: the next step replaces it."""
+    temporary = folder / f"{PROGRESS}.tmp"
+    temporary.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
+    temporary.replace(folder / PROGRESS)

@@ -26,7 +26,7 @@ from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.model.attention import check_examples_apart
 from socrates.telemetry.cost import TRAINING_COST, Account
-from socrates.telemetry.log import Telemetry
+from socrates.telemetry.recorder import Telemetry
 from socrates.training.distributed import barrier, errors_from_rank_zero, max_over_ranks, on_rank_zero
 from socrates.training.optimizer_export import write_optimizer_export
 from socrates.training.stopping import stop_cleanly

@@ -22,7 +22,7 @@ from socrates.training.distributed import max_over_ranks
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from socrates.telemetry.log import Telemetry
+    from socrates.telemetry.recorder import Telemetry
 
 ASSUMED_SAVE = 120.0  # seconds, until this process has measured a save
 # Who signals a whole process tree makes `launch.py` signal the ranks once more, at once.

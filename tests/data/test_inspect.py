@@ -1,4 +1,4 @@
-"""Looking into a data file: every count on rows made for it, whatever the pieces; bad rows, text, JSON and the page."""
+"""Looking into a data file: every count on rows made for it, whatever the shards; bad rows, text, JSON and the page."""
 
 import json
 import re
@@ -16,13 +16,12 @@ from published import instruction_row, made_rows, write_rows
 from socrates.console import share
 from socrates.data.inspect import groups
 from socrates.data.inspect import inspect as inspecting
-from socrates.data.inspect.inspect import inspect_file
+from socrates.data.inspect.inspect import COLUMNS, MOST_VALUES, inspect_file
 from socrates.data.inspect.record import spread_of
-from socrates.data.inspect.rows import COLUMNS, MOST_VALUES
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import NAMED_OPTIONS, RANGE, Scale, parse_scale
 from socrates.errors import SocratesError
-from socrates.report.inspection import inspection_text, sections
+from socrates.report.inspection import inspection_sections, inspection_text
 from socrates.report.inspection_page import check_page, default_page, page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,7 +217,7 @@ def test_a_field_of_too_many_values_is_counted_and_not_kept(tmp_path):
     half = MOST_VALUES // 2
     rows = [row(demographic={"note": f"n{i}", "age": i % 3}) for i in range(MOST_VALUES + 1)]
     path = write_rows(tmp_path / "many.jsonl", rows)
-    fields = inspect_file(path, processes=1, piece_bytes=path.stat().st_size * half // len(rows)).demographics
+    fields = inspect_file(path, processes=1, shard_bytes=path.stat().st_size * half // len(rows)).demographics
     assert [(one.name, one.known, one.distinct) for one in fields] == [
         ("note", MOST_VALUES + 1, None),
         ("age", MOST_VALUES + 1, 3),
@@ -267,7 +266,7 @@ def test_groups_of_rows_against_dictionaries(seed):
             expected[key[:2]].append(key[2:])
     counted = [(len(g), len({s for s, _ in g}), len(set(g))) for g in expected.values() if len(g) > 1]
     assert sorted(zip(repeats.rows, repeats.texts, repeats.places, strict=True)) == sorted(counted)
-    cells = groups.count_cells(cell, response, 9)
+    cells = groups.cell_counts(cell, response, 9)
     for i in range(9):
         assert cells.sizes[i] == (cell == i).sum() and cells.spread[i] == (len(set(response[cell == i])) > 1)
     same = groups.find_same_prompts(stimuli, response, person)
@@ -284,7 +283,7 @@ def test_a_row_leaves_48_bytes_behind():
 # --- however the file is cut -----------------------------------------------------------------------------------
 
 
-def test_the_same_whatever_the_pieces_and_processes(tmp_path):
+def test_the_same_whatever_the_shards_and_processes(tmp_path):
     path = write_rows(tmp_path / "rows.jsonl", [*made_rows(studies=4, words=5), *planted()])
     with path.open("ab") as file:
         file.write(b'\n{"no": 1}\n\n' + json.dumps(row("zzzz9", text=DOLLARS)).encode() + b"\nnot json\n")
@@ -292,7 +291,7 @@ def test_the_same_whatever_the_pieces_and_processes(tmp_path):
     assert whole.bad_rows == 2
     assert whole.first_bad[0][0] == len(path.read_bytes().splitlines()) - 3
     for processes, size in ((1, 700), (1, 5000), (2, 9000)):
-        cut = inspect_file(path, processes=processes, piece_bytes=size)
+        cut = inspect_file(path, processes=processes, shard_bytes=size)
         assert cut.to_dict() == whole.to_dict()
         assert inspection_text(cut) == inspection_text(whole)
 
@@ -311,7 +310,7 @@ def test_the_instruction_layout(tmp_path):
     assert record["repeated"] is None and record["participants"]["answers_each"] is None
     assert {one["field"] for one in record["demographics"]} == {"age", "gender", "education", "party_id"}
     text = inspection_text(found)
-    assert "not named in this file" in text and "Cannot be told: no row names its participant" in text
+    assert "not named in this file" in text and "Unknown: no row names its participant" in text
 
 
 def test_rows_without_a_participant_beside_rows_with_one(tmp_path):
@@ -362,7 +361,7 @@ def test_tokens_are_those_of_a_training_row(tmp_path):
     limit = sorted(lengths)[len(lengths) // 2]
     options = {"encoder": make_encoder(tokenizer, "Answer."), "tokenizer": "tiny", "max_length": limit}
     for processes in (1, 2):
-        found = inspect_file(path, processes=processes, piece_bytes=9000, **options)
+        found = inspect_file(path, processes=processes, shard_bytes=9000, **options)
         assert found.tokens.counts == Counter(lengths)
         assert found.too_long == sum(length > limit for length in lengths) > 0
     assert f"Rows longer than max_length = {limit} tokens: {found.too_long}." in inspection_text(found)
@@ -376,7 +375,7 @@ def test_bad_rows_are_named_and_the_others_inspected(tmp_path):
     bad += [json.dumps(row(demographic={"age": {"nested": None}})).encode()]
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\n".join([json.dumps(row()).encode(), *bad * 5, json.dumps(row(person=2)).encode()[:90]]))
-    found = inspect_file(path, processes=1, piece_bytes=500)
+    found = inspect_file(path, processes=1, shard_bytes=500)
     assert (found.rows, found.bad_rows, len(found.first_bad)) == (1, 26, 20)
     assert [line for line, _ in found.first_bad] == [*range(2, 22)]
     wanted = (
@@ -421,8 +420,8 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
     path = write_rows(tmp_path / "rows.jsonl", planted())
     merge = inspecting.merge
 
-    def merge_late(pieces):
-        found = merge(pieces)
+    def merge_late(shards):
+        found = merge(shards)
         write_rows(path, planted()[:-1])
         return found
 
@@ -498,7 +497,7 @@ def test_the_page_holds_every_section_and_needs_nothing_else(tmp_path):
     shown.feed(text)
     assert not shown.open
     words = " ".join(" ".join(shown.words).split())
-    parts = sections(found)
+    parts = inspection_sections(found)
     for section in parts:
         assert section.title in words
         assert all(" ".join(line.split()) in words for line in section.lines)
@@ -565,7 +564,7 @@ def test_help_needs_no_large_library():
 @pytest.mark.parametrize("name", ["published_layout", "train", "val"])
 def test_real_rows_against_counting_one_by_one(name):
     answers = list(read_answers(SAMPLE / f"{name}.jsonl"))
-    found = inspect_file(SAMPLE / f"{name}.jsonl", processes=1, piece_bytes=300_000)
+    found = inspect_file(SAMPLE / f"{name}.jsonl", processes=1, shard_bytes=300_000)
     cells = defaultdict(list)
     for answer in answers:
         cells[answer.cell].append(answer)

@@ -29,7 +29,7 @@ from socrates.data.tokenized import load_tokenized, read_cells, tokenized_finger
 from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sha256_file, write_jsonl
 from socrates.model.chat import end_of_turn_id, prompt_fingerprint, prompt_texts, prompt_token_ids
-from socrates.rehearsal.rehearsal import _train_tokenizer
+from socrates.rehearsal.base_model import _train_tokenizer
 
 
 def rows(responses=(3, 10, 100, -2)):

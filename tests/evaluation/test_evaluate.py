@@ -19,7 +19,8 @@ from socrates.data.records import read_answers
 from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import check_checkpoint
 from socrates.files import write_json, write_jsonl
-from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.rehearsal.base_model import make_base_model
+from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
 
 DATA = "data/set/val.jsonl"
 

@@ -136,7 +136,8 @@ def _change(path: Path, changes: dict[str, Any]) -> None:
 
 def fill_hub_cache(cache: Path) -> None:
     """Made-up answers and a tiny model as the hub's client keeps what it has downloaded."""
-    from socrates.rehearsal.rehearsal import make_base_model, make_published_sample
+    from socrates.rehearsal.base_model import make_base_model
+    from socrates.rehearsal.rehearsal import make_published_sample
 
     made = cache / "made"
     make_published_sample(made / "answers")

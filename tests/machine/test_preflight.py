@@ -14,9 +14,9 @@ from processes import run_script
 from socrates import files
 from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
-from socrates.machine.preflight import data, disk, gpus, software
+from socrates.machine.preflight import checks, data, disk, gpus
 from socrates.machine.preflight.checks import Check
-from socrates.machine.preflight.model import look_at_model
+from socrates.machine.preflight.model import model_state
 from socrates.rehearsal.rehearsal import rehearsal_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def outcomes(checks):
 
 
 def gpu_checks(config):
-    return list(gpus.check_gpus(gpus.find_gpus(), config))
+    return list(gpus.check_gpu_count(gpus.find_gpus(), config))
 
 
 def test_four_gpus_carry_a_run_of_four_processes(machine):
@@ -92,12 +92,12 @@ def test_cpus_on_purpose_are_a_warning_only(machine, monkeypatch):
      (None, (12, 8), "warn"), ((12, 8), None, "FAIL")],
 )  # fmt: skip
 def test_a_driver_runs_its_own_major_cuda_version_and_older_ones(driver, torch, outcome):
-    assert software.check_driver(driver, torch).outcome == outcome
+    assert checks.check_driver(driver, torch).outcome == outcome
 
 
 def test_cuda_versions_are_read_from_what_the_programs_print(machine):
-    assert software.driver_cuda() == (12, 8)
-    assert software._version(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", "git = 'a'\ncuda: Optional[str] = '12.8'\n") == (
+    assert checks.driver_cuda() == (12, 8)
+    assert checks._version(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", "git = 'a'\ncuda: Optional[str] = '12.8'\n") == (
         12,
         8,
     )
@@ -110,10 +110,10 @@ def test_missing_packages_fail_and_other_versions_warn(tmp_path):
         ("no-such-package-at-all==1.0\nnumpy==0.0.1\n", "FAIL"),
     ):
         requirements.write_text(text)
-        check = software.check_packages(requirements)
+        check = checks.check_packages(requirements)
         assert check.outcome == outcome and "numpy" in check.text
-    assert software.check_packages(ROOT / software.REQUIREMENTS).outcome == "pass"
-    assert software.check_packages(tmp_path / "absent").outcome == "FAIL"
+    assert checks.check_packages(ROOT / checks.REQUIREMENTS).outcome == "pass"
+    assert checks.check_packages(tmp_path / "absent").outcome == "FAIL"
 
 
 def prepare(folder, rows=1000, **changes):
@@ -130,8 +130,8 @@ def prepare(folder, rows=1000, **changes):
 
 def test_room_is_needed_for_the_checkpoints_still_to_come(tmp_path, monkeypatch):
     config = prepare(tmp_path)
-    model = look_at_model(config, tmp_path)
-    _, state = data.look_at_data(config, tmp_path, model)
+    model = model_state(config, tmp_path)
+    _, state = data.inspect_data(config, tmp_path, model)
     assert state.steps == 32  # 1000 rows of 32 a step, rounded up
     each = disk.checkpoint_bytes(config, model)
     usage = shutil.disk_usage(tmp_path)
@@ -157,7 +157,7 @@ def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatc
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free[path]))
     monkeypatch.setattr(disk, "_device", lambda path: 1 if path == small else 2)
-    model, state = look_at_model(FULL, large), data.DataState(2_400_000, 9375, 371.0, 3.0, 2 * 2**30)
+    model, state = model_state(FULL, large), data.DataState(2_400_000, 9375, 371.0, 3.0, 2 * 2**30)
     first, second = disk.check_disk(FULL, large, model, state)
     assert first.outcome == "pass" and first.text.startswith(f"500.0 GiB free for {FULL.output_dir}; 19 checkpoints")
     assert "download" not in first.text and "tokenized set of about 2.0 GiB" in first.text
@@ -177,7 +177,7 @@ def test_the_row_count_of_the_metadata_saves_reading_the_file(tmp_path):
 
 def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    whole = look_at_model(FULL, tmp_path).missing_bytes
+    whole = model_state(FULL, tmp_path).missing_bytes
     assert 28e9 < whole < 32e9
     cache = tmp_path / "hf" / "hub" / "models--Qwen--Qwen2.5-14B-Instruct"
     for folder in ("snapshots/abc", "refs", "blobs"):
@@ -188,15 +188,15 @@ def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monke
     (cache / "snapshots" / "abc" / "model.safetensors.index.json").write_text(json.dumps(index))
     (cache / "snapshots" / "abc" / "model-1.safetensors").write_bytes(NO_WEIGHTS)
     (cache / "blobs" / "aa").write_bytes(bytes(10**6))
-    assert look_at_model(FULL, tmp_path).missing_bytes == whole - 10**6  # one of two files is there
+    assert model_state(FULL, tmp_path).missing_bytes == whole - 10**6  # one of two files is there
     (cache / "snapshots" / "abc" / "model-2.safetensors").write_bytes(NO_WEIGHTS)
-    assert look_at_model(FULL, tmp_path).missing_bytes == 0
+    assert model_state(FULL, tmp_path).missing_bytes == 0
 
 
 def test_a_model_below_the_home_folder_is_found_there(tmp_path, monkeypatch):
     config = prepare(tmp_path, model_name="~/models/base")
     monkeypatch.setenv("HOME", str(tmp_path))
-    state = look_at_model(config, tmp_path / "elsewhere")
+    state = model_state(config, tmp_path / "elsewhere")
     assert (state.local, state.problem, state.folder) == (True, None, tmp_path / "models" / "base")
 
 
@@ -204,19 +204,19 @@ def test_no_data_file_is_read_twice(tmp_path, monkeypatch):
     config, read = prepare(tmp_path), []
     (tmp_path / "data" / "set" / "metadata.json").write_text('{"rows": {"train": 1000}}')
     monkeypatch.setattr(files, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
-    checks, state = data.look_at_data(config, tmp_path, look_at_model(config, tmp_path))
+    checks, state = data.inspect_data(config, tmp_path, model_state(config, tmp_path))
     assert read == ["train.jsonl", "val.jsonl"]  # both are too new to be remembered
     assert state.rows == 1000 and checks[-1].name == "tokenized set"
 
 
 def test_missing_and_empty_data_fail(tmp_path):
     config = prepare(tmp_path)
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["pass", "pass"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["pass", "pass"]
     (tmp_path / "data" / "set" / "train.jsonl").write_text("")
     (tmp_path / "data" / "set" / "val.jsonl").unlink()
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["FAIL", "warn"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["FAIL", "warn"]
     watching = replace(config, training=replace(config.training, eval_steps=10))
-    assert [c.outcome for c in data.check_data(watching, tmp_path)] == ["FAIL", "FAIL"], "the training reads it"
+    assert [c.outcome for c in data.check_data_files(watching, tmp_path)] == ["FAIL", "FAIL"], "the training reads it"
 
 
 def test_data_that_is_not_what_its_metadata_describe_fails(tmp_path):
@@ -224,13 +224,13 @@ def test_data_that_is_not_what_its_metadata_describe_fails(tmp_path):
     folder = tmp_path / "data" / "set"
     hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in ("train", "val")}
     write_json(folder / "metadata.json", {"split": "study", "rows": {"train": 1000, "val": 1}, "sha256": hashes})
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["pass", "pass"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["pass", "pass"]
     with (folder / "val.jsonl").open("a") as file:  # as an upload of one file alone would leave it
         file.write("{}\n")
-    train, val = data.check_data(config, tmp_path)
+    train, val = data.check_data_files(config, tmp_path)
     assert train.outcome == "pass" and val.outcome == "FAIL" and "val.jsonl: data file changed" in val.text
     write_json(folder / "metadata.json", {"title": "notes of another program", "split": {"train": 0.9}, "rows": 7})
-    assert [c.outcome for c in data.check_data(config, tmp_path)] == ["pass", "pass"]
+    assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["pass", "pass"]
 
 
 def test_the_entry_point_answers_in_json_and_by_status(tmp_path):

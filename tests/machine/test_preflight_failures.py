@@ -52,7 +52,7 @@ def test_a_broken_set_up_is_caught_with_its_remedy(machine, broken):
     assert len(found) == 1, done.stdout
     assert broken.text in found[0]["text"] and broken.remedy in found[0]["remedy"], found
     assert done.returncode == (1 if broken.outcome == "FAIL" else 0), done.stdout
-    # Nothing else is called wrong: what cannot be told for want of this one is at most a warning.
+    # Nothing else is called wrong: what is unknown for want of this one is at most a warning.
     assert [check["name"] for check in lines(done) if check["outcome"] == "FAIL" and check not in found] == []
 
 
@@ -99,7 +99,7 @@ def test_the_cache_is_where_the_hubs_own_library_has_it(machine, name):
     if name == "XDG_CACHE_HOME":
         folder = machine.cache.rename(machine.cache.with_name("huggingface")).parent
     machine.environment |= {name: str(folder), "TRANSFORMERS_OFFLINE": "1"}  # offline has another name, too
-    assert "in the cache; the hub is not asked" in line(machine.preflight("--json"), "model")["text"]
+    assert "in the cache; the hub is not reached" in line(machine.preflight("--json"), "model")["text"]
     assert machine.hub.asked == []
 
 

@@ -27,8 +27,8 @@ from socrates.console import describe_exit
 from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine.process_tree import ProcessId, boot_id, start_ticks
-from socrates.machine.run_state import RunState, read_machine_env, read_state, write_state
-from socrates.machine.supervisor import Ended, Next, decide, make_plan
+from socrates.machine.run_state import SupervisorRecord, read_machine_env, read_record, write_record
+from socrates.machine.supervisor import Ended, Next, decide_next, make_training_job
 
 # What comes after an attempt.
 
@@ -66,7 +66,7 @@ def ended(status=1, from_step=0, reached=0, finished=False, output="", saved=Non
     ],
 )
 def test_what_comes_after_an_attempt(attempt, best, restarts, expected, reason):
-    decision = decide(attempt, best, restarts)
+    decision = decide_next(attempt, best, restarts)
     assert decision.next is expected and reason in decision.reason
 
 
@@ -79,7 +79,7 @@ def test_an_exit_status_that_stands_for_a_signal(status, name):
 def test_an_unexpected_exception_says_what_the_decision_looks_for():
     program = "from socrates.errors import run_entry_point; run_entry_point(lambda: 1 / 0)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and decide(ended(2, 0, 5, output=done.stderr), 0, 0).next is Next.RESTART
+    assert done.returncode == 2 and decide_next(ended(2, 0, 5, output=done.stderr), 0, 0).next is Next.RESTART
 
 
 # A supervisor with a fake training: attempts.json says what each attempt does.
@@ -89,7 +89,7 @@ import fcntl, json, os, signal, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, ROOT)
 from socrates.checkpoint import GUIDE_FILES, newest_complete, checkpoint_step, write_manifest
-from socrates.telemetry.log import Telemetry
+from socrates.telemetry.recorder import Telemetry
 
 folder = Path("models/run")
 folder.mkdir(parents=True, exist_ok=True)
@@ -160,12 +160,12 @@ import os, sys
 sys.path.insert(0, ROOT)
 from socrates.machine import background
 from socrates.errors import run_entry_point
-from socrates.machine.supervisor import Plan
+from socrates.machine.supervisor import TrainingJob
 
 def main():
     command = lambda resume: [sys.executable, "fake training.py", *(["resume"] if resume else [])]
-    plan = Plan("c.json", "d.json", "training.log", "models/run", command, dict(os.environ), pause=0.1, grace=1)
-    started = background.start(plan)
+    job = TrainingJob("c.json", "d.json", "training.log", "models/run", command, dict(os.environ), pause=0.1, grace=1)
+    started = background.start(job)
     print(started.pid, flush=True)
     return background.watch(started, float(sys.argv[1]), print)
 
@@ -499,9 +499,9 @@ def test_another_process_with_its_number_is_not_the_supervisor(place, monkeypatc
     Path(".run").mkdir()
     own = {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid()), "boot_id": boot_id()}
     names = ("started", "config", "deepspeed", "log", "output_dir")
-    write_state(RunState(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own))
+    write_record(SupervisorRecord(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own))
     assert place.supervise("state").returncode == 0
-    write_state(RunState(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own | change))
+    write_record(SupervisorRecord(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own | change))
     result = place.supervise("state")
     assert result.returncode == 1 and "the supervisor is gone" in result.stdout
 
@@ -595,7 +595,7 @@ def test_what_starts_and_watches_imports_nothing_heavy():
 def test_the_command_uses_the_gpus_that_were_chosen(place, monkeypatch):
     arguments = start_arguments(place.folder)[1::2]
     monkeypatch.chdir(place.folder)
-    command = make_plan(*arguments, {}).command
+    command = make_training_job(*arguments, {}).command
     assert "--num_gpus=2" in command(False) and command(False)[-4:] == [
         "--config",
         "config.json",
@@ -604,15 +604,15 @@ def test_the_command_uses_the_gpus_that_were_chosen(place, monkeypatch):
     ]
     assert command(True)[-2:] == ["--resume-from-checkpoint", "auto"]
     assert "--resume-weights-only" not in command(True), "only when asked for by name"
-    weights = make_plan(*arguments, {}, resume=True, weights_only=True).command
+    weights = make_training_job(*arguments, {}, resume=True, weights_only=True).command
     assert "--resume-weights-only" in weights(True) and "--resume-weights-only" in weights(False)
     ports = {part for _ in range(3) for part in command(False) if part.startswith("--master_port=")}
     assert ports and "--master_port=29500" not in ports
-    assert "--include=localhost:2,3" in make_plan(*arguments, {"CUDA_VISIBLE_DEVICES": "2,3,5"}).command(False)
+    assert "--include=localhost:2,3" in make_training_job(*arguments, {"CUDA_VISIBLE_DEVICES": "2,3,5"}).command(False)
     cpu = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
-    assert "--num_gpus=2" in make_plan(*arguments, cpu).command(False)
+    assert "--num_gpus=2" in make_training_job(*arguments, cpu).command(False)
     with pytest.raises(SocratesError, match="names 1 GPUs"):
-        make_plan(*arguments, {"CUDA_VISIBLE_DEVICES": "3"})
+        make_training_job(*arguments, {"CUDA_VISIBLE_DEVICES": "3"})
 
 
 def test_machine_env(tmp_path):
@@ -633,19 +633,23 @@ def test_the_record_is_written_on_a_full_disk_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(".run").mkdir()
     names = ("started", "config", "deepspeed", "log", "output_dir")
-    state = RunState(state="running", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "x" * 50))
-    write_state(state)
+    state = SupervisorRecord(
+        state="running", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "x" * 50)
+    )
+    write_record(state)
 
     def full(path, value):
         raise SocratesError("no space")
 
     monkeypatch.setattr("socrates.machine.run_state.write_json", full)
-    done = RunState(state="failed", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "y"))
-    write_state(done)
-    assert read_state() == done
+    done = SupervisorRecord(
+        state="failed", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "y")
+    )
+    write_record(done)
+    assert read_record() == done
     Path(".run/state.json").unlink()
     with pytest.raises(SocratesError, match="no space"):
-        write_state(done)
+        write_record(done)
 
 
 # With DeepSpeed.

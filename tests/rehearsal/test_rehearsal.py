@@ -8,13 +8,8 @@ from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file, write_jsonl
-from socrates.rehearsal.rehearsal import (
-    _next_token_shares,
-    make_base_model,
-    make_sample_data,
-    rehearsal_config,
-    write_rehearsal_files,
-)
+from socrates.rehearsal.base_model import _next_token_shares, make_base_model
+from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config, write_rehearsal_files
 
 
 def test_sample_answers_repeat_from_their_seed_and_are_reused(tmp_path):

@@ -20,7 +20,7 @@ from socrates.files import sha256_file
 from socrates.remote.fetch import Reports
 from socrates.remote.instance import Unreachable
 from socrates.remote.listing import list_trainings, parse_listing, read_listing
-from socrates.remote.local_checkpoints import DAMAGED, LIGHT, OTHER, WHOLE, Busy, DigestMemory, NoSpace, local_state
+from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, Busy, DigestMemory, NoSpace, local_state
 from socrates.remote.transfer import DamagedThere, NotThere, is_plain_path
 from socrates.training.resume import choose_checkpoint, lock_output
 
@@ -228,7 +228,7 @@ def test_damage_on_the_instance_is_told_apart(project, harm, reason):
 def test_deleted_while_it_is_copied(project, what):
     project.save(10)
     project.fault("before_scp", f"{what} socrates-training/models/run/checkpoint-10 || true")
-    with pytest.raises(NotThere, match="was deleted or written anew"):
+    with pytest.raises(NotThere, match="was deleted or written again"):
         project.fetch(10)
     assert not place(project).exists()
 
@@ -238,7 +238,7 @@ def test_a_checkpoint_without_a_manifest_or_written_anew_since_it_was_listed_is_
     with pytest.raises(NotThere, match=r"no manifest\.json"):
         project.fetch(10)
     project.save(10)
-    with pytest.raises(NotThere, match="written anew"):
+    with pytest.raises(NotThere, match="written again"):
         project.fetch(10, manifest_sha256="0" * 64)
     assert project.asked() == [] and not place(project).exists()
 
@@ -326,7 +326,7 @@ def test_light_becomes_whole_by_fetching_only_the_rest_and_back_is_nothing(proje
     project.fetch(10)
     assert project.asked() == ["shard.pt"] and same_bytes(place(project), there)
     assert names(project.models / "run" / ".partial") == ["checkpoint-10.lock"]
-    assert not project.fetch(10, light=True).fetched and local_state(place(project)).kind == WHOLE
+    assert not project.fetch(10, light=True).fetched and local_state(place(project)).kind == COMPLETE
 
 
 def test_a_light_one_stays_until_the_whole_one_is_complete(project):
@@ -528,7 +528,7 @@ def test_a_file_that_the_disk_no_longer_gives_is_damage(project):
 
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     path, memory, read = tmp_path / "file", DigestMemory(), []
-    monkeypatch.setattr("socrates.remote.local_checkpoints.sha256_file", lambda p: read.append(p) or sha256_file(p))
+    monkeypatch.setattr("socrates.remote.local.sha256_file", lambda p: read.append(p) or sha256_file(p))
     path.write_bytes(b"a" * 100)
     assert memory.sha256(path) == memory.sha256(path) and len(read) == 1
     status = path.stat()

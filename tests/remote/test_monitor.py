@@ -141,7 +141,7 @@ def test_the_record_tells_the_last_look_that_reached_the_instance(project, monke
     first = last_round()
     assert abs(datetime.fromisoformat(first).timestamp() - time.time()) < PATIENCE
     (project.root / "unreachable").touch()
-    monkeypatch.setattr("socrates.remote.monitor.now", lambda: "another time")
+    monkeypatch.setattr("socrates.remote.monitor.local_time", lambda: "another time")
     with pytest.raises(Unreachable):
         watch.round()
     assert last_round() == first

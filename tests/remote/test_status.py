@@ -17,16 +17,18 @@ from machines import FULL, TEST, Machine, iso
 from processes import PATIENCE, ROOT, environment
 
 from socrates.console import duration
+from socrates.files import finite
 from socrates.phases import PhaseRecord
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import GpuNow, LogLine, RunThere, parse
-from socrates.remote.status.here import Here, look_here
-from socrates.remote.status.pace import Trend, current_lines, loss_trend, seconds_per_step
-from socrates.remote.status.screen import as_json, render, shorten
-from socrates.remote.status.summary import summarize
-from socrates.remote.untrusted import CutOff, number, plain
+from socrates.remote.local import LocalState, find_local_state
+from socrates.remote.status.machine_report import GATHER, RunReport, parse_report
+from socrates.remote.status.run_status import Trend, current_lines, loss_trend, seconds_per_step
+from socrates.remote.status.screen import as_json, shorten, status_screen
+from socrates.remote.status.summary import make_status
+from socrates.remote.untrusted import CutOff, plain
+from socrates.telemetry.gpus import GpuSample
+from socrates.telemetry.log import LogLine
 
-HERE = Here("0", "a folder")
+HERE = LocalState("0", "a folder")
 PID = 4711
 
 
@@ -38,8 +40,8 @@ def machine(tmp_path):
 
 
 def look(machine, now=None, here=HERE, **environment):
-    facts = parse(machine.run(GATHER, **environment))
-    return summarize(replace(facts, clock=machine.now), here, machine.now if now is None else now)
+    report = parse_report(machine.run(GATHER, **environment))
+    return make_status(replace(report, clock=machine.now), here, machine.now if now is None else now)
 
 
 def running(machine, step=5000, pace=10, ago=5, **more):
@@ -64,7 +66,7 @@ def test_a_running_training(machine):
     assert status.loss == pytest.approx(2.5 - 5000 / 11300)
     assert status.trend.word in ("falling", "level") and status.trend.after < status.trend.before
     assert status.tokens_per_second == 8000
-    screen = render(status)
+    screen = status_screen(status)
     assert "step 5,000 of 11,300 (44.2%)" in screen
     assert "Instance 0 (a folder): RUNNING" in screen
 
@@ -88,7 +90,7 @@ def test_money_counts_from_the_first_start_to_the_end_and_the_idle_time_apart(ma
     machine.locks.close()
     machine.state("complete", begun=50600, ended=iso(machine.now - 7200))
     status = look(machine)
-    assert not re.search(r"\.\.\.$", render(status), re.MULTILINE), "no line is cut off"
+    assert not re.search(r"\.\.\.$", status_screen(status), re.MULTILINE), "no line is cut off"
     money = status.money
     assert money.idle == pytest.approx(14.4, abs=0.01)
     assert money.expected == pytest.approx(money.spent - 14.4, abs=0.01)
@@ -108,14 +110,16 @@ def test_the_trainings_own_count_of_its_cost_comes_first(machine):
     money = status.money
     assert money.own_count and money.spent == pytest.approx(150 + 7.2 * 5 / 3600, abs=0.01)
     assert money.expected == pytest.approx(150 + 7.2 * 63000 / 3600, abs=0.1)
-    screen = render(status)
+    screen = status_screen(status)
     assert (
         "$150.01 so far, about $276.00 at the run's end" in screen and "all attempts, by the training's own" in screen
     )
-    assert "padding 0.0%, FLOPs utilisation 47.1%" in screen and "on judging rows 0.51;" in screen
+    assert "padding 0.0%, FLOPs utilisation 47.1%" in screen and "on evaluation rows 0.51;" in screen
     assert not re.search(r"\.\.\.$", screen, re.MULTILINE), "no line is cut off"
     longest = replace(status, loss=0.83154, learning_rate=4.19e-6, eval_loss=0.93214, trend=Trend(0.96, 0.83, 20))
-    assert "0.8315, falling over 20 lines; on judging rows 0.9321; learning rate 4.19e-06\n" in render(longest)
+    assert "0.8315, falling over 20 lines; on evaluation rows 0.9321; learning rate 4.19e-06\n" in status_screen(
+        longest
+    )
     machine.locks.close()
     machine.state("complete", begun=50600, ended=iso(machine.now - 7200))
     machine.progress(5000, ago=7210, logged={"cost_usd": 300.0})
@@ -127,9 +131,9 @@ def test_the_trainings_own_count_of_its_cost_comes_first(machine):
 def test_pace_is_of_the_present_process_only():
     slow = [LogLine(time=100.0 * k, step=k, elapsed_s=100.0 * k) for k in range(1, 40)]
     fast = [LogLine(time=9000 + 2.0 * k, step=35 + k, elapsed_s=2.0 * k) for k in range(1, 4)]
-    lines = current_lines(RunThere("r", lines=(*slow, *fast)))
+    lines = current_lines(RunReport("r", lines=(*slow, *fast)))
     assert [line.step for line in lines] == [36, 37, 38]
-    assert seconds_per_step(lines, RunThere("r")) == pytest.approx(2)
+    assert seconds_per_step(lines, RunReport("r")) == pytest.approx(2)
 
 
 def test_loss_trend_compares_ends_and_ignores_what_is_no_number():
@@ -149,7 +153,7 @@ def test_what_is_not_known_says_so_and_is_never_zero(machine):
     status = look(machine, PATH=without_nvidia_smi(machine))
     assert status.verdict == "running"
     assert (status.step, status.loss, status.tokens_per_second, status.money) == (None, None, None, None)
-    screen = render(status)
+    screen = status_screen(status)
     assert "Progress     unknown: no step yet: it loads the model and the data" in screen
     assert "loss unknown" in screen and "tokens a second unknown" in screen
     assert "Money        unknown: no price_per_hour" in screen
@@ -169,7 +173,7 @@ def test_a_standstill_is_15_minutes_or_10_steps_whichever_is_longer(machine, qui
     status = look(machine)
     assert (status.verdict == "wrong") == wrong
     assert status.exit_status == (1 if wrong else 0)
-    assert ("no progress for" in render(status)) == wrong
+    assert ("no progress for" in status_screen(status)) == wrong
     if wrong:
         assert status.ends is None, "a training that stands still has no end to tell"
 
@@ -193,7 +197,7 @@ def test_after_a_restart_old_progress_neither_counts_nor_alarms(machine):
     machine.hold(".run/lock")
     status = look(machine)
     assert (status.verdict, status.step) == ("running", 500)
-    assert "1 restart (the last after step 700" in render(status)
+    assert "1 restart (the last after step 700" in status_screen(status)
 
 
 def test_what_the_training_warns_of_is_a_problem_while_it_holds(machine):
@@ -201,7 +205,7 @@ def test_what_the_training_warns_of_is_a_problem_while_it_holds(machine):
     running(machine, told={"warnings": warnings})
     status = look(machine)
     assert (status.verdict, status.exit_status) == ("wrong", 1)
-    screen = render(status)
+    screen = status_screen(status)
     assert "SOMETHING IS WRONG" in screen and "warning: the loss has risen to 2.31: stop it and go on" in screen
     assert "warning: GPU 2 has been idle" in screen and status.seconds_left, "it trains on"
     attempts = [{"started": iso(machine.now - 2), "from_step": 4500, "reached_step": None, "exit_status": None}]
@@ -271,7 +275,7 @@ def test_failed_tells_the_reason_and_the_end_of_the_log(machine):
     machine.state("failed", begun=60000, ended=iso(machine.now - 9), reason="it does not get further")
     machine.write("training.log", "all well\n" * 50 + "Traceback (most recent call last):\nRuntimeError: NCCL\n")
     machine.write("training_test.log", "another run's log\n")
-    screen = render(look(machine))
+    screen = status_screen(look(machine))
     assert "it does not get further" in screen
     assert screen.endswith("Traceback (most recent call last):\n  RuntimeError: NCCL")
     assert "another run's log" not in screen
@@ -279,13 +283,16 @@ def test_failed_tells_the_reason_and_the_end_of_the_log(machine):
 
 def test_stopped_and_never_started_are_neither_running_nor_complete(machine):
     assert look(machine).exit_status == 1
-    assert "nothing was ever started" in render(look(machine))
+    assert "nothing was ever started" in status_screen(look(machine))
     machine.state("stopped", begun=100, ended=iso(machine.now), reason="stopped at step 3, as it was asked to")
     status = look(machine)
     assert status.exit_status == 1
-    assert "anew: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
+    assert "over: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
     machine.checkpoint(2, root=machine.root)
-    assert "./scripts/launch_full_training.sh 0 --resume" in look(machine, here=look_here(machine.root, "0")).problem
+    assert (
+        "./scripts/launch_full_training.sh 0 --resume"
+        in look(machine, here=find_local_state(machine.root, "0")).problem
+    )
     shutil.rmtree(machine.root / "models")
     machine.checkpoint(2)
     assert "./scripts/launch_full_training.sh 0 --resume" in look(machine).problem
@@ -305,7 +312,7 @@ def test_by_hand_without_a_supervisor(machine):
     machine.hold(f"models/{TEST}/.training.lock")
     status = look(machine)
     assert (status.verdict, status.phase) == ("running", "Phase 2: Infrastructure Test")
-    assert "started by hand" in render(status)
+    assert "started by hand" in status_screen(status)
     machine.locks.close()
     assert "ended at step 20 of 50" in look(machine).problem
     machine.progress(50, of=50, run=TEST)
@@ -336,9 +343,9 @@ def test_checkpoints_here_are_judged_by_manifest_and_sizes(machine):
         folder = machine.checkpoint(step, root=machine.root)
     (folder / "optimizer.pt").write_bytes(b"short")
     (machine.there / "models" / FULL / "checkpoint-2000").mkdir()  # being saved
-    status = look(machine, here=look_here(machine.root, "0"))
+    status = look(machine, here=find_local_state(machine.root, "0"))
     assert (status.there, status.here, status.missing) == ((500, 1000, 1500), (500,), (1000, 1500))
-    screen = render(status)
+    screen = status_screen(status)
     assert "there: 500, 1000, 1500 (3); here: 1 of 3, missing 1500\n" in screen
     assert "here, checkpoint-1000: optimizer.pt has another size; again:" in screen
 
@@ -346,7 +353,7 @@ def test_checkpoints_here_are_judged_by_manifest_and_sizes(machine):
 def test_the_monitor(machine):
     running(machine)
     reminder = "NOT RUNNING; start it: ./scripts/monitor_checkpoints.sh 0 300"
-    assert reminder in render(look(machine, here=look_here(machine.root, "0")))
+    assert reminder in status_screen(look(machine, here=find_local_state(machine.root, "0")))
     folder = machine.root / "models" / ".monitor"
     machine.hold_file(folder / "instance-0.lock")
     last = iso(machine.now - 120)
@@ -356,17 +363,19 @@ def test_the_monitor(machine):
             {"pid": PID, "started": last, "rounds": 3, "last_round": last, "downloaded": [], "problems": [problem]}
         )
     )
-    screen = render(look(machine, here=look_here(machine.root, "0")))
+    screen = status_screen(look(machine, here=find_local_state(machine.root, "0")))
     assert "running (process 4711), last round 2 min ago; no space left" in screen
     machine.locks.close()
-    assert not look_here(machine.root, "0").monitor.running
+    assert not find_local_state(machine.root, "0").monitor.running
 
 
 def test_unreachable_shows_what_is_here_and_cannot_tell(machine):
     machine.checkpoint(500, root=machine.root)
-    status = summarize(None, look_here(machine.root, "0"), machine.now, "the machine cannot be reached: timeout")
+    status = make_status(
+        None, find_local_state(machine.root, "0"), machine.now, "the machine cannot be reached: timeout"
+    )
     assert status.exit_status == 2
-    screen = render(status)
+    screen = status_screen(status)
     assert "CANNOT TELL" in screen and "timeout" in screen
     assert f"here: {FULL}: 1" in screen
 
@@ -413,7 +422,7 @@ def test_hostile_and_half_written_files_never_break_the_screen(machine, name, wh
 
 
 def assert_harmless(status):
-    screen = render(status)
+    screen = status_screen(status)
     lines = screen.split("\n")
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
@@ -430,8 +439,8 @@ def test_names_that_are_none_of_ours_are_left_out(machine):
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text("{}")
     machine.checkpoint(7, run="r")
-    facts = parse(machine.run(GATHER))
-    assert {run.name: run.steps for run in facts.runs.values()} == {"r": (7,)}
+    report = parse_report(machine.run(GATHER))
+    assert {run.name: run.steps for run in report.runs.values()} == {"r": (7,)}
     assert not list(machine.root.rglob("X"))
 
 
@@ -442,16 +451,16 @@ def test_files_of_any_size_cost_little(machine):
             file.truncate(2**42)  # no line end anywhere, and more than anybody reads in a test's time
     answer = machine.run(GATHER)
     assert len(answer) < 1_000_000
-    assert_harmless(summarize(parse(answer), HERE, machine.now))
+    assert_harmless(make_status(parse_report(answer), HERE, machine.now))
 
 
 def test_an_answer_that_was_cut_off_is_no_answer(machine):
     running(machine)
     answer = machine.run(GATHER)
-    assert parse(b"Welcome to Ubuntu\n" + answer).supervisor is not None
+    assert parse_report(b"Welcome to Ubuntu\n" + answer).supervisor is not None
     for end in (0, 20, len(answer) // 2, len(answer) - 1):
         with pytest.raises(CutOff):
-            parse(answer[:end])
+            parse_report(answer[:end])
 
 
 def test_gpus_and_a_driver_in_trouble(machine):
@@ -465,13 +474,13 @@ def test_gpus_and_a_driver_in_trouble(machine):
     )
     program.chmod(0o755)
     status = look(machine, PATH=f"{program.parent}:{os.environ['PATH']}")
-    assert status.gpus[1] == GpuNow(1, 91, 62000, 81920, "NVIDIA A100")
+    assert status.gpus[1] == GpuSample(1, 91, 62000, 81920, "NVIDIA A100")
     assert status.gpus[8].utilization is None
     assert_harmless(status)
-    assert "The end of training.log" in render(status), "what is wrong comes before what each GPU does"
+    assert "The end of training.log" in status_screen(status), "what is wrong comes before what each GPU does"
     program.write_text("#!/bin/sh\necho 'Failed to initialize NVML: Driver/library version mismatch'; exit 18\n")
     status = look(machine, PATH=f"{program.parent}:{os.environ['PATH']}")
-    assert "unknown: nvidia-smi says: Failed to initialize NVML" in render(status)
+    assert "unknown: nvidia-smi says: Failed to initialize NVML" in status_screen(status)
 
 
 def test_the_screen_fits_when_everything_is_long(machine):
@@ -482,14 +491,14 @@ def test_the_screen_fits_when_everything_is_long(machine):
     status = look(machine, here=here)
     status = replace(
         status,
-        gpus=tuple(GpuNow(k, 99, 1, 2, "漢字" * 30) for k in range(12)),
+        gpus=tuple(GpuSample(k, 99, 1, 2, "漢字" * 30) for k in range(12)),
         others={f"run-{k}": (3, 3) for k in range(40)},
         log=("x" * 500,) * 8,
         problem="word " * 100,
     )
     assert_harmless(status)
-    assert max(map(len, render(status, width=60).split("\n"))) <= 60
-    assert "Phase 1: GO, improvement 7.5%" in render(status)
+    assert max(map(len, status_screen(status, width=60).split("\n"))) <= 60
+    assert "Phase 1: GO, improvement 7.5%" in status_screen(status)
 
 
 def test_words():
@@ -498,7 +507,7 @@ def test_words():
     assert shorten(range(500, 11500, 500)) == "500 ... 11000 (22)"
     assert [duration(s) for s in (-5, 40, 600, 18420, 400_000)] == ["0 s", "40 s", "10 min", "5 h 07 min", "4 d 15 h"]
     assert plain("a\x1b[31mb\x1b]8;;http://x\x1b\\c\u202ed\te\x00") == "abcd e"
-    assert number(True) is None and number(float("nan")) is None and number(10**400) is None and number("5") is None
+    assert finite(True) is None and finite(float("nan")) is None and finite(10**400) is None and finite("5") is None
 
 
 def without_nvidia_smi(machine):

@@ -16,8 +16,8 @@ from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.phases import phase_records
 from socrates.remote.instance import CompletedCommand
-from socrates.remote.verify.criteria import first_error, judge
-from socrates.remote.verify.facts import checkpoint_there, expected_steps, gather
+from socrates.remote.verify.criteria import check_criteria, first_error
+from socrates.remote.verify.evidence import check_remote_checkpoint, expected_steps, gather_evidence
 from socrates.remote.verify.verdict import FAIL, NOT_DECIDED, PASS, Criterion, checklist, verdict
 
 STEPS = (10, 20, 30, 40, 50)
@@ -118,7 +118,7 @@ class TestRun(Machine):
         path.write_text(json.dumps(value | changes))
 
     def judge(self):
-        return judge(gather(Local(self), self.root / "config_test_run.json"))
+        return check_criteria(gather_evidence(Local(self), self.root / "config_test_run.json"))
 
 
 @pytest.fixture(scope="module")
@@ -268,10 +268,10 @@ def test_the_last_step_is_saved_even_where_it_is_no_multiple():
 
 
 def test_what_the_machine_tells_of_a_checkpoint_is_not_trusted():
-    assert checkpoint_there(10, b"\xff\n\\bad  ./x\nshort  ./y", b"{").damage
+    assert check_remote_checkpoint(10, b"\xff\n\\bad  ./x\nshort  ./y", b"{").damage
     manifest = json.dumps({"step": 10, "num_processes": 1, "files": [{"path": "../../x", "size": 1, "sha256": "0"}]})
     digest = subprocess.run(["sha256sum"], input=manifest.encode(), capture_output=True, check=True).stdout[:64]
-    damage = checkpoint_there(10, digest + b"  ./manifest.json\n", manifest.encode()).damage
+    damage = check_remote_checkpoint(10, digest + b"  ./manifest.json\n", manifest.encode()).damage
     assert "outside the checkpoint" in damage
 
 
@@ -497,6 +497,6 @@ def test_the_criteria_are_the_guides_word_for_word():
 
 
 def judge_nothing():
-    from socrates.remote.verify.facts import Evidence
+    from socrates.remote.verify.evidence import RunEvidence
 
-    return judge(Evidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))
+    return check_criteria(RunEvidence(TEST, 50, 10, 2, 16, frozenset(MODULES), STEPS))

@@ -19,18 +19,34 @@ from made_results import make_world, write_decision, write_log, write_made_resul
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.report import answers
 from socrates.report.basis import basis_part
-from socrates.report.calibration import decoding_in_words
-from socrates.report.cells import choose_cells, make_bars
+from socrates.report.calibration import count_answers, decoding_in_words
+from socrates.report.cells import cells_to_show, make_bars
 from socrates.report.decision import decision_part
-from socrates.report.page import PARTS, PICTURES, check_report, gather, make_parts, read_all, render, write_report
+from socrates.report.page import (
+    PARTS,
+    PICTURES,
+    check_report,
+    make_parts,
+    read_all,
+    read_material,
+    report_html,
+    write_report,
+)
 from socrates.report.part import Material
 from socrates.report.plot import styled
-from socrates.report.results_folders import CellResult, Results, differences, in_order, read_results
+from socrates.report.results_folders import (
+    CellResult,
+    Results,
+    Value,
+    comparability_differences,
+    fixed,
+    in_order,
+    read_results,
+    signed,
+)
 from socrates.report.studies import compare_studies
-from socrates.report.training_log import find_log
-from socrates.report.values import Value, fixed, signed
+from socrates.report.training import find_log
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "report.py"
 RUN = "models/made-run"
@@ -109,15 +125,15 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def report(made):
     """The whole report: what it is made from, its parts, and the page."""
-    material = gather(*read_all(made.folders.values()))
+    material = read_material(*read_all(made.folders.values()))
     parts = make_parts(material)
-    text = render(parts, material, datetime(2030, 1, 2, tzinfo=UTC))
+    text = report_html(parts, material, datetime(2030, 1, 2, tzinfo=UTC))
     return SimpleNamespace(material=material, parts=parts, text=text, page=Page(text))
 
 
 def parts_of(*folders, only=KEYS):
     """The parts of a report by key, and what each says in sentences and tables."""
-    material = gather(*read_all(folders))
+    material = read_material(*read_all(folders))
     with styled():
         parts = [make(material) for key, make in zip(KEYS, PARTS, strict=True) if key in only]
     assert [part.key for part in parts] == [key for key in KEYS if key in only]
@@ -158,8 +174,8 @@ def test_the_page_says_what_the_files_say(made, report):
     page = report.page
     metrics, before = made.metrics["checkpoint-500"], made.metrics["baseline"]
     improvement = 100 * (1 - metrics["wasserstein_distance"] / before["wasserstein_distance"])
-    told = f"GO: the Wasserstein distance is {improvement:.1f}% lower than the baseline's (95% interval "
-    assert told + f"{improvement - 8:.1f}% to {improvement + 7:.1f}%); GO needs at least 5%." in page.said("decision")
+    words = f"GO: the Wasserstein distance is {improvement:.1f}% lower than the baseline's (95% interval "
+    assert words + f"{improvement - 8:.1f}% to {improvement + 7:.1f}%); GO needs at least 5%." in page.said("decision")
     assert "Look at <this>." in page.said("decision")  # a note, escaped
     for one in made.metrics.values():
         low, high = one["wasserstein_distance_ci95"]
@@ -203,15 +219,15 @@ def test_the_answers_of_cells_that_do_not_record_them_come_from_the_predictions(
     recorded = ("human_answers", "predicted_answers", "predicted_distribution")
     lines = [{key: value for key, value in line.items() if key not in recorded} for line in lines]
     (folder / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    material = gather(*read_all([folder]))
-    found = {cell.cell: cell for cells in choose_cells(material.subject.cells).values() for cell in cells}
+    material = read_material(*read_all([folder]))
+    found = {cell.cell: cell for cells in cells_to_show(material.subject.cells).values() for cell in cells}
     assert set(material.answers) == set(found)
     rows = [json.loads(line) for line in material.subject.predictions.read_text().splitlines()]
     for cell, given in material.answers.items():
         own = [row for row in rows if (row["study_id"], row["condition_num"], row["task_num"]) == cell]
         assert sorted(given.human.elements()) == sorted(row["response"] for row in own)
-        assert sorted(given.drawn.elements()) == sorted(row["prediction"] for row in own)
-        assert sum(given.probable.values()) == pytest.approx(len(own))
+        assert sorted(given.sampled.elements()) == sorted(row["prediction"] for row in own)
+        assert sum(given.expected.values()) == pytest.approx(len(own))
     assert len(parts_of(folder, only=["cells"])["cells"].plots) == 3
 
 
@@ -256,7 +272,7 @@ def test_a_bad_line_is_named(copied, file, changes, message):
     folder = copied.folders["checkpoint-500"]
     spoil(folder / file, 3, **changes)
     with pytest.raises(SocratesError, match=message):
-        gather(*read_all([folder]))
+        read_material(*read_all([folder]))
 
 
 @pytest.mark.parametrize(
@@ -283,8 +299,8 @@ def test_the_page_is_about_the_last_compared_with_the_baseline(made, tmp_path):
         results = [
             Results(tmp_path / str(name), str(name), name if isinstance(name, int) else None, {}) for name in names
         ]
-        baseline, judged = in_order(results)
-        return baseline and baseline.label, [one.label for one in judged]
+        baseline, evaluated = in_order(results)
+        return baseline and baseline.label, [one.label for one in evaluated]
 
     assert roles("a") == (None, ["a"]) and roles("baseline") == (None, ["baseline"])
     assert roles(900, "baseline", 500, 100, 700) == ("baseline", ["100", "500", "900", "700"])
@@ -293,9 +309,11 @@ def test_the_page_is_about_the_last_compared_with_the_baseline(made, tmp_path):
     assert roles("before", "after") == ("before", ["after"])
     shutil.copytree(made.folders["baseline"], tmp_path / "gpt")
     shutil.copytree(made.folders["checkpoint-500"], tmp_path / "other" / "checkpoint-500")
-    baseline, judged = read_all([tmp_path / "gpt", made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"])
+    baseline, evaluated = read_all(
+        [tmp_path / "gpt", made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"]
+    )
     assert baseline.label == "gpt"
-    assert [one.label for one in judged] == ["made-run/checkpoint-500", "other/checkpoint-500"]
+    assert [one.label for one in evaluated] == ["made-run/checkpoint-500", "other/checkpoint-500"]
 
 
 def test_results_of_other_rows_are_not_drawn_together(copied):
@@ -303,8 +321,8 @@ def test_results_of_other_rows_are_not_drawn_together(copied):
     content = json.loads((folder / "metrics.json").read_text())
     content["comparability"]["rows_sha256"] = "0" * 64
     (folder / "metrics.json").write_text(json.dumps(content))
-    baseline, judged = read_all([folder, copied.folders["checkpoint-500"]])
-    assert differences(baseline, judged[0]) == ["rows_sha256"]
+    baseline, evaluated = read_all([folder, copied.folders["checkpoint-500"]])
+    assert comparability_differences(baseline, evaluated[0]) == ["rows_sha256"]
     parts = parts_of(folder, copied.folders["checkpoint-500"], only=["decision", "distances", "studies"])
     assert "must not be compared: they differ in rows_sha256" in parts["decision"].said
     assert "not in the picture: baseline" in parts["distances"].said and "baseline" not in parts["studies"].said
@@ -362,8 +380,8 @@ def material_of(folder, decision=None, **metrics):
         (folder / name / "metrics.json").write_text(json.dumps(content))
     if decision:
         (folder / "checkpoint-500" / "decision.json").write_text(json.dumps(decision))
-    baseline, judged = read_all([folder / "baseline", folder / "checkpoint-500"])
-    return Material(judged[-1], baseline, judged)
+    baseline, evaluated = read_all([folder / "baseline", folder / "checkpoint-500"])
+    return Material(evaluated[-1], baseline, evaluated)
 
 
 def test_what_the_numbers_warn_of(tmp_path):
@@ -414,8 +432,8 @@ def test_what_the_number_rests_on(tmp_path):
 
 
 def test_studies_average_to_the_metric(made):
-    baseline, judged = read_all(made.folders.values())
-    studies = compare_studies(judged[-1], baseline)
+    baseline, evaluated = read_all(made.folders.values())
+    studies = compare_studies(evaluated[-1], baseline)
     for role, side in (("baseline", "before"), ("checkpoint-500", "after")):
         mean = np.mean([getattr(study, side) for study in studies])
         assert mean == pytest.approx(made.metrics[role]["wasserstein_distance"])
@@ -433,12 +451,12 @@ def cell(study, distance, people=50):
 def test_cells_are_chosen_by_distance_from_several_studies():
     cells = [cell(f"s{i // 2 % 4}", i / 100) for i in range(40)]
     cells += [cell("small", 0.0, people=3), cell("small", 0.99, people=3), cell("skipped", None)]
-    chosen = {kind: [one.distance for one in found] for kind, found in choose_cells(cells).items()}
+    chosen = {kind: [one.distance for one in found] for kind, found in cells_to_show(cells).items()}
     assert chosen == {"best": [0.0, 0.02, 0.04], "typical": [0.2, 0.19, 0.22], "worst": [0.39, 0.37, 0.35]}
     one_study = [cell("s", i / 100) for i in range(9)]
-    taken = [one.distance for found in choose_cells(one_study).values() for one in found]
+    taken = [one.distance for found in cells_to_show(one_study).values() for one in found]
     assert sorted(taken) == [one.distance for one in one_study]  # each once
-    assert choose_cells([]) == {} and list(choose_cells(cells[:1])) == ["typical"]
+    assert cells_to_show([]) == {} and list(cells_to_show(cells[:1])) == ["typical"]
 
 
 @pytest.mark.parametrize(
@@ -477,8 +495,8 @@ def test_calibration_against_counting_one_by_one(tmp_path, monkeypatch):
             if p > 0:
                 bins[min(int(p * 10), 9)].append((p, str(row["response"]) == answer))
         missed += bool(distribution) and not distribution.get(str(row["response"]))
-    monkeypatch.setattr(answers, "_ROWS_AT_ONCE", 33)
-    found, _ = answers.read_answers(path)
+    monkeypatch.setattr("socrates.report.calibration._ROWS_AT_ONCE", 33)
+    found, _ = count_answers(path)
     assert (found.rows, found.rows_without, found.missed) == (392, 8, missed)
     assert found.answers.tolist() == [len(members) for members in bins]
     for members, probability, frequency, limits in zip(
@@ -514,4 +532,4 @@ def test_numbers_as_they_are_written():
     assert str(Value(0.18451, (0.1, 0.25))) == "0.185 [0.100,\u00a00.250]" and str(Value(None)) == "–"
     assert [signed(value) for value in (-0.0004, 0.0004, 0.0006, -0.1)] == ["0.000", "0.000", "+0.001", "-0.100"]
     assert Value(-0.0001).written() == "0.000" and fixed(-0.04, 1) == "0.0" and fixed(-0.06, 1) == "-0.1"
-    assert Value(0.5, (0.25, 0.75)).percent().told(0) == "50 (95% interval 25 to 75)"
+    assert Value(0.5, (0.25, 0.75)).percent().in_words(0) == "50 (95% interval 25 to 75)"

@@ -16,8 +16,17 @@ from socrates.files import write_json
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.telemetry import gpus
 from socrates.telemetry.cost import Account
-from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, parse_gpus, query_gpus, summarize, visible_gpus
-from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Logged, Progress, Telemetry, read_progress
+from socrates.telemetry.gpus import (
+    GpuSample,
+    GpuSampler,
+    gpu_numbers,
+    parse_gpus,
+    query_gpus,
+    summarize_samples,
+    visible_gpus,
+)
+from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Progress, read_progress
+from socrates.telemetry.recorder import Logged, Telemetry
 from socrates.training.callbacks import guide_log, log_line, tell_progress
 from socrates.training.resume import choose_checkpoint, run_identity
 
@@ -74,7 +83,7 @@ def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
 def test_speed_is_that_of_this_process_since_the_line_before(telemetry, tmp_path, monkeypatch):
     """After a resume the Trainer counts tokens from 0 again; the log goes on."""
     clock = [100.0]
-    monkeypatch.setattr("socrates.telemetry.log.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("socrates.telemetry.recorder.time.monotonic", lambda: clock[0])
     (tmp_path / TRAINING_LOG).write_text('{"step": 10, "tokens_per_second": 7.0}\n')
     telemetry.begin(10, 50)
     for seconds, tokens in ((4, 1000), (10, 4000), (10, 4000)):
@@ -168,12 +177,12 @@ def test_what_nvidia_smi_prints(text, expected):
 
 
 def test_samples_become_the_mean_use_and_the_most_memory():
-    records = summarize(parse_gpus(TWO + "0, 71, 60000, 81920\n1, [N/A], [N/A], 81920\n"))
+    records = summarize_samples(parse_gpus(TWO + "0, 71, 60000, 81920\n1, [N/A], [N/A], 81920\n"))
     assert records == [
         {"index": 0, "utilization": 75.5, "memory_mib": 61000.0, "memory_total_mib": 81920.0},
         {"index": 1, "utilization": 90.0, "memory_mib": 62000.0, "memory_total_mib": 81920.0},
     ]
-    assert summarize(parse_gpus("0, [N/A], [N/A], [N/A]\n"))[0]["utilization"] is None
+    assert summarize_samples(parse_gpus("0, [N/A], [N/A], [N/A]\n"))[0]["utilization"] is None
 
 
 @pytest.mark.parametrize(
@@ -319,8 +328,8 @@ def test_progress_has_the_keys_that_others_read(telemetry, tmp_path):
 def clock(monkeypatch):
     """A clock that stands still until it is set on; this process began with it."""
     now = [1000.0]
-    monkeypatch.setattr("socrates.telemetry.log.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("socrates.telemetry.log._process_age", lambda: 60.0)
+    monkeypatch.setattr("socrates.telemetry.recorder.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("socrates.telemetry.recorder._process_age", lambda: 60.0)
     return now
 
 

@@ -11,7 +11,8 @@ from processes import logged, train, train_and_kill
 
 from socrates.checkpoint import MANIFEST, find_damage, manifest_record, read_manifest
 from socrates.files import write_json
-from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config
+from socrates.rehearsal.base_model import make_base_model
+from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
 from socrates.remote.transfer import LIGHT_FILES
 from socrates.training.convert_state import rank_seed
 from socrates.training.optimizer_export import _load_shards, merge_partitions

@@ -31,14 +31,14 @@ from socrates.checkpoint import find_damage, newest_complete
 from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine.process_tree import find_ranks
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import parse
-from socrates.remote.status.here import Here
-from socrates.remote.status.screen import render
-from socrates.remote.status.summary import summarize
+from socrates.remote.local import LocalState
+from socrates.remote.status.machine_report import GATHER, parse_report
+from socrates.remote.status.screen import status_screen
+from socrates.remote.status.summary import make_status
 from socrates.remote.untrusted import json_object
 from socrates.telemetry.cost import TRAINING_COST, Account, account_before, parse_account
-from socrates.telemetry.log import Telemetry, read_progress
+from socrates.telemetry.log import read_progress
+from socrates.telemetry.recorder import Telemetry
 from socrates.training.stopping import ASSUMED_SAVE, cost_of_going_on, refuse_if_spent, stop_cleanly, would_pass
 
 RUN, STEPS = "models/run", 9
@@ -361,7 +361,7 @@ def test_under_the_supervisor_a_clean_stop_is_on_record_and_not_started_again(wo
         told = run_script("supervise.py", "state", cwd=folder)
         assert told.returncode == 1 and told.stdout.startswith("stopped: at step 1, ")
         assert "to go on: python scripts/supervise.py start --config config.json" in told.stdout
-        screen = " ".join(status_screen(folder).split())
+        screen = " ".join(screen_of(folder).split())
         assert "stopped, no restart" in screen and "would pass max_cost_usd = $120.00" in screen
         assert "--resume --config config.json" in screen and "with a larger max_cost_usd" in screen
 
@@ -385,7 +385,7 @@ def wait_until_over(folder):
     return json.loads(path.read_text())
 
 
-def status_screen(folder):
+def screen_of(folder):
     """The screen of a computer from which the folder is a training machine's."""
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
@@ -393,6 +393,6 @@ def status_screen(folder):
     answer = subprocess.run(
         ["bash", "-c", GATHER], cwd=home, env=environment(HOME=str(home)), capture_output=True, check=True
     )
-    facts = parse(answer.stdout)
-    assert facts.clock is not None and math.isfinite(facts.clock)
-    return render(summarize(facts, Here("0", "a folder"), time.time()))
+    report = parse_report(answer.stdout)
+    assert report.clock is not None and math.isfinite(report.clock)
+    return status_screen(make_status(report, LocalState("0", "a folder"), time.time()))

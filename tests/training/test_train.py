@@ -17,7 +17,8 @@ from socrates.data.contamination import nest_cells
 from socrates.data.records import read_answers
 from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
-from socrates.rehearsal.rehearsal import make_base_model, make_sample_data, rehearsal_config, rehearsal_deepspeed
+from socrates.rehearsal.base_model import make_base_model
+from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config, rehearsal_deepspeed
 from socrates.training.callbacks import log_line
 from socrates.training.resume import Way, choose_checkpoint
 

@@ -1,1 +1,1 @@
-"""What a data file holds."""
+"""Inspection of a data file."""

@@ -1,4 +1,4 @@
-"""Rows that belong together, counted by sorting columns of numbers: no Python object a row.
+"""Group counts over columns of numbers, by sorting: no Python object a row.
 
 Covers: exact counts, but for 64-bit hashes taken as what they stand for (see `shards.prompt_hash`).
 """
@@ -52,7 +52,7 @@ class SamePrompts:
     one_person: np.ndarray
 
 
-def count_cells(cell: np.ndarray, response: np.ndarray, cells: int) -> CellCounts:
+def cell_counts(cell: np.ndarray, response: np.ndarray, cells: int) -> CellCounts:
     """How many rows each cell has, and whether they hold two different answers at least."""
     low = np.full(cells, np.iinfo(np.int64).max)
     high = np.full(cells, np.iinfo(np.int64).min)

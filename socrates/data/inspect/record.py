@@ -1,4 +1,4 @@
-"""What was counted in a data file of human answers (`Inspection`), as plain values: for the text, the page and JSON."""
+"""The inspection of a data file of human answers (`Inspection`) as plain values: for the text, the page and JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyCounts:
     """One study's counts; ``participants`` is None where its rows name none."""
 
     study_id: str
@@ -82,7 +82,7 @@ class Outside:
 
 
 @dataclass(frozen=True)
-class Field:
+class DemographicField:
     """A demographic field.
 
     Attributes:
@@ -187,7 +187,7 @@ class Inspection:
     layouts: Mapping[str, int]
     conditions: int
     questions: int
-    studies: tuple[Study, ...]  # the largest first
+    studies: tuple[StudyCounts, ...]  # the largest first
     participants: int
     unnamed_rows: int  # name no participant
     in_several_conditions: int  # participants
@@ -200,7 +200,7 @@ class Inspection:
     outside_scale: tuple[Outside, ...]
     differing: Differing
     repeated: Repeated | None  # None where no row names a participant
-    demographics: tuple[Field, ...]
+    demographics: tuple[DemographicField, ...]
     characters: Spread
     tokens: Spread | None
     tokenizer: str | None

@@ -1,4 +1,4 @@
-"""From the columns of a whole file (`rows.Found`) to what they say (`record.Inspection`)."""
+"""The summary of a data file: from its columns (`inspect.Found`) to an `Inspection`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from socrates.data.inspect import groups
 from socrates.data.inspect.record import (
+    DemographicField,
     Differing,
     Duplicates,
-    Field,
     Inspection,
     Outside,
     Repeated,
     ScaleUse,
-    Study,
+    StudyCounts,
     Unscaled,
     spread_of,
 )
-from socrates.data.inspect.rows import Found, Stated
 from socrates.data.records import Cell
+
+if TYPE_CHECKING:
+    from socrates.data.inspect.inspect import Found, Stated
 
 COMMON = 20  # values outside a scale, and of a demographic field, that are named
 _LARGEST = 1e15  # number in a demographic field
@@ -75,10 +77,10 @@ def _index(found: Found) -> _Tables:
 
 
 def summarise(path: Path, found: Found, tokenizer: str | None, max_length: int | None) -> Inspection:
-    """All that is told of a file, from what its pieces held; ``found`` has one good row at least."""
+    """The summary of a file, from what its shards held; ``found`` has one good row at least."""
     duplicates = _duplicates(found.columns)
     columns, tables = found.columns, _index(found)
-    cells = groups.count_cells(columns["cell"], columns["response"], len(found.cells))
+    cells = groups.cell_counts(columns["cell"], columns["response"], len(found.cells))
     single, uniform = cells.sizes == 1, (cells.sizes > 1) & ~cells.spread
     repeats = groups.find_repeats(columns["person"], tables.question, columns["stimuli"], columns["cell"], tables.study)
     named = np.flatnonzero(columns["person"])
@@ -122,14 +124,14 @@ def summarise(path: Path, found: Found, tokenizer: str | None, max_length: int |
 
 def _studies(
     found: Found, tables: _Tables, people: np.ndarray, outside: np.ndarray, repeats: groups.Repeats
-) -> tuple[Study, ...]:
+) -> tuple[StudyCounts, ...]:
     def of_studies(studies: np.ndarray) -> list[int]:
         return np.bincount(studies, minlength=len(tables.names)).tolist()
 
     rows, persons, repeated = of_studies(tables.study), of_studies(tables.study[people]), of_studies(repeats.study)
     unscaled, strange = of_studies(tables.study[found.columns["scale"] < 0]), of_studies(tables.study[outside])
     studies = [
-        Study(
+        StudyCounts(
             study_id=name,
             rows=rows[i],
             conditions=int(tables.conditions[i]),
@@ -271,15 +273,15 @@ def _duplicates(columns: dict[str, np.ndarray]) -> Duplicates:
     )
 
 
-def _field(name: str, values: Counter[str] | None, known: int) -> Field:
+def _field(name: str, values: Counter[str] | None, known: int) -> DemographicField:
     if values is None:
-        return Field(name, known, None, (), None)
+        return DemographicField(name, known, None, (), None)
     numbers: Counter[float] = Counter()
     for value, rows in values.items():
         if (number := _as_number(value)) is not None:
             numbers[number] += rows
     numeric = len(numbers) > 1 and sum(numbers.values()) >= _NUMERIC * known
-    return Field(name, known, len(values), _most_common(values), spread_of(numbers) if numeric else None)
+    return DemographicField(name, known, len(values), _most_common(values), spread_of(numbers) if numeric else None)
 
 
 def _as_number(text: str) -> float | None:

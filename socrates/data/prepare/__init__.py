@@ -1,1 +1,1 @@
-"""The published answers to train, val and test; the proof that nothing leaks."""
+"""Preparation: the published answers to train, val and test, and the proof that nothing leaks."""

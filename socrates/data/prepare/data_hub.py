@@ -1,7 +1,7 @@
-"""A data set of the hub, at one commit, through the local cache: its data files and its split files, nothing else.
+"""A data set of the Hugging Face hub at one commit, through the local cache: its data and split files, nothing else.
 
 One request says which commit a revision means now and which files it has; all that follows is about that commit. The
-hub's client keeps files that are whole, so that a download that was ended goes on with the first that is not.
+hub's client keeps complete files, so that a download that was ended goes on with the first that is not.
 """
 
 from __future__ import annotations

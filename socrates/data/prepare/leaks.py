@@ -1,4 +1,4 @@
-"""The proof that nothing leaks from training into judging, over the written files themselves, not over the plan.
+"""Leak check: nothing of training is in evaluation, proved over the written files themselves.
 
 Covers: no unit of the split (study; condition of a study; question of a study) in two parts, no prompt text of `val`
 or `test` in `train`, as many lines as the metadata says, and the files that it describes.
@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from socrates.data.dataset import METADATA, PARTS, check_hash, part_file, read_metadata
-from socrates.data.prepare.raw_rows import Unreadable, parse_line
 from socrates.data.prepare.shards import prompt_hash
-from socrates.data.prepare.sources import Piece, byte_ranges, read_lines
+from socrates.data.prepare.sources import Shard, Unreadable, byte_ranges, parse_line, read_lines
 from socrates.data.prepare.splits import MAPPINGS, Unit, show_unit, unit_of
 from socrates.data.records import Cell, read_cell
 from socrates.errors import SocratesError
@@ -60,7 +59,7 @@ class LeakReport:
 
 @dataclass(frozen=True)
 class _Found:
-    """What one piece of a part holds."""
+    """What one shard of a part holds."""
 
     rows: int
     cells: Mapping[Cell, int]
@@ -125,21 +124,21 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int], processes: 
 
 
 def _look(files: Mapping[str, Path], processes: int | None) -> dict[str, _Found]:
-    pieces = [(part, piece) for part, file in files.items() for piece in byte_ranges(file)]
+    shards = [(part, shard) for part, file in files.items() for shard in byte_ranges(file)]
     cells: dict[str, Counter[Cell]] = {part: Counter() for part in files}
     prompts: dict[str, list[np.ndarray]] = {part: [] for part in files}
-    for (part, _), one in zip(pieces, map_in_order(_look_at, [p for _, p in pieces], processes), strict=True):
+    for (part, _), one in zip(shards, map_in_order(_look_at, [p for _, p in shards], processes), strict=True):
         cells[part].update(one.cells)
         prompts[part].append(one.prompts)
     arrays = {part: np.concatenate(many) if many else np.array([], np.uint64) for part, many in prompts.items()}
     return {part: _Found(len(arrays[part]), cells[part], arrays[part]) for part in files}
 
 
-def _look_at(piece: Piece) -> _Found:
+def _look_at(shard: Shard) -> _Found:
     cells: Counter[Cell] = Counter()
     hashes: list[int] = []
-    for line in read_lines(piece):
-        cell, prompt = _keys(line, piece.path)
+    for line in read_lines(shard):
+        cell, prompt = _keys(line, shard.path)
         cells[cell] += 1
         hashes.append(prompt_hash(prompt))
     return _Found(len(hashes), dict(cells), np.array(hashes, np.uint64))
@@ -165,12 +164,12 @@ def _shared_unit(both: list[Unit], split: str, one: Path, other: Path) -> str:
     )
 
 
-def _check_prompts(hashes: np.ndarray, train: Path, judging: Path) -> None:
+def _check_prompts(hashes: np.ndarray, train: Path, evaluation: Path) -> None:
     """SocratesError if prompts with these hashes are the same texts, and not only the same hashes."""
     wanted = set(hashes[:1000].tolist())
     seen: dict[int, tuple[int, str]] = {}
-    for number, line in _numbered(judging):
-        prompt = _keys(line, judging)[1]
+    for number, line in _numbered(evaluation):
+        prompt = _keys(line, evaluation)[1]
         if (key := prompt_hash(prompt)) in wanted:
             seen.setdefault(key, (number, prompt))
     for number, line in _numbered(train):
@@ -179,7 +178,7 @@ def _check_prompts(hashes: np.ndarray, train: Path, judging: Path) -> None:
         if key in seen and seen[key][1] == prompt:
             more = f" (and {len(hashes) - 1} more)" if len(hashes) > 1 else ""
             raise SocratesError(
-                f"leak: the prompt of {judging}, line {seen[key][0]} is in {train}, line {number} too{more}; "
+                f"leak: the prompt of {evaluation}, line {seen[key][0]} is in {train}, line {number} too{more}; "
                 f"it ends: …{prompt[-60:]!r}; prepare the data again"
             )
 

@@ -1,6 +1,6 @@
-"""What stands in the folder of a preparation: a finished set, an unfinished one in `.preparing/`, both, or neither.
+"""Output folder of a preparation: a finished set, an unfinished one in `.preparing/`, both, or neither.
 
-Covers: the final names appear only for files that are whole, `metadata.json` last; an earlier set's `metadata.json` is
+Covers: final names appear only for files that are complete, `metadata.json` last; an earlier set's `metadata.json` is
 gone before the first file that it does not describe; one preparation at a time.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.data.dataset import METADATA, PARTS, check_unchanged, part_file
-from socrates.data.prepare.assembling import read_note
+from socrates.data.prepare.shards import read_note
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_json, sync_folder, try_lock, write_json
 
@@ -118,7 +118,7 @@ def recorded_recipe(output: Path) -> dict[str, Any] | None:
 
 
 def begin(work: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Go on with the unfinished preparation that is there if it is of the same recipe; else begin anew.
+    """Go on with the unfinished preparation that is there if it is of the same recipe; else start over.
 
     Args:
         work: `.preparing/` of the folder.
@@ -126,15 +126,15 @@ def begin(work: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> N
         origin: "name" and "revision" of the source as the user gave them, and its "commit".
     """
     note = read_note(work)
-    whole = all(_size(part_file(work, part)) >= size for part, size in note["bytes"].items())
+    complete = all(_size(part_file(work, part)) >= size for part, size in note["bytes"].items())
     known = _recipe_of(work)
-    if known == recipe and (whole or (work / METADATA).exists()):
+    if known == recipe and (complete or (work / METADATA).exists()):
         print("Going on with what an earlier run has done", flush=True)
         return
     try:
         if work.exists():
             if known not in (None, recipe):
-                print("Beginning anew: an unfinished run in this folder had another source or other settings")
+                print("Starting over: an unfinished run in this folder had another source or other settings")
             (work / _RECIPE).unlink(missing_ok=True)  # first: what is left of the rest must not look usable
             shutil.rmtree(work)
         work.mkdir(parents=True)

@@ -1,9 +1,9 @@
-"""Which rows train and which judge, by the published lists; and which of the judging ones are for validation.
+"""Splits: training and evaluation rows by the published lists; which evaluation rows are for validation.
 
 The lists are the published ones, never an own shuffle. They know two sides only; a validation part is carved out of
-the judging side by whole units, so that choosing a checkpoint on it tells nothing about the test part's units.
+the evaluation side by whole units, so that choosing a checkpoint on it tells nothing about the test's units.
 
-| split | file in `metadata/` | trains | judges | unit |
+| split | file in `metadata/` | trains | evaluates | unit |
 |---|---|---|---|---|
 | study | participant_mapping.json | "seen" | "unseen" | a study |
 | condition | condition_mapping.json | "train" | "eval" | a condition of a study |
@@ -30,7 +30,7 @@ MAPPINGS = {
     "condition": "condition_mapping.json",
     "task": "task_mapping.json",
 }
-TRAIN, JUDGE = "train", "judge"
+TRAIN, EVALUATION = "train", "evaluation"
 Unit = tuple[Any, ...]  # (study,), (study, condition) or (study, task): what the parts of a split must not share
 
 
@@ -52,17 +52,17 @@ class Split:
 
     name: str
     train: frozenset[Unit]
-    judge: frozenset[Unit]
+    evaluation: frozenset[Unit]
 
     @property
     def studies(self) -> frozenset[str]:
         """All studies that the lists name."""
-        return frozenset(unit[0] for unit in self.train | self.judge)
+        return frozenset(unit[0] for unit in self.train | self.evaluation)
 
     def side(self, cell: Cell) -> str | None:
-        """`TRAIN`, `JUDGE`, or None for a cell that is in no list."""
+        """`TRAIN`, `EVALUATION`, or None for a cell that is in no list."""
         unit = unit_of(cell, self.name)
-        return TRAIN if unit in self.train else JUDGE if unit in self.judge else None
+        return TRAIN if unit in self.train else EVALUATION if unit in self.evaluation else None
 
 
 def load_split(name: str, path: Path) -> Split:
@@ -79,12 +79,12 @@ def load_split(name: str, path: Path) -> Split:
             {(study, _number(n)) for study, lists in mapping.items() for n in _list(lists, side, f"{path}, {study}")}
             for side in ("train", "eval")
         ]
-    train, judge = map(frozenset, sides)
-    if both := sorted(train & judge, key=str):
+    train, evaluation = map(frozenset, sides)
+    if both := sorted(train & evaluation, key=str):
         raise SocratesError(f"{path}: {show_unit(both[0], name)} is in both lists")
-    if not train or not judge:
+    if not train or not evaluation:
         raise SocratesError(f"{path}: one of its two lists is empty; expected the published file")
-    return Split(name, train, judge)
+    return Split(name, train, evaluation)
 
 
 def carve(sizes: Mapping[Unit, int], share: float, seed: int) -> frozenset[Unit]:
@@ -105,8 +105,8 @@ def carve(sizes: Mapping[Unit, int], share: float, seed: int) -> frozenset[Unit]
     """
     if len(sizes) < 2:
         raise SocratesError(
-            f"the source has rows of {len(sizes)} judging unit{'s' * (len(sizes) != 1)}: it takes two at least to be "
-            "divided into a val and a test part; is the source whole, and are the lists those of this data set?"
+            f"the source has rows of {len(sizes)} evaluation unit{'s' * (len(sizes) != 1)}: it takes two to be "
+            "divided into val and test; is the source complete, and are the lists those of this data set?"
         )
     units = sorted(sizes, key=str)
     units = [units[i] for i in np.random.default_rng(seed).permutation(len(units))]

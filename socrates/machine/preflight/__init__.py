@@ -1,1 +1,1 @@
-"""Whether a machine can carry a run."""
+"""Preflight checks: whether a machine can carry a run."""

@@ -1,4 +1,4 @@
-"""The run's data: there, unchanged since it was prepared, made into tokens; and how much of it a step takes.
+"""Preflight of the data: there, unchanged since it was prepared, tokenized; and how much of it a step takes.
 
 Covers: the data file is read once for its digest, which is then remembered beside it, and never again. Does not cover:
 whether its rows can be read, which making tokens of them shows.
@@ -21,7 +21,7 @@ from socrates.data.dataset import METADATA, sha256_of_part
 from socrates.data.tokenized import INFO, read_info
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, size
+from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.machine.preflight.model import ModelState
 from socrates.parallel import default_processes
 
@@ -30,6 +30,16 @@ _TOKENS_A_SECOND = 15_000 * 371
 _BYTES_A_TOKEN = 4  # of English text, about; and of the tokenized set
 _LOOKED_AT = 4 * 2**20  # bytes, for the mean length of a row
 _LONG = 60.0  # seconds; what takes longer is better done before a GPU costs money
+_PRINT_FINGERPRINT = """
+import importlib.util, json, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name.partition(".")[0] == "torch" else find(name, *more)
+from socrates.data.tokenized import tokenized_fingerprint
+from socrates.model.load import load_tokenizer
+folder, data, system, max_length = json.load(sys.stdin)
+from pathlib import Path
+print(tokenized_fingerprint(data, load_tokenizer(Path(folder)), system, max_length))
+"""
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,14 @@ class DataState:
     """What is known of a run's training rows; None where it is not."""
 
     rows: int | None
-    steps: int | None  # optimizer steps of the whole run
+    steps: int | None  # optimizer steps of the run
     tokens_a_row: float | None
     answer_tokens_a_row: float
     tokenized_bytes_to_come: int  # 0 where the set is there
 
 
-def check_data(config: RunConfig, root: Path, digests: dict[Path, str] | None = None) -> Iterator[Check]:
-    """The files to train and to judge on are there, not empty, and those that the set's metadata describe.
+def check_data_files(config: RunConfig, root: Path, digests: dict[Path, str] | None = None) -> Iterator[Check]:
+    """The files to train and to evaluate on are there, not empty, and those that the set's metadata describe.
 
     Args:
         config: the run.
@@ -52,7 +62,7 @@ def check_data(config: RunConfig, root: Path, digests: dict[Path, str] | None = 
         digests: gets the SHA-256 of each file that passes.
     """
     digests = {} if digests is None else digests
-    watches = config.training.eval_steps is not None  # it reads the judging rows, too
+    watches = config.training.eval_steps is not None  # it reads the evaluation rows, too
     for file, needed in ((config.train_file, True), (config.evaluation_file, watches)):
         path = root / file
         remedy = f"tnr scp 0 {config.dataset_path}/ ~/socrates-training/{config.dataset_path}/"
@@ -65,10 +75,10 @@ def check_data(config: RunConfig, root: Path, digests: dict[Path, str] | None = 
         except SocratesError as error:
             yield Check("data", FAIL, _seen_from(root, error), remedy)
         else:
-            yield Check("data", PASS, f"{file}: {size(path.stat().st_size)}")
+            yield Check("data", PASS, f"{file}: {gib(path.stat().st_size)}")
 
 
-def look_at_data(
+def inspect_data(
     config: RunConfig, root: Path, model: ModelState, config_file: str = "FILE"
 ) -> tuple[list[Check], DataState]:
     """All checks of a run's data, and what the other checks need to know of it.
@@ -80,7 +90,7 @@ def look_at_data(
         config_file: what the config is called on the command line, for the remedies.
     """
     digests: dict[Path, str] = {}
-    checks = list(check_data(config, root, digests))
+    checks = list(check_data_files(config, root, digests))
     if checks[0].outcome == FAIL:
         return checks, DataState(None, config.training.max_steps, None, 0.0, 0)
     make = f"python scripts/prepare_data.py --check --output {config.dataset_path} --tokenize --config {config_file}"
@@ -120,7 +130,7 @@ def _check_tokenized(
         config: the run.
         root: its current folder.
         model: whose tokenizer makes the tokens.
-        wanted: the fingerprint of the run's set; None where it cannot be told.
+        wanted: the fingerprint of the run's set; None where it is unknown.
         make: the command that makes it.
     """
     folder = root / config.dataset_path
@@ -130,7 +140,7 @@ def _check_tokenized(
         if not others:
             return None, None
         why = "the model's tokenizer is not here yet" if model.folder is None else "the tokenizer cannot be read"
-        text = f"{', '.join(path.name for path in others)}: whether it is this run's cannot be told: {why}"
+        text = f"{', '.join(path.name for path in others)}: whether it is this run's is unknown: {why}"
         return Check("tokenized set", WARN, text, make), None
     right = folder / f"tokenized-{wanted}"
     if right.is_dir():
@@ -163,17 +173,15 @@ def _seen_from(root: Path, error: SocratesError) -> str:
 
 
 def _fingerprint(config: RunConfig, folder: Path, data_sha256: str) -> str | None:
-    """The name of this run's set, found by a process of its own: see `fingerprint.py`."""
-    request = {
-        "folder": str(folder.resolve()),
-        "data": data_sha256,
-        "system": config.prompt.system_message,
-        "max_length": config.training.max_length,
-    }
+    """The name of this run's set, found by a process of its own that makes transformers believe there is no torch.
+
+    That takes a second instead of several, and could not be taken back here.
+    """
+    settings = (str(folder.resolve()), data_sha256, config.prompt.system_message, config.training.max_length)
     code = Path(__file__).resolve().parents[3]
     done = subprocess.run(
-        [sys.executable, "-m", "socrates.machine.preflight.fingerprint"],
-        input=json.dumps(request),
+        [sys.executable, "-c", _PRINT_FINGERPRINT],
+        input=json.dumps(settings),
         env={
             **os.environ,
             "PYTHONPATH": f"{code}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",

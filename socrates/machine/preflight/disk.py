@@ -1,4 +1,4 @@
-"""Room on the disk for all that a run will write: the model's download, the tokenized set, every checkpoint."""
+"""Preflight of the disk: room for the model's download, the tokenized set, every checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from socrates.config import RunConfig
-from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, size
+from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.machine.preflight.data import DataState
 from socrates.machine.preflight.model import ModelState, hub_cache
 from socrates.model.sizing import adapter_parameters
@@ -27,7 +27,7 @@ def checkpoint_bytes(config: RunConfig, model: ModelState) -> int | None:
 
 def check_free_disk(root: Path) -> Check:
     """How much disk is free, where no run says how much it needs."""
-    return Check("disk", PASS, f"{size(shutil.disk_usage(root).free)} free")
+    return Check("disk", PASS, f"{gib(shutil.disk_usage(root).free)} free")
 
 
 def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState) -> Iterator[Check]:
@@ -40,17 +40,17 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
     if each is None or data.steps is None:
         why = "the model's shape is not known here" if each is None else "the data is not there yet"
         free = shutil.disk_usage(_existing(output)).free
-        yield Check("disk", WARN, f"{size(free)} free; what the checkpoints need is unknown: {why}")
+        yield Check("disk", WARN, f"{gib(free)} free; what the checkpoints need is unknown: {why}")
         return
     done = sum(1 for _ in output.glob("checkpoint-*/manifest.json")) if output.is_dir() else 0
     to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
     checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
-    needs = [_Need(output, to_come * each, f"{checkpoints} to come, about {size(each)} each")]
+    needs = [_Need(output, to_come * each, f"{checkpoints} to come, about {gib(each)} each")]
     if model.missing_bytes:
-        text = f"the model's download of about {size(model.missing_bytes)}"
+        text = f"the model's download of about {gib(model.missing_bytes)}"
         needs.append(_Need(hub_cache(), model.missing_bytes, text))
     if data.tokenized_bytes_to_come:
-        text = f"the tokenized set of about {size(data.tokenized_bytes_to_come)}"
+        text = f"the tokenized set of about {gib(data.tokenized_bytes_to_come)}"
         needs.append(_Need(root / config.dataset_path, data.tokenized_bytes_to_come, text))
     disks: dict[int, list[_Need]] = {}
     for need in needs:
@@ -60,16 +60,16 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
         free = shutil.disk_usage(_existing(folder)).free
         total = sum(need.bytes for need in here)
         shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
-        text = f"{size(free)} free for {shown}; {', and '.join(need.text for need in here)}"
+        text = f"{gib(free)} free for {shown}; {', and '.join(need.text for need in here)}"
         if free >= total:
             yield Check("disk", PASS, text)
             continue
-        remedy = f"free {size(total - free)}, or rent a larger disk"
+        remedy = f"free {gib(total - free)}, or rent a larger disk"
         if folder == hub_cache():
             remedy += ", or write HF_HOME=FOLDER of a larger one into machine.env"
         if folder == output and to_come > 1 and (fitting := max((free - total) // each + to_come, 0)):  # checkpoints
             remedy += f', or write "save_steps": {-(-data.steps // (fitting + done))} in "training"'
-        yield Check("disk", FAIL, f"{text}: {size(total)}", remedy)
+        yield Check("disk", FAIL, f"{text}: {gib(total)}", remedy)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The run's model: whether it lies here, what shape it has, and whether the hub gives it and accepts HF_TOKEN.
+"""Preflight of the model: whether it is in the cache, its shape, and whether the hub gives it and accepts HF_TOKEN.
 
 Covers: two requests at most, each with a time limit; the token's value goes to the hub alone. Does not cover: whether
 the weights are the right ones.
@@ -15,7 +15,7 @@ from pathlib import Path
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, size
+from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.model.hub import TIMEOUT_S, check_weights, names_a_folder, probe_hub
 from socrates.model.sizing import KNOWN_SHAPES, ModelShape
 
@@ -31,18 +31,20 @@ class ModelState:
     problem: str | None  # why nothing can be trained from what lies here
 
 
-def look_at_model(config: RunConfig, root: Path) -> ModelState:
+def model_state(config: RunConfig, root: Path) -> ModelState:
     """Look for a run's model in its folder, or in the hub's cache."""
     name = config.model_name
     folder = root / Path(name).expanduser()
     if folder.is_dir():
-        return ModelState(True, folder, _shape_in(folder), 0, _why_not_whole(folder))
+        return ModelState(True, folder, _shape_in(folder), 0, _why_incomplete(folder))
     if names_a_folder(name):
         return ModelState(True, None, None, 0, "no such folder")
     cached = _cached_folder(config)
     shape = (_shape_in(cached) if cached else None) or KNOWN_SHAPES.get(name)
-    whole = cached is not None and _why_not_whole(cached) is None
-    return ModelState(False, cached, shape, 0 if whole else _bytes_to_come(name, shape), None if whole else "not whole")
+    complete = cached is not None and _why_incomplete(cached) is None
+    return ModelState(
+        False, cached, shape, 0 if complete else _bytes_to_come(name, shape), None if complete else "incomplete"
+    )
 
 
 def check_hub(config: RunConfig, state: ModelState) -> Iterator[Check]:
@@ -81,9 +83,9 @@ def _check_model(config: RunConfig, state: ModelState, cached: bool, reachable: 
         problem, _, remedy = str(error).partition("; ")
         return Check("model", FAIL, problem, remedy or 'correct "model_name" or "model_revision"')
     if cached:
-        return Check("model", PASS, f"{name}: in the cache" + ("" if reachable else "; the hub is not asked"))
+        return Check("model", PASS, f"{name}: in the cache" + ("" if reachable else "; the hub is not reached"))
     if reachable:
-        about = f" of about {size(state.missing_bytes)}" if state.missing_bytes else ""
+        about = f" of about {gib(state.missing_bytes)}" if state.missing_bytes else ""
         return Check("model", PASS, f"{name}: to be had from the hub; a download{about} comes first")
     why, remedy = f"the hub cannot be reached within {TIMEOUT_S} s", "look at the network (HF_ENDPOINT, proxies)"
     if _offline():
@@ -122,7 +124,7 @@ def _shape_in(folder: Path) -> ModelShape | None:
         return None
 
 
-def _why_not_whole(folder: Path) -> str | None:
+def _why_incomplete(folder: Path) -> str | None:
     if not (folder / "config.json").is_file():
         return "holds no config.json"
     try:
@@ -133,7 +135,7 @@ def _why_not_whole(folder: Path) -> str | None:
 
 
 def _cached_folder(config: RunConfig) -> Path | None:
-    """The snapshot of a hub model in the local cache, whole or not; None where there is none."""
+    """The snapshot of a hub model in the local cache, complete or not; None where there is none."""
     from huggingface_hub import errors, try_to_load_from_cache
 
     try:

@@ -1,4 +1,4 @@
-"""All checks of a machine and a run, in the order in which a person would put things right."""
+"""Preflight: all checks of a machine and a run, in the order in which a person would put things right."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Any
 from socrates.config import RunConfig, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, Check
-from socrates.machine.preflight.cost import check_cost
-from socrates.machine.preflight.data import look_at_data
+from socrates.machine.preflight.checks import FAIL, PASS, REQUIREMENTS, Check, check_packages, check_python
+from socrates.machine.preflight.data import inspect_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
-from socrates.machine.preflight.gpus import check_gpus, find_gpus, uses_cpus
-from socrates.machine.preflight.memory import check_memory
-from socrates.machine.preflight.model import check_hub, look_at_model
-from socrates.machine.preflight.settings import check_settings
-from socrates.machine.preflight.software import REQUIREMENTS, check_packages, check_python
+from socrates.machine.preflight.gpus import check_cost, check_gpu_count, check_memory, find_gpus, uses_cpus
+from socrates.machine.preflight.model import check_hub, model_state
+from socrates.model.kernels import refused_settings
 
 CODE = Path(__file__).resolve().parents[3]
 
@@ -37,7 +34,7 @@ def run_checks(
         SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
     """
     gpus = find_gpus()
-    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpus(gpus, config)]
+    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpu_count(gpus, config)]
     if config is None:
         return [*checks, check_free_disk(root)]
     checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
@@ -45,8 +42,8 @@ def run_checks(
     if deepspeed is not None:
         check, settings = check_deepspeed(deepspeed, config)
         checks.append(check)
-    model = look_at_model(config, root)
-    data_checks, data = look_at_data(config, root, model, config_file)
+    model = model_state(config, root)
+    data_checks, data = inspect_data(config, root, model, config_file)
     checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
     if not uses_cpus() and gpus:
         check, memory = check_memory(config, settings, model.shape, gpus)
@@ -82,3 +79,17 @@ def fitting_configs(root: Path, processes: int) -> list[str]:
         if isinstance(wanted, int) and wanted <= processes:
             names.append(path.name)
     return names
+
+
+def check_settings(config: RunConfig, gpu: bool) -> Check:
+    """What the config asks for by name is there.
+
+    Args:
+        config: of the run.
+        gpu: whether it trains on GPUs.
+    """
+    problems = [problem.partition("; ") for problem in refused_settings(config, gpu)]
+    if not problems:
+        return Check("settings", PASS, "what the config asks for by name is installed")
+    text, remedy = (" | ".join(problem[part] for problem in problems) for part in (0, 2))
+    return Check("settings", FAIL, text, remedy)

@@ -1,1 +1,1 @@
-"""How a run stands, on one screen."""
+"""Status of a run, on one screen."""

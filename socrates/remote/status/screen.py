@@ -1,19 +1,24 @@
-"""One screen for a person who opens the laptop in the morning: at most 24 lines, from a `Status`."""
+"""The status screen for a person who opens the laptop in the morning: at most 24 lines; and the keys to watch it by."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import select
+import sys
 import textwrap
+import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from socrates.console import duration
-from socrates.remote.status.facts import GpuNow
-from socrates.remote.status.here import MonitorRecord
-from socrates.remote.status.standing import COMPLETE, RUNNING, WRONG
+from socrates.remote.local import MonitorRecord
+from socrates.remote.status.run_status import COMPLETE, RUNNING, WRONG
 from socrates.remote.status.summary import Money, Status
+from socrates.telemetry.gpus import GpuSample
 
 WIDTH, HEIGHT = 100, 24
 _LABEL = 13
@@ -22,7 +27,7 @@ _VERDICTS = {RUNNING: "RUNNING", COMPLETE: "COMPLETE", WRONG: "SOMETHING IS WRON
 _MOST_GPUS = 8
 
 
-def render(status: Status, width: int = WIDTH, height: int = HEIGHT) -> str:
+def status_screen(status: Status, width: int = WIDTH, height: int = HEIGHT) -> str:
     """The screen: no line wider than ``width`` columns, no more than ``height`` lines, no control characters."""
     head = [_title(status, width), *_problem(status, width)]
     body = [line for part in _body(status) for line in part]
@@ -39,7 +44,7 @@ def render(status: Status, width: int = WIDTH, height: int = HEIGHT) -> str:
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """The same facts as plain JSON values; times in seconds since 1970."""
+    """The same as plain JSON values; times in seconds since 1970."""
     value = dataclasses.asdict(status)
     value["monitor"]["downloaded"] = sorted(map(list, status.monitor.downloaded))
     value["exit_status"] = status.exit_status
@@ -69,7 +74,7 @@ def _problem(status: Status, width: int) -> list[str]:
 
 def _body(status: Status) -> list[list[str]]:
     records = _line("On record", "   ".join(_record(*phase) for phase in status.phases))
-    if status.there is None:  # the machine told nothing
+    if status.there is None:  # there is no machine report
         here = [f"{run}: {here}" for run, (_, here) in status.others.items()]
         checkpoints = _line("Checkpoints", f"here: {'; '.join(here) or 'none'}")
         return [checkpoints, _line("Monitor", _monitor(status, active=None)), records]
@@ -136,7 +141,7 @@ def _learning(status: Status) -> str:
         else:
             text += f", {t.word} over {t.lines} lines"
     if status.eval_loss is not None:
-        text += f"; on judging rows {status.eval_loss:.4g}"
+        text += f"; on evaluation rows {status.eval_loss:.4g}"
     rate = "unknown" if status.learning_rate is None else f"{status.learning_rate:.3g}"
     return f"{text}; learning rate {rate}"
 
@@ -173,13 +178,13 @@ def _spent(money: Money) -> str:
 
 def _gpus(status: Status) -> list[str]:
     if not status.gpus:
-        return _line("GPUs", f"unknown: {status.unknown.get('gpus', 'not told')}")
+        return _line("GPUs", f"unknown: {status.unknown.get('gpus', 'not reported')}")
     lines = [f"{f'GPU {gpu.index}':<{_LABEL}}{_gpu(gpu)}" for gpu in status.gpus[:_MOST_GPUS]]
     more = len(status.gpus) - _MOST_GPUS
     return [*lines[:-1], f"{lines[-1]}   (and {more} more)"] if more > 0 else lines
 
 
-def _gpu(gpu: GpuNow) -> str:
+def _gpu(gpu: GpuSample) -> str:
     use = "  ?" if gpu.utilization is None else f"{gpu.utilization:3.0f}"
     used, total = (None if mib is None else mib / 1024 for mib in (gpu.memory_mib, gpu.memory_total_mib))
     memory = f"{'?' if used is None else f'{used:.1f}':>5} of {'?' if total is None else f'{total:.1f}'} GiB"
@@ -275,3 +280,31 @@ def _cut(line: str, width: int) -> str:
 def _columns(text: str) -> int:
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) != 0 for c in text)
+
+
+@contextmanager
+def single_keys() -> Iterator[Callable[[float], bool]]:
+    """Single keys from the terminal, where standard input is one; yields "wait so long, was q pressed?"."""
+    terminal = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
+
+    def pressed_q(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if terminal is None:
+                time.sleep(left)
+            elif select.select([terminal], [], [], left)[0] and os.read(terminal, 1) in (b"q", b"Q", b""):
+                return True
+        return False
+
+    if terminal is None:
+        yield pressed_q
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal)
+    try:
+        yield pressed_q
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)

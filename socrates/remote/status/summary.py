@@ -1,8 +1,7 @@
-"""What a machine told and what is known here, made into one answer: how the training stands.
+"""The status of an instance: the machine report and what is known on this computer, made into one answer.
 
 Covers: which run, in which state, how far, how fast, until when, for how much; and what is wrong. What is not known is
-None, with the reason in `unknown`; never 0. `summarize` is pure: facts and time come in. Does not cover: reading what
-is told (`facts.py`, `here.py`) and the screen (`screen.py`).
+None, with the reason in `unknown`; never 0. `make_status` is pure: reports and time come in.
 """
 
 from __future__ import annotations
@@ -13,12 +12,32 @@ from dataclasses import dataclass, field, replace
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
 from socrates.phases import TEST_RUN, VALIDATION_RUN
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import Facts, GpuNow, LogLine, RunThere, Settings, Supervisor, parse
-from socrates.remote.status.here import Here, MonitorRecord
-from socrates.remote.status.pace import Trend, current_lines, loss_trend, seconds_per_step
-from socrates.remote.status.standing import COMPLETE, RUNNING, UNKNOWN, WRONG, Situation, choose_run, is_older, judge
+from socrates.remote.local import LocalState, MonitorRecord
+from socrates.remote.status.machine_report import (
+    GATHER,
+    ConfigReport,
+    MachineReport,
+    RunReport,
+    SupervisorReport,
+    parse_report,
+)
+from socrates.remote.status.run_status import (
+    COMPLETE,
+    RUNNING,
+    UNKNOWN,
+    WRONG,
+    RunStatus,
+    Trend,
+    choose_run,
+    current_lines,
+    find_run_status,
+    is_older,
+    loss_trend,
+    seconds_per_step,
+)
 from socrates.remote.untrusted import CutOff, plain, plain_lines
+from socrates.telemetry.gpus import GpuSample
+from socrates.telemetry.log import LogLine
 
 FULL_RUN = "socrates-qwen-full-dataset"
 PHASES = {
@@ -75,7 +94,7 @@ class Status:
     eval_loss: float | None = None  # the last that was measured
     money: Money | None = None
     restarts: int | None = None
-    gpus: tuple[GpuNow, ...] = ()
+    gpus: tuple[GpuSample, ...] = ()
     disk_free: int | None = None
     disk_total: int | None = None
     there: tuple[int, ...] | None = None  # steps of the complete checkpoints
@@ -95,8 +114,8 @@ class Status:
         return _EXIT[self.verdict]
 
 
-def ask(instance: Instance) -> tuple[Facts | None, str]:
-    """What a machine tells; else None, and why.
+def request_report(instance: Instance) -> tuple[MachineReport | None, str]:
+    """The machine report; else None, and why.
 
     Raises:
         SocratesError: there is no such instance.
@@ -113,21 +132,21 @@ def ask(instance: Instance) -> tuple[Facts | None, str]:
                 None,
                 f"the machine was reached, but the command failed (status {done.status}): {' '.join(said[-1:])}",
             )
-        return parse(done.stdout), ""
+        return parse_report(done.stdout), ""
     except Unreachable as error:
         return None, f"the machine cannot be reached: {plain(str(error), 300)}"
     except CutOff as error:
         return None, f"the machine was reached, but {error}"
 
 
-def summarize(facts: Facts | None, here: Here, now: float, unreachable: str = "") -> Status:
+def make_status(report: MachineReport | None, here: LocalState, now: float, unreachable: str = "") -> Status:
     """The status of an instance.
 
     Args:
-        facts: what the machine told; None if it did not.
+        report: the machine's; None if it was not reached.
         here: what is known on this computer.
         now: this computer's time, seconds since 1970.
-        unreachable: why it did not.
+        unreachable: why it was not.
     """
     base = Status(
         here.instance,
@@ -139,35 +158,35 @@ def summarize(facts: Facts | None, here: Here, now: float, unreachable: str = ""
         monitor=here.monitor,
         phases=tuple((record.name, record.passed, record.text) for record in here.phases),
     )
-    if facts is None:
+    if report is None:
         steps = {run: (0, len(found)) for run, found in here.checkpoints.items() if found}
         return replace(base, others=steps)
-    there_now = facts.clock if facts.clock is not None else now
-    name = choose_run(facts)
-    run = facts.runs.get(name or "", RunThere(name or ""))
-    supervisor = facts.supervisor if facts.supervisor and facts.supervisor.run == name else None
-    settings = _settings(facts, supervisor, run)
+    there_now = report.clock if report.clock is not None else now
+    name = choose_run(report)
+    run = report.runs.get(name or "", RunReport(name or ""))
+    supervisor = report.supervisor if report.supervisor and report.supervisor.run == name else None
+    settings = _settings(report, supervisor, run)
     steps = current_lines(run)
     pace = seconds_per_step(steps, run)
     resumable = bool(run.steps) or None in here.checkpoints.get(run.name, {}).values()
-    situation = judge(facts, supervisor, run, there_now, pace, settings, here.instance, resumable)
-    found = _progress(run, supervisor, steps, settings, situation)
-    times = _times(run, supervisor, found, situation, there_now, pace, now - there_now)
-    log_name, log = _log(facts, supervisor)
-    gpu_unknown = {"gpus": facts.gpu_problem} if facts.gpu_problem else {}
+    run_status = find_run_status(report, supervisor, run, there_now, pace, settings, here.instance, resumable)
+    found = _progress(run, supervisor, steps, settings, run_status)
+    times = _times(run, supervisor, found, run_status, there_now, pace, now - there_now)
+    log_name, log = _log(report, supervisor)
+    gpu_unknown = {"gpus": report.gpu_problem} if report.gpu_problem else {}
     status = replace(
         base,
-        verdict=situation.verdict,
-        problem=situation.problem,
-        state=situation.text,
+        verdict=run_status.verdict,
+        problem=run_status.problem,
+        state=run_status.text,
         phase=PHASES.get(name) if name else None,
         run=name,
         step=found.step,
         max_steps=found.max_steps,
         restarts=supervisor.restarts if supervisor else None,
-        gpus=facts.gpus,
-        disk_free=facts.disk_free,
-        disk_total=facts.disk_total,
+        gpus=report.gpus,
+        disk_free=report.disk_free,
+        disk_total=report.disk_total,
         log_name=log_name,
         log=log,
         unknown={**gpu_unknown, **found.unknown, **times.unknown},
@@ -177,7 +196,7 @@ def summarize(facts: Facts | None, here: Here, now: float, unreachable: str = ""
         seconds_left=times.left,
         ends=times.ends,
         **_learning(run, steps),
-        **_checkpoints(facts, here, run),
+        **_checkpoints(report, here, run),
     )
     return replace(status, money=_money(status, settings, now, steps[-1] if steps else None, now - there_now))
 
@@ -199,34 +218,36 @@ class _Times:
 
 
 def _progress(
-    run: RunThere,
-    supervisor: Supervisor | None,
+    run: RunReport,
+    supervisor: SupervisorReport | None,
     lines: Sequence[LogLine],
-    settings: Settings | None,
-    situation: Situation,
+    settings: ConfigReport | None,
+    run_status: RunStatus,
 ) -> _Progress:
     unknown: dict[str, str] = {}
     goal = run.progress.max_steps if run.progress else None
     goal = goal or (lines[-1].max_steps if lines else None) or (settings.max_steps if settings else None)
     step = run.progress.step if run.progress else lines[-1].step if lines else None
     last = supervisor.attempts[-1] if supervisor and supervisor.attempts else None
-    if situation.active and last and last.started and is_older(run, last.started):
+    if run_status.active and last and last.started and is_older(run, last.started):
         step = last.from_step or None  # what is there is of an attempt before this one
         unknown["pace"] = "no step since this start yet: it loads the model and the data"
     if step is None and run.steps:
         step = run.steps[-1]
     if step is None:
-        unknown["step"] = "no step yet: it loads the model and the data" if situation.active else "no step is on record"
+        unknown["step"] = (
+            "no step yet: it loads the model and the data" if run_status.active else "no step is on record"
+        )
     if goal is None:
-        unknown["max_steps"] = "its number of steps is not told before the first one"
+        unknown["max_steps"] = "its number of steps is not known before the first one"
     return _Progress(step, goal, unknown)
 
 
 def _times(
-    run: RunThere,
-    supervisor: Supervisor | None,
+    run: RunReport,
+    supervisor: SupervisorReport | None,
     found: _Progress,
-    situation: Situation,
+    run_status: RunStatus,
     now: float,
     pace: float | None,
     offset: float,
@@ -243,9 +264,9 @@ def _times(
     if started is None:
         unknown["started"] = "no start is on record on this machine"
     ended = left = ends = None
-    if not situation.active:
+    if not run_status.active:
         ended = (supervisor.ended if supervisor else None) or (run.progress.time if run.progress else None)
-    elif situation.stalled:
+    elif run_status.stalled:
         unknown["left"] = "it makes no progress"
     elif found.step is None or found.max_steps is None or pace is None:
         lacking = {"step": "no step is done yet", "max_steps": "how many steps is not known"}
@@ -261,7 +282,7 @@ def _times(
     return _Times(shift[0], shift[1], left, ends, unknown)
 
 
-def _learning(run: RunThere, lines: Sequence[LogLine]) -> dict[str, object]:
+def _learning(run: RunReport, lines: Sequence[LogLine]) -> dict[str, object]:
     last = lines[-1] if lines else LogLine()
     known = [line for line in run.lines if line.step is not None]
     return {
@@ -275,12 +296,12 @@ def _learning(run: RunThere, lines: Sequence[LogLine]) -> dict[str, object]:
     }
 
 
-def _checkpoints(facts: Facts, here: Here, run: RunThere) -> dict[str, object]:
+def _checkpoints(report: MachineReport, here: LocalState, run: RunReport) -> dict[str, object]:
     local = here.checkpoints.get(run.name, {})
     intact = tuple(sorted(step for step, wrong in local.items() if wrong is None))
     others = {
         name: (len(other.steps), len([s for s, w in here.checkpoints.get(name, {}).items() if w is None]))
-        for name, other in facts.runs.items()
+        for name, other in report.runs.items()
         if name != run.name and other.steps
     }
     return {
@@ -292,7 +313,9 @@ def _checkpoints(facts: Facts, here: Here, run: RunThere) -> dict[str, object]:
     }
 
 
-def _money(status: Status, settings: Settings | None, now: float, line: LogLine | None, offset: float) -> Money | None:
+def _money(
+    status: Status, settings: ConfigReport | None, now: float, line: LogLine | None, offset: float
+) -> Money | None:
     """``line`` is the log's last one of the present process; ``offset`` makes its time this computer's."""
     if settings is None or settings.price_per_hour is None or status.started is None:
         return None
@@ -311,10 +334,10 @@ def _money(status: Status, settings: Settings | None, now: float, line: LogLine 
     return Money(price, settings.source, status.started, price * hours, expected, idle)
 
 
-def _settings(facts: Facts, supervisor: Supervisor | None, run: RunThere) -> Settings | None:
-    if supervisor and supervisor.config in facts.configs:
-        return facts.configs[supervisor.config]
-    matching = [settings for settings in facts.configs.values() if settings.run == run.name]
+def _settings(report: MachineReport, supervisor: SupervisorReport | None, run: RunReport) -> ConfigReport | None:
+    if supervisor and supervisor.config in report.configs:
+        return report.configs[supervisor.config]
+    matching = [settings for settings in report.configs.values() if settings.run == run.name]
     if run.trained is None and len(matching) == 1:
         return matching[0]
     if run.trained and run.trained.price_per_hour is None and len(matching) == 1:
@@ -322,8 +345,8 @@ def _settings(facts: Facts, supervisor: Supervisor | None, run: RunThere) -> Set
     return run.trained
 
 
-def _log(facts: Facts, supervisor: Supervisor | None) -> tuple[str | None, tuple[str, ...]]:
-    if supervisor and supervisor.log in facts.logs:
-        return supervisor.log, facts.logs[supervisor.log].lines
-    newest = max(facts.logs, key=lambda name: facts.logs[name].changed or 0.0, default=None)
-    return newest, facts.logs[newest].lines if newest else ()
+def _log(report: MachineReport, supervisor: SupervisorReport | None) -> tuple[str | None, tuple[str, ...]]:
+    if supervisor and supervisor.log in report.logs:
+        return supervisor.log, report.logs[supervisor.log].lines
+    newest = max(report.logs, key=lambda name: report.logs[name].changed or 0.0, default=None)
+    return newest, report.logs[newest].lines if newest else ()

@@ -1,1 +1,1 @@
-"""The infrastructure test: criteria and evidence."""
+"""Verification of the infrastructure test: evidence, criteria, verdict."""

@@ -1,7 +1,7 @@
-"""The guide's nine success criteria of the infrastructure test, each decided by evidence.
+"""Criteria: the guide's nine of the infrastructure test, each decided by evidence.
 
 Covers: met, not met, or not measured, never a guess. Pure: evidence in, criteria out. Does not cover: gathering the
-evidence (`facts.py`) and the verdict (`verdict.py`).
+evidence (`report.py`) and the verdict (`verdict.py`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from statistics import fmean
 from typing import Any
 
 from socrates.checkpoint import GUIDE_FILES
-from socrates.remote.local_checkpoints import LIGHT, OTHER
-from socrates.remote.status.facts import LogLine
-from socrates.remote.status.pace import starts_anew
-from socrates.remote.status.standing import restarts_in_words
-from socrates.remote.untrusted import number, plain, whole
-from socrates.remote.verify.facts import ADAPTER, LOG_LIMIT, Adapter, Evidence
+from socrates.files import finite, whole_number
+from socrates.remote.local import LIGHT, OTHER
+from socrates.remote.status.run_status import restarts_in_words
+from socrates.remote.untrusted import plain
+from socrates.remote.verify.evidence import ADAPTER, LOG_LIMIT, Adapter, RunEvidence
 from socrates.remote.verify.verdict import Criterion
+from socrates.telemetry.log import LogLine
 
 LEAST_UTILIZATION = 80.0  # percent
 OPTIMIZER = "optimizer.pt"
@@ -34,12 +34,12 @@ _OUT_OF_MEMORY = re.compile(r"CUDA out of memory|OutOfMemoryError", re.IGNORECAS
 _ON_CPU = re.compile(r"\d CPU processes|ds_accelerator to cpu")
 
 
-def judge(e: Evidence) -> list[Criterion]:
+def check_criteria(e: RunEvidence) -> list[Criterion]:
     """The nine criteria, in the guide's words and order."""
     return [
         completed(e),
-        saved_there(e),
-        downloaded_here(e),
+        saved(e),
+        downloaded(e),
         sizes(e),
         loss_decreased(e),
         gpus_used(e),
@@ -49,7 +49,7 @@ def judge(e: Evidence) -> list[Criterion]:
     ]
 
 
-def completed(e: Evidence) -> Criterion:
+def completed(e: RunEvidence) -> Criterion:
     """The last checkpoint's trainer state, the supervisor's record, and no error in the log."""
     lines, good = [], False
     if e.trainer is None:
@@ -58,7 +58,7 @@ def completed(e: Evidence) -> Criterion:
         )
         lines.append(where)
     else:
-        step, goal = whole(e.trainer.get("global_step")), whole(e.trainer.get("max_steps"))
+        step, goal = whole_number(e.trainer.get("global_step")), whole_number(e.trainer.get("max_steps"))
         good = step == goal == e.max_steps
         lines.append(f"trainer_state.json of checkpoint-{e.last_step}: step {_or(step)} of {_or(goal)}")
         if goal != e.max_steps:
@@ -82,26 +82,28 @@ def completed(e: Evidence) -> Criterion:
     return Criterion(f"Training completed {e.max_steps} steps without errors", good and found is None, tuple(lines))
 
 
-def saved_there(e: Evidence) -> Criterion:
+def saved(e: RunEvidence) -> Criterion:
     """Every expected checkpoint is there, and every byte of it is its manifest's."""
-    bad = [f"checkpoint-{s}: {e.there[s].damage if s in e.there else 'not there'}" for s in e.steps if not _good(e, s)]
+    bad = [
+        f"checkpoint-{s}: {e.remote[s].damage if s in e.remote else 'not there'}" for s in e.steps if not _good(e, s)
+    ]
     good = [step for step in e.steps if _good(e, step)]
     lines = [f"{_names(good)}: every file's SHA-256 is its manifest's"] if good else []
     return Criterion(f"All {len(e.steps)} checkpoints saved on remote", not bad, (*lines, *bad))
 
 
-def downloaded_here(e: Evidence) -> Criterion:
+def downloaded(e: RunEvidence) -> Criterion:
     """Every expected checkpoint is here, intact, and the one that is there."""
     good, light, bad = [], [], []
     for step in e.steps:
-        here = e.here.get(step)
+        here = e.local.get(step)
         if here is None or here.state.kind == "absent":
             bad.append(f"checkpoint-{step}: not here")
         elif here.state.kind == OTHER:
             bad.append(f"checkpoint-{step}: intact, but another one than there")
         elif not here.state.intact:
             bad.append(f"checkpoint-{step}: {here.state.reason or 'damaged'}")
-        elif step not in e.there or e.there[step].manifest_sha256 is None:
+        elif step not in e.remote or e.remote[step].manifest_sha256 is None:
             bad.append(f"checkpoint-{step}: here, but there is no manifest there to compare with")
         else:
             (light if here.state.kind == LIGHT else good).append(step)
@@ -110,11 +112,11 @@ def downloaded_here(e: Evidence) -> Criterion:
     return Criterion(f"All {len(e.steps)} checkpoints downloaded locally", not bad, (*lines, *bad))
 
 
-def sizes(e: Evidence) -> Criterion:
+def sizes(e: RunEvidence) -> Criterion:
     """`optimizer.pt` is about twice the adapter, the adapter what rank and layers give, and all are alike."""
     text = "Each checkpoint ~390MB (adapter + optimizer)"
     pairs = {}
-    for step, checkpoint in sorted(e.there.items()):
+    for step, checkpoint in sorted(e.remote.items()):
         files = checkpoint.manifest.files if checkpoint.manifest else {}
         if ADAPTER in files and OPTIMIZER in files:
             pairs[step] = (files[ADAPTER][0], files[OPTIMIZER][0])
@@ -130,7 +132,7 @@ def sizes(e: Evidence) -> Criterion:
     lines.append("the guide's ~390MB is that of Qwen2.5-14B with rank 16; MB as `ls -lh` counts them")
     if not alike:
         lines.append("they differ by more than 1%")
-    adapter = next((c.adapter for _, c in sorted(e.here.items()) if c.state.intact and c.adapter), None)
+    adapter = next((c.adapter for _, c in sorted(e.local.items()) if c.state.intact and c.adapter), None)
     if adapter is None:
         known_bad = not alike or not all(_LEAST_RATIO * a <= o for a, o in pairs.values())
         why = "no intact checkpoint is here whose parameters could be counted"
@@ -143,15 +145,15 @@ def sizes(e: Evidence) -> Criterion:
     return Criterion(text, alike and not problems, (*lines, *problems))
 
 
-def loss_decreased(e: Evidence) -> Criterion:
+def loss_decreased(e: RunEvidence) -> Criterion:
     """The mean of the last two logged losses is below that of the first two."""
     text = "Loss decreased over training"
     history = e.trainer.get("log_history") if e.trainer else None
     found = [item for item in history if isinstance(item, dict) and "loss" in item] if isinstance(history, list) else []
-    broken = [item for item in found if number(item["loss"], -1e9, 1e9) is None]
+    broken = [item for item in found if finite(item["loss"], -1e9, 1e9) is None]
     if broken:
-        return Criterion(text, False, (f"a logged loss is no number: step {_or(whole(broken[0].get('step')))}",))
-    losses = [(whole(item.get("step")), float(item["loss"])) for item in found]
+        return Criterion(text, False, (f"a logged loss is no number: step {_or(whole_number(broken[0].get('step')))}",))
+    losses = [(whole_number(item.get("step")), float(item["loss"])) for item in found]
     if len(losses) < 2:
         return Criterion(text, None, (), f"{len(losses)} logged losses in the last checkpoint there")
     lines = [f"Step {_or(step)}: loss={loss:.3f}" for step, loss in losses]
@@ -165,7 +167,7 @@ def loss_decreased(e: Evidence) -> Criterion:
     return Criterion(text, last < first, (*lines, f"{how}: {first:.3f} -> {last:.3f}"))
 
 
-def gpus_used(e: Evidence) -> Criterion:
+def gpus_used(e: RunEvidence) -> Criterion:
     """Each GPU's mean utilization during training, without each start's first line (loading)."""
     text = f"GPU utilization >{LEAST_UTILIZATION:.0f}% during training"
     values: dict[int, list[float]] = {}
@@ -185,7 +187,7 @@ def gpus_used(e: Evidence) -> Criterion:
     return Criterion(text, enough, tuple(lines))
 
 
-def memory_sufficed(e: Evidence) -> Criterion:
+def memory_sufficed(e: RunEvidence) -> Criterion:
     """No out-of-memory error in the log."""
     text = "No CUDA out-of-memory errors"
     if e.log is None:
@@ -200,12 +202,12 @@ def memory_sufficed(e: Evidence) -> Criterion:
     return Criterion(text, True, (f"{_log_name(e)}: none",))
 
 
-def contents_listed(e: Evidence) -> Criterion:
+def contents_listed(e: RunEvidence) -> Criterion:
     """The guide's five files are in every checkpoint, on both sides."""
     lines, complete = [], True
     for place, files in (
-        ("there", {step: found.files for step, found in e.there.items()}),
-        ("here", {step: found.files for step, found in e.here.items()}),
+        ("there", {step: found.files for step, found in e.remote.items()}),
+        ("here", {step: found.files for step, found in e.local.items()}),
     ):
         whole_ones = [step for step in e.steps if set(GUIDE_FILES) <= files.get(step, frozenset())]
         lines.append(f"{place}: the guide's {len(GUIDE_FILES)} files in {len(whole_ones)} of {len(e.steps)}")
@@ -219,7 +221,7 @@ def contents_listed(e: Evidence) -> Criterion:
     return Criterion("Can list checkpoint contents", complete, (", ".join(GUIDE_FILES), *lines))
 
 
-def monitor_ran(e: Evidence) -> Criterion:
+def monitor_ran(e: RunEvidence) -> Criterion:
     """The monitor's record: it looked after the start, saw every checkpoint, and no problem lasts."""
     text, m = "Checkpoint monitor ran without errors", e.monitor
     if not m.found:
@@ -237,8 +239,8 @@ def monitor_ran(e: Evidence) -> Criterion:
     return Criterion(text, not problems, (*lines, *problems))
 
 
-def training_start(e: Evidence) -> float | None:
-    """When the training that is judged began, seconds since 1970, there."""
+def training_start(e: RunEvidence) -> float | None:
+    """When the training under test began, seconds since 1970, there."""
     if e.supervisor is not None and e.supervisor.started is not None:
         return e.supervisor.started
     lines = _last_process(e.lines)
@@ -247,8 +249,8 @@ def training_start(e: Evidence) -> float | None:
     return None
 
 
-def this_start(e: Evidence) -> tuple[LogLine, ...]:
-    """The lines of the training that is judged; an earlier one into the same folder has left its own."""
+def this_start(e: RunEvidence) -> tuple[LogLine, ...]:
+    """The lines of the training under test; an earlier one into the same folder has left its own."""
     if e.supervisor is None or e.supervisor.started is None:
         return _last_process(e.lines)
     return tuple(line for line in e.lines if line.time is not None and line.time >= e.supervisor.started - 5)
@@ -256,7 +258,7 @@ def this_start(e: Evidence) -> tuple[LogLine, ...]:
 
 def after_loading(lines: Sequence[LogLine]) -> list[LogLine]:
     """Without the first line of each process, whose samples include the loading of the model."""
-    return [line for before, line in pairwise(lines) if not starts_anew(before, line)]
+    return [line for before, line in pairwise(lines) if not line.is_of_new_process(before)]
 
 
 def first_error(log: str) -> str | None:
@@ -268,7 +270,7 @@ def first_error(log: str) -> str | None:
     return None
 
 
-def _size_problems(adapter: Adapter, e: Evidence, pairs: dict[int, tuple[int, int]]) -> list[str]:
+def _size_problems(adapter: Adapter, e: RunEvidence, pairs: dict[int, tuple[int, int]]) -> list[str]:
     problems = []
     weights = 2 * adapter.parameters
     room = _SMALL + _TORCH_BYTES_PER_TENSOR * adapter.tensors
@@ -286,29 +288,29 @@ def _size_problems(adapter: Adapter, e: Evidence, pairs: dict[int, tuple[int, in
     return problems
 
 
-def _good(e: Evidence, step: int) -> bool:
-    return step in e.there and e.there[step].damage is None
+def _good(e: RunEvidence, step: int) -> bool:
+    return step in e.remote and e.remote[step].damage is None
 
 
-def _seen(e: Evidence, step: int) -> bool:
+def _seen(e: RunEvidence, step: int) -> bool:
     if (e.run, step) in e.monitor.downloaded:
         return True
-    here, there = e.here.get(step), e.there.get(step)
+    here, there = e.local.get(step), e.remote.get(step)
     if here is None or not here.state.intact or there is None or there.created is None:
         return False
     return e.monitor.last_round is not None and e.monitor.last_round >= there.created + e.offset - _CLOCKS
 
 
 def _last_process(lines: Sequence[LogLine]) -> tuple[LogLine, ...]:
-    start = max((at for at, (b, line) in enumerate(pairwise(lines), 1) if starts_anew(b, line)), default=0)
+    start = max((at for at, (b, line) in enumerate(pairwise(lines), 1) if line.is_of_new_process(b)), default=0)
     return tuple(lines[start:])
 
 
-def _on_cpu(e: Evidence) -> bool:
+def _on_cpu(e: RunEvidence) -> bool:
     return e.log is not None and _ON_CPU.search(e.log) is not None
 
 
-def _log_name(e: Evidence) -> str:
+def _log_name(e: RunEvidence) -> str:
     return f"{e.log_name} (its last {LOG_LIMIT >> 20} MB)" if e.log_is_cut else e.log_name
 
 

@@ -1,4 +1,4 @@
-"""What the infrastructure test came to: criteria to a verdict, a checklist and a record.
+"""Verdict of the infrastructure test: criteria to PASS or FAIL, a checklist and a record.
 
 Covers: anything unmet fails the test, and what was not measured leaves it undecided. Does not cover: how a criterion is
 decided; see `criteria.py`.
@@ -21,8 +21,8 @@ class Criterion:
     """One line of the guide's checklist.
 
     Attributes:
-        met: None if it could not be judged; then ``why_not`` says why.
-        evidence: what it was judged by, a line each.
+        met: None if it was not measured; then ``why_not`` says why.
+        evidence: what decided it, a line each.
     """
 
     text: str

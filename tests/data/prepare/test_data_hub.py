@@ -246,7 +246,7 @@ def test_an_unfinished_preparation_goes_on_with_its_commit_after_the_branch_has_
     hub.branches["main"] = NEW
     refused(prepare(), "cut off")  # still what was begun
     done = prepare("--revision", OLD)
-    assert done.returncode == 0 and "Beginning anew" in done.stdout
+    assert done.returncode == 0 and "Starting over" in done.stdout
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
 
 

@@ -7,7 +7,7 @@ from published import published_folder
 
 from socrates.data.dataset import check_unchanged, read_metadata
 from socrates.data.prepare.leaks import check_prepared
-from socrates.data.prepare.prepare import Settings, prepare
+from socrates.data.prepare.prepare import PrepareSettings, prepare
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
 
@@ -61,7 +61,7 @@ def test_a_study_in_two_parts_is_named(made, one, other):
 @pytest.mark.parametrize("split", ["condition", "task"])
 def test_a_condition_or_task_in_two_parts_is_named(tmp_path, source, split):
     made = tmp_path / split
-    prepare(made, Settings(split), source=str(source))
+    prepare(made, PrepareSettings(split), source=str(source))
     report = check_prepared(made)
     assert report.unit == f"{split} of a study" and report.studies["train"] == 9  # studies may be in all parts
     row = json.loads(lines(made, "test")[0]) | {"prompt": "Something else."}

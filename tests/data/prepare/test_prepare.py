@@ -17,8 +17,8 @@ from published import made_rows, published_folder, study_names, write_mappings, 
 from socrates.data.dataset import read_metadata
 from socrates.data.prepare import prepare as preparing
 from socrates.data.prepare.output_folder import LOCK, WORK
-from socrates.data.prepare.prepare import Settings, prepare
-from socrates.data.prepare.sources import Piece, cut_into_pieces, open_folder, read_lines, read_piece
+from socrates.data.prepare.prepare import PrepareSettings, prepare
+from socrates.data.prepare.sources import Shard, cut_into_shards, open_folder, read_lines, read_shard
 from socrates.data.records import read_answers, read_jsonl
 from socrates.data.scales import parse_scale
 from socrates.errors import SocratesError
@@ -74,7 +74,7 @@ def test_the_study_split(tmp_path):
 @pytest.mark.parametrize(("split", "field"), [("condition", "condition_num"), ("task", "task_num")])
 def test_the_condition_and_task_splits_leave_out_and_name_what_is_in_no_list(tmp_path, published, split, field):
     rows = [*made_rows(words=3), *(r | {field: 7} for r in made_rows(studies=1, people=2, words=2, seed=1))]
-    metadata = prepare(tmp_path / "out", Settings(split), source=published(rows))
+    metadata = prepare(tmp_path / "out", PrepareSettings(split), source=published(rows))
     parts = {part: rows_of(tmp_path / "out", part) for part in PARTS}
     assert {row[field] for row in parts["train"]} == {0}
     assert {row[field] for row in parts["val"] + parts["test"]} == {1}
@@ -88,7 +88,7 @@ def test_the_condition_and_task_splits_leave_out_and_name_what_is_in_no_list(tmp
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_the_share_of_validation_rows(tmp_path, published, share):
     source = published(made_rows(words=2))
-    rows = prepare(tmp_path / "out", Settings(val_share=share), source=source)["rows"]
+    rows = prepare(tmp_path / "out", PrepareSettings(val_share=share), source=source)["rows"]
     assert rows["val"] / (rows["val"] + rows["test"]) == pytest.approx(share, abs=0.06)
 
 
@@ -116,7 +116,7 @@ def test_stimuli_that_the_prompt_does_not_tell_are_kept(tmp_path, published):
 
 def test_a_sample_is_whole_cells_of_both_sides(tmp_path, published):
     rows = list(made_rows(words=3))
-    metadata = prepare(tmp_path / "out", Settings(sample=100), source=published(rows))
+    metadata = prepare(tmp_path / "out", PrepareSettings(sample=100), source=published(rows))
     assert 60 <= sum(metadata["rows"].values()) <= 100 and metadata["settings"]["sample"] == 100
     sizes, taken = {}, {}
     for counts, some in ((sizes, rows), (taken, [r for part in PARTS for r in rows_of(tmp_path / "out", part)])):
@@ -126,17 +126,17 @@ def test_a_sample_is_whole_cells_of_both_sides(tmp_path, published):
     assert all(sizes[cell] == count for cell, count in taken.items())
     assert all(metadata["rows"].values())
     with pytest.raises(SocratesError, match="--sample 5: too few for whole cells"):
-        prepare(tmp_path / "few", Settings(sample=5), source=str(tmp_path / "in"))
+        prepare(tmp_path / "few", PrepareSettings(sample=5), source=str(tmp_path / "in"))
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------
 
 
-def test_parquet_jsonl_pieces_and_processes_give_the_same_bytes(tmp_path, monkeypatch):
+def test_parquet_jsonl_shards_and_processes_give_the_same_bytes(tmp_path, monkeypatch):
     sources = {kind: str(published_folder(tmp_path / kind, kind)) for kind in ("parquet", "jsonl")}
     prepare(tmp_path / "a", source=sources["parquet"])
     prepare(tmp_path / "b", source=sources["jsonl"], processes=2)
-    monkeypatch.setattr("socrates.data.prepare.sources._PIECE_ROWS", 30)
+    monkeypatch.setattr("socrates.data.prepare.sources._SHARD_ROWS", 30)
     prepare(tmp_path / "c", source=sources["parquet"], processes=1)
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b") == hashes(tmp_path / "c")
 
@@ -181,16 +181,16 @@ def test_both_layouts_of_real_answers(tmp_path):
     assert all(a.cell[:2] == b.cell[:2] for a, b in pairs)
 
 
-def test_the_reasoning_is_not_read_and_no_row_is_lost_between_pieces(tmp_path):
+def test_the_reasoning_is_not_read_and_no_row_is_lost_between_shards(tmp_path):
     rows = list(made_rows(words=3))
     parquet = open_folder(write_parquet(tmp_path / "p.parquet", rows, row_group_size=7))
-    [*read] = [row for piece in cut_into_pieces(parquet) for _, row in read_piece(piece)]
+    [*read] = [row for shard in cut_into_shards(parquet) for _, row in read_shard(shard)]
     assert [row["sample_id"] for row in read] == [row["sample_id"] for row in rows] and "reasoning" not in read[0]
     lines = write_rows(tmp_path / "l.jsonl", rows[:9])
     whole, size = lines.read_bytes().splitlines(keepends=True), lines.stat().st_size
     for step in (1, 100, len(whole[0]), len(whole[0]) + 1, size):
-        pieces = [Piece(lines, start, min(start + step, size)) for start in range(0, size, step)]
-        assert [line for piece in pieces for line in read_lines(piece)] == whole
+        shards = [Shard(lines, start, min(start + step, size)) for start in range(0, size, step)]
+        assert [line for shard in shards for line in read_lines(shard)] == whole
 
 
 # --- bad input -------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_a_source_with_many_bad_rows_names_the_first_ten(tmp_path, published):
     assert lines[10].strip() == "… and 2 more" and "12 bad rows so far, 0 allowed" in lines[11]
 
 
-def test_lines_are_counted_over_pieces_and_files(tmp_path, monkeypatch):
+def test_lines_are_counted_over_shards_and_files(tmp_path, monkeypatch):
     monkeypatch.setattr("socrates.data.prepare.sources.byte_ranges.__defaults__", (30000,))
     source = published_folder(tmp_path / "in", "jsonl", files=3)
     for name, at in (("train-00001-of-00003", 70), ("train-00002-of-00003", 99)):
@@ -255,7 +255,7 @@ def test_lines_are_counted_over_pieces_and_files(tmp_path, monkeypatch):
 
 
 def test_a_bad_row_of_a_parquet_file_is_named_by_its_row(tmp_path, monkeypatch):
-    monkeypatch.setattr("socrates.data.prepare.sources._PIECE_ROWS", 30)
+    monkeypatch.setattr("socrates.data.prepare.sources._SHARD_ROWS", 30)
     rows = list(made_rows(words=2))
     rows[77] |= {"response": None}
     write_parquet(tmp_path / "in" / "x.parquet", rows, row_group_size=20)
@@ -319,9 +319,9 @@ def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path, three_fil
         file.write_text(before.replace("lake", "pond"))
         return real(tasks, *rest)
 
-    real = preparing._do_pieces
+    real = preparing._do_shards
     with monkeypatch.context() as patch, pytest.raises(SocratesError, match="was changed while it was read"):
-        patch.setattr("socrates.data.prepare.prepare._do_pieces", change)
+        patch.setattr("socrates.data.prepare.prepare._do_shards", change)
         prepare(tmp_path / "out", source=three_files)
     file.write_text(before)
     prepare(tmp_path / "out", source=three_files)
@@ -353,11 +353,11 @@ def test_the_same_again_does_nothing_and_another_set_is_only_replaced_if_told(tm
     assert prepare(out, source=source) is None
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
     with pytest.raises(SocratesError, match=r"test.jsonl of seed 0 \(now 1\); .*--overwrite"):
-        prepare(out, Settings(seed=1), source=source)
-    assert prepare(out, Settings(seed=1), source=source, overwrite=True)["settings"]["seed"] == 1
+        prepare(out, PrepareSettings(seed=1), source=source)
+    assert prepare(out, PrepareSettings(seed=1), source=source, overwrite=True)["settings"]["seed"] == 1
     (out / "val.jsonl").write_text("")
     with pytest.raises(SocratesError, match=r"val.jsonl: data file changed after its metadata"):
-        prepare(out, Settings(seed=1), source=source)
+        prepare(out, PrepareSettings(seed=1), source=source)
 
 
 def test_files_that_were_not_made_here_are_not_replaced(tmp_path, published):
@@ -457,7 +457,7 @@ def check_whole_or_absent(out, wanted, complete=False):
 
 
 def test_a_kill_while_replacing_never_mixes_two_sets_under_one_metadata(tmp_path, three_files):
-    prepare(tmp_path / "old", Settings(val_share=0.2), source=three_files)
+    prepare(tmp_path / "old", PrepareSettings(val_share=0.2), source=three_files)
     prepare(tmp_path / "whole", source=three_files)
     assert hashes(tmp_path / "old")["val"] != hashes(tmp_path / "whole")["val"]
     for n in range(1, 20):
@@ -485,8 +485,8 @@ def test_a_kill_while_an_unfinished_preparation_is_thrown_away(tmp_path, three_f
         raise KeyboardInterrupt
 
     for name, stops, settings in (
-        ("socrates.data.prepare.prepare.move", stop, Settings()),
-        ("shutil.rmtree", stop_halfway, Settings(val_share=0.2)),
+        ("socrates.data.prepare.prepare.move", stop, PrepareSettings()),
+        ("shutil.rmtree", stop_halfway, PrepareSettings(val_share=0.2)),
     ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(name, stops)

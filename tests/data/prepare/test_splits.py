@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from socrates.data.prepare.splits import JUDGE, TRAIN, carve, load_split, show_unit, unit_of
+from socrates.data.prepare.splits import EVALUATION, TRAIN, carve, load_split, show_unit, unit_of
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
 
@@ -25,15 +25,15 @@ def lists(tmp_path):
 
 def test_the_study_split_is_by_the_published_lists(lists):
     split = load_split("study", lists({"seen": ["a", "b"], "unseen": ["c"]}))
-    assert [split.side(Cell(study, 9, 9)) for study in "abcd"] == [TRAIN, TRAIN, JUDGE, None]
+    assert [split.side(Cell(study, 9, 9)) for study in "abcd"] == [TRAIN, TRAIN, EVALUATION, None]
 
 
 @pytest.mark.parametrize("numbers", [([0, 1], [2]), (["0", "1"], ["2"])])
 def test_conditions_and_tasks_are_each_their_own_number(lists, numbers):
     path = lists({"a": {"train": numbers[0], "eval": numbers[1]}, "b": {"train": [2], "eval": [0]}})
     condition, task = load_split("condition", path), load_split("task", path)
-    assert condition.side(Cell("a", 2, 0)) == JUDGE and task.side(Cell("a", 2, 0)) == TRAIN
-    assert condition.side(Cell("b", 0, 2)) == JUDGE and task.side(Cell("b", 0, 2)) == TRAIN
+    assert condition.side(Cell("a", 2, 0)) == EVALUATION and task.side(Cell("a", 2, 0)) == TRAIN
+    assert condition.side(Cell("b", 0, 2)) == EVALUATION and task.side(Cell("b", 0, 2)) == TRAIN
     assert condition.side(Cell("a", 3, 0)) is None and condition.side(Cell("c", 0, 0)) is None
     assert condition.studies == {"a", "b"}
 
@@ -93,7 +93,7 @@ def test_carving_depends_on_the_seed_and_not_on_the_order():
 
 @pytest.mark.parametrize("sizes", [[], [5]])
 def test_fewer_than_two_units_cannot_be_divided(sizes):
-    with pytest.raises(SocratesError, match="it takes two at least"):
+    with pytest.raises(SocratesError, match="it takes two to be"):
         carve(named(sizes), 0.5, 0)
 
 

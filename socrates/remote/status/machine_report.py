@@ -1,26 +1,90 @@
-"""What a training machine tells about itself, read with distrust.
+"""The machine report: the one command that a training machine is asked with, and its answer, read with distrust.
 
-Covers: what is missing, half written, hostile or of a wrong type becomes None. Does not cover: how it is gathered
-(`command.py`), and what it means (`summary.py`).
+Covers: supervisor, locks, progress, training logs, checkpoints, configs, the ends of the text logs, GPUs and disk; a
+file of any size costs at most some KB; nothing is changed there; what is missing, half written, hostile or of a wrong
+type becomes None. The machine needs bash and coreutils; locks need flock (util-linux).
+Does not cover: what it means (`summary.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from socrates.remote.untrusted import json_object, json_objects, number, plain, plain_lines, sections, whole
+from socrates.files import finite, whole_number
+from socrates.remote.instance import REMOTE_ROOT
+from socrates.remote.untrusted import FINISH, PRELUDE, answer_sections, json_object, plain, plain_lines
+from socrates.telemetry.gpus import GpuSample, parse_gpus
+from socrates.telemetry.log import YEAR_3000, LogLine, Progress, parse_log, parse_progress
 
 LINES = 50  # of a training log
 _TEXTS = 4  # of a list of warnings
-_YEAR_3000 = 32503680000.0  # seconds since 1970
+
+
+_BODY = r"""
+name='^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'
+date '+%s.%N' | give clock 100
+date '+%F %T %Z' | give date 100
+{ cat /proc/sys/kernel/random/boot_id 2>/dev/null; } | give boot 100
+(cd /proc && printf '%s ' [0-9]*) 2>/dev/null | give pids 1000000
+if command -v nvidia-smi >/dev/null; then
+  timeout 15 nvidia-smi --query-gpu=index,utilization.gpu,memory.used,memory.total,name --format=csv,noheader,nounits \
+    2>&1 </dev/null | give gpus 20000
+fi
+if cd "$ROOT" 2>/dev/null; then
+  { df -PB1 models/. 2>/dev/null || df -PB1 .; } | tail -n 1 | give disk 1000
+  [[ ! -f .run/state.json ]] || give state 400000 <.run/state.json
+  for lock in .run/lock models/*/.training.lock; do
+    [[ -f $lock ]] || continue
+    held=1
+    { ! command -v flock >/dev/null || { flock -n -s -E 75 9; held=$?; }; } 9<"$lock"
+    { printf '%s ' "$held"; head -n 1 "$lock"; } 2>/dev/null | give "lock $lock" 300
+  done
+  count=0
+  for file in *.json; do
+    [[ $file =~ $name && -f $file ]] && ((++count <= 40)) && give "config $file" 65536 <"$file"
+  done
+  count=0
+  for file in *.log; do
+    [[ $file =~ $name && -f $file ]] && ((++count <= 20)) || continue
+    stat -L -c '%Y' -- "$file" | give "changed $file" 100
+    tail -c 8192 -- "$file" | give "log $file" 8192
+  done
+  count=0
+  for folder in models/*/; do
+    run=${folder#models/} run=${run%/}
+    [[ $run =~ $name ]] || continue
+    newest=-1 steps=''
+    for manifest in "$folder"checkpoint-*/manifest.json; do
+      step=${manifest%/manifest.json} step=${step##*/checkpoint-}
+      [[ $step =~ ^(0|[1-9][0-9]{0,11})$ && -f $manifest ]] || continue
+      steps+=" $step"
+      ((step <= newest)) || newest=$step
+    done
+    files=0
+    for file in .progress.json training_log.jsonl .training.lock; do [[ ! -f $folder$file ]] || files=1; done
+    [[ $newest != -1 || $files == 1 ]] && ((++count <= 30)) || continue
+    give "steps $run" 1000000 <<<"$steps"
+    [[ ! -f ${folder}.progress.json ]] || give "progress $run" 16384 <"${folder}.progress.json"
+    if [[ -f ${folder}training_log.jsonl ]]; then
+      head -n 1 "${folder}training_log.jsonl" | give "first $run" 8192
+      tail -c 65536 "${folder}training_log.jsonl" | give "lines $run" 65536
+    fi
+    file=${folder}checkpoint-$newest/training_config.json
+    [[ ! -f $file ]] || give "trained $run" 65536 <"$file"
+  done
+else
+  echo no | give absent 10
+fi
+"""
+GATHER = f"ROOT={REMOTE_ROOT}\n{PRELUDE}{_BODY}{FINISH}"
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptReport:
     """One start of the training by the supervisor. Times are seconds since 1970, there."""
 
     started: float | None
@@ -30,7 +94,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Supervisor:
+class SupervisorReport:
     """What `.run/state.json` says."""
 
     state: str
@@ -43,52 +107,21 @@ class Supervisor:
     deepspeed: str = ""
     log: str = ""
     log_offset: int = 0
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[AttemptReport, ...] = ()
     restarts: int | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file: whether a process holds it (None: that cannot be told) and what stands in it."""
+    """A lock file: whether a process holds it (None: unknown) and what stands in it."""
 
     held: bool | None
     text: str
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What `.progress.json` says. Times are seconds since 1970, there."""
-
-    step: int
-    max_steps: int | None
-    time: float | None
-    started: float | None
-    started_step: int | None
-    stopped: str = ""  # why it ended cleanly before its last step
-    warnings: tuple[str, ...] = ()  # what looks wrong to the training itself
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """A line of `training_log.jsonl`; what is missing or no number is None."""
-
-    time: float | None = None
-    step: int | None = None
-    max_steps: int | None = None
-    loss: float | None = None
-    learning_rate: float | None = None
-    tokens_per_second: float | None = None
-    elapsed_s: float | None = None
-    padding_share: float | None = None
-    mfu: float | None = None  # model FLOPs utilisation, a share
-    eval_loss: float | None = None
-    cost_usd: float | None = None  # of all attempts, on any machine, idle time not counted
-    gpus: tuple[tuple[int, float | None], ...] = ()  # (index, mean utilization in percent)
-
-
-@dataclass(frozen=True)
-class Settings:
+class ConfigReport:
     """What a config says that a status needs."""
 
     source: str
@@ -98,7 +131,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class RunThere:
+class RunReport:
     """A folder of models/."""
 
     name: str
@@ -106,18 +139,7 @@ class RunThere:
     progress: Progress | None = None
     first: LogLine | None = None
     lines: tuple[LogLine, ...] = ()
-    trained: Settings | None = None  # of the newest checkpoint
-
-
-@dataclass(frozen=True)
-class GpuNow:
-    """One GPU at the moment of asking; None where the driver does not tell."""
-
-    index: int
-    utilization: float | None  # percent
-    memory_mib: float | None
-    memory_total_mib: float | None
-    name: str
+    trained: ConfigReport | None = None  # of the newest checkpoint
 
 
 @dataclass(frozen=True)
@@ -129,28 +151,28 @@ class LogEnd:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All that a machine told."""
+class MachineReport:
+    """What a machine reports."""
 
     installed: bool = True  # the project's folder is there
     clock: float | None = None
     date: str = ""
     boot_id: str = ""
     pids: frozenset[int] = frozenset()
-    supervisor: Supervisor | None = None
+    supervisor: SupervisorReport | None = None
     supervisor_problem: str | None = None
     locks: Mapping[str, Lock] = field(default_factory=dict)
-    runs: Mapping[str, RunThere] = field(default_factory=dict)
-    configs: Mapping[str, Settings] = field(default_factory=dict)
+    runs: Mapping[str, RunReport] = field(default_factory=dict)
+    configs: Mapping[str, ConfigReport] = field(default_factory=dict)
     logs: Mapping[str, LogEnd] = field(default_factory=dict)
-    gpus: tuple[GpuNow, ...] = ()
+    gpus: tuple[GpuSample, ...] = ()
     gpu_problem: str | None = None
     disk_free: int | None = None  # bytes
     disk_total: int | None = None
 
     @property
     def supervised(self) -> bool | None:
-        """Whether the supervisor lives; None: that cannot be told."""
+        """Whether the supervisor lives; None: unknown."""
         lock = self.locks.get(".run/lock")
         if lock is None:
             return False
@@ -168,19 +190,19 @@ class Facts:
         return tuple(path.parent.name for path in paths if path.name == ".training.lock")
 
 
-def parse(answer: bytes) -> Facts:
-    """The facts of an answer to `command.GATHER`.
+def parse_report(answer: bytes) -> MachineReport:
+    """The report of an answer to `GATHER`.
 
     Raises:
-        CutOff: the answer has not come whole.
+        CutOff: the answer is not complete.
     """
-    found = sections(answer)
+    found = answer_sections(answer)
     free, total = _disk(found.get("disk", b""))
-    gpus = _gpus(found.get("gpus", b""))
+    gpus = parse_gpus(found.get("gpus", b"").decode(errors="replace"))
     supervisor = _supervisor(found["state"]) if "state" in found else None
-    return Facts(
+    return MachineReport(
         installed="absent" not in found,
-        clock=_decimal(found.get("clock", b""), 1e9, _YEAR_3000),
+        clock=_decimal(found.get("clock", b""), 1e9, YEAR_3000),
         date=_text(found, "date"),
         boot_id=_text(found, "boot"),
         pids=frozenset(int(part) for part in found.get("pids", b"").split() if part.isdigit() and len(part) < 12),
@@ -190,119 +212,78 @@ def parse(answer: bytes) -> Facts:
         runs={name: _run(name, found) for name in _with(found, "steps ")},
         configs={n: s for n, text in _with(found, "config ").items() if (s := _settings(n, json_object(text)))},
         logs={
-            name: LogEnd(_decimal(found.get(f"changed {name}", b""), 0, _YEAR_3000), plain_lines(text, 8))
+            name: LogEnd(_decimal(found.get(f"changed {name}", b""), 0, YEAR_3000), plain_lines(text, 8))
             for name, text in _with(found, "log ").items()
         },
-        gpus=gpus,
+        gpus=tuple(replace(gpu, name=plain(gpu.name, 40)) for gpu in gpus),
         gpu_problem=None if gpus else _gpu_problem(found),
         disk_free=free,
         disk_total=total,
     )
 
 
-def log_line(value: Mapping[str, Any]) -> LogLine:
-    """A line of the training log from its JSON."""
-    samples = value.get("gpu") if isinstance(value.get("gpu"), list) else []
-    return LogLine(
-        time=number(value.get("time"), 0, _YEAR_3000),
-        step=whole(value.get("step")),
-        max_steps=whole(value.get("max_steps"), 1),
-        loss=number(value.get("loss"), -1e9, 1e9),
-        learning_rate=number(value.get("learning_rate"), 0, 1e3),
-        tokens_per_second=number(value.get("tokens_per_second")),
-        elapsed_s=number(value.get("elapsed_s"), 0, 1e10),
-        padding_share=number(value.get("padding_share"), 0, 1),
-        mfu=number(value.get("mfu"), 0, 10),
-        eval_loss=number(value.get("eval_loss"), -1e9, 1e9),
-        cost_usd=number(value.get("cost_usd"), 0, 1e9),
-        gpus=tuple(
-            (index, number(gpu.get("utilization"), 0, 100))
-            for gpu in samples
-            if isinstance(gpu, dict) and (index := whole(gpu.get("index"), 0, 1023)) is not None
-        ),
-    )
-
-
-def _supervisor(text: bytes) -> Supervisor | None:
+def _supervisor(text: bytes) -> SupervisorReport | None:
     value = json_object(text)
     if value is None or value.get("state") not in ("running", "complete", "failed", "stopped"):
         return None
     attempts = value.get("attempts") if isinstance(value.get("attempts"), list) else []
-    return Supervisor(
+    return SupervisorReport(
         state=value["state"],
         run=PurePosixPath(plain(value.get("output_dir"))).name,
-        pid=whole(value.get("pid"), 1),
+        pid=whole_number(value.get("pid"), 1),
         boot_id=plain(value.get("boot_id")),
         started=_iso(value.get("started")),
         ended=_iso(value.get("ended")),
         config=plain(value.get("config")),
         deepspeed=plain(value.get("deepspeed")),
         log=plain(value.get("log")),
-        log_offset=whole(value.get("log_offset")) or 0,
+        log_offset=whole_number(value.get("log_offset")) or 0,
         attempts=tuple(_attempt(item) for item in attempts[:100] if isinstance(item, dict)),
-        restarts=whole(value.get("restarts"), 0, 10**6),
+        restarts=whole_number(value.get("restarts"), 0, 10**6),
         reason=plain(value.get("reason"), 300),
     )
 
 
-def _attempt(value: Mapping[str, Any]) -> Attempt:
-    return Attempt(
+def _attempt(value: Mapping[str, Any]) -> AttemptReport:
+    return AttemptReport(
         _iso(value.get("started")),
-        whole(value.get("from_step")),
-        whole(value.get("reached_step")),
-        whole(value.get("exit_status"), -1000, 1000),
+        whole_number(value.get("from_step")),
+        whole_number(value.get("reached_step")),
+        whole_number(value.get("exit_status"), -1000, 1000),
     )
 
 
-def _run(name: str, found: Mapping[str, bytes]) -> RunThere:
+def _run(name: str, found: Mapping[str, bytes]) -> RunReport:
     steps = found[f"steps {name}"].split()
-    progress = json_object(found.get(f"progress {name}", b"")) or {}
-    step = whole(progress.get("step"))
-    first = json_objects(found.get(f"first {name}", b""))
-    lines = json_objects(found.get(f"lines {name}", b""))[-LINES:]
+    progress = parse_progress(json_object(found.get(f"progress {name}", b"")))
+    if progress is not None:
+        stopped = plain(progress.stopped, 300) or None
+        progress = replace(progress, stopped=stopped, warnings=_texts(progress.warnings))
     trained = json_object(found.get(f"trained {name}", b"")) or {}
-    return RunThere(
+    return RunReport(
         name=name,
         steps=tuple(sorted({int(step) for step in steps if step.isdigit() and len(step) <= 12})),
-        progress=None if step is None else Progress(
-            step,
-            whole(progress.get("max_steps"), 1),
-            number(progress.get("time"), 0, _YEAR_3000),
-            number(progress.get("started"), 0, _YEAR_3000),
-            whole(progress.get("started_step")),
-            plain(progress.get("stopped"), 300),
-            _texts(progress.get("warnings")),
-        ),
-        first=log_line(first[0]) if first else None,
-        lines=tuple(log_line(line) for line in lines),
+        progress=progress,
+        first=next(iter(parse_log(found.get(f"first {name}", b""))), None),
+        lines=tuple(parse_log(found.get(f"lines {name}", b""))[-LINES:]),
         trained=_settings("the newest checkpoint", trained.get("config")),
-    )  # fmt: skip
+    )
 
 
-def _settings(source: str, value: Any) -> Settings | None:
+def _settings(source: str, value: Any) -> ConfigReport | None:
     if not isinstance(value, dict) or not isinstance(value.get("training"), dict):
         return None
-    return Settings(
+    return ConfigReport(
         source,
         PurePosixPath(plain(value.get("output_dir"))).name,
-        whole(value["training"].get("max_steps"), 1),
-        number(value.get("price_per_hour"), 0, 1e6),
+        whole_number(value["training"].get("max_steps"), 1),
+        finite(value.get("price_per_hour"), 0, 1e6),
     )
 
 
 def _lock(text: bytes) -> Lock:
     status, _, words = text.decode(errors="replace").partition(" ")
     return Lock({"0": False, "75": True}.get(status), plain(words, 100))
-
-
-def _gpus(text: bytes) -> tuple[GpuNow, ...]:
-    found = []
-    for line in text.decode(errors="replace").splitlines():
-        index, *values = (part.strip() for part in line.split(",", 4))
-        if len(values) == 4 and index.isdecimal() and len(index) < 5:
-            use, memory, total = (_decimal(value.encode(), 0, 1e9) for value in values[:3])
-            found.append(GpuNow(int(index), use, memory, total, plain(values[3], 40)))
-    return tuple(found)
 
 
 def _gpu_problem(found: Mapping[str, bytes]) -> str:
@@ -321,10 +302,9 @@ def _disk(text: bytes) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    """The first few texts of a list."""
-    texts = (plain(item, 300) for item in value[:_TEXTS]) if isinstance(value, list) else ()
-    return tuple(text for text in texts if text)
+def _texts(values: Sequence[str]) -> tuple[str, ...]:
+    """The first few texts of a list, for a terminal."""
+    return tuple(text for value in values[:_TEXTS] if (text := plain(value, 300)))
 
 
 def _with(found: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
@@ -337,7 +317,7 @@ def _text(found: Mapping[str, bytes], name: str) -> str:
 
 def _decimal(text: bytes, low: float, high: float) -> float | None:
     try:
-        return number(float(text), low, high)
+        return finite(float(text), low, high)
     except ValueError:
         return None
 
@@ -345,6 +325,6 @@ def _decimal(text: bytes, low: float, high: float) -> float | None:
 def _iso(value: Any) -> float | None:
     try:
         moment = datetime.fromisoformat(value)
-        return number((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), 0, _YEAR_3000)
+        return finite((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), 0, YEAR_3000)
     except (TypeError, ValueError, OverflowError):
         return None

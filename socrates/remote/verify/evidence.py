@@ -1,4 +1,4 @@
-"""The evidence of the infrastructure test: from the machine by one command, and from this computer.
+"""Evidence of the infrastructure test: from the machine by one command, and from this computer.
 
 Covers: every file of every expected checkpoint is hashed there, and compared with its manifest here; the machine needs
 bash, coreutils and find. Does not cover: what the evidence proves; see `verdict.py`.
@@ -21,13 +21,13 @@ from typing import Any
 from socrates.checkpoint import MANIFEST, Manifest, read_manifest
 from socrates.config import load_config
 from socrates.errors import SocratesError
+from socrates.files import whole_number
 from socrates.remote.instance import REMOTE_ROOT, Instance
 from socrates.remote.listing import is_run_name
-from socrates.remote.local_checkpoints import LocalCheckpoint, local_state
-from socrates.remote.status.command import GATHER
-from socrates.remote.status.facts import Facts, LogLine, Supervisor, log_line, parse
-from socrates.remote.status.here import MonitorRecord, read_monitor
-from socrates.remote.untrusted import FINISH, PRELUDE, json_object, json_objects, plain, sections, whole
+from socrates.remote.local import LocalCheckpoint, MonitorRecord, local_state, read_monitor
+from socrates.remote.status.machine_report import GATHER, MachineReport, SupervisorReport, parse_report
+from socrates.remote.untrusted import FINISH, PRELUDE, answer_sections, json_object, plain
+from socrates.telemetry.log import LogLine, parse_log
 
 ADAPTER = "adapter_model.safetensors"
 LOG_LIMIT = 4 * 2**20  # bytes of the text log that are looked at
@@ -63,7 +63,7 @@ done
 
 
 @dataclass(frozen=True)
-class CheckpointThere:
+class RemoteEvidence:
     """A checkpoint on the machine, every file of it read there.
 
     Attributes:
@@ -93,7 +93,7 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class CheckpointHere:
+class LocalEvidence:
     """A checkpoint on this computer, every byte of it read."""
 
     state: LocalCheckpoint
@@ -102,8 +102,8 @@ class CheckpointHere:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All that the nine criteria are judged by. Times are seconds since 1970, there; ``offset`` makes them ours."""
+class RunEvidence:
+    """What the nine criteria are decided by. Times are seconds since 1970, there; ``offset`` makes them ours."""
 
     run: str
     max_steps: int
@@ -112,7 +112,7 @@ class Evidence:
     rank: int
     modules: frozenset[str]
     steps: tuple[int, ...]  # that must have a checkpoint
-    supervisor: Supervisor | None = None
+    supervisor: SupervisorReport | None = None
     last_step: int | None = None  # of the newest checkpoint there
     trainer: Mapping[str, Any] | None = None  # its trainer_state.json
     log_name: str = ""
@@ -120,8 +120,8 @@ class Evidence:
     log_is_cut: bool = False
     lines: tuple[LogLine, ...] = ()
     nvidia_smi: bool = False
-    there: Mapping[int, CheckpointThere] = field(default_factory=dict)
-    here: Mapping[int, CheckpointHere] = field(default_factory=dict)
+    remote: Mapping[int, RemoteEvidence] = field(default_factory=dict)
+    local: Mapping[int, LocalEvidence] = field(default_factory=dict)
     monitor: MonitorRecord = field(default_factory=MonitorRecord)
     offset: float = 0.0
 
@@ -140,7 +140,7 @@ def evidence_command(run: str, steps: Sequence[int], last: int | None, log: str,
     return "\n".join(f"{name}={shlex.quote(value)}" for name, value in values.items()) + PRELUDE + _BODY + FINISH
 
 
-def gather(instance: Instance, config_name: str) -> Evidence:
+def gather_evidence(instance: Instance, config_name: str) -> RunEvidence:
     """The evidence from the machine and from here.
 
     Args:
@@ -155,20 +155,20 @@ def gather(instance: Instance, config_name: str) -> Evidence:
     run, goal = Path(config.output_dir).name, config.training.max_steps
     if goal is None or not is_run_name(run):
         raise SocratesError(f'{config_name}: needs "training.max_steps", and "output_dir" as models/NAME')
-    asked = time.time()
-    facts = parse(instance.run(GATHER, timeout=120).stdout)
-    if is_training(facts, run):
-        progress = facts.runs[run].progress if run in facts.runs else None
+    clock = time.time()
+    report = parse_report(instance.run(GATHER, timeout=120).stdout)
+    if is_training(report, run):
+        progress = report.runs[run].progress if run in report.runs else None
         how_far = f" (step {progress.step} of {goal})" if progress else ""
         raise SocratesError(f"{run} is still running{how_far}: run this again when it has ended; nothing was recorded")
-    supervisor = facts.supervisor if facts.supervisor and facts.supervisor.run == run else None
-    there = facts.runs[run].steps if run in facts.runs else ()
-    log = supervisor.log if supervisor and supervisor.log in facts.logs else log_name(config_name)
-    if run not in facts.runs and supervisor is None and log not in facts.logs:
+    supervisor = report.supervisor if report.supervisor and report.supervisor.run == run else None
+    there = report.runs[run].steps if run in report.runs else ()
+    log = supervisor.log if supervisor and supervisor.log in report.logs else log_name(config_name)
+    if run not in report.runs and supervisor is None and log not in report.logs:
         raise SocratesError(
             f"{run} was never started on instance {instance.id}: there is nothing to judge; nothing was recorded"
         )
-    base = Evidence(
+    base = RunEvidence(
         run=run,
         max_steps=goal,
         save_steps=config.training.save_steps,
@@ -180,13 +180,13 @@ def gather(instance: Instance, config_name: str) -> Evidence:
         last_step=max(there, default=None),
         log_name=log,
         monitor=read_monitor(instance.root, instance.id),
-        offset=0.0 if facts.clock is None else asked - facts.clock,
+        offset=0.0 if report.clock is None else clock - report.clock,
     )
-    evidence = replace(base, **gather_there(instance, base))
-    manifests = {step: found.manifest_sha256 for step, found in evidence.there.items()}
+    evidence = replace(base, **gather_remote(instance, base))
+    manifests = {step: found.manifest_sha256 for step, found in evidence.remote.items()}
     folder = instance.root / "models" / run
-    here = {step: checkpoint_here(folder / f"checkpoint-{step}", manifests.get(step)) for step in base.steps}
-    return replace(evidence, here=here)
+    local = {step: check_local_checkpoint(folder / f"checkpoint-{step}", manifests.get(step)) for step in base.steps}
+    return replace(evidence, local=local)
 
 
 def log_name(config_name: str) -> str:
@@ -195,8 +195,8 @@ def log_name(config_name: str) -> str:
     return _LOGS.get(path.name, f"training_{path.stem}.log")
 
 
-def gather_there(instance: Instance, base: Evidence) -> dict[str, Any]:
-    """What the machine tells, as fields of `Evidence`.
+def gather_remote(instance: Instance, base: RunEvidence) -> dict[str, Any]:
+    """What the machine tells, as fields of `RunEvidence`.
 
     Raises:
         Unreachable: no connection.
@@ -208,56 +208,56 @@ def gather_there(instance: Instance, base: Evidence) -> dict[str, Any]:
 
 
 def parse_evidence(answer: bytes, steps: Sequence[int]) -> dict[str, Any]:
-    """The answer to `evidence_command`, as fields of `Evidence`."""
-    found = sections(answer)
+    """The answer to `evidence_command`, as fields of `RunEvidence`."""
+    found = answer_sections(answer)
     return {
         "log": found["log"].decode(errors="replace") if "log" in found else None,
         "log_is_cut": "log-is-cut" in found,
-        "lines": tuple(log_line(line) for line in json_objects(found.get("lines", b""))),
+        "lines": tuple(parse_log(found.get("lines", b""))),
         "nvidia_smi": "nvidia-smi" in found,
         "trainer": json_object(found.get("trainer", b"")),
-        "there": {
-            step: checkpoint_there(step, found[f"digests {step}"], found.get(f"manifest {step}"))
+        "remote": {
+            step: check_remote_checkpoint(step, found[f"digests {step}"], found.get(f"manifest {step}"))
             for step in steps
             if f"digests {step}" in found
         },
     }
 
 
-def checkpoint_there(step: int, digests: bytes, manifest: bytes | None) -> CheckpointThere:
-    """Judge a checkpoint by the SHA-256 of its files and by its manifest, as they were told."""
-    told = dict[str, str]()
+def check_remote_checkpoint(step: int, digests: bytes, manifest: bytes | None) -> RemoteEvidence:
+    """Check a checkpoint by the SHA-256 of its files and by its manifest, as they were reported."""
+    reported = dict[str, str]()
     for line in digests.decode(errors="surrogateescape").splitlines():
         digest, _, path = line.partition("  ./")
         if len(digest) == 64:
-            told[path] = digest
-    files = frozenset(told)
+            reported[path] = digest
+    files = frozenset(reported)
     if manifest is None:
-        return CheckpointThere(f"no {MANIFEST}: it was not finished", files=files)
+        return RemoteEvidence(f"no {MANIFEST}: it was not finished", files=files)
     sha256 = hashlib.sha256(manifest).hexdigest()
-    if told.get(MANIFEST) != sha256:
-        return CheckpointThere(f"{MANIFEST} changed while it was read", files=files)
+    if reported.get(MANIFEST) != sha256:
+        return RemoteEvidence(f"{MANIFEST} changed while it was read", files=files)
     try:
         listed = _manifest_of(manifest)
     except SocratesError as error:
-        return CheckpointThere(f"{MANIFEST} cannot be used: {plain(str(error))}", files=files)
+        return RemoteEvidence(f"{MANIFEST} cannot be used: {plain(str(error))}", files=files)
     damage = f"{MANIFEST} is of step {listed.step}" if listed.step != step else None
     for path, (_, expected) in listed.files.items():
-        if path not in told:
+        if path not in reported:
             damage = damage or f"{plain(path)} is missing"
-        elif told[path] != expected:
+        elif reported[path] != expected:
             damage = damage or f"{plain(path)} has changed: its SHA-256 is not the manifest's"
     created = (json_object(manifest) or {}).get("created")
-    return CheckpointThere(damage, listed, sha256, files, _moment(created))
+    return RemoteEvidence(damage, listed, sha256, files, _moment(created))
 
 
-def checkpoint_here(folder: Path, manifest_sha256: str | None) -> CheckpointHere:
+def check_local_checkpoint(folder: Path, manifest_sha256: str | None) -> LocalEvidence:
     """Read a checkpoint on this computer, every byte."""
     state = local_state(folder, manifest_sha256)
     if not folder.is_dir():
-        return CheckpointHere(state)
+        return LocalEvidence(state)
     files = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return CheckpointHere(state, files, read_adapter(folder / ADAPTER))
+    return LocalEvidence(state, files, read_adapter(folder / ADAPTER))
 
 
 def read_adapter(path: Path) -> Adapter | None:
@@ -284,10 +284,10 @@ def expected_steps(max_steps: int, save_steps: int) -> tuple[int, ...]:
     return tuple(sorted({*range(save_steps, max_steps + 1, save_steps), max_steps}))
 
 
-def is_training(facts: Facts, run: str) -> bool:
+def is_training(report: MachineReport, run: str) -> bool:
     """Whether a run is being trained at this moment."""
-    supervised = facts.supervised and facts.supervisor is not None and facts.supervisor.run == run
-    return bool(supervised) or run in facts.trained
+    supervised = report.supervised and report.supervisor is not None and report.supervisor.run == run
+    return bool(supervised) or run in report.trained
 
 
 def _manifest_of(data: bytes) -> Manifest:
@@ -299,7 +299,7 @@ def _manifest_of(data: bytes) -> Manifest:
 def _product(shape: Sequence[int]) -> int:
     result = 1
     for size in shape:
-        known = whole(size)
+        known = whole_number(size)
         if known is None:
             raise ValueError(f"a size that is none: {size!r}")
         result *= known

@@ -1,27 +1,39 @@
-"""Which run of a machine a status is about, and whether it is trained, complete or in trouble.
+"""Run status: which run of a machine a status is about, whether it trains, is complete or in trouble, and how fast.
 
 Covers: locks, which the kernel frees however a process ends, decide who lives; the record says what was meant; the
-progress says whether anything moves. Pure. Does not cover: how far and how fast; see `status.py`.
+progress says whether anything moves. Pure.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import fmean
 
 from socrates.console import describe_exit, duration
-from socrates.remote.status.facts import Attempt, Facts, RunThere, Settings, Supervisor
+from socrates.remote.status.machine_report import (
+    AttemptReport,
+    ConfigReport,
+    MachineReport,
+    RunReport,
+    SupervisorReport,
+)
+from socrates.telemetry.log import LogLine
 
 RUNNING, COMPLETE, WRONG, UNKNOWN = "running", "complete", "wrong", "unknown"
 _CONFIG = "config_full_dataset.json"  # what a launch takes by itself
 _DEEPSPEED = {"config_test_run.json": "deepspeed_config_test.json"}
+_RECENT = 10  # lines of the training log that tell the pace
+_TREND = 20  # lines of the training log that tell the trend
 PATIENCE = 15 * 60.0  # seconds without a step; or that many steps, where these take longer
 PATIENT_STEPS = 10
 START_PATIENCE = 60 * 60.0  # seconds until the first step: a model is downloaded, 2.9 million rows are tokenized
 
 
 @dataclass(frozen=True)
-class Situation:
+class RunStatus:
     """Whether a run is being trained.
 
     Attributes:
@@ -39,119 +51,121 @@ class Situation:
     stalled: bool = False
 
 
-def choose_run(facts: Facts) -> str | None:
+def choose_run(report: MachineReport) -> str | None:
     """The run that a status is about: the supervisor's while it lives, else one that is trained, else the latest."""
-    supervisor = facts.supervisor
-    if facts.supervised and supervisor and supervisor.run:
+    supervisor = report.supervisor
+    if report.supervised and supervisor and supervisor.run:
         return supervisor.run
-    if facts.trained:
-        return facts.trained[0]
-    moments = {name: (_touched(run), run.steps[-1:]) for name, run in facts.runs.items()}
+    if report.trained:
+        return report.trained[0]
+    moments = {name: (_touched(run), run.steps[-1:]) for name, run in report.runs.items()}
     if supervisor and supervisor.run:
         moment, steps = moments.get(supervisor.run, (0.0, ()))
         moments[supervisor.run] = (max(moment, supervisor.ended or supervisor.started or 0.0), steps)
     return max(moments, key=lambda name: (*moments[name], name), default=None)
 
 
-def judge(
-    facts: Facts,
-    supervisor: Supervisor | None,
-    run: RunThere,
+def find_run_status(
+    report: MachineReport,
+    supervisor: SupervisorReport | None,
+    run: RunReport,
     now: float,
     pace: float | None,
-    settings: Settings | None,
+    settings: ConfigReport | None,
     instance: str,
     resumable: bool,
-) -> Situation:
+) -> RunStatus:
     """In which state a run is; a problem's second line is what to do.
 
     ``now`` is the machine's time; ``resumable``: there or here is a checkpoint to go on from.
     """
-    if not facts.installed:
+    if not report.installed:
         setup = f"Set it up: ./run_remote_setup.sh {instance}"
-        return Situation(WRONG, "nothing is installed", f"there is no ~/socrates-training\n{setup}")
-    if facts.supervised:
+        return RunStatus(WRONG, "nothing is installed", f"there is no ~/socrates-training\n{setup}")
+    if report.supervised:
         return _warned(_supervised(supervisor, run, now, pace), supervisor, run)
-    if run.name in facts.trained:
+    if run.name in report.trained:
         return _warned(_unsupervised(supervisor, run, now, pace), supervisor, run)
     if supervisor is None:
-        return _by_hand(facts, run, settings, instance)
-    return _ended(facts, supervisor, instance, resumable)
+        return _by_hand(report, run, settings, instance)
+    return _ended(report, supervisor, instance, resumable)
 
 
-def _supervised(supervisor: Supervisor | None, run: RunThere, now: float, pace: float | None) -> Situation:
+def _supervised(supervisor: SupervisorReport | None, run: RunReport, now: float, pace: float | None) -> RunStatus:
     if supervisor is None or supervisor.state != "running":
-        return Situation(RUNNING, "starting: the supervisor has just begun", active=True)
+        return RunStatus(RUNNING, "starting: the supervisor has just begun", active=True)
     words = f"running under the supervisor (process {supervisor.pid or 'unknown'})"
     last = supervisor.attempts[-1] if supervisor.attempts else None
     problem = stalled(run, (last.started if last else None) or supervisor.started, now, pace)
     restarts = restarts_in_words(supervisor)
-    return Situation(WRONG if problem else RUNNING, f"{words}, {restarts}", problem, active=True, stalled=bool(problem))
+    return RunStatus(WRONG if problem else RUNNING, f"{words}, {restarts}", problem, active=True, stalled=bool(problem))
 
 
-def _unsupervised(supervisor: Supervisor | None, run: RunThere, now: float, pace: float | None) -> Situation:
+def _unsupervised(supervisor: SupervisorReport | None, run: RunReport, now: float, pace: float | None) -> RunStatus:
     begun = run.progress.started if run.progress else None
     problem = stalled(run, begun, now, pace)
     if supervisor is not None and supervisor.state == "running":
         gone = "the supervisor is gone: the training runs on, but nothing would start it again after a crash"
-        return Situation(WRONG, "running without its supervisor", problem or gone, active=True, stalled=bool(problem))
+        return RunStatus(WRONG, "running without its supervisor", problem or gone, active=True, stalled=bool(problem))
     words = "running, started by hand (no supervisor: it is not started again after a crash)"
-    return Situation(WRONG if problem else RUNNING, words, problem, active=True, stalled=bool(problem))
+    return RunStatus(WRONG if problem else RUNNING, words, problem, active=True, stalled=bool(problem))
 
 
-def _warned(situation: Situation, supervisor: Supervisor | None, run: RunThere) -> Situation:
-    """The situation with what the training itself finds wrong: a bad loss, GPUs that idle."""
+def _warned(run_status: RunStatus, supervisor: SupervisorReport | None, run: RunReport) -> RunStatus:
+    """The run status with what the training itself finds wrong: a bad loss, GPUs that idle."""
     last = supervisor.attempts[-1].started if supervisor and supervisor.attempts else None
     if run.progress is None or (last is not None and is_older(run, last)):  # of an attempt before this one
-        return situation
+        return run_status
     warnings = [f"warning: {text}" for text in run.progress.warnings]
     if not warnings:
-        return situation
-    problems = [situation.problem] if situation.problem else []
-    return replace(situation, verdict=WRONG, problem="\n".join([*problems, *warnings]))
+        return run_status
+    problems = [run_status.problem] if run_status.problem else []
+    return replace(run_status, verdict=WRONG, problem="\n".join([*problems, *warnings]))
 
 
-def _by_hand(facts: Facts, run: RunThere, settings: Settings | None, instance: str) -> Situation:
-    if facts.supervisor_problem and not run.name:
-        return Situation(WRONG, "unknown", f"{facts.supervisor_problem}, and no run is there")
+def _by_hand(report: MachineReport, run: RunReport, settings: ConfigReport | None, instance: str) -> RunStatus:
+    if report.supervisor_problem and not run.name:
+        return RunStatus(WRONG, "unknown", f"{report.supervisor_problem}, and no run is there")
     if not run.name:
-        return Situation(WRONG, "nothing was ever started", f"Start it: ./scripts/launch_full_training.sh {instance}")
+        return RunStatus(WRONG, "nothing was ever started", f"Start it: ./scripts/launch_full_training.sh {instance}")
     goal = (run.progress.max_steps if run.progress else None) or (settings.max_steps if settings else None)
     step = max([run.progress.step if run.progress else 0, *run.steps])
     if goal and step >= goal and goal in run.steps:
-        return Situation(COMPLETE, "complete (started by hand, no supervisor's record)")
+        return RunStatus(COMPLETE, "complete (started by hand, no supervisor's record)")
     if goal is None and run.progress is None:
-        return Situation(UNKNOWN, "not running", "whether the run is complete cannot be told: its last step is unknown")
+        return RunStatus(
+            UNKNOWN, "not running", "whether the run is complete is unknown: its last step is not on record"
+        )
     if run.progress and run.progress.stopped and run.progress.step in run.steps:
         how = f"it stopped at step {step:,}" + (f" of {goal:,}" if goal else "")
         problem = f"{how}, where its checkpoint is complete: {run.progress.stopped}\nGo on: the same command again"
-        return Situation(WRONG, "stopped (started by hand, no supervisor's record)", problem)
+        return RunStatus(WRONG, "stopped (started by hand, no supervisor's record)", problem)
     ended = f"it ended at step {step:,}" + (f" of {goal:,}" if goal else "")
     unsaved = ", and its last checkpoint is not complete" if goal and step >= goal else ""
-    return Situation(WRONG, "not running (started by hand, no supervisor's record)", f"{ended}{unsaved}")
+    return RunStatus(WRONG, "not running (started by hand, no supervisor's record)", f"{ended}{unsaved}")
 
 
-def _ended(facts: Facts, supervisor: Supervisor, instance: str, resumable: bool) -> Situation:
+def _ended(report: MachineReport, supervisor: SupervisorReport, instance: str, resumable: bool) -> RunStatus:
     restarts = restarts_in_words(supervisor)
     if supervisor.state == "complete":
-        return Situation(COMPLETE, f"complete, {restarts}")
-    how, resume = ("Go on from the newest checkpoint", " --resume") if resumable else ("Start it anew", "")
+        return RunStatus(COMPLETE, f"complete, {restarts}")
+    how, resume = ("Go on from the newest checkpoint", " --resume") if resumable else ("Start it over", "")
     go_on = f"{how}: ./scripts/launch_full_training.sh {instance}{resume}{_files(supervisor)}"
     if supervisor.state == "failed":
-        return Situation(WRONG, f"failed, {restarts}", f"{supervisor.reason or 'no reason is on record'}\n{go_on}")
+        return RunStatus(WRONG, f"failed, {restarts}", f"{supervisor.reason or 'no reason is on record'}\n{go_on}")
     if supervisor.state == "stopped" and "max_cost_usd" in supervisor.reason:
         go_on = f"{go_on}\nwith a larger max_cost_usd in its config"
     if supervisor.state == "stopped":
-        return Situation(WRONG, f"stopped, {restarts}", f"{supervisor.reason or 'it was stopped'}\n{go_on}")
-    if facts.supervised is None:
-        return Situation(UNKNOWN, "unknown", "whether the supervisor lives cannot be told (no flock there)")
+        return RunStatus(WRONG, f"stopped, {restarts}", f"{supervisor.reason or 'it was stopped'}\n{go_on}")
+    if report.supervised is None:
+        return RunStatus(UNKNOWN, "unknown", "whether the supervisor lives is unknown (no flock there)")
     why = "the supervisor was ended by force, and nothing trains"
-    if supervisor.boot_id and facts.boot_id and supervisor.boot_id != facts.boot_id:
+    if supervisor.boot_id and report.boot_id and supervisor.boot_id != report.boot_id:
         why = "the machine was restarted, and nothing trains"
-    return Situation(WRONG, "not running", f"{why}\n{go_on}")
+    return RunStatus(WRONG, "not running", f"{why}\n{go_on}")
 
 
-def _files(supervisor: Supervisor) -> str:
+def _files(supervisor: SupervisorReport) -> str:
     """The options of a launch that name the run's files, where they are not what it takes by itself."""
     config = supervisor.config or _CONFIG
     usual = {"--config": _CONFIG, "--deepspeed": _DEEPSPEED.get(config, "deepspeed_config.json")}
@@ -161,7 +175,7 @@ def _files(supervisor: Supervisor) -> str:
     )
 
 
-def stalled(run: RunThere, begun: float | None, now: float, pace: float | None) -> str | None:
+def stalled(run: RunReport, begun: float | None, now: float, pace: float | None) -> str | None:
     """Why a training that runs seems to stand still, or None. Times are the machine's.
 
     Before the first step a model is downloaded and data tokenized, which may take an hour.
@@ -178,7 +192,7 @@ def stalled(run: RunThere, begun: float | None, now: float, pace: float | None) 
     return f"no progress for {duration(quiet)}: step {progress.step:,} was the last" if quiet > limit else None
 
 
-def restarts_in_words(supervisor: Supervisor) -> str:
+def restarts_in_words(supervisor: SupervisorReport) -> str:
     """How often a run was started again, and after what the last time."""
     if supervisor.restarts is None:
         return "restarts unknown"
@@ -189,17 +203,63 @@ def restarts_in_words(supervisor: Supervisor) -> str:
     return times + (f" (the last after {_crash(crashed[-1])})" if crashed else "")
 
 
-def _touched(run: RunThere) -> float:
+def _touched(run: RunReport) -> float:
     last = [line.time for line in run.lines[-1:]]
     return max((time for time in [*last, run.progress.time if run.progress else None] if time), default=0.0)
 
 
-def is_older(run: RunThere, moment: float) -> bool:
+def is_older(run: RunReport, moment: float) -> bool:
     """Whether a run's progress is older than a moment (a clock's step of some seconds aside)."""
     return run.progress is None or run.progress.started is None or run.progress.started < moment - 5
 
 
-def _crash(attempt: Attempt) -> str:
+def _crash(attempt: AttemptReport) -> str:
     reached = "an unknown step" if attempt.reached_step is None else f"step {attempt.reached_step:,}"
     status = describe_exit(attempt.exit_status or 0) if attempt.exit_status is not None else "it ended"
     return f"{reached}: {status.partition(' (')[0]}"
+
+
+@dataclass(frozen=True)
+class Trend:
+    """The loss over the last lines of the log: means of their first and last quarter, and how many they were."""
+
+    before: float
+    after: float
+    lines: int
+
+    @property
+    def word(self) -> str:
+        """Falling, rising or level (within 1%)."""
+        if abs(self.after - self.before) <= 0.01 * abs(self.before):
+            return "level"
+        return "falling" if self.after < self.before else "rising"
+
+
+def current_lines(run: RunReport) -> tuple[LogLine, ...]:
+    """The training log's lines of the last start that has any: steps and elapsed time grow within one."""
+    lines = [line for line in run.lines if line.step is not None and line.time is not None]
+    start = 0
+    for at, (before, line) in enumerate(pairwise(lines), start=1):
+        if line.is_of_new_process(before):
+            start = at
+    return tuple(lines[start:])
+
+
+def seconds_per_step(lines: Sequence[LogLine], run: RunReport) -> float | None:
+    """Seconds a step by the last lines of one start; by the progress since its begin where there are none."""
+    recent = lines[-_RECENT:]
+    if len(recent) >= 2 and recent[-1].time > recent[0].time:
+        return (recent[-1].time - recent[0].time) / (recent[-1].step - recent[0].step)
+    p = run.progress
+    if p is None or p.time is None or p.started is None or p.started_step is None:
+        return None
+    return (p.time - p.started) / (p.step - p.started_step) if p.step > p.started_step and p.time > p.started else None
+
+
+def loss_trend(lines: Sequence[LogLine]) -> Trend | None:
+    """Where the loss goes; None with fewer than four values."""
+    losses = [line.loss for line in lines[-_TREND:] if line.loss is not None]
+    if len(losses) < 4:
+        return None
+    part = len(losses) // 4
+    return Trend(fmean(losses[:part]), fmean(losses[-part:]), len(losses))

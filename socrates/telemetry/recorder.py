@@ -1,0 +1,313 @@
+"""Telemetry recorder: after every step the progress, every `logging_steps` a line of the training log.
+
+Rank 0 alone writes them (`log`). A full disk does not end the training, and is reported once.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from socrates.console import duration
+from socrates.telemetry.cost import Account
+from socrates.telemetry.gpus import GpuSample, GpuSampler
+from socrates.telemetry.health import Watch
+from socrates.telemetry.log import TRAINING_LOG, Progress, append_line, read_log, write_progress
+
+_FROM_THE_TRAINER = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy")
+_RECENT = 10  # log lines whose pace tells the time left
+_RECENT_STEPS = 50  # of these the slowest counts when a cost limit is near
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What a line of the log says, for those who print it; None is unknown."""
+
+    tokens_per_second: float | None = None
+    mfu: float | None = None
+    gpu_utilization: float | None = None  # percent, of the GPU that does least
+    peak_memory_gib: float | None = None
+    summary: str | None = None  # time and money in one sentence, where there is a price
+
+
+class Telemetry:
+    """Writes the two files of one training; to be used by rank 0 alone.
+
+    Set ``stopped`` to the reason where the training is to end before its last step.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sampler: GpuSampler | None = None,
+        *,
+        before: Account | None = None,
+        price_per_hour: float | None = None,
+        peak_flops: float | None = None,
+        num_gpus: int = 1,
+    ) -> None:
+        """The process counts as paid for from its start.
+
+        Args:
+            folder: the output folder.
+            sampler: of the GPUs.
+            before: what earlier attempts have used, in dollars where there is a price.
+            price_per_hour: US dollars for the machine.
+            peak_flops: a GPU's floating point operations a second at best, dense, in the type that is trained in.
+            num_gpus: of the run.
+        """
+        self._folder = folder
+        self._sampler = sampler or GpuSampler()
+        self._before = (before or Account()).priced(price_per_hour)
+        self._price = price_per_hour
+        self._peak_flops, self._num_gpus = peak_flops, num_gpus
+        self._clock = time.monotonic()  # until the training begins
+        self._paid_from = self._clock - _process_age()
+        self._reported = False
+        self._files = threading.Lock()  # the sampler's thread writes, too
+        self._progress: Progress | None = None
+        self._pending: dict[str, Any] | None = None  # a line that waits for the loss on the evaluation rows
+        self._eval: dict[str, Any] = {}
+        self._steps: deque[float] = deque(maxlen=_RECENT_STEPS)  # seconds
+        self._save: float | None = None
+        self._totals: dict[str, float] = {}  # of this process, as the Trainer counts them
+        self._peak_memory: float | None = None
+        self.last: dict[str, Any] = {}  # the last line of the log
+        self.last_eval: dict[str, Any] = {}  # the last loss on the evaluation rows, and its step
+        self.stopped: str | None = None
+
+    def begin(self, step: int, max_steps: int) -> None:
+        """The training begins, or goes on from ``step``."""
+        self._started, self._started_step = time.time(), step
+        self._clock = self._last_clock = self._last_step = time.monotonic()
+        self._pace: deque[tuple[float, int]] = deque([(self._clock, step)], maxlen=_RECENT + 1)
+        self._watch = Watch(self._clock)
+        for line in read_log(self._folder / TRAINING_LOG):  # what is usual is known from before
+            if line.loss is not None and line.step <= step:
+                self._watch.line(line.step, line.loss)
+        self._sampler.start(self._sampled)
+        self._report(step, max_steps)
+
+    def step(self, step: int, max_steps: int) -> None:
+        """Step ``step`` is done."""
+        now = time.monotonic()
+        self._steps.append(now - self._last_step)
+        self._last_step = now
+        self._report(step, max_steps)
+
+    def saved(self) -> None:
+        """A checkpoint was written, begun when the last step was done."""
+        now = time.monotonic()
+        self._save = max(self._save or 0.0, now - self._last_step)
+        self._last_step = now
+
+    def log(
+        self,
+        logs: dict[str, Any],
+        step: int,
+        max_steps: int,
+        *,
+        peak_memory_bytes: float | None = None,
+        evaluates: bool = False,
+    ) -> Logged:
+        """Add a line to the log.
+
+        Args:
+            logs: what the Trainer logs; `num_tokens` and `model_flops` count those of all ranks since this process
+                began.
+            step: the step that was just done.
+            max_steps: the last step of the run.
+            peak_memory_bytes: most that the tensors of any rank have taken.
+            evaluates: an evaluation follows, whose loss belongs to this line.
+        """
+        now = time.monotonic()
+        self._flush()
+        seconds = now - self._last_clock
+        tokens, flops = (self._gained(name, logs.get(name)) for name in ("num_tokens", "model_flops"))
+        if tokens is not None or flops is not None:
+            self._last_clock = now
+        speed = round(tokens / seconds, 1) if tokens is not None and seconds > 0 else None
+        mfu = None
+        if flops is not None and self._peak_flops and seconds > 0:
+            mfu = round(flops / (seconds * self._peak_flops * self._num_gpus), 4)
+        self._peak_memory = peak_memory_bytes
+        left = self._seconds_left(now, step, max_steps)
+        usd = self.account().usd
+        expected = None if usd is None or left is None or self._price is None else usd + self._price * left / 3600
+        self._say(self._watch.line(step, _number(logs.get("loss")), _number(logs.get("grad_norm"), None)))
+        gpus = self._sampler.take()
+        line = {
+            "time": round(time.time(), 3),
+            "step": step,
+            "max_steps": max_steps,
+            **{name: _finite(logs.get(name)) for name in _FROM_THE_TRAINER},
+            "eval_loss": None,
+            "eval_step": None,
+            **self._eval,
+            "tokens_per_second": speed,
+            "padding_share": _finite(logs.get("padding_share")),
+            "step_tokens_spread": _finite(logs.get("step_tokens_spread")),
+            "mfu": mfu,
+            "peak_memory_bytes": _finite(peak_memory_bytes),
+            "elapsed_s": round(now - self._clock, 3),
+            "seconds_left": None if left is None else round(left, 1),
+            "cost_usd": None if usd is None else round(usd, 4),
+            "expected_cost_usd": None if expected is None else round(expected, 2),
+            "gpu": gpus,
+            "warnings": list(self._watch.active),
+        }
+        self._eval = {}
+        self.last, self._pending = line, line
+        if not evaluates:
+            self._flush()
+        uses = [gpu["utilization"] for gpu in gpus if gpu.get("utilization") is not None]
+        return Logged(
+            speed,
+            mfu,
+            min(uses, default=None),
+            None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
+            None if usd is None else spent_in_words(step, max_steps, self.account().seconds, usd, left, expected),
+        )
+
+    def evaluated(self, eval_loss: float | None, step: int) -> None:
+        """The loss on the evaluation rows after ``step``: for the line that waits for it, else for the next one."""
+        self.last_eval = found = {"eval_loss": _finite(eval_loss), "eval_step": step}
+        if self._pending is not None:
+            self._pending |= found
+        else:
+            self._eval = found
+        self._flush()
+
+    def account(self) -> Account:
+        """What all attempts have used until now."""
+        now, before = time.monotonic(), self._before
+        seconds = now - self._paid_from
+        usd = None if self._price is None else (before.usd or 0.0) + self._price * seconds / 3600
+        tokens, flops = self._totals.get("num_tokens"), self._totals.get("model_flops")
+        peaks = [peak for peak in (before.peak_memory_bytes, self._peak_memory) if peak is not None]
+        return replace(
+            before,
+            attempts=before.attempts + 1,
+            seconds=round(before.seconds + seconds, 3),
+            usd=usd,
+            training_seconds=round(before.training_seconds + now - self._clock, 3),
+            tokens=before.tokens if tokens is None else (before.tokens or 0.0) + tokens,
+            flops=before.flops if flops is None else (before.flops or 0.0) + flops,
+            peak_memory_bytes=max(peaks, default=None),
+            step_seconds=max(self._steps, default=before.step_seconds),
+            save_seconds=self._save,
+        )
+
+    @property
+    def utilization(self) -> float | None:
+        """Model FLOPs utilisation over all attempts (their saves and evaluations included), or None."""
+        account = self.account()
+        if account.flops is None or not self._peak_flops or not account.training_seconds:
+            return None
+        return account.flops / (account.training_seconds * self._peak_flops * self._num_gpus)
+
+    def end(self) -> None:
+        """The training is over: complete, or ``stopped``."""
+        self._sampler.stop()
+        self._flush()
+        if self._progress:
+            self._report(self._progress.step, self._progress.max_steps, self.stopped)
+
+    def _gained(self, name: str, value: Any) -> float | None:
+        """How much a count that grows from 0 since this process began has grown since the last line."""
+        total = _finite(value)
+        if total is None:
+            return None
+        before, self._totals[name] = self._totals.get(name, 0.0), total
+        return total - before
+
+    def _seconds_left(self, now: float, step: int, max_steps: int) -> float | None:
+        then, at = self._pace[0]
+        self._pace.append((now, step))
+        return (max_steps - step) * (now - then) / (step - at) if step > at else None
+
+    def _sampled(self, samples: Sequence[GpuSample]) -> None:
+        """The GPUs' state, from the sampler's thread: a training that hangs writes no line of its own."""
+        said = self._watch.gpus(time.monotonic(), [(sample.index, sample.utilization) for sample in samples])
+        if said:
+            self._say(said)
+            with self._files:
+                if self._progress:
+                    self._write(replace(self._progress, warnings=self._watch.active))
+
+    def _say(self, lines: Sequence[str]) -> None:
+        with suppress(OSError):  # the log's disk is full
+            for line in lines:
+                print(line, flush=True)
+
+    def _report(self, step: int, max_steps: int, stopped: str | None = None) -> None:
+        moment = self._progress.time if self._progress and stopped else time.time()
+        with self._files:
+            self._write(
+                Progress(
+                    step,
+                    max_steps,
+                    moment,
+                    self._started,
+                    self._started_step,
+                    stopped,
+                    self._watch.active,
+                    self.account(),
+                )
+            )
+
+    def _write(self, progress: Progress) -> None:
+        self._progress = progress
+        self._try(lambda: write_progress(self._folder, progress))
+
+    def _flush(self) -> None:
+        line, self._pending = self._pending, None
+        if line is not None:
+            self._try(lambda: append_line(self._folder / TRAINING_LOG, line))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._reported:
+                self._reported = True
+                where = f"{error.filename or self._folder}: {error.strerror or error}"
+                print(f"Cannot write the progress of this run ({where}); the training goes on", flush=True)
+
+
+def spent_in_words(
+    step: int, max_steps: int, seconds: float, usd: float, left: float | None, expected: float | None
+) -> str:
+    """Time and money in one sentence; ``seconds`` and ``usd`` are of all attempts, ``left`` are seconds."""
+    text = f"step {step:,} of {max_steps:,}: {duration(seconds)}, ${usd:,.2f} so far"
+    if left is None or expected is None:
+        return text
+    return f"{text}, about ${expected:,.2f} at the end ({duration(left)} left)"
+
+
+def _process_age() -> float:
+    """Seconds since this process was started."""
+    return max(time.time() - psutil.Process().create_time(), 0.0)
+
+
+def _number(value: Any, default: float | None = math.nan) -> Any:
+    """A number, NaN and infinity included."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return default
+
+
+def _finite(value: Any) -> float | None:
+    """A number that JSON can hold, else None."""
+    number = _number(value, None)
+    return number if number is not None and math.isfinite(number) else None
