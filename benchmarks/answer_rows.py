@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from socrates.data.records import read_answers, render_prompt
-from socrates.data.scales import Scale, parse_scale
+from socrates.data.scales import Scale
+from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import write_jsonl
 from socrates.inference.engine import Question

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from socrates.data.records import Cell, read_answers
-from socrates.data.scales import Scale, parse_scale
+from socrates.data.scales import Scale
+from socrates.data.scales.text import parse_scale
 
 Array = NDArray[np.float64]
 

@@ -33,7 +33,8 @@ from scipy.stats import wasserstein_distance
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from socrates.data.records import Answer, Cell, read_answers
-from socrates.data.scales import Scale, parse_scale
+from socrates.data.scales import Scale
+from socrates.data.scales.text import parse_scale
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 from socrates.files import atomic_write, write_jsonl
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from socrates.data.scales import question_text
+from socrates.data.scales.text import question_text
 from socrates.errors import SocratesError
 
 PERSONA_HEADER = "You are a survey respondent with the following demographic profile:"

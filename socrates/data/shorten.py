@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 
 from socrates.data.records import Answer
-from socrates.data.scales import parse_scale, question_text
+from socrates.data.scales.text import parse_scale, question_text
 
 VERSION = 2  # raise it when the same row would be shortened to another text, by a change of `question_text` too
 MARK = " […] "

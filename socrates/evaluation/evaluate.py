@@ -20,7 +20,7 @@ from socrates.console import progress
 from socrates.data.contamination import Contamination, check_contamination, find_contamination
 from socrates.data.dataset import sha256_of_part
 from socrates.data.records import Answer, read_answers
-from socrates.data.scales import parse_scale
+from socrates.data.scales.text import parse_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable

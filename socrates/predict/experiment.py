@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from socrates.config import Problems, shown
-from socrates.data.scales import IN_QUESTION, Scale, parse_scale, read_scale
+from socrates.data.scales import Scale
+from socrates.data.scales.text import IN_QUESTION, parse_scale, read_scale
 from socrates.files import read_json
 from socrates.inference.engine import MAX_TREE_ANSWERS
 from socrates.predict.population import Margins, Persona, draw_some, read_margins, read_personas

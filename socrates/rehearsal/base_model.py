@@ -16,7 +16,7 @@ import numpy as np
 
 from socrates.console import progress
 from socrates.data.records import Answer, read_answers
-from socrates.data.scales import parse_scale, question_text
+from socrates.data.scales.text import parse_scale, question_text
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, write_json
 

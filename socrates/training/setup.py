@@ -81,7 +81,7 @@ def watched_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list[
     Raises:
         SocratesError: they cannot be read.
     """
-    from socrates.training.held_out import held_out_rows
+    from socrates.training.batches import held_out_rows
 
     t = config.training
     if t.eval_steps is None:
@@ -118,8 +118,7 @@ def make_trainer(
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-    from socrates.training.batches import StepOrder, TrainingSteps
-    from socrates.training.held_out import held_out_batches
+    from socrates.training.batches import StepOrder, TrainingSteps, held_out_batches
     from socrates.training.trainer import AdapterTrainer
 
     t = config.training

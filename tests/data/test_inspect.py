@@ -19,7 +19,8 @@ from socrates.data.inspect import inspect as inspecting
 from socrates.data.inspect.inspect import COLUMNS, MOST_VALUES, inspect_file
 from socrates.data.inspect.record import spread_of
 from socrates.data.records import read_answers, render_prompt
-from socrates.data.scales import NAMED_OPTIONS, RANGE, Scale, parse_scale
+from socrates.data.scales import Scale
+from socrates.data.scales.text import NAMED_OPTIONS, RANGE, parse_scale
 from socrates.errors import SocratesError
 from socrates.report.inspection import inspection_sections, inspection_text
 from socrates.report.inspection_page import check_page, default_page, page

@@ -13,18 +13,16 @@ from hypothesis import strategies as st
 
 from socrates.data import scales
 from socrates.data.records import read_answers, render_prompt
-from socrates.data.scales import (
+from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
+from socrates.data.scales.text import (
     IN_QUESTION,
-    MAX_VALUES,
     NAMED_OPTIONS,
     NAMED_RANGE,
     OPTIONS,
     RANGE,
-    Scale,
     parse_scale,
     question_text,
     read_scale,
-    scale_from_text,
 )
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"

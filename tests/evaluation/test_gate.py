@@ -394,7 +394,7 @@ def bounded(distance, uniform=0.203, best=0.06):
 
 def test_notes_flag_what_is_not_plausible_and_decide_nothing():
     leaked = decide(bounded(0.2), bounded(0.0599))
-    assert leaked.go and "below 0.060, what people's own answers drawn anew score" in decision_text(leaked)
+    assert leaked.go and "below 0.060, what people's own answers resampled score" in decision_text(leaked)
     assert not decide(bounded(0.2), bounded(0.06)).notes
     fewer = decide(metrics(0.2), metrics(0.15, coverage={"rows_scored": 90, "cells_scored": 10}))
     assert "scored on 100 rows, the checkpoint on 90" in decision_text(fewer)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from comparing import assert_close
 
-from socrates.data.scales import parse_scale
+from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.predict.estimates import MEAN, estimate_conditions, estimate_differences, sample_answers
 from socrates.predict.experiment import read_experiment

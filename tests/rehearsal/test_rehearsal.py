@@ -5,7 +5,7 @@ import json
 import pytest
 
 from socrates.data.records import read_answers, render_prompt
-from socrates.data.scales import parse_scale
+from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file, write_jsonl
 from socrates.rehearsal.base_model import _next_token_shares, make_base_model

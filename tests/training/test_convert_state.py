@@ -216,7 +216,7 @@ def test_without_its_shards_it_goes_on_only_when_asked_to(undisturbed, tmp_path,
     before = sorted((p.relative_to(checkpoint), p.stat().st_mtime_ns) for p in checkpoint.rglob("*"))
     refused = train(folder, ranks=now)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr, refused.stderr
-    for part in (reason, "AdamW begins anew", "float32 digits", "random numbers", "--resume-weights-only"):
+    for part in (reason, "AdamW starts afresh", "float32 digits", "random numbers", "--resume-weights-only"):
         assert part in refused.stderr, refused.stderr
 
     log = finish(folder, "--resume-weights-only", ranks=now, script=WITNESS)

@@ -81,7 +81,7 @@ def test_weights_are_not_forgotten_for_the_base_model_nor_taken_unasked(run, res
     folder = run.lose_shard(3)
     with pytest.raises(SocratesError) as refusal:
         run.choose(resume)
-    for part in (f"global_step3/{SHARD} is missing", "--resume-weights-only", "AdamW begins anew"):
+    for part in (f"global_step3/{SHARD} is missing", "--resume-weights-only", "AdamW starts afresh"):
         assert part in str(refusal.value)
     assert folder.exists(), "nothing is moved"
     chosen = run.choose(resume, weights_only=True)

@@ -17,8 +17,15 @@ from socrates.model.kernels import Fit
 from socrates.model.load import load_base_model, load_tokenizer
 from socrates.rehearsal.base_model import make_base_model
 from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
-from socrates.training.batches import StepLoader, StepOrder, TrainingSteps, answer_lengths, flatten, row_lengths
-from socrates.training.held_out import held_out_rows
+from socrates.training.batches import (
+    StepLoader,
+    StepOrder,
+    TrainingSteps,
+    answer_lengths,
+    flatten,
+    held_out_rows,
+    row_lengths,
+)
 from socrates.training.setup import make_trainer as make_trainer_of_run
 from socrates.training.setup import trainer_arguments, watched_rows
 

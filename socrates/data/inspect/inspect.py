@@ -25,7 +25,8 @@ from socrates.data.inspect.summary import summarise
 from socrates.data.prepare.shards import LISTED, BadRow, prompt_hash, to_answer
 from socrates.data.prepare.sources import Shard, byte_ranges, parse_line, read_lines
 from socrates.data.records import Answer, Cell
-from socrates.data.scales import Scale, read_scale
+from socrates.data.scales import Scale
+from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 from socrates.files import file_identity
 from socrates.parallel import map_in_order

@@ -20,7 +20,7 @@ from socrates.data.prepare.output_folder import LOCK, WORK
 from socrates.data.prepare.prepare import PrepareSettings, prepare
 from socrates.data.prepare.sources import Shard, cut_into_shards, open_folder, read_lines, read_shard
 from socrates.data.records import read_answers, read_jsonl
-from socrates.data.scales import parse_scale
+from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file, try_lock
 

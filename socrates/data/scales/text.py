@@ -1,4 +1,4 @@
-"""The valid answers to a question (`Scale`), found in its text; None where the text states none.
+"""Scale parser: the valid answers to a question, found in its text; None where the text states none.
 
 Covers: English survey questions answered with a whole number, in the forms that SocSci210 uses (each pattern below says
 which). Only two places are read: the last answer instruction ("Only return an integer from 1 to 5, nothing else.") and,
@@ -15,76 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-_LARGEST = 2**53  # beyond it a float skips whole numbers
-MAX_VALUES = 1_000_000  # a wider "scale" is an open amount, and too large to enumerate
+from socrates.data.scales import MAX_VALUES, Scale
+
 RANGE, NAMED_RANGE = "from A to B", "from A to B, ends named"  # the forms in which a text states a scale
 OPTIONS, NAMED_OPTIONS = "A or B", "A for X; B for Y"
 IN_QUESTION = ", in the question"  # is added where the answer instruction itself states no scale
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The whole numbers that are valid answers to a question, in ascending order, each once.
-
-    Raises:
-        ValueError: no values, values that are not integers, or values not in strictly ascending order.
-    """
-
-    values: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.values, tuple) or not self.values:
-            raise ValueError(f"a scale needs a tuple of at least one value, not {self.values!r}")
-        if any(type(value) is not int for value in self.values):
-            raise ValueError("the values of a scale must be integers")
-        if any(b <= a for a, b in pairwise(self.values)):
-            raise ValueError("the values of a scale must be in ascending order, each once")
-
-    @property
-    def low(self) -> int:
-        """The smallest valid answer."""
-        return self.values[0]
-
-    @property
-    def high(self) -> int:
-        """The largest valid answer."""
-        return self.values[-1]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __str__(self) -> str:
-        """The values as files show them: "1 to 7", "1, 2, 8"; `scale_from_text` reads it."""
-        parts, start = [], 0
-        for end in range(1, len(self.values) + 1):
-            if end == len(self.values) or self.values[end] != self.values[end - 1] + 1:
-                run = self.values[start:end]
-                parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
-                start = end
-        return ", ".join(parts)
-
-
-def scale_from_text(text: str) -> Scale:
-    """The scale that `str` of a scale shows.
-
-    Raises:
-        ValueError: the text shows none, one of more than `MAX_VALUES` values, or a value beyond 2**53.
-    """
-    values: list[int] = []
-    for part in text.split(", "):
-        first, _, last = part.partition(" to ")
-        low = int(first)
-        high = int(last or first)
-        if len(values) + high - low >= MAX_VALUES:
-            raise ValueError(f"more than {MAX_VALUES:,} values")
-        if max(abs(low), abs(high)) > _LARGEST:
-            raise ValueError(f"a value above {_LARGEST:,}")
-        values += range(low, high + 1)
-    return Scale(tuple(values))
 
 
 def parse_scale(text: str) -> Scale | None:
