@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from socrates.data import scales
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
+from socrates.data.scales import text as scales
 from socrates.data.scales.text import (
     IN_QUESTION,
     NAMED_OPTIONS,
