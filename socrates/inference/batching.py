@@ -1,7 +1,7 @@
 """Batches: questions of similar length together, within a budget of tokens that is halved where memory runs out.
 
-A batch is right-padded to its longest, so what goes together differs by a thirty-second at most: with the lengths of survey
-prompts that is within 1% of the cheapest cut.
+A batch is right-padded to its longest, so what goes together differs by a thirty-second at most: with the lengths of
+survey prompts that is within 1% of the cheapest cut.
 """
 
 from __future__ import annotations
