@@ -7,20 +7,16 @@ a file that changes meanwhile is refused.
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
-from socrates.data.records import Answer, Cell, parse_answer, read_answers
+from socrates.data.records import Answer, Cell, parse_answer
 from socrates.data.shorten import shorten_prompt
 from socrates.errors import SocratesError
-from socrates.files import file_identity
-from socrates.parallel import map_in_order
 
 CHUNK_BYTES = 4 * 2**20  # of the data file; it sets the size of the batches written, so a change of it needs a VERSION
 _SAMPLE = 512  # one row in so many is given back with its ids, to be compared
@@ -153,57 +149,3 @@ def _int32_column(numbers: Any, count: int) -> Any:
 
 def _as_list(ids: bytes) -> list[int]:
     return array("i", ids).tolist()
-
-
-def tokenize_chunks(worker: Worker, processes: int, identity: dict[str, int]) -> Iterator[Tokenized]:
-    """All chunks of the worker's file, in order, made by so many processes.
-
-    Args:
-        worker: what is done with each.
-        processes: at most.
-        identity: of the file (`file_identity`) when its digest was taken: it must still be that one at the end.
-
-    Raises:
-        SocratesError: a bad line (file and line are named), no rows, the file changes meanwhile, or a process dies.
-    """
-    read = 0
-    with _one_thread(), closing(map_in_order(worker.tokenize, range(worker.number_of_chunks()), processes)) as done:
-        for result in done:
-            if result is None:
-                _find_the_bad_line(worker.data_file)
-            read += result.counts.read
-            yield result
-    if file_identity(worker.data_file) != identity:
-        raise _changed(worker.data_file)
-    if read == 0:
-        _find_the_bad_line(worker.data_file)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """No threads within the tokenizer's library; for pieces as short as these they cost more than they give."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
-
-
-def _find_the_bad_line(data_file: Path) -> None:
-    """Raise the error that reading the file row by row gives: it names the line."""
-    for answer in read_answers(data_file):
-        try:
-            answer.prompt.encode()
-        except UnicodeEncodeError as error:
-            raise SocratesError(
-                f"{data_file}, line {answer.line}: holds half a character (\\ud800 to \\udfff)"
-            ) from error
-    raise _changed(data_file)
-
-
-def _changed(data_file: Path) -> SocratesError:
-    return SocratesError(f"{data_file}: was changed while it was tokenized; run the same command again")

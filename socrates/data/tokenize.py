@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING
 
 from socrates.config import RunConfig
 from socrates.console import progress
-from socrates.data.chunks import Counts, Tokenized, Worker, tokenize_chunks
+from socrates.data.chunks import Counts, Tokenized, Worker
 from socrates.data.contamination import nest_cells
 from socrates.data.encode import make_encoder, whole_encoder
-from socrates.data.records import Cell
+from socrates.data.records import Cell, read_answers
 from socrates.data.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import file_identity, remembered_sha256, sync_folder, write_json
 from socrates.model.chat import answer_token_ids, prompt_token_ids
-from socrates.parallel import default_processes
+from socrates.parallel import default_processes, map_in_order
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -171,7 +171,7 @@ def _write_arrow(
     with (
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
-        closing(tokenize_chunks(worker, processes, identity)) as done,
+        closing(_tokenize_chunks(worker, processes, identity)) as done,
     ):
         for chunk in progress(done, what, total=total, unit=" chunks"):
             _compare(chunk, tokenizer, system_message, checked)
@@ -185,6 +185,60 @@ def _write_arrow(
     with path.open("rb") as written:
         os.fsync(written.fileno())
     return counts, cells
+
+
+def _tokenize_chunks(worker: Worker, processes: int, identity: dict[str, int]) -> Iterator[Tokenized]:
+    """All chunks of the worker's file, in order, made by so many processes.
+
+    Args:
+        worker: what is done with each.
+        processes: at most.
+        identity: of the file (`file_identity`) when its digest was taken: it must still be that one at the end.
+
+    Raises:
+        SocratesError: a bad line (file and line are named), no rows, the file changes meanwhile, or a process dies.
+    """
+    read = 0
+    with _one_thread(), closing(map_in_order(worker.tokenize, range(worker.number_of_chunks()), processes)) as done:
+        for result in done:
+            if result is None:
+                _find_the_bad_line(worker.data_file)
+            read += result.counts.read
+            yield result
+    if file_identity(worker.data_file) != identity:
+        raise _changed(worker.data_file)
+    if read == 0:
+        _find_the_bad_line(worker.data_file)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """No threads within the tokenizer's library; for pieces as short as these they cost more than they give."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
+
+
+def _find_the_bad_line(data_file: Path) -> None:
+    """Raise the error that reading the file row by row gives: it names the line."""
+    for answer in read_answers(data_file):
+        try:
+            answer.prompt.encode()
+        except UnicodeEncodeError as error:
+            raise SocratesError(
+                f"{data_file}, line {answer.line}: holds half a character (\\ud800 to \\udfff)"
+            ) from error
+    raise _changed(data_file)
+
+
+def _changed(data_file: Path) -> SocratesError:
+    return SocratesError(f"{data_file}: was changed while it was tokenized; run the same command again")
 
 
 def _compare(

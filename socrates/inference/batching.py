@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from socrates.errors import SocratesError
 
@@ -23,7 +23,6 @@ _PADDING = 32  # the shortest lacks at most so many-th part of the longest
 CPU_TOKENS = 2048  # measured: 15% faster than 8192, whose activations leave the caches
 # More than that makes no GPU faster: already a few thousand tokens keep it at work.
 _GPU_TOKENS = (512, 32768)
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 class BatchQueue:
@@ -70,41 +69,18 @@ class BatchQueue:
         return (len(batch) + 1) * longest <= self.budget and padding * _PADDING <= longest
 
 
-def run_batches(queue: BatchQueue, run: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
-    """Run all that waits: (batch, its result); where memory runs out, go on with smaller batches.
+def run_batches(queue: BatchQueue, run: Callable[[list[int]], Result | None]) -> Iterator[tuple[list[int], Result]]:
+    """Run all that waits: (batch, its result); where memory runs out (None), go on with smaller batches.
 
     Raises:
         SocratesError: a batch of one item does not fit.
     """
     while batch := queue.take():
-        result = unless_out_of_memory(run, batch)
+        result = run(batch)
         if result is None:
             queue.put_back(batch)
         else:
             yield batch, result
-
-
-def unless_out_of_memory(run: Callable[[Any], Result], batch: Any) -> Result | None:
-    """What ``run`` gives; None where memory runs out. The error is let go here: it holds on to the batch's tensors."""
-    try:
-        return run(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU or this machine had no room: the libraries say so in several ways."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def token_budget(device: torch.device, config: PretrainedConfig, bytes_per_number: int) -> int:

@@ -11,9 +11,10 @@ By sampling: a question that states no valid answers, or more than that. Its dis
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
 
     from socrates.model.load import LoadedModel
 
+Result = TypeVar("Result")
+
 MAX_TREE_ANSWERS = 4096  # a tree of so many nodes costs about as much as ten prompts
 MAX_NEW_TOKENS = 12  # of a sampled answer, its end included
 SAMPLES = 32  # of each question that is answered by sampling
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 LARGEST_INTEGER = 2**53  # a sampled number beyond it cannot be averaged as a float and does not count as an answer
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # what str() makes of an integer: the same rule as for exact answers
 
@@ -176,32 +180,40 @@ class Engine:
             "device": str(loaded.device),
         }
 
-    def answer(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
+    def answer(self, questions: Sequence[Question]) -> list[AnswerDistribution] | None:
         """The distributions of several questions from one forward; a question that needs sampling comes alone.
+
+        Returns:
+            None where memory does not hold so many; give fewer.
 
         Raises:
             SocratesError: a prompt that is too long for the model; a model that returns no numbers.
-            RuntimeError: memory does not hold so many (`batching.is_out_of_memory`); give fewer.
         """
         for question in questions:
             self._check_length(question)
         if all(_has_tree(question.scale) for question in questions):
-            return self._answer_exactly(questions)
+            return unless_out_of_memory(self._answer_exactly, questions)
         (question,) = questions
         return [self._sample(question)]
 
     def answer_all(
-        self, questions: Sequence[Question], queue: BatchQueue, sampled: Sequence[int]
+        self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
-        """Answer what waits in a queue with this engine's budget, then the questions that need sampling.
+        """Answer some questions in batches, then those that need sampling.
+
+        Args:
+            questions: of the plan.
+            lengths: as of `InferencePlan`, of those that are not answered yet.
+            sampled: likewise.
 
         Yields:
             (indices into ``questions``, their distributions) as they come.
         """
 
-        def answer(batch: Sequence[int]) -> list[AnswerDistribution]:
+        def answer(batch: Sequence[int]) -> list[AnswerDistribution] | None:
             return self.answer([questions[index] for index in batch])
 
+        queue = BatchQueue(lengths, self.budget)
         for batch, results in run_batches(queue, answer):
             self.budget = queue.budget
             yield batch, results
@@ -231,7 +243,7 @@ class Engine:
         # Each sample has a cache of its own, so the budget holds for all that go together.
         lengths = dict.fromkeys(range(self._samples), len(question.prompt_ids) + MAX_NEW_TOKENS)
         queue = BatchQueue(lengths, self.budget)
-        sampled = [ids for _, part in run_batches(queue, sample) for ids in part]
+        sampled = [ids for _, part in run_batches(queue, partial(unless_out_of_memory, sample)) for ids in part]
         self.budget = queue.budget
         texts = [self._loaded.tokenizer.decode(ids) for ids in sampled if ids is not None]
         numbers = [parse_answer_text(text) for text in texts]
@@ -298,9 +310,31 @@ def answer_distributions(
         raise ValueError(f"max_batch_tokens={max_batch_tokens}, samples={samples}, seed={seed}: out of range")
     plan = plan_inference(loaded.tokenizer, questions, share_beginning=share_beginning)
     engine = Engine(loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, samples=samples, seed=seed)
-    queue = BatchQueue(plan.lengths, engine.budget)
-    for batch, results in engine.answer_all(questions, queue, plan.sampled):
+    for batch, results in engine.answer_all(questions, plan.lengths, plan.sampled):
         yield from zip(batch, results, strict=True)
+
+
+def unless_out_of_memory(run: Callable[[Any], Result], batch: Any) -> Result | None:
+    """What ``run`` gives; None where memory runs out. The error is let go here: it holds on to the batch's tensors."""
+    try:
+        return run(batch)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU or this machine had no room: the libraries say so in several ways."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _has_tree(scale: Scale | None) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
-from socrates.inference.batching import BatchQueue, unless_out_of_memory
+from socrates.inference.batching import BatchQueue
 from socrates.parallel import process_pool, result_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def load_engine(
     device: str | None = None,
 ) -> Engine:
     """Load a model and make an engine of it; raises what `load_model` and `Engine` raise."""
-    from socrates.inference.engine import Engine
+    from socrates.inference.engine import Engine, unless_out_of_memory
     from socrates.model.load import load_model
 
     loaded = load_model(model, device=device, revision=revision, base_model=base_model)
@@ -67,10 +67,10 @@ class EnginePool:
         self.budget = min(budgets)
 
     def answer_all(
-        self, questions: Sequence[Question], queue: BatchQueue, sampled: Sequence[int]
+        self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
         """As `Engine.answer_all`."""
-        alone = deque([index] for index in sampled)
+        queue, alone = BatchQueue(lengths, self.budget), deque([index] for index in sampled)
         running: dict[Future, list[int]] = {}
 
         def hand_out() -> None:
@@ -146,4 +146,4 @@ def _answer(questions: list[Question], budget: int) -> list[AnswerDistribution] 
     """None where memory does not hold that many questions."""
     _load()
     _engine.budget = min(_engine.budget, budget)
-    return unless_out_of_memory(_engine.answer, questions)
+    return _engine.answer(questions)

@@ -143,7 +143,6 @@ def _answer_the_rest(
 ) -> None:
     from tqdm import tqdm
 
-    from socrates.inference.batching import BatchQueue
     from socrates.inference.decoding import Decoding
     from socrates.inference.engine import plan_inference
     from socrates.inference.parallel import load_engine, open_engine
@@ -167,14 +166,14 @@ def _answer_the_rest(
     with open_engine(load, request.processes) as engine:
         if journal.header is None:
             journal.begin(about=engine.about, batch_tokens=engine.budget)
-        queue = BatchQueue({index: n for index, n in plan.lengths.items() if index not in done}, engine.budget)
+        lengths = {index: length for index, length in plan.lengths.items() if index not in done}
         sampled = [index for index in plan.sampled if index not in done]
         silent = not sys.stderr.isatty()
         with tqdm(
             desc="inference", total=sum(tokens), initial=before, unit=" tokens", unit_scale=True, disable=silent
         ) as bar:
             started = time.monotonic()
-            for batch, results in engine.answer_all(questions, queue, sampled):
+            for batch, results in engine.answer_all(questions, lengths, sampled):
                 answers = [keep(index, result) for index, result in zip(batch, results, strict=True)]
                 now = time.monotonic()
                 journal.append(answers, now - started)

@@ -28,6 +28,7 @@ from socrates.inference.engine import (
     Question,
     answer_distributions,
     parse_answer_text,
+    unless_out_of_memory,
 )
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.trie import answer_trie, build_trie
@@ -627,7 +628,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch, capsys):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        list(run_batches(BatchQueue({0: 5, 1: 5}, 100), fail))
+        list(run_batches(BatchQueue({0: 5, 1: 5}, 100), functools.partial(unless_out_of_memory, fail)))
     assert tried == [[0, 1]] and capsys.readouterr().err == ""
 
 

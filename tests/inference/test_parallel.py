@@ -17,14 +17,13 @@ import os, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from socrates.errors import run_entry_point
-from socrates.inference.batching import BatchQueue
 from socrates.inference.parallel import open_engine
 
 def answer(questions):
     if questions == ["die"]:
         os.kill(os.getpid(), signal.SIGKILL)
     if len(questions) * 10 > HOLDS:
-        raise MemoryError
+        return None
     return [f"answer {n}" for n in questions]
 
 def load(device):
@@ -40,8 +39,7 @@ def main():
     questions = eval(sys.argv[2])
     answered = {}
     with open_engine(load, 3) as pool:
-        queue = BatchQueue(dict.fromkeys(range(len(questions)), 10), pool.budget)
-        for batch, results in pool.answer_all(questions, queue, []):
+        for batch, results in pool.answer_all(questions, dict.fromkeys(range(len(questions)), 10), []):
             assert not answered.keys() & set(batch)
             answered |= dict(zip(batch, results, strict=True))
     assert answered == {n: f"answer {question}" for n, question in enumerate(questions)}
