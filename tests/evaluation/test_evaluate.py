@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from comparing import assert_close
-from processes import PATIENCE, ROOT, assert_refused, environment, run_script, wait_for
+from loaded import Loaded
+from processes import PATIENCE, ROOT, assert_refused, environment, run_loaded, run_script, wait_for
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.data.contamination import nest_cells, training_data_record
@@ -64,8 +65,8 @@ def make_adapter(folder, name, scale=0.5):
     return checkpoint
 
 
-def evaluate(folder, *arguments, **extra):
-    return run_script("evaluate.py", *arguments, cwd=folder, **extra)
+def evaluate(folder, *arguments):
+    return run_loaded("evaluate.py", *arguments, cwd=folder)
 
 
 def read(path):
@@ -136,7 +137,7 @@ def test_a_checkpoint_is_asked_the_same_rows_and_compared(workplace):
 @pytest.mark.slow
 def test_scoring_the_written_predictions_gives_the_same_numbers(workplace, tmp_path):
     results = workplace / "evaluation_results/baseline"
-    scored = run_script("score_predictions.py", results / "predictions.jsonl", "--output", tmp_path, cwd=workplace)
+    scored = run_loaded("score_predictions.py", results / "predictions.jsonl", "--output", tmp_path, cwd=workplace)
     assert scored.returncode == 0, scored.stderr
     before, after = read(results / "metrics.json"), read(tmp_path / "metrics.json")
     for key in ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy", "valid_mass"):
@@ -262,12 +263,8 @@ def test_a_folder_without_an_adapter(workplace, tmp_path):
 
 def test_a_hub_name_without_a_network(workplace, tmp_path):
     for extra in ({"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}):
-        result = evaluate(
-            workplace,
-            *("--model", "Qwen/Qwen2.5-14B-Instruct", "--test-data", DATA, "--output", tmp_path / "out"),
-            HOME=str(tmp_path),
-            **extra,
-        )
+        arguments = ("--model", "Qwen/Qwen2.5-14B-Instruct", "--test-data", DATA, "--output", tmp_path / "out")
+        result = run_script("evaluate.py", *arguments, cwd=workplace, HOME=str(tmp_path), **extra)
         assert_refused(
             result, "Qwen/Qwen2.5-14B-Instruct: no folder here, and cannot reach the hub", "local model folder"
         )
@@ -315,15 +312,14 @@ def test_wrong_arguments(workplace, tmp_path, arguments):
 
 @pytest.mark.slow
 def test_a_full_disk_loses_no_answer(workplace, tmp_path):
-    """On a small file system of its own: full while the model is asked, then emptied."""
+    """On a small file system of its own: full while the model is asked."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = f'"{sys.executable}" "{ROOT}/scripts/evaluate.py" --config small.json --output "{disk}/out"'
     write_json(workplace / "small.json", with_small_batches(workplace))
     script = (
         f'mount -t tmpfs -o size=512k none "{disk}" && head -c 460k /dev/zero > "{disk}/fill"; '
-        f'{command}; status=$?; echo "left: $(ls -A "{disk}/out" | tr "\n" " ")"; rm "{disk}/fill"; '
-        f'{command} >&2; cp "{disk}/out/predictions.jsonl" "{tmp_path}"; ls -A "{disk}/out"; exit $status'
+        f'"{sys.executable}" "{ROOT}/scripts/evaluate.py" --config small.json --output "{disk}/out"; '
+        f'status=$?; cp -r "{disk}/out" "{tmp_path}"; exit $status'
     )
     result = subprocess.run(
         ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", script],
@@ -333,15 +329,13 @@ def test_a_full_disk_loses_no_answer(workplace, tmp_path):
         text=True,
         timeout=PATIENCE,
     )
-    assert_refused(result, "answers.jsonl: cannot write: No space left on device", "free some space", "Going on: ")
-    assert result.stdout.splitlines()[-5:] == [
-        "left: unfinished ",
-        "cells.jsonl",
-        "effects.jsonl",
-        "metrics.json",
-        "predictions.jsonl",
-    ]
-    assert_same_results(tmp_path, workplace / "evaluation_results/baseline")
+    assert_refused(result, "answers.jsonl: cannot write: No space left on device", "free some space")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished"]
+    again = evaluate(workplace, "--config", "small.json", "--output", tmp_path / "out")
+    assert again.returncode == 0 and "Going on: " in again.stdout, again.stderr
+    files = {"cells.jsonl", "effects.jsonl", "metrics.json", "predictions.jsonl"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
+    assert_same_results(tmp_path / "out", workplace / "evaluation_results/baseline")
 
 
 def with_small_batches(folder):
@@ -351,30 +345,30 @@ def with_small_batches(folder):
     return config
 
 
-def wait_for_answers(process, path, least):
-    """Wait until so many batches are answered; returns how many are."""
+def start(folder, output, *arguments, answers):
+    """Start an evaluation in batches of one row, until so many are answered.
+
+    Gives the process, what it says (to its end and that of the processes that it started), and how many are answered.
+    """
+    write_json(folder / "small.json", with_small_batches(folder))
+    command = [ROOT / "scripts/evaluate.py", "--config", "small.json", "--output", output, *arguments]
+    read, write = os.pipe()
+    with os.fdopen(write) as end:
+        process = Loaded([*map(str, command)], cwd=folder, env=environment(), stdout=end, stderr=end)
+    said, path = os.fdopen(read), output / "unfinished/answers.jsonl"
 
     def count():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, said.read()
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
-    return wait_for(lambda: (found := count()) >= least and found)
+    return process, said, wait_for(lambda: (found := count()) >= answers and found)
 
 
 def start_and_kill(folder, output, *arguments, after=10):
     """Start an evaluation and kill -9 its first process once some batches are answered; returns how many."""
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--config", "small.json", "--output", str(output)]
-    process = subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    answers = output / "unfinished/answers.jsonl"
-    count = wait_for_answers(process, answers, after)
+    process, said, count = start(folder, output, *arguments, answers=after)
     process.kill()
-    process.communicate()  # ends once the processes that it started have ended too
+    said.read()
     assert not (output / "metrics.json").exists()
     return count
 
@@ -382,17 +376,17 @@ def start_and_kill(folder, output, *arguments, after=10):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, tmp_path, processes):
-    """The baseline had one process and large batches; this has batches of one row, and is killed twice."""
-    write_json(workplace / "small.json", with_small_batches(workplace))
+    """The baseline had one process and large batches; this has batches of one row, and is killed at least once."""
     output = tmp_path / "out"
-    first = start_and_kill(workplace, output, "--processes", processes)
+    killed = start_and_kill(workplace, output, "--processes", processes)
     with (output / "unfinished/answers.jsonl").open("ab") as file:
         file.write(b'{"seconds": 0.1, "answers": [{"line"')  # cut off by the kill
-    second = start_and_kill(workplace, output, "--processes", processes, after=first + 10)
+    if processes == 1:
+        killed = start_and_kill(workplace, output, after=killed + 10)
     result = evaluate(workplace, "--config", "small.json", "--output", output, "--processes", processes)
     assert result.returncode == 0, result.stderr
     (going_on,) = (line for line in result.stdout.splitlines() if line.startswith("Going on: "))
-    assert second <= int(going_on.split()[2]) < 144
+    assert killed <= int(going_on.split()[2]) < 144
     files = ("predictions.jsonl", "cells.jsonl", "effects.jsonl")
     assert_same_results(output, workplace / "evaluation_results/baseline", files)
     assert not (output / "unfinished").exists()
@@ -404,25 +398,14 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, tmp_path
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_told_and_nothing_is_lost(workplace, tmp_path):
-    write_json(workplace / "small.json", with_small_batches(workplace))
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--config", "small.json"]
-    process = subprocess.Popen(
-        [*command, "--output", str(tmp_path), "--processes", "2"],
-        cwd=workplace,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    answers = tmp_path / "unfinished/answers.jsonl"
-    wait_for_answers(process, answers, 3)
+    process, output, _ = start(workplace, tmp_path, "--processes", "2", answers=3)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(workers[-1], signal.SIGKILL)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2 and "Traceback" not in said
+    said = output.read()
+    assert process.wait(PATIENCE) == 2 and "Traceback" not in said
     assert "a process that runs the model has ended (signal SIGKILL" in said and "run the same command again" in said
-    assert answers.read_bytes().count(b"\n") >= 3
+    assert (tmp_path / "unfinished/answers.jsonl").read_bytes().count(b"\n") >= 3
 
 
 @pytest.mark.slow
@@ -433,7 +416,6 @@ def test_results_of_another_evaluation_are_not_overwritten(workplace, tmp_path):
     before = (output / "metrics.json").read_bytes()
     again = evaluate(workplace, "--config", "config.json", "--output", output)
     assert again.returncode == 0 and "Already evaluated" in again.stdout and "Asked 144 rows" in again.stdout
-    write_json(workplace / "small.json", with_small_batches(workplace))
     killed = tmp_path / "killed"
     start_and_kill(workplace, killed, after=2)
     adapter = str(workplace / "models/run/checkpoint-7")
@@ -473,7 +455,6 @@ def test_results_of_which_a_part_is_gone(workplace, tmp_path):
 
 @pytest.mark.slow
 def test_answers_that_stand_there_twice_or_were_not_asked_count_for_nothing(workplace, tmp_path):
-    write_json(workplace / "small.json", with_small_batches(workplace))
     start_and_kill(workplace, tmp_path, after=2)
     file = tmp_path / "unfinished/answers.jsonl"
     lines = file.read_text().splitlines(keepends=True)
@@ -500,7 +481,6 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
     from socrates.inference import parallel
     from socrates.inference.run import InferenceRequest, settings_of
 
-    write_json(workplace / "small.json", with_small_batches(workplace))
     start_and_kill(workplace, tmp_path, after=2)
     monkeypatch.chdir(workplace)
     asked = []

@@ -9,7 +9,18 @@ import socket
 import subprocess
 
 import pytest
-from processes import PATIENCE, assert_refused, environment, logged, run_script, train, train_and_kill, training_command
+from processes import (
+    PATIENCE,
+    assert_refused,
+    environment,
+    launch,
+    logged,
+    run_loaded,
+    run_script,
+    train,
+    train_and_kill,
+    training_command,
+)
 
 from socrates.checkpoint import GUIDE_FILES, find_damage, read_manifest, write_manifest
 from socrates.config import parse_config
@@ -49,7 +60,7 @@ def undisturbed(workplace):
     """The folder and the output of a run that nothing happened to."""
     folder = workplace.with_name(f"{workplace.name}-undisturbed")
     shutil.copytree(workplace, folder)
-    result = train(folder)
+    result = launch(folder)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder, result.stdout
 
@@ -269,7 +280,7 @@ def test_started_with_the_wrong_number_of_processes(workplace):
     arguments = ("train_full_dataset.py", "--config", "config.json", "--deepspeed", "deepspeed_config.json")
     result = run_script(*arguments, cwd=workplace, LOCAL_RANK="0")
     assert_refused(result, "1 process started", "deepspeed --num_gpus=2")
-    result = run_script(*arguments, cwd=workplace)
+    result = run_loaded(*arguments, cwd=workplace)
     assert_refused(result, "start it with DeepSpeed's launcher: deepspeed --num_gpus=2")
 
 
@@ -387,7 +398,7 @@ def dry_run(tmp_path, workplace):
     def run(**changed):
         arguments = {"config": "config.json", "deepspeed": "deepspeed_config.json", **changed}
         options = [part for name, value in arguments.items() for part in (f"--{name}", value)]
-        return run_script("train_full_dataset.py", *options, "--dry-run", cwd=folder)
+        return run_loaded("train_full_dataset.py", *options, "--dry-run", cwd=folder)
 
     return folder, run
 
