@@ -59,7 +59,7 @@ def run_script(name: str, *arguments: object, cwd: Path, timeout: float = PATIEN
     )
 
 
-def run_loaded(script: str, *arguments: object, cwd: Path):
+def run_loaded(script: str | Path, *arguments: object, cwd: Path = ROOT):
     """As `run_script` does it with a Python script, with the model libraries loaded before: for most tests."""
     with ExitStack() as files:
         outputs = [files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2)]

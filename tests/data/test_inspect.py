@@ -7,10 +7,10 @@ import sys
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT, run_loaded
 from published import instruction_row, made_rows, write_rows
 
 from socrates.console import share
@@ -25,7 +25,6 @@ from socrates.errors import SocratesError
 from socrates.report.inspection import inspection_text, sections
 from socrates.report.inspection_page import check_page, default_page, page
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 SEVEN = "Only return an integer from 1 to 7, nothing else."
 YES_NO = "Only return 1 for 'Yes' or 2 for 'No', nothing else."
@@ -95,9 +94,8 @@ def inspect_rows(tmp_path, rows, **options):
     return inspect_file(write_rows(tmp_path / "rows.jsonl", rows), processes=1, **options)
 
 
-def run(*arguments, cwd=None):
-    command = [sys.executable, str(ROOT / "scripts" / "inspect_data.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, encoding="utf-8")
+def run(*arguments, cwd=ROOT):
+    return run_loaded("inspect_data.py", *arguments, cwd=cwd)
 
 
 # --- what was planted is found ---------------------------------------------------------------------------------

@@ -9,8 +9,6 @@ import os
 import random
 import re
 import runpy
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import asdict, fields
 from hashlib import sha256
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT, run_loaded
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
@@ -34,15 +33,8 @@ from socrates.evaluation.metrics import METRIC_VERSION, Metrics, score
 from socrates.evaluation.results import MetricsFile, comparability, read_metrics, record_seen, write_results
 from socrates.files import write_json, write_jsonl
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "score_predictions.py"
 NUMBERS = tuple(field.name for field in fields(Metrics))
-
-
-def run_script(script, *arguments, **options):
-    return subprocess.run(
-        [sys.executable, script, *map(str, arguments)], capture_output=True, encoding="utf-8", **options
-    )
 
 
 @pytest.fixture
@@ -107,7 +99,7 @@ def mixed(tmp_path):
 
 
 def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
-    result = run_script(SCRIPT, mixed, "--output", tmp_path / "out")
+    result = run_loaded(SCRIPT.name, mixed, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     content = read_metrics(tmp_path / "out" / "metrics.json")
     drawn = [line["prediction"] for line in map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())]
@@ -194,7 +186,7 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
 )
 def test_human_answers_that_cannot_be_used(of_many, tmp_path, people, reason):
     file = write_lines(tmp_path / "people.jsonl", [{"prompt": "How many?", **one} for one in people])
-    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "out", "--human-answers", file)
+    result = run_loaded(SCRIPT.name, of_many[0], "--output", tmp_path / "out", "--human-answers", file)
     assert result.returncode == 2 and reason in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "out" / "metrics.json").exists()
 
@@ -252,7 +244,7 @@ def test_damaged_counts_of_human_answers(of_many, tmp_path, score_file, counts):
     score_file(of_many[0], tmp_path / "a")
     cells = tmp_path / "a" / "cells.jsonl"
     write_lines(cells, [{**json.loads(cells.read_text()), "human_answers": counts}])
-    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "b", "--human-answers", cells)
+    result = run_loaded(SCRIPT.name, of_many[0], "--output", tmp_path / "b", "--human-answers", cells)
     assert result.returncode == 2 and 'study aaaaa, condition 0, task 1: "human_answers"' in result.stderr
 
 
@@ -317,11 +309,11 @@ def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_
     rows = [{"study_id": "s", "condition_num": 0, "task_num": 0, "response": n, "prediction": n} for n in (1, 2)]
     write_jsonl(tmp_path / "evaluation/predictions.jsonl", rows)
     write_json(tmp_path / "evaluation/metrics.json", {"seen": seen})
-    done = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
+    done = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     assert read_metrics(tmp_path / "again/metrics.json")["seen"] == seen
     write_json(tmp_path / "evaluation/metrics.json", {"seen": "1 of 2"})
-    refused = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
+    refused = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
     assert refused.returncode == 2 and 'metrics.json: "seen" must be null' in refused.stderr
 
 
@@ -434,17 +426,16 @@ def test_two_external_files_are_compared_and_an_evaluation_is_not(tmp_path, scor
     write_lines(tmp_path / "good.jsonl", [{**r, "prediction": r["response"]} for r in rows])
     for name in ("poor", "good"):
         assert score_file(tmp_path / f"{name}.jsonl", tmp_path / name) == 0
-    gate = ROOT / "scripts" / "gate.py"
     poor, good = tmp_path / "poor" / "metrics.json", tmp_path / "good" / "metrics.json"
-    assert run_script(gate, poor, good).returncode == 0
-    assert run_script(gate, good, good).returncode == 2  # a baseline of 0
+    assert run_loaded("gate.py", poor, good).returncode == 0
+    assert run_loaded("gate.py", good, good).returncode == 2  # a baseline of 0
     identity = read_metrics(poor)["comparability"]
     assert identity["data_sha256"] == identity["rows_sha256"]
     assert identity["prompt_fingerprint"] == identity["decoding"] == "external"
 
     evaluated = write_made_up_results(tmp_path / "eval", read_predictions(tmp_path / "poor.jsonl"), seed=0)[0]
     assert evaluated["comparability"]["rows_sha256"] == identity["rows_sha256"]
-    refused = run_script(gate, tmp_path / "eval" / "metrics.json", good)
+    refused = run_loaded("gate.py", tmp_path / "eval" / "metrics.json", good)
     assert refused.returncode == 2 and "score_predictions.py too" in refused.stderr
 
 
@@ -526,7 +517,7 @@ def test_what_cannot_be_scored_leaves_nothing_behind(tmp_path, score_file, text,
 
 def test_wrong_input_leaves_the_script_with_2_and_its_message_alone(tmp_path):
     write_lines(tmp_path / "in.jsonl", [row(prediction=1), row(response="x", prediction=1)])
-    result = run_script(SCRIPT, tmp_path / "in.jsonl", "--output", tmp_path / "out")
+    result = run_loaded(SCRIPT.name, tmp_path / "in.jsonl", "--output", tmp_path / "out")
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr == (f'error: {tmp_path}/in.jsonl, line 2: "response" must be a finite number, not "x"\n')
 
@@ -551,8 +542,8 @@ def test_a_seed_below_0_is_refused(mixed, tmp_path, capsys, score_file):
 
 
 def test_help_and_missing_arguments(tmp_path):
-    assert "predicted_distribution" in run_script(SCRIPT, "--help").stdout
-    assert run_script(SCRIPT, tmp_path).returncode == 2
+    assert "predicted_distribution" in run_loaded(SCRIPT.name, "--help").stdout
+    assert run_loaded(SCRIPT.name, tmp_path).returncode == 2
 
 
 # A results folder is of one piece
