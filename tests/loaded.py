@@ -5,7 +5,9 @@ The imports take several times what a tiny model takes. Each script runs in a pr
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -15,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -107,10 +110,20 @@ if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])
     for library in LIBRARIES:
         importlib.import_module(library)
+    gc.freeze()
     asked = _next_program()
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
     sys.argv = asked["arguments"]
     sys.path[:2] = [str(Path(sys.argv[0]).parent)]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    status = 0
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as leaving:
+        status = leaving.code or 0
+    # As Python ends, but without taking the libraries apart: that would copy all of their memory first.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from loaded import Loaded
@@ -61,16 +60,25 @@ def run_script(name: str, *arguments: object, cwd: Path, timeout: float = PATIEN
 
 def run_loaded(script: str | Path, *arguments: object, cwd: Path = ROOT):
     """As `run_script` does it with a Python script, with the model libraries loaded before: for most tests."""
-    with ExitStack() as files:
-        outputs = [files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2)]
-        command = [str(ROOT / "scripts" / script), *map(str, arguments)]
-        process = Loaded(command, cwd=cwd, env=environment(), stdout=outputs[0], stderr=outputs[1])
-        return subprocess.CompletedProcess(command, process.wait(PATIENCE), *map(_read, outputs))
+    return start_loaded(script, *arguments, cwd=cwd)()
+
+
+def start_loaded(script: str | Path, *arguments: object, cwd: Path, **extra: str):
+    """Start a script with the model libraries loaded; returns a function that waits for its CompletedProcess."""
+    outputs = [_output(), _output()]
+    command = [str(ROOT / "scripts" / script), *map(str, arguments)]
+    process = Loaded(command, cwd=cwd, env=environment(**extra), stdout=outputs[0], stderr=outputs[1])
+    return lambda: subprocess.CompletedProcess(command, process.wait(PATIENCE), *map(_read, outputs))
+
+
+def _output():
+    return tempfile.TemporaryFile("w+", encoding="utf-8")
 
 
 def _read(file) -> str:
-    file.seek(0)
-    return file.read()
+    with file:
+        file.seek(0)
+        return file.read()
 
 
 def assert_refused(result, *parts: str) -> None:
@@ -144,17 +152,16 @@ def start_ranks(
 
 def train(folder: Path, *more: str, **options):
     """Run a training's processes to their end; returns the CompletedProcess. Options as `start_ranks` has them."""
-    with ExitStack() as files:
-        outputs = [files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2)]
-        ranks = start_ranks(folder, *more, stdout=outputs[0], stderr=outputs[1], **options)
-        try:
-            wait_for(lambda: all(rank.poll() == 0 for rank in ranks) or any(rank.poll() for rank in ranks))
-            status = next(filter(None, (rank.poll() for rank in ranks)), 0)
-        finally:
-            for rank in ranks:  # one that fails ends the others, as under the launcher
-                rank.kill()
-                rank.wait()
-        return subprocess.CompletedProcess(ranks[0].args, status, *map(_read, outputs))
+    outputs = [_output(), _output()]
+    ranks = start_ranks(folder, *more, stdout=outputs[0], stderr=outputs[1], **options)
+    try:
+        wait_for(lambda: all(rank.poll() == 0 for rank in ranks) or any(rank.poll() for rank in ranks))
+        status = next(filter(None, (rank.poll() for rank in ranks)), 0)
+    finally:
+        for rank in ranks:  # one that fails ends the others, as under the launcher
+            rank.kill()
+            rank.wait()
+    return subprocess.CompletedProcess(ranks[0].args, status, *map(_read, outputs))
 
 
 def training_folder(folder: Path, *, steps: int, save_steps: int, training: dict | None = None, **config) -> Path:
