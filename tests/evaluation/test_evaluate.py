@@ -69,6 +69,10 @@ def evaluate(folder, *arguments):
     return run_loaded("evaluate.py", *arguments, cwd=folder)
 
 
+def evaluate_model(folder, place, model, data=DATA, *more):
+    return evaluate(folder, "--model", model, "--test-data", data, "--output", place / "out", *more)
+
+
 def read(path):
     return json.loads(path.read_text())
 
@@ -178,21 +182,18 @@ def test_a_damaged_adapter_is_not_evaluated(workplace, tmp_path):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1  # still loads, with another number in it
     weights.write_bytes(data)
-    result = evaluate(
-        workplace, "--model", tmp_path / "checkpoint-7", "--test-data", DATA, "--output", tmp_path / "out"
-    )
-    assert_refused(result, "adapter_model.safetensors has changed")
+    asked = (workplace, tmp_path, tmp_path / "checkpoint-7")
+    assert_refused(evaluate_model(*asked), "adapter_model.safetensors has changed")
     shutil.copy(workplace / "models/run/checkpoint-7/adapter_model.safetensors", weights)
     config = tmp_path / "checkpoint-7" / "training_config.json"
     config.write_text(config.read_text().replace('"temperature": 0.6', '"temperature": 0.1'))
-    arguments = ("--model", tmp_path / "checkpoint-7", "--test-data", DATA, "--output", tmp_path / "out")
-    assert_refused(evaluate(workplace, *arguments), "training_config.json has changed")
+    assert_refused(evaluate_model(*asked), "training_config.json has changed")
     shutil.copy(workplace / "models/run/checkpoint-7/training_config.json", config)
     manifest = (tmp_path / "checkpoint-7" / "manifest.json").rename(tmp_path / "manifest.json")
-    assert_refused(evaluate(workplace, *arguments), "has no manifest.json yet")
+    assert_refused(evaluate_model(*asked), "has no manifest.json yet")
     manifest.rename(tmp_path / "checkpoint-7" / "manifest.json")
     (tmp_path / "checkpoint-7" / "optimizer.pt").unlink()  # not needed to evaluate: a light download lacks it
-    result = evaluate(workplace, *arguments, "--max-examples", 40)
+    result = evaluate_model(*asked, DATA, "--max-examples", 40)
     assert result.returncode == 0, result.stderr
 
 
@@ -239,25 +240,15 @@ def test_data_that_changed_after_its_metadata(workplace, tmp_path):
     shutil.copytree(workplace / "data/set", tmp_path / "set")
     with (tmp_path / "set/val.jsonl").open("a") as file:
         file.write("\n")
-    result = evaluate(
-        *(workplace, "--model", "models/base", "--test-data", tmp_path / "set/val.jsonl", "--output", tmp_path / "out")
-    )
+    result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "set/val.jsonl")
     assert_refused(result, "set/val.jsonl: data file changed after its metadata")
 
 
-def test_a_missing_model_folder(workplace, tmp_path):
-    result = evaluate(
-        workplace, "--model", "models/run/checkpoint-8", "--test-data", DATA, "--output", tmp_path / "out"
-    )
+def test_a_model_folder_that_is_missing_or_holds_none(workplace, tmp_path):
+    result = evaluate_model(workplace, tmp_path, "models/run/checkpoint-8")
     assert_refused(result, "models/run/checkpoint-8: no such model folder", "checkpoint-7")
-
-
-def test_a_folder_without_an_adapter(workplace, tmp_path):
-    (tmp_path / "checkpoint-1").mkdir()
-    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text("{}")
-    result = evaluate(
-        workplace, "--model", tmp_path / "checkpoint-1", "--test-data", DATA, "--output", tmp_path / "out"
-    )
+    write_json(tmp_path / "checkpoint-1" / "trainer_state.json", {})
+    result = evaluate_model(workplace, tmp_path, tmp_path / "checkpoint-1")
     assert_refused(result, "holds no model and no adapter", "trainer_state.json")
 
 
@@ -290,7 +281,7 @@ def test_bad_data(workplace, tmp_path, content, parts):
     data_file = tmp_path / "val.jsonl"
     if content is not None:
         data_file.write_text(content)
-    result = evaluate(workplace, "--model", "models/base", "--test-data", data_file, "--output", tmp_path / "out")
+    result = evaluate_model(workplace, tmp_path, "models/base", data_file)
     assert_refused(result, str(data_file), *parts)
     assert not (tmp_path / "out").exists()
 
@@ -298,9 +289,7 @@ def test_bad_data(workplace, tmp_path, content, parts):
 def test_data_without_whole_cells(workplace, tmp_path):
     row = {"study_id": "s", "condition_num": 0, "prompt": "p", "response": 1}
     write_jsonl(tmp_path / "val.jsonl", [row | {"task_num": task} for task in range(5)])
-    result = evaluate(
-        workplace, "--model", "models/base", "--test-data", tmp_path / "val.jsonl", "--output", tmp_path / "out"
-    )
+    result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl")
     assert_refused(result, "none of the 5 cells", "two human answers that differ")
 
 

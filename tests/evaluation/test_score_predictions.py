@@ -179,7 +179,6 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
         ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "response"'),
         ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "wasserstein_distance"; made by an older'),
         ([row(1, study="zzzzz")], "1 of the 1 cells are not among the human answers given, the first of them study aa"),
-        ([{**row(1), "task_num": None}], "the first of them study aaaaa, condition 0, task 1"),  # named by its text
         ([{**row(1), "n_human": 8, "skipped": None}], 'no "human_answers"; made by an older version of this program'),
         ([], "people.jsonl: holds no rows"),
     ],
@@ -446,43 +445,29 @@ BAD = [
     ("{not json", "line 2: not JSON"),
     ("[1]", "line 2: must be a JSON object"),
     (row(), 'neither "prediction" nor "predicted_distribution"'),
-    (row(predicton=1), 'neither "prediction" nor'),
     ({k: v for k, v in row(prediction=1).items() if k != "response"}, 'no "response"'),
     ({k: v for k, v in row(prediction=1).items() if k != "task_num"}, 'no "task_num"'),
     (row(None, prediction=1), '"response" must be a finite number, not null'),
     (row("1", prediction=1), '"response" must be a finite number, not "1"'),
-    (row(True, prediction=1), '"response" must be a finite number, not true'),
     (row(math.nan, prediction=1), "NaN is not a number that JSON allows"),
     (row(prediction="2"), '"prediction" must be a finite number, not "2"'),
-    (row(prediction=math.inf), "Infinity is not a number that JSON allows"),
     (json.dumps(row(prediction=77)).replace("77", "1e999"), '"prediction" must be a finite number, not Infinity'),
     (row(prediction=10**400), '"prediction" must be a finite number, not 1000'),
     (row(prediction=1, study=""), '"study_id" must be a text'),
     (row(prediction=1, participant=[1]), '"participant" must be a whole number'),
     (row(prediction=1, valid_mass=1.5), '"valid_mass" must lie between 0 and 1'),
     (row(**{D: {"1": 0.5, "2": 0.4}}), f'"{D}": the probabilities sum to 0.9, not to 1'),
-    (row(**{D: {"1": 0.5, "2": 0.500002}}), f'"{D}": the probabilities sum to 1.000002'),
     (row(**{D: {"1": 1.5, "2": -0.5}}), '"1" has the probability 1.5, outside 0 to 1'),
-    (row(**{D: {"1": math.nan}}), "NaN is not a number that JSON allows"),
-    (row(**{D: {"1": True}}), '"1" must have a probability, not true'),
     (row(**{D: {"agree": 1}}), '"agree" is no answer'),
-    (row(**{D: {"nan": 1}}), '"nan" is no answer'),
     (row(**{D: {"1": 0.5, "1.0": 0.5}}), "the answer 1 stands there twice"),
     (row(**{D: {}}), "must be an object, answer -> probability"),
-    (row(**{D: [0.5, 0.5]}), "must be an object, answer -> probability"),
-    (row(prediction=1, scale="one to seven"), '"scale" must name the valid answers'),
-    (row(prediction=1, scale="7 to 1"), '"scale" must name the valid answers ("1 to 7", "1, 2, 8"), not "7 to 1"'),
-    (row(prediction=1, scale=[1, 7]), '"scale" must name the valid answers'),
     (row(prediction=1, scale="1 to 99999999"), '"scale" must name the valid answers'),
     (row(prediction=1, scale="1, " + "9" * 400), '"scale" must name the valid answers'),
     (row(prediction=1, demographic="age 34"), '"demographic" must be an object'),
-    (row(prediction=1, demographic={"age": math.nan}), "NaN is not a number that JSON allows"),
     (row(prediction=1, demographic={"age": [34]}), 'field "age" must be a text, a finite number or null, not [34]'),
     (json.dumps(row(prediction=1, demographic={"age": 77})).replace("77", "1e999"), 'field "age" must be a text, a f'),
     (row(prediction=1, demographic={"age": "\ud800"}), '"age" holds half a character'),
     (row(prediction=1, demographic={"\ud800": 1}), '"demographic" holds half a character'),
-    (row(prediction=1, study="\ud800"), '"study_id" holds half a character'),
-    (row(prediction=1, participant="\ud800"), '"participant" holds half a character'),
 ]
 
 
@@ -539,11 +524,6 @@ def test_a_seed_below_0_is_refused(mixed, tmp_path, capsys, score_file):
     with pytest.raises(SystemExit) as left:
         score_file(mixed, tmp_path / "out", "--seed", "-1")
     assert left.value.code == 2 and "--seed: must be at least 0, not -1" in capsys.readouterr().err
-
-
-def test_help_and_missing_arguments(tmp_path):
-    assert "predicted_distribution" in run_loaded(SCRIPT.name, "--help").stdout
-    assert run_loaded(SCRIPT.name, tmp_path).returncode == 2
 
 
 # A results folder is of one piece
