@@ -68,8 +68,8 @@ told=$!
 check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
 # torch's kernels for any processor round otherwise than this machine's
 if [[ -z $fast && $# == 0 && ${ATEN_CPU_CAPABILITY:-} != default ]]; then
-  check "pytest, any processor" env ATEN_CPU_CAPABILITY=default python -m pytest -n 2 --dist loadfile \
-    tests/{inference/test_engine,inference/test_trie,model/test_attention,evaluation/test_metrics,training/test_trainer}.py
+  check "pytest, any processor" env ATEN_CPU_CAPABILITY=default python -m pytest -n 2 --dist loadfile -m numerical \
+    tests/{inference,model,evaluation,training}
 fi
 printf '\n== bats\n'
 wait "$bats" || failed+=("bats")

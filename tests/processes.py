@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+from loaded import Loaded
 
 from socrates.machine.process_tree import free_port
 
@@ -56,6 +58,29 @@ def run_script(name: str, *arguments: object, cwd: Path, timeout: float = PATIEN
     )
 
 
+def run_loaded(script: str | Path, *arguments: object, cwd: Path = ROOT):
+    """As `run_script` does it with a Python script, with the model libraries loaded before: for most tests."""
+    return start_loaded(script, *arguments, cwd=cwd)()
+
+
+def start_loaded(script: str | Path, *arguments: object, cwd: Path, **extra: str):
+    """Start a script with the model libraries loaded; returns a function that waits for its CompletedProcess."""
+    outputs = [_output(), _output()]
+    command = [str(ROOT / "scripts" / script), *map(str, arguments)]
+    process = Loaded(command, cwd=cwd, env=environment(**extra), stdout=outputs[0], stderr=outputs[1])
+    return lambda: subprocess.CompletedProcess(command, process.wait(PATIENCE), *map(_read, outputs))
+
+
+def _output():
+    return tempfile.TemporaryFile("w+", encoding="utf-8")
+
+
+def _read(file) -> str:
+    with file:
+        file.seek(0)
+        return file.read()
+
+
 def assert_refused(result, *parts: str) -> None:
     """Exit status 2, each part in the message, no traceback, nothing decided."""
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
@@ -86,17 +111,57 @@ def training_command(
     ]
 
 
-def train(folder: Path, *more: str, config: str = "config.json", timeout: float = PATIENCE, **options):
-    """Run a training to its end; returns the CompletedProcess. Options as `training_command` has them."""
+def launch(folder: Path, *more: str, config: str = "config.json", **options):
+    """Run a training to its end through DeepSpeed's launcher; options as `training_command` has them."""
     return subprocess.run(
         training_command(config, *more, **options),
         cwd=folder,
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
     )
+
+
+def start_ranks(
+    folder: Path,
+    *more: str,
+    stdout,
+    stderr,
+    config: str = "config.json",
+    ranks: int = 2,
+    port: int | None = None,
+    script: Path = TRAINING,
+) -> list[Loaded]:
+    """Start a training's processes as DeepSpeed's launcher would, which takes three times as long."""
+    files = ("--config", config, "--deepspeed", "deepspeed_config.json")
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port())}
+    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_SIZE"), str(ranks))
+    return [
+        Loaded(
+            [str(script), f"--local_rank={rank}", *files, *more],
+            cwd=folder,
+            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **sizes, **address),
+            stdout=stdout,
+            stderr=stderr,
+        )
+        for rank in range(ranks)
+    ]
+
+
+def train(folder: Path, *more: str, **options):
+    """Run a training's processes to their end; returns the CompletedProcess. Options as `start_ranks` has them."""
+    outputs = [_output(), _output()]
+    ranks = start_ranks(folder, *more, stdout=outputs[0], stderr=outputs[1], **options)
+    try:
+        wait_for(lambda: all(rank.poll() == 0 for rank in ranks) or any(rank.poll() for rank in ranks))
+        status = next(filter(None, (rank.poll() for rank in ranks)), 0)
+    finally:
+        for rank in ranks:  # one that fails ends the others, as under the launcher
+            rank.kill()
+            rank.wait()
+    return subprocess.CompletedProcess(ranks[0].args, status, *map(_read, outputs))
 
 
 def training_folder(folder: Path, *, steps: int, save_steps: int, training: dict | None = None, **config) -> Path:
@@ -117,25 +182,17 @@ def training_folder(folder: Path, *, steps: int, save_steps: int, training: dict
     return folder
 
 
-def train_and_kill(folder: Path, when: str, *, config: str = "config.json", **options) -> str:
+def train_and_kill(folder: Path, when: str, **options) -> str:
     """Start a training, kill -9 all of its ranks once ``when`` stands in its log; returns the log."""
     log = folder / "killed.log"
     with log.open("w") as file:
-        launcher = subprocess.Popen(
-            training_command(config, **options),
-            cwd=folder,
-            env=environment(),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    wait_for(lambda: when in log.read_text() or launcher.poll() is not None, log.read_text)
-    assert launcher.poll() is None, log.read_text()
-    os.killpg(launcher.pid, signal.SIGSTOP)  # it stands still while its ranks are looked for
-    for pid in rank_processes(folder):
-        os.kill(pid, signal.SIGKILL)
-    os.killpg(launcher.pid, signal.SIGCONT)
-    launcher.wait(PATIENCE)
+        ranks = start_ranks(folder, stdout=file, stderr=file, **options)
+    wait_for(lambda: when in log.read_text() or any(rank.poll() is not None for rank in ranks), log.read_text)
+    assert all(rank.poll() is None for rank in ranks), log.read_text()
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.wait()
     return log.read_text()
 
 

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from processes import PATIENCE, ROOT
+from processes import ROOT, run_loaded
 
 BENCHMARKS = ROOT / "benchmarks"
 PROGRAM = BENCHMARKS / "bench_answers.py"
@@ -90,8 +90,7 @@ def test_work_counts_what_a_model_computes():
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    return run_loaded(PROGRAM, *arguments)
 
 
 @pytest.mark.slow

@@ -1,18 +1,17 @@
 """The benchmark of training runs, and its ways compute the same."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from processes import PATIENCE, ROOT, environment
+from processes import ROOT, run_loaded
+
+PROGRAM = ROOT / "benchmarks" / "bench_training.py"
 
 
 @pytest.mark.slow
 def test_it_measures_and_says_that_no_gpu_was_measured(tmp_path):
-    command = [sys.executable, str(ROOT / "benchmarks" / "bench_training.py"), "--shape", "smallest"]
-    command += ["--rows-a-step", "16", "--steps", "1", "--only", "flattening", "--output", "table.md"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    options = ("--shape", "smallest", "--rows-a-step", 16, "--steps", 1, "--only", "flattening", "--output", "table.md")
+    done = run_loaded(PROGRAM, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "table.md").read_text()
     rows = dict(re.findall(r"^\| ([^|]*) \| [\d,]+ \| [\d.]+ \| ([\d.]+%)", text, re.MULTILINE))
@@ -23,6 +22,5 @@ def test_it_measures_and_says_that_no_gpu_was_measured(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--rows-a-step", "12"], ["--steps", "0"], ["--device", "cuda"]])
 def test_what_it_cannot_measure_it_refuses(arguments, tmp_path):
-    command = [sys.executable, str(ROOT / "benchmarks" / "bench_training.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    done = run_loaded(PROGRAM, *arguments, cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr

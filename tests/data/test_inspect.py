@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT, run_loaded
 from published import instruction_row, made_rows, write_rows
 
 from socrates.console import share
@@ -25,7 +23,6 @@ from socrates.errors import SocratesError
 from socrates.report.inspection import inspection_sections, inspection_text
 from socrates.report.inspection_page import check_page, default_page, page
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 SEVEN = "Only return an integer from 1 to 7, nothing else."
 YES_NO = "Only return 1 for 'Yes' or 2 for 'No', nothing else."
@@ -95,9 +92,8 @@ def inspect_rows(tmp_path, rows, **options):
     return inspect_file(write_rows(tmp_path / "rows.jsonl", rows), processes=1, **options)
 
 
-def run(*arguments, cwd=None):
-    command = [sys.executable, str(ROOT / "scripts" / "inspect_data.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, encoding="utf-8")
+def run(*arguments, cwd=ROOT):
+    return run_loaded("inspect_data.py", *arguments, cwd=cwd)
 
 
 # --- what was planted is found ---------------------------------------------------------------------------------
@@ -546,16 +542,6 @@ def test_a_page_replaces_only_a_page_about_the_same_file(tmp_path):
 )
 def test_a_share_is_whole_only_where_it_is_exact(part, whole, shown):
     assert share(part, whole) == shown
-
-
-def test_help_needs_no_large_library():
-    code = (
-        "import sys, runpy\nsys.path.insert(0, 'scripts')\nsys.argv = ['inspect_data.py', '--help']\n"
-        "try: runpy.run_path('scripts/inspect_data.py', run_name='__main__')\nexcept SystemExit: pass\n"
-        "print(sorted({'torch', 'transformers', 'matplotlib', 'numpy', 'pyarrow'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert result.stdout.startswith("usage: inspect_data.py") and result.stdout.endswith("[]\n")
 
 
 # --- real rows -------------------------------------------------------------------------------------------------

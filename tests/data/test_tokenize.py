@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from processes import assert_refused, run_script
+from processes import assert_refused, run_loaded
 from published import published_folder
 from tiny import tiny_tokenizer
 
@@ -38,7 +38,7 @@ def write_config(folder, **changed):
 
 
 def prepare(folder, *arguments, output="./data/../data/set"):
-    return run_script("prepare_data.py", "--output", output, "--source", "in", *arguments, cwd=folder)
+    return run_loaded("prepare_data.py", "--output", output, "--source", "in", *arguments, cwd=folder)
 
 
 TOKENIZE = ("--tokenize", "--config", "config.json", "--processes", 2)
@@ -96,8 +96,3 @@ def test_what_cannot_work_is_refused_before_anything_happens(workplace, argument
     write_config(workplace, **config)
     assert_refused(prepare(workplace, *arguments), *parts)
     assert not (workplace / "data").exists()
-
-
-def test_the_help_tells_of_it_with_an_example(workplace):
-    done = run_script("prepare_data.py", "--help", cwd=workplace)
-    assert "--tokenize --config config_full_dataset.json\n" in done.stdout

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from comparing import assert_close
-from processes import PATIENCE, ROOT, assert_refused, environment, run_script, wait_for
+from loaded import Loaded
+from processes import PATIENCE, ROOT, assert_refused, environment, run_loaded, run_script, wait_for
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.data.contamination import nest_cells, training_data_record
@@ -65,8 +66,12 @@ def make_adapter(folder, name, scale=0.5):
     return checkpoint
 
 
-def evaluate(folder, *arguments, **extra):
-    return run_script("evaluate.py", *arguments, cwd=folder, **extra)
+def evaluate(folder, *arguments):
+    return run_loaded("evaluate.py", *arguments, cwd=folder)
+
+
+def evaluate_model(folder, place, model, data=DATA, *more):
+    return evaluate(folder, "--model", model, "--test-data", data, "--output", place / "out", *more)
 
 
 def read(path):
@@ -137,7 +142,7 @@ def test_a_checkpoint_is_asked_the_same_rows_and_compared(workplace):
 @pytest.mark.slow
 def test_scoring_the_written_predictions_gives_the_same_numbers(workplace, tmp_path):
     results = workplace / "evaluation_results/baseline"
-    scored = run_script("score_predictions.py", results / "predictions.jsonl", "--output", tmp_path, cwd=workplace)
+    scored = run_loaded("score_predictions.py", results / "predictions.jsonl", "--output", tmp_path, cwd=workplace)
     assert scored.returncode == 0, scored.stderr
     before, after = read(results / "metrics.json"), read(tmp_path / "metrics.json")
     for key in ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy", "valid_mass"):
@@ -178,21 +183,18 @@ def test_a_damaged_adapter_is_not_evaluated(workplace, tmp_path):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1  # still loads, with another number in it
     weights.write_bytes(data)
-    result = evaluate(
-        workplace, "--model", tmp_path / "checkpoint-7", "--test-data", DATA, "--output", tmp_path / "out"
-    )
-    assert_refused(result, "adapter_model.safetensors has changed")
+    asked = (workplace, tmp_path, tmp_path / "checkpoint-7")
+    assert_refused(evaluate_model(*asked), "adapter_model.safetensors has changed")
     shutil.copy(workplace / "models/run/checkpoint-7/adapter_model.safetensors", weights)
     config = tmp_path / "checkpoint-7" / "training_config.json"
     config.write_text(config.read_text().replace('"temperature": 0.6', '"temperature": 0.1'))
-    arguments = ("--model", tmp_path / "checkpoint-7", "--test-data", DATA, "--output", tmp_path / "out")
-    assert_refused(evaluate(workplace, *arguments), "training_config.json has changed")
+    assert_refused(evaluate_model(*asked), "training_config.json has changed")
     shutil.copy(workplace / "models/run/checkpoint-7/training_config.json", config)
     manifest = (tmp_path / "checkpoint-7" / "manifest.json").rename(tmp_path / "manifest.json")
-    assert_refused(evaluate(workplace, *arguments), "has no manifest.json yet")
+    assert_refused(evaluate_model(*asked), "has no manifest.json yet")
     manifest.rename(tmp_path / "checkpoint-7" / "manifest.json")
     (tmp_path / "checkpoint-7" / "optimizer.pt").unlink()  # not needed to evaluate: a light download lacks it
-    result = evaluate(workplace, *arguments, "--max-examples", 40)
+    result = evaluate_model(*asked, DATA, "--max-examples", 40)
     assert result.returncode == 0, result.stderr
 
 
@@ -239,36 +241,22 @@ def test_data_that_changed_after_its_metadata(workplace, tmp_path):
     shutil.copytree(workplace / "data/set", tmp_path / "set")
     with (tmp_path / "set/val.jsonl").open("a") as file:
         file.write("\n")
-    result = evaluate(
-        *(workplace, "--model", "models/base", "--test-data", tmp_path / "set/val.jsonl", "--output", tmp_path / "out")
-    )
+    result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "set/val.jsonl")
     assert_refused(result, "set/val.jsonl: data file changed after its metadata")
 
 
-def test_a_missing_model_folder(workplace, tmp_path):
-    result = evaluate(
-        workplace, "--model", "models/run/checkpoint-8", "--test-data", DATA, "--output", tmp_path / "out"
-    )
+def test_a_model_folder_that_is_missing_or_holds_none(workplace, tmp_path):
+    result = evaluate_model(workplace, tmp_path, "models/run/checkpoint-8")
     assert_refused(result, "models/run/checkpoint-8: no such model folder", "checkpoint-7")
-
-
-def test_a_folder_without_an_adapter(workplace, tmp_path):
-    (tmp_path / "checkpoint-1").mkdir()
-    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text("{}")
-    result = evaluate(
-        workplace, "--model", tmp_path / "checkpoint-1", "--test-data", DATA, "--output", tmp_path / "out"
-    )
+    write_json(tmp_path / "checkpoint-1" / "trainer_state.json", {})
+    result = evaluate_model(workplace, tmp_path, tmp_path / "checkpoint-1")
     assert_refused(result, "holds no model and no adapter", "trainer_state.json")
 
 
 def test_a_hub_name_without_a_network(workplace, tmp_path):
     for extra in ({"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}):
-        result = evaluate(
-            workplace,
-            *("--model", "Qwen/Qwen2.5-14B-Instruct", "--test-data", DATA, "--output", tmp_path / "out"),
-            HOME=str(tmp_path),
-            **extra,
-        )
+        arguments = ("--model", "Qwen/Qwen2.5-14B-Instruct", "--test-data", DATA, "--output", tmp_path / "out")
+        result = run_script("evaluate.py", *arguments, cwd=workplace, HOME=str(tmp_path), **extra)
         assert_refused(
             result, "Qwen/Qwen2.5-14B-Instruct: no folder here, and cannot reach the hub", "local model folder"
         )
@@ -294,7 +282,7 @@ def test_bad_data(workplace, tmp_path, content, parts):
     data_file = tmp_path / "val.jsonl"
     if content is not None:
         data_file.write_text(content)
-    result = evaluate(workplace, "--model", "models/base", "--test-data", data_file, "--output", tmp_path / "out")
+    result = evaluate_model(workplace, tmp_path, "models/base", data_file)
     assert_refused(result, str(data_file), *parts)
     assert not (tmp_path / "out").exists()
 
@@ -302,9 +290,7 @@ def test_bad_data(workplace, tmp_path, content, parts):
 def test_data_without_whole_cells(workplace, tmp_path):
     row = {"study_id": "s", "condition_num": 0, "prompt": "p", "response": 1}
     write_jsonl(tmp_path / "val.jsonl", [row | {"task_num": task} for task in range(5)])
-    result = evaluate(
-        workplace, "--model", "models/base", "--test-data", tmp_path / "val.jsonl", "--output", tmp_path / "out"
-    )
+    result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl")
     assert_refused(result, "none of the 5 cells", "two human answers that differ")
 
 
@@ -316,15 +302,14 @@ def test_wrong_arguments(workplace, tmp_path, arguments):
 
 @pytest.mark.slow
 def test_a_full_disk_loses_no_answer(workplace, tmp_path):
-    """On a small file system of its own: full while the model is asked, then emptied."""
+    """On a small file system of its own: full while the model is asked."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = f'"{sys.executable}" "{ROOT}/scripts/evaluate.py" --config small.json --output "{disk}/out"'
     write_json(workplace / "small.json", with_small_batches(workplace))
     script = (
         f'mount -t tmpfs -o size=512k none "{disk}" && head -c 460k /dev/zero > "{disk}/fill"; '
-        f'{command}; status=$?; echo "left: $(ls -A "{disk}/out" | tr "\n" " ")"; rm "{disk}/fill"; '
-        f'{command} >&2; cp "{disk}/out/predictions.jsonl" "{tmp_path}"; ls -A "{disk}/out"; exit $status'
+        f'"{sys.executable}" "{ROOT}/scripts/evaluate.py" --config small.json --output "{disk}/out"; '
+        f'status=$?; cp -r "{disk}/out" "{tmp_path}"; exit $status'
     )
     result = subprocess.run(
         ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c", script],
@@ -334,15 +319,13 @@ def test_a_full_disk_loses_no_answer(workplace, tmp_path):
         text=True,
         timeout=PATIENCE,
     )
-    assert_refused(result, "answers.jsonl: cannot write: No space left on device", "free some space", "Going on: ")
-    assert result.stdout.splitlines()[-5:] == [
-        "left: unfinished ",
-        "cells.jsonl",
-        "effects.jsonl",
-        "metrics.json",
-        "predictions.jsonl",
-    ]
-    assert_same_results(tmp_path, workplace / "evaluation_results/baseline")
+    assert_refused(result, "answers.jsonl: cannot write: No space left on device", "free some space")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished"]
+    again = evaluate(workplace, "--config", "small.json", "--output", tmp_path / "out")
+    assert again.returncode == 0 and "Going on: " in again.stdout, again.stderr
+    files = {"cells.jsonl", "effects.jsonl", "metrics.json", "predictions.jsonl"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
+    assert_same_results(tmp_path / "out", workplace / "evaluation_results/baseline")
 
 
 def with_small_batches(folder):
@@ -352,30 +335,30 @@ def with_small_batches(folder):
     return config
 
 
-def wait_for_answers(process, path, least):
-    """Wait until so many batches are answered; returns how many are."""
+def start(folder, output, *arguments, answers):
+    """Start an evaluation in batches of one row, until so many are answered.
+
+    Gives the process, what it says (to its end and that of the processes that it started), and how many are answered.
+    """
+    write_json(folder / "small.json", with_small_batches(folder))
+    command = [ROOT / "scripts/evaluate.py", "--config", "small.json", "--output", output, *arguments]
+    read, write = os.pipe()
+    with os.fdopen(write) as end:
+        process = Loaded([*map(str, command)], cwd=folder, env=environment(), stdout=end, stderr=end)
+    said, path = os.fdopen(read), output / "unfinished/answers.jsonl"
 
     def count():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, said.read()
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
-    return wait_for(lambda: (found := count()) >= least and found)
+    return process, said, wait_for(lambda: (found := count()) >= answers and found)
 
 
 def start_and_kill(folder, output, *arguments, after=10):
     """Start an evaluation and kill -9 its first process once some batches are answered; returns how many."""
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--config", "small.json", "--output", str(output)]
-    process = subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    answers = output / "unfinished/answers.jsonl"
-    count = wait_for_answers(process, answers, after)
+    process, said, count = start(folder, output, *arguments, answers=after)
     process.kill()
-    process.communicate()  # ends once the processes that it started have ended too
+    said.read()
     assert not (output / "metrics.json").exists()
     return count
 
@@ -383,17 +366,17 @@ def start_and_kill(folder, output, *arguments, after=10):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, tmp_path, processes):
-    """The baseline had one process and large batches; this has batches of one row, and is killed twice."""
-    write_json(workplace / "small.json", with_small_batches(workplace))
+    """The baseline had one process and large batches; this has batches of one row, and is killed at least once."""
     output = tmp_path / "out"
-    first = start_and_kill(workplace, output, "--processes", processes)
+    killed = start_and_kill(workplace, output, "--processes", processes)
     with (output / "unfinished/answers.jsonl").open("ab") as file:
         file.write(b'{"seconds": 0.1, "answers": [{"line"')  # cut off by the kill
-    second = start_and_kill(workplace, output, "--processes", processes, after=first + 10)
+    if processes == 1:
+        killed = start_and_kill(workplace, output, after=killed + 10)
     result = evaluate(workplace, "--config", "small.json", "--output", output, "--processes", processes)
     assert result.returncode == 0, result.stderr
     (going_on,) = (line for line in result.stdout.splitlines() if line.startswith("Going on: "))
-    assert second <= int(going_on.split()[2]) < 144
+    assert killed <= int(going_on.split()[2]) < 144
     files = ("predictions.jsonl", "cells.jsonl", "effects.jsonl")
     assert_same_results(output, workplace / "evaluation_results/baseline", files)
     assert not (output / "unfinished").exists()
@@ -405,25 +388,14 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, tmp_path
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_told_and_nothing_is_lost(workplace, tmp_path):
-    write_json(workplace / "small.json", with_small_batches(workplace))
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--config", "small.json"]
-    process = subprocess.Popen(
-        [*command, "--output", str(tmp_path), "--processes", "2"],
-        cwd=workplace,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    answers = tmp_path / "unfinished/answers.jsonl"
-    wait_for_answers(process, answers, 3)
+    process, output, _ = start(workplace, tmp_path, "--processes", "2", answers=3)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(workers[-1], signal.SIGKILL)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2 and "Traceback" not in said
+    said = output.read()
+    assert process.wait(PATIENCE) == 2 and "Traceback" not in said
     assert "a process that runs the model has ended (signal SIGKILL" in said and "run the same command again" in said
-    assert answers.read_bytes().count(b"\n") >= 3
+    assert (tmp_path / "unfinished/answers.jsonl").read_bytes().count(b"\n") >= 3
 
 
 @pytest.mark.slow
@@ -434,7 +406,6 @@ def test_results_of_another_evaluation_are_not_overwritten(workplace, tmp_path):
     before = (output / "metrics.json").read_bytes()
     again = evaluate(workplace, "--config", "config.json", "--output", output)
     assert again.returncode == 0 and "Already evaluated" in again.stdout and "Asked 144 rows" in again.stdout
-    write_json(workplace / "small.json", with_small_batches(workplace))
     killed = tmp_path / "killed"
     start_and_kill(workplace, killed, after=2)
     adapter = str(workplace / "models/run/checkpoint-7")
@@ -474,7 +445,6 @@ def test_results_of_which_a_part_is_gone(workplace, tmp_path):
 
 @pytest.mark.slow
 def test_answers_that_stand_there_twice_or_were_not_asked_count_for_nothing(workplace, tmp_path):
-    write_json(workplace / "small.json", with_small_batches(workplace))
     start_and_kill(workplace, tmp_path, after=2)
     file = tmp_path / "unfinished/answers.jsonl"
     lines = file.read_text().splitlines(keepends=True)
@@ -501,7 +471,6 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
     from socrates.inference import parallel
     from socrates.inference.run import InferenceRequest, settings_of
 
-    write_json(workplace / "small.json", with_small_batches(workplace))
     start_and_kill(workplace, tmp_path, after=2)
     monkeypatch.chdir(workplace)
     asked = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import runpy
 import subprocess
 import sys
@@ -12,18 +11,17 @@ import time
 from datetime import datetime
 from fractions import Fraction
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import ROOT, run_loaded, run_script
 
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import GO, NO_GO, decide
 from socrates.evaluation.gate_text import decision_text, printed_distances, printed_improvement
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "gate.py"
 
 # The guide's section 1.3, as it stands there.
@@ -82,25 +80,20 @@ def other(**changes):
     return metrics(0.3, comparability={**SAME, **changes})
 
 
-def run_gate(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)],
-        capture_output=True,
-        encoding="utf-8",
-        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
-    )
+def run_gate(*arguments):
+    return run_loaded("gate.py", *arguments)
 
 
 @pytest.fixture
 def gate_on(tmp_path):
     """Write two files (a text as it stands, anything else as JSON; None: no file) and run the script on them."""
 
-    def run(baseline, checkpoint, *options, **environment):
+    def run(baseline, checkpoint, *options):
         paths = [tmp_path / "baseline.json", tmp_path / "checkpoint.json"]
         for path, content in zip(paths, (baseline, checkpoint), strict=True):
             if content is not None:
                 path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return run_gate(*paths, *options, **environment)
+        return run_gate(*paths, *options)
 
     return run
 
@@ -109,15 +102,11 @@ DECIDED = [
     # baseline, checkpoint, exit status, printed improvement
     (0.400, 0.370, 0, "7.5%"),
     (0.400, 0.380, 0, "5.0%"),  # exactly 5%, where floating point falls short of it
-    (0.360, 0.342, 0, "5.0%"),
     (0.400, 0.380016, 1, "4.996%"),
     (0.400, 0.3802, 1, "4.95%"),  # to one decimal this would read 5.0 or 4.9
     (0.2, 0.19000000000000003, 1, "4.99999999999998%"),
-    (0.400, 0.379, 0, "5.2%"),
-    (0.400, 0.410, 1, "-2.5%"),
     (0.400, 0.4001, 1, "-0.02%"),  # worse, and not "-0.0%"
     (0.400, 0.400, 1, "0.0%"),
-    (1, 0, 0, "100.0%"),
 ]
 
 
@@ -146,16 +135,11 @@ REFUSED = [
     ("infinity", metrics(0.4), '{"wasserstein_distance": 1e999}', "comparability"),
     ("infinite distance", metrics(0.4), json.dumps(metrics(77)).replace("77", "1e999"), "between 0 and 1"),
     ("missing key", metrics(0.4), without(metrics(0.3), "wasserstein_distance"), 'no "wasserstein_distance"'),
-    ("null", metrics(0.4), metrics(None), '"wasserstein_distance" must be a number, not null'),
     ("text", metrics(0.4), metrics("0.3"), 'must be a number, not "0.3"'),
-    ("bool", metrics(0.4), metrics(True), "must be a number, not true"),
-    ("list", metrics(0.4), metrics([0.3]), "must be a number, not [0.3]"),
     ("negative", metrics(0.4), metrics(-0.1), "between 0 and 1, not -0.1"),
-    ("above 1", metrics(0.4), metrics(1.2), "between 0 and 1, not 1.2"),
     ("very long integer", metrics(0.4), metrics(10**400), "between 0 and 1"),
     ("zero baseline", metrics(0), metrics(0.0), "is 0, on which nothing can improve"),
     ("signal out of range", metrics(0.4), metrics(0.3, mae=2e97), '"mae" must lie between 0 and 1'),
-    ("signal of a wrong type", metrics(0.4), metrics(0.3, correlation="0.1"), '"correlation" must be a number'),
     ("merged", metrics(0.4), metrics(0.3, about={"merged": True}), 'made with "merged": true'),
     (
         "answer forms",
@@ -166,29 +150,18 @@ REFUSED = [
     ("empty file", "", metrics(0.3), "the baseline metrics is empty"),
     ("missing file", metrics(0.4), None, "no such checkpoint metrics"),
     ("not JSON", metrics(0.4), "wasserstein_distance: 0.3", "not JSON"),
-    ("half a file", metrics(0.4), json.dumps(metrics(0.3))[:50], "not JSON"),
     ("not an object", metrics(0.4), "[0.3]", "must be a JSON object"),
     ("duplicate key", metrics(0.4), '{"mae": 1,' + json.dumps(metrics(0.3))[1:], '"mae" stands there twice'),
     ("no comparability", metrics(0.4), without(metrics(0.3), "comparability"), 'no "comparability" object'),
-    ("comparability is null", metrics(0.4, comparability=None), metrics(0.3), 'no "comparability" object'),
     ("other rows", metrics(0.4), other(rows_sha256="0" * 64), '"rows_sha256" is "eee'),
-    ("other prompt", metrics(0.4), other(prompt_fingerprint="0"), '"prompt_fingerprint" is "fff'),
-    ("other seed", metrics(0.4), other(seed=1), '"seed" is 0 in '),
-    ("other data", metrics(0.4), other(data_sha256="0" * 64), "evaluate both on the same data file"),
-    ("other metric", metrics(0.4), other(metric_version=1), '"metric_version" is 2 in '),
-    *(
-        (
-            f"seed {seed} in both",
-            metrics(0.4, comparability={**SAME, "seed": seed}),
-            other(seed=seed),
-            '"seed" in "comp',
-        )
-        for seed in ("x", -1, 1.5, True)
+    (
+        "a seed of a wrong type in both",
+        metrics(0.4, comparability={**SAME, "seed": -1}),
+        other(seed=-1),
+        '"seed" in "comp',
     ),
     ("seen a text", metrics(0.4), metrics(0.3, seen="60 rows"), 'checkpoint.json: "seen" must be null, or say'),
-    ("seen without counts", metrics(0.4, seen={}), metrics(0.3), 'baseline.json: "seen" must be null'),
     ("seen a damaged count", metrics(0.4), metrics(0.3, seen={"rows": "60", "of": 100}), '"seen" must be null'),
-    ("seen more than all", metrics(0.4), metrics(0.3, seen={"rows": 101, "of": 100}), '"seen" must be null'),
     ("another key", metrics(0.4), other(hardware="x"), '"hardware" is absent in '),
     (
         "other decoding",
@@ -261,8 +234,10 @@ def test_no_go_reads_alike(gate_on):
     assert gate_on(metrics(0.400), metrics(0.390)).stdout.startswith(NO_GO_LINES.lstrip() + "\n")
 
 
-def test_the_decision_prints_in_any_locale(gate_on):
-    result = gate_on(metrics(0.4), metrics(0.3), PYTHONIOENCODING="ascii", LC_ALL="C")
+def test_the_decision_prints_in_any_locale(gate_on, tmp_path):
+    gate_on(metrics(0.4), metrics(0.3))
+    paths = [tmp_path / "baseline.json", tmp_path / "checkpoint.json"]
+    result = run_script("gate.py", *paths, cwd=tmp_path, PYTHONIOENCODING="ascii", LC_ALL="C")
     assert result.returncode == 0 and "✅ GO" in result.stdout
 
 
@@ -320,22 +295,14 @@ def test_the_output_never_overwrites_what_is_compared(gate_on, tmp_path, role):
     assert json.loads((tmp_path / f"{role}.json").read_text())["mae"] == 0.3
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        "socrates.evaluation.gate.decide",
-        "socrates.evaluation.results.read_metrics",
-        "socrates.evaluation.gate.Decision",
-    ],
-)
-def test_a_crash_inside_is_neither_go_nor_no_go(tmp_path, where):
+def test_a_crash_inside_is_neither_go_nor_no_go(tmp_path):
     for name, distance in (("baseline", 0.4), ("checkpoint", 0.3)):
         (tmp_path / name).write_text(json.dumps(metrics(distance)))
-    module, function = where.rsplit(".", 1)
     crash = (
-        f"import runpy, sys; sys.path[:0] = [{str(ROOT)!r}, {str(SCRIPT.parent)!r}]; import {module}\n"
+        f"import runpy, sys; sys.path[:0] = [{str(ROOT)!r}, {str(SCRIPT.parent)!r}]; import socrates.evaluation.gate\n"
         "def crash(*a, **k): raise RuntimeError('injected')\n"
-        f"{module}.{function} = crash; sys.argv[0] = 'gate.py'; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        "socrates.evaluation.gate.decide = crash; sys.argv[0] = 'gate.py'\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     )
     command = [sys.executable, "-c", crash, tmp_path / "baseline", tmp_path / "checkpoint"]
     result = subprocess.run(command, capture_output=True, encoding="utf-8")
@@ -348,15 +315,6 @@ def test_a_crash_inside_is_neither_go_nor_no_go(tmp_path, where):
 def test_wrong_arguments_are_no_decision(arguments):
     result = run_gate(*arguments)
     assert result.returncode == 2 and "usage:" in result.stderr and result.stdout == ""
-
-
-def test_help_answers_at_once():
-    result = run_gate("--help")
-    assert result.returncode == 0 and "BASELINE_METRICS" in result.stdout
-    imports = subprocess.run(
-        [sys.executable, "-X", "importtime", SCRIPT, "--help"], capture_output=True, encoding="utf-8"
-    )
-    assert "numpy" not in imports.stderr and "socrates.evaluation.results" not in imports.stderr
 
 
 def test_a_folder_or_an_unfinished_evaluation_is_named(tmp_path):
@@ -373,12 +331,8 @@ def test_a_folder_or_an_unfinished_evaluation_is_named(tmp_path):
     [
         ({"mae": 0.25}, "  MAE:          0.300 -> 0.250  better"),
         ({"mae": 0.35}, "  MAE:          0.300 -> 0.350  worse"),
-        ({"mae": 0.3}, "  MAE:          0.300 -> 0.300  same"),
         ({"correlation": 0.2}, "  Correlation:  0.100 -> 0.200  better"),
-        ({"correlation": -0.2}, "  Correlation:  0.100 -> -0.200  worse"),
         ({"correlation": None}, "  Correlation:  0.100 -> N/A  N/A"),
-        ({"accuracy": 0.71}, "  Accuracy:     0.700 -> 0.710  better"),
-        ({"accuracy": 0}, "  Accuracy:     0.700 -> 0.000  worse"),
     ],
 )
 def test_supporting_signals_are_reported_and_decide_nothing(changes, line):
@@ -461,8 +415,7 @@ def two_results(tmp_path):
             for person, answer in enumerate(rng.integers(1, 8, size=20))
         ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        script = [sys.executable, ROOT / "scripts" / "score_predictions.py", tmp_path / f"{name}.jsonl"]
-        subprocess.run([*script, "--output", tmp_path / name], check=True, capture_output=True)
+        run_loaded("score_predictions.py", tmp_path / f"{name}.jsonl", "--output", tmp_path / name)
         return tmp_path / name / "metrics.json"
 
     return write("before", lambda answer, study: 1), write("after", lambda answer, study: 1 + study % 3)

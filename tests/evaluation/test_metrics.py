@@ -141,6 +141,7 @@ def scored(rows):
         reject()
 
 
+@pytest.mark.numerical
 @fast
 @given(made_up_rows() | made_up_rows(no_distribution=True))
 def test_agrees_with_the_second_implementation(rows):

@@ -9,8 +9,6 @@ import os
 import random
 import re
 import runpy
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import asdict, fields
 from hashlib import sha256
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT, run_loaded
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
@@ -34,15 +33,8 @@ from socrates.evaluation.metrics import METRIC_VERSION, Metrics, score
 from socrates.evaluation.results import MetricsFile, comparability, read_metrics, record_contamination, write_results
 from socrates.files import write_json, write_jsonl
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "score_predictions.py"
 NUMBERS = tuple(field.name for field in fields(Metrics))
-
-
-def run_script(script, *arguments, **options):
-    return subprocess.run(
-        [sys.executable, script, *map(str, arguments)], capture_output=True, encoding="utf-8", **options
-    )
 
 
 @pytest.fixture
@@ -107,7 +99,7 @@ def mixed(tmp_path):
 
 
 def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
-    result = run_script(SCRIPT, mixed, "--output", tmp_path / "out")
+    result = run_loaded(SCRIPT.name, mixed, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     content = read_metrics(tmp_path / "out" / "metrics.json")
     drawn = [line["prediction"] for line in map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())]
@@ -187,14 +179,13 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
         ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "response"'),
         ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "wasserstein_distance"; made by an older'),
         ([row(1, study="zzzzz")], "1 of the 1 cells are not among the human answers given, the first of them study aa"),
-        ([{**row(1), "task_num": None}], "the first of them study aaaaa, condition 0, task 1"),  # named by its text
         ([{**row(1), "n_human": 8, "skipped": None}], 'no "human_answers"; made by an older version of this program'),
         ([], "people.jsonl: holds no rows"),
     ],
 )
 def test_human_answers_that_cannot_be_used(of_many, tmp_path, people, reason):
     file = write_lines(tmp_path / "people.jsonl", [{"prompt": "How many?", **one} for one in people])
-    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "out", "--human-answers", file)
+    result = run_loaded(SCRIPT.name, of_many[0], "--output", tmp_path / "out", "--human-answers", file)
     assert result.returncode == 2 and reason in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "out" / "metrics.json").exists()
 
@@ -252,7 +243,7 @@ def test_damaged_counts_of_human_answers(of_many, tmp_path, score_file, counts):
     score_file(of_many[0], tmp_path / "a")
     cells = tmp_path / "a" / "cells.jsonl"
     write_lines(cells, [{**json.loads(cells.read_text()), "human_answers": counts}])
-    result = run_script(SCRIPT, of_many[0], "--output", tmp_path / "b", "--human-answers", cells)
+    result = run_loaded(SCRIPT.name, of_many[0], "--output", tmp_path / "b", "--human-answers", cells)
     assert result.returncode == 2 and 'study aaaaa, condition 0, task 1: "human_answers"' in result.stderr
 
 
@@ -317,11 +308,11 @@ def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_
     rows = [{"study_id": "s", "condition_num": 0, "task_num": 0, "response": n, "prediction": n} for n in (1, 2)]
     write_jsonl(tmp_path / "evaluation/predictions.jsonl", rows)
     write_json(tmp_path / "evaluation/metrics.json", {"seen": seen})
-    done = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
+    done = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     assert read_metrics(tmp_path / "again/metrics.json")["seen"] == seen
     write_json(tmp_path / "evaluation/metrics.json", {"seen": "1 of 2"})
-    refused = run_script(SCRIPT, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
+    refused = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
     assert refused.returncode == 2 and 'metrics.json: "seen" must be null' in refused.stderr
 
 
@@ -434,17 +425,16 @@ def test_two_external_files_are_compared_and_an_evaluation_is_not(tmp_path, scor
     write_lines(tmp_path / "good.jsonl", [{**r, "prediction": r["response"]} for r in rows])
     for name in ("poor", "good"):
         assert score_file(tmp_path / f"{name}.jsonl", tmp_path / name) == 0
-    gate = ROOT / "scripts" / "gate.py"
     poor, good = tmp_path / "poor" / "metrics.json", tmp_path / "good" / "metrics.json"
-    assert run_script(gate, poor, good).returncode == 0
-    assert run_script(gate, good, good).returncode == 2  # a baseline of 0
+    assert run_loaded("gate.py", poor, good).returncode == 0
+    assert run_loaded("gate.py", good, good).returncode == 2  # a baseline of 0
     identity = read_metrics(poor)["comparability"]
     assert identity["data_sha256"] == identity["rows_sha256"]
     assert identity["prompt_fingerprint"] == identity["decoding"] == "external"
 
     evaluated = write_made_up_results(tmp_path / "eval", read_predictions(tmp_path / "poor.jsonl"), seed=0)[0]
     assert evaluated["comparability"]["rows_sha256"] == identity["rows_sha256"]
-    refused = run_script(gate, tmp_path / "eval" / "metrics.json", good)
+    refused = run_loaded("gate.py", tmp_path / "eval" / "metrics.json", good)
     assert refused.returncode == 2 and "score_predictions.py too" in refused.stderr
 
 
@@ -455,43 +445,29 @@ BAD = [
     ("{not json", "line 2: not JSON"),
     ("[1]", "line 2: must be a JSON object"),
     (row(), 'neither "prediction" nor "predicted_distribution"'),
-    (row(predicton=1), 'neither "prediction" nor'),
     ({k: v for k, v in row(prediction=1).items() if k != "response"}, 'no "response"'),
     ({k: v for k, v in row(prediction=1).items() if k != "task_num"}, 'no "task_num"'),
     (row(None, prediction=1), '"response" must be a finite number, not null'),
     (row("1", prediction=1), '"response" must be a finite number, not "1"'),
-    (row(True, prediction=1), '"response" must be a finite number, not true'),
     (row(math.nan, prediction=1), "NaN is not a number that JSON allows"),
     (row(prediction="2"), '"prediction" must be a finite number, not "2"'),
-    (row(prediction=math.inf), "Infinity is not a number that JSON allows"),
     (json.dumps(row(prediction=77)).replace("77", "1e999"), '"prediction" must be a finite number, not Infinity'),
     (row(prediction=10**400), '"prediction" must be a finite number, not 1000'),
     (row(prediction=1, study=""), '"study_id" must be a text'),
     (row(prediction=1, participant=[1]), '"participant" must be a whole number'),
     (row(prediction=1, valid_mass=1.5), '"valid_mass" must lie between 0 and 1'),
     (row(**{D: {"1": 0.5, "2": 0.4}}), f'"{D}": the probabilities sum to 0.9, not to 1'),
-    (row(**{D: {"1": 0.5, "2": 0.500002}}), f'"{D}": the probabilities sum to 1.000002'),
     (row(**{D: {"1": 1.5, "2": -0.5}}), '"1" has the probability 1.5, outside 0 to 1'),
-    (row(**{D: {"1": math.nan}}), "NaN is not a number that JSON allows"),
-    (row(**{D: {"1": True}}), '"1" must have a probability, not true'),
     (row(**{D: {"agree": 1}}), '"agree" is no answer'),
-    (row(**{D: {"nan": 1}}), '"nan" is no answer'),
     (row(**{D: {"1": 0.5, "1.0": 0.5}}), "the answer 1 stands there twice"),
     (row(**{D: {}}), "must be an object, answer -> probability"),
-    (row(**{D: [0.5, 0.5]}), "must be an object, answer -> probability"),
-    (row(prediction=1, scale="one to seven"), '"scale" must name the valid answers'),
-    (row(prediction=1, scale="7 to 1"), '"scale" must name the valid answers ("1 to 7", "1, 2, 8"), not "7 to 1"'),
-    (row(prediction=1, scale=[1, 7]), '"scale" must name the valid answers'),
     (row(prediction=1, scale="1 to 99999999"), '"scale" must name the valid answers'),
     (row(prediction=1, scale="1, " + "9" * 400), '"scale" must name the valid answers'),
     (row(prediction=1, demographic="age 34"), '"demographic" must be an object'),
-    (row(prediction=1, demographic={"age": math.nan}), "NaN is not a number that JSON allows"),
     (row(prediction=1, demographic={"age": [34]}), 'field "age" must be a text, a finite number or null, not [34]'),
     (json.dumps(row(prediction=1, demographic={"age": 77})).replace("77", "1e999"), 'field "age" must be a text, a f'),
     (row(prediction=1, demographic={"age": "\ud800"}), '"age" holds half a character'),
     (row(prediction=1, demographic={"\ud800": 1}), '"demographic" holds half a character'),
-    (row(prediction=1, study="\ud800"), '"study_id" holds half a character'),
-    (row(prediction=1, participant="\ud800"), '"participant" holds half a character'),
 ]
 
 
@@ -526,7 +502,7 @@ def test_what_cannot_be_scored_leaves_nothing_behind(tmp_path, score_file, text,
 
 def test_wrong_input_leaves_the_script_with_2_and_its_message_alone(tmp_path):
     write_lines(tmp_path / "in.jsonl", [row(prediction=1), row(response="x", prediction=1)])
-    result = run_script(SCRIPT, tmp_path / "in.jsonl", "--output", tmp_path / "out")
+    result = run_loaded(SCRIPT.name, tmp_path / "in.jsonl", "--output", tmp_path / "out")
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr == (f'error: {tmp_path}/in.jsonl, line 2: "response" must be a finite number, not "x"\n')
 
@@ -548,11 +524,6 @@ def test_a_seed_below_0_is_refused(mixed, tmp_path, capsys, score_file):
     with pytest.raises(SystemExit) as left:
         score_file(mixed, tmp_path / "out", "--seed", "-1")
     assert left.value.code == 2 and "--seed: must be at least 0, not -1" in capsys.readouterr().err
-
-
-def test_help_and_missing_arguments(tmp_path):
-    assert "predicted_distribution" in run_script(SCRIPT, "--help").stdout
-    assert run_script(SCRIPT, tmp_path).returncode == 2
 
 
 # A results folder is of one piece

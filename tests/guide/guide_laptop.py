@@ -24,7 +24,7 @@ _RATE = {"training.learning_rate": 0.003}  # a tiny model's
 _LONG = _RATE | {"training.bf16": False}  # a CPU without instructions for it takes ten times as long
 SIZES: dict[str, dict[str, Any]] = {
     "config_500step_validation.json": {"training.global_batch_size": 4, "training.eval_examples": 8, **_LONG},
-    "config_test_run.json": {"training.global_batch_size": 8, **_RATE},
+    "config_test_run.json": {"training.global_batch_size": 4, **_RATE},
     "config_full_dataset.json": {
         "training.global_batch_size": 2,
         "training.num_processes": 1,
@@ -140,8 +140,8 @@ def fill_hub_cache(cache: Path) -> None:
     from socrates.rehearsal.rehearsal import make_published_sample
 
     made = cache / "made"
-    make_published_sample(made / "answers")
-    make_base_model(made / "model", made / "answers" / "data" / "train-00000-of-00001.jsonl")
+    make_published_sample(made / "answers", judging_studies=10)
+    make_base_model(made / "model", made / "answers" / "data" / "train-00000-of-00001.jsonl", steps=100)
     for kind, name, source in (("models", MODEL, made / "model"), ("datasets", DATA, made / "answers")):
         kept = cache / "hub" / f"{kind}--{name.replace('/', '--')}"
         (kept / "refs").mkdir(parents=True)

@@ -28,6 +28,7 @@ from guide_pages import PageError, parse_commands, read_page  # noqa: E402
 from guide_walk import FAILED, NOT, PASSED, Result, Walk, unused_entries  # noqa: E402
 
 PAGES = ("TEST_RUN_GUIDE.md", "README.md", "VALIDATION_CRITERIA.md")
+VALIDATION_RUN = "models/socrates-qwen-500step-validation"
 GUIDE_COMMANDS = Path(__file__).with_name("guide_commands.txt")
 
 
@@ -37,12 +38,20 @@ def guide_commands() -> list[str]:
 
 
 def walk_pages(place: Path, pages: list[str], tell: Callable[[Result], None]) -> list[Result]:
-    """Run the pages in an empty folder, each on a laptop that has seen no other; gives what became of each command."""
+    """Run the pages in an empty folder, each on a laptop of its own; gives what became of each command.
+
+    A laptop has seen no other page, but for the checkpoint of 500 steps that one has made: training it goes on there.
+    """
     blocks = {page: read_page(ROOT / page) for page in pages}
     fill_hub_cache(place / "hub")
     results: list[Result] = []
+    trained: Path | None = None
     for page in pages:
-        walk = Walk(Laptop(place / Path(page).stem, place / "hub"), tell)
+        laptop = Laptop(place / Path(page).stem, place / "hub")
+        if trained and trained.is_dir():
+            shutil.copytree(trained, laptop.folder / VALIDATION_RUN)
+        trained = trained or laptop.folder / VALIDATION_RUN
+        walk = Walk(laptop, tell)
         try:
             done = walk.page(blocks[page])
         finally:

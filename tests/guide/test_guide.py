@@ -57,16 +57,10 @@ def test_expected_lines_belong_to_the_command_before_them(tmp_path):
         ("```bash\n# Expected output:\n# a\nls\n```\n", "no command stands before"),
         ("```text\na\n```\n", "no command before"),
         ("```\n./scripts/status.sh 0\n```\n", "looks like a command"),
-        ("```{.bash}\nls\n```\n", "not understood"),
         ("~~~bash\nls\n~~~\n", "not understood"),
-        ("> ```bash\n> ls\n> ```\n", "not understood"),
         ("text\n\n    ./scripts/status.sh 0\n", "only indented"),
         ("```\nexport A=b\n```\n", "looks like a command"),
-        ("```\n  cat a | sort\n```\n", "looks like a command"),
-        ("```json\ncd x\n```\n", "looks like a command"),
-        ("```bash\nls\n\n# Expected:\n# a\n```\n", "nothing would be expected"),
         ("```bash\nls\n\n# Expected output\n# a\n```\n", "nothing would be expected"),
-        ("```bash\nls\n\n# Automated output:\n# a\n```\n", "nothing would be expected"),
     ],
 )
 def test_a_page_on_which_a_command_could_hide_is_refused(tmp_path, text, message):
@@ -151,11 +145,8 @@ def test_a_terminal_keeps_its_state_and_the_walk_ends_at_the_first_command_that_
         ("echo a\n\n# Expected output:\n# b", "did not print\nb"),
         ("tnr ssh 0\nfalse\ntrue\nexit", "a command of the session failed"),
         ("tnr ssh 0\nexit 0\necho later\nexit", "a command of the session failed"),
-        ("tnr ssh 0\nfalse | cat\nexit", "a command of the session failed"),
         ("tnr ssh 0\necho a\n\n# Expected output:\n# b\n\necho b\nexit", "did not print\nb"),
-        ("false | cat", "exit status 1, not 0"),
         ("echo a > log; tail -f log", "does not say what it shows"),
-        ("echo a > log; tail -f log\n\n# Expected output:\n# ...", "does not say what it shows"),
         ("./scripts/monitor_checkpoints.sh 9 60", "exit status 2, not 130"),
         ("./scripts/monitor_checkpoints.sh 0 60\n\n# Expected output:\n# there", "did not print\nthere"),
         ("echo a > log; tail -f log\n\n# Expected output:\n# b", "did not print\nb"),
@@ -165,7 +156,6 @@ def test_a_terminal_keeps_its_state_and_the_walk_ends_at_the_first_command_that_
         ),
         ("exec true", "its shell has ended"),
         ("echo 'your_hf_token'\ntnr delete 0", "the token stands in"),
-        ("echo your_hf_token >log", "the token stands in"),
     ],
 )
 def test_what_does_not_do_as_its_page_says_fails(tmp_path, monkeypatch, commands, reason):

@@ -143,6 +143,7 @@ def text_probability(model, before: str, text: str) -> float:
     return float(np.exp(path + float(logs[-1, list(model.end_token_ids)].logsumexp(0))))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", ["0-10", "0-100", "-10 to 10"])
 def test_probabilities_equal_scoring_each_text_alone(kind, scale):

@@ -662,7 +662,7 @@ def project(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_deepspeeds_ranks_killed_twice_it_ends_complete_with_two_restarts(project):
+def test_deepspeeds_ranks_killed_it_ends_complete_with_a_restart(project):
     place = Place(project)
     token = "hf_" + os.urandom(12).hex()
     (project / "machine.env").write_text("DS_ACCELERATOR=cpu\n")
@@ -684,23 +684,22 @@ def test_deepspeeds_ranks_killed_twice_it_ends_complete_with_two_restarts(projec
     try:
         assert start.returncode == 0, start.stdout + start.stderr + place.log
         assert "of 24 is done" in start.stdout
-        for step in (8, 15):
-            kill_ranks_after(project, step, token)
+        kill_ranks_after(project, 8, token)
         state = place.wait_until_over()
     finally:
         place.supervise("stop")
-    assert (state["state"], state["restarts"]) == ("complete", 2), place.log
-    first, second, third = state["attempts"]
+    assert (state["state"], state["restarts"]) == ("complete", 1), place.log
+    first, second = state["attempts"]
     assert first["from_step"] == 0 and first["exit_status"] == 247
-    assert second["from_step"] >= 6 and second["reached_step"] > first["reached_step"] >= 8
-    assert third["from_step"] >= 12 and (third["reached_step"], third["exit_status"]) == (24, 0)
-    assert f"Resuming from models/run/checkpoint-{third['from_step']}" in place.log
+    assert second["from_step"] >= 6 and first["reached_step"] >= 8
+    assert (second["reached_step"], second["exit_status"]) == (24, 0)
+    assert f"Resuming from models/run/checkpoint-{second['from_step']}" in place.log
     assert not processes_in(project)
     for path in (p for p in project.rglob("*") if p.is_file()):
         assert token.encode() not in path.read_bytes(), path
 
     progress = json.loads((project / "models/run/.progress.json").read_text())
-    assert (progress["step"], progress["max_steps"], progress["started_step"]) == (24, 24, third["from_step"])
+    assert (progress["step"], progress["max_steps"], progress["started_step"]) == (24, 24, second["from_step"])
     lines = [json.loads(line) for line in (project / "models/run/training_log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == lines[-1]["max_steps"] == 24
     trained = {entry["step"]: entry for entry in logged_losses(project / "models/run/checkpoint-24")}

@@ -40,6 +40,7 @@ def logits(model, ids, **inputs):
         return model(input_ids=ids, use_cache=False, **inputs).logits[0]
 
 
+@pytest.mark.numerical
 def test_an_example_beside_others_is_what_it_is_alone(model):
     parts = examples()
     lengths = [part.shape[1] for part in parts]
@@ -59,6 +60,7 @@ def test_without_position_ids_it_is_another():
     assert (together - alone).abs().max() > 0.1
 
 
+@pytest.mark.numerical
 def test_gradients_do_not_reach_across(model):
     parts = examples()
     lengths = [part.shape[1] for part in parts]
@@ -69,6 +71,7 @@ def test_gradients_do_not_reach_across(model):
     assert touched.nonzero().flatten().tolist() == list(range(lengths[0], lengths[0] + lengths[1]))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_check_passes_where_examples_are_apart(dtype):
     model = model_with(choose_attention("sdpa"), dtype).train()
@@ -76,6 +79,7 @@ def test_the_check_passes_where_examples_are_apart(dtype):
     assert model.training, "left as it was"
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_check_refuses_a_kernel_that_lets_examples_see_each_other(monkeypatch, dtype):
     model = model_with(choose_attention("sdpa"), dtype)

@@ -3,14 +3,11 @@ moment there; what no CPU can tell (the GPU's own kernels, CUDA itself) is not c
 
 import dataclasses
 import json
-import subprocess
-import sys
 import weakref
-from pathlib import Path
 
 import pytest
 from adapted import SHAPES, adapted_model, lora
-from processes import PATIENCE, environment, free_port
+from processes import ROOT, free_port, run_loaded
 
 from socrates.config import PROJECTIONS, load_config, load_deepspeed
 from socrates.inference.decoding import log_normalizer
@@ -23,7 +20,6 @@ from socrates.model.memory import (
 )
 from socrates.model.sizing import QWEN2_14B
 
-ROOT = Path(__file__).resolve().parents[2]
 FULL = load_config(ROOT / "config_full_dataset.json")
 DEEPSPEED = load_deepspeed(ROOT / "deepspeed_config.json", FULL)
 TOKENS = 96
@@ -223,13 +219,7 @@ def test_logits_of_many_answers_are_the_worst_moment_where_they_are_large(dtype)
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_zeros_parts_are_what_deepspeed_keeps(stage):
-    done = subprocess.run(
-        [sys.executable, Path(__file__).resolve().parents[1] / "zero_bytes.py", str(stage), str(free_port())],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = run_loaded(ROOT / "tests" / "zero_bytes.py", stage, free_port())
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     settings = MemorySettings(

@@ -6,13 +6,11 @@ import itertools
 import json
 import math
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from comparing import assert_close
+from processes import ROOT, run_loaded
 
 from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
@@ -22,7 +20,6 @@ from socrates.predict.population import FIELDS, Margins, quotas, read_personas
 from socrates.predict.predict import QuestionPrediction
 from socrates.predict.prompts import QuestionAnswers, plan_prompts
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
 EXPERIMENT = {
@@ -208,21 +205,13 @@ def test_a_scale_that_people_read_about_is_no_instruction(tmp_path):
 
 def test_all_problems_are_told_at_once_and_leave_with_2(tmp_path):
     path = write(tmp_path, changed(title=" ", questions__yes__scale={"low": 1, "high": 1}, population={"size": 3}))
-    program = [sys.executable, ROOT / "scripts" / "predict.py", path, "--model", tmp_path, "--output", tmp_path / "out"]
-    result = subprocess.run(program, capture_output=True, text=True)
+    result = run_loaded("predict.py", path, "--model", tmp_path, "--output", tmp_path / "out")
     assert result.returncode == 2 and "Traceback" not in result.stderr and not (tmp_path / "out").exists()
     assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == [
         '  "title"',
         '  "questions.yes.scale"',
         '  "population"',
     ]
-
-
-def test_help_needs_no_installed_package():
-    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); sys.argv = ['predict.py', '--help']; "
-    code += f"runpy.run_path({str(ROOT / 'scripts' / 'predict.py')!r}, run_name='__main__')"
-    result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0 and "no substitute for asking people" in result.stdout, result.stderr
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections import defaultdict
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from made_results import make_world, write_decision, write_log, write_made_results
+from processes import run_loaded
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
@@ -48,13 +46,12 @@ from socrates.report.results_folders import (
 from socrates.report.studies import compare_studies
 from socrates.report.training import find_log
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "report.py"
 RUN = "models/made-run"
 KEYS = ["decision", "distances", "studies", "cells", "effects", "calibration", "groups", "training", "basis"]
 
 
 def run(*arguments, cwd):
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+    return run_loaded("report.py", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

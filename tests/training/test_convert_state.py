@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from processes import logged, train, train_and_kill
+from processes import logged, train, train_and_kill, training_folder
 
 from socrates.checkpoint import MANIFEST, find_damage, manifest_record, read_manifest
 from socrates.files import write_json
-from socrates.rehearsal.base_model import make_base_model
-from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
 from socrates.remote.transfer import LIGHT_FILES
 from socrates.training.convert_state import rank_seed
 from socrates.training.optimizer_export import _load_shards, merge_partitions
@@ -41,16 +39,12 @@ def undisturbed(tmp_path_factory):
 
 def make_project(home, folder, ranks, stage):
     if not (home / "base").exists():
-        make_sample_data(home / "base/data/set", people=10, train_studies=6, val_studies=2)
-        make_base_model(home / "base/models/base", home / "base/data/set/train.jsonl", steps=2)
+        training = {"logging_steps": 1, "learning_rate": PEAK, "warmup_ratio": WARMUP}
+        training_folder(home / "base", steps=STEPS, save_steps=3, training=training)
     shutil.copytree(home / "base", folder)
-    config = rehearsal_config("models/base", "data/set", steps=STEPS, save_steps=3) | {"output_dir": RUN}
-    config["training"] |= {"global_batch_size": 16, "logging_steps": 1, "learning_rate": PEAK, "warmup_ratio": WARMUP}
-    write_json(folder / "config.json", config)
     set_ranks(folder, ranks)
-    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    deepspeed = dict.fromkeys(auto, "auto") | {"bf16": {"enabled": "auto"}, "zero_optimization": {"stage": stage}}
-    write_json(folder / "deepspeed_config.json", deepspeed)
+    deepspeed = json.loads((folder / "deepspeed_config.json").read_text())
+    write_json(folder / "deepspeed_config.json", deepspeed | {"zero_optimization": {"stage": stage}})
 
 
 def set_ranks(folder, ranks):

@@ -1,10 +1,7 @@
 """What the processes of a run do together: real ones, which talk over gloo."""
 
-import subprocess
-import sys
-
 import pytest
-from processes import PATIENCE, ROOT, environment, free_port
+from processes import free_port, start_loaded
 
 pytestmark = pytest.mark.slow
 SHARES = """
@@ -31,21 +28,13 @@ run_entry_point(main)
 
 def check_shared(tmp_path, *folders, data=("rows", "rows")):
     """One rank a folder of its own; returns (status, stdout, stderr) of each."""
+    program = tmp_path.with_name(f"{tmp_path.name}-shares.py")
+    program.write_text(SHARES)
     port, started = str(free_port()), []
     for rank, folder in enumerate(folders):
         own = {"RANK": str(rank), "WORLD_SIZE": str(len(folders)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-c", SHARES, folder, data[rank]],
-                cwd=tmp_path,
-                env=environment(PYTHONPATH=str(ROOT), **own),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    told = [process.communicate(timeout=PATIENCE) for process in started]
-    return [(process.returncode, *texts) for process, texts in zip(started, told, strict=True)]
+        started.append(start_loaded(program, folder, data[rank], cwd=tmp_path, **own))
+    return [(done.returncode, done.stdout, done.stderr) for done in (finish() for finish in started)]
 
 
 def assert_all_refuse(results, *parts):

@@ -43,8 +43,9 @@ class Run:
         (folder / f"global_step{step}" / SHARD).unlink()
         return folder
 
-    def choose(self, resume=None, weights_only=False, **training):
+    def choose(self, resume=None, weights_only=False, data=None, **training):
         record = self.record(**training)
+        record["data"] |= data or {}
         return choose_checkpoint(parse_config(record["config"], "c"), record, resume, weights_only)
 
 
@@ -53,9 +54,40 @@ def run(tmp_path):
     return Run(tmp_path / "run")
 
 
-def test_on_as_many_processes_it_goes_on_exactly_and_has_nothing_to_say(run):
-    folder = run.save(3)
-    assert run.choose() == Resumption(folder, 3, Way.EXACT)
+def test_on_as_many_processes_it_goes_on_from_the_newest_exactly_and_has_nothing_to_say(run):
+    assert run.choose() is None and run.choose("auto") is None, "it starts anew"
+    run.save(3)
+    folder = run.save(12)
+    assert run.choose() == Resumption(folder, 12, Way.EXACT)
+    assert run.choose("auto", save_steps=1, logging_steps=2) == Resumption(folder, 12, Way.EXACT)
+
+
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_run_with_other_settings_or_data_never_goes_on_from_it(run, resume):
+    run.save(3)
+    with pytest.raises(SocratesError, match=r"training\.learning_rate: 0\.003 -> 0\.5"):
+        run.choose(resume, learning_rate=0.5)
+    with pytest.raises(SocratesError, match="train_sha256: 'd' -> 'other'"):
+        run.choose(resume, data={"train_sha256": "other"})
+    # another tokenizer under the same name
+    with pytest.raises(SocratesError, match=r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"):
+        run.choose(resume, data={"tokenized": "tokenized-1"})
+
+
+def test_an_older_checkpoint_by_path_sets_the_newer_ones_aside(run, capsys):
+    older, newer = run.save(3), run.save(6)
+    assert run.choose(str(older)).checkpoint == older
+    assert not newer.exists() and list((run.output_dir / "set-aside").glob("checkpoint-6-*/manifest.json"))
+    assert f"Passed over {newer}" in capsys.readouterr().out
+
+
+def test_by_path_a_damaged_or_missing_checkpoint_is_refused(run):
+    checkpoint = run.save(3)
+    (checkpoint / "optimizer.pt").unlink()
+    with pytest.raises(SocratesError, match=r"cannot resume from it: optimizer\.pt is missing"):
+        run.choose(str(checkpoint))
+    with pytest.raises(SocratesError, match="no such folder"):
+        run.choose(str(run.output_dir / "absent"))
 
 
 @pytest.mark.parametrize("before, now, processes", [(2, 1, "1 process"), (1, 2, "2 processes")])

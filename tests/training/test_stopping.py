@@ -21,6 +21,7 @@ from processes import (
     logged,
     rank_processes,
     run_script,
+    start_ranks,
     train,
     training_command,
     training_folder,
@@ -322,24 +323,27 @@ def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the
 @pytest.mark.slow
 @pytest.mark.parametrize("whole_tree", [False, True])
 def test_sigterm_stops_cleanly_and_the_same_command_goes_on_to_the_same_end(workplace, undisturbed, whole_tree):
+    """Sent to the ranks, or to all that DeepSpeed's launcher has started and to itself."""
     folder = copy_of(workplace, f"terminated-{whole_tree}")
     log = folder / "training.log"
     with log.open("w") as file:
-        launcher = subprocess.Popen(
-            training_command(), cwd=folder, env=environment(), stdout=file, stderr=subprocess.STDOUT
-        )
+        output = {"stdout": file, "stderr": file}
+        if whole_tree:
+            started = [subprocess.Popen(training_command(), cwd=folder, env=environment(), **output)]
+        else:
+            started = start_ranks(folder, **output)
     wait_for(lambda: "'step': 2}" in log.read_text(), log.read_text)
-    processes = psutil.Process(launcher.pid).children(recursive=True)
-    for process in [psutil.Process(launcher.pid), *processes] if whole_tree else find_ranks(processes):
+    found = [psutil.Process(process.pid) for process in started]
+    for process in found + [child for parent in found for child in parent.children(recursive=True)]:
         with suppress(psutil.Error):
             process.terminate()
-    status = launcher.wait(PATIENCE)
+    statuses = [process.wait(PATIENCE) for process in started]
     wait_for(lambda: not rank_processes(folder), log.read_text)
     progress = read_progress(folder / RUN)
     assert progress.stopped == "SIGTERM asked it to" and 2 <= progress.step < STEPS, log.read_text()
     assert find_damage(folder / RUN / f"checkpoint-{progress.step}") is None
     assert f"Stopped at step {progress.step} of {STEPS}: SIGTERM asked it to" in log.read_text()
-    assert whole_tree or status == 0
+    assert whole_tree or statuses == [0, 0]
 
     result = train(folder)
     assert result.returncode == 0 and f"Resuming from {RUN}/checkpoint-{progress.step}\n" in result.stdout

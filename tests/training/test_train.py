@@ -9,18 +9,27 @@ import socket
 import subprocess
 
 import pytest
-from processes import PATIENCE, assert_refused, environment, logged, run_script, train, train_and_kill, training_command
+from processes import (
+    PATIENCE,
+    assert_refused,
+    environment,
+    launch,
+    logged,
+    run_loaded,
+    run_script,
+    train,
+    train_and_kill,
+    training_command,
+    training_folder,
+)
 
-from socrates.checkpoint import GUIDE_FILES, find_damage, read_manifest, write_manifest
+from socrates.checkpoint import GUIDE_FILES, find_damage, read_manifest
 from socrates.config import parse_config
 from socrates.data.contamination import nest_cells
 from socrates.data.records import read_answers
-from socrates.errors import SocratesError
 from socrates.files import write_json, write_jsonl
-from socrates.rehearsal.base_model import make_base_model
-from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config, rehearsal_deepspeed
+from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.training.callbacks import log_line
-from socrates.training.resume import Way, choose_checkpoint
 
 STEPS, SAVE_STEPS, WARMUP_RATIO, PEAK = 9, 3, 0.3, 2e-3
 RUN = "models/run"
@@ -28,21 +37,8 @@ RUN = "models/run"
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder as the guide's project folder: data, base model, configs."""
-    folder = tmp_path_factory.mktemp("train")
-    make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
-    make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
-    config = rehearsal_config("models/base", "data/set", steps=STEPS, save_steps=SAVE_STEPS)
-    config["output_dir"] = RUN
-    config["training"] |= {
-        "learning_rate": PEAK,
-        "warmup_ratio": WARMUP_RATIO,
-        "logging_steps": 1,
-        "global_batch_size": 16,
-    }
-    write_json(folder / "config.json", config)
-    write_json(folder / "deepspeed_config.json", rehearsal_deepspeed())
-    return folder
+    training = {"learning_rate": PEAK, "warmup_ratio": WARMUP_RATIO, "logging_steps": 1}
+    return training_folder(tmp_path_factory.mktemp("train"), steps=STEPS, save_steps=SAVE_STEPS, training=training)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def undisturbed(workplace):
     """The folder and the output of a run that nothing happened to."""
     folder = workplace.with_name(f"{workplace.name}-undisturbed")
     shutil.copytree(workplace, folder)
-    result = train(folder)
+    result = launch(folder)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder, result.stdout
 
@@ -270,7 +266,7 @@ def test_started_with_the_wrong_number_of_processes(workplace):
     arguments = ("train_full_dataset.py", "--config", "config.json", "--deepspeed", "deepspeed_config.json")
     result = run_script(*arguments, cwd=workplace, LOCAL_RANK="0")
     assert_refused(result, "1 process started", "deepspeed --num_gpus=2")
-    result = run_script(*arguments, cwd=workplace)
+    result = run_loaded(*arguments, cwd=workplace)
     assert_refused(result, "start it with DeepSpeed's launcher: deepspeed --num_gpus=2")
 
 
@@ -280,89 +276,6 @@ def test_without_gpus_it_does_not_train_on_cpus_unasked(workplace):
         *arguments, cwd=workplace, LOCAL_RANK="0", WORLD_SIZE="2", DS_ACCELERATOR="", CUDA_VISIBLE_DEVICES=""
     )
     assert_refused(result, "torch can use 0 GPUs here, 2 processes need one each", "export DS_ACCELERATOR=cpu")
-
-
-# Choosing a checkpoint, without a training.
-
-
-def record_of(workplace, **training):
-    config = json.loads((workplace / "config.json").read_text())
-    config["output_dir"] = str(workplace / RUN)
-    config["training"] |= training
-    return parse_config(config, "config.json"), {
-        "config": config,
-        "prompt_fingerprint": "p",
-        "data": {"train_sha256": "d"},
-    }
-
-
-def make_checkpoint(workplace, step, record):
-    folder = workplace / RUN / f"checkpoint-{step}"
-    folder.mkdir(parents=True)
-    for name in GUIDE_FILES:
-        (folder / name).write_text("x")
-    write_json(folder / "training_config.json", record)
-    write_manifest(folder, 2)
-    return folder
-
-
-def plain_folder(tmp_path, workplace):
-    for name in ("config.json", "deepspeed_config.json"):
-        shutil.copy(workplace / name, tmp_path)
-    return tmp_path
-
-
-def test_without_checkpoints_it_starts_anew(tmp_path, workplace):
-    config, record = record_of(plain_folder(tmp_path, workplace))
-    assert choose_checkpoint(config, record, None) is None
-    assert choose_checkpoint(config, record, "auto") is None
-
-
-def test_the_same_command_goes_on_from_the_newest(tmp_path, workplace):
-    config, record = record_of(plain_folder(tmp_path, workplace))
-    for step in (3, 12):
-        newest = make_checkpoint(tmp_path, step, record)
-    assert choose_checkpoint(config, record, None).checkpoint == newest
-
-
-@pytest.mark.parametrize("resume", [None, "auto"])
-def test_a_run_with_other_settings_never_goes_on_from_it(tmp_path, workplace, resume):
-    config, record = record_of(plain_folder(tmp_path, workplace))
-    make_checkpoint(tmp_path, 3, record)
-    other_config, other = record_of(tmp_path, learning_rate=0.5)
-    with pytest.raises(SocratesError, match=r"training\.learning_rate: 0\.002 -> 0\.5"):
-        choose_checkpoint(other_config, other, resume)
-    with pytest.raises(SocratesError, match="train_sha256: 'd' -> 'other'"):
-        choose_checkpoint(config, record | {"data": {"train_sha256": "other"}}, resume)
-    # another tokenizer under the same name
-    with pytest.raises(SocratesError, match=r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"):
-        choose_checkpoint(config, record | {"data": {"train_sha256": "d", "tokenized": "tokenized-1"}}, resume)
-
-
-def test_how_often_it_saves_and_logs_may_change(tmp_path, workplace):
-    _, record = record_of(plain_folder(tmp_path, workplace))
-    checkpoint = make_checkpoint(tmp_path, 3, record)
-    config, other = record_of(tmp_path, save_steps=1, logging_steps=2)
-    chosen = choose_checkpoint(config, other, "auto")
-    assert (chosen.checkpoint, chosen.way, chosen.notes) == (checkpoint, Way.EXACT, ())
-
-
-def test_an_older_checkpoint_by_path_sets_the_newer_ones_aside(tmp_path, workplace, capsys):
-    config, record = record_of(plain_folder(tmp_path, workplace))
-    older, newer = make_checkpoint(tmp_path, 3, record), make_checkpoint(tmp_path, 6, record)
-    assert choose_checkpoint(config, record, str(older)).checkpoint == older
-    assert not newer.exists() and list((tmp_path / RUN / "set-aside").glob("checkpoint-6-*/manifest.json"))
-    assert f"Passed over {newer}" in capsys.readouterr().out
-
-
-def test_a_damaged_checkpoint_by_path_is_refused(tmp_path, workplace):
-    config, record = record_of(plain_folder(tmp_path, workplace))
-    checkpoint = make_checkpoint(tmp_path, 3, record)
-    (checkpoint / "optimizer.pt").unlink()
-    with pytest.raises(SocratesError, match=r"cannot resume from it: optimizer\.pt is missing"):
-        choose_checkpoint(config, record, str(checkpoint))
-    with pytest.raises(SocratesError, match="no such folder"):
-        choose_checkpoint(config, record, str(tmp_path / "absent"))
 
 
 def test_planned_steps_are_the_papers_and_the_guides():
@@ -382,13 +295,15 @@ def test_log_line_is_the_guides():
 
 @pytest.fixture
 def dry_run(tmp_path, workplace):
-    folder = plain_folder(tmp_path, workplace)
+    folder = tmp_path
+    for name in ("config.json", "deepspeed_config.json"):
+        shutil.copy(workplace / name, folder)
     shutil.copytree(workplace / "data", folder / "data")
 
     def run(**changed):
         arguments = {"config": "config.json", "deepspeed": "deepspeed_config.json", **changed}
         options = [part for name, value in arguments.items() for part in (f"--{name}", value)]
-        return run_script("train_full_dataset.py", *options, "--dry-run", cwd=folder)
+        return run_loaded("train_full_dataset.py", *options, "--dry-run", cwd=folder)
 
     return folder, run
 
@@ -408,10 +323,8 @@ def test_dry_run_says_what_the_run_would_be(dry_run):
     [
         ("train.jsonl", None, ["no such data file"]),
         ("train.jsonl", b"", ["holds no rows"]),
-        ("val.jsonl", b"\n\n", ["holds no rows"]),
         ("train.jsonl", b'{"a": 1}\n{"b": \n', ["train.jsonl, line 1", '"response"']),
         ("val.jsonl", b"\n{nonsense}\n", ["val.jsonl, line 2", "not JSON"]),
-        ("val.jsonl", b'{"prompt": "p", "study_id": "s", "condition_num": 0}\n', ["val.jsonl, line 1", '"response"']),
         ("val.jsonl", b"\xff\xfe\n", ["val.jsonl, line 1", "not UTF-8"]),
     ],
 )

@@ -88,6 +88,7 @@ def gradients(trainer, step):
     return loss.item(), grads
 
 
+@pytest.mark.numerical
 def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alone(make_trainer, rows):
     trainer = with_second_factors(make_trainer())
     loss, _ = gradients(trainer, step_of(trainer))
@@ -105,6 +106,7 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alon
     assert loss == pytest.approx(torch.cat(supervised).mean().item(), abs=1e-5)
 
 
+@pytest.mark.numerical
 def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make_trainer):
     whole = with_second_factors(make_trainer(micro_batch_tokens=100_000))
     small = with_second_factors(make_trainer(micro_batch_tokens=512))
@@ -116,6 +118,7 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make_trainer):
         assert torch.allclose(found[name], gradient, atol=1e-6, rtol=1e-4), name
 
 
+@pytest.mark.numerical
 def test_checkpointed_layers_change_memory_only(make_trainer):
     results = []
     for layers in (0, 1, 2):
@@ -150,6 +153,7 @@ def test_a_step_holds_the_configured_number_of_examples_each_once(rows):
             assert targets == steps[0].supervised_tokens
 
 
+@pytest.mark.numerical
 def test_a_process_without_rows_runs_through_a_filler_that_does_not_count(make_trainer, rows):
     order = StepOrder(len(rows), 1, seed=42)
     busy, idle = (TrainingSteps(rows, order, 2048, process, 2)[0] for process in range(2))
@@ -262,6 +266,7 @@ def test_rows_that_cannot_be_watched_are_told(workplace, tmp_path):
         held_out_rows(tmp_path / "bad.jsonl", 1, tokenizer, None, 2048)
 
 
+@pytest.mark.numerical
 def test_the_watched_loss_is_the_mean_over_its_tokens_and_leaves_the_model_as_it_was(make_trainer, workplace):
     trainer = with_second_factors(make_trainer(eval_steps=5, eval_examples=9))
     trainer.model_wrapped, trainer.callback_handler.callbacks = trainer.model, []

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE, ROOT, wait_for
+from processes import PATIENCE, ROOT, run_loaded, wait_for
 from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
 
 from socrates.data.dataset import read_metadata
@@ -560,8 +560,7 @@ def test_ctrl_c_ends_with_130_and_a_word_and_the_same_command_goes_on(tmp_path, 
 
 
 def run(*arguments):
-    command = [sys.executable, ROOT / "scripts" / "prepare_data.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_loaded("prepare_data.py", *arguments)
 
 
 def test_the_command_prepares_checks_and_says_what_it_did(tmp_path, published):
