@@ -16,8 +16,6 @@ from socrates.predict.files import PROGRAM
 from socrates.predict.pictures import (
     MOST_CONDITIONS,
     MOST_DIFFERENCES,
-    draw_differences,
-    draw_distributions,
 )
 from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report.html import document, section
@@ -38,17 +36,6 @@ _IS_NOT = (
     "differences what stands under “by chance”: half its 95% interval with as many people in each condition as there "
     "are personas, if the model were right.",
 )
-
-
-def make_plots(prediction: Prediction) -> list[list[Plot]]:
-    """The pictures of each question."""
-    names = list(prediction.experiment.conditions)
-    plots = []
-    for place, one in enumerate(prediction.questions, start=1):
-        plots.append([draw_distributions(one, names, f"distributions-{place}")])
-        if any(found.difference.value is not None for found in one.differences):
-            plots[-1].append(draw_differences(one, names, f"differences-{place}"))
-    return plots
 
 
 def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: datetime) -> str:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from socrates.predict.estimates import MEAN, ConditionEstimate, Difference
 from socrates.predict.experiment import OutcomeQuestion
 from socrates.predict.files import PROGRAM
-from socrates.predict.predict import QuestionPrediction
-from socrates.report.cells import make_bars
-from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, short
+from socrates.predict.predict import Prediction, QuestionPrediction
+from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, make_bars, short
 from socrates.report.results_folders import fixed
 
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
@@ -30,6 +29,17 @@ class _Bars(NamedTuple):
     shares: NDArray[np.float64]
     width: float
     ticks: tuple[Sequence[float], list[str]] | None
+
+
+def make_plots(prediction: Prediction) -> list[list[Plot]]:
+    """The pictures of each question."""
+    names = list(prediction.experiment.conditions)
+    plots = []
+    for place, one in enumerate(prediction.questions, start=1):
+        plots.append([draw_distributions(one, names, f"distributions-{place}")])
+        if any(found.difference.value is not None for found in one.differences):
+            plots[-1].append(draw_differences(one, names, f"differences-{place}"))
+    return plots
 
 
 def draw_distributions(one: QuestionPrediction, names: Sequence[str], name: str) -> Plot:

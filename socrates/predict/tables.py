@@ -14,7 +14,8 @@ from socrates.files import atomic_write, write_json
 from socrates.predict.estimates import MEAN, METHOD, RESAMPLES, Difference, Number, sample_answers
 from socrates.predict.experiment import OutcomeQuestion
 from socrates.predict.files import PAGE, PROGRAM, RECORD, remove_pictures, write_csv
-from socrates.predict.page import COVERS, make_plots, render
+from socrates.predict.page import COVERS, render
+from socrates.predict.pictures import make_plots
 from socrates.predict.population import FIELDS
 from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report.plot import styled

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from socrates.console import Table
 from socrates.report.part import SMALL, Material, Part, picture
-from socrates.report.plot import EDGE, LIGHT, LINE, Plot, short
+from socrates.report.plot import EDGE, LIGHT, LINE, Plot, make_bars, short
 from socrates.report.results_folders import CellResult, fixed
 
 EACH = 3  # cells of a kind
 ENOUGH = 20  # human answers, below which a distribution is mostly chance; all cells where fewer hold so many
-_MOST_BARS = 21  # answers that get a bar each
-_MOST_CLASSES = 12  # of wider scales
 KINDS = {"best": "Lowest W", "typical": "W nearest to the median", "worst": "Highest W"}
-
-
-class Bars(NamedTuple):
-    """Shares of the answers in equal classes.
-
-    Attributes:
-        edges: shape (classes + 1,), in scale points.
-        human: shape (classes,), summing to 1; likewise ``predicted``.
-        beyond: whether predictions outside the edges were put into the outer classes.
-    """
-
-    edges: NDArray[np.float64]
-    human: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-    beyond: bool
 
 
 def cells_part(material: Material) -> Part:
@@ -79,39 +59,6 @@ def cells_to_show(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
     nearest = sorted(range(len(ordered)), key=lambda index: (abs(index - middle), index))
     typical = _spread([ordered[index] for index in nearest if ordered[index] not in best + worst], each)
     return {"best": best, "typical": typical, "worst": worst}
-
-
-def make_bars(human: Mapping[float, float], predicted: Mapping[float, float], scale: tuple[float, float]) -> Bars:
-    """Two distributions in the same classes: an answer each where there are few, else equal classes.
-
-    Args:
-        human: answer -> how many.
-        predicted: answer -> weight.
-        scale: lowest and highest answer that is shown; predictions beyond count as these, as in the metric.
-    """
-    low, high = scale
-    answers = [*human, *(answer for answer in predicted if low <= answer <= high)]
-    whole = all(float(answer).is_integer() for answer in answers)
-    if whole and high - low < _MOST_BARS:
-        edges = np.arange(low - 0.5, high + 1)
-    else:
-        width = _round_width((high - low) / _MOST_CLASSES)
-        start = math.floor(low / width) * width - (0.5 if whole else 0.0)
-        edges = start + width * np.arange(math.floor((high - start) / width) + 2)
-    beyond = any(not low <= answer <= high for answer in predicted)
-    return Bars(edges, _shares(human, edges, scale), _shares(predicted, edges, scale), beyond)
-
-
-def _round_width(least: float) -> float:
-    """The first of 1, 2, 5, 10, 20, … that is at least so much: people answer wide scales in round numbers."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(width * power for width in (1, 2, 5, 10) if width * power >= least * (1 - 1e-12))
-
-
-def _shares(answers: Mapping[float, float], edges: NDArray[np.float64], scale: tuple[float, float]):
-    values = np.clip(np.array(list(answers), dtype=np.float64), *scale)
-    weights = np.array(list(answers.values()), dtype=np.float64)
-    return np.histogram(values, edges, weights=weights)[0] / weights.sum()
 
 
 def _enough(cells: Sequence[CellResult]) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +23,8 @@ FILLS = ((DARK, ""), (LIGHT, "////"), ("#ffffff", ""), ("#8fa9c2", "xxx"), ("#e8
 EDGE = {"edgecolor": LINE, "linewidth": 0.7}
 _PNG_DPI = 200
 _LONG_LABEL = 24  # characters
+_MOST_BARS = 21  # answers that get a bar each
+_MOST_CLASSES = 12  # of wider scales
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -117,3 +123,51 @@ def _saved(figure: Figure, **options: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, **options)
     return file.getvalue()
+
+
+class Bars(NamedTuple):
+    """Shares of the answers in equal classes.
+
+    Attributes:
+        edges: shape (classes + 1,), in scale points.
+        human: shape (classes,), summing to 1; likewise ``predicted``.
+        beyond: whether predictions outside the edges were put into the outer classes.
+    """
+
+    edges: NDArray[np.float64]
+    human: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    beyond: bool
+
+
+def make_bars(human: Mapping[float, float], predicted: Mapping[float, float], scale: tuple[float, float]) -> Bars:
+    """Two distributions in the same classes: an answer each where there are few, else equal classes.
+
+    Args:
+        human: answer -> how many.
+        predicted: answer -> weight.
+        scale: lowest and highest answer that is shown; predictions beyond count as these, as in the metric.
+    """
+    low, high = scale
+    answers = [*human, *(answer for answer in predicted if low <= answer <= high)]
+    whole = all(float(answer).is_integer() for answer in answers)
+    if whole and high - low < _MOST_BARS:
+        edges = np.arange(low - 0.5, high + 1)
+    else:
+        width = _round_width((high - low) / _MOST_CLASSES)
+        start = math.floor(low / width) * width - (0.5 if whole else 0.0)
+        edges = start + width * np.arange(math.floor((high - start) / width) + 2)
+    beyond = any(not low <= answer <= high for answer in predicted)
+    return Bars(edges, _shares(human, edges, scale), _shares(predicted, edges, scale), beyond)
+
+
+def _round_width(least: float) -> float:
+    """The first of 1, 2, 5, 10, 20, … that is at least so much: people answer wide scales in round numbers."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(width * power for width in (1, 2, 5, 10) if width * power >= least * (1 - 1e-12))
+
+
+def _shares(answers: Mapping[float, float], edges: NDArray[np.float64], scale: tuple[float, float]):
+    values = np.clip(np.array(list(answers), dtype=np.float64), *scale)
+    weights = np.array(list(answers.values()), dtype=np.float64)
+    return np.histogram(values, edges, weights=weights)[0] / weights.sum()

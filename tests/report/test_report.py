@@ -19,7 +19,7 @@ from socrates.data.records import Cell
 from socrates.errors import SocratesError
 from socrates.report.basis import basis_part
 from socrates.report.calibration import count_answers, decoding_in_words
-from socrates.report.cells import cells_to_show, make_bars
+from socrates.report.cells import cells_to_show
 from socrates.report.decision import decision_part
 from socrates.report.page import (
     PARTS,
@@ -32,7 +32,7 @@ from socrates.report.page import (
     write_report,
 )
 from socrates.report.part import Material
-from socrates.report.plot import styled
+from socrates.report.plot import make_bars, styled
 from socrates.report.results_folders import (
     CellResult,
     Results,
