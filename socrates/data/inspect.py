@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from socrates.console import progress
-from socrates.data.encode import BYTES_A_TOKEN
+from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
 from socrates.data.prepare.sources import Unreadable, parse_line
 from socrates.data.records import Answer, Cell, as_number, parse_answer, require_encodable
 from socrates.data.scales import Scale
@@ -25,22 +25,13 @@ from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 from socrates.files import file_identity
 
-if TYPE_CHECKING:
-    from socrates.data.encode import PromptEncoder
-
 LISTED = 20  # of bad rows, of values outside a scale and of a demographic field; all are counted
 MOST_VALUES = 10_000  # of a demographic field that are told apart
 QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
-_ROW = np.dtype(
-    {
-        "names": ["line", "prompt", "stimuli", "person", "response", "cell", "wording", "characters", "tokens"],
-        "formats": ["i8"] * 5 + ["i4"] * 4,
-    }
-)  # four hashes (of a row that names no participant: 0), the answer, two indices (no scale is stated: -1), two lengths
-_INT64 = np.iinfo(np.int64)
-_ENDING = 120  # characters of a text without a scale that are shown
-_LARGEST = 1e15  # number in a demographic field
-_NUMERIC = 0.95  # share of a field's known values that are numbers, for quantiles
+_INDICES = ("cell", "wording")  # wording: -1 where the text states no scale
+_LENGTHS = ("characters", "tokens")  # of the prompt, of the row
+_HASHES = ("line", "prompt", "stimuli", "person")  # person: of study and participant; 0 where the row names none
+_ROW = np.dtype([*((name, "i8") for name in (*_HASHES, "response")), *((name, "i4") for name in _INDICES + _LENGTHS)])
 
 
 @dataclass(frozen=True)
@@ -54,8 +45,8 @@ class Inspection:
     """
 
     record: dict[str, Any]
-    cell_sizes: np.ndarray = field(repr=False)
-    lengths: np.ndarray = field(repr=False)
+    cell_sizes: np.ndarray
+    lengths: np.ndarray
 
 
 def inspect_file(
@@ -74,8 +65,7 @@ def inspect_file(
         max_length: tokens that a row may have in training.
 
     Raises:
-        SocratesError: no such file, a folder, a file that cannot be read or holds no usable row, or one that
-            changes meanwhile.
+        SocratesError: no such file, one that cannot be read or holds no usable row, or one that changes meanwhile.
     """
     path = Path(path)
     check_file(path)
@@ -88,12 +78,11 @@ def inspect_file(
         raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
     if not path.is_file() or file_identity(path) != before:
         raise SocratesError(f"{path}: was changed while it was read; run the same command again")
+    if not found.cells and not found.bad_rows:
+        raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
     if not found.cells:
-        reason = "holds no rows; expected one JSON object a line"
-        if found.first_bad:
-            reason = "none of its {bad} rows can be used; line {line}: {reason}"
-            reason = reason.format(bad=found.bad_rows, **found.first_bad[0])
-        raise SocratesError(f"{path}: {reason}")
+        reason = "line {line}: {reason}".format(**found.first_bad[0])
+        raise SocratesError(f"{path}: none of its {found.bad_rows} rows can be used; {reason}")
     return _summarise(found, pd.DataFrame(rows), tokenizer if encoder else None, max_length)
 
 
@@ -104,11 +93,11 @@ def check_file(path: Path) -> None:
         choice = f"; choose one of its files: {', '.join(files)}" if files else ", and holds no .jsonl file"
         raise SocratesError(f"{path}: is a folder{choice}")
     if not path.is_file():
-        raise SocratesError(f"{path}: no such data file{', but something else' if path.exists() else ''}")
+        what = "is no ordinary file; write its rows into one" if path.exists() else "no such data file"
+        raise SocratesError(f"{path}: {what}")
     if path.suffix == ".parquet":
         raise SocratesError(
-            f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL files of it, which can be "
-            "inspected"
+            f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL files of it"
         )
 
 
@@ -146,7 +135,7 @@ class _Found:
                 hash(answer.prompt),
                 hash(answer.stimuli),
                 0 if answer.participant is None else hash(f"{answer.cell.study_id}\n{answer.participant}") or 1,
-                min(max(answer.response, _INT64.min), _INT64.max),
+                max(-(2**63), min(answer.response, 2**63 - 1)),
                 self.cells.setdefault(answer.cell, len(self.cells)),
                 self._wording_of(answer),
                 len(answer.prompt),
@@ -156,7 +145,7 @@ class _Found:
     def _wording_of(self, answer: Answer) -> int:
         scale, name, form = _read_scale(answer.stimuli)
         if scale is None:
-            ends = " ".join(answer.stimuli[-_ENDING:].split())
+            ends = " ".join(answer.stimuli[-120:].split())
             self.unscaled.setdefault(answer.cell.study_id, {"line": answer.line, "ends": ends})
             return -1
         self.scales.setdefault(name, scale)
@@ -192,9 +181,8 @@ def _read_scale(text: str) -> tuple[Scale | None, str, str]:
     scale, form = read_scale(text)
     if scale is None:
         return None, "", ""
-    if len(scale) == scale.high - scale.low + 1:
-        return scale, f"{scale.low}–{scale.high}", form
-    return scale, str(scale).replace(" to ", "–"), form
+    has_gaps = len(scale) <= scale.high - scale.low
+    return scale, str(scale).replace(" to ", "–") if has_gaps else f"{scale.low}–{scale.high}", form
 
 
 def _count_tokens(answer: Answer, encoder: PromptEncoder) -> int:
@@ -248,8 +236,7 @@ def _summarise(found: _Found, rows: pd.DataFrame, tokenizer: str | None, max_len
 
 def _tables(found: _Found, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells, with the numbers of their condition and question; the rows, with all of their cell and wording."""
-    cells = pd.DataFrame(list(found.cells), columns=list(Cell._fields))
-    cells["study_id"] = cells["study_id"].astype("category")
+    cells = pd.DataFrame(list(found.cells), columns=list(Cell._fields)).astype({"study_id": "category"})
     for name, key in (("condition", "condition_num"), ("question", "task_num")):
         cells[name] = cells.groupby(["study_id", key], sort=False).ngroup().astype(np.int32)
     wordings = pd.DataFrame(list(found.wordings), columns=["scale", "form"], dtype="category")
@@ -299,22 +286,21 @@ def _cells(answers: pd.DataFrame) -> dict[str, Any]:
 
 
 def _participants(rows: pd.DataFrame, named: pd.DataFrame) -> dict[str, Any]:
-    conditions = named.groupby("person")["condition"].agg(["size", "min", "max"])
-    several = int((conditions["min"] != conditions["max"]).sum())
-    return {
-        "rows_without_participant": len(rows) - len(named),
-        "in_several_conditions": several if len(named) else None,
-        "answers_each": spread_of(conditions["size"]) if len(named) else None,
-    }
+    found = {"rows_without_participant": len(rows) - len(named), "in_several_conditions": None, "answers_each": None}
+    if len(named):
+        conditions = named.groupby("person")["condition"].agg(["size", "min", "max"])
+        found["in_several_conditions"] = int((conditions["min"] != conditions["max"]).sum())
+        found["answers_each"] = spread_of(conditions["size"])
+    return found
 
 
 def _demographic(name: str, values: Counter[str], known: int) -> dict[str, Any]:
     if len(values) > MOST_VALUES:
         return {"field": name, "known": known, "distinct": None, "common": [], "numbers": None}
     numbers = pd.to_numeric(pd.Series([*values], dtype=object), errors="coerce").astype(float)
-    usable = numbers.abs() < _LARGEST
+    usable = numbers.abs() < 1e15  # not so where it is no number
     each = np.repeat(numbers[usable], np.array([*values.values()], int)[usable])
-    is_numeric = each.nunique() > 1 and len(each) >= _NUMERIC * known
+    is_numeric = each.nunique() > 1 and len(each) >= 0.95 * known
     return {
         "field": name,
         "known": known,
@@ -335,9 +321,8 @@ def _stated(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _without_scale(rows: pd.DataFrame, found: _Found) -> list[dict[str, Any]]:
     counts = rows[rows["scale"].isna()].groupby("study_id").size()
-    return _largest_first(
-        [{"study_id": study, "rows": int(counts[study]), **first} for study, first in found.unscaled.items()]
-    )
+    studies = [{"study_id": study, "rows": int(counts[study]), **first} for study, first in found.unscaled.items()]
+    return _largest_first(studies)
 
 
 def _outside_rows(rows: pd.DataFrame, found: _Found) -> pd.DataFrame:
@@ -375,8 +360,7 @@ def _differing(rows: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
 
 def _repeated_groups(named: pd.DataFrame) -> pd.DataFrame:
     """Groups of rows with one (study, participant, task), where there are two rows or more."""
-    key = ["person", "question"]
-    groups = named[named.duplicated(key, keep=False)].groupby(key)
+    groups = named[named.duplicated(["person", "question"], keep=False)].groupby(["person", "question"])
     return groups.agg(study_id=("study_id", "first"), rows=("cell", "size"), texts=("stimuli", "nunique"))
 
 

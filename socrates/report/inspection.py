@@ -192,10 +192,9 @@ def _repeated(record: _Record) -> Section:
     again = repeated["rows_asked_again"]
     lines = (
         f"Groups: {number(repeated['groups'])}, of {count(repeated['rows'], 'row')} in "
-        f"{count(repeated['studies'], 'study', 'studies')}.",
-        "Groups of other stimuli each time (the same question about other things): "
-        f"{_or_none(repeated['groups_other_stimuli'])}.",
-        f"Groups with the same stimulus twice or more: {_or_none(repeated['groups_same_stimulus'])}.",
+        f"{count(repeated['studies'], 'study', 'studies')}. With other stimuli each time (the same question about "
+        f"other things): {_or_none(repeated['groups_other_stimuli'])}; with the same stimulus twice or more: "
+        f"{_or_none(repeated['groups_same_stimulus'])}.",
         f"Rows that repeat an earlier one in the same condition too: {_or_none(again)}"
         + (" (duplicates, or a question that was put twice)." if again else "."),
     )
@@ -236,10 +235,10 @@ def _duplicates(same: _Record) -> Section:
 
 
 def _spread_table(rows: Sequence[tuple[str, _Record]], title: str = "") -> Table:
-    heads = {"min": "least", "q1": "quarter", "median": "median", "q3": "3 quarters", "p95": "95%", "p99": "99%"}
-    heads["max"] = "most"
-    cells = tuple((name, *(number(spread[key]) for key in heads)) for name, spread in rows)
-    return Table(("", *heads.values()), cells, title=title)
+    heads = ("least", "quarter", "median", "3 quarters", "95%", "99%", "most")
+    keys = ("min", "q1", "median", "q3", "p95", "p99", "max")
+    cells = tuple((name, *(number(spread[key]) for key in keys)) for name, spread in rows)
+    return Table(("", *heads), cells, title=title)
 
 
 def _sum(items: Sequence[_Record], key: str = "rows") -> int:
@@ -248,9 +247,6 @@ def _sum(items: Sequence[_Record], key: str = "rows") -> int:
 
 def _or_none(value: int) -> str:
     return number(value) if value else "none"
-
-
-# --- as text ---------------------------------------------------------------------------------------------------
 
 
 def inspection_text(found: Inspection) -> str:
@@ -286,9 +282,6 @@ def _aligned(table: Table, most: int) -> Iterator[str]:
 def _printable(line: str) -> str:
     """Without what would steer a terminal: names and values are as somebody wrote them."""
     return line if line.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
-# --- as a page -------------------------------------------------------------------------------------------------
 
 
 def default_page(data_file: Path) -> Path:
@@ -327,18 +320,11 @@ def page(found: Inspection, when: datetime) -> str:
     ]
     with styled():
         plots = {"cells": [_plot_cells(found)], "scales": [_plot_scales(record)], "lengths": [_plot_lengths(found)]}
-    body = (
-        section(
-            part.key,
-            part.title,
-            part.lines,
-            plots.get(part.key, ()),
-            part.tables,
-            kind="bad" if part.key == "bad" else "",
-            most=None if part.key == "bad" else MOST_ROWS,
-        )
-        for part in inspection_sections(record)
-    )
+    bad = {"kind": "bad", "most": None}
+    body = [
+        section(one.key, one.title, one.lines, plots.get(one.key, ()), one.tables, **(bad if one.key == "bad" else {}))
+        for one in inspection_sections(record)
+    ]
     file = Path(record["file"])
     return document(f"Inspection of {file.name}", _generator(file), header, body)
 
@@ -360,9 +346,7 @@ def _plot_cells(found: Inspection) -> Plot:
         thousands(axes.yaxis)
 
     spread = _spread_in_words(found.record["cells"]["sizes"])
-    return drawn(
-        "Answers in a cell", 2.8, draw, f"Bars: how many answers cells hold, in classes that double; {spread}."
-    )
+    return drawn("Answers in a cell", 2.8, draw, f"Bars: answers in a cell, in classes that double; {spread}.")
 
 
 def _plot_scales(record: _Record) -> Plot:
@@ -386,7 +370,7 @@ def _plot_scales(record: _Record) -> Plot:
         axes.set_xticks([])
         axes.set_xlim(0, max(shown.values()) * 1.16)
 
-    alt = ", ".join(f"{scale} {text}" for scale, text in zip(shown, shares, strict=True))
+    alt = ", ".join(map(" ".join, zip(shown, shares, strict=True)))
     return drawn("Answers by scale", 0.55 + 0.27 * len(shown), draw, f"Bars: share of the answers by scale: {alt}.")
 
 
@@ -403,7 +387,6 @@ def _plot_lengths(found: Inspection) -> Plot:
         if is_tokens and limit:
             axes.axvline(limit, color=LINE, linewidth=1.2, linestyle="--", label=f"max_length {number(limit)}")
         axes.set(ylabel="rows")
-        axes.margins(x=0.02)
         thousands(axes.xaxis)
         thousands(axes.yaxis)
         legend(axes)
