@@ -52,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--model", metavar="NAME|DIR", help="hub name or folder of a model, to count tokens with its tokenizer")
     add("--config", metavar="FILE", help="run config: its model, system message and max_length")
     add("--max-length", metavar="N", type=int, help="count rows of more tokens (default: the config's)")
-    add("--processes", metavar="N", type=int, help="that read (one a core, 8 at most)")
+    add("--processes", metavar="N", type=int, help="of earlier versions: one process reads the file now")
     arguments = parser.parse_args()
     if arguments.file is None and arguments.report not in (None, PAGE_HERE) and arguments.report.suffix != ".html":
         arguments.file, arguments.report = arguments.report, PAGE_HERE  # inspect_data.py --report FILE
@@ -69,22 +69,22 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, inspect, print, and write the page if asked."""
     arguments = parse_arguments()
-    from socrates.data.inspect.inspect import check_file, inspect_file
+    from socrates.data.inspect import check_file, inspect_file
 
     check_file(arguments.file)
     if arguments.report is not None:
         import matplotlib  # noqa: F401  # now: a long count should not end in its absence
 
-        from socrates.report.inspection_page import check_page, default_page
+        from socrates.report.inspection import check_page, default_page
 
         page = default_page(arguments.file) if arguments.report == PAGE_HERE else arguments.report
         check_page(page, arguments.file)
-    found = inspect_file(arguments.file, processes=arguments.processes, **tokens_of(arguments))
+    found = inspect_file(arguments.file, **tokens_of(arguments))
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: scales have dashes, and studies any name
     if arguments.json:
         import json
 
-        print(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False, indent=2), flush=True)
+        print(json.dumps(found.record, ensure_ascii=False, allow_nan=False, indent=2), flush=True)
     else:
         from socrates.report.inspection import inspection_text
 
@@ -92,24 +92,21 @@ def main() -> int:
     if arguments.report is not None:
         from datetime import datetime
 
-        from socrates.report.inspection_page import write_page
+        from socrates.report.inspection import write_page
 
         write_page(found, page, datetime.now().astimezone())
         print(f"Report: {page}", file=sys.stderr if arguments.json else sys.stdout, flush=True)
-    if found.bad_rows:
-        line, reason = found.first_bad[0]
-        rows = "1 bad row" if found.bad_rows == 1 else f"{found.bad_rows} bad rows; the first"
-        print(f"{rows}: {found.file}, line {line}: {reason}", file=sys.stderr)
-    return EXIT_NO if found.bad_rows else EXIT_DONE
+    if bad_rows := found.record["bad_rows"]["rows"]:
+        first = found.record["bad_rows"]["first"][0]
+        rows = "1 bad row" if bad_rows == 1 else f"{bad_rows} bad rows; the first"
+        print(f"{rows}: {found.record['file']}, line {first['line']}: {first['reason']}", file=sys.stderr)
+    return EXIT_NO if bad_rows else EXIT_DONE
 
 
 def tokens_of(arguments: argparse.Namespace) -> dict:
     """What `inspect_file` needs to count tokens; empty where no tokenizer is named."""
     if not (arguments.model or arguments.config):
         return {}
-    import os
-
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the shards are short, and other processes have the other cores
     from socrates.config import load_config
     from socrates.data.encode import make_encoder
     from socrates.model.load import load_tokenizer, quiet_libraries

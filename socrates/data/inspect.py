@@ -1,0 +1,399 @@
+"""Inspection of a data file of human answers: one pass over its rows, then counts by pandas over columns of numbers.
+
+Covers: files of any size in either layout. A row leaves 56 bytes behind: texts, people and lines become 64-bit hashes,
+taken as what they stand for. All else that is kept grows with the cells, scales and demographic values that occur.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from socrates.console import progress
+from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
+from socrates.data.prepare.sources import Unreadable, parse_line
+from socrates.data.records import Answer, Cell, as_number, parse_answer, require_encodable
+from socrates.data.scales import Scale
+from socrates.data.scales.text import read_scale
+from socrates.errors import SocratesError
+from socrates.files import file_identity
+
+LISTED = 20  # of bad rows, of values outside a scale and of a demographic field; all are counted
+MOST_VALUES = 10_000  # of a demographic field that are told apart
+QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
+_INDICES = ("cell", "wording")  # wording: -1 where the text states no scale
+_LENGTHS = ("characters", "tokens")  # of the prompt, of the row
+_HASHES = ("line", "prompt", "stimuli", "person")  # person: of study and participant; 0 where the row names none
+_ROW = np.dtype([*((name, "i8") for name in (*_HASHES, "response")), *((name, "i4") for name in _INDICES + _LENGTHS)])
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that was counted in a data file.
+
+    Attributes:
+        record: what `scripts/inspect_data.py --json` prints; its help names the keys.
+        cell_sizes: rows of each cell.
+        lengths: of each row, in tokens where they were counted, else characters of its prompt.
+    """
+
+    record: dict[str, Any]
+    cell_sizes: np.ndarray
+    lengths: np.ndarray
+
+
+def inspect_file(
+    path: Path | str,
+    *,
+    encoder: PromptEncoder | None = None,
+    tokenizer: str | None = None,
+    max_length: int | None = None,
+) -> Inspection:
+    """Count what is in a JSONL file.
+
+    Args:
+        path: of the file.
+        encoder: to count tokens with.
+        tokenizer: what the encoder's is called.
+        max_length: tokens that a row may have in training.
+
+    Raises:
+        SocratesError: no such file, one that cannot be read or holds no usable row, or one that changes meanwhile.
+    """
+    path = Path(path)
+    check_file(path)
+    before = file_identity(path)
+    found = _Found(path, encoder)
+    try:
+        with path.open("rb") as file:
+            rows = np.fromiter(found.read(progress(file, "inspecting")), _ROW)
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+    if not path.is_file() or file_identity(path) != before:
+        raise SocratesError(f"{path}: was changed while it was read; run the same command again")
+    if not found.cells and not found.bad_rows:
+        raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
+    if not found.cells:
+        reason = "line {line}: {reason}".format(**found.first_bad[0])
+        raise SocratesError(f"{path}: none of its {found.bad_rows} rows can be used; {reason}")
+    return _summarise(found, pd.DataFrame(rows), tokenizer if encoder else None, max_length)
+
+
+def check_file(path: Path) -> None:
+    """SocratesError, with what to name instead, unless there is a file that may hold JSONL."""
+    if path.is_dir():
+        files = sorted(file.name for file in path.glob("*.jsonl"))
+        choice = f"; choose one of its files: {', '.join(files)}" if files else ", and holds no .jsonl file"
+        raise SocratesError(f"{path}: is a folder{choice}")
+    if not path.is_file():
+        what = "is no ordinary file; write its rows into one" if path.exists() else "no such data file"
+        raise SocratesError(f"{path}: {what}")
+    if path.suffix == ".parquet":
+        raise SocratesError(
+            f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL files of it"
+        )
+
+
+class _Found:
+    """What the rows' numbers count from 0, and what else is counted as they are read."""
+
+    def __init__(self, path: Path, encoder: PromptEncoder | None) -> None:
+        self.path, self.encoder = path, encoder
+        self.cells: dict[Cell, int] = {}
+        self.wordings: dict[tuple[str, str], int] = {}  # (name of the scale, form)
+        self.scales: dict[str, Scale] = {}  # by name
+        self.unscaled: dict[str, dict[str, Any]] = {}  # by study: the first row's line, and how its text ends
+        self.layouts: Counter[str] = Counter()
+        self.values: dict[str, Counter[str]] = {}  # of each demographic field, at most one more than `MOST_VALUES`
+        self.known: Counter[str] = Counter()  # rows of each field
+        self.bad_rows = 0
+        self.first_bad: list[dict[str, Any]] = []
+
+    def read(self, lines: Iterable[bytes]) -> Iterator[tuple[int, ...]]:
+        """Each good row as `_ROW`."""
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                answer, layout = _read(line, self.path, number)
+            except (SocratesError, ValueError, OverflowError) as error:
+                self.bad_rows += 1
+                reason = str(error).removeprefix(f"{self.path}, line {number}: ").encode(errors="replace").decode()
+                self.first_bad += [{"line": number, "reason": reason}] if self.bad_rows <= LISTED else []
+                continue
+            self.layouts[layout] += 1
+            self._count_demographic(answer.demographic)
+            yield (
+                hash(line.strip()),
+                hash(answer.prompt),
+                hash(answer.stimuli),
+                0 if answer.participant is None else hash(f"{answer.cell.study_id}\n{answer.participant}") or 1,
+                max(-(2**63), min(answer.response, 2**63 - 1)),
+                self.cells.setdefault(answer.cell, len(self.cells)),
+                self._wording_of(answer),
+                len(answer.prompt),
+                _count_tokens(answer, self.encoder) if self.encoder else 0,
+            )
+
+    def _wording_of(self, answer: Answer) -> int:
+        scale, name, form = _read_scale(answer.stimuli)
+        if scale is None:
+            ends = " ".join(answer.stimuli[-120:].split())
+            self.unscaled.setdefault(answer.cell.study_id, {"line": answer.line, "ends": ends})
+            return -1
+        self.scales.setdefault(name, scale)
+        return self.wordings.setdefault((name, form), len(self.wordings))
+
+    def _count_demographic(self, demographic: Mapping[str, Any]) -> None:
+        for name, value in demographic.items():
+            values = self.values.setdefault(name, Counter())
+            if value is None or value == "" or value != value:  # NaN: as some converters write null
+                continue
+            text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+            self.known[name] += 1
+            if text in values or len(values) <= MOST_VALUES:
+                values[text] += 1
+
+
+def _read(line: bytes, path: Path, number: int) -> tuple[Answer, str]:
+    """A line as an answer, and its layout; SocratesError or ValueError for one that cannot be used."""
+    row = parse_line(line)
+    if isinstance(row, Unreadable):
+        raise SocratesError(row.reason)
+    answer = parse_answer(row, path, number)
+    for name, value in answer.demographic.items():
+        if isinstance(value, dict | list):
+            raise SocratesError(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
+        require_encodable(f"{name}: {value}", "demographic", f"{path}, line {number}")
+    return answer, "instruction" if "output" in row and "response" not in row else "published"
+
+
+@lru_cache(maxsize=8192)  # hundreds of people read the same text
+def _read_scale(text: str) -> tuple[Scale | None, str, str]:
+    """The scale that a text states, its name ("1–5", with gaps "1–5, 8"), and the form in which it is stated."""
+    scale, form = read_scale(text)
+    if scale is None:
+        return None, "", ""
+    has_gaps = len(scale) <= scale.high - scale.low
+    return scale, str(scale).replace(" to ", "–") if has_gaps else f"{scale.low}–{scale.high}", form
+
+
+def _count_tokens(answer: Answer, encoder: PromptEncoder) -> int:
+    """As a training row has them: prompt, answer, end of the turn."""
+    [prompt] = encoder.encode([answer.prompt])
+    return (len(prompt) + len(encoder.encode_answer(answer.response))) // BYTES_A_TOKEN
+
+
+def _summarise(found: _Found, rows: pd.DataFrame, tokenizer: str | None, max_length: int | None) -> Inspection:
+    cells, rows = _tables(found, rows)
+    named = rows[rows["person"] != 0]
+    outside = _outside_rows(rows, found)
+    repeated = _repeated_groups(named)
+    answers = rows.groupby("cell")["response"].agg(["size", "min", "max"])
+    lengths = rows["tokens" if tokenizer else "characters"].to_numpy()
+    record = {
+        "file": str(found.path).encode(errors="replace").decode(),
+        "bytes": found.path.stat().st_size,
+        "rows": len(rows),
+        "bad_rows": {"rows": found.bad_rows, "first": found.first_bad},
+        "layouts": dict(sorted(found.layouts.items())),
+        "counts": {
+            "studies": cells["study_id"].nunique(),
+            "conditions": cells["condition"].nunique(),
+            "questions": cells["question"].nunique(),
+            "cells": len(cells),
+            "participants": named["person"].nunique() or None,
+        },
+        "studies": _studies(cells, rows, named, outside, repeated),
+        "cells": _cells(answers),
+        "participants": _participants(rows, named),
+        "demographics": [_demographic(name, values, found.known[name]) for name, values in found.values.items()],
+        "scales": {
+            "stated": _stated(rows),
+            "without_scale": _without_scale(rows, found),
+            "outside_scale": _outside_scale(outside),
+            "differing": _differing(rows, cells),
+        },
+        "repeated": _repeated(named, repeated) if len(named) else None,
+        "lengths": {
+            "characters": spread_of(rows["characters"]),
+            "tokens": spread_of(lengths) if tokenizer else None,
+            "tokenizer": tokenizer,
+            "max_length": max_length,
+            "longer_than_max_length": int((lengths > max_length).sum()) if tokenizer and max_length else None,
+        },
+        "duplicates": _duplicates(rows),
+    }
+    return Inspection(record, answers["size"].to_numpy(), lengths)
+
+
+def _tables(found: _Found, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells, with the numbers of their condition and question; the rows, with all of their cell and wording."""
+    cells = pd.DataFrame(list(found.cells), columns=list(Cell._fields)).astype({"study_id": "category"})
+    for name, key in (("condition", "condition_num"), ("question", "task_num")):
+        cells[name] = cells.groupby(["study_id", key], sort=False).ngroup().astype(np.int32)
+    wordings = pd.DataFrame(list(found.wordings), columns=["scale", "form"], dtype="category")
+    by_values = sorted(found.scales, key=lambda name: found.scales[name].values)
+    wordings["scale"] = wordings["scale"].cat.set_categories(by_values, ordered=True)
+    for table, key, names in ((cells, "cell", ["study_id", "condition", "question"]), (wordings, "wording", wordings)):
+        for name in names:
+            rows[name] = table[name].array.take(rows[key].to_numpy(), allow_fill=True)
+    return cells, rows
+
+
+def _studies(
+    cells: pd.DataFrame, rows: pd.DataFrame, named: pd.DataFrame, outside: pd.DataFrame, repeated: pd.DataFrame
+) -> list[dict[str, Any]]:
+    counts = {
+        "rows": rows.groupby("study_id").size(),
+        "conditions": cells.groupby("study_id")["condition"].nunique(),
+        "questions": cells.groupby("study_id")["question"].nunique(),
+        "cells": cells.groupby("study_id").size(),
+        "participants": named.groupby("study_id")["person"].nunique(),
+        "without_scale": rows[rows["scale"].isna()].groupby("study_id").size(),
+        "outside_scale": outside.groupby("study_id").size(),
+        "repeated": repeated.groupby("study_id").size(),
+    }
+    table = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("study_id").reset_index()
+    studies = _largest_first(table.to_dict("records"))
+    for study in studies:
+        if not study["participants"]:
+            study["participants"] = study["repeated"] = None
+    return studies
+
+
+def _largest_first(studies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(studies, key=lambda study: (-study["rows"], study["study_id"]))
+
+
+def _cells(answers: pd.DataFrame) -> dict[str, Any]:
+    """Of the cells' numbers of answers, and their least and largest one."""
+    size, differ = answers["size"], answers["min"] < answers["max"]
+    return {
+        "sizes": spread_of(size),
+        "one_answer": int((size == 1).sum()),
+        "no_spread": int(((size > 1) & ~differ).sum()),
+        "judgeable": int(differ.sum()),
+        "judgeable_rows": int(size[differ].sum()),
+    }
+
+
+def _participants(rows: pd.DataFrame, named: pd.DataFrame) -> dict[str, Any]:
+    found = {"rows_without_participant": len(rows) - len(named), "in_several_conditions": None, "answers_each": None}
+    if len(named):
+        conditions = named.groupby("person")["condition"].agg(["size", "min", "max"])
+        found["in_several_conditions"] = int((conditions["min"] != conditions["max"]).sum())
+        found["answers_each"] = spread_of(conditions["size"])
+    return found
+
+
+def _demographic(name: str, values: Counter[str], known: int) -> dict[str, Any]:
+    if len(values) > MOST_VALUES:
+        return {"field": name, "known": known, "distinct": None, "common": [], "numbers": None}
+    numbers = pd.to_numeric(pd.Series([*values], dtype=object), errors="coerce").astype(float)
+    usable = numbers.abs() < 1e15  # not so where it is no number
+    each = np.repeat(numbers[usable], np.array([*values.values()], int)[usable])
+    is_numeric = each.nunique() > 1 and len(each) >= 0.95 * known
+    return {
+        "field": name,
+        "known": known,
+        "distinct": len(values),
+        "common": [{"value": value, "rows": rows} for value, rows in _most_common(values)],
+        "numbers": spread_of(each) if is_numeric else None,
+    }
+
+
+def _most_common(counts: Mapping[Any, int]) -> list[tuple[Any, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LISTED]
+
+
+def _stated(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    uses = rows.groupby(["scale", "form"]).agg(rows=("cell", "size"), studies=("study_id", "nunique")).reset_index()
+    return uses.sort_values(["rows", "scale", "form"], ascending=[False, True, True]).to_dict("records")
+
+
+def _without_scale(rows: pd.DataFrame, found: _Found) -> list[dict[str, Any]]:
+    counts = rows[rows["scale"].isna()].groupby("study_id").size()
+    studies = [{"study_id": study, "rows": int(counts[study]), **first} for study, first in found.unscaled.items()]
+    return _largest_first(studies)
+
+
+def _outside_rows(rows: pd.DataFrame, found: _Found) -> pd.DataFrame:
+    """The rows whose answers are not on the scale that their text states."""
+    by_scale = rows.groupby("scale")["response"]
+    return rows.loc[[i for name, some in by_scale for i in some.index[~some.isin(found.scales[name].values)]]]
+
+
+def _outside_scale(outside: pd.DataFrame) -> list[dict[str, Any]]:
+    studies = []
+    for study, rows in outside.groupby("study_id"):
+        values = [{"answer": answer, "rows": n} for answer, n in _most_common(Counter(rows["response"].tolist()))]
+        studies.append({"study_id": study, "rows": len(rows), "cells": rows["cell"].nunique(), "values": values})
+    return _largest_first(studies)
+
+
+def _differing(rows: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
+    """Cells whose rows state several scales, and questions whose scale depends on the condition."""
+    keys, names = list(Cell._fields), list(rows["scale"].cat.categories)
+    pairs = rows[["cell", "scale"]].dropna().drop_duplicates().sort_values("scale")
+    table = cells[keys].assign(scales=pairs.groupby("cell")["scale"].agg(tuple))
+    some, all_rows = rows.groupby("cell")["scale"].count(), rows.groupby("cell").size()
+    by_question = table.dropna().groupby(["study_id", "task_num"], sort=False)["scales"].agg(set)
+    return {
+        "cells_with_several_scales": table[table["scales"].str.len() > 1].to_dict("records"),
+        "cells_partly_without": cells.loc[(some > 0) & (some < all_rows), keys].to_dict("records"),
+        "cells_without": int((some == 0).sum()),
+        "questions_differing_between_conditions": [
+            {"study_id": study, "task_num": task, "scales": sorted(set().union(*scales), key=names.index)}
+            for (study, task), scales in by_question.items()
+            if len(scales) > 1
+        ],
+    }
+
+
+def _repeated_groups(named: pd.DataFrame) -> pd.DataFrame:
+    """Groups of rows with one (study, participant, task), where there are two rows or more."""
+    groups = named[named.duplicated(["person", "question"], keep=False)].groupby(["person", "question"])
+    return groups.agg(study_id=("study_id", "first"), rows=("cell", "size"), texts=("stimuli", "nunique"))
+
+
+def _repeated(named: pd.DataFrame, groups: pd.DataFrame) -> dict[str, int]:
+    other = int((groups["texts"] == groups["rows"]).sum())  # every row has another stimulus
+    return {
+        "groups": len(groups),
+        "rows": int(groups["rows"].sum()),
+        "studies": groups["study_id"].nunique(),
+        "groups_other_stimuli": other,
+        "groups_same_stimulus": len(groups) - other,
+        "rows_asked_again": int(named.duplicated(["person", "cell", "stimuli"]).sum()),
+    }
+
+
+def _duplicates(rows: pd.DataFrame) -> dict[str, int]:
+    """Rows that are the same to the character, and prompts (persona and text) that several rows have."""
+    shared = rows[rows["prompt"].duplicated(keep=False)].groupby("prompt")[["response", "person"]]
+    sizes, low, high = shared.size(), shared.min(), shared.max()
+    one_response, one_person = low["response"] == high["response"], low["person"] == high["person"]
+    return {
+        "rows_like_an_earlier_one": int(rows["line"].duplicated().sum()),
+        "shared_prompts": len(sizes),
+        "rows_with_shared_prompts": int(sizes.sum()),
+        "shared_prompts_one_response": int(one_response.sum()),
+        "shared_prompts_other_responses": int((~one_response).sum()),
+        "shared_prompts_one_participant": int((one_person & (low["person"] != 0)).sum()),
+    }
+
+
+def spread_of(values: Any) -> dict[str, Any]:
+    """How many numbers there are, one at least; their mean, and quantiles that are values which occur."""
+    values = np.asarray(values)
+    quantiles = np.quantile(values, [*QUANTILES.values()], method="inverted_cdf").tolist()
+    shown = dict(zip(QUANTILES, map(as_number, quantiles), strict=True))
+    return {"count": len(values), "mean": round(float(values.mean()), 4), **shown}

@@ -1,1 +1,0 @@
-"""Inspection of a data file."""
