@@ -109,16 +109,16 @@ def tokenizing_config(tokenize: bool, path: str | None, output: Path) -> "RunCon
 
 def print_check(report: "LeakReport", output: Path) -> None:
     """What was counted and proved."""
-    print_parts(report.rows, report.studies, report.cells)
+    print_parts(report.counts["rows"], report.counts)
     print_proof(report.unit)
     print(f"Checked: {output}", flush=True)
 
 
-def print_parts(rows: Mapping[str, int], studies: Mapping[str, int], cells: Mapping[str, int]) -> None:
+def print_parts(rows: Mapping[str, int], counts: Mapping[str, Mapping[str, int]]) -> None:
     """What each part holds."""
     for part, number in rows.items():
-        of_studies = f"{studies[part]} {'study' if studies[part] == 1 else 'studies'}"
-        print(f"  {part}.jsonl: {number:,} rows, {of_studies}, {cells[part]:,} cells")
+        studies, cells = counts["studies"][part], counts["cells"][part]
+        print(f"  {part}.jsonl: {number:,} rows, {studies} {'study' if studies == 1 else 'studies'}, {cells:,} cells")
 
 
 def print_proof(unit: str) -> None:
@@ -128,8 +128,7 @@ def print_proof(unit: str) -> None:
 
 def print_summary(metadata: dict, output: Path) -> None:
     """What each part holds, what was left out, and what was proved."""
-    counts = metadata["counts"]
-    print_parts(metadata["rows"], counts["studies"], counts["cells"])
+    print_parts(metadata["rows"], metadata["counts"])
     for reason, found in metadata["left_out"].items():
         names = list(found["where"])
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

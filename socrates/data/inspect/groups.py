@@ -1,6 +1,6 @@
 """Group counts over columns of numbers, by sorting: no Python object a row.
 
-Covers: exact counts, but for 64-bit hashes taken as what they stand for (see `sources.prompt_hash`).
+Covers: exact counts, but for 64-bit hashes taken as what they stand for (see `lines.prompt_hash`).
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from socrates.data.encode import BYTES_A_TOKEN
 from socrates.data.inspect.lines import Shard, byte_ranges, read_lines
 from socrates.data.inspect.record import Inspection
 from socrates.data.inspect.summary import summarise
-from socrates.data.prepare.prepare import LISTED
-from socrates.data.prepare.sources import BadRow, parse_line, prompt_hash, to_answer
+from socrates.data.prepare.lines import LISTED, prompt_hash, to_answer
+from socrates.data.prepare.sources import BadRow, parse_line
 from socrates.data.records import Answer, Cell
 from socrates.data.scales import Scale
 from socrates.data.scales.text import read_scale

@@ -19,7 +19,8 @@ import numpy as np
 
 from socrates.console import progress
 from socrates.data.dataset import METADATA, PARTS, check_hash, part_file, read_metadata
-from socrates.data.prepare.sources import BadRow, parse_line, prompt_hash
+from socrates.data.prepare.lines import prompt_hash
+from socrates.data.prepare.sources import BadRow, parse_line
 from socrates.data.prepare.splits import MAPPINGS, Unit, show_unit, unit_of
 from socrates.data.records import Cell, read_cell
 from socrates.errors import SocratesError
@@ -32,7 +33,7 @@ class LeakReport:
     Attributes:
         split: "study", "condition" or "task".
         unit: what no two parts share, in words.
-        rows, units, studies, cells, prompts: by part; prompts are distinct texts.
+        counts: "rows", "units", "studies", "cells" and "prompts" (distinct texts), each by part.
         shared_prompts: by pair of parts; 0 between `train` and the others. A prompt in both `val` and `test` (the same
             persona and text in two studies) is no leak of training.
         sha256: by part.
@@ -40,13 +41,9 @@ class LeakReport:
 
     split: str
     unit: str
-    rows: Mapping[str, int]
-    units: Mapping[str, int]
-    studies: Mapping[str, int]
-    cells: Mapping[str, int]
-    prompts: Mapping[str, int]
-    shared_prompts: Mapping[str, int]
-    sha256: Mapping[str, str]
+    counts: dict[str, dict[str, int]]
+    shared_prompts: dict[str, int]
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -102,17 +99,15 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> LeakRepo
     for part, one in found.items():
         if one.rows != rows[part]:
             raise SocratesError(f"{files[part]}: holds {one.rows} rows, {METADATA} says {rows[part]}; prepare it again")
-    return LeakReport(
-        split=split,
-        unit="study" if split == "study" else f"{split} of a study",
-        rows={part: one.rows for part, one in found.items()},
-        units={part: len(one.units) for part, one in found.items()},
-        studies={part: len({cell.study_id for cell in one.cells}) for part, one in found.items()},
-        cells={part: len(one.cells) for part, one in found.items()},
-        prompts={part: len(one.prompts) for part, one in found.items()},
-        shared_prompts=shared_prompts,
-        sha256={part: one.sha256 for part, one in found.items()},
-    )
+    counts = {
+        "rows": {part: one.rows for part, one in found.items()},
+        "units": {part: len(one.units) for part, one in found.items()},
+        "studies": {part: len({cell.study_id for cell in one.cells}) for part, one in found.items()},
+        "cells": {part: len(one.cells) for part, one in found.items()},
+        "prompts": {part: len(one.prompts) for part, one in found.items()},
+    }
+    unit = "study" if split == "study" else f"{split} of a study"
+    return LeakReport(split, unit, counts, shared_prompts, {part: one.sha256 for part, one in found.items()})
 
 
 def _read(file: Path, split: str, rows: int) -> _Found:

@@ -1,9 +1,10 @@
 """Preparation of the published data set: `train.jsonl`, `val.jsonl`, `test.jsonl`, and `metadata.json` last.
 
-One pass over the source writes its rows as lines into `OUTPUT/.preparing/`; there these are divided into the parts, which
-are read again for the proof that nothing leaks, and described. One rename, to `OUTPUT/.prepared/`, makes it the set of this folder; then the files
-get their names. A run that is ended before the rename leaves a folder that the next run removes; after it, the next run
-gives the files their names. An earlier set's `metadata.json` is gone before the first file that it does not describe.
+One pass over the source writes its rows as lines into `OUTPUT/.preparing/`; there these are divided into the parts,
+which are read again for the proof that nothing leaks, and described. One rename, to `OUTPUT/.prepared/`, makes it the
+set of this folder; then the files get their names. A run that is ended before the rename leaves a folder that the next
+run removes; after it, the next run gives the files their names. An earlier set's `metadata.json` is gone before the
+first file that it does not describe.
 """
 
 from __future__ import annotations
@@ -11,30 +12,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from socrates.console import progress
 from socrates.data.dataset import METADATA, PARTS, VERSION, check_unchanged, part_file
 from socrates.data.prepare.leaks import LeakReport, prove_no_leak
-from socrates.data.prepare.sources import (
-    PUBLISHED,
-    BadRow,
-    Source,
-    open_source,
-    prompt_hash,
-    read_rows,
-    to_answer,
-    to_line,
-)
+from socrates.data.prepare.lines import Lines, write_lines
+from socrates.data.prepare.sources import PUBLISHED, Source, open_source
 from socrates.data.prepare.splits import (
     MAPPINGS,
     NOWHERE,
@@ -46,17 +37,12 @@ from socrates.data.prepare.splits import (
     choose_sample,
     evaluation_units,
     load_split,
-    unit_of,
 )
-from socrates.data.records import Cell
 from socrates.errors import SocratesError
 from socrates.files import file_identity, read_json, sha256_file, sha256_json, sync_folder, try_lock, write_json
 
 WORK, DONE, LOCK = ".preparing", ".prepared", ".preparing.lock"
-LISTED = 20  # bad rows that are named; all are counted
 _ALL = "rows.jsonl"
-_SHOWN = 10  # of them, in a message
-_STOP_EVERY = 20_000  # rows after which too many bad ones end it, so that the message can show more than the first
 _PACKAGES = ("huggingface_hub", "numpy", "pyarrow")
 
 
@@ -238,19 +224,16 @@ def _difference(there: Mapping[str, Any], recipe: Mapping[str, Any], origin: Map
 
 def _recipe(source: Source, lists: Path, settings: PrepareSettings) -> dict[str, Any]:
     """What decides the bytes: the source's files and the published lists by hash, and the settings."""
+    try:
+        hashes = {file: sha256_file(file) for file in (*source.files, lists)}
+    except OSError as error:
+        raise SocratesError(f"{error.filename}: cannot read: {error.strerror or error}") from error
     return {
         "version": VERSION,
-        "files": {file.relative_to(source.folder).as_posix(): _hash(file) for file in source.files},
-        "lists": {lists.name: _hash(lists)},
+        "files": {file.relative_to(source.folder).as_posix(): hashes[file] for file in source.files},
+        "lists": {lists.name: hashes[lists]},
         "settings": asdict(settings),
     }
-
-
-def _hash(file: Path) -> str:
-    try:
-        return sha256_file(file)
-    except OSError as error:
-        raise SocratesError(f"{file}: cannot read: {error.strerror or error}") from error
 
 
 def _shown(source: Source) -> str:
@@ -266,36 +249,11 @@ def _shown(source: Source) -> str:
 # --- the files -----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Lines:
-    """What the pass over the source has written, in its order, and what it has left out.
-
-    Attributes:
-        cells: a number for each, in the order of their first lines.
-        cell: of each line, the number of its cell.
-        prompt: of each line, the hash of its prompt.
-        left_out: {reason: {study or unit: rows}}.
-        bad: rows that cannot be used.
-        first_bad: some of them, as (file, number in the file, reason).
-    """
-
-    cells: dict[Cell, int] = field(default_factory=dict)
-    cell: array = field(default_factory=lambda: array("i"))  # as a list: ten times the memory
-    prompt: array = field(default_factory=lambda: array("Q"))
-    left_out: dict[str, Counter[str]] = field(default_factory=dict)
-    bad: int = 0
-    first_bad: list[tuple[Path, int, str]] = field(default_factory=list)
-
-    def sizes(self) -> dict[Cell, int]:
-        """The rows of each cell."""
-        return dict(zip(self.cells, np.bincount(self.cell, minlength=len(self.cells)).tolist(), strict=True))
-
-
 def _write_set(
     work: Path, source: Source, split: Split, settings: PrepareSettings, recipe: dict[str, Any], max_bad_rows: int
 ) -> dict[str, Any]:
     """Write and prove all files of a set into ``work``; returns its metadata."""
-    lines = _write_lines(work / _ALL, source, split, max_bad_rows)
+    lines = write_lines(work / _ALL, source, split, max_bad_rows)
     sizes = lines.sizes()
     if not sizes:
         hint = "; rows of the instruction layout have no task_num, which it needs" if split.name == "task" else ""
@@ -314,53 +272,7 @@ def _write_set(
     return metadata
 
 
-def _write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> _Lines:
-    """The pass: every row that is in a published list becomes a line of one file."""
-    lines = _Lines()
-    with path.open("wb") as out:
-        for count, (file, number, row) in enumerate(progress(read_rows(source), "reading")):
-            if count % _STOP_EVERY == 0:
-                _check_bad_rows(lines, source, max_bad_rows)
-            try:
-                answer = to_answer(row)
-                if split.side(answer.cell) is None:
-                    _leave_out(lines, answer.cell, split)
-                    continue
-                out.write(to_line(answer))
-            except BadRow as error:
-                lines.bad += 1
-                if lines.bad <= LISTED:
-                    lines.first_bad.append((file, number, str(error)))
-                continue
-            lines.cell.append(lines.cells.setdefault(answer.cell, len(lines.cells)))
-            lines.prompt.append(prompt_hash(answer.prompt))
-    _check_bad_rows(lines, source, max_bad_rows)
-    return lines
-
-
-def _check_bad_rows(lines: _Lines, source: Source, allowed: int) -> None:
-    """SocratesError, which names the first of them, if more rows than allowed cannot be used."""
-    if lines.bad <= allowed:
-        return
-    shown = [f"{file}, {source.unit} {number}: {reason}" for file, number, reason in lines.first_bad[:_SHOWN]]
-    shown += [f"… and {lines.bad - _SHOWN:,} more"] if lines.bad > _SHOWN else []
-    raise SocratesError(
-        "\n  ".join(shown) + f"\n  {lines.bad} bad row{'s' * (lines.bad != 1)} so far, {allowed} allowed: put the "
-        "source right, or leave bad rows out with --max-bad-rows N"
-    )
-
-
-def _leave_out(lines: _Lines, cell: Cell, split: Split) -> None:
-    """Count a row that is in no published list; those of the study split name every study: there it is a mistake."""
-    if split.name == "study":
-        raise BadRow(f'study "{cell.study_id}" is in neither published list (seen, unseen)')
-    reason, name = "study in no list", cell.study_id
-    if cell.study_id in split.studies:
-        reason, name = f"{split.name} in no list", "/".join(map(str, unit_of(cell, split.name)))
-    lines.left_out.setdefault(reason, Counter())[name] += 1
-
-
-def _divide(work: Path, lines: _Lines, part_of_cell: np.ndarray) -> dict[str, int]:
+def _divide(work: Path, lines: Lines, part_of_cell: np.ndarray) -> dict[str, int]:
     """Write each line to its part, but those of `train` whose prompt is in `val` or `test` too; rows of each part."""
     cell, prompt = np.array(lines.cell), np.array(lines.prompt)
     part = part_of_cell[cell]
@@ -386,7 +298,7 @@ def _divide(work: Path, lines: _Lines, part_of_cell: np.ndarray) -> dict[str, in
 def _metadata(
     source: Source,
     recipe: Mapping[str, Any],
-    lines: _Lines,
+    lines: Lines,
     report: LeakReport,
     val: Iterable[Unit],
     max_bad_rows: int,
@@ -401,16 +313,16 @@ def _metadata(
         "source": {**source.origin, "files": recipe["files"], "lists": recipe["lists"]},
         "split": report.split,
         "settings": recipe["settings"],
-        "rows": dict(report.rows),
-        "sha256": dict(report.sha256),
-        "counts": {name: dict(getattr(report, name)) for name in ("studies", "units", "cells", "prompts")},
+        "rows": report.counts["rows"],
+        "sha256": report.sha256,
+        "counts": {name: report.counts[name] for name in ("studies", "units", "cells", "prompts")},
         "left_out": {
             reason: {"rows": names.total(), "where": dict(sorted(names.items()))}
             for reason, names in sorted(lines.left_out.items())
         },
         "bad_rows": {"rows": lines.bad, "allowed": max_bad_rows, "first": bad},
         "val_units": sorted(map(list, val), key=str),
-        "no_leak": {"unit": report.unit, "shared_units": 0, "shared_prompts": dict(report.shared_prompts)},
+        "no_leak": {"unit": report.unit, "shared_units": 0, "shared_prompts": report.shared_prompts},
         "recipe_sha256": sha256_json(recipe),
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}},
     }

@@ -1,4 +1,4 @@
-"""Sources: the published data set as a stream of rows, in the order of its files, and a row as a line of a set.
+"""Sources: the published data set as a stream of rows, in the order of its files.
 
 A source is a folder of parquet files or of JSONL files (either layout), one such file, or a data set of the hub at one
 commit, in the local cache. It is read in batches, so that memory does not grow with the number of rows.
@@ -6,15 +6,14 @@ commit, in the local cache. It is read in batches, so that memory does not grow 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.data.records import Answer, parse_answer, stimuli_of
 from socrates.errors import SocratesError
 from socrates.model.hub import TIMEOUT_S, check_revision, names_a_folder, refusals_told, snapshot
 
@@ -27,8 +26,6 @@ _COLUMNS = (
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
 _NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")
-_SCALARS = frozenset({str, int, float, bool})
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # made once: json.dumps makes one a call
 
 
 class BadRow(Exception):
@@ -157,9 +154,9 @@ def _check_complete(name: str, files: tuple[Path, ...]) -> None:
 
     Where another program filled the cache, nothing else says what there should be.
     """
-    for ending in {match[0] for file in files if (match := _NUMBERED.search(file.name))}:
-        promised = int(_NUMBERED.search(ending)[1])
-        there = sum(file.name.endswith(ending) for file in files)
+    endings = Counter(match[0] for file in files if (match := _NUMBERED.search(file.name)))
+    for ending, there in endings.items():
+        promised = int(_NUMBERED.match(ending)[1])
         if there < promised:
             raise SocratesError(
                 f"{name}: the local cache holds only a part of it ({there} of {promised} files *{ending}); run again "
@@ -231,82 +228,10 @@ def _rows_of_parquet(path: Path) -> Iterator[Row]:
         raise SocratesError(f"{path}: cannot read: {error.strerror or error}; download or copy it again") from error
 
 
-def _rows_of_batch(batch: Any) -> Iterator[Row]:
-    """The rows of a record batch, column by column: `to_pylist` of the batch would take several times as long."""
+def _rows_of_batch(batch: Any) -> list[Row]:
     try:
-        columns = [_values(column) for column in batch.columns]
+        return batch.to_pylist()
     except UnicodeDecodeError as error:
         if batch.num_rows == 1:
-            yield BadRow(f"not UTF-8 text (byte {error.start} of a field)")
-            return
-        for i in range(batch.num_rows):
-            yield from _rows_of_batch(batch.slice(i, 1))
-        return
-    for values in zip(*columns, strict=True):
-        yield dict(zip(batch.schema.names, values, strict=True))
-
-
-def _values(column: Any) -> list[Any]:
-    """An Arrow array as Python values; of a struct, the fields that are not null."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_struct(kind) and kind.num_fields and not column.null_count:
-        names = [field.name for field in kind]
-        rows = zip(*map(_values, column.flatten()), strict=True)
-        return [{n: v for n, v in zip(names, row, strict=True) if v is not None} for row in rows]
-    whole = pa.types.is_integer(kind) and not column.null_count
-    if whole or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column.to_numpy(zero_copy_only=False).tolist()
-    return column.to_pylist()
-
-
-# --- a row as an answer, and as a line -----------------------------------------------------------------------------
-
-
-def to_answer(row: Row) -> Answer:
-    """A row as an answer; BadRow, with the reason alone, for one that cannot be used."""
-    if isinstance(row, BadRow):
-        raise row
-    try:
-        return parse_answer(row, "", 0)
-    except SocratesError as error:
-        raise BadRow(str(error).removeprefix(", line 0: ")) from error
-    except (ValueError, OverflowError) as error:
-        raise BadRow(f"cannot be read: {error}") from error
-
-
-def to_line(answer: Answer) -> bytes:
-    """An answer as a line of a prepared set, in the published layout.
-
-    Demographic fields that are null, or NaN (as some converters write null), are left out; so is `stimuli` where the
-    prompt tells it, which is two fifths of the bytes.
-
-    Raises:
-        BadRow: a demographic field is neither a text nor a number, or cannot be written as JSON in UTF-8.
-    """
-    demographic = {name: value for name, value in answer.demographic.items() if value is not None and value == value}
-    for name, value in demographic.items():
-        if type(value) not in _SCALARS:
-            raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
-    row = {
-        "prompt": answer.prompt,
-        "response": answer.response,
-        "study_id": answer.cell.study_id,
-        "condition_num": answer.cell.condition_num,
-        "task_num": answer.cell.task_num,
-        "participant": answer.participant,
-        "sample_id": answer.sample_id,
-        "demographic": demographic,
-    }
-    if stimuli_of(answer.prompt) != answer.stimuli:
-        row["stimuli"] = answer.stimuli
-    try:
-        return _encode(row).encode() + b"\n"
-    except ValueError as error:  # half a character; a number that is infinite
-        raise BadRow(f"cannot be written as JSON: {error}") from error
-
-
-def prompt_hash(prompt: str) -> int:
-    """64 bits of BLAKE2b over a prompt: among 3 million prompts two get the same one by chance once in 4 million."""
-    return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "little")
+            return [BadRow(f"not UTF-8 text (byte {error.start} of a field)")]
+        return [row for i in range(batch.num_rows) for row in _rows_of_batch(batch.slice(i, 1))]
