@@ -8,9 +8,8 @@ people within a study).
 
 from __future__ import annotations
 
-import hashlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -20,10 +19,10 @@ import numpy as np
 from socrates.console import progress
 from socrates.data.dataset import METADATA, PARTS, check_hash, part_file, read_metadata
 from socrates.data.prepare.lines import prompt_hash
-from socrates.data.prepare.sources import BadRow, parse_line
 from socrates.data.prepare.splits import MAPPINGS, Unit, show_unit, unit_of
-from socrates.data.records import Cell, read_cell
+from socrates.data.records import Cell, read_answers
 from socrates.errors import SocratesError
+from socrates.files import sha256_file
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,8 @@ class _Found:
 
     rows: int
     units: Mapping[Unit, int]  # the first line of each
-    cells: frozenset[Cell]
+    cells: Set[Cell]
     prompts: np.ndarray  # 64-bit hashes, ascending, each once
-    sha256: str
 
 
 def check_prepared(folder: Path | str) -> LeakReport:
@@ -85,11 +83,7 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> LeakRepo
             raise SocratesError(f"{file}: no such data file; prepare the data again")
     found = {part: _read(file, split, rows[part]) for part, file in files.items()}
     for one, other in combinations(files, 2):
-        if both := sorted(found[one].units.keys() & found[other].units.keys(), key=str):
-            lines = [f"{files[part]} (line {found[part].units[both[0]]})" for part in (one, other)]
-            more = f" (and {len(both) - 1} more)" if len(both) > 1 else ""
-            where = f"is in {lines[0]} and in {lines[1]}; prepare the data again"
-            raise SocratesError(f"leak: {show_unit(both[0], split)}{more} {where}")
+        _check_units(found[one].units, found[other].units, split, files[one], files[other])
     shared_prompts: dict[str, int] = {}
     for one, other in combinations(files, 2):
         hashes = np.intersect1d(found[one].prompts, found[other].prompts, assume_unique=True)
@@ -107,52 +101,43 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> LeakRepo
         "prompts": {part: len(one.prompts) for part, one in found.items()},
     }
     unit = "study" if split == "study" else f"{split} of a study"
-    return LeakReport(split, unit, counts, shared_prompts, {part: one.sha256 for part, one in found.items()})
+    return LeakReport(split, unit, counts, shared_prompts, {part: sha256_file(file) for part, file in files.items()})
 
 
 def _read(file: Path, split: str, rows: int) -> _Found:
     units: dict[Unit, int] = {}
     cells: set[Cell] = set()
     hashes = array("Q")  # as a list: ten times the memory
-    digest = hashlib.sha256()
-    for number, line in progress(_numbered(file), f"checking {file.name}", total=rows):
-        cell, prompt = _keys(line, file, number)
-        if cell not in cells:
-            cells.add(cell)
-            units.setdefault(unit_of(cell, split), number)
-        hashes.append(prompt_hash(prompt))
-        digest.update(line)
-    prompts = np.unique(np.array(hashes, np.uint64))
-    return _Found(len(hashes), units, frozenset(cells), prompts, digest.hexdigest())
+    for answer in progress(read_answers(file), f"checking {file.name}", total=rows):
+        if answer.cell not in cells:
+            cells.add(answer.cell)
+            units.setdefault(unit_of(answer.cell, split), answer.line)
+        hashes.append(prompt_hash(answer.prompt))
+    return _Found(len(hashes), units, cells, np.unique(np.array(hashes)))
 
 
-def _keys(line: bytes, file: Path, number: int) -> tuple[Cell, str]:
-    """The cell and the prompt of a line."""
-    row = parse_line(line)
-    if isinstance(row, BadRow) or not isinstance(row.get("prompt"), str):
-        reason = row if isinstance(row, BadRow) else 'no "prompt"'
-        raise SocratesError(f"{file}, line {number}: {reason}; prepare the data again")
-    return read_cell(row, f"{file}, line {number}", row["prompt"]), row["prompt"]
+def _check_units(ones: Mapping[Unit, int], others: Mapping[Unit, int], split: str, one: Path, other: Path) -> None:
+    """SocratesError if a unit is in two files; their units are given with the first line of each."""
+    if both := sorted(ones.keys() & others.keys(), key=str):
+        first = both[0]
+        more = f" (and {len(both) - 1} more)" if len(both) > 1 else ""
+        raise SocratesError(
+            f"leak: {show_unit(first, split)}{more} is in {one} (line {ones[first]}) and in {other} (line "
+            f"{others[first]}); prepare the data again"
+        )
 
 
 def _check_prompts(hashes: np.ndarray, train: Path, evaluation: Path) -> None:
     """SocratesError if prompts with these hashes are the same texts, and not only the same hashes."""
     wanted = set(hashes[:1000].tolist())
-    seen: dict[str, int] = {}
-    for number, line in _numbered(evaluation):
-        prompt = _keys(line, evaluation, number)[1]
-        if prompt_hash(prompt) in wanted:
-            seen.setdefault(prompt, number)
-    for number, line in _numbered(train):
-        prompt = _keys(line, train, number)[1]
-        if prompt in seen:
+    lines: dict[str, int] = {}
+    for answer in read_answers(evaluation):
+        if prompt_hash(answer.prompt) in wanted:
+            lines.setdefault(answer.prompt, answer.line)
+    for answer in read_answers(train):
+        if answer.prompt in lines:
             more = f" (and {len(hashes) - 1} more)" if len(hashes) > 1 else ""
             raise SocratesError(
-                f"leak: the prompt of {evaluation}, line {seen[prompt]} is in {train}, line {number} too{more}; "
-                f"it ends: …{prompt[-60:]!r}; prepare the data again"
+                f"leak: the prompt of {evaluation}, line {lines[answer.prompt]} is in {train}, line {answer.line} "
+                f"too{more}; it ends: …{answer.prompt[-60:]!r}; prepare the data again"
             )
-
-
-def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
-    with path.open("rb") as file:
-        yield from enumerate(file, start=1)

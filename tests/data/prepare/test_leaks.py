@@ -43,7 +43,11 @@ def test_a_prepared_set_passes_and_says_what_it_counted(made):
     metadata = read_metadata(made)
     counts = report.counts
     assert counts["rows"] == metadata["rows"] and report.sha256 == metadata["sha256"]
-    assert counts["units"] == {"train": 6, "val": 2, "test": 2} and counts["cells"] == {"train": 24, "val": 8, "test": 8}
+    assert counts["units"] == {"train": 6, "val": 2, "test": 2} and counts["cells"] == {
+        "train": 24,
+        "val": 8,
+        "test": 8,
+    }
     assert report.shared_prompts == {"train-val": 0, "train-test": 0, "val-test": 0}
     assert check_unchanged(made) == metadata
 
@@ -64,7 +68,9 @@ def test_a_condition_or_task_in_two_parts_is_named(tmp_path, source, split):
     made = tmp_path / split
     prepare(made, PrepareSettings(split), source=str(source))
     report = check_prepared(made)
-    assert report.unit == f"{split} of a study" and report.counts["studies"]["train"] == 9  # studies may be in all parts
+    assert (
+        report.unit == f"{split} of a study" and report.counts["studies"]["train"] == 9
+    )  # studies may be in all parts
     row = json.loads(lines(made, "test")[0]) | {"prompt": "Something else."}
     write(made, "train", [*lines(made, "train"), json.dumps(row) + "\n"])
     with pytest.raises(SocratesError, match=f"leak: study {row['study_id']}, {split} 1 is in"):
