@@ -9,7 +9,7 @@ Published lists (metadata/*_mapping.json beside the data) say which rows are for
 of the evaluation studies become the validation split. The written files are checked: nothing leaks between them.
 With --tokenize, what the config's training reads is made too (tokenized-…/ beside train.jsonl), so that no rented GPU
 waits for it; where the set is there already, or with --check, only that is left to do.
-Interrupted, by whatever, the same command goes on where it was.
+Interrupted, by whatever, it leaves no half of a set: run the same command again.
 Exit status: 0 done, 2 cannot, 130 interrupted.
 """
 
@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--sample", metavar="N", type=int, help="about N rows only, in whole cells (study, condition, question)")
     add("--seed", metavar="S", type=int, default=0, help="of which studies validate, and of the sample (0)")
     add("--max-bad-rows", metavar="N", type=int, default=0, help="leave so many bad rows out and go on (0)")
-    add("--processes", metavar="N", type=int, help="that read (one a core, 8 at most)")
+    add("--processes", metavar="N", type=int, help="that make tokens (one a core, 8 at most)")
     add("--overwrite", action="store_true", help="replace another prepared set there; takes the newest commit")
     add("--check", action="store_true", help="prepare nothing; prove that nothing leaks in the set in --output")
     add("--tokenize", action="store_true", help="then turn train.jsonl into tokens, as training would (needs --config)")
@@ -61,7 +61,7 @@ def main() -> int:
     if arguments.check:
         from socrates.data.prepare.leaks import check_prepared
 
-        print_check(check_prepared(arguments.output, arguments.processes), arguments.output)
+        print_check(check_prepared(arguments.output), arguments.output)
     else:
         from socrates.data.dataset import read_metadata
         from socrates.data.prepare.prepare import PrepareSettings, prepare
@@ -74,7 +74,6 @@ def main() -> int:
             revision=arguments.revision,
             max_bad_rows=arguments.max_bad_rows,
             overwrite=arguments.overwrite,
-            processes=arguments.processes,
         )
         if metadata is None:
             print(f"{arguments.output}: holds exactly this set already; nothing to do")
@@ -110,16 +109,16 @@ def tokenizing_config(tokenize: bool, path: str | None, output: Path) -> "RunCon
 
 def print_check(report: "LeakReport", output: Path) -> None:
     """What was counted and proved."""
-    print_parts(report.rows, report.studies, report.cells)
+    print_parts(report.counts["rows"], report.counts)
     print_proof(report.unit)
     print(f"Checked: {output}", flush=True)
 
 
-def print_parts(rows: Mapping[str, int], studies: Mapping[str, int], cells: Mapping[str, int]) -> None:
+def print_parts(rows: Mapping[str, int], counts: Mapping[str, Mapping[str, int]]) -> None:
     """What each part holds."""
     for part, number in rows.items():
-        of_studies = f"{studies[part]} {'study' if studies[part] == 1 else 'studies'}"
-        print(f"  {part}.jsonl: {number:,} rows, {of_studies}, {cells[part]:,} cells")
+        studies, cells = counts["studies"][part], counts["cells"][part]
+        print(f"  {part}.jsonl: {number:,} rows, {studies} {'study' if studies == 1 else 'studies'}, {cells:,} cells")
 
 
 def print_proof(unit: str) -> None:
@@ -129,8 +128,7 @@ def print_proof(unit: str) -> None:
 
 def print_summary(metadata: dict, output: Path) -> None:
     """What each part holds, what was left out, and what was proved."""
-    counts = metadata["counts"]
-    print_parts(metadata["rows"], counts["studies"], counts["cells"])
+    print_parts(metadata["rows"], metadata["counts"])
     for reason, found in metadata["left_out"].items():
         names = list(found["where"])
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -90,22 +90,38 @@ def _nearby(name: str, path: Path) -> str:
 
 
 def _from_hub(name: str, revision: str | None, needed: list[str]) -> ModelFolder:
+    folder = snapshot("model", name, revision, needed, reachable=probe_hub(name, revision))
+    return ModelFolder(folder, folder.name)
+
+
+def snapshot(what: str, name: str, revision: str | None, needed: list[str], reachable: bool) -> Path:
+    """The local cache's folder of a commit (its name), with all that is needed of it.
+
+    Args:
+        what: "model" or "data set".
+        name: of the repository.
+        revision: branch, tag or commit; the default branch if None.
+        needed: patterns of its files' names.
+        reachable: whether the hub can be asked; else the cache must hold all of it.
+    """
     from huggingface_hub import errors, snapshot_download
 
-    reachable = probe_hub(name, revision)
+    kind = "dataset" if what == "data set" else "model"
     try:
         with ctrl_c_ends_at_once():
-            folder = snapshot_download(name, revision=revision, allow_patterns=needed, local_files_only=not reachable)
+            folder = snapshot_download(
+                name, repo_type=kind, revision=revision, allow_patterns=needed, local_files_only=not reachable
+            )
     except errors.LocalEntryNotFoundError as error:
         if reachable:  # the connection went away after the first request
             raise SocratesError(f"{name}: the connection to the hub was lost; {CONTINUE}") from error
         raise SocratesError(
-            f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the model "
-            "is not, or not completely, in the local cache; connect and run again, or name a local model folder"
+            f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the {what} "
+            f"is not, or not completely, in the local cache; connect and run again, or name a local {what} folder"
         ) from error
     except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: the hub's other way of transfer (xet)
         raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {CONTINUE}") from error
-    return ModelFolder(Path(folder), Path(folder).name)
+    return Path(folder)
 
 
 def probe_hub(name: str, revision: str | None) -> bool:

@@ -292,7 +292,7 @@ def _prepare_sample(published: Path, dataset: Path, seed: int) -> bool:
     if not ours and dataset.is_dir() and any(dataset.glob("*.jsonl")):
         raise SocratesError(f"{dataset}: holds data that no rehearsal made; choose another folder")
     write_json(dataset / MADE, {"published": str(published)})
-    prepared = prepare(dataset, PrepareSettings(seed=seed), source=str(published), overwrite=made and ours, processes=1)
+    prepared = prepare(dataset, PrepareSettings(seed=seed), source=str(published), overwrite=made and ours)
     return made or prepared is not None
 
 

@@ -1,40 +1,48 @@
 """Preparation of the published data set: `train.jsonl`, `val.jsonl`, `test.jsonl`, and `metadata.json` last.
 
-Everything is written in `OUTPUT/.preparing/` (see `output_folder.py`) and moved to its final name once the proof of no
-leak was made. A run that was ended, by whatever, leaves that folder; the same command goes on from it and ends with the
-same bytes.
+One pass over the source writes its rows as lines into `OUTPUT/.preparing/`; there these are divided into the parts,
+which are read again for the proof that nothing leaks, and described. One rename, to `OUTPUT/.prepared/`, makes it the
+set of this folder; then the files get their names. A run that is ended before the rename leaves a folder that the next
+run removes; after it, the next run gives the files their names. An earlier set's `metadata.json` is gone before the
+first file that it does not describe.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from socrates.console import progress
-from socrates.data.dataset import METADATA, VERSION
-from socrates.data.prepare.data_hub import open_source
+import numpy as np
+
+from socrates.data.dataset import METADATA, PARTS, VERSION, check_unchanged, part_file
 from socrates.data.prepare.leaks import LeakReport, prove_no_leak
-from socrates.data.prepare.output_folder import WORK, begin, commit_begun, holds, locked, move, recorded_recipe
-from socrates.data.prepare.shards import LISTED, Task, assemble, do_shard, plan_splits, read_note, rows_by_cell
-from socrates.data.prepare.sources import PUBLISHED, Shard, Source, cut_into_shards
-from socrates.data.prepare.splits import EVALUATION, MAPPINGS, TRAIN, Split, Unit, load_split
-from socrates.data.records import Cell
-from socrates.data.selection import choose_cells
+from socrates.data.prepare.lines import Lines, write_lines
+from socrates.data.prepare.sources import PUBLISHED, Source, open_source
+from socrates.data.prepare.splits import (
+    MAPPINGS,
+    NOWHERE,
+    TRAIN,
+    Split,
+    Unit,
+    assign_parts,
+    carve,
+    choose_sample,
+    evaluation_units,
+    load_split,
+)
 from socrates.errors import SocratesError
-from socrates.files import file_identity, sha256_file, sha256_json, write_json
-from socrates.parallel import map_in_order
+from socrates.files import file_identity, read_json, sha256_file, sha256_json, sync_folder, try_lock, write_json
 
-_SECONDS_A_LINE = 30.0
-_SIDES = {TRAIN: "training", EVALUATION: "evaluation"}
-_SMALL = 2**25  # bytes of a source for which starting workers takes longer than it saves
-Item = TypeVar("Item")
-_SHOWN = 10  # bad rows that a message names
+WORK, DONE, LOCK = ".preparing", ".prepared", ".preparing.lock"
+_ALL = "rows.jsonl"
 _PACKAGES = ("huggingface_hub", "numpy", "pyarrow")
 
 
@@ -73,7 +81,6 @@ def prepare(
     revision: str | None = None,
     max_bad_rows: int = 0,
     overwrite: bool = False,
-    processes: int | None = None,
 ) -> dict[str, Any] | None:
     """Write a prepared set.
 
@@ -84,7 +91,6 @@ def prepare(
         revision: of a hub's repository.
         max_bad_rows: more stop it.
         overwrite: whether data files that are there, and are another set's, may be replaced.
-        processes: that read, at most; None takes one a core.
 
     Returns:
         What its `metadata.json` says; None if the folder holds exactly this set already.
@@ -95,224 +101,228 @@ def prepare(
     settings = settings or PrepareSettings()
     if max_bad_rows < 0:
         raise SocratesError(f"--max-bad-rows: must be 0 or more, not {max_bad_rows}")
-    commit = commit_begun(output, source, revision, overwrite)
-    if not overwrite and _needs_no_source(output, source, commit, settings):
-        print(f"Source: {source}, commit {commit}, which {output} was prepared from", flush=True)
+    if not overwrite and _holds_commit(output, source, revision, settings):
         return None
-    there = open_source(source, revision, commit)
+    there = open_source(source, revision)
     if output.resolve().is_relative_to(there.folder.resolve()) and Path(source).expanduser().is_dir():
         raise SocratesError(f"--output {output}: lies in the source's folder; choose a folder outside of it")
     lists = there.find_beside(MAPPINGS[settings.split])
     split = load_split(settings.split, lists)
-    print(f"Source: {_shown(there, commit)}", flush=True)
-    if processes is None and sum(file.stat().st_size for file in there.files) < _SMALL:
-        processes = 1
+    print(f"Source: {_shown(there)}", flush=True)
     identities = list(map(file_identity, there.files))
-    recipe = _recipe(there, lists, settings, processes)
-    with locked(output):
-        if holds(output, recipe, there.origin, overwrite):
+    recipe = _recipe(there, lists, settings)
+    with _locked(output):
+        if not overwrite and _holds(output, recipe, there.origin):
             return None
+        work = output / WORK
         try:
-            return _prepare(output, there, split, settings, recipe, identities, max_bad_rows, processes)
-        except KeyboardInterrupt:
-            print("What was done so far is kept: the same command goes on from there", file=sys.stderr)
-            raise
-
-
-def _prepare(
-    output: Path,
-    source: Source,
-    split: Split,
-    settings: PrepareSettings,
-    recipe: dict[str, Any],
-    identities: list[dict[str, int]],
-    max_bad_rows: int,
-    processes: int | None,
-) -> dict[str, Any]:
-    work = output / WORK
-    begin(work, recipe, source.origin)
-    if not (work / METADATA).exists():
-        tasks = [Task(n, shard, work, split) for n, shard in enumerate(cut_into_shards(source))]
-        if settings.sample:
-            cells = _choose_sample(tasks, split, settings.sample, settings.seed, processes)
-            tasks = [Task(task.number, task.shard, work, split, cells) for task in tasks]
-        infos = _do_shards(tasks, max_bad_rows, processes)
-        if list(map(file_identity, source.files)) != identities:  # what was read is not what was hashed
-            shutil.rmtree(work)
+            work.mkdir()
+            metadata = _write_set(work, there, split, settings, recipe, max_bad_rows)
+            if list(map(file_identity, there.files)) != identities:  # what was read is not what was hashed
+                raise SocratesError(f"{source}: a file of it was changed while it was read; run the same command again")
+            sync_folder(work)
+            work.rename(output / DONE)
+            _move(output)
+        except OSError as error:
             raise SocratesError(
-                f"{source.name}: a file of it was changed while it was read; run the same command again"
-            )
-        if not any(info["rows"] for info in infos):
-            hint = "; rows of the instruction layout have no task_num, which it needs" if split.name == "task" else ""
-            raise SocratesError(f"{source.name}: no row of it is in a list of the {split.name} split{hint}")
-        plan = plan_splits(tasks, infos, split, settings.val_share, settings.seed)
-        left = len(tasks) - read_note(work)["pieces"]
-        for _ in _reported(assemble(tasks, infos, plan, work), "writing", left):
-            pass
-        note = read_note(work)
-        print("Checking the written files for leaks", flush=True)
-        try:
-            report = prove_no_leak(work, split.name, note["rows"], processes)
-        except SocratesError:
-            shutil.rmtree(work)  # damaged since it was written, or a defect: the next run must not go on from it
-            raise
-        metadata = make_metadata(source, recipe, tasks, infos, note, report, max_bad_rows, plan.val)
-        write_json(work / METADATA, metadata)
-    return move(work, output)
+                f"{output}: cannot write: {error.strerror or error}; put that right and run the same command again"
+            ) from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return metadata
 
 
-def _recipe(source: Source, lists: Path, settings: PrepareSettings, processes: int | None) -> dict[str, Any]:
+# --- the output folder ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Make the folder, keep every other preparation out of it, and put right what a run that was ended has left."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = (output / LOCK).open("a")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SocratesError(f"--output {output}: is no folder, or lies below a file; choose another one") from error
+    except OSError as error:
+        raise SocratesError(f"{output}: cannot write: {error.strerror or error}") from error
+    with file:
+        if not try_lock(file):
+            raise SocratesError(f"{output}: another preparation is writing there now; wait, or choose another --output")
+        shutil.rmtree(output / WORK, ignore_errors=True)
+        _move(output)
+        yield
+
+
+def _move(output: Path) -> None:
+    """Give the files of a finished set their names, the metadata last; goes on where an earlier call was ended."""
+    done = output / DONE
+    if (done / METADATA).exists():
+        (output / METADATA).unlink(missing_ok=True)  # an earlier set's: it must not vouch for these files
+        sync_folder(output)
+        for part in PARTS:
+            if part_file(done, part).exists():
+                part_file(done, part).replace(part_file(output, part))
+        sync_folder(output)
+        (done / METADATA).replace(output / METADATA)
+        sync_folder(output)
+    shutil.rmtree(done, ignore_errors=True)
+
+
+def _holds_commit(output: Path, name: str, revision: str | None, settings: PrepareSettings) -> bool:
+    """Whether the folder holds this very set of a hub's commit, which can be told without the hub.
+
+    A branch may move between two runs of one command; what the second does must not depend on that.
+    """
+    there = read_json(output / METADATA, "data set's metadata") if (output / METADATA).is_file() else {}
+    origin = there.get("source")
+    if not isinstance(origin, dict) or (origin.get("name"), origin.get("revision")) != (name, revision):
+        return False
+    if origin.get("commit") is None:
+        return False
+    files, lists = origin.get("files"), origin.get("lists")
+    with _locked(output):
+        held = _holds(
+            output, {"version": VERSION, "files": files, "lists": lists, "settings": asdict(settings)}, origin
+        )
+    print(f"Source: {name}, commit {origin['commit']}, which {output} was prepared from", flush=True)
+    return held
+
+
+def _holds(output: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
+    """Whether the folder holds this very set, unchanged.
+
+    Raises:
+        SocratesError: it holds another one, or this one with a data file changed.
+    """
+    present = [name for name in (METADATA, *(f"{part}.jsonl" for part in PARTS)) if (output / name).exists()]
+    there = read_json(output / METADATA, "data set's metadata") if METADATA in present else {}
+    if there.get("recipe_sha256") == sha256_json(recipe):
+        check_unchanged(output)
+        return True
+    if present:
+        raise SocratesError(
+            f"{output}: holds {', '.join(present)} of {_difference(there, recipe, origin)}; choose another --output, "
+            "or replace them with --overwrite"
+        )
+    return False
+
+
+def _difference(there: Mapping[str, Any], recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
+    """What sets the set that is there apart, as far as its metadata says."""
+    if not isinstance(source := there.get("source"), dict) or not isinstance(settings := there.get("settings"), dict):
+        return "which nothing is known"
+    asked = recipe["settings"]
+    found = [f"{key} {settings.get(key)} (now {asked[key]})" for key in asked if settings.get(key) != asked[key]]
+    if source.get("commit") != origin["commit"] and source.get("name") == origin["name"]:
+        found.append(
+            f"commit {source['commit']} (now {origin['commit']}; --revision {source['commit']} gives the same data)"
+        )
+    elif source.get("files") != recipe["files"] or source.get("lists") != recipe["lists"]:
+        found.append(f"another source ({source.get('name')}), or of files that have changed since")
+    return ", ".join(found) or "another version of this program"
+
+
+def _recipe(source: Source, lists: Path, settings: PrepareSettings) -> dict[str, Any]:
     """What decides the bytes: the source's files and the published lists by hash, and the settings."""
-    hashes = list(map_in_order(_hash, list(source.files), processes))
-    names = [file.relative_to(source.folder).as_posix() for file in source.files]
+    try:
+        hashes = {file: sha256_file(file) for file in (*source.files, lists)}
+    except OSError as error:
+        raise SocratesError(f"{error.filename}: cannot read: {error.strerror or error}") from error
     return {
         "version": VERSION,
-        "files": dict(zip(names, hashes, strict=True)),
-        "lists": {lists.name: _hash(lists)},
+        "files": {file.relative_to(source.folder).as_posix(): hashes[file] for file in source.files},
+        "lists": {lists.name: hashes[lists]},
         "settings": asdict(settings),
     }
 
 
-def _hash(file: Path) -> str:
-    try:
-        return sha256_file(file)
-    except OSError as error:
-        raise SocratesError(f"{file}: cannot read: {error.strerror or error}") from error
-
-
-def _needs_no_source(output: Path, name: str, commit: str | None, settings: PrepareSettings) -> bool:
-    """Whether a finished set is the one asked for, where its metadata can tell: a commit's files never change.
-
-    Raises:
-        SocratesError: it has other settings, which can be said before anything is downloaded or read.
-    """
-    known = recorded_recipe(output)
-    if known is None or (commit is None and known["settings"] == asdict(settings)):
-        return False
-    asked = known | {"version": VERSION, "settings": asdict(settings)}
-    with locked(output):
-        return holds(output, asked, {"name": name, "commit": commit}, overwrite=False)
-
-
-def _shown(source: Source, begun: str | None) -> str:
+def _shown(source: Source) -> str:
     files = f"{len(source.files)} data file{'s' * (len(source.files) != 1)}"
     if source.commit is None:
         return f"{source.name} ({files})"
-    why = "with which this was begun" if begun else "the newest one" if source.revision is None else source.revision
     return (
-        f"{source.name}, commit {source.commit} ({why}; {files})\n"
+        f"{source.name}, commit {source.commit} ({source.revision or 'the newest one'}; {files})\n"
         f"  metadata.json records it; --revision {source.commit} gives the same data at any time"
     )
 
 
-def _choose_sample(tasks: list[Task], split: Split, rows: int, seed: int, processes: int | None) -> frozenset[Cell]:
-    """Whole cells with about ``rows`` rows together, from both sides as the source has them."""
-    sizes: dict[str, dict[Cell, int]] = {TRAIN: {}, EVALUATION: {}}
-    counts = map_in_order(rows_by_cell, tasks, processes)
-    for found in _reported(counts, "counting", len(tasks)):
-        for cell, count in found.items():
-            side = sizes[split.side(cell) or TRAIN]
-            side[cell] = side.get(cell, 0) + count
-    totals = {side: sum(cells.values()) for side, cells in sizes.items()}
-    if rows >= sum(totals.values()):
-        return frozenset(cell for cells in sizes.values() for cell in cells)
-    chosen: set[Cell] = set()
-    for side, cells in sizes.items():
-        share = round(rows * totals[side] / max(sum(totals.values()), 1))
-        picked = choose_cells(cells, share, seed)
-        if cells and not picked:
-            raise SocratesError(
-                f"--sample {rows}: too few for whole cells; the {_SIDES[side]} rows would be {share}, and their "
-                f"smallest cell (study, condition, question) holds {min(cells.values())}; take a larger sample"
-            )
-        chosen |= picked
-    return frozenset(chosen)
+# --- the files -----------------------------------------------------------------------------------------------------
 
 
-def _do_shards(tasks: list[Task], max_bad_rows: int, processes: int | None) -> list[dict[str, Any]]:
-    for task in tasks[read_note(tasks[0].folder)["pieces"] :] if tasks else ():
-        if not task.file(".jsonl").exists():  # its text was lost, whatever its record says
-            task.file(".json").unlink(missing_ok=True)
-    infos: list[dict[str, Any]] = []
-    done = map_in_order(do_shard, tasks, processes)
-    for info in _reported(done, "reading", len(tasks)):
-        infos.append(info)
-        if sum(one["bad"] for one in infos) > max_bad_rows:
-            raise SocratesError(bad_rows_message(tasks, infos, max_bad_rows))
-    return infos
+def _write_set(
+    work: Path, source: Source, split: Split, settings: PrepareSettings, recipe: dict[str, Any], max_bad_rows: int
+) -> dict[str, Any]:
+    """Write and prove all files of a set into ``work``; returns its metadata."""
+    lines = write_lines(work / _ALL, source, split, max_bad_rows)
+    sizes = lines.sizes()
+    if not sizes:
+        hint = "; rows of the instruction layout have no task_num, which it needs" if split.name == "task" else ""
+        raise SocratesError(f"{source.name}: no row of it is in a list of the {split.name} split{hint}")
+    if settings.sample:
+        kept = choose_sample(sizes, split, settings.sample, settings.seed)
+        sizes = {cell: rows for cell, rows in sizes.items() if cell in kept}
+    if not any(split.side(cell) == TRAIN for cell in sizes):
+        raise SocratesError(f"no row of the source is in the training list of the {split.name} split")
+    val = carve(evaluation_units(sizes, split), settings.val_share, settings.seed)
+    rows = _divide(work, lines, assign_parts(list(lines.cells), split, val, frozenset(sizes)))
+    print("Checking the written files for leaks", flush=True)
+    report = prove_no_leak(work, split.name, rows)
+    metadata = _metadata(source, recipe, lines, report, val, max_bad_rows)
+    write_json(work / METADATA, metadata)
+    return metadata
 
 
-def _reported(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """The items, with a bar on a terminal, and in a log a line now and then."""
-    last, quiet = time.monotonic(), not sys.stderr.isatty()
-    for count, item in enumerate(progress(items, what, total=total, unit=" shards"), start=1):
-        yield item
-        if quiet and time.monotonic() - last > _SECONDS_A_LINE:
-            last = time.monotonic()
-            print(f"  {what}: {count} of {total} shards", flush=True)
+def _divide(work: Path, lines: Lines, part_of_cell: np.ndarray) -> dict[str, int]:
+    """Write each line to its part, but those of `train` whose prompt is in `val` or `test` too; rows of each part."""
+    cell, prompt = np.array(lines.cell), np.array(lines.prompt)
+    part = part_of_cell[cell]
+    repeated = (part == 0) & np.isin(prompt, prompt[part > 0])
+    if repeated.any():
+        cells = list(lines.cells)
+        studies = Counter(cells[number].study_id for number in cell[repeated].tolist())
+        lines.left_out["prompt of train that is in val or test too"] = studies
+    part[repeated] = NOWHERE
+    with ExitStack() as stack:
+        files = [stack.enter_context(part_file(work, name).open("wb")) for name in PARTS]
+        text = stack.enter_context((work / _ALL).open("rb"))
+        for line, number in zip(text, part.tolist(), strict=True):
+            if number != NOWHERE:
+                files[number].write(line)
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+    (work / _ALL).unlink()
+    return {name: int((part == number).sum()) for number, name in enumerate(PARTS)}
 
 
-def bad_rows_message(tasks: Sequence[Task], infos: Sequence[Mapping[str, Any]], max_bad_rows: int) -> str:
-    """What to tell a user whose source holds more bad rows than allowed; the shards so far are in ``infos``."""
-    bad, unit = list(shown_bad_rows([task.shard for task in tasks], infos)), tasks[0].shard.unit
-    lines = [f"{file}, {unit} {number}: {reason}" for file, number, reason in bad[:_SHOWN]]
-    count = sum(info["bad"] for info in infos)
-    lines += [f"… and {count - _SHOWN:,} more"] if count > _SHOWN else []
-    return "\n  ".join(lines) + (
-        f"\n  {count} bad row{'s' * (count != 1)} so far, {max_bad_rows} allowed: put the source right, or leave bad "
-        "rows out with --max-bad-rows N"
-    )
-
-
-def make_metadata(
+def _metadata(
     source: Source,
     recipe: Mapping[str, Any],
-    tasks: Sequence[Task],
-    infos: Sequence[Mapping[str, Any]],
-    note: Mapping[str, Any],
+    lines: Lines,
     report: LeakReport,
-    max_bad_rows: int,
     val: Iterable[Unit],
+    max_bad_rows: int,
 ) -> dict[str, Any]:
-    """All that `metadata.json` says, from the recipe, what each shard and the appending counted, and the proof."""
-    shards = [task.shard for task in tasks]
+    """All that `metadata.json` says."""
     bad = [
-        {"file": Path(file).relative_to(source.folder).as_posix(), shards[0].unit: number, "reason": reason}
-        for file, number, reason in shown_bad_rows(shards, infos)
+        {"file": file.relative_to(source.folder).as_posix(), source.unit: number, "reason": reason}
+        for file, number, reason in lines.first_bad
     ]
-    left_out: dict[str, dict[str, int]] = {}
-    for info in infos:
-        for reason, names in info["left_out"].items():
-            counts = left_out.setdefault(reason, {})
-            for name, rows in names.items():
-                counts[name] = counts.get(name, 0) + rows
-    if note["repeated"]:
-        left_out["prompt of train that is in val or test too"] = note["repeated"]
     return {
         "version": VERSION,
         "source": {**source.origin, "files": recipe["files"], "lists": recipe["lists"]},
         "split": report.split,
         "settings": recipe["settings"],
-        "rows": dict(report.rows),
-        "sha256": dict(report.sha256),
-        "counts": {name: dict(getattr(report, name)) for name in ("studies", "units", "cells", "prompts")},
+        "rows": report.counts["rows"],
+        "sha256": report.sha256,
+        "counts": {name: report.counts[name] for name in ("studies", "units", "cells", "prompts")},
         "left_out": {
-            reason: {"rows": sum(names.values()), "where": dict(sorted(names.items()))}
-            for reason, names in sorted(left_out.items())
+            reason: {"rows": names.total(), "where": dict(sorted(names.items()))}
+            for reason, names in sorted(lines.left_out.items())
         },
-        "bad_rows": {"rows": sum(info["bad"] for info in infos), "allowed": max_bad_rows, "first": bad[:LISTED]},
+        "bad_rows": {"rows": lines.bad, "allowed": max_bad_rows, "first": bad},
         "val_units": sorted(map(list, val), key=str),
-        "no_leak": {"unit": report.unit, "shared_units": 0, "shared_prompts": dict(report.shared_prompts)},
+        "no_leak": {"unit": report.unit, "shared_units": 0, "shared_prompts": report.shared_prompts},
         "recipe_sha256": sha256_json(recipe),
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}},
     }
-
-
-def shown_bad_rows(shards: Collection[Shard], infos: Collection[Mapping[str, Any]]) -> Iterator[tuple[str, int, str]]:
-    """Every named bad row so far, in order, as (file, number in the file, reason); for `shards` done from the first."""
-    before: dict[Path, int] = {}
-    for shard, info in zip(shards, infos, strict=False):
-        offset = before.get(shard.path, 0)
-        for number, reason in info["first_bad"]:
-            yield str(shard.path), offset + number, reason
-        before[shard.path] = offset + info["lines"]

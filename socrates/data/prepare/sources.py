@@ -1,137 +1,38 @@
-"""Sources: the published data set as a stream of raw rows, in shards (`Shard`) that can be read on their own.
+"""Sources: the published data set as a stream of rows, in the order of its files.
 
 A source is a folder of parquet files or of JSONL files (either layout), one such file, or a data set of the hub at one
-commit. A shard is some row groups of a parquet file or some megabytes of a JSONL file: small enough to be done again
-after an interruption, and read in batches, so that memory does not grow with the number of rows.
+commit, in the local cache. It is read in batches, so that memory does not grow with the number of rows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from socrates.errors import SocratesError
+from socrates.model.hub import TIMEOUT_S, check_revision, names_a_folder, refusals_told, snapshot
 
+PUBLISHED = "socratesft/SocSci210"
 # `reasoning` was written by a model and is never read; `text` and `instruction` repeat what other fields hold.
 _COLUMNS = (
     *("study_id", "condition_num", "task_num", "participant", "sample_id", "demographic", "stimuli", "prompt"),
     *("response", "input", "output"),
 )
-_KEY_COLUMNS = ("study_id", "condition_num", "task_num")
 _BATCH_ROWS = 1000
-PUBLISHED = "socratesft/SocSci210"
-_KINDS = {".parquet": "parquet", ".jsonl": "JSONL"}
-_SHARD_ROWS = 20_000
-_SHARD_BYTES = 64 * 2**20
+_ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
+_NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """What stands where a row should be, and why it is none."""
-
-    reason: str
+class BadRow(Exception):
+    """A row that cannot be used, and why."""
 
 
-def parse_line(line: bytes) -> dict[str, Any] | Unreadable:
-    """The JSON object of a line, strictly: a key that stands there twice makes it unreadable."""
-    try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique)
-    except UnicodeDecodeError as error:
-        return Unreadable(f"not UTF-8 text (byte {error.start} of the line)")
-    except json.JSONDecodeError as error:
-        cut = "" if line.endswith(b"\n") else "; the line has no end: the file may be cut off"
-        return Unreadable(f"not JSON: {error.msg} (column {error.colno}){cut}")
-    except (ValueError, RecursionError) as error:  # a key twice; brackets nested too deep; thousands of digits
-        return Unreadable(f"cannot be read as JSON: {error}")
-    return row if isinstance(row, dict) else Unreadable("must be a JSON object")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f'the key "{next(name for name in names if names.count(name) > 1)}" stands there twice')
-    return row
-
-
-def row_group_sizes(path: Path) -> list[int]:
-    """Rows of each row group of a parquet file. SocratesError for a file that is damaged or cannot be read."""
-    with _parquet(path) as file:
-        return [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-
-
-def read_row_groups(
-    path: Path, groups: Sequence[int], *, keys_only: bool = False
-) -> Iterator[dict[str, Any] | Unreadable]:
-    """The rows of some row groups of a parquet file.
-
-    Args:
-        path: the file.
-        groups: their numbers, from 0.
-        keys_only: read no other columns than tell cells apart, where these are enough.
-
-    Raises:
-        SocratesError: the file is damaged or cannot be read.
-    """
-    import pyarrow as pa
-
-    with _parquet(path) as file:
-        there = set(file.schema_arrow.names)
-        keys_only = keys_only and "task_num" in there
-        columns = [name for name in (_KEY_COLUMNS if keys_only else _COLUMNS) if name in there]
-        try:
-            for batch in file.iter_batches(_BATCH_ROWS, row_groups=list(groups), columns=columns, use_threads=False):
-                yield from _rows_of(batch)
-        except (pa.ArrowException, OSError) as error:
-            raise SocratesError(f"{path}: the file is damaged: {error}; download or copy it again") from error
-
-
-def _rows_of(batch: Any) -> Iterator[dict[str, Any] | Unreadable]:
-    """The rows of a record batch, column by column: `to_pylist` of the batch would take several times as long."""
-    try:
-        columns = [_values(batch.column(i)) for i in range(batch.num_columns)]
-    except UnicodeDecodeError as error:
-        if batch.num_rows == 1:
-            yield Unreadable(f"not UTF-8 text (byte {error.start} of a field)")
-            return
-        for i in range(batch.num_rows):
-            yield from _rows_of(batch.slice(i, 1))
-        return
-    names = batch.schema.names
-    for values in zip(*columns, strict=True):
-        yield dict(zip(names, values, strict=True))
-
-
-def _values(column: Any) -> list[Any]:
-    """An Arrow array as Python values; of a struct, the fields that are not null."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_struct(kind) and not column.null_count:
-        names = [field.name for field in kind]
-        fields = [_values(part) for part in column.flatten()]
-        rows = zip(*fields, strict=True) if fields else iter([()] * len(column))
-        return [{n: v for n, v in zip(names, row, strict=True) if v is not None} for row in rows]
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column.to_numpy(zero_copy_only=False).tolist()
-    if pa.types.is_integer(kind) and not column.null_count:
-        return column.to_numpy().tolist()
-    return column.to_pylist()
-
-
-def _parquet(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:  # a buffer, and not the whole row group at once: it may hold a million rows
-        return pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False, memory_map=False)
-    except pa.ArrowInvalid as error:
-        raise SocratesError(f"{path}: no parquet file, or one that was cut off: {error}; copy it again") from error
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+Row = dict[str, Any] | BadRow
 
 
 @dataclass(frozen=True)
@@ -157,12 +58,15 @@ class Source:
         """What was asked for, and which commit that meant."""
         return {"name": self.name, "revision": self.revision, "commit": self.commit}
 
+    @property
+    def unit(self) -> str:
+        """What a number in its files counts: "row" or "line"."""
+        return "row" if self.files[0].suffix == ".parquet" else "line"
+
     def find_beside(self, name: str) -> Path:
         """A file of `metadata/`, or beside the data files; SocratesError, with what is expected, if there is none."""
         above = self.folder.resolve().parent  # where the user named `data/` of the published folder, or a file in it
-        beside = [self.folder / "metadata", self.folder, *(file.parent for file in self.files), above / "metadata"]
-        folders = dict.fromkeys(beside)
-        for folder in folders:
+        for folder in (self.folder / "metadata", self.folder, *(f.parent for f in self.files), above / "metadata"):
             if (folder / name).is_file():
                 return folder / name
         raise SocratesError(
@@ -171,18 +75,23 @@ class Source:
         )
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Row groups [start, end) of a parquet file, or the lines that begin in bytes [start, end) of a JSONL file."""
+# --- where they lie ------------------------------------------------------------------------------------------------
 
-    path: Path
-    start: int
-    end: int
 
-    @property
-    def unit(self) -> str:
-        """What a number in this file counts: "row" or "line"."""
-        return "row" if self.path.suffix == ".parquet" else "line"
+def open_source(name: str = PUBLISHED, revision: str | None = None) -> Source:
+    """The data set that a name means: a folder or file of this machine, or a data set of the hub, downloaded first.
+
+    Args:
+        name: a folder, a file, or a hub name such as `socratesft/SocSci210` (the rule is `hub.names_a_folder`'s).
+        revision: branch, tag or commit of the hub's repository; the default branch's newest commit if None.
+
+    Raises:
+        SocratesError: nothing there, or the hub cannot be reached, does not know it or does not let us read it.
+    """
+    if not name:
+        raise SocratesError("--source: the name of the data set is empty")
+    check_revision(name, revision)
+    return open_folder(name) if names_a_folder(name) else _open_hub(name, revision)
 
 
 def open_folder(path: Path | str) -> Source:
@@ -193,89 +102,136 @@ def open_folder(path: Path | str) -> Source:
     """
     name, path = str(path), Path(path).expanduser()
     if path.is_file():
-        if path.suffix not in _KINDS:
+        if path.suffix not in _ENDINGS:
             raise SocratesError(f"{name}: expected a .parquet or a .jsonl file, or a folder of them")
         return Source(name, path.parent, (path,))
     if not path.is_dir():
         raise SocratesError(f"{name}: no such folder or file, and no hub name (owner/data-set)")
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix in _KINDS and file.is_file() and not _is_aside(file.relative_to(path))
-    )
-    if not files:
+    parquet, jsonl = (_data_files(path, ending) for ending in _ENDINGS)
+    if not parquet and not jsonl:
         raise SocratesError(f"{name}: no .parquet and no .jsonl file in or below it")
-    if len({file.suffix for file in files}) > 1:
+    if parquet and jsonl:
         raise SocratesError(
-            f"{name}: holds parquet and JSONL files both ({files[0].relative_to(path)}, …), which may be the same rows "
+            f"{name}: holds parquet and JSONL files both ({jsonl[0].relative_to(path)}, …), which may be the same rows "
             "twice; name the folder, or the file, of one kind"
         )
-    return Source(name, path, tuple(files))
+    return Source(name, path, parquet or jsonl)
 
 
-def _is_aside(path: Path) -> bool:
-    """Whether a file is in `metadata/` or hidden, or in a hidden folder (a hub client's cache, a run's leftovers)."""
-    return path.parts[0] == "metadata" or any(part.startswith(".") for part in path.parts)
+def _data_files(folder: Path, ending: str) -> tuple[Path, ...]:
+    """The files of a kind, but for those in `metadata/`, and hidden ones (a hub client's cache, a run's leftovers)."""
+    files = sorted(file for file in folder.rglob(f"*{ending}") if file.is_file())
+    inside = [(file, file.relative_to(folder).parts) for file in files]
+    return tuple(f for f, parts in inside if parts[0] != "metadata" and not any(p.startswith(".") for p in parts))
 
 
-def cut_into_shards(source: Source) -> list[Shard]:
-    """All shards of a source, in its order. SocratesError for a file that is damaged or cannot be read."""
-    return [shard for file in source.files for shard in _shards_of(file)]
+def _open_hub(name: str, revision: str | None) -> Source:
+    """A data set of the hub, once its data and split files are in the local cache; nothing else is downloaded."""
+    reachable = _is_reachable(name, revision)
+    commit = None
+    for ending in _ENDINGS:
+        folder = snapshot("data set", name, commit or revision, [f"*{ending}", "*_mapping.json"], reachable)
+        commit = folder.name
+        if files := _data_files(folder, ending):
+            _check_complete(name, files)
+            return Source(name, folder, files, commit, revision)
+    raise SocratesError(f"{name}: the data set at commit {commit} has no .parquet and no .jsonl file")
 
 
-def byte_ranges(path: Path, size: int = _SHARD_BYTES) -> list[Shard]:
-    """A JSONL file in shards of about ``size`` bytes."""
-    total = _size(path)
-    return [Shard(path, start, min(start + size, total)) for start in range(0, total, size)]
+def _is_reachable(name: str, revision: str | None) -> bool:
+    from huggingface_hub import HfApi, errors
+
+    try:
+        with refusals_told("data set", name, revision):
+            HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_S)
+    except (errors.HTTPError, errors.OfflineModeIsEnabled):
+        return False
+    return True
 
 
-def _shards_of(path: Path) -> list[Shard]:
-    if path.suffix == ".jsonl":
-        return byte_ranges(path)
-    shards, start, rows = [], 0, 0
-    for i, size in enumerate(sizes := row_group_sizes(path)):
-        rows += size
-        if rows >= _SHARD_ROWS or i + 1 == len(sizes):
-            shards.append(Shard(path, start, i + 1))
-            start, rows = i + 1, 0
-    return shards
+def _check_complete(name: str, files: tuple[Path, ...]) -> None:
+    """SocratesError where there are fewer files than their names promise ("train-00001-of-00012.parquet").
+
+    Where another program filled the cache, nothing else says what there should be.
+    """
+    endings = Counter(match[0] for file in files if (match := _NUMBERED.search(file.name)))
+    for ending, there in endings.items():
+        promised = int(_NUMBERED.match(ending)[1])
+        if there < promised:
+            raise SocratesError(
+                f"{name}: the local cache holds only a part of it ({there} of {promised} files *{ending}); run again "
+                "where the hub can be reached"
+            )
 
 
-def read_shard(shard: Shard, *, keys_only: bool = False) -> Iterator[tuple[int, dict[str, Any] | Unreadable | None]]:
-    """Yield (number, raw row) of a shard; numbers count from 1 in the shard, an empty line counts and yields None.
+# --- its rows ------------------------------------------------------------------------------------------------------
 
-    Args:
-        shard: of a source.
-        keys_only: read as little of a parquet file as tells cells apart.
+
+def read_rows(source: Source) -> Iterator[tuple[Path, int, Row]]:
+    """Yield (file, number, row) of a source; numbers count from 1 in each file, an empty line counts and is no row.
 
     Raises:
-        SocratesError: the file is gone, damaged, or cannot be read.
+        SocratesError: a file is damaged or cannot be read.
     """
-    if shard.unit == "row":
-        rows = read_row_groups(shard.path, range(shard.start, shard.end), keys_only=keys_only)
-        yield from enumerate(rows, start=1)
-        return
-    for number, line in enumerate(read_lines(shard), start=1):
-        yield number, parse_line(line) if line.strip() else None
+    for file in source.files:
+        rows = _rows_of_parquet(file) if source.unit == "row" else _rows_of_lines(file)
+        for number, row in enumerate(rows, start=1):
+            if row is not None:
+                yield file, number, row
 
 
-def read_lines(shard: Shard) -> Iterator[bytes]:
-    """The lines that begin within a shard of a JSONL file, the last one complete even where it ends outside."""
+def _rows_of_lines(path: Path) -> Iterator[Row | None]:
     try:
-        with shard.path.open("rb") as file:
-            position = shard.start
-            if position:
-                file.seek(position - 1)
-                position += len(file.readline()) - 1  # the rest of a line that began before
-            while position < shard.end and (line := file.readline()):
-                position += len(line)
-                yield line
-    except OSError as error:
-        raise SocratesError(f"{shard.path}: cannot read: {error.strerror or error}") from error
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
+        with path.open("rb") as file:
+            for line in file:
+                yield parse_line(line) if line.strip() else None
     except OSError as error:
         raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def parse_line(line: bytes) -> Row:
+    """The JSON object of a line, strictly: a key that stands there twice makes it a bad row."""
+    try:
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        return BadRow(f"not UTF-8 text (byte {error.start} of the line)")
+    except json.JSONDecodeError as error:
+        cut = "" if line.endswith(b"\n") else "; the line has no end: the file may be cut off"
+        return BadRow(f"not JSON: {error.msg} (column {error.colno}){cut}")
+    except (ValueError, RecursionError) as error:  # a key twice; brackets nested too deep; thousands of digits
+        return BadRow(f"cannot be read as JSON: {error}")
+    return row if isinstance(row, dict) else BadRow("must be a JSON object")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f'the key "{next(name for name in names if names.count(name) > 1)}" stands there twice')
+    return row
+
+
+def _rows_of_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:  # a buffer, and not a whole row group at once: it may hold a million rows
+        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+            for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+                yield from _rows_of_batch(batch)
+    except pa.ArrowException as error:
+        raise SocratesError(
+            f"{path}: no parquet file, or one that is damaged or was cut off: {error}; download or copy it again"
+        ) from error
+    except OSError as error:
+        raise SocratesError(f"{path}: cannot read: {error.strerror or error}; download or copy it again") from error
+
+
+def _rows_of_batch(batch: Any) -> list[Row]:
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            return [BadRow(f"not UTF-8 text (byte {error.start} of a field)")]
+        return [row for i in range(batch.num_rows) for row in _rows_of_batch(batch.slice(i, 1))]

@@ -14,14 +14,17 @@ Pure functions, apart from `load_split`, which reads one of these files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from socrates.data.dataset import PARTS
 from socrates.data.records import Cell
+from socrates.data.selection import choose_cells
 from socrates.errors import SocratesError
 from socrates.files import read_json
 
@@ -31,6 +34,7 @@ MAPPINGS = {
     "task": "task_mapping.json",
 }
 TRAIN, EVALUATION = "train", "evaluation"
+NOWHERE = -1  # in place of a part's number
 Unit = tuple[Any, ...]  # (study,), (study, condition) or (study, task): what the parts of a split must not share
 
 
@@ -132,13 +136,49 @@ def carve(sizes: Mapping[Unit, int], share: float, seed: int) -> frozenset[Unit]
     return frozenset(chosen)
 
 
-def sizes_by_unit(cells: Iterable[tuple[Cell, int]], split: str) -> dict[Unit, int]:
-    """Rows of each unit, from the rows of each cell."""
-    sizes: dict[Unit, int] = {}
-    for cell, rows in cells:
-        unit = unit_of(cell, split)
-        sizes[unit] = sizes.get(unit, 0) + rows
-    return sizes
+def choose_sample(sizes: Mapping[Cell, int], split: Split, rows: int, seed: int) -> frozenset[Cell]:
+    """Whole cells with about ``rows`` rows together, from both sides of the split as the source has them.
+
+    Raises:
+        SocratesError: the smallest cell of a side is too large for that.
+    """
+    total = sum(sizes.values())
+    if rows >= total:
+        return frozenset(sizes)
+    chosen: set[Cell] = set()
+    for side, what in ((TRAIN, "training"), (EVALUATION, "evaluation")):
+        cells = {cell: size for cell, size in sizes.items() if split.side(cell) == side}
+        share = round(rows * sum(cells.values()) / total)
+        picked = choose_cells(cells, share, seed)
+        if cells and not picked:
+            raise SocratesError(
+                f"--sample {rows}: too few for whole cells; the {what} rows would be {share}, and their smallest cell "
+                f"(study, condition, question) holds {min(cells.values())}; take a larger sample"
+            )
+        chosen |= picked
+    return frozenset(chosen)
+
+
+def evaluation_units(sizes: Mapping[Cell, int], split: Split) -> Counter[Unit]:
+    """Rows of each unit that is to be divided into `val` and `test`, from the rows of each cell."""
+    units: Counter[Unit] = Counter()
+    for cell, rows in sizes.items():
+        if split.side(cell) == EVALUATION:
+            units[unit_of(cell, split.name)] += rows
+    return units
+
+
+def assign_parts(cells: Sequence[Cell], split: Split, val: frozenset[Unit], kept: frozenset[Cell]) -> np.ndarray:
+    """For each cell the number in `PARTS` of the part that its rows go to; `NOWHERE` for one that is not kept."""
+
+    def part(cell: Cell) -> int:
+        if cell not in kept:
+            return NOWHERE
+        if split.side(cell) == TRAIN:
+            return PARTS.index("train")
+        return PARTS.index("val" if unit_of(cell, split.name) in val else "test")
+
+    return np.array([part(cell) for cell in cells], np.int8)
 
 
 def _list(lists: Any, side: str, where: Path | str) -> list[Any]:

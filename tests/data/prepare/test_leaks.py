@@ -41,9 +41,14 @@ def write(folder, part, new, *, keep_metadata=False):
 def test_a_prepared_set_passes_and_says_what_it_counted(made):
     report = check_prepared(made)
     metadata = read_metadata(made)
-    assert report.rows == metadata["rows"] and report.sha256 == metadata["sha256"]
-    assert (report.units, report.cells) == ({"train": 6, "val": 2, "test": 2}, {"train": 24, "val": 8, "test": 8})
-    assert report.shared_units == 0 and report.shared_prompts == {"train-val": 0, "train-test": 0, "val-test": 0}
+    counts = report.counts
+    assert counts["rows"] == metadata["rows"] and report.sha256 == metadata["sha256"]
+    assert counts["units"] == {"train": 6, "val": 2, "test": 2} and counts["cells"] == {
+        "train": 24,
+        "val": 8,
+        "test": 8,
+    }
+    assert report.shared_prompts == {"train-val": 0, "train-test": 0, "val-test": 0}
     assert check_unchanged(made) == metadata
 
 
@@ -63,7 +68,9 @@ def test_a_condition_or_task_in_two_parts_is_named(tmp_path, source, split):
     made = tmp_path / split
     prepare(made, PrepareSettings(split), source=str(source))
     report = check_prepared(made)
-    assert report.unit == f"{split} of a study" and report.studies["train"] == 9  # studies may be in all parts
+    assert (
+        report.unit == f"{split} of a study" and report.counts["studies"]["train"] == 9
+    )  # studies may be in all parts
     row = json.loads(lines(made, "test")[0]) | {"prompt": "Something else."}
     write(made, "train", [*lines(made, "train"), json.dumps(row) + "\n"])
     with pytest.raises(SocratesError, match=f"leak: study {row['study_id']}, {split} 1 is in"):
@@ -90,7 +97,7 @@ def test_a_prompt_in_val_and_test_is_counted_and_no_leak_of_training(made):
 
 def test_the_same_hash_of_two_texts_is_no_leak(made, monkeypatch):
     monkeypatch.setattr("socrates.data.prepare.leaks.prompt_hash", lambda prompt: 7)
-    assert check_prepared(made).rows == read_metadata(made)["rows"]
+    assert check_prepared(made).counts["rows"] == read_metadata(made)["rows"]
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])

@@ -1,5 +1,6 @@
 """Preparing the published data: the right rows in the right part, the same bytes whatever happened on the way."""
 
+import itertools
 import json
 import os
 import random
@@ -11,14 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE, ROOT, run_loaded, wait_for
+from processes import PATIENCE, ROOT, run_loaded
 from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
 
 from socrates.data.dataset import read_metadata
 from socrates.data.prepare import prepare as preparing
-from socrates.data.prepare.output_folder import LOCK, WORK
-from socrates.data.prepare.prepare import PrepareSettings, prepare
-from socrates.data.prepare.sources import Shard, cut_into_shards, open_folder, read_lines, read_shard
+from socrates.data.prepare.prepare import DONE, LOCK, WORK, PrepareSettings, prepare
 from socrates.data.records import read_answers, read_jsonl
 from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
@@ -85,13 +84,6 @@ def test_the_condition_and_task_splits_leave_out_and_name_what_is_in_no_list(tmp
     assert sum(metadata["rows"].values()) + 46 == len(rows)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_the_share_of_validation_rows(tmp_path, published, share):
-    source = published(made_rows(words=2))
-    rows = prepare(tmp_path / "out", PrepareSettings(val_share=share), source=source)["rows"]
-    assert rows["val"] / (rows["val"] + rows["test"]) == pytest.approx(share, abs=0.06)
-
-
 def test_a_train_row_with_a_prompt_of_val_or_test_is_dropped_and_counted(tmp_path, published):
     rows = list(made_rows(words=3))
     judging = next(row for row in rows if row["study_id"] == "mad08")
@@ -132,13 +124,11 @@ def test_a_sample_is_whole_cells_of_both_sides(tmp_path, published):
 # --- layouts ---------------------------------------------------------------------------------------------------
 
 
-def test_parquet_jsonl_shards_and_processes_give_the_same_bytes(tmp_path, monkeypatch):
+def test_parquet_and_jsonl_give_the_same_bytes(tmp_path):
     sources = {kind: str(published_folder(tmp_path / kind, kind)) for kind in ("parquet", "jsonl")}
     prepare(tmp_path / "a", source=sources["parquet"])
-    prepare(tmp_path / "b", source=sources["jsonl"], processes=2)
-    monkeypatch.setattr("socrates.data.prepare.sources._SHARD_ROWS", 30)
-    prepare(tmp_path / "c", source=sources["parquet"], processes=1)
-    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") == hashes(tmp_path / "c")
+    prepare(tmp_path / "b", source=sources["jsonl"])
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
 
 
 def test_both_layouts_give_the_same_answers_scales_and_cells(tmp_path):
@@ -181,18 +171,6 @@ def test_both_layouts_of_real_answers(tmp_path):
     assert all(a.cell[:2] == b.cell[:2] for a, b in pairs)
 
 
-def test_the_reasoning_is_not_read_and_no_row_is_lost_between_shards(tmp_path):
-    rows = list(made_rows(words=3))
-    parquet = open_folder(write_parquet(tmp_path / "p.parquet", rows, row_group_size=7))
-    [*read] = [row for shard in cut_into_shards(parquet) for _, row in read_shard(shard)]
-    assert [row["sample_id"] for row in read] == [row["sample_id"] for row in rows] and "reasoning" not in read[0]
-    lines = write_rows(tmp_path / "l.jsonl", rows[:9])
-    whole, size = lines.read_bytes().splitlines(keepends=True), lines.stat().st_size
-    for step in (1, 100, len(whole[0]), len(whole[0]) + 1, size):
-        shards = [Shard(lines, start, min(start + step, size)) for start in range(0, size, step)]
-        assert [line for shard in shards for line in read_lines(shard)] == whole
-
-
 # --- bad input -------------------------------------------------------------------------------------------------
 
 GOOD = next(made_rows())
@@ -231,17 +209,18 @@ def test_bad_rows_are_named_counted_and_left_out_if_that_is_allowed(tmp_path, pu
     assert hashes(tmp_path / "clean") == hashes(tmp_path / "out")
 
 
-def test_a_source_with_many_bad_rows_names_the_first_ten(tmp_path, published):
+def test_of_many_bad_rows_ten_are_shown_and_twenty_recorded(tmp_path, published):
     source = published(made_rows(words=2), (json.dumps(GOOD | {"response": 0.5}) + "\n").encode() * 12)
     with pytest.raises(SocratesError) as error:
         prepare(tmp_path / "out", source=source)
     lines = str(error.value).splitlines()
     assert [line.split(":")[0].rpartition(" ")[2] for line in lines[:10]] == [str(331 + n) for n in range(10)]
     assert lines[10].strip() == "… and 2 more" and "12 bad rows so far, 0 allowed" in lines[11]
+    bad = prepare(tmp_path / "out", source=published(made_rows(words=2), b"{}\n" * 50), max_bad_rows=50)["bad_rows"]
+    assert bad["rows"] == 50 and len(bad["first"]) == 20
 
 
-def test_lines_are_counted_over_shards_and_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("socrates.data.prepare.sources.byte_ranges.__defaults__", (30000,))
+def test_lines_are_counted_in_each_file(tmp_path):
     source = published_folder(tmp_path / "in", "jsonl", files=3)
     for name, at in (("train-00001-of-00003", 70), ("train-00002-of-00003", 99)):
         path = source / "data" / f"{name}.jsonl"
@@ -254,8 +233,7 @@ def test_lines_are_counted_over_shards_and_files(tmp_path, monkeypatch):
     ]
 
 
-def test_a_bad_row_of_a_parquet_file_is_named_by_its_row(tmp_path, monkeypatch):
-    monkeypatch.setattr("socrates.data.prepare.sources._SHARD_ROWS", 30)
+def test_a_bad_row_of_a_parquet_file_is_named_by_its_row(tmp_path):
     rows = list(made_rows(words=2))
     rows[77] |= {"response": None}
     write_parquet(tmp_path / "in" / "x.parquet", rows, row_group_size=20)
@@ -265,9 +243,19 @@ def test_a_bad_row_of_a_parquet_file_is_named_by_its_row(tmp_path, monkeypatch):
     assert prepare(tmp_path / "out", source=source, max_bad_rows=1)["bad_rows"]["first"][0]["row"] == 78
 
 
-def test_many_bad_rows_are_all_counted_and_twenty_are_named(tmp_path, published):
-    metadata = prepare(tmp_path / "out", source=published(made_rows(words=2), b"{}\n" * 50), max_bad_rows=50)
-    assert metadata["bad_rows"]["rows"] == 50 and len(metadata["bad_rows"]["first"]) == 20
+def test_a_text_of_a_parquet_file_that_is_no_utf_8_is_named_by_its_row(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_parquet(tmp_path / "in" / "x.parquet", list(made_rows(words=2)))
+    table = pq.read_table(tmp_path / "in" / "x.parquet")
+    prompts = [prompt.encode() for prompt in table["prompt"].to_pylist()]
+    prompts[77] = b"caf\xe9"
+    at = table.schema.get_field_index("prompt")
+    broken = pa.array(prompts, pa.binary()).cast(pa.string(), safe=False).view(pa.string())
+    pq.write_table(table.set_column(at, "prompt", broken), tmp_path / "in" / "x.parquet")
+    with pytest.raises(SocratesError, match=r"x.parquet, row 78: not UTF-8 text \(byte 3 of a field\)"):
+        prepare(tmp_path / "out", source=str(write_mappings(tmp_path / "in")))
 
 
 def test_sources_that_cannot_be_used(tmp_path):
@@ -282,7 +270,7 @@ def test_sources_that_cannot_be_used(tmp_path):
     for source, says in [
         (tmp_path / "nothing", "no such folder or file"),
         (tmp_path / "empty", "no .parquet and no .jsonl file"),
-        (cut, "no parquet file, or one that was cut off"),
+        (cut, "no parquet file, or one that is damaged or was cut off"),
         (lists, r"no participant_mapping.json.*expected .*lists/metadata/participant_mapping.json"),
         (both, "holds parquet and JSONL files both"),
         (lists / "metadata" / "task_mapping.json", r"expected a .parquet or a .jsonl file"),
@@ -302,7 +290,7 @@ def test_sources_that_cannot_be_used(tmp_path):
 
 def test_a_data_file_that_may_not_be_read_is_named(tmp_path, published, monkeypatch):
     def refuse(file):
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(13, "Permission denied", str(file))
 
     monkeypatch.setattr("socrates.data.prepare.prepare.sha256_file", refuse)
     with pytest.raises(SocratesError, match=r"rows.jsonl: cannot read: Permission denied"):
@@ -315,13 +303,13 @@ def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path, three_fil
     file = next((Path(three_files) / "data").iterdir())
     before = file.read_text()
 
-    def change(tasks, *rest):
+    def change(*arguments):
         file.write_text(before.replace("lake", "pond"))
-        return real(tasks, *rest)
+        return real(*arguments)
 
-    real = preparing._do_shards
+    real = preparing.write_lines
     with monkeypatch.context() as patch, pytest.raises(SocratesError, match="was changed while it was read"):
-        patch.setattr("socrates.data.prepare.prepare._do_shards", change)
+        patch.setattr("socrates.data.prepare.prepare.write_lines", change)
         prepare(tmp_path / "out", source=three_files)
     file.write_text(before)
     prepare(tmp_path / "out", source=three_files)
@@ -377,24 +365,15 @@ def test_two_at_once_are_refused(tmp_path, published):
             prepare(tmp_path / "out", source=published(made_rows(words=2)))
 
 
-def in_a_fork(output, source, *, at_sync=None, once=None, after=None, overwrite=False):
-    """Prepare in a process of its own, which is killed after some seconds or at its n-th fsync, counted once a file is
-    there. Whether it finished."""
+def in_a_fork(output, source, *, at_sync=None, after=None, overwrite=False):
+    """Prepare in a process of its own, killed after some seconds or at its n-th fsync; whether it finished."""
     pid = os.fork()
     if pid == 0:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            count, real = 0, os.fsync
-
-            def fsync(file):
-                nonlocal count
-                count += once is None or once.exists()
-                if count == at_sync:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                real(file)
-
-            os.fsync = fsync
-            prepare(output, source=source, processes=1, overwrite=overwrite)
+            syncs, real = itertools.count(1), os.fsync
+            os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(syncs) == at_sync else real(file)
+            prepare(output, source=source, overwrite=overwrite)
         except BaseException as error:
             sys.stderr.write(f"{error!r}\n")
             os._exit(3)
@@ -412,34 +391,29 @@ def three_files(tmp_path):
     return str(published_folder(tmp_path / "in", "jsonl", files=3, words=20))
 
 
-@pytest.mark.slow
-def test_killed_at_each_write_to_disk_in_turn_it_ends_with_the_same_bytes(tmp_path, three_files):
+def test_killed_at_each_write_to_disk_it_leaves_nothing_and_the_next_run_ends_with_the_same_bytes(
+    tmp_path, three_files
+):
     prepare(tmp_path / "whole", source=three_files)
     wanted = hashes(tmp_path / "whole") | {"metadata": sha256_file(tmp_path / "whole" / "metadata.json")}
-    kills = 0
-    while not in_a_fork(tmp_path / "out", three_files, at_sync=2 + kills % 4):  # gets a little further each time
-        kills += 1
-        check_whole_or_absent(tmp_path / "out", wanted)
-        assert kills < 200
-    assert kills > 5
-    check_whole_or_absent(tmp_path / "out", wanted, complete=True)
-    for n in range(1, 200):  # and each single point of an undisturbed run
-        if in_a_fork(tmp_path / f"once{n}", three_files, at_sync=n):
+    for n in range(1, 40):
+        out = tmp_path / f"out{n}"
+        if in_a_fork(out, three_files, at_sync=n):
             break
-        check_whole_or_absent(tmp_path / f"once{n}", wanted)
-        assert in_a_fork(tmp_path / f"once{n}", three_files)
-        check_whole_or_absent(tmp_path / f"once{n}", wanted, complete=True)
-    assert n > 20
+        check_whole_or_absent(out, wanted)
+        assert in_a_fork(out, three_files)
+        check_whole_or_absent(out, wanted, complete=True)
+    assert 8 < n < 39
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_twenty_times(tmp_path, three_files):
+def test_killed_at_random_moments(tmp_path, three_files):
     start = time.monotonic()
     prepare(tmp_path / "whole", source=three_files)
     lasts = time.monotonic() - start
     wanted = hashes(tmp_path / "whole") | {"metadata": sha256_file(tmp_path / "whole" / "metadata.json")}
     moments = random.Random(5)
-    for n in range(20):
+    for n in range(10):
         out = tmp_path / f"out{n}"
         in_a_fork(out, three_files, after=moments.uniform(0, lasts))
         check_whole_or_absent(out, wanted)
@@ -453,107 +427,63 @@ def check_whole_or_absent(out, wanted, complete=False):
     assert {name: sha256_file(files[name]) for name in there} == {name: wanted[name] for name in there}
     assert "metadata" not in there or there == set(wanted)
     if complete:
-        assert there == set(wanted) and not (out / WORK).exists()
+        assert there == set(wanted) and not (out / WORK).exists() and not (out / DONE).exists()
 
 
 def test_a_kill_while_replacing_never_mixes_two_sets_under_one_metadata(tmp_path, three_files):
     prepare(tmp_path / "old", PrepareSettings(val_share=0.2), source=three_files)
+    (tmp_path / "old" / "notes.txt").write_text("the user's")
     prepare(tmp_path / "whole", source=three_files)
-    assert hashes(tmp_path / "old")["val"] != hashes(tmp_path / "whole")["val"]
-    for n in range(1, 20):
+    old, new = hashes(tmp_path / "old"), hashes(tmp_path / "whole")
+    assert old["val"] != new["val"]
+    ends = set()
+    for n in range(1, 40):
         out = Path(shutil.copytree(tmp_path / "old", tmp_path / f"out{n}"))
-        done = in_a_fork(out, three_files, at_sync=n, once=out / WORK / "metadata.json", overwrite=True)
+        done = in_a_fork(out, three_files, at_sync=n, overwrite=True)
         if (out / "metadata.json").exists():
             assert read_metadata(out)["sha256"] == hashes(out)
+            ends.add("old" if hashes(out) == old else "new")
+        else:
+            ends.add("none")
         if done:
             break
-        assert in_a_fork(out, three_files, overwrite=True)
-        assert hashes(out) == hashes(tmp_path / "whole") and not (out / WORK).exists()
-    assert done and n > 3
+        if (out / DONE).exists():  # it counts: also a run that may replace nothing gives it its place
+            assert prepare(out, source=three_files) is None
+        else:
+            assert hashes(out) == old and prepare(out, source=three_files, overwrite=True)
+        assert hashes(out) == new and (out / "notes.txt").exists() and not (out / WORK).exists()
+    assert done and ends == {"old", "none", "new"}
 
 
-def test_a_kill_while_an_unfinished_preparation_is_thrown_away(tmp_path, three_files, monkeypatch):
-    """What is left of it must not be gone on with: here it lacks a part, and says that it is finished."""
-    prepare(tmp_path / "whole", source=three_files)
-    out = tmp_path / "out"
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    def stop_halfway(*_):
-        (out / WORK / "train.jsonl").unlink()
-        raise KeyboardInterrupt
-
-    for name, stops, settings in (
-        ("socrates.data.prepare.prepare.move", stop, PrepareSettings()),
-        ("shutil.rmtree", stop_halfway, PrepareSettings(val_share=0.2)),
-    ):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(name, stops)
-            prepare(out, settings, source=three_files)
-    assert (out / WORK / "metadata.json").exists()
-    prepare(out, source=three_files)
-    assert hashes(out) == hashes(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    source = published_folder(tmp_path / "in", "jsonl", files=6, studies=20, people=100, words=200)
-    command = [sys.executable, ROOT / "scripts" / "prepare_data.py", "--source", source, "--output", tmp_path / "out"]
-    process = subprocess.Popen([*command, "--processes", "2"], stdout=subprocess.DEVNULL)
-
-    def children():
-        found = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(process.pid)], capture_output=True, text=True)
-        return [int(line.split()[0]) for line in found.stdout.splitlines() if "Z" not in line.split()[1]]
-
-    workers = wait_for(lambda: len(found := children()) >= 3 and found)  # two, and the resource tracker
-    process.kill()
-    process.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True)
-    assert done.returncode == 0 and "Prepared:" in done.stdout
-
-
-@pytest.mark.parametrize("when", ["reading", "writing"])
-def test_a_disk_that_is_full_says_so_and_later_it_goes_on(tmp_path, three_files, when):
+def test_a_disk_that_is_full_says_so_and_leaves_nothing(tmp_path, three_files):
     """A limit on the size of files stands for the full disk: writing fails in the same way."""
-    prepare(tmp_path / "whole", source=three_files)
-    limit = 4000 if when == "reading" else (tmp_path / "whole" / "train.jsonl").stat().st_size - 1000
     program = (
         "import resource, sys; from pathlib import Path; from socrates.data.prepare.prepare import prepare\n"
         "from socrates.errors import run_entry_point\n"
-        "if sys.argv[3:]: resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
-        "run_entry_point(lambda: prepare(Path(sys.argv[1]), source=sys.argv[2], processes=1) and 0)"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "run_entry_point(lambda: prepare(Path(sys.argv[1]), source=sys.argv[2]) and 0)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "out"), three_files]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    full = subprocess.run([*command, str(limit)], capture_output=True, text=True, env=environment)
+    full = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert full.returncode == 2 and "cannot write: File too large" in full.stderr, full.stderr
-    assert "the same command again" in full.stderr
-    assert "Traceback" not in full.stderr and not list((tmp_path / "out").glob("*.jsonl"))
-    assert (tmp_path / "out" / WORK / "assembled.json").exists() == (when == "writing")
-    prepare(tmp_path / "out", source=three_files)
-    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole") and not (tmp_path / "out" / WORK).exists()
+    assert "the same command again" in full.stderr and "Traceback" not in full.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["00000.json", "assembled.json", "metadata.json"])
-def test_ctrl_c_ends_with_130_and_a_word_and_the_same_command_goes_on(tmp_path, phase):
-    """Sent to the whole group, as a terminal does, once the file that a phase begins or ends with is there."""
-    source = published_folder(tmp_path / "in", "jsonl", files=8, people=40)
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
+    """Sent to the whole group, as a terminal does, once it writes."""
+    source = published_folder(tmp_path / "in", "jsonl", people=60)
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), "--source", str(source), "--output", str(out)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([*command, "--processes", "2"], start_new_session=True, **pipes)
-    while process.poll() is None and not (out / WORK / phase).exists() and not (out / "metadata.json").exists():
+    process = subprocess.Popen(command, start_new_session=True, **pipes)
+    while process.poll() is None and not (out / WORK).exists():
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=PATIENCE)[1]
-    assert "Traceback" not in said and process.returncode in (0, 130), said
-    assert phase != "00000.json" or (process.returncode == 130 and "the same command goes on" in said)
-    prepare(tmp_path / "whole", source=str(source))
-    prepare(out, source=str(source))
-    assert hashes(out) == hashes(tmp_path / "whole") and not (out / WORK).exists()
+    assert "Traceback" not in said and process.returncode == 130, said
+    assert [path.name for path in out.iterdir()] == [LOCK]
 
 
 # --- the command -------------------------------------------------------------------------------------------------

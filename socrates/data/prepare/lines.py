@@ -1,0 +1,146 @@
+"""The pass over a source: every row that is in a published list becomes a line of one file, in the source's order.
+
+Where a line belongs is decided once all are known; of each line only its cell and a hash of its prompt are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from socrates.console import progress
+from socrates.data.prepare.sources import BadRow, Row, Source, read_rows
+from socrates.data.prepare.splits import Split, unit_of
+from socrates.data.records import Answer, Cell, parse_answer, stimuli_of
+from socrates.errors import SocratesError
+
+LISTED = 20  # bad rows that are named; all are counted
+_SHOWN = 10  # of them, in a message
+_STOP_EVERY = 20_000  # rows after which too many bad ones end it, so that the message can show more than the first
+_SCALARS = frozenset({str, int, float, bool})
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # made once: json.dumps makes one a call
+
+
+@dataclass
+class Lines:
+    """What the pass over the source has written, in its order, and what it has left out.
+
+    Attributes:
+        cells: a number for each, in the order of their first lines.
+        cell: of each line, the number of its cell.
+        prompt: of each line, the hash of its prompt.
+        left_out: {reason: {study or unit: rows}}.
+        bad: rows that cannot be used.
+        first_bad: some of them, as (file, number in the file, reason).
+    """
+
+    cells: dict[Cell, int] = field(default_factory=dict)
+    cell: array = field(default_factory=lambda: array("i"))  # as a list: ten times the memory
+    prompt: array = field(default_factory=lambda: array("Q"))
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    bad: int = 0
+    first_bad: list[tuple[Path, int, str]] = field(default_factory=list)
+
+    def sizes(self) -> dict[Cell, int]:
+        """The rows of each cell."""
+        return dict(zip(self.cells, np.bincount(self.cell, minlength=len(self.cells)).tolist(), strict=True))
+
+
+def write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> Lines:
+    """The pass: every row that is in a published list becomes a line of one file."""
+    lines = Lines()
+    with path.open("wb") as out:
+        for count, (file, number, row) in enumerate(progress(read_rows(source), "reading")):
+            if count % _STOP_EVERY == 0:
+                _check_bad_rows(lines, source, max_bad_rows)
+            try:
+                answer = to_answer(row)
+                if split.side(answer.cell) is None:
+                    _leave_out(lines, answer.cell, split)
+                    continue
+                out.write(to_line(answer))
+            except BadRow as error:
+                lines.bad += 1
+                if lines.bad <= LISTED:
+                    lines.first_bad.append((file, number, str(error)))
+                continue
+            lines.cell.append(lines.cells.setdefault(answer.cell, len(lines.cells)))
+            lines.prompt.append(prompt_hash(answer.prompt))
+    _check_bad_rows(lines, source, max_bad_rows)
+    return lines
+
+
+def _check_bad_rows(lines: Lines, source: Source, allowed: int) -> None:
+    """SocratesError, which names the first of them, if more rows than allowed cannot be used."""
+    if lines.bad <= allowed:
+        return
+    shown = [f"{file}, {source.unit} {number}: {reason}" for file, number, reason in lines.first_bad[:_SHOWN]]
+    shown += [f"… and {lines.bad - _SHOWN:,} more"] if lines.bad > _SHOWN else []
+    raise SocratesError(
+        "\n  ".join(shown) + f"\n  {lines.bad} bad row{'s' * (lines.bad != 1)} so far, {allowed} allowed: put the "
+        "source right, or leave bad rows out with --max-bad-rows N"
+    )
+
+
+def _leave_out(lines: Lines, cell: Cell, split: Split) -> None:
+    """Count a row that is in no published list; those of the study split name every study: there it is a mistake."""
+    if split.name == "study":
+        raise BadRow(f'study "{cell.study_id}" is in neither published list (seen, unseen)')
+    reason, name = "study in no list", cell.study_id
+    if cell.study_id in split.studies:
+        reason, name = f"{split.name} in no list", "/".join(map(str, unit_of(cell, split.name)))
+    lines.left_out.setdefault(reason, Counter())[name] += 1
+
+
+def to_answer(row: Row) -> Answer:
+    """A row as an answer; BadRow, with the reason alone, for one that cannot be used."""
+    if isinstance(row, BadRow):
+        raise row
+    try:
+        return parse_answer(row, "", 0)
+    except SocratesError as error:
+        raise BadRow(str(error).removeprefix(", line 0: ")) from error
+    except (ValueError, OverflowError) as error:
+        raise BadRow(f"cannot be read: {error}") from error
+
+
+def to_line(answer: Answer) -> bytes:
+    """An answer as a line of a prepared set, in the published layout.
+
+    Demographic fields that are null, or NaN (as some converters write null), are left out; so is `stimuli` where the
+    prompt tells it, which is two fifths of the bytes.
+
+    Raises:
+        BadRow: a demographic field is neither a text nor a number, or cannot be written as JSON in UTF-8.
+    """
+    demographic = {name: value for name, value in answer.demographic.items() if value is not None and value == value}
+    for name, value in demographic.items():
+        if type(value) not in _SCALARS:
+            raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
+    row = {
+        "prompt": answer.prompt,
+        "response": answer.response,
+        "study_id": answer.cell.study_id,
+        "condition_num": answer.cell.condition_num,
+        "task_num": answer.cell.task_num,
+        "participant": answer.participant,
+        "sample_id": answer.sample_id,
+        "demographic": demographic,
+    }
+    if stimuli_of(answer.prompt) != answer.stimuli:
+        row["stimuli"] = answer.stimuli
+    try:
+        return _encode(row).encode() + b"\n"
+    except ValueError as error:  # half a character; a number that is infinite
+        raise BadRow(f"cannot be written as JSON: {error}") from error
+
+
+def prompt_hash(prompt: str) -> int:
+    """64 bits of BLAKE2b over a prompt: among 3 million prompts two get the same one by chance once in 4 million."""
+    return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "little")
