@@ -1,7 +1,9 @@
-"""One process pool: workers that end with their parent, and a function over many tasks on them, in order.
+"""One process pool: a function that is sent once to each worker, and many tasks for it.
 
 Covers: workers end at once when the parent does, also when it is killed, and when it wants no more; Ctrl+C reaches the
-parent alone; an error of a task is raised where its result is taken; a worker that is killed is an error.
+parent alone; an error of a task is raised where its result is taken; a worker that is killed, also while it sends, is
+an error. That is why concurrent.futures' pool is not taken: its workers share one pipe, and one that is killed in the
+middle of a message leaves the parent waiting without end.
 Does not cover: tasks that must not be ended in the middle. What they write, they must write complete or not at all.
 """
 
@@ -9,14 +11,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from socrates.errors import SocratesError
@@ -24,6 +30,7 @@ from socrates.errors import SocratesError
 Task, Result = TypeVar("Task"), TypeVar("Result")
 MOST = 8  # reading and writing one disk gains nothing from more
 IN_FLIGHT = 2  # tasks for each process that are sent, worked on, or done and not yet taken
+_PATIENCE = 5.0  # seconds for a worker that has nothing left to do
 
 
 def default_processes() -> int:
@@ -50,84 +57,152 @@ def map_in_order(
     if count < 2:
         yield from map(function, tasks)
         return
-    with process_pool(count, _remember, function) as submit:
+    with process_pool(function, count) as submit:
         waiting: deque[Future[Result]] = deque()
         for task in tasks:
-            waiting.append(submit(_do, task))
+            waiting.append(submit(task))
             if len(waiting) == IN_FLIGHT * count:
-                yield result_of(waiting.popleft())
+                yield waiting.popleft().result()
         while waiting:
-            yield result_of(waiting.popleft())
+            yield waiting.popleft().result()
 
 
 @contextmanager
-def process_pool(count: int, prepare: Callable[..., None], *arguments: Any) -> Iterator[Callable[..., Future]]:
-    """Up to ``count`` workers; gives ``submit(function, *arguments)``. At the end of the block they are killed.
+def process_pool(function: Callable[[Any], Any], count: int) -> Iterator[Callable[[Any], Future[Any]]]:
+    """Workers, each behind a thread of this process that takes its results while the caller does something else.
 
     Args:
-        count: one is started where a task comes and none is idle.
-        prepare: is called first in each worker.
-        arguments: of ``prepare``.
+        function: of each task, as of `map_in_order`.
+        count: of workers; as many tasks as that, submitted at once, go to one each.
+
+    Yields:
+        What submits a task.
     """
-    # spawned, not forked: libraries may have threads already, and a fork would inherit locks
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, context, _prepare, (prepare, arguments))
-    resource_tracker.ensure_running()  # here: when it is started, it lets interrupts through again
+    sent = pickle.dumps(function)
+    workers: list[_Worker] = []
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    threads = ThreadPoolExecutor(count, "worker")
 
-    def submit(function: Callable[..., Any], *arguments: Any) -> Future:
-        # A worker that is started here never sees Ctrl+C: it would end with a traceback.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    def do(task: Any) -> Any:
+        worker = idle.get()
         try:
-            return executor.submit(function, *arguments)
-        except BrokenProcessPool as error:
-            raise _killed() from error
+            return worker.do(task)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            idle.put(worker)  # a dead one too: it fails again, where nothing would be waited for without end
 
     try:
-        yield submit
+        resource_tracker.ensure_running()  # here: when it is started, it lets interrupts through again
+        for _ in range(count):
+            workers.append(_Worker.start(sent, len(workers)))
+            idle.put(workers[-1])
+        yield lambda task: threads.submit(do, task)
+        for worker in workers:
+            worker.connection.close()  # they leave by themselves
+            worker.process.join(_PATIENCE)
+    finally:  # an error, Ctrl-C, or the caller wants no more
+        for worker in workers:
+            worker.process.kill()
+        threads.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.process.join()
+            worker.process.close()
+            worker.connection.close()
+
+
+@dataclass(frozen=True)
+class _Worker:
+    process: Any
+    connection: Connection
+
+    @staticmethod
+    def start(function: bytes, number: int) -> _Worker:
+        # spawned, not forked: libraries may have threads already, and a fork would inherit locks
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, function, number), daemon=True)
+        with theirs, _no_interrupt():
+            process.start()
+        return _Worker(process, ours)
+
+    def do(self, task: Any) -> Any:
+        try:
+            self.connection.send(task)
+            value, error = self.connection.recv()
+        except (EOFError, ConnectionError) as gone:
+            self.process.join()
+            status = self.process.exitcode or 0
+            how = f"was killed (signal {-status})" if status < 0 else f"ended by itself (status {status})"
+            raise SocratesError(
+                f"a worker process {how}, for lack of memory perhaps; run the same command again, and if that happens "
+                "again with fewer processes (--processes 1)"
+            ) from gone
+        if error is not None:
+            raise error
+        return value
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C waits, and a process that is started here never sees it: it would end with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        executor.shutdown(cancel_futures=True)
-
-
-def result_of(future: Future[Result]) -> Result:
-    """What a task gave; SocratesError where its worker was killed, and whatever the task raised."""
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise _killed() from error
-
-
-def _killed() -> SocratesError:
-    return SocratesError(
-        "a worker process was killed, for lack of memory perhaps; run the same command again, and if that happens "
-        "again with fewer processes (--processes 1)"
-    )
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # --- in a worker ---------------------------------------------------------------------------------------------------
 
-_function: Callable[[Any], Any]
+_number = 0
 
 
-def _prepare(prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def worker_number() -> int:
+    """Of the worker that calls it, from 0."""
+    return _number
+
+
+def _serve(connection: Connection, sent: bytes, number: int) -> None:
+    global _number
+    _number = number
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what to do
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    prepare(*arguments)
+    try:
+        function = pickle.loads(sent)
+    except BaseException as raised:
+        function = _raising(raised)
+    try:
+        while True:
+            connection.send_bytes(_done(function, connection.recv()))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _done(function: Callable[[Any], Any], task: Any) -> bytes:
+    """The pickled pair of what the function returned and what it raised."""
+    try:
+        return pickle.dumps((function(task), None), pickle.HIGHEST_PROTOCOL)
+    except BaseException as error:
+        where = f"in a worker process:\n{traceback.format_exc()}"
+        if not isinstance(error, SocratesError):  # which says all in its message
+            error.add_note(where)
+        try:
+            sent = pickle.dumps((None, error))
+            pickle.loads(sent)
+            return sent
+        except Exception:  # an error that cannot be sent
+            return pickle.dumps((None, RuntimeError(where)))
+
+
+def _raising(error: BaseException) -> Callable[[Any], Any]:
+    def function(task: Any) -> Any:
+        raise error
+
+    return function
 
 
 def _end_with_parent() -> None:
-    """Also in the middle of a task: the next run needs the memory."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _remember(function: Callable[[Any], Any]) -> None:
-    global _function
-    _function = function
-
-
-def _do(task: Any) -> Any:
-    return _function(task)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

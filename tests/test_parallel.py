@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,15 @@ def fails_at(bad, number):
     return number
 
 
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__("cannot be sent")
+
+
+def raises_odd(number):
+    raise Odd(number, number)
+
+
 def touch(folder, number):
     (folder / str(number)).touch()
     return number
@@ -68,7 +78,7 @@ def die_at(bad, number):
 
 
 def settings(number):
-    return os.environ["TOKENIZERS_PARALLELISM"], os.getpid()
+    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN, os.environ["TOKENIZERS_PARALLELISM"], os.getpid()
 
 
 class Remembers:
@@ -99,15 +109,13 @@ def test_results_come_in_the_order_of_the_tasks(processes):
 
 def test_the_function_is_sent_once_to_each_worker_and_keeps_its_memory(tmp_path):
     found = list(map_in_order(Remembers(tmp_path / "log").work, range(12), 2))
-    assert (tmp_path / "log").read_text() in ("arrived\n", "arrived\n" * 2), (
-        "one may do all before the other has started"
-    )
+    assert (tmp_path / "log").read_text() == "arrived\n" * 2
     longest = dict(found)  # the last of each
     assert sorted(number for seen in longest.values() for number in seen) == list(range(12))
 
 
-def test_a_worker_leaves_threads_to_the_other_workers():
-    assert {found[0] for found in map_in_order(settings, range(6), 2)} == {"false"}
+def test_a_worker_leaves_interrupts_to_its_parent_and_threads_to_the_other_workers():
+    assert {found[:2] for found in map_in_order(settings, range(6), 2)} == {(True, "false")}
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -119,11 +127,28 @@ def test_an_error_is_raised_in_its_turn(processes):
     assert list(results) == [] and not children(os.getpid())
 
 
+@pytest.mark.slow
+def test_an_error_that_cannot_be_sent_is_told_all_the_same():
+    with pytest.raises(RuntimeError, match="cannot be sent"):
+        list(map_in_order(raises_odd, range(4), 2))
+
+
 @pytest.mark.parametrize("bad", [0, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_killed_worker_is_told_with_what_to_do(bad):
-    with pytest.raises(SocratesError, match=r"was killed, for lack of memory perhaps.*--processes 1"):
+    with pytest.raises(SocratesError, match=r"was killed \(signal 9\), for lack of memory perhaps.*--processes 1"):
         list(map_in_order(partial(die_at, bad), range(10), 2))
     assert not children(os.getpid())
+
+
+def send_and_die(number):
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return bytes(2**30)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_sends_is_told():
+    with pytest.raises(SocratesError, match="was killed"):
+        list(map_in_order(send_and_die, range(4), 2))
 
 
 @pytest.mark.slow

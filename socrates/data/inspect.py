@@ -18,7 +18,7 @@ import pandas as pd
 
 from socrates.console import progress
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
-from socrates.data.prepare.sources import Unreadable, parse_line
+from socrates.data.prepare.sources import BadRow, parse_line
 from socrates.data.records import Answer, Cell, as_number, parse_answer, require_encodable
 from socrates.data.scales import Scale
 from socrates.data.scales.text import read_scale
@@ -165,8 +165,8 @@ class _Found:
 def _read(line: bytes, path: Path, number: int) -> tuple[Answer, str]:
     """A line as an answer, and its layout; SocratesError or ValueError for one that cannot be used."""
     row = parse_line(line)
-    if isinstance(row, Unreadable):
-        raise SocratesError(row.reason)
+    if isinstance(row, BadRow):
+        raise SocratesError(str(row))
     answer = parse_answer(row, path, number)
     for name, value in answer.demographic.items():
         if isinstance(value, dict | list):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from socrates.errors import SocratesError
@@ -35,7 +35,7 @@ class BatchQueue:
     def __init__(self, lengths: Mapping[int, int], budget: int) -> None:
         """``lengths``: tokens of each item, by its index."""
         self._lengths, self.budget = lengths, budget
-        self._waiting = deque(sorted(lengths, key=lambda item: (-lengths[item], item)))
+        self._waiting = self._longest_first(lengths)
 
     def take(self) -> list[int]:
         """The next batch; empty where nothing waits."""
@@ -61,7 +61,10 @@ class BatchQueue:
             print(
                 f"out of memory with {tokens} tokens at once; going on with {self.budget}", file=sys.stderr, flush=True
             )
-        self._waiting.extendleft(reversed(batch))
+        self._waiting = self._longest_first([*batch, *self._waiting])
+
+    def _longest_first(self, items: Iterable[int]) -> deque[int]:
+        return deque(sorted(items, key=lambda item: (-self._lengths[item], item)))
 
     def _fits(self, batch: Sequence[int], item: int) -> bool:
         longest = self._lengths[batch[0]]

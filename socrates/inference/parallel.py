@@ -6,21 +6,19 @@ Does not cover: one model over several GPUs, and several machines.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
 from socrates.inference.batching import BatchQueue
-from socrates.parallel import process_pool, result_of
+from socrates.parallel import process_pool, worker_number
 
 if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
-
     from socrates.inference.decoding import Decoding
     from socrates.inference.engine import AnswerDistribution, Engine, Question
 
@@ -51,6 +49,32 @@ def load_engine(
     return engine
 
 
+@dataclass
+class _Worker:
+    """What each process of a pool does: loads its engine when it is given its first work, and answers."""
+
+    load: Callable[..., Engine]
+    devices: Sequence[str | None]
+    threads: int
+    engine: Engine | None = None
+
+    def __call__(self, work: tuple[list[Question], int] | None) -> Any:
+        """The engine's budget and what it is, where there is nothing to answer; else as of `Engine.answer`."""
+        if self.engine is None:
+            import torch
+
+            from socrates.model.load import quiet_libraries
+
+            quiet_libraries(bars=False)
+            torch.set_num_threads(self.threads)
+            self.engine = self.load(device=self.devices[worker_number()])
+        if work is None:
+            return self.engine.budget, self.engine.about
+        questions, budget = work
+        self.engine.budget = min(self.engine.budget, budget)
+        return self.engine.answer(questions)
+
+
 class EnginePool:
     """The model in several processes, used like an `Engine`.
 
@@ -62,8 +86,8 @@ class EnginePool:
     def __init__(self, submit: Callable[..., Future], processes: int) -> None:
         """Wait until the processes of a pool have loaded the model; raises what `load_engine` raises."""
         self._submit, self._processes = submit, processes
-        ready = [submit(_load) for _ in range(processes)]
-        budgets, (self.about, *_) = zip(*map(result_of, ready), strict=True)
+        ready = [submit(None) for _ in range(processes)]
+        budgets, (self.about, *_) = zip(*(future.result() for future in ready), strict=True)
         self.budget = min(budgets)
 
     def answer_all(
@@ -75,12 +99,12 @@ class EnginePool:
 
         def hand_out() -> None:
             while len(running) < self._processes and (batch := queue.take() or (alone.popleft() if alone else None)):
-                running[self._submit(_answer, [questions[index] for index in batch], queue.budget)] = batch
+                running[self._submit(([questions[index] for index in batch], queue.budget))] = batch
 
         hand_out()
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                results, batch = result_of(future), running.pop(future)
+                results, batch = future.result(), running.pop(future)
                 if results is None:
                     queue.put_back(batch)
                 hand_out()  # first: the process works on while the caller writes
@@ -108,42 +132,6 @@ def open_engine(load: Callable[..., Engine], processes: int | None) -> Iterator[
     if count == 1:
         yield load()
         return
-    devices = multiprocessing.get_context("spawn").SimpleQueue()  # each process takes one
-    for number in range(count):
-        devices.put(f"cuda:{number}" if gpus else None)
-    with process_pool(count, _prepare, load, devices, max(1, torch.get_num_threads() // count)) as submit:
+    devices = [f"cuda:{number}" if gpus else None for number in range(count)]
+    with process_pool(_Worker(load, devices, max(1, torch.get_num_threads() // count)), count) as submit:
         yield EnginePool(submit, count)
-
-
-# --- in a process of the pool, which makes its engine when it is given its first work -------------------------------
-
-_make: Callable[[], Engine]
-_engine: Engine | None = None
-
-
-def _prepare(load: Callable[..., Engine], devices: SimpleQueue, threads: int) -> None:
-    global _make
-    import torch
-
-    from socrates.model.load import quiet_libraries
-
-    def make() -> Engine:
-        return load(device=devices.get())
-
-    quiet_libraries(bars=False)
-    torch.set_num_threads(threads)
-    _make = make
-
-
-def _load() -> tuple[int, dict[str, Any]]:
-    global _engine
-    if _engine is None:
-        _engine = _make()
-    return _engine.budget, _engine.about
-
-
-def _answer(questions: list[Question], budget: int) -> list[AnswerDistribution] | None:
-    """None where memory does not hold that many questions."""
-    _load()
-    _engine.budget = min(_engine.budget, budget)
-    return _engine.answer(questions)
