@@ -39,7 +39,7 @@ def main() -> int:
         source, target = _places(arguments.source.partition(":")[2], arguments.to)
         manifest_sha256 = None
     else:
-        instance = Instance(root, check_instance_id(arguments.instance or "0"))
+        instance = Instance(root, check_instance_id("0" if arguments.instance is None else arguments.instance))
         os.chdir(root)
         source, target, manifest_sha256 = _find(instance, arguments)
     reports = Reports(

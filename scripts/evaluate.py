@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--config", metavar="FILE", help="run config: model, data, prompt, decoding, seed")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
-    add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
+    add("--processes", metavar="N", type=int, help="that run the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again where the results folder holds results already")
     add("--allow-seen", action="store_true", help="evaluate a checkpoint also on rows that it may have been trained on")
     add("--compare-with", metavar="FILE", help="a baseline's metrics.json: refuse early what cannot be compared")

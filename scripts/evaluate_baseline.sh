@@ -7,7 +7,7 @@
 #   --config FILE       run config (config_500step_validation.json)
 #   --output DIR        results folder (evaluation_results/baseline)
 #   --max-examples N    people asked at most, some of each of many cells; 0: all (the config's)
-#   --processes N       that ask the model (one a GPU; without a GPU one)
+#   --processes N       that run the model (one a GPU; without a GPU one)
 #   --overwrite         ask again where the results folder holds results already
 # Broken off, by whatever, the same command goes on where it was.
 # Exit status: 0 done, 2 cannot.

@@ -9,7 +9,7 @@
 #   --config FILE       run config (the one that the checkpoint records)
 #   --output DIR        results folder (evaluation_results/RUN/checkpoint-N)
 #   --max-examples N    as for the baseline (the config's)
-#   --processes N       that ask the model (one a GPU; without a GPU one)
+#   --processes N       that run the model (one a GPU; without a GPU one)
 #   --overwrite         ask again where the results folder holds results already
 #   --allow-seen        judge it also on rows that it may have been trained on; the decision says so
 #   --require-significant  GO only if the improvement's whole 95% interval is at the threshold or above

@@ -45,8 +45,8 @@ def main() -> int:
     from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.listing import is_run_name
-    from socrates.remote.local import Busy, hold_lock, local_errors
-    from socrates.remote.monitor import RECORDS, Monitor, Options
+    from socrates.remote.local import RECORDS, Busy, hold_lock, local_errors
+    from socrates.remote.monitor import Monitor, Options
 
     root = project_root().absolute()
     instance = Instance(root, check_instance_id(arguments.instance))

@@ -35,7 +35,7 @@ def main() -> int:
     add("--seed", metavar="N", type=int, default=42, help="of personas, sampled answers and intervals (default: 42)")
     add("--undecoded", action="store_true", help="the model's own probabilities, which temperature and top-p narrow")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
-    add("--processes", metavar="N", type=int, help="that ask the model (default: one a GPU; without a GPU one)")
+    add("--processes", metavar="N", type=int, help="that run the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again, and replace the prediction in the folder then")
     arguments = parser.parse_args()
     for name, least, most in (("people", 1, 100_000), ("processes", 1, 1024), ("seed", 0, 2**32 - 1)):

@@ -62,8 +62,8 @@ def look(name: str) -> Status:
     from socrates.remote.status.summary import make_status, request_report
 
     instance = Instance(project_root(), check_instance_id(name))
-    facts, problem = request_report(instance)
-    return make_status(facts, find_local_state(instance.root, instance.id), time.time(), problem)
+    report, problem = request_report(instance)
+    return make_status(report, find_local_state(instance.root, instance.id), time.time(), problem)
 
 
 def screen(status: Status, height: int = 24) -> str:

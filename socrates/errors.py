@@ -7,7 +7,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import argparse
@@ -18,8 +19,8 @@ LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
 # Options that are gone, and what is in their place; scripts/lib/common.sh reads these lines, too.
 REMOVED_OPTIONS = {
     "--merge": "evaluate the adapter as it is: merging changed nothing but rounding",
-    "--without-manifest": "a checkpoint has a manifest once it is whole; of other folders tnr scp takes files by name",
-    "--settle": "it went with --without-manifest: a checkpoint has a manifest once it is whole",
+    "--without-manifest": "a checkpoint has a manifest once it is complete; tnr scp takes other files by name",
+    "--settle": "it went with --without-manifest: a checkpoint has a manifest once it is complete",
     "--hostfile": "start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system",
 }
 
@@ -39,7 +40,14 @@ def make_parser(doc: str | None, program: str | None = None) -> argparse.Argumen
     """An entry point's parser, whose help begins with ``doc``; ``program`` is what a person types, if not its file."""
     import argparse
 
-    return argparse.ArgumentParser(
+    class Parser(argparse.ArgumentParser):
+        def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+            for before, word in pairwise(["", *(sys.argv[1:] if args is None else args)]):
+                if not word or (word.startswith("--") and word.endswith("=")):
+                    self.error(f"{word or before or 'an argument'}: is empty; is a variable not set?")
+            return super().parse_args(args, namespace)
+
+    return Parser(
         prog=program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
 

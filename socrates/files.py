@@ -148,7 +148,7 @@ def sha256_file(path: Path | str) -> str:
 
 
 def file_identity(path: Path) -> dict[str, int]:
-    """By what a file is known again: size, inode and times; equal means the same bytes, read no more than once.
+    """Size, inode and times of a file: where they are equal, its bytes are, and need not be read again.
 
     The time of the last change of its inode cannot be set, so a file that was replaced, edited or copied from elsewhere
     is another one.

@@ -7,4 +7,5 @@ import _bootstrap
 
 from importlib import import_module
 
-_bootstrap.run_entry_point(lambda: import_module(f"socrates.{sys.argv[1]}").main(*sys.argv[2:]))
+if __name__ == "__main__":
+    _bootstrap.run_entry_point(lambda: import_module(f"socrates.{sys.argv[1]}").main(*sys.argv[2:]))

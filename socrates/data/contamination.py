@@ -5,7 +5,7 @@ on, or a row beside it was, by people who saw the same. Where the two files name
 instruction layout has no numbers), study and condition decide. Of checkpoints of earlier versions the hash of their
 training file alone is known.
 Does not cover: what the base model saw before, adapters made by other software, and stimuli that are alike under other
-study ids (the proof in `preparation/leaks.py` covers equal ones).
+study ids (the proof in `prepare/leaks.py` covers equal ones).
 """
 
 from __future__ import annotations

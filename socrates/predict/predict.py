@@ -135,7 +135,7 @@ def predict(
         experiment_file: JSON (`experiment.py`).
         output: the folder; gets `answers.jsonl` and `asked.json`.
         base_model: an adapter's base model, instead of the one that it names.
-        processes: how many ask the model; None: one a GPU, and one where there is none.
+        processes: how many run the model; None: one a GPU, and one where there is none.
         seed: of personas, sampled answers and intervals.
         people: how many are asked, instead of the experiment's number.
         undecoded: whether the model's probabilities are taken as they are, instead of after the decoding that the

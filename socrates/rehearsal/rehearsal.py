@@ -319,4 +319,5 @@ def _link_data(source: Path, target: Path) -> None:
 
 def main(folder: str, data: str = "") -> None:
     """Fill it, and print a line for each thing made or reused."""
-    print(*write_rehearsal_files(Path(folder), Path(data) if data else None), sep="\n")
+    for line in write_rehearsal_files(Path(folder), Path(data) if data else None):
+        print(line, flush=True)

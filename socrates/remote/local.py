@@ -24,7 +24,7 @@ from socrates.files import file_identity, lock_is_held, sha256_file, try_lock, w
 from socrates.phases import PhaseRecord, phase_records
 from socrates.remote.untrusted import json_object, plain
 
-RECORDS = Path("models/.monitor")
+RECORDS = ".monitor"  # in the models folder
 _LARGEST_RECORD = 10 * 2**20  # bytes
 PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
 TRAINING_LOCK = ".training.lock"
@@ -221,7 +221,7 @@ def check_sizes(run_folder: Path) -> dict[int, str | None]:
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:
     """The record of an instance's monitor; an unreadable one is none."""
-    path = root / RECORDS / f"instance-{instance}.json"
+    path = root / "models" / RECORDS / f"instance-{instance}.json"
     running = lock_is_held(path.with_suffix(".lock"))
     try:
         value = json_object(path.read_bytes()) if path.stat().st_size < _LARGEST_RECORD else None

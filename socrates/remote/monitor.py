@@ -26,11 +26,19 @@ from socrates.files import write_json
 from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
-from socrates.remote.local import DAMAGED, Busy, DigestMemory, NoSpace, is_training_locally, local_state, local_time
+from socrates.remote.local import (
+    DAMAGED,
+    RECORDS,
+    Busy,
+    DigestMemory,
+    NoSpace,
+    is_training_locally,
+    local_state,
+    local_time,
+)
 from socrates.remote.transfer import DamagedThere
 from socrates.remote.untrusted import plain
 
-RECORDS = ".monitor"  # in the models folder
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
 
 

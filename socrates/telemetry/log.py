@@ -27,7 +27,7 @@ _LOOKED_BACK = 2**20  # bytes of the log that a resumed run reads
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is. Times are seconds since 1970; None is unknown, on another machine alone.
+    """How far a training is. Times are seconds since 1970; None where a record of an earlier version does not say.
 
     Attributes:
         step: the last one that was done, at ``time``.

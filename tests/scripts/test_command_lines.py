@@ -97,6 +97,15 @@ def test_wrong_arguments_are_refused_before_anything_happens(script, lines, tmp_
         assert_refuses(tmp_path, ROOT / "scripts" / script, *line.split())
 
 
+@pytest.mark.parametrize(
+    ("script", "words"), [("download_checkpoint.sh", ["30", "--instance"]), ("evaluate_baseline.sh", ["--output"])]
+)
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_variable_that_is_not_set_is_refused_and_means_no_default(script, words, joined, tmp_path):
+    empty = [*words[:-1], f"{words[-1]}="] if joined else [*words, ""]
+    assert "is empty; is a variable not set?" in assert_refuses(tmp_path, ROOT / "scripts" / script, *empty)
+
+
 @pytest.mark.parametrize("line", ["box", "--watch box", "box --watch", "--watch 5 box", "box --watch 5", "--json box"])
 def test_the_status_is_that_of_the_instance_named_before_or_after_watch(line, tmp_path):
     assert "instance box: not in " in assert_refuses(tmp_path, ROOT / "scripts/status.sh", *line.split())

@@ -1,7 +1,7 @@
 """Criteria: the guide's nine of the infrastructure test, each decided by evidence.
 
 Covers: met, not met, or not measured, never a guess. Pure: evidence in, criteria out. Does not cover: gathering the
-evidence (`report.py`) and the verdict (`verdict.py`).
+evidence (`evidence.py`) and the verdict (`verdict.py`).
 """
 
 from __future__ import annotations
