@@ -34,9 +34,8 @@ def main() -> int:
     from socrates.files import write_json
     from socrates.phases import RESULTS, VERIFICATION
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.verify.criteria import check_criteria
+    from socrates.remote.verify.criteria import EXIT, check_criteria, checklist, record
     from socrates.remote.verify.evidence import gather_evidence
-    from socrates.remote.verify.verdict import EXIT, checklist, record
 
     root = project_root()
     os.chdir(root)

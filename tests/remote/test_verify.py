@@ -16,9 +16,17 @@ from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.phases import phase_records
 from socrates.remote.instance import CompletedCommand
-from socrates.remote.verify.criteria import check_criteria, first_error
+from socrates.remote.verify.criteria import (
+    FAIL,
+    NOT_DECIDED,
+    PASS,
+    Criterion,
+    check_criteria,
+    checklist,
+    first_error,
+    verdict,
+)
 from socrates.remote.verify.evidence import check_remote_checkpoint, expected_steps, gather_evidence
-from socrates.remote.verify.verdict import FAIL, NOT_DECIDED, PASS, Criterion, checklist, verdict
 
 STEPS = (10, 20, 30, 40, 50)
 COMPLETED, THERE, HERE, SIZE, LOSS, USE, MEMORY, CONTENTS, MONITOR = range(9)

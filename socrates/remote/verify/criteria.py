@@ -1,26 +1,29 @@
-"""Criteria: the guide's nine of the infrastructure test, each decided by evidence.
+"""Criteria: the guide's nine of the infrastructure test, each decided by evidence, and the verdict on all.
 
-Covers: met, not met, or not measured, never a guess. Pure: evidence in, criteria out. Does not cover: gathering the
-evidence (`evidence.py`) and the verdict (`verdict.py`).
+Covers: met, not met, or not measured, never a guess. Anything unmet fails the test, what was not measured leaves it
+undecided. Does not cover: gathering the evidence (`evidence.py`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
 from socrates.checkpoint import GUIDE_FILES
+from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO
 from socrates.files import finite, whole_number
 from socrates.remote.local import LIGHT, OTHER
 from socrates.remote.status.run_status import restarts_in_words
 from socrates.remote.untrusted import plain
 from socrates.remote.verify.evidence import ADAPTER, LOG_LIMIT, Adapter, RunEvidence
-from socrates.remote.verify.verdict import Criterion
 from socrates.telemetry.log import LogLine
 
+PASS, FAIL, NOT_DECIDED = "PASS", "FAIL", "NOT DECIDED"
+EXIT = {PASS: EXIT_DONE, FAIL: EXIT_NO, NOT_DECIDED: EXIT_CANNOT}
 LEAST_UTILIZATION = 80.0  # percent
 OPTIMIZER = "optimizer.pt"
 _MB = 2**20  # as `ls -lh` counts, and so the guide
@@ -32,6 +35,21 @@ _CLOCKS = 5.0  # seconds by which two clocks and their rounding may differ
 _ERROR = re.compile(r"^(?:\[rank\d+\]: ?)?(?:error: |Traceback \(most recent call last\))", re.MULTILINE)
 _OUT_OF_MEMORY = re.compile(r"CUDA out of memory|OutOfMemoryError", re.IGNORECASE)
 _ON_CPU = re.compile(r"\d CPU processes|ds_accelerator to cpu")
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of the guide's checklist.
+
+    Attributes:
+        met: None if it was not measured; then ``why_not`` says why.
+        evidence: what decided it, a line each.
+    """
+
+    text: str
+    met: bool | None
+    evidence: tuple[str, ...] = ()
+    why_not: str = ""
 
 
 def check_criteria(e: RunEvidence) -> list[Criterion]:
@@ -47,6 +65,48 @@ def check_criteria(e: RunEvidence) -> list[Criterion]:
         contents_listed(e),
         monitor_ran(e),
     ]
+
+
+def verdict(criteria: Sequence[Criterion]) -> str:
+    """FAIL with anything unmet, NOT DECIDED with anything not measured, else PASS."""
+    if any(criterion.met is False for criterion in criteria):
+        return FAIL
+    return NOT_DECIDED if any(criterion.met is None for criterion in criteria) else PASS
+
+
+def checklist(criteria: Sequence[Criterion]) -> str:
+    """The guide's checklist with the evidence under each line, and the verdict."""
+    lines = []
+    for criterion in criteria:
+        why = f" (not measured: {criterion.why_not})" if criterion.met is None else ""
+        lines.append(f"- [{'x' if criterion.met else ' '}] {criterion.text}{why}")
+        lines += [f"      {line}" for line in criterion.evidence]
+    unmet = [criterion.text for criterion in criteria if criterion.met is False]
+    unknown = sum(criterion.met is None for criterion in criteria)
+    decided = verdict(criteria)
+    measured = f"{unknown} {'criterion' if unknown == 1 else 'criteria'} not measured"
+    tail = {
+        PASS: PASS,
+        FAIL: f"{FAIL}: {len(unmet)} of {len(criteria)} not met: {'; '.join(unmet)}",
+        NOT_DECIDED: f"{NOT_DECIDED}: {measured}",
+    }
+    return "\n".join([*lines, "", tail[decided]])
+
+
+def record(criteria: Sequence[Criterion], **circumstances: Any) -> dict[str, Any]:
+    """What `verification.json` says."""
+    return {
+        "verdict": verdict(criteria),
+        "criteria": [
+            {
+                "text": c.text,
+                "met": c.met,
+                "evidence": [*c.evidence, *([f"not measured: {c.why_not}"] if c.met is None else [])],
+            }
+            for c in criteria
+        ],
+        **circumstances,
+    }
 
 
 def completed(e: RunEvidence) -> Criterion:

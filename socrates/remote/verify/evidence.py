@@ -1,7 +1,7 @@
 """Evidence of the infrastructure test: from the machine by one command, and from this computer.
 
 Covers: every file of every expected checkpoint is hashed there, and compared with its manifest here; the machine needs
-bash, coreutils and find. Does not cover: what the evidence proves; see `verdict.py`.
+bash, coreutils and find. Does not cover: what the evidence proves; see `criteria.py`.
 """
 
 from __future__ import annotations
