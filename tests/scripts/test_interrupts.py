@@ -9,10 +9,12 @@ import pytest
 from processes import PATIENCE, ROOT, wait_for
 
 # What Python is when Ctrl+C reaches it while it loads its site module: it leaves with status 1, not by the signal.
-INTERRUPTED_PYTHON = """#!/bin/bash
-trap 'exit 1' INT
-touch "$PROBED"
-while :; do read -rt 0.05 <> <(:) || :; done
+INTERRUPTED_PYTHON = f"""#!{sys.executable} -S
+import os, signal, time
+signal.signal(signal.SIGINT, lambda *_: os._exit(1))
+open(os.environ["PROBED"], "w").close()
+while True:
+    time.sleep(0.05)
 """
 
 
