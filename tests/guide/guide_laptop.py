@@ -140,7 +140,7 @@ def fill_hub_cache(cache: Path) -> None:
     from socrates.rehearsal.rehearsal import make_published_sample
 
     made = cache / "made"
-    make_published_sample(made / "answers", judging_studies=10)
+    make_published_sample(made / "answers", evaluation_studies=10)
     make_base_model(made / "model", made / "answers" / "data" / "train-00000-of-00001.jsonl", steps=100)
     for kind, name, source in (("models", MODEL, made / "model"), ("datasets", DATA, made / "answers")):
         kept = cache / "hub" / f"{kind}--{name.replace('/', '--')}"
