@@ -68,7 +68,7 @@ class Moments(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparedQuestion:
     """One question in k >= 2 conditions, in ascending order."""
 
     study_id: str
@@ -79,7 +79,7 @@ class Question:
     predicted: Moments
 
 
-def find_questions(cells: Iterable[CellAnswers]) -> tuple[list[Question], dict[str, int]]:
+def find_questions(cells: Iterable[CellAnswers]) -> tuple[list[ComparedQuestion], dict[str, int]]:
     """The questions whose conditions can be compared, sorted by study; and the number of cells left out, by reason."""
     groups: defaultdict[tuple[Any, ...], list[CellAnswers]] = defaultdict(list)
     for cell in cells:
@@ -102,7 +102,7 @@ def find_questions(cells: Iterable[CellAnswers]) -> tuple[list[Question], dict[s
     return questions, left_out
 
 
-def effect_lines(questions: Iterable[Question]) -> Iterator[dict[str, Any]]:
+def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, Any]]:
     """The lines of `effects.jsonl`: one for each pair of a question's conditions, condition_a < condition_b.
 
     With more than `ALL_PAIRS` conditions, only the lowest-numbered one is compared with each other one. An effect is
@@ -134,8 +134,8 @@ def effect_lines(questions: Iterable[Question]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _question(cells: Sequence[CellAnswers], low: float, high: float) -> Question:
-    return Question(
+def _question(cells: Sequence[CellAnswers], low: float, high: float) -> ComparedQuestion:
+    return ComparedQuestion(
         study_id=cells[0].cell.study_id,
         task_num=cells[0].cell.task_num,
         human_range=float(high - low),
@@ -203,7 +203,7 @@ _RANGES = {"correlation": (-1, 1), "slope": _ANY, "slope_corrected": _ANY}  # of
 _OF_SIGNAL = {"correlation_ceiling", "correlation_empirical_best", "slope_corrected"}
 
 
-def summarize_effects(questions: Sequence[Question], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+def summarize_effects(questions: Sequence[ComparedQuestion], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
     """How predicted effects go with human ones over all pairs, JSON-ready, each number with its ``_ci95``.
 
     Pairs are averaged within a question, questions within a study, then studies: no study counts more for having more
@@ -241,7 +241,7 @@ def summarize_effects(questions: Sequence[Question], seed: int, resamples: int =
     return result
 
 
-def effects_by_study(questions: Sequence[Question]) -> list[dict[str, Any]]:
+def effects_by_study(questions: Sequence[ComparedQuestion]) -> list[dict[str, Any]]:
     """The same numbers of each study, without intervals and without those that need many conditions to be known."""
     if not questions:
         return []
@@ -273,11 +273,11 @@ class _Table(NamedTuple):
         return _Table(*(column[chosen] for column in self))
 
 
-def _table(questions: Sequence[Question]) -> _Table:
+def _table(questions: Sequence[ComparedQuestion]) -> _Table:
     return _Table(*np.array([_row(question) for question in questions]).reshape(-1, len(_Table._fields)).T)
 
 
-def _row(question: Question) -> tuple[float, ...]:
+def _row(question: ComparedQuestion) -> tuple[float, ...]:
     human, predicted = question.human, question.predicted
     covariance = np.cov(human.mean, predicted.mean)
     a, b = condition_pairs(len(question.conditions))
@@ -319,7 +319,7 @@ def _statistic(table: _Table) -> Statistic:
     return statistic
 
 
-def _counts(questions: Sequence[Question], table: _Table) -> dict[str, int]:
+def _counts(questions: Sequence[ComparedQuestion], table: _Table) -> dict[str, int]:
     return {
         "studies": len({question.study_id for question in questions}),
         "questions": len(questions),
