@@ -16,7 +16,6 @@ Exit status: 0 done, 2 cannot.
 import _bootstrap  # noqa: F401
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from socrates.errors import SocratesError, make_parser, run_entry_point
@@ -60,8 +59,8 @@ def main() -> int:
     if arguments.max_examples is not None:
         if arguments.max_examples < 0:
             raise SocratesError(f"--max-examples: must be 0 or more, not {arguments.max_examples}")
-        sizes = dataclasses.replace(settings.evaluation, max_examples=arguments.max_examples or None)
-        settings = dataclasses.replace(settings, evaluation=sizes)
+        sizes = settings.evaluation.model_copy(update={"max_examples": arguments.max_examples or None})
+        settings = settings.model_copy(update={"evaluation": sizes})
     if arguments.processes is not None and arguments.processes < 1:
         raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
     model = arguments.model or (config.model_name if config else None)

@@ -42,9 +42,9 @@ class Stopped(BaseException):
 def main() -> int:
     """Parse the arguments, then watch, or tell what is missing."""
     arguments = _arguments()
+    from socrates.checkpoint import is_run_name
     from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.listing import is_run_name
     from socrates.remote.local import RECORDS, Busy, hold_lock, local_errors
     from socrates.remote.monitor import Monitor, Options
 

@@ -33,6 +33,7 @@ GUIDE_FILES = (
     "training_args.bin",
 )
 # What a training needs to go on with a checkpoint's weights, once the optimizer's shards are lost.
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FOR_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json", TRAINING_CONFIG)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 
@@ -62,6 +63,11 @@ class PassedOver:
 
     path: Path
     reason: str
+
+
+def is_run_name(text: str) -> bool:
+    """Whether a text can be the name of a run's folder."""
+    return _RUN.fullmatch(text) is not None and text != SET_ASIDE
 
 
 def checkpoint_step(path: Path | str) -> int | None:

@@ -8,7 +8,6 @@ an evaluation that was broken off goes on where it was, and never over the resul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -129,7 +128,7 @@ def evaluate(
             **journal.header["about"],
             "asked": asked,
             "data_file": str(data_file),
-            "settings": asdict(settings),
+            "settings": settings.model_dump(),
             "selection": selection.counts(),
             **_counts(answered),
             "seconds": round(journal.seconds, 1),

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings
 from socrates.inference.journal import Journal, open_journal
 from socrates.model.chat import prompt_fingerprint, prompt_token_ids
 from socrates.model.hub import ModelFiles, fingerprint, locate_model
+from socrates.schema import Schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,19 +29,20 @@ if TYPE_CHECKING:
     from socrates.inference.engine import AnswerDistribution, Question
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Schema):
     """How a model is asked; from the run config, or from the checkpoint's own record of it."""
 
-    prompt: PromptSettings = field(default_factory=PromptSettings)
-    decoding: DecodingSettings = field(default_factory=DecodingSettings)
-    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    prompt: PromptSettings = PromptSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     seed: int = 42
 
 
 def settings_of(config: RunConfig | None) -> Settings:
     """The part of a run config that inference goes by; the defaults where there is no config."""
-    return Settings(config.prompt, config.decoding, config.evaluation, config.seed) if config else Settings()
+    if config is None:
+        return Settings()
+    return Settings(prompt=config.prompt, decoding=config.decoding, evaluation=config.evaluation, seed=config.seed)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class InferenceRequest:
         return {
             "model": fingerprint(self.files),
             "prompt_fingerprint": prompt_fingerprint(self.tokenizer, self.settings.prompt.system_message),
-            "decoding": asdict(self.settings.decoding),
+            "decoding": self.settings.decoding.model_dump(),
         }
 
     def questions(self, rows: Iterable[tuple[str, Scale | None, int]]) -> list[Question]:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.config import Problems, shown
 from socrates.data.scales import Scale
 from socrates.data.scales.text import IN_QUESTION, parse_scale, read_scale
 from socrates.files import read_json
 from socrates.inference.engine import MAX_TREE_ANSWERS
 from socrates.predict.population import Margins, Persona, draw_some, read_margins, read_personas
+from socrates.schema import Problems, shown
 
 _KEYS = ("title", "note", "conditions", "questions", "population")
 _SCALE = '{"low": 1, "high": 7}, with "labels" if you like, or {"options": {"1": "Yes", "2": "No"}}'

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from socrates.config import Problems, nearest, shown, text_problem
 from socrates.errors import SocratesError
 from socrates.files import read_text
+from socrates.schema import Problems, nearest, shown, text_problem
 
 # The demographic fields of SocSci210, in the order of its prompts (as far as they were seen).
 FIELDS = (

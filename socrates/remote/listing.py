@@ -12,18 +12,15 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from socrates.checkpoint import MANIFEST, SET_ASIDE
-from socrates.config import load_config, load_deepspeed
+from socrates.checkpoint import MANIFEST, SET_ASIDE, is_run_name
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, CompletedCommand, Instance, Unreachable
 
 LISTING_TIMEOUT = 300.0  # seconds; a machine that takes longer to list its folders counts as unreachable
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
 _ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")
 _MANIFEST_LINE = re.compile(rb"([0-9a-f]{64})  (\./.+)/manifest\.json", re.DOTALL)
 # Some shells greet: what counts stands between these two.
@@ -112,24 +109,6 @@ class RemoteFile(NamedTuple):
     size: int
     changed: str
     sha256: str | None
-
-
-def is_run_name(text: str) -> bool:
-    """Whether a text can be the name of a run's folder."""
-    return _RUN.fullmatch(text) is not None and text != SET_ASIDE
-
-
-def main(config_name: str, deepspeed_name: str) -> None:
-    """Check a run's configs before it is launched; print its name and its model, a line each."""
-    config = load_config(config_name)
-    load_deepspeed(deepspeed_name, config)
-    output = Path(config.output_dir)
-    if output.parent != Path("models") or not is_run_name(output.name):
-        raise SocratesError(
-            f'{config_name}: "output_dir" is {config.output_dir!r}: must be models/NAME, where the monitor looks; '
-            "NAME of letters, digits, dots, - and _"
-        )
-    print(output.name, config.model_name, sep="\n")
 
 
 def list_remote(instance: Instance) -> dict[str, dict[int, RemoteCheckpoint]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from socrates.checkpoint import (
     checkpoint_step,
+    is_run_name,
     newest_complete,
     read_manifest,
     why_not_from_weights,
@@ -20,7 +21,7 @@ from socrates.checkpoint import (
 )
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
-from socrates.remote.listing import is_run_name, list_remote
+from socrates.remote.listing import list_remote
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (

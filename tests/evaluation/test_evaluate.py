@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -482,7 +481,9 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
     monkeypatch.setattr(parallel, "open_engine", open_engine)
     settings = settings_of(load_config("config.json"))
     for tokens in (None, 77):
-        changed = replace(settings, evaluation=replace(settings.evaluation, batch_tokens=tokens))
+        changed = settings.model_copy(
+            update={"evaluation": settings.evaluation.model_copy(update={"batch_tokens": tokens})}
+        )
         with pytest.raises(SocratesError, match="enough seen"):
             evaluation.evaluate(InferenceRequest("models/base", tmp_path, changed), Path(DATA))
     assert asked == [64, 77]

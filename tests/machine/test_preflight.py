@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,7 +214,7 @@ def test_missing_and_empty_data_fail(tmp_path):
     (tmp_path / "data" / "set" / "train.jsonl").write_text("")
     (tmp_path / "data" / "set" / "val.jsonl").unlink()
     assert [c.outcome for c in data.check_data_files(config, tmp_path)] == ["FAIL", "warn"]
-    watching = replace(config, training=replace(config.training, eval_steps=10))
+    watching = config.model_copy(update={"training": config.training.model_copy(update={"eval_steps": 10})})
     assert [c.outcome for c in data.check_data_files(watching, tmp_path)] == ["FAIL", "FAIL"], "the training reads it"
 
 

@@ -1,7 +1,6 @@
 """A run on its machine: what is asked for and is not there, and what is chosen."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -55,7 +54,7 @@ def gpu_of(monkeypatch):
 def test_all_that_would_be_refused_is_told_at_once(config_with, monkeypatch):
     monkeypatch.setattr(fitting, "find_spec", lambda name: name == "liger_kernel" or None)
     config = config_with(report_to="trackio", attn_implementation="flash_attention_2", liger_kernels=True)
-    told = fitting.refused_settings(replace(config, model_revision="v1"), gpu=True)
+    told = fitting.refused_settings(config.model_copy(update={"model_revision": "v1"}), gpu=True)
     assert [text.split()[0] for text in told] == ['"training.report_to":', '"training.attn_implementation":', "base:"]
     assert "liger_kernels" in fitting.refused_settings(config, gpu=False)[2]
     assert fitting.refused_settings(config_with(), gpu=False) == []

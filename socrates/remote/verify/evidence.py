@@ -18,12 +18,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from socrates.checkpoint import MANIFEST, Manifest, read_manifest
+from socrates.checkpoint import MANIFEST, Manifest, is_run_name, read_manifest
 from socrates.config import load_config
 from socrates.errors import SocratesError
 from socrates.files import whole_number
 from socrates.remote.instance import REMOTE_ROOT, Instance
-from socrates.remote.listing import is_run_name
 from socrates.remote.local import LocalCheckpoint, MonitorRecord, local_state, read_monitor
 from socrates.remote.status.machine_report import GATHER, MachineReport, SupervisorReport, parse_report
 from socrates.remote.untrusted import FINISH, PRELUDE, answer_sections, json_object, plain

@@ -1,0 +1,231 @@
+"""Files that people write, checked with pydantic: every problem at once, by key, with the nearest valid name.
+
+Covers: unknown, missing and doubled keys, wrong types, NaN, numbers out of range, at every depth; nothing is converted
+(`"1e-5"` is no number). A field's description says in messages what is expected there.
+Does not cover: rules across fields, which the reader of each file adds to the problems.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import typing
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from socrates.errors import SocratesError
+
+Hint = Callable[[str, Collection[str]], str | None]  # (unknown key, valid keys) -> what to do instead
+
+
+class Schema(BaseModel):
+    """A part of a file that people write: strict, without unknown keys, and not changed once it is read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+_TYPES = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dict_type": "an object",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "too_short": "a longer list",
+}
+_BOUNDS = {
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+}
+
+
+def validate(schema: type[S], value: Mapping[str, Any], name: str, hint: Hint | None = None) -> S:
+    """Check the content of a file.
+
+    Args:
+        schema: what it must be.
+        value: what stands in it, as JSON values.
+        name: what messages call the file.
+        hint: what to do about an unknown key, where its nearest valid one is not the answer.
+
+    Raises:
+        SocratesError: with every problem, a line each.
+    """
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        raise_problems(name, [_problem(schema, found, hint) for found in error.errors()])
+        raise
+
+
+def raise_problems(name: object, problems: Collection[str]) -> None:
+    """SocratesError with all problems of a file, a line each; nothing where there are none."""
+    if problems:
+        number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise SocratesError("\n  ".join([f"{name}: {number}", *problems]))
+
+
+def nearest(name: str, valid: Collection[str]) -> str:
+    """What a wrong name may have meant, for the end of a message."""
+    close = difflib.get_close_matches(name.strip().lower().replace(" ", "_"), valid, n=1, cutoff=0.6)
+    return f'; did you mean "{close[0]}"?' if close else f"; valid: {', '.join(valid)}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it."""
+    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def text_problem(text: str, *, one_line: bool = False) -> str | None:
+    """Why a text cannot be a prompt or a file's: half a character, a control character; None: it can."""
+    for sign in "" if text.isprintable() else text:
+        kind = unicodedata.category(sign)
+        if kind == "Cs":
+            return "holds half a character (\\ud800 to \\udfff)"
+        if sign in "\n\r\u2028\u2029" and one_line:
+            return "holds a line break"
+        if kind == "Cc" and (one_line or sign not in "\n\r\t"):
+            return f"holds a control character (U+{ord(sign):04X})"
+    return None
+
+
+def _clean(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    if problem := text_problem(text):
+        raise ValueError(problem)
+    return text.strip()
+
+
+def _clean_line(text: str) -> str:
+    if problem := text_problem(text, one_line=True):
+        raise ValueError(problem)
+    return _clean(text)
+
+
+Text = Annotated[str, AfterValidator(_clean)]  # without white space around it
+Line = Annotated[str, AfterValidator(_clean_line)]  # a name: a text of one line
+
+
+def _problem(schema: type[BaseModel], error: ErrorDetails, hint: Hint | None) -> str:
+    """One problem as a line: the key as a dotted path, and what is wrong there."""
+    *above, last = path = [str(part) for part in error["loc"]] or [""]
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "missing":
+        what = "missing"
+    elif kind == "extra_forbidden":
+        valid = list(_model_at(schema, above).model_fields)
+        what = f"unknown key{(hint and hint(last, valid)) or nearest(last, valid)}"
+    elif kind == "value_error":
+        what = str(context["error"])
+    elif kind == "literal_error":
+        what = f"must be one of {context['expected'].replace(chr(39), '').replace(' or ', ', ')}, not {shown(got)}"
+    elif kind in _BOUNDS:
+        what = f"must be {_BOUNDS[kind].format(**context)}, not {shown(got)}"
+    elif kind in _TYPES:
+        what = f"must be {_expected(schema, path) or _TYPES[kind]}, not {shown(got)}"
+    else:
+        what = f"{error['msg'][0].lower()}{error['msg'][1:]}, not {shown(got)}"
+    key = ".".join(part for part in path if part != "[key]")
+    return f'"{key}": {what}' if key else what
+
+
+def _model_at(schema: type[BaseModel], path: Collection[str]) -> type[BaseModel]:
+    """The model that describes the object at a path of keys."""
+    for key in path:
+        if key in schema.model_fields:
+            schema = _model_of(schema.model_fields[key].annotation) or schema
+    return schema
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation: itself, in a union, or what a mapping's or a list's values are."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in typing.get_args(annotation) if (model := _model_of(part))), None)
+
+
+def _expected(schema: type[BaseModel], path: list[str]) -> str | None:
+    """What the field at a path says that it expects."""
+    field = _model_at(schema, path[:-1]).model_fields.get(path[-1])
+    return field.description if field else None
+
+
+class Problems:
+    """The problems of one file, as they are found.
+
+    Attributes:
+        file: where they are.
+    """
+
+    def __init__(self, file: Path | str) -> None:
+        self.file = file
+        self._found: list[str] = []
+
+    def __len__(self) -> int:
+        """How many were found."""
+        return len(self._found)
+
+    def add(self, key: str, what: str) -> None:
+        """A problem of the value at a key ("questions.support.scale")."""
+        self._found.append(f'"{key}": {what}' if key else what)
+
+    def check_keys(self, value: Mapping[str, Any], valid: Collection[str], prefix: str = "") -> None:
+        """Add every key that is not valid."""
+        for key in value:
+            if key not in valid:
+                self.add(f"{prefix}{key}", f"unknown key{nearest(key, valid)}")
+
+    def check_present(self, value: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> None:
+        """Add every key that is missing."""
+        for key in keys:
+            if key not in value:
+                self.add(f"{prefix}{key}", "missing")
+
+    def read_object(self, value: Any, key: str, expected: str) -> Mapping[str, Any] | None:
+        """The object at a key, or None after a problem; an empty one is a problem, too."""
+        if isinstance(value, Mapping) and value:
+            return value
+        self.add(key, f"must be {expected}, not {shown(value)}")
+        return None
+
+    def read_text(self, value: Any, key: str, expected: str) -> str | None:
+        """The text at a key without white space around it, or None after a problem."""
+        if not isinstance(value, str) or not value.strip():
+            self.add(key, f"must be {expected}, not {shown(value)}")
+            return None
+        if problem := text_problem(value):
+            self.add(key, problem)
+            return None
+        return value.strip()
+
+    def read_name(self, name: str, key: str) -> str | None:
+        """What people call something, in one line, or None after a problem of the object at ``key`` that names it."""
+        if not name.strip():
+            self.add(key, "a name is empty")
+        elif problem := text_problem(name, one_line=True):
+            self.add(key, f"the name {shown(name)} {problem}")
+        else:
+            return name.strip()
+        return None
+
+    def raise_any(self) -> None:
+        """SocratesError with all problems, a line each; nothing where there are none."""
+        if self._found:
+            number = "1 problem" if len(self._found) == 1 else f"{len(self._found)} problems"
+            raise SocratesError("\n  ".join([f"{self.file}: {number}", *self._found]))
