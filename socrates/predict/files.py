@@ -50,7 +50,7 @@ def check_folder(output: Path) -> None:
         raise SocratesError(f"{output}: is a checkpoint, to which nothing is written; choose another --output")
     if (output / ASKED).exists():
         _read_record(output)
-    elif not (output / UNFINISHED).is_dir() and (found := _made_files(output)):
+    elif not (output / UNFINISHED).exists() and (found := _made_files(output)):
         raise SocratesError(
             f"{output}: holds {found[0].name}, and no {ASKED} that says where it is from; choose another --output, or "
             "move it away"
