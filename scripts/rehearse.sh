@@ -129,9 +129,9 @@ start_monitor() { # NAME [OPTION...]
 wait_for_training() {
   local state
   # The supervisor holds its lock for as long as it lives.
-  state=$(tnr ssh 0 'cd ~/socrates-training && flock -s .run/lock true && venv/bin/python scripts/supervise.py state --json') || true
+  state=$(tnr ssh 0 'cd ~/socrates-training && flock -s .run/lock true && venv/bin/python scripts/supervise.py state') || true
   printf '%s\n' "$state"
-  grep -q '"state": "complete"' <<<"$state"
+  [[ $state == complete* ]]
 }
 
 wait_for_monitor() { # started with --until-complete: it ends by itself
