@@ -29,7 +29,6 @@ from socrates.machine.run_state import (
     RUN_FOLDER,
     SupervisorRecord,
     find_run_state,
-    find_supervised,
     find_unsupervised,
     holder_text,
     read_end,
@@ -39,7 +38,6 @@ from socrates.machine.run_state import (
     write_record,
 )
 from socrates.machine.supervisor import TrainingJob
-from socrates.telemetry.log import read_progress
 
 _END_PATIENCE = 120.0  # seconds for a supervisor to end what it runs by force
 
@@ -72,7 +70,7 @@ def start(job: TrainingJob, command: list[str], seconds: float, say: Say) -> int
         _clear_up(job.grace)
         _start_supervisor(command, lock, log)
     try:
-        return _watch(begun, seconds, say)
+        return _watch(job.log, begun, seconds, say)
     except KeyboardInterrupt:
         say("")
         print("No longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr)
@@ -135,22 +133,21 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None
         raise SocratesError(f"the supervisor did not start:\n{read_end(log.name, offset)}its log: {log.name}")
 
 
-def _watch(begun: float, seconds: float, say: Say) -> int:
-    record, supervised = find_supervised()
-    if record:
-        say(f"Training started in the background: process {record.pid}, log {record.log}")
+def _watch(log: str, begun: float, seconds: float, say: Say) -> int:
+    run = find_run_state()
+    if run.record:
+        say(f"Training started in the background: process {run.record.pid}, log {log}")
     deadline = time.monotonic() + seconds
-    while record and supervised:
-        progress = read_progress(record.output_dir)
+    while run.supervised:
+        progress = run.progress
         if progress and (progress.time or 0) > begun and progress.step > (progress.started_step or 0):
             say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
             return EXIT_DONE
         if time.monotonic() >= deadline:
-            say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {record.log}")
+            say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
             return EXIT_DONE
         time.sleep(0.2)
-        record, supervised = find_supervised()
-    run = find_run_state()
+        run = find_run_state()
     if run.state in ("complete", "stopped"):
         say(f"Training {run_state_text(run)}")
     else:

@@ -148,8 +148,12 @@ class RunState:
 
 def find_run_state() -> RunState:
     """What is true now of the trainings in the current folder."""
-    record, supervised = find_supervised()
+    record, again, held = None, read_record(), False
+    while record != again:  # a supervisor may begin or end between the two looks
+        record, held = again, bool(lock_is_held(LOCK))
+        again = read_record()
     state, reason = (record.state, record.reason) if record else ("never started", None)
+    supervised = held and state == "running"
     if state == "running" and not supervised:
         state, reason = "failed", GONE
     folder = record.output_dir if record else None
@@ -162,15 +166,6 @@ def find_run_state() -> RunState:
     return RunState(state, reason, supervised, record, unsupervised, read_progress(folder) if folder else None)
 
 
-def find_supervised() -> tuple[SupervisorRecord | None, bool]:
-    """The record, and whether its supervisor runs."""
-    record, again = None, read_record()
-    while record != again:  # it may begin or end between the two looks
-        record, held = again, lock_is_held(LOCK)
-        again = read_record()
-    return record, record is not None and record.state == "running" and bool(held)
-
-
 def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, ...]:
     """The trainings that hold a folder of models/ and that no supervisor watches.
 
@@ -180,15 +175,13 @@ def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, 
     """
     folders = {path.parent for path in Path("models").glob("*/.training.lock")}
     if own:
-        folders = {folder for folder in folders if folder.resolve() != Path(own).resolve()}
-        folders |= set() if supervised else {Path(own)}
-    locks = [folder / ".training.lock" for folder in sorted(folders)]
-    return tuple(_holder_of(lock) for lock in locks if lock_is_held(lock))
-
-
-def _holder_of(lock: Path) -> Unsupervised:
-    since = datetime.fromtimestamp(lock.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    return Unsupervised(str(lock.parent), holder_text(lock), since)
+        folders = folders - {Path(own)} if supervised else folders | {Path(own)}
+    found = []
+    for lock in (folder / ".training.lock" for folder in sorted(folders)):
+        if lock_is_held(lock):
+            since = datetime.fromtimestamp(lock.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            found.append(Unsupervised(str(lock.parent), holder_text(lock), since))
+    return tuple(found)
 
 
 def holder_text(lock: Path) -> str:

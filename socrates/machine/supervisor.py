@@ -220,7 +220,9 @@ class Supervisor:
                 self._say(f"{reason}; starting it again in {self._job.pause:g} s")
                 wait_until(lambda: self._stopping, self._job.pause)
             if self._stopping:
-                return "stopped", f"at step {ended.reached_step}, as it was asked to{_where_saved(ended)}"
+                saved = f"step {ended.saved_step}" if ended.saved_step else "none"
+                reason = f"at step {ended.reached_step}, as it was asked to; newest complete checkpoint: {saved}"
+                return "stopped", reason
             from_step, best, resume = ended.saved_step, max(best, ended.reached_step), True
             self._note(restarts=self._record.restarts + 1)
 
@@ -273,14 +275,6 @@ class Supervisor:
     def _say(self, text: str) -> None:
         with suppress(OSError):  # the log's disk is full
             print(f"=== {utc_time()} {text}", flush=True)
-
-
-def _where_saved(ended: Ended) -> str:
-    if not ended.saved_step:
-        return "; it has no complete checkpoint yet"
-    if ended.saved_step == ended.reached_step:
-        return ", where its checkpoint is complete"
-    return f"; its newest complete checkpoint is that of step {ended.saved_step}"
 
 
 def newest_step(output_dir: str, weights_only: bool = False) -> tuple[int, bool]:

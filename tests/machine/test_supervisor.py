@@ -372,7 +372,7 @@ def test_stop_ends_all_of_it_and_says_where_it_can_go_on(place):
     place.hanging()
     result = place.supervise("stop")
     assert result.returncode == 0, result.stderr
-    assert "stopped: at step 4, as it was asked to; its newest complete checkpoint is that of step 3" in result.stdout
+    assert "stopped: at step 4, as it was asked to; newest complete checkpoint: step 3" in result.stdout, result.stdout
     assert "--config c.json --deepspeed d.json --log training.log --resume" in result.stdout
     assert not processes_in(place.folder)
     assert place.state["state"] == "stopped" and place.state["restarts"] == 0
@@ -599,7 +599,7 @@ def test_with_deepspeed_stopped_gone_on_and_its_ranks_killed_it_ends_complete(tm
         stop = place.supervise("stop")
         assert stop.returncode == 0 and "after this step and its checkpoint" in stop.stdout, stop.stderr
         step = json.loads((folder / "models/run/.progress.json").read_text())["step"]
-        assert f"stopped: at step {step}, as it was asked to, where its checkpoint is complete" in stop.stdout
+        assert f"stopped: at step {step}, as it was asked to; newest complete checkpoint: step {step}\n" in stop.stdout
         assert place.state["restarts"] == 0 and not processes_in(folder)
         start = start_training(folder, token, "--resume")
         assert start.returncode == 0, start.stdout + start.stderr + place.log
