@@ -240,7 +240,8 @@ class Place:
 
 
 def lives(pid):
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    found = psutil.process_iter(["status"])
+    return pid in [p.pid for p in found if p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 def processes_in(folder):
