@@ -43,7 +43,6 @@ class SupervisorRecord:
 
     state: str  # running, complete, failed, stopped
     pid: int  # the supervisor's
-    boot_id: str  # another one after each start of the machine
     started: str
     config: str
     deepspeed: str
@@ -71,11 +70,6 @@ class SupervisorRecord:
 def utc_time() -> str:
     """The time, as the record has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def boot_id() -> str:
-    """A text that is another one after each start of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def write_record(record: SupervisorRecord) -> None:

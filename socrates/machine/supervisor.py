@@ -34,7 +34,7 @@ from socrates.machine.process_tree import (
     marked,
     wait_until,
 )
-from socrates.machine.run_state import Attempt, SupervisorRecord, boot_id, read_end, utc_time, write_record
+from socrates.machine.run_state import Attempt, SupervisorRecord, read_end, utc_time, write_record
 from socrates.telemetry.gpus import gpu_numbers
 from socrates.telemetry.log import read_progress
 
@@ -182,7 +182,6 @@ class Supervisor:
         self._record = SupervisorRecord(
             state="running",
             pid=os.getpid(),
-            boot_id=boot_id(),
             started=utc_time(),
             config=job.config,
             deepspeed=job.deepspeed,
