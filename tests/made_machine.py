@@ -1,7 +1,7 @@
 """A made-up training machine: four A100s as far as nvidia-smi says, the guide's configs, data, and a hub on loopback.
 
 The programs are the real ones. Made up are what nvidia-smi prints, how much disk is free, the version of Python, the
-CUDA that torch is built for, and the hub. A torch that is imported ends the program: preflight must do without.
+CUDA that torch is built for, and the hub. Imported, torch is the real one.
 """
 
 from __future__ import annotations
@@ -39,10 +39,16 @@ NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file that 
 _NVIDIA_SMI = """#!/bin/sh
 case "$1" in
   --query-gpu=index,uuid) cut -d, -f1 "$MADE_UP/gpus.csv" | sed 's/.*/&, GPU-&a5c/' ;;
-  --query-gpu*compute_cap*) cat "$MADE_UP/gpus.csv" ;;
-  --query-gpu*) cut -d, -f1-4 "$MADE_UP/gpus.csv" ;;
+  --query-gpu*) cat "$MADE_UP/gpus.csv" ;;
   *) echo "| NVIDIA-SMI   Driver Version: 570.86.10   CUDA Version: $(cat "$MADE_UP/cuda") |" ;;
 esac
+"""
+# Of a torch that is not imported its version is read; who imports it gets the real one.
+_TORCH = """
+import importlib, os, sys
+sys.path.remove(os.environ["MADE_UP"])
+del sys.modules["torch"]
+importlib.import_module("torch")
 """
 # Python reads it first: what cannot be made up from outside.
 _SITE = """
@@ -126,7 +132,7 @@ class MadeMachine:
         self.deepspeed: dict[str, Any] = json.loads((ROOT / "deepspeed_config.json").read_text())
         self.made_up, self.cache = folder / "made up", folder / "cache"
         (self.made_up / "torch").mkdir(parents=True)
-        (self.made_up / "torch" / "__init__.py").write_text("raise SystemExit('torch was imported')\n")
+        (self.made_up / "torch" / "__init__.py").write_text(_TORCH)
         (self.made_up / "sitecustomize.py").write_text(_SITE)
         (self.made_up / "nvidia-smi").write_text(_NVIDIA_SMI)
         (self.made_up / "nvidia-smi").chmod(0o755)
@@ -150,11 +156,9 @@ class MadeMachine:
     def data(self) -> Path:
         return self.root / self.config["dataset_path"]
 
-    def gpus(
-        self, count: int, name: str = "NVIDIA A100-SXM4-80GB", mib: int = 81920, capability: str | None = "8.0"
-    ) -> None:
+    def gpus(self, count: int, name: str = "NVIDIA A100-SXM4-80GB", mib: int = 81920, capability: str = "8.0") -> None:
         """What nvidia-smi lists."""
-        rows = [f"{i}, {name}, {mib}, 570.86.10" + (f", {capability}" if capability else "") for i in range(count)]
+        rows = [f"{i}, {name}, {mib}, 570.86.10, {capability}" for i in range(count)]
         (self.made_up / "gpus.csv").write_text("".join(f"{row}\n" for row in rows))
 
     def cuda(self, driver: str, torch: str | None) -> None:

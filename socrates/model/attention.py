@@ -1,9 +1,10 @@
 """Attention in a flattened batch: many examples one after another, each attending to itself alone.
 
-Two kernels: FlashAttention's for sequences of different lengths, where the package is installed; else torch's own
+Three kernels: FlashAttention's for sequences of different lengths, where the package is installed; else torch's own
 `scaled_dot_product_attention`, called for one example after another. That needs no mask at all, so that none can be
-wrong, no work is spent on pairs of different examples, and torch takes its fast causal kernel on a GPU.
-(The library's way with sdpa, one dense mask, costs tokens squared in time and memory.)
+wrong, no work is spent on pairs of different examples, and torch takes its fast causal kernel on a GPU. (The library's
+way with sdpa, one dense mask, costs tokens squared in time and memory.) By name alone: torch's `varlen_attn`, one call
+for all examples of a layer, on a GPU in bf16; not measured yet.
 
 Covers: `check_examples_apart` proves on the loaded model, with the kernel and the device that train, that an example's
 result does not depend on its neighbours. Does not cover: padding, caches, decoding.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SDPA = "sdpa_per_example"  # what the models library is told
 FLASH = "flash_attention_2"
+VARLEN = "varlen"
 _LENGTHS = "example_lengths"
 # Of what a neighbour that is seen would change. Rounding was found to change a bf16 model of 48 layers by 0.13 of its
 # logits, a leak changes them by about their own size; in float32 rounding is below 1e-5 of it.
@@ -29,35 +31,41 @@ _TOLERANCE = 0.25
 _EXAMPLES = (23, 7, 41)  # tokens of the examples that the check is made on
 
 
-def choose_attention(wanted: str) -> str:
+def choose_attention(wanted: str, bf16: bool = True) -> str:
     """The models library's name of the kernel to train with, ready to be used.
 
     Args:
-        wanted: `attn_implementation` of the config: auto, sdpa or flash_attention_2.
+        wanted: `attn_implementation` of the config: auto, sdpa, flash_attention_2 or varlen.
+        bf16: what is trained in; else float32.
 
     Raises:
-        SocratesError: FlashAttention is asked for and is not there.
+        SocratesError: the kernel that is asked for cannot run here.
     """
     import torch
+    from transformers import AttentionInterface
 
     gpu = torch.cuda.is_available()
-    check_flash(wanted, gpu)
-    here = gpu and find_spec("flash_attn") is not None
-    if wanted == FLASH or (wanted == "auto" and here):
+    check_attention(wanted, gpu, bf16)
+    if wanted == FLASH or (wanted == "auto" and gpu and find_spec("flash_attn") is not None):
         return FLASH
-    _register()
+    AttentionInterface.register(SDPA, attend_per_example)
+    AttentionInterface.register(VARLEN, attend_varlen)
     # On newer GPUs torch would take cuDNN's kernel first and build a plan for each length and micro-batch anew, kept
     # for good: some 30 ms and some memory every time. Its flash kernel, next in order, needs none.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    return SDPA
+    return VARLEN if wanted == VARLEN else SDPA
 
 
-def check_flash(wanted: str, gpu: bool) -> None:
-    """SocratesError where FlashAttention is asked for and its package or a GPU is not there."""
+def check_attention(wanted: str, gpu: bool, bf16: bool = True) -> None:
+    """SocratesError where what is asked for by name cannot run: for want of a package, of a GPU, or of bf16."""
     if wanted == FLASH and not (gpu and find_spec("flash_attn")):
         raise SocratesError(
             '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
             'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
+        )
+    if wanted == VARLEN and not (gpu and bf16):
+        raise SocratesError(
+            '"training.attn_implementation": varlen is a kernel for GPUs and bf16 alone; write "auto" or "sdpa"'
         )
 
 
@@ -76,7 +84,7 @@ def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | s
 
     lengths = list(lengths)
     positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
-    if attention != FLASH:
+    if attention not in (FLASH, VARLEN):
         return {"position_ids": positions, _LENGTHS: lengths}
     ends = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
     longest = max(lengths)
@@ -143,6 +151,57 @@ def attend_per_example(
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
+def attend_varlen(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int = 0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """As `attend_per_example`, by one call of torch's `varlen_attn`, which has no dropout.
+
+    Args:
+        module: the attention layer.
+        query: [1, heads, tokens, head size], bf16, on a GPU; so are the others.
+        key: [1, key heads, tokens, head size].
+        value: as ``key``.
+        attention_mask: None.
+        dropout: 0.
+        scaling: of the scores; None: 1 / sqrt(head size).
+        cu_seq_lens_q: [examples + 1], int32: where each example begins, and where the last one ends.
+        max_length_q: tokens of the longest.
+        sliding_window: how far back a layer of some models looks; no example may be longer.
+        kwargs: what the models library passes besides.
+
+    Returns:
+        [1, tokens, heads, head size], and no weights.
+
+    Raises:
+        ValueError: without the lengths, or with a mask, attention would cross examples; or what the kernel cannot do.
+    """
+    from torch.nn.attention import varlen
+
+    if cu_seq_lens_q is None or attention_mask is not None or query.shape[0] != 1:
+        raise ValueError("one flattened row, its lengths, no mask are wanted, else attention would cross examples")
+    if dropout or (sliding_window is not None and max_length_q > sliding_window):
+        raise ValueError(f"dropout {dropout} of the weights, or a layer that looks back {sliding_window} only")
+    states = [part[0].transpose(0, 1) for part in (query, key, value)]
+    out = varlen.varlen_attn(
+        *states,
+        *(cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q),
+        scale=scaling,
+        window_size=(-1, 0),  # causal
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out[None], None
+
+
 def check_examples_apart(model: Any, attention: str, device: torch.device | str) -> None:
     """Refuse to train where an example's result depends on the examples beside it.
 
@@ -183,9 +242,3 @@ def check_examples_apart(model: Any, attention: str, device: torch.device | str)
             f"example's logits differ by {beside:.3g} from what they are alone (a full leak would make {leaking:.3g}); "
             'write "training.attn_implementation": "sdpa"'
         )
-
-
-def _register() -> None:
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(SDPA, attend_per_example)

@@ -29,7 +29,7 @@ def machine(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     listing = tmp_path / "gpus.csv"
-    listing.write_text("".join(f"{i}, NVIDIA A100-SXM4-80GB, 81920, 570.86.10\n" for i in range(4)))
+    listing.write_text("".join(f"{i}, NVIDIA A100-SXM4-80GB, 81920, 570.86.10, 8.0\n" for i in range(4)))
     script = folder / "nvidia-smi"
     script.write_text(
         '#!/bin/sh\ncase "$1" in\n  --query-gpu*) cat "$LISTING" ;;\n'
@@ -48,7 +48,7 @@ def outcomes(checks):
 
 
 def gpu_checks(config):
-    return list(gpus.check_gpu_count(gpus.find_gpus(), config))
+    return list(gpus.check_gpus(gpus.find_gpus(), config))
 
 
 def test_four_gpus_carry_a_run_of_four_processes(machine):
@@ -92,15 +92,12 @@ def test_cpus_on_purpose_are_a_warning_only(machine, monkeypatch):
      (None, (12, 8), "warn"), ((12, 8), None, "FAIL")],
 )  # fmt: skip
 def test_a_driver_runs_its_own_major_cuda_version_and_older_ones(driver, torch, outcome):
-    assert checks.check_driver(driver, torch).outcome == outcome
+    assert gpus.check_driver(driver, torch).outcome == outcome
 
 
 def test_cuda_versions_are_read_from_what_the_programs_print(machine):
-    assert checks.driver_cuda() == (12, 8)
-    assert checks._version(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", "git = 'a'\ncuda: Optional[str] = '12.8'\n") == (
-        12,
-        8,
-    )
+    assert gpus.driver_cuda() == (12, 8)
+    assert gpus._version(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", "git = 'a'\ncuda: Optional[str] = '12.8'\n") == (12, 8)
 
 
 def test_missing_packages_fail_and_other_versions_warn(tmp_path):
@@ -135,7 +132,7 @@ def test_room_is_needed_for_the_checkpoints_still_to_come(tmp_path, monkeypatch)
     assert state.steps == 32  # 1000 rows of 32 a step, rounded up
     each = disk.checkpoint_bytes(config, model)
     usage = shutil.disk_usage(tmp_path)
-    free = 10 * each + state.tokenized_bytes_to_come
+    free = 10 * each + state.to_come
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=free))
     [check] = disk.check_disk(config, tmp_path, model, state)
     assert check.outcome == "FAIL" and "16 checkpoints" in check.text
@@ -157,7 +154,7 @@ def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatc
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free[path]))
     monkeypatch.setattr(disk, "_device", lambda path: 1 if path == small else 2)
-    model, state = model_state(FULL, large), data.DataState(2_400_000, 9375, 371.0, 3.0, 2 * 2**30)
+    model, state = model_state(FULL, large), data.DataState(2_400_000, 9375, 371.0, 2 * 2**30)
     first, second = disk.check_disk(FULL, large, model, state)
     assert first.outcome == "pass" and first.text.startswith(f"500.0 GiB free for {FULL.output_dir}; 19 checkpoints")
     assert "download" not in first.text and "tokenized set of about 2.0 GiB" in first.text

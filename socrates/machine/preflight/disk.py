@@ -18,6 +18,13 @@ from socrates.model.sizing import adapter_parameters
 _BYTES_PER_PARAMETER, _SMALL_FILES = 2 + 2 + 4 + 12, 20 * 2**20
 
 
+@dataclass(frozen=True)
+class _Need:
+    folder: Path
+    bytes: int
+    text: str
+
+
 def checkpoint_bytes(config: RunConfig, model: ModelState) -> int | None:
     """What one checkpoint takes on disk, about; None where the model's shape is not known here."""
     if model.shape is None:
@@ -42,19 +49,18 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
         free = shutil.disk_usage(_existing(output)).free
         yield Check("disk", WARN, f"{gib(free)} free; what the checkpoints need is unknown: {why}")
         return
-    done = sum(1 for _ in output.glob("checkpoint-*/manifest.json")) if output.is_dir() else 0
+    done = len(list(output.glob("checkpoint-*/manifest.json")))
     to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
     checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
-    needs = [_Need(output, to_come * each, f"{checkpoints} to come, about {gib(each)} each")]
-    if model.missing_bytes:
-        text = f"the model's download of about {gib(model.missing_bytes)}"
-        needs.append(_Need(hub_cache(), model.missing_bytes, text))
-    if data.tokenized_bytes_to_come:
-        text = f"the tokenized set of about {gib(data.tokenized_bytes_to_come)}"
-        needs.append(_Need(root / config.dataset_path, data.tokenized_bytes_to_come, text))
+    needs = [
+        _Need(output, to_come * each, f"{checkpoints} to come, about {gib(each)} each"),
+        _Need(hub_cache(), model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
+        _Need(root / config.dataset_path, data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
+    ]
     disks: dict[int, list[_Need]] = {}
     for need in needs:
-        disks.setdefault(_device(_existing(need.folder)), []).append(need)
+        if need.bytes or need.folder == output:
+            disks.setdefault(_device(_existing(need.folder)), []).append(need)
     for here in disks.values():
         folder = here[0].folder
         free = shutil.disk_usage(_existing(folder)).free
@@ -70,13 +76,6 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
         if folder == output and to_come > 1 and (fitting := max((free - total) // each + to_come, 0)):  # checkpoints
             remedy += f', or write "save_steps": {-(-data.steps // (fitting + done))} in "training"'
         yield Check("disk", FAIL, f"{text}: {gib(total)}", remedy)
-
-
-@dataclass(frozen=True)
-class _Need:
-    folder: Path
-    bytes: int
-    text: str
 
 
 def _existing(folder: Path) -> Path:

@@ -10,9 +10,10 @@ from socrates.config import RunConfig, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.machine.preflight.checks import FAIL, PASS, REQUIREMENTS, Check, check_packages, check_python
+from socrates.machine.preflight.cost import check_cost, check_memory
 from socrates.machine.preflight.data import inspect_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
-from socrates.machine.preflight.gpus import check_cost, check_gpu_count, check_memory, find_gpus, uses_cpus
+from socrates.machine.preflight.gpus import check_gpus, find_gpus, uses_cpus
 from socrates.machine.preflight.model import check_hub, model_state
 from socrates.model.kernels import refused_settings
 
@@ -34,7 +35,7 @@ def run_checks(
         SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
     """
     gpus = find_gpus()
-    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpu_count(gpus, config)]
+    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpus(gpus, config)]
     if config is None:
         return [*checks, check_free_disk(root)]
     checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
@@ -45,10 +46,10 @@ def run_checks(
     model = model_state(config, root)
     data_checks, data = inspect_data(config, root, model, config_file)
     checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
-    if not uses_cpus() and gpus:
-        check, memory = check_memory(config, settings, model.shape, gpus)
-        checks.append(check)
-        checks.append(check_cost(config, model.shape, data, gpus, memory.layers if memory else 0))
+    used = gpus[: config.training.num_processes]
+    if not uses_cpus() and used:
+        check, layers = check_memory(config, settings, model.shape, used)
+        checks += [check, check_cost(config, model.shape, data, used, layers)]
     return checks
 
 
