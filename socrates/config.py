@@ -64,7 +64,7 @@ class TrainingSettings:
     max_length: int = _in(16, default=2048)  # tokens, prompt and answer; a longer row's stimulus is shortened
     bf16: bool = True
     checkpointed_layers: int | None = _in(0, default=None)  # recomputed backwards; null: as few as memory allows
-    attn_implementation: str = _one_of("auto", "sdpa", "flash_attention_2", "varlen", default="auto")
+    attn_implementation: str = _one_of("auto", "sdpa", "flash_attention_2", "varlen", default="auto")  # auto: fastest
     liger_kernels: bool | None = None  # null: where they are installed
     logging_steps: int = _in(1, default=10)
     save_steps: int = _in(1, default=500)  # every checkpoint is kept

@@ -11,18 +11,16 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from made_hub import COMMIT, Hub
 from processes import PATIENCE, ROOT
 
 from socrates.files import sha256_file
 from socrates.model.sizing import QWEN2_14B
 
 MODEL, TOKEN = "Qwen/Qwen2.5-14B-Instruct", "hf_" + "madeuptoken" * 3
-COMMIT = "c" * 40
 ROWS = 2_400_000  # that the metadata tell of
 # What a model's config.json says of its shape.
 SHAPE = {
@@ -59,60 +57,6 @@ if free := os.environ.get("MADE_UP_FREE"):
     real = shutil.disk_usage
     shutil.disk_usage = lambda path: real(path)._replace(free=int(free))
 """
-
-
-class Hub(ThreadingHTTPServer):
-    """A hub with one model, of which only config.json is asked for.
-
-    Attributes:
-        gated: whether the model wants a token of somebody who has accepted its terms.
-        accepts: the tokens that it knows.
-        asked: path of every request.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.gated, self.accepts, self.asked = False, {TOKEN}, []
-        threading.Thread(target=lambda: self.serve_forever(poll_interval=0.02), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Answer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Hub
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        known = token in self.server.accepts
-        if token and not known:
-            return self.reply(401, **{"X-Error-Message": "Invalid credentials in Authorization header"})
-        if self.path == "/api/whoami-v2":
-            return self.reply(200 if known else 401)
-        if self.path != f"/{MODEL}/resolve/main/config.json":
-            return self.reply(404, **{"X-Error-Code": "RepoNotFound"})
-        if self.server.gated and not known:
-            return self.reply(401, **{"X-Error-Code": "GatedRepo"})
-        return self.reply(200, **{"X-Repo-Commit": COMMIT, "ETag": '"a"'})
-
-    do_HEAD = do_GET
-
-    def reply(self, status: int, **headers: str) -> None:
-        body = b'{"name": "somebody"}'
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
 
 class MadeMachine:

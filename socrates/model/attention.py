@@ -24,29 +24,22 @@ if TYPE_CHECKING:
 SDPA = "sdpa_per_example"  # what the models library is told
 FLASH = "flash_attention_2"
 VARLEN = "varlen"
-_LENGTHS = "example_lengths"
 # Of what a neighbour that is seen would change. Rounding was found to change a bf16 model of 48 layers by 0.13 of its
 # logits, a leak changes them by about their own size; in float32 rounding is below 1e-5 of it.
 _TOLERANCE = 0.25
 _EXAMPLES = (23, 7, 41)  # tokens of the examples that the check is made on
 
 
-def choose_attention(wanted: str, bf16: bool = True) -> str:
+def choose_attention(wanted: str) -> str:
     """The models library's name of the kernel to train with, ready to be used.
 
     Args:
-        wanted: `attn_implementation` of the config: auto, sdpa, flash_attention_2 or varlen.
-        bf16: what is trained in; else float32.
-
-    Raises:
-        SocratesError: the kernel that is asked for cannot run here.
+        wanted: `attn_implementation` of the config: auto, sdpa, flash_attention_2 or varlen; one that can run here.
     """
     import torch
     from transformers import AttentionInterface
 
-    gpu = torch.cuda.is_available()
-    check_attention(wanted, gpu, bf16)
-    if wanted == FLASH or (wanted == "auto" and gpu and find_spec("flash_attn") is not None):
+    if wanted == FLASH or (wanted == "auto" and torch.cuda.is_available() and find_spec("flash_attn") is not None):
         return FLASH
     AttentionInterface.register(SDPA, attend_per_example)
     AttentionInterface.register(VARLEN, attend_varlen)
@@ -54,19 +47,6 @@ def choose_attention(wanted: str, bf16: bool = True) -> str:
     # for good: some 30 ms and some memory every time. Its flash kernel, next in order, needs none.
     torch.backends.cuda.enable_cudnn_sdp(False)
     return VARLEN if wanted == VARLEN else SDPA
-
-
-def check_attention(wanted: str, gpu: bool, bf16: bool = True) -> None:
-    """SocratesError where what is asked for by name cannot run: for want of a package, of a GPU, or of bf16."""
-    if wanted == FLASH and not (gpu and find_spec("flash_attn")):
-        raise SocratesError(
-            '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
-            'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
-        )
-    if wanted == VARLEN and not (gpu and bf16):
-        raise SocratesError(
-            '"training.attn_implementation": varlen is a kernel for GPUs and bf16 alone; write "auto" or "sdpa"'
-        )
 
 
 def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | str) -> dict[str, Any]:
@@ -83,18 +63,16 @@ def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | s
     import torch
 
     lengths = list(lengths)
-    positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
-    if attention not in (FLASH, VARLEN):
-        return {"position_ids": positions, _LENGTHS: lengths}
-    ends = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
-    longest = max(lengths)
-    return {
-        "position_ids": positions,
-        "cu_seq_lens_q": ends,
-        "cu_seq_lens_k": ends,
-        "max_length_q": longest,
-        "max_length_k": longest,
+    told: dict[str, Any] = {
+        "position_ids": torch.cat([torch.arange(length, device=device) for length in lengths])[None]
     }
+    if attention != FLASH:
+        told["example_lengths"] = lengths
+    if attention != SDPA:
+        told["cu_seq_lens_q"] = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
+    if attention == FLASH:
+        told |= {"cu_seq_lens_k": told["cu_seq_lens_q"], "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    return told
 
 
 def attend_per_example(
@@ -132,16 +110,7 @@ def attend_per_example(
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    tokens = query.shape[2]
-    if example_lengths is None or sum(example_lengths) != tokens or query.shape[0] != 1 or attention_mask is not None:
-        raise ValueError(
-            f"{tokens} tokens of {query.shape[0]} rows, example lengths {example_lengths}, mask "
-            f"{'given' if attention_mask is not None else 'none'}: one flattened row with its lengths and no mask is "
-            "wanted, else attention would cross examples"
-        )
-    lengths = list(example_lengths)
-    if sliding_window is not None and max(lengths) > sliding_window:
-        raise ValueError(f"an example of {max(lengths)} tokens, and a layer that looks back {sliding_window} only")
+    lengths = _checked_lengths(query, attention_mask, example_lengths, sliding_window)
     parts = [
         scaled_dot_product_attention(
             *part, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
@@ -159,47 +128,43 @@ def attend_varlen(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    max_length_q: int = 0,
+    example_lengths: Sequence[int] | None = None,
     sliding_window: int | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As `attend_per_example`, by one call of torch's `varlen_attn`, which has no dropout.
+    """As `attend_per_example`, by one call of torch's `varlen_attn`: bf16, on a GPU, without dropout.
 
-    Args:
-        module: the attention layer.
-        query: [1, heads, tokens, head size], bf16, on a GPU; so are the others.
-        key: [1, key heads, tokens, head size].
-        value: as ``key``.
-        attention_mask: None.
-        dropout: 0.
-        scaling: of the scores; None: 1 / sqrt(head size).
-        cu_seq_lens_q: [examples + 1], int32: where each example begins, and where the last one ends.
-        max_length_q: tokens of the longest.
-        sliding_window: how far back a layer of some models looks; no example may be longer.
-        kwargs: what the models library passes besides.
-
-    Returns:
-        [1, tokens, heads, head size], and no weights.
-
-    Raises:
-        ValueError: without the lengths, or with a mask, attention would cross examples; or what the kernel cannot do.
+    ``cu_seq_lens_q``, [examples + 1], int32, says on the device where each example begins, and where the last one ends.
     """
     from torch.nn.attention import varlen
 
-    if cu_seq_lens_q is None or attention_mask is not None or query.shape[0] != 1:
-        raise ValueError("one flattened row, its lengths, no mask are wanted, else attention would cross examples")
-    if dropout or (sliding_window is not None and max_length_q > sliding_window):
-        raise ValueError(f"dropout {dropout} of the weights, or a layer that looks back {sliding_window} only")
-    states = [part[0].transpose(0, 1) for part in (query, key, value)]
+    longest = max(_checked_lengths(query, attention_mask, example_lengths, sliding_window))
+    if dropout or cu_seq_lens_q is None:
+        raise ValueError(f"dropout {dropout} of the attention's weights, or no places where examples begin")
     out = varlen.varlen_attn(
-        *states,
-        *(cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q),
+        *(states[0].transpose(0, 1) for states in (query, key, value)),
+        *(cu_seq_lens_q, cu_seq_lens_q, longest, longest),
         scale=scaling,
         window_size=(-1, 0),  # causal
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return out[None], None
+
+
+def _checked_lengths(
+    query: torch.Tensor, mask: torch.Tensor | None, lengths: Sequence[int] | None, window: int | None
+) -> list[int]:
+    tokens = query.shape[2]
+    if lengths is None or sum(lengths) != tokens or query.shape[0] != 1 or mask is not None:
+        raise ValueError(
+            f"{tokens} tokens of {query.shape[0]} rows, example lengths {lengths}, mask "
+            f"{'given' if mask is not None else 'none'}: one flattened row with its lengths and no mask is wanted, "
+            "else attention would cross examples"
+        )
+    if window is not None and max(lengths) > window:
+        raise ValueError(f"an example of {max(lengths)} tokens, and a layer that looks back {window} only")
+    return list(lengths)
 
 
 def check_examples_apart(model: Any, attention: str, device: torch.device | str) -> None:

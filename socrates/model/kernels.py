@@ -7,6 +7,7 @@ number (`train.check_gpus`), and what a machine lacks before it is started (`pre
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.model.attention import FLASH, SDPA, VARLEN, check_attention, choose_attention
-from socrates.model.hub import check_revision, find_model
+from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
+from socrates.model.hub import find_model, names_a_folder
 from socrates.model.memory import layers_to_checkpoint, memory_estimate, memory_settings
 from socrates.model.sizing import ModelShape
 
@@ -56,53 +57,44 @@ def fit_to_machine(config: RunConfig, deepspeed: dict[str, Any]) -> Fit:
     Raises:
         SocratesError: what the config asks for is not there.
     """
-    check_tracker(config.training.report_to)
-    attention = choose_attention(config.training.attn_implementation, config.training.bf16)
-    liger = _choose_liger(config.training.liger_kernels)
+    import torch
+
+    gpu, training = torch.cuda.is_available(), config.training
+    for problem in refused_settings(config, gpu):
+        raise SocratesError(problem)
+    attention = choose_attention(training.attn_implementation)
+    liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
     shape = _shape_of(config)
     layers, why = _choose_layers(config, deepspeed, shape)
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
-    text = f"{kernels}; checkpointed layers: {layers} ({why})"
-    return Fit(attention, liger, layers, shape, text)
+    return Fit(attention, liger, layers, shape, f"{kernels}; checkpointed layers: {layers} ({why})")
 
 
-def check_tracker(name: str) -> None:
-    """SocratesError where the experiment tracker's package is not installed."""
-    packages = _TRACKERS.get(name, ())
-    if packages and not any(find_spec(package) for package in packages):
-        raise SocratesError(
-            f'"training.report_to": {name} is not installed; pip install {packages[0]}, or write "none"'
-        )
-
-
-def check_liger(wanted: bool | None, gpu: bool) -> None:
-    """SocratesError where Liger's kernels are asked for and their package or a GPU is not there."""
-    if wanted and not (gpu and find_spec("liger_kernel")):
-        raise SocratesError(
-            '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
-            "write null: then they are used where they are installed"
-        )
-
-
-def refused_settings(config: RunConfig, gpu: bool) -> list[str]:
-    """What a training with this config would refuse on this machine before it loads a model, all of it.
+def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
+    """What a training with this config refuses on this machine before it loads a model, each with its remedy.
 
     Args:
         config: of the run.
         gpu: whether there is one; asked of torch it takes seconds.
     """
-    training, problems = config.training, []
-    for check in (
-        lambda: check_tracker(training.report_to),
-        lambda: check_attention(training.attn_implementation, gpu, training.bf16),
-        lambda: check_liger(training.liger_kernels, gpu),
-        lambda: check_revision(config.model_name, config.model_revision),
-    ):
-        try:
-            check()
-        except SocratesError as error:
-            problems.append(str(error))
-    return problems
+    t = config.training
+    packages = _TRACKERS.get(t.report_to, ())
+    if packages and not any(find_spec(package) for package in packages):
+        yield f'"training.report_to": {t.report_to} is not installed; pip install {packages[0]}, or write "none"'
+    if t.attn_implementation == FLASH and not (gpu and find_spec("flash_attn")):
+        yield (
+            '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
+            'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
+        )
+    if t.attn_implementation == VARLEN and not (gpu and t.bf16):
+        yield '"training.attn_implementation": varlen is a kernel for GPUs and bf16 alone; write "auto" or "sdpa"'
+    if t.liger_kernels and not (gpu and find_spec("liger_kernel")):
+        yield (
+            '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
+            "write null: then they are used where they are installed"
+        )
+    if config.model_revision is not None and names_a_folder(config.model_name):
+        yield f"{config.model_name}: a local folder has no revisions; leave {config.model_revision!r} out"
 
 
 def use_liger_kernels(model: PreTrainedModel) -> None:
@@ -111,14 +103,6 @@ def use_liger_kernels(model: PreTrainedModel) -> None:
 
     wanted = {"rope": True, "rms_norm": True, "swiglu": True}
     apply_liger_kernel(model, {**wanted, "cross_entropy": False, "fused_linear_cross_entropy": False})
-
-
-def _choose_liger(wanted: bool | None) -> bool:
-    import torch
-
-    gpu = torch.cuda.is_available()
-    check_liger(wanted, gpu)
-    return gpu and find_spec("liger_kernel") is not None if wanted is None else wanted
 
 
 def _shape_of(config: RunConfig) -> ModelShape | None:

@@ -81,6 +81,17 @@ def expected_seconds(
     return None if peak is None else flops / (gpus * peak * utilisation)
 
 
+# The names that config.json has for a shape's sizes.
+_KEYS = {
+    "hidden": "hidden_size",
+    "inner": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "vocabulary": "vocab_size",
+}
+
+
 @dataclass(frozen=True)
 class ModelShape:
     """What a decoder's operations and memory follow from."""
@@ -104,18 +115,12 @@ class ModelShape:
         architectures = config.get("architectures") or ["Qwen2ForCausalLM"]
         if architectures != ["Qwen2ForCausalLM"]:
             raise SocratesError(f"{name}: costs are known for Qwen2ForCausalLM, not for {', '.join(architectures)}")
-        keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        hidden, inner, layers, heads = (_size(config, key, name) for key in keys)
-        return cls(
-            hidden=hidden,
-            inner=inner,
-            layers=layers,
-            heads=heads,
-            kv_heads=_size(config, "num_key_value_heads", name),
-            head_size=_size(config, "head_dim", name) if config.get("head_dim") else hidden // heads,
-            vocabulary=_size(config, "vocab_size", name),
-            tied=bool(config.get("tie_word_embeddings", False)),
-        )
+        sizes = {field: config.get(key) for field, key in _KEYS.items()}
+        for field, value in sizes.items():
+            if type(value) is not int or value < 1:
+                raise SocratesError(f'{name}: "{_KEYS[field]}" must be a whole number above 0, not {value!r}')
+        head_size = config.get("head_dim") or sizes["hidden"] // sizes["heads"]
+        return cls(**sizes, head_size=head_size, tied=bool(config.get("tie_word_embeddings", False)))
 
     @property
     def queries(self) -> int:
@@ -163,10 +168,3 @@ QWEN2_14B = ModelShape(
 )  # its config.json
 # Models that the guide names, for a machine that has not downloaded them yet.
 KNOWN_SHAPES = {"Qwen/Qwen2.5-14B-Instruct": QWEN2_14B, "Qwen/Qwen2.5-14B": QWEN2_14B}
-
-
-def _size(config: Mapping[str, Any], key: str, name: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SocratesError(f'{name}: "{key}" must be a whole number above 0, not {value!r}')
-    return value

@@ -5,15 +5,15 @@ import re
 import shutil
 
 import pytest
-from made_machine import TOKEN, Hub, MadeMachine
+from made_hub import Hub
+from made_machine import MODEL, TOKEN, MadeMachine
 
 
 @pytest.fixture
 def machine(tmp_path):
-    hub = Hub()
+    hub = Hub(MODEL, TOKEN)
     yield MadeMachine(tmp_path, hub)
-    hub.shutdown()
-    hub.server_close()
+    hub.stop()
 
 
 def lines(done):
@@ -44,16 +44,20 @@ def test_a_machine_with_nothing_wrong_passes(machine):
     assert re.match(r"9,375 steps take about \d+\.\d hours, at 45% of the GPUs' peak \(assumed, not measured\)", cost)
 
 
-def training_with(**changes):
-    return lambda machine: machine.config["training"].update(changes)
-
-
-def config_with(**changes):
+def config(**changes):
     return lambda machine: machine.config.update(changes)
 
 
-def environment_with(**changes):
+def training(**changes):
+    return lambda machine: machine.config["training"].update(changes)
+
+
+def environment(**changes):
     return lambda machine: machine.environment.update(changes)
+
+
+def gpus(*arguments):
+    return lambda machine: machine.gpus(*arguments)
 
 
 def unpinned(machine):
@@ -86,8 +90,9 @@ def gated(machine):
     del machine.environment["HF_TOKEN"]
 
 
-def other_deepspeed(machine):
-    machine.deepspeed.update(train_batch_size=128, scheduler={"type": "WarmupLR"})
+def offline(machine):
+    machine.cache_model()
+    machine.environment.update(HF_HUB_OFFLINE="1")
 
 
 def folder_with_revision(machine):
@@ -95,159 +100,45 @@ def folder_with_revision(machine):
     machine.config.update(model_name="models/base", model_revision="main")
 
 
-# Each: what is wrong, how, the check that tells it, its outcome, and parts of its line and of its remedy.
-BROKEN = [
-    ("Python 3.10", environment_with(MADE_UP_PYTHON="3.10.12"), "Python", "FAIL", "3.10.12", "3.11, 3.12"),
-    ("a pinned package is not installed", unpinned, "packages", "FAIL", "that-nobody-has missing", "pip"),
-    ("no GPU", lambda m: m.gpus(0), "GPUs", "FAIL", "none; the config has 4", "nvidia-smi"),
-    ("three GPUs, a config for four", lambda m: m.gpus(3), "GPUs", "FAIL", "3 x NVIDIA A100", '"num_processes": 2'),
-    (
-        "one of four GPUs is hidden",
-        environment_with(CUDA_VISIBLE_DEVICES="0,1,2"),
-        "GPUs",
-        "FAIL",
-        "the config has 4 processes",
-        "CUDA_VISIBLE_DEVICES",
-    ),
-    (
-        "GPUs that are named by UUID",
-        environment_with(CUDA_VISIBLE_DEVICES="GPU-3a5c,GPU-1a5c,GPU-0a5c,GPU-2a"),
-        "GPUs",
-        "FAIL",
-        "4 x NVIDIA A100-SXM4-80GB (80 GiB), driver 570.86.10; CUDA_VISIBLE_DEVICES=GPU-3a5c",
-        "write CUDA_VISIBLE_DEVICES=3,1,0,2",
-    ),
-    (
-        "a driver for CUDA 11.4, torch for 12.8",
-        lambda m: m.cuda(driver="11.4", torch="12.8"),
-        "CUDA",
-        "FAIL",
-        "the driver can 11.4",
-        "a newer driver",
-    ),
-    ("torch without CUDA", lambda m: m.cuda("12.8", None), "CUDA", "FAIL", "torch has no CUDA", "pip install -r"),
-    (
-        "GPUs without bf16",
-        lambda m: m.gpus(4, "Quadro RTX 8000", 49152, "7.5"),
-        "bf16",
-        "FAIL",
-        "not on Quadro RTX 8000 (7.5)",
-        "8.0 or more",
-    ),
-    (
-        "24 GB GPUs: less than the model's weights",
-        lambda m: m.gpus(4, "NVIDIA A10G", 23028, "8.6"),
-        "memory",
-        "FAIL",
-        "48 of 48 layers checkpointed: weights 27.5",
-        "rent GPUs of 40 GiB or more",
-    ),
-    (
-        "too many tokens at once for 40 GB",
-        little_room,
-        "memory",
-        "warn",
-        "at 16384 tokens at once, 48 of 48 layers checkpointed",
-        'write "micro_batch_tokens": 6',
-    ),
-    (
-        "kernels and a tracker that are not installed",
-        training_with(attn_implementation="flash_attention_2", report_to="wandb"),
-        "settings",
-        "FAIL",
-        'report_to": wandb is not installed | "training.attn_implementation": flash_attention_2 needs the package',
-        'pip install wandb, or write "none" | pip install flash-attn',
-    ),
-    (
-        "a model folder with a revision",
-        folder_with_revision,
-        "settings",
-        "FAIL",
-        "models/base: a local folder has no revisions",
-        "leave 'main' out",
-    ),
-    (
-        "a DeepSpeed file of another config",
-        other_deepspeed,
-        "DeepSpeed",
-        "FAIL",
-        "128 contradicts the run",
-        "--deepspeed",
-    ),
-    (
-        "a token that the hub does not know",
-        environment_with(HF_TOKEN="hf_" + "expired" * 5),
-        "HF_TOKEN",
-        "FAIL",
-        "the hub refuses it (status 401)",
-        "make a new token",
-    ),
-    ("no token for a gated model", gated, "model", "FAIL", "the model is gated", "set HF_TOKEN to a token"),
-    (
-        "a misspelt model",
-        config_with(model_name="Qwen/Qwen2.5-14B-Instrct"),
-        "model",
-        "FAIL",
-        "no such model on the hub",
-        "check the spelling",
-    ),
-    (
-        "the hub cannot be reached, nothing is cached",
-        environment_with(HF_ENDPOINT="http://127.0.0.1:9"),
-        "model",
-        "FAIL",
-        "the hub cannot be reached",
-        "look at the network",
-    ),
-    (
-        "offline, with a part of the model in the cache",
-        lambda m: (m.cache_model(), m.environment.update(HF_HUB_OFFLINE="1")),
-        "model",
-        "FAIL",
-        "not, or not completely, in the cache, and HF_HUB_OFFLINE is set",
-        "unset HF_HUB_OFFLINE",
-    ),
-    ("no data", lambda m: (m.data / "train.jsonl").unlink(), "data", "FAIL", "train.jsonl is not there", "tnr scp 0"),
-    (
-        "data changed since it was prepared",
-        changed,
-        "data",
-        "FAIL",
-        "train.jsonl: data file changed after its metadata",
-        "tnr scp 0",
-    ),
-    (
-        "a tokenized set of another max_length",
-        stale,
-        "tokenized set",
-        "warn",
-        "stale: tokenized-",
-        "--tokenize --config config.json",
-    ),
-    ("a tokenized set that was cut off", cut_off, "tokenized set", "FAIL", "cut off", "rm -r"),
-    (
-        "too little disk for all checkpoints",
-        environment_with(MADE_UP_FREE=str(45 * 2**30)),
-        "disk",
-        "FAIL",
-        "19 checkpoints are to come, about 1.3 GiB each",
-        '"save_steps": ',
-    ),
-    (
-        "max_cost_usd too small for the run",
-        config_with(max_cost_usd=40),
-        "cost",
-        "warn",
-        "max_cost_usd = 40 would stop it at about step",
-        'write "max_cost_usd": ',
-    ),
-]
+UUIDS = "GPU-3a5c,GPU-1a5c,GPU-0a5c,GPU-2a"
+MISSPELT = config(model_name="Qwen/Qwen2.5-14B-Instrct")
+KERNELS = training(attn_implementation="flash_attention_2", report_to="wandb")
+OTHER_DEEPSPEED = {"train_batch_size": 128, "scheduler": {"type": "WarmupLR"}}
+# What is wrong with a machine or a run, the check whose line tells it, and parts of the line and of its remedy.
+FAIL = {
+    "old Python": (environment(MADE_UP_PYTHON="3.10.12"), "Python", "3.10.12", "3.11, 3.12"),
+    "no package": (unpinned, "packages", "that-nobody-has missing", "pip"),
+    "no GPU": (gpus(0), "GPUs", "none; the config has 4", "nvidia-smi"),
+    "three GPUs for four": (gpus(3), "GPUs", "3 x NVIDIA A100", '"num_processes": 2'),
+    "one is hidden": (environment(CUDA_VISIBLE_DEVICES="0,1,2"), "GPUs", "config has 4", "CUDA_VISIBLE_DEVICES"),
+    "named by UUID": (environment(CUDA_VISIBLE_DEVICES=UUIDS), "GPUs", UUIDS, "CUDA_VISIBLE_DEVICES=3,1,0,2"),
+    "old driver": (lambda m: m.cuda("11.4", "12.8"), "CUDA", "the driver can 11.4", "a newer driver"),
+    "torch without CUDA": (lambda m: m.cuda("12.8", None), "CUDA", "torch has no CUDA", "pip install -r"),
+    "no bf16": (gpus(4, "Quadro RTX 8000", 49152, "7.5"), "bf16", "not on Quadro RTX 8000 (7.5)", "8.0 or more"),
+    "less than the weights": (gpus(4, "A10G", 23028, "8.6"), "memory", "weights 27.5", "rent GPUs of 40 GiB or more"),
+    "a tracker and a kernel": (KERNELS, "settings", "wandb is not installed | ", 'write "none" | pip install flash'),
+    "a folder's revision": (folder_with_revision, "settings", "models/base: a local folder", "leave 'main' out"),
+    "another's DeepSpeed": (lambda m: m.deepspeed.update(OTHER_DEEPSPEED), "DeepSpeed", "128 contra", "--deepspeed"),
+    "unknown token": (environment(HF_TOKEN="hf_" + "old" * 9), "HF_TOKEN", "refuses it (status 401)", "a new token"),
+    "gated, no token": (gated, "model", "the model is gated", "set HF_TOKEN to a token"),
+    "misspelt model": (MISSPELT, "model", "no such model on the hub", "check the spelling"),
+    "no network": (environment(HF_ENDPOINT="http://127.0.0.1:9"), "model", "cannot be reached", "look at the network"),
+    "offline, a part cached": (offline, "model", "not completely, in the cache, and HF_HUB_OFFLINE", "unset HF_HUB"),
+    "no data": (lambda m: (m.data / "train.jsonl").unlink(), "data", "train.jsonl is not there", "tnr scp 0"),
+    "changed data": (changed, "data", "train.jsonl: data file changed after its metadata", "tnr scp 0"),
+    "cut-off tokens": (cut_off, "tokenized set", "cut off", "rm -r"),
+    "little disk": (environment(MADE_UP_FREE=str(45 * 2**30)), "disk", "19 checkpoints are to come", '"save_steps": '),
+}
+WARN = {
+    "much at once for 40 GB": (little_room, "memory", "at 16384 tokens at once", 'write "micro_batch_tokens": 5248'),
+    "tokens of another max_length": (stale, "tokenized set", "stale: tokenized-", "--tokenize --config config.json"),
+    "max_cost_usd too small": (config(max_cost_usd=40), "cost", "= 40 would stop it at", 'write "max_cost_usd": '),
+}
+BROKEN = {name: ("FAIL", *row) for name, row in FAIL.items()} | {name: ("warn", *row) for name, row in WARN.items()}
 
 
-@pytest.mark.parametrize(
-    ("broken_by", "name", "outcome", "text", "remedy"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN]
-)
-def test_a_broken_set_up_is_caught_with_its_remedy(machine, broken_by, name, outcome, text, remedy):
+@pytest.mark.parametrize(("outcome", "broken_by", "name", "text", "remedy"), BROKEN.values(), ids=list(BROKEN))
+def test_a_broken_set_up_is_caught_with_its_remedy(machine, outcome, broken_by, name, text, remedy):
     broken_by(machine)
     done = machine.preflight("--json")
     found = [check for check in lines(done) if check["name"] == name and check["outcome"] == outcome]
@@ -277,7 +168,7 @@ def test_layers_are_checkpointed_as_far_as_40_gb_make_necessary_whatever_the_con
         check = line(machine.preflight("--json"), "memory")
         assert check["outcome"] == "pass"
         texts.append(check["text"])
-    assert texts[0] == texts[1] and "39 of 48 layers checkpointed" in texts[0]
+    assert texts[0] == texts[1] and "40 of 48 layers checkpointed" in texts[0]
     assert "48 of 48 layers checkpointed" in texts[2]
 
 

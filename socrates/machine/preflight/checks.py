@@ -54,11 +54,12 @@ def gib(number: float) -> str:
     return f"{number / GIB:.1f} GiB" if number >= GIB / 10 else f"{number / 2**20:.1f} MiB"
 
 
-def check_python() -> Check:
-    """The pinned packages exist for Python 3.11 to 3.13."""
+def check_software(requirements: Path) -> list[Check]:
+    """Python and, where it is one of those that they exist for (3.11 to 3.13), the pinned packages."""
     version = sys.version.split()[0]
-    good = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Check("Python", PASS if good else FAIL, version, "" if good else "install Python 3.11, 3.12 or 3.13")
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return [Check("Python", FAIL, version, "install Python 3.11, 3.12 or 3.13")]
+    return [Check("Python", PASS, version), check_packages(requirements)]
 
 
 def check_packages(requirements: Path) -> Check:

@@ -9,7 +9,7 @@ from typing import Any
 from socrates.config import RunConfig, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, REQUIREMENTS, Check, check_packages, check_python
+from socrates.machine.preflight.checks import FAIL, PASS, Check
 from socrates.machine.preflight.cost import check_cost, check_memory
 from socrates.machine.preflight.data import inspect_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
@@ -17,13 +17,11 @@ from socrates.machine.preflight.gpus import check_gpus, find_gpus, uses_cpus
 from socrates.machine.preflight.model import check_hub, model_state
 from socrates.model.kernels import refused_settings
 
-CODE = Path(__file__).resolve().parents[3]
-
 
 def run_checks(
     root: Path, config: RunConfig | None, deepspeed: Path | None = None, config_file: str = "FILE"
 ) -> list[Check]:
-    """Every check.
+    """Every check but those of the software.
 
     Args:
         root: the project's folder on the machine, the current folder of a run.
@@ -35,7 +33,7 @@ def run_checks(
         SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
     """
     gpus = find_gpus()
-    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpus(gpus, config)]
+    checks = list(check_gpus(gpus, config))
     if config is None:
         return [*checks, check_free_disk(root)]
     checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
@@ -66,20 +64,6 @@ def check_deepspeed(path: Path, config: RunConfig) -> tuple[Check, Mapping[str, 
         problems = " | ".join(line.strip() for line in str(error).splitlines())
         remedy = f"put {path} right, or name the file that belongs to this config (--deepspeed)"
         return Check("DeepSpeed", FAIL, problems, remedy), None
-
-
-def fitting_configs(root: Path, processes: int) -> list[str]:
-    """Which of the guide's configs count on at most this many GPUs."""
-    names = []
-    for path in sorted(root.glob("config_*.json")):
-        try:
-            training = read_json(path, "config").get("training")
-        except SocratesError:
-            continue
-        wanted = training.get("num_processes") if isinstance(training, dict) else None
-        if isinstance(wanted, int) and wanted <= processes:
-            names.append(path.name)
-    return names
 
 
 def check_settings(config: RunConfig, gpu: bool) -> Check:
