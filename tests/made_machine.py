@@ -1,7 +1,6 @@
-"""A made-up training machine: four A100s as far as nvidia-smi says, the guide's configs, data, and a hub on loopback.
+"""A made-up training machine: four A100s as far as torch says, the guide's configs, data, and a hub on loopback.
 
-The programs are the real ones. Made up are what nvidia-smi prints, how much disk is free, the version of Python, the
-CUDA that torch is built for, and the hub. Imported, torch is the real one.
+The programs are the real ones. Made up are the GPUs, how much disk is free, the version of Python, and the hub.
 """
 
 from __future__ import annotations
@@ -35,18 +34,27 @@ SHAPE = {
 }
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file that holds none
 _NVIDIA_SMI = """#!/bin/sh
-case "$1" in
-  --query-gpu=index,uuid) cut -d, -f1 "$MADE_UP/gpus.csv" | sed 's/.*/&, GPU-&a5c/' ;;
-  --query-gpu*) cat "$MADE_UP/gpus.csv" ;;
-  *) echo "| NVIDIA-SMI   Driver Version: 570.86.10   CUDA Version: $(cat "$MADE_UP/cuda") |" ;;
-esac
+for i in 0 1 2 3; do echo "$i, GPU-${i}a5c"; done
 """
-# Of a torch that is not imported its version is read; who imports it gets the real one.
+# Who asks for GPUs by a program of one line gets made-up ones, all others the real torch.
 _TORCH = """
-import importlib, os, sys
-sys.path.remove(os.environ["MADE_UP"])
-del sys.modules["torch"]
-importlib.import_module("torch")
+import importlib, json, os, sys
+from types import SimpleNamespace
+if sys.argv[0] == "-c":
+    with open(os.environ["MADE_UP"] + "/gpus.json") as file:
+        gpus, error = json.load(file)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = gpus[: visible.count(",") + 1 if visible else None]
+    def init():
+        if error or not gpus:
+            raise RuntimeError(error or "No CUDA GPUs are available")
+    def get_device_properties(number):
+        return SimpleNamespace(**gpus[number])
+    cuda = SimpleNamespace(init=init, device_count=lambda: len(gpus), get_device_properties=get_device_properties)
+else:
+    sys.path.remove(os.environ["MADE_UP"])
+    del sys.modules["torch"]
+    importlib.import_module("torch")
 """
 # Python reads it first: what cannot be made up from outside.
 _SITE = """
@@ -81,7 +89,6 @@ class MadeMachine:
         (self.made_up / "nvidia-smi").write_text(_NVIDIA_SMI)
         (self.made_up / "nvidia-smi").chmod(0o755)
         self.gpus(4)
-        self.cuda(driver="12.8", torch="12.8")
         self.environment = {
             **{name: os.environ[name] for name in ("HOME", "TMPDIR", "LANG") if name in os.environ},
             "PATH": f"{self.made_up}:/usr/bin:/bin",
@@ -100,15 +107,12 @@ class MadeMachine:
     def data(self) -> Path:
         return self.root / self.config["dataset_path"]
 
-    def gpus(self, count: int, name: str = "NVIDIA A100-SXM4-80GB", mib: int = 81920, capability: str = "8.0") -> None:
-        """What nvidia-smi lists."""
-        rows = [f"{i}, {name}, {mib}, 570.86.10, {capability}" for i in range(count)]
-        (self.made_up / "gpus.csv").write_text("".join(f"{row}\n" for row in rows))
-
-    def cuda(self, driver: str, torch: str | None) -> None:
-        """Up to which CUDA the driver can, and what torch is built for."""
-        (self.made_up / "cuda").write_text(driver)
-        (self.made_up / "torch" / "version.py").write_text(f"cuda: Optional[str] = {torch!r}\n")
+    def gpus(
+        self, count: int, name: str = "NVIDIA A100-SXM4-80GB", gib: float = 79.2, major: int = 8, error: str = ""
+    ) -> None:
+        """What torch finds, or the error that it ends with."""
+        gpu = {"name": name, "total_memory": int(gib * 2**30), "major": major, "minor": 0}
+        (self.made_up / "gpus.json").write_text(json.dumps([[gpu] * count, error]))
 
     def cache_model(self, weights: bool = False) -> Path:
         """The model's config and tokenizer (a small one) in the hub's cache, with or without weights."""

@@ -5,77 +5,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from huggingface_hub import constants
-from made_hub import Hub
-from made_machine import MODEL, NO_WEIGHTS, SHAPE, MadeMachine
+from made_machine import NO_WEIGHTS, SHAPE
 from processes import run_script
 
 from socrates import files
 from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
-from socrates.machine.preflight import checks, data, disk, gpus
+from socrates.machine.preflight import checks, data, disk
 from socrates.machine.preflight.model import model_state
 from socrates.rehearsal.rehearsal import rehearsal_config
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = load_config(ROOT / "config_full_dataset.json")
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A machine with four A100s, as far as nvidia-smi says."""
-    hub = Hub(MODEL)
-    made = MadeMachine(tmp_path, hub)
-    for name in ("PATH", "MADE_UP"):
-        monkeypatch.setenv(name, made.environment[name])
-    for name in ("CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR"):
-        monkeypatch.delenv(name, raising=False)
-    yield made
-    hub.stop()
-
-
-def gpu_checks():
-    return list(gpus.check_gpus(gpus.find_gpus(), FULL))
-
-
-def test_four_gpus_carry_a_run_of_four_processes(machine):
-    found, cuda, bf16 = gpu_checks()
-    assert found.outcome == cuda.outcome == bf16.outcome == "pass"
-    assert found.text == "4 x NVIDIA A100-SXM4-80GB (80 GiB), driver 570.86.10; 4 are used"
-
-
-@pytest.mark.parametrize(
-    ("visible", "count"),
-    [("0,1", 2), ("3", 1), ("", 0), ("7", 0), ("-1", 0), ("0,-1,2", 1), ("GPU-2", 1), ("GPU-9", 0)],
-)
-def test_hidden_gpus_do_not_count(machine, monkeypatch, visible, count):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert len(gpus.find_gpus()) == count
-    [check] = gpu_checks()
-    assert check.outcome == "FAIL" and "the config has 4 processes" in check.text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "No devices were found\n", "0, A100, [N/A], 570, 8.0\n", "Failed to initialize NVML\n", None]
-)
-def test_an_nvidia_smi_without_gpus_or_none_at_all_is_no_gpu(machine, monkeypatch, text):
-    if text is None:
-        monkeypatch.setenv("PATH", str(machine.root))
-    else:
-        (machine.made_up / "gpus.csv").write_text(text)
-    assert gpus.find_gpus() == [] and gpu_checks()[0].outcome == "FAIL"
-    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    assert [check.outcome for check in gpu_checks()] == ["warn"], "on purpose"
-
-
-@pytest.mark.parametrize(
-    ("driver", "torch", "outcome"),
-    [((12, 8), (12, 8), "pass"), ((12, 2), (12, 8), "pass"), ((12, 8), (13, 0), "FAIL"), ((13, 0), (12, 8), "pass"),
-     (None, (12, 8), "warn"), ((12, 8), None, "FAIL")],
-)  # fmt: skip
-def test_a_driver_runs_its_own_major_cuda_version_and_older_ones(driver, torch, outcome):
-    assert gpus.check_driver(driver, torch).outcome == outcome
 
 
 def test_missing_packages_fail_and_other_versions_warn(tmp_path):

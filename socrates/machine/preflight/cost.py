@@ -17,8 +17,6 @@ from socrates.machine.preflight.gpus import Gpu
 from socrates.model.memory import MARGIN, MemoryEstimate, layers_to_checkpoint, memory_estimate, memory_settings
 from socrates.model.sizing import ASSUMED_UTILISATION, ModelShape, expected_seconds, peak_flops, training_flops
 
-# Of what nvidia-smi calls a GPU's memory, programs get so much; assumed (an A100 with 80 GiB offers torch 79.2).
-_OFFERED = 0.985
 # What a DeepSpeed file says where none is named: the guide's.
 _USUAL = {"zero_optimization": {"reduce_bucket_size": 50_000_000}}
 _SIZES = (24, 40, 48, 80, 96, 141, 180)  # GiB of GPUs that can be rented
@@ -38,7 +36,7 @@ def check_memory(
     if shape is None:
         return Check("memory", WARN, "not estimated: the model's shape is not known here"), 0
     settings = memory_settings(config, deepspeed or _USUAL)
-    room = int(min(gpu.memory_bytes for gpu in gpus) * _OFFERED)
+    room = min(gpu.memory_bytes for gpu in gpus)
     needed = layers_to_checkpoint(shape, config.lora, settings, room)
     # The training itself takes more than the config says, where that turns out to be too few.
     wanted = min(config.training.checkpointed_layers or 0, shape.layers)
@@ -71,7 +69,7 @@ def _remedies(config: RunConfig, estimate: MemoryEstimate, room: int) -> Iterato
             f'write "micro_batch_tokens": {tokens} and "max_length": {tokens} in "training" (longer rows get a shorter '
             "stimulus)"
         )
-    needed = estimate.total / (1 - MARGIN) / _OFFERED / GIB
+    needed = estimate.total / (1 - MARGIN) / GIB
     larger = next((size for size in _SIZES if size >= needed), None)
     yield f"rent GPUs of {larger} GiB or more" if larger else f"take a smaller model: no GPU has {needed:.0f} GiB"
 

@@ -32,11 +32,11 @@ def run_checks(
     Raises:
         SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
     """
-    gpus = find_gpus()
-    checks = list(check_gpus(gpus, config))
+    gpus, why_none = find_gpus()
+    checks = list(check_gpus(gpus, why_none, config))
     if config is None:
         return [*checks, check_free_disk(root)]
-    checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
+    checks.append(check_settings(config, not uses_cpus()))
     settings: Mapping[str, Any] | None = None
     if deepspeed is not None:
         check, settings = check_deepspeed(deepspeed, config)
@@ -45,7 +45,7 @@ def run_checks(
     data_checks, data = inspect_data(config, root, model, config_file)
     checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
     used = gpus[: config.training.num_processes]
-    if not uses_cpus() and used:
+    if used:
         check, layers = check_memory(config, settings, model.shape, used)
         checks += [check, check_cost(config, model.shape, data, used, layers)]
     return checks
