@@ -24,6 +24,7 @@ from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
 
 TIMEOUT_S = 10
+_KINDS = {"model": "model", "data set": "dataset"}  # the hub's words
 CONTINUE = "run the same command again: complete files are kept"
 _NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]
 _NEEDED = [*_NEEDED_BUT_WEIGHTS, "*.safetensors"]  # no pickles, no other formats
@@ -104,39 +105,50 @@ def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> P
     """
     from huggingface_hub import errors, snapshot_download
 
-    kind = "dataset" if what == "data set" else "model"
+    reached = probe_hub(what, name, revision)
     try:
         with ctrl_c_ends_at_once():
-            return Path(snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=needed))
+            folder = snapshot_download(
+                name, repo_type=_KINDS[what], revision=revision, allow_patterns=needed, local_files_only=not reached
+            )
     except errors.LocalEntryNotFoundError as error:
-        message = refusal(error.__cause__, what, name, revision) or (
+        message = (
             f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the {what} "
             f"is not, or not completely, in the local cache; connect and run again, or name a local {what} folder"
         )
-        raise SocratesError(message) from error
-    except (errors.HFValidationError, errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: of hf_xet
-        message = (
-            refusal(error, what, name, revision) or f"{name}: the download stopped: {first_line(error)}; {CONTINUE}"
-        )
-        raise SocratesError(message) from error
+        raise SocratesError(f"{name}: the connection was lost; {CONTINUE}" if reached else message) from error
+    except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: of the hub's other transport, xet
+        raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {CONTINUE}") from error
+    return Path(folder)
 
 
-def probe_hub(name: str, revision: str | None) -> bool:
-    """Whether the hub can be reached, by one request; a SocratesError where it answers that a model cannot be had."""
+def probe_hub(what: str, name: str, revision: str | None) -> bool:
+    """Whether the hub can be reached, by one request with a time limit (a download has none).
+
+    Args:
+        what: "model" or "data set".
+        name: of the repository.
+        revision: branch, tag or commit; the default branch if None.
+
+    Raises:
+        SocratesError: it answers that this cannot be had.
+    """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
     try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=TIMEOUT_S)
+        # Of a file, for which a gated repository wants a token; that it exists is not needed.
+        url = hf_hub_url(name, "config.json", repo_type=_KINDS[what], revision=revision)
+        get_hf_file_metadata(url, timeout=TIMEOUT_S)
     except (errors.EntryNotFoundError, errors.FileMetadataError):
-        return True  # an adapter has no config.json
+        return True
     except (errors.HFValidationError, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
-        if message := refusal(error, "model", name, revision):
+        if message := refusal(error, what, name, revision):
             raise SocratesError(message) from error
         return False
     return True
 
 
-def refusal(error: BaseException | None, what: str, name: str, revision: str | None) -> str | None:
+def refusal(error: BaseException, what: str, name: str, revision: str | None) -> str | None:
     """What the hub's answer that a name cannot be had means, and what to do; None where the error is no such answer.
 
     Args:
