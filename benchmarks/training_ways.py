@@ -342,9 +342,9 @@ def _memory_settings(job: Job, model: Any) -> Any:
 
 
 def _predicted(job: Job, model: Any, again: int) -> int:
-    from socrates.model.memory import ASSUMED_CONTEXT_BYTES, memory_estimate
+    from socrates.model.memory import ASSUMED_CONTEXT_BYTES, memory_prediction
 
-    return memory_estimate(*_memory_settings(job, model), again).total - ASSUMED_CONTEXT_BYTES
+    return memory_prediction(*_memory_settings(job, model), again).total - ASSUMED_CONTEXT_BYTES
 
 
 def _flops(job: Job, lengths: Sequence[int]) -> float:

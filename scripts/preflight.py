@@ -31,11 +31,12 @@ def main() -> int:
     if failed(software):  # the rest needs it
         print(show(software))
         return 1
-    from socrates.config import load_config
-    from socrates.machine.preflight.preflight import run_checks
     from socrates.machine.run_state import MACHINE_ENV, read_machine_env
 
-    os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it
+    os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it; the hub's library reads it once
+    from socrates.config import load_config
+    from socrates.machine.preflight.preflight import run_checks
+
     config = load_config(arguments.config) if arguments.config else None
     deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
     checks = [*software, *run_checks(Path.cwd(), config, deepspeed, arguments.config or "")]

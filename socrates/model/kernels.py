@@ -17,7 +17,7 @@ from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
 from socrates.model.hub import find_model, names_a_folder
-from socrates.model.memory import layers_to_checkpoint, memory_estimate, memory_settings
+from socrates.model.memory import layers_to_checkpoint, memory_prediction, memory_settings
 from socrates.model.sizing import ModelShape
 
 if TYPE_CHECKING:
@@ -127,5 +127,5 @@ def _choose_layers(config: RunConfig, deepspeed: dict[str, Any], shape: ModelSha
     layers = layers_to_checkpoint(shape, config.lora, settings, memory)
     if layers is None:
         return shape.layers, "all: it may just not fit"
-    need = memory_estimate(shape, config.lora, settings, layers).total
+    need = memory_prediction(shape, config.lora, settings, layers).total
     return layers, f"of {shape.layers}; at most {need / _GIB:.0f} of {memory / _GIB:.0f} GiB"

@@ -44,7 +44,7 @@ class MemorySettings:
 
 
 @dataclass(frozen=True)
-class MemoryEstimate:
+class MemoryPrediction:
     """Bytes of one GPU at the worst moment of a step."""
 
     weights: int
@@ -68,9 +68,9 @@ def memory_settings(config: RunConfig, deepspeed: Mapping[str, Any]) -> MemorySe
     )
 
 
-def memory_estimate(
+def memory_prediction(
     shape: ModelShape, lora: LoraSettings, settings: MemorySettings, checkpointed_layers: int = 0
-) -> MemoryEstimate:
+) -> MemoryPrediction:
     """What one process takes of its GPU.
 
     Args:
@@ -87,7 +87,7 @@ def memory_estimate(
     # Weights and a micro-batch's gradients; those added up, in fp32 (stage 1 keeps all of them); master weights and
     # both moments in fp32, divided. Buckets: one is filled while the other is sent.
     adapter = adapter_parameters(shape, lora) * (2 * size + 4 + 12 / settings.ranks)
-    return MemoryEstimate(
+    return MemoryPrediction(
         weights=size * shape.parameters,
         adapter=int(adapter) + 2 * 4 * settings.bucket_elements,
         activations=activations,
@@ -115,4 +115,4 @@ def layers_to_checkpoint(shape: ModelShape, lora: LoraSettings, settings: Memory
     """
     room = gpu_bytes * (1 - MARGIN)
     layers = range(shape.layers + 1)
-    return next((n for n in layers if memory_estimate(shape, lora, settings, n).total <= room), None)
+    return next((n for n in layers if memory_prediction(shape, lora, settings, n).total <= room), None)

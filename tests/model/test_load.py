@@ -118,21 +118,13 @@ def test_a_given_base_model_and_a_relative_one(copy, made):
         load_model("models/run/base", base_model="models/run/base")
 
 
-def test_the_dtype_can_be_chosen(made):
+def test_the_dtype_can_be_chosen_also_of_a_base_model_for_training(made):
     import torch
 
     loaded = load_model(made / "checkpoint-10", dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
-
-
-def test_a_base_model_for_training(made, copy):
-    import torch
-
-    assert load_base_model(made / "base", dtype="bfloat16").dtype == torch.bfloat16
-    assert (
-        load_base_model(made / "base", dtype="float32", attn_implementation="eager").config._attn_implementation
-        == "eager"
-    )
+    base = load_base_model(made / "base", dtype="bfloat16", attn_implementation="eager")
+    assert base.dtype == torch.bfloat16 and base.config._attn_implementation == "eager"
     with refused("holds no model to start from"):
         load_base_model(made / "checkpoint-10", dtype="float32")
 

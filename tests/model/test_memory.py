@@ -11,7 +11,7 @@ from processes import ROOT, free_port, run_loaded
 
 from socrates.config import load_config, load_deepspeed
 from socrates.inference.decoding import log_normalizer
-from socrates.model.memory import MemorySettings, layers_to_checkpoint, memory_estimate, memory_settings
+from socrates.model.memory import MemorySettings, layers_to_checkpoint, memory_prediction, memory_settings
 from socrates.model.sizing import QWEN2_14B
 
 FULL = load_config(ROOT / "config_full_dataset.json")
@@ -66,7 +66,7 @@ def live_bytes(model, shape, checkpointed):
 def test_what_lives_at_once_is_never_more_than_the_estimate(shape, dropout, checkpointed, dtype):
     adapter, settings = lora(dropout=dropout), MemorySettings(TOKENS, bf16=dtype == "bfloat16")
     layers = shape.layers if checkpointed == "all" else checkpointed
-    estimate = memory_estimate(shape, adapter, settings, layers).activations
+    estimate = memory_prediction(shape, adapter, settings, layers).activations
     # On a CPU an element of dropout's mask takes as much as one of the inputs, on a GPU a byte.
     inputs = sum(width for width, _ in shape.projections.values())
     masks = TOKENS * (settings.element - 1) * inputs * (shape.layers - layers + 1) * bool(dropout)
@@ -76,7 +76,7 @@ def test_what_lives_at_once_is_never_more_than_the_estimate(shape, dropout, chec
 
 @pytest.mark.parametrize(("layers", "gib"), [(0, 58.7), (24, 45.6), (48, 32.5)])
 def test_what_the_14b_takes_at_most(layers, gib):
-    estimate = memory_estimate(QWEN2_14B, FULL.lora, SETTINGS, layers)
+    estimate = memory_prediction(QWEN2_14B, FULL.lora, SETTINGS, layers)
     assert estimate.weights == 2 * 14_770_033_664
     assert estimate.total / GIB == pytest.approx(gib, abs=0.1)
 
@@ -88,11 +88,11 @@ def test_as_few_layers_as_fit_are_checkpointed(gib, expected):
     layers = layers_to_checkpoint(QWEN2_14B, FULL.lora, SETTINGS, gib * GIB)
     room = gib * GIB * 0.94
     if expected is None:
-        assert layers is None and memory_estimate(QWEN2_14B, FULL.lora, SETTINGS, 48).total > room
+        assert layers is None and memory_prediction(QWEN2_14B, FULL.lora, SETTINGS, 48).total > room
         return
     assert layers in expected
-    assert memory_estimate(QWEN2_14B, FULL.lora, SETTINGS, layers).total <= room
-    assert layers == 0 or memory_estimate(QWEN2_14B, FULL.lora, SETTINGS, layers - 1).total > room
+    assert memory_prediction(QWEN2_14B, FULL.lora, SETTINGS, layers).total <= room
+    assert layers == 0 or memory_prediction(QWEN2_14B, FULL.lora, SETTINGS, layers - 1).total > room
 
 
 @pytest.mark.slow
@@ -101,5 +101,5 @@ def test_deepspeed_keeps_no_more_of_the_adapter_than_is_estimated(stage):
     done = run_loaded(ROOT / "tests" / "zero_bytes.py", stage, free_port())
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    estimate = memory_estimate(SHAPES[0], lora(), MemorySettings(tokens=64, bucket_elements=BUCKET))
+    estimate = memory_prediction(SHAPES[0], lora(), MemorySettings(tokens=64, bucket_elements=BUCKET))
     assert sum(found.values()) <= estimate.adapter < 3 * sum(found.values())

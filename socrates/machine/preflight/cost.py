@@ -14,7 +14,7 @@ from socrates.config import RunConfig
 from socrates.machine.preflight.checks import FAIL, GIB, PASS, WARN, Check
 from socrates.machine.preflight.data import DataState
 from socrates.machine.preflight.gpus import Gpu
-from socrates.model.memory import MARGIN, MemoryEstimate, layers_to_checkpoint, memory_estimate, memory_settings
+from socrates.model.memory import MARGIN, MemoryPrediction, layers_to_checkpoint, memory_prediction, memory_settings
 from socrates.model.sizing import ASSUMED_UTILISATION, ModelShape, expected_seconds, peak_flops, training_flops
 
 # What a DeepSpeed file says where none is named: the guide's.
@@ -41,7 +41,7 @@ def check_memory(
     # The training itself takes more than the config says, where that turns out to be too few.
     wanted = min(config.training.checkpointed_layers or 0, shape.layers)
     layers = shape.layers if needed is None else max(needed, wanted)
-    estimate = memory_estimate(shape, config.lora, settings, layers)
+    estimate = memory_prediction(shape, config.lora, settings, layers)
     parts = {
         "weights": estimate.weights,
         "adapter, optimizer, gradients and buckets": estimate.adapter,
@@ -58,7 +58,7 @@ def check_memory(
     return Check("memory", FAIL if hopeless else WARN, text, "; or ".join(_remedies(config, estimate, room))), layers
 
 
-def _remedies(config: RunConfig, estimate: MemoryEstimate, room: int) -> Iterator[str]:
+def _remedies(config: RunConfig, estimate: MemoryPrediction, room: int) -> Iterator[str]:
     """What would make it fit, in numbers, the cheapest first."""
     free = room * (1 - MARGIN) - estimate.weights - estimate.adapter - estimate.overhead
     tokens = int(config.training.micro_batch_tokens * free / estimate.activations) // 128 * 128

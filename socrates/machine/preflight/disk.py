@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from socrates.config import RunConfig
 from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.machine.preflight.data import DataState
-from socrates.machine.preflight.model import ModelState, hub_cache
+from socrates.machine.preflight.model import ModelState
 from socrates.model.sizing import adapter_parameters
 
 # Bytes of a checkpoint for each adapter parameter: bf16 weights twice (adapter, model states), both AdamW moments in
@@ -42,7 +44,7 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
 
     A line for each disk that is written to.
     """
-    output = root / config.output_dir
+    output, cache = root / config.output_dir, Path(constants.HF_HUB_CACHE)
     each = checkpoint_bytes(config, model)
     if each is None or data.steps is None:
         why = "the model's shape is not known here" if each is None else "the data is not there yet"
@@ -54,7 +56,7 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
     checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
     needs = [
         _Need(output, to_come * each, f"{checkpoints} to come, about {gib(each)} each"),
-        _Need(hub_cache(), model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
+        _Need(cache, model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
         _Need(root / config.dataset_path, data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
     ]
     disks: dict[int, list[_Need]] = {}
@@ -71,7 +73,7 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
             yield Check("disk", PASS, text)
             continue
         remedy = f"free {gib(total - free)}, or rent a larger disk"
-        if folder == hub_cache():
+        if folder == cache:
             remedy += ", or write HF_HOME=FOLDER of a larger one into machine.env"
         if folder == output and to_come > 1 and (fitting := max((free - total) // each + to_come, 0)):  # checkpoints
             remedy += f', or write "save_steps": {-(-data.steps // (fitting + done))} in "training"'
