@@ -1,8 +1,8 @@
-"""A run fitted to the machine that it is on: which kernels it takes, how many layers use activation checkpointing.
+"""A run fitted to the machine that it is on: which kernels it takes.
 
 None of these changes what is learned beyond rounding. Covers: what is asked for and is not there is refused by name;
-what is left to us is as fast as the machine allows, and is printed. Does not cover: whether the GPUs are enough in
-number (`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
+what is left to us is as fast as the machine allows, and is printed. Does not cover: memory (`training/fitting.py`),
+whether the GPUs are enough in number (`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
 from socrates.model.hub import find_model, names_a_folder
-from socrates.model.memory import layers_to_checkpoint, memory_prediction, memory_settings
 from socrates.model.sizing import ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_GIB = 2**30
 _KERNELS = {
     FLASH: "FlashAttention",
     SDPA: "torch's causal kernel, one example after another",
@@ -39,7 +37,7 @@ class Fit:
     Attributes:
         attention: a name from `choose_attention`.
         liger: whether Liger's kernels replace the model's norms, rotations and MLP activations.
-        checkpointed_layers: how many layers, from the first on, use activation checkpointing.
+        checkpointed_layers: how many layers, from the first on, use activation checkpointing to begin with.
         shape: of the model; None where its architecture is not one whose costs are known.
         text: all that for a person, in one line.
     """
@@ -51,7 +49,7 @@ class Fit:
     text: str
 
 
-def fit_to_machine(config: RunConfig, deepspeed: dict[str, Any]) -> Fit:
+def fit_to_machine(config: RunConfig) -> Fit:
     """Choose what the config leaves open, for this process's device.
 
     Raises:
@@ -64,10 +62,10 @@ def fit_to_machine(config: RunConfig, deepspeed: dict[str, Any]) -> Fit:
         raise SocratesError(problem)
     attention = choose_attention(training.attn_implementation)
     liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
-    shape = _shape_of(config)
-    layers, why = _choose_layers(config, deepspeed, shape)
+    layers = training.checkpointed_layers or 0
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
-    return Fit(attention, liger, layers, shape, f"{kernels}; checkpointed layers: {layers} ({why})")
+    text = f"{kernels}; checkpointed layers: {layers}, or as many more as memory makes necessary"
+    return Fit(attention, liger, layers, _shape_of(config), text)
 
 
 def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
@@ -109,23 +107,3 @@ def _shape_of(config: RunConfig) -> ModelShape | None:
     path = find_model(config.model_name, config.model_revision, weights=False).path / "config.json"
     value = read_json(path, "model's config")
     return ModelShape.from_config(value, str(path)) if value.get("model_type") == "qwen2" else None
-
-
-def _choose_layers(config: RunConfig, deepspeed: dict[str, Any], shape: ModelShape | None) -> tuple[int, str]:
-    """How many to begin with, and why; where they turn out to be too few, `training/fitting.py` takes more."""
-    import torch
-
-    if config.training.checkpointed_layers is not None:
-        wanted = config.training.checkpointed_layers
-        return (wanted if shape is None else min(wanted, shape.layers)), "as the config says"
-    if not torch.cuda.is_available():
-        return 0, "on a CPU memory is not short"
-    if shape is None:
-        return 10**6, "all: what this architecture needs is not known"
-    memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    settings = memory_settings(config, deepspeed)
-    layers = layers_to_checkpoint(shape, config.lora, settings, memory)
-    if layers is None:
-        return shape.layers, "all: it may just not fit"
-    need = memory_prediction(shape, config.lora, settings, layers).total
-    return layers, f"of {shape.layers}; at most {need / _GIB:.0f} of {memory / _GIB:.0f} GiB"

@@ -1,5 +1,5 @@
-"""What a LoRA training takes of a GPU's memory, at most: an estimate, from which the number of checkpointed layers is
-chosen. Whether that fits is tried before the first step (`training/fitting.py`); nothing here needs to be exact.
+"""What a LoRA training takes of a GPU's memory, at most: an estimate, by which preflight tells whether a run fits, and
+with how many layers checkpointed. A training tries it before its first step (`training/fitting.py`) and believes that.
 
 Of a layer that is not checkpointed autograd saves what `layer_bytes` counts, as if every projection had an adapter with
 dropout and no kernel of Liger's saved any of it; of a checkpointed one its input. Beyond that two layers' worth is

@@ -97,7 +97,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
         watched = watched_rows(config, tokenizer)
-        fit = fit_to_machine(config, deepspeed)
+        fit = fit_to_machine(config)
     quiet_libraries(bars=rank() == 0)
     leave_out_compiled_cpu_kernels()
     args = trainer_arguments(config, deepspeed)  # from here on there is a process group
