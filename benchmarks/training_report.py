@@ -91,13 +91,8 @@ def _full_run(job: Job, full: tuple[int, int, int, str, float], speed: float, me
     from socrates.model.sizing import ModelShape, expected_seconds, peak_flops, training_flops
 
     rows, tokens, gpus, name, price = full
-    flops = training_flops(
-        ModelShape.from_config(SHAPES["14b"]),
-        LoraSettings(r=16, alpha=32, dropout=0.05),
-        rows * tokens,
-        attended=rows * tokens * (tokens + 1) / 2,
-        answer_tokens=2 * rows,
-    ).model
+    lora = LoraSettings(r=16, alpha=32, dropout=0.05)
+    flops = training_flops(ModelShape.from_config(SHAPES["14b"]), lora, rows * tokens)
     sheet = peak_flops(torch.cuda.get_device_name()) if job.device == "cuda" else None
     utilisation = speed / (sheet or measured_peak)
     seconds = expected_seconds(flops, gpus, peak_flops(name), utilisation)

@@ -324,27 +324,19 @@ def _layers_again(way: Way, job: Job, model: Any) -> int:
         return 0
     from socrates.model.memory import layers_to_checkpoint
 
-    shape, lora, settings = _memory_settings(job, model, way)
+    shape, lora, settings = _memory_settings(job, model)
     memory = torch.cuda.get_device_properties(0).total_memory
     layers = layers_to_checkpoint(shape, lora, settings, memory)
     return model.config.num_hidden_layers if layers is None else layers
 
 
-def _memory_settings(job: Job, model: Any, way: Way = THIS) -> Any:
+def _memory_settings(job: Job, model: Any) -> Any:
     from socrates.config import LoraSettings
     from socrates.model.memory import MemorySettings
     from socrates.model.sizing import ModelShape
 
-    tokens = job.micro_batch_tokens
     settings = MemorySettings(
-        tokens=tokens,
-        answer_tokens=max(1, tokens * ANSWER_TOKENS // min(job.lengths)),
-        ranks=1,
-        bucket_elements=_ZERO["reduce_bucket_size"],
-        overlap=_ZERO["overlap_comm"],
-        bf16=job.device != "cpu",
-        liger=way.liger,
-        dense_mask=way.dense_mask,
+        tokens=job.micro_batch_tokens, bucket_elements=_ZERO["reduce_bucket_size"], bf16=job.device != "cpu"
     )
     return ModelShape.from_config(model.config.to_dict()), LoraSettings(r=16, alpha=32, dropout=0.05), settings
 
@@ -359,15 +351,10 @@ def _flops(job: Job, lengths: Sequence[int]) -> float:
     from answer_model import SHAPES
 
     from socrates.config import LoraSettings
-    from socrates.model.sizing import ModelShape, attended_pairs, training_flops
+    from socrates.model.sizing import ModelShape, training_flops
 
-    return training_flops(
-        ModelShape.from_config(SHAPES[job.shape]),
-        LoraSettings(r=16, alpha=32, dropout=0.05),
-        sum(lengths),
-        attended=attended_pairs(lengths),
-        answer_tokens=ANSWER_TOKENS * len(lengths),
-    ).model
+    lora = LoraSettings(r=16, alpha=32, dropout=0.05)
+    return training_flops(ModelShape.from_config(SHAPES[job.shape]), lora, sum(lengths))
 
 
 def _fed(way: Way, job: Job, lengths: Sequence[int]) -> int:

@@ -24,38 +24,23 @@ def main() -> int:
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
-    from socrates.machine.preflight.checks import (
-        FAIL,
-        REQUIREMENTS,
-        check_packages,
-        check_python,
-        failed,
-        report_text,
-        to_json,
-    )
+    from socrates.machine.preflight.checks import REQUIREMENTS, check_software, failed, report_text, to_json
 
     show = to_json if arguments.json else report_text
-    python = check_python()
-    if python.outcome == FAIL:  # nothing else of this project can be trusted to run on it
-        print(show([python]))
+    software = check_software(Path(__file__).resolve().parent.parent / REQUIREMENTS)
+    if failed(software):  # the rest needs it
+        print(show(software))
         return 1
-    packages = check_packages(Path(__file__).resolve().parent.parent / REQUIREMENTS)
-    if packages.outcome == FAIL:  # the rest needs them
-        print(show([python, packages]))
-        return 1
-    from socrates.config import load_config
-    from socrates.machine.preflight.gpus import find_gpus
-    from socrates.machine.preflight.preflight import fitting_configs, run_checks
     from socrates.machine.run_state import MACHINE_ENV, read_machine_env
 
-    os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it
+    os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it; the hub's library reads it once
+    from socrates.config import load_config
+    from socrates.machine.preflight.preflight import run_checks
+
     config = load_config(arguments.config) if arguments.config else None
-    root = Path.cwd()
     deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
-    checks = run_checks(root, config, deepspeed, arguments.config or "")
+    checks = [*software, *run_checks(Path.cwd(), config, deepspeed, arguments.config or "")]
     print(show(checks))
-    if config is None and not arguments.json and (names := fitting_configs(root, len(find_gpus()))):
-        print(f"  enough GPUs for: {', '.join(names)}")
     return 1 if failed(checks) else 0
 
 

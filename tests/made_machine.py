@@ -1,7 +1,6 @@
-"""A made-up training machine: four A100s as far as nvidia-smi says, the guide's configs, data, and a hub on loopback.
+"""A made-up training machine: four A100s as far as torch says, the guide's configs, data, and a hub on loopback.
 
-The programs are the real ones. Made up are what nvidia-smi prints, how much disk is free, the version of Python, the
-CUDA that torch is built for, and the hub. A torch that is imported ends the program: preflight must do without.
+The programs are the real ones. Made up are the GPUs, how much disk is free, the version of Python, and the hub.
 """
 
 from __future__ import annotations
@@ -11,18 +10,16 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from made_hub import COMMIT, Hub
 from processes import PATIENCE, ROOT
 
 from socrates.files import sha256_file
 from socrates.model.sizing import QWEN2_14B
 
 MODEL, TOKEN = "Qwen/Qwen2.5-14B-Instruct", "hf_" + "madeuptoken" * 3
-COMMIT = "c" * 40
 ROWS = 2_400_000  # that the metadata tell of
 # What a model's config.json says of its shape.
 SHAPE = {
@@ -37,12 +34,27 @@ SHAPE = {
 }
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file that holds none
 _NVIDIA_SMI = """#!/bin/sh
-case "$1" in
-  --query-gpu=index,uuid) cut -d, -f1 "$MADE_UP/gpus.csv" | sed 's/.*/&, GPU-&a5c/' ;;
-  --query-gpu*compute_cap*) cat "$MADE_UP/gpus.csv" ;;
-  --query-gpu*) cut -d, -f1-4 "$MADE_UP/gpus.csv" ;;
-  *) echo "| NVIDIA-SMI   Driver Version: 570.86.10   CUDA Version: $(cat "$MADE_UP/cuda") |" ;;
-esac
+for i in 0 1 2 3; do echo "$i, GPU-${i}a5c"; done
+"""
+# Who asks for GPUs by a program of one line gets made-up ones, all others the real torch.
+_TORCH = """
+import importlib, json, os, sys
+from types import SimpleNamespace
+if sys.argv[0] == "-c":
+    with open(os.environ["MADE_UP"] + "/gpus.json") as file:
+        gpus, error = json.load(file)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = gpus[: visible.count(",") + 1 if visible else None]
+    def init():
+        if error or not gpus:
+            raise RuntimeError(error or "No CUDA GPUs are available")
+    def get_device_properties(number):
+        return SimpleNamespace(**gpus[number])
+    cuda = SimpleNamespace(init=init, device_count=lambda: len(gpus), get_device_properties=get_device_properties)
+else:
+    sys.path.remove(os.environ["MADE_UP"])
+    del sys.modules["torch"]
+    importlib.import_module("torch")
 """
 # Python reads it first: what cannot be made up from outside.
 _SITE = """
@@ -53,60 +65,6 @@ if free := os.environ.get("MADE_UP_FREE"):
     real = shutil.disk_usage
     shutil.disk_usage = lambda path: real(path)._replace(free=int(free))
 """
-
-
-class Hub(ThreadingHTTPServer):
-    """A hub with one model, of which only config.json is asked for.
-
-    Attributes:
-        gated: whether the model wants a token of somebody who has accepted its terms.
-        accepts: the tokens that it knows.
-        asked: path of every request.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.gated, self.accepts, self.asked = False, {TOKEN}, []
-        threading.Thread(target=lambda: self.serve_forever(poll_interval=0.02), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Answer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Hub
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        known = token in self.server.accepts
-        if token and not known:
-            return self.reply(401, **{"X-Error-Message": "Invalid credentials in Authorization header"})
-        if self.path == "/api/whoami-v2":
-            return self.reply(200 if known else 401)
-        if self.path != f"/{MODEL}/resolve/main/config.json":
-            return self.reply(404, **{"X-Error-Code": "RepoNotFound"})
-        if self.server.gated and not known:
-            return self.reply(401, **{"X-Error-Code": "GatedRepo"})
-        return self.reply(200, **{"X-Repo-Commit": COMMIT, "ETag": '"a"'})
-
-    do_HEAD = do_GET
-
-    def reply(self, status: int, **headers: str) -> None:
-        body = b'{"name": "somebody"}'
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
 
 class MadeMachine:
@@ -126,12 +84,11 @@ class MadeMachine:
         self.deepspeed: dict[str, Any] = json.loads((ROOT / "deepspeed_config.json").read_text())
         self.made_up, self.cache = folder / "made up", folder / "cache"
         (self.made_up / "torch").mkdir(parents=True)
-        (self.made_up / "torch" / "__init__.py").write_text("raise SystemExit('torch was imported')\n")
+        (self.made_up / "torch" / "__init__.py").write_text(_TORCH)
         (self.made_up / "sitecustomize.py").write_text(_SITE)
         (self.made_up / "nvidia-smi").write_text(_NVIDIA_SMI)
         (self.made_up / "nvidia-smi").chmod(0o755)
         self.gpus(4)
-        self.cuda(driver="12.8", torch="12.8")
         self.environment = {
             **{name: os.environ[name] for name in ("HOME", "TMPDIR", "LANG") if name in os.environ},
             "PATH": f"{self.made_up}:/usr/bin:/bin",
@@ -151,16 +108,11 @@ class MadeMachine:
         return self.root / self.config["dataset_path"]
 
     def gpus(
-        self, count: int, name: str = "NVIDIA A100-SXM4-80GB", mib: int = 81920, capability: str | None = "8.0"
+        self, count: int, name: str = "NVIDIA A100-SXM4-80GB", gib: float = 79.2, major: int = 8, error: str = ""
     ) -> None:
-        """What nvidia-smi lists."""
-        rows = [f"{i}, {name}, {mib}, 570.86.10" + (f", {capability}" if capability else "") for i in range(count)]
-        (self.made_up / "gpus.csv").write_text("".join(f"{row}\n" for row in rows))
-
-    def cuda(self, driver: str, torch: str | None) -> None:
-        """Up to which CUDA the driver can, and what torch is built for."""
-        (self.made_up / "cuda").write_text(driver)
-        (self.made_up / "torch" / "version.py").write_text(f"cuda: Optional[str] = {torch!r}\n")
+        """What torch finds, or the error that it ends with."""
+        gpu = {"name": name, "total_memory": int(gib * 2**30), "major": major, "minor": 0}
+        (self.made_up / "gpus.json").write_text(json.dumps([[gpu] * count, error]))
 
     def cache_model(self, weights: bool = False) -> Path:
         """The model's config and tokenizer (a small one) in the hub's cache, with or without weights."""

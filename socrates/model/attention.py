@@ -1,9 +1,10 @@
 """Attention in a flattened batch: many examples one after another, each attending to itself alone.
 
-Two kernels: FlashAttention's for sequences of different lengths, where the package is installed; else torch's own
+Three kernels: FlashAttention's for sequences of different lengths, where the package is installed; else torch's own
 `scaled_dot_product_attention`, called for one example after another. That needs no mask at all, so that none can be
-wrong, no work is spent on pairs of different examples, and torch takes its fast causal kernel on a GPU.
-(The library's way with sdpa, one dense mask, costs tokens squared in time and memory.)
+wrong, no work is spent on pairs of different examples, and torch takes its fast causal kernel on a GPU. (The library's
+way with sdpa, one dense mask, costs tokens squared in time and memory.) By name alone: torch's `varlen_attn`, one call
+for all examples of a layer, on a GPU in bf16; not measured yet.
 
 Covers: `check_examples_apart` proves on the loaded model, with the kernel and the device that train, that an example's
 result does not depend on its neighbours. Does not cover: padding, caches, decoding.
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 SDPA = "sdpa_per_example"  # what the models library is told
 FLASH = "flash_attention_2"
-_LENGTHS = "example_lengths"
+VARLEN = "varlen"
 # Of what a neighbour that is seen would change. Rounding was found to change a bf16 model of 48 layers by 0.13 of its
 # logits, a leak changes them by about their own size; in float32 rounding is below 1e-5 of it.
 _TOLERANCE = 0.25
@@ -33,32 +34,19 @@ def choose_attention(wanted: str) -> str:
     """The models library's name of the kernel to train with, ready to be used.
 
     Args:
-        wanted: `attn_implementation` of the config: auto, sdpa or flash_attention_2.
-
-    Raises:
-        SocratesError: FlashAttention is asked for and is not there.
+        wanted: `attn_implementation` of the config: auto, sdpa, flash_attention_2 or varlen; one that can run here.
     """
     import torch
+    from transformers import AttentionInterface
 
-    gpu = torch.cuda.is_available()
-    check_flash(wanted, gpu)
-    here = gpu and find_spec("flash_attn") is not None
-    if wanted == FLASH or (wanted == "auto" and here):
+    if wanted == FLASH or (wanted == "auto" and torch.cuda.is_available() and find_spec("flash_attn") is not None):
         return FLASH
-    _register()
+    AttentionInterface.register(SDPA, attend_per_example)
+    AttentionInterface.register(VARLEN, attend_varlen)
     # On newer GPUs torch would take cuDNN's kernel first and build a plan for each length and micro-batch anew, kept
     # for good: some 30 ms and some memory every time. Its flash kernel, next in order, needs none.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    return SDPA
-
-
-def check_flash(wanted: str, gpu: bool) -> None:
-    """SocratesError where FlashAttention is asked for and its package or a GPU is not there."""
-    if wanted == FLASH and not (gpu and find_spec("flash_attn")):
-        raise SocratesError(
-            '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
-            'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
-        )
+    return VARLEN if wanted == VARLEN else SDPA
 
 
 def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | str) -> dict[str, Any]:
@@ -75,18 +63,16 @@ def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | s
     import torch
 
     lengths = list(lengths)
-    positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
-    if attention != FLASH:
-        return {"position_ids": positions, _LENGTHS: lengths}
-    ends = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
-    longest = max(lengths)
-    return {
-        "position_ids": positions,
-        "cu_seq_lens_q": ends,
-        "cu_seq_lens_k": ends,
-        "max_length_q": longest,
-        "max_length_k": longest,
+    told: dict[str, Any] = {
+        "position_ids": torch.cat([torch.arange(length, device=device) for length in lengths])[None]
     }
+    if attention != FLASH:
+        told["example_lengths"] = lengths
+    if attention != SDPA:
+        told["cu_seq_lens_q"] = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
+    if attention == FLASH:
+        told |= {"cu_seq_lens_k": told["cu_seq_lens_q"], "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    return told
 
 
 def attend_per_example(
@@ -124,16 +110,7 @@ def attend_per_example(
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    tokens = query.shape[2]
-    if example_lengths is None or sum(example_lengths) != tokens or query.shape[0] != 1 or attention_mask is not None:
-        raise ValueError(
-            f"{tokens} tokens of {query.shape[0]} rows, example lengths {example_lengths}, mask "
-            f"{'given' if attention_mask is not None else 'none'}: one flattened row with its lengths and no mask is "
-            "wanted, else attention would cross examples"
-        )
-    lengths = list(example_lengths)
-    if sliding_window is not None and max(lengths) > sliding_window:
-        raise ValueError(f"an example of {max(lengths)} tokens, and a layer that looks back {sliding_window} only")
+    lengths = _checked_lengths(query, attention_mask, example_lengths, sliding_window)
     parts = [
         scaled_dot_product_attention(
             *part, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
@@ -141,6 +118,53 @@ def attend_per_example(
         for part in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def attend_varlen(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    example_lengths: Sequence[int] | None = None,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """As `attend_per_example`, by one call of torch's `varlen_attn`: bf16, on a GPU, without dropout.
+
+    ``cu_seq_lens_q``, [examples + 1], int32, says on the device where each example begins, and where the last one ends.
+    """
+    from torch.nn.attention import varlen
+
+    longest = max(_checked_lengths(query, attention_mask, example_lengths, sliding_window))
+    if dropout or cu_seq_lens_q is None:
+        raise ValueError(f"dropout {dropout} of the attention's weights, or no places where examples begin")
+    out = varlen.varlen_attn(
+        *(states[0].transpose(0, 1) for states in (query, key, value)),
+        *(cu_seq_lens_q, cu_seq_lens_q, longest, longest),
+        scale=scaling,
+        window_size=(-1, 0),  # causal
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out[None], None
+
+
+def _checked_lengths(
+    query: torch.Tensor, mask: torch.Tensor | None, lengths: Sequence[int] | None, window: int | None
+) -> list[int]:
+    tokens = query.shape[2]
+    if lengths is None or sum(lengths) != tokens or query.shape[0] != 1 or mask is not None:
+        raise ValueError(
+            f"{tokens} tokens of {query.shape[0]} rows, example lengths {lengths}, mask "
+            f"{'given' if mask is not None else 'none'}: one flattened row with its lengths and no mask is wanted, "
+            "else attention would cross examples"
+        )
+    if window is not None and max(lengths) > window:
+        raise ValueError(f"an example of {max(lengths)} tokens, and a layer that looks back {window} only")
+    return list(lengths)
 
 
 def check_examples_apart(model: Any, attention: str, device: torch.device | str) -> None:
@@ -183,9 +207,3 @@ def check_examples_apart(model: Any, attention: str, device: torch.device | str)
             f"example's logits differ by {beside:.3g} from what they are alone (a full leak would make {leaking:.3g}); "
             'write "training.attn_implementation": "sdpa"'
         )
-
-
-def _register() -> None:
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(SDPA, attend_per_example)

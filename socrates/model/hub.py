@@ -1,9 +1,8 @@
 """A model's name to the folder that holds it, a local one or the hub's cache, and whether its files are all there.
 
 A name is looked up on the hub only where it can be no folder: it has exactly one slash, does not start with `.`, `/`
-or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request. One
-request without retries says whether the hub can be reached and the name can be read; everything after it works on a
-folder. A checkpoint folder holds an adapter only; its base model is found in the adapter's own config.
+or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request. A
+checkpoint folder holds an adapter only; its base model is found in the adapter's own config.
 
 Does not cover: loading (`load.py`).
 """
@@ -25,6 +24,7 @@ from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
 
 TIMEOUT_S = 10
+_KINDS = {"model": "model", "data set": "dataset"}  # the hub's words
 CONTINUE = "run the same command again: complete files are kept"
 _NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]
 _NEEDED = [*_NEEDED_BUT_WEIGHTS, "*.safetensors"]  # no pickles, no other formats
@@ -60,7 +60,8 @@ def find_model(name: str | Path, revision: str | None = None, *, weights: bool =
     if not str(name):
         raise SocratesError("the name of the model is empty")
     if not names_a_folder(name):
-        return _from_hub(str(name), revision, _NEEDED if weights else _NEEDED_BUT_WEIGHTS)
+        folder = snapshot("model", str(name), revision, _NEEDED if weights else _NEEDED_BUT_WEIGHTS)
+        return ModelFolder(folder, folder.name)
     path = Path(name).expanduser()
     if not path.is_dir():
         what = "is a file, expected a model folder" if path.exists() else "no such model folder"
@@ -79,104 +80,106 @@ def _nearby(name: str, path: Path) -> str:
     """What stands there instead, for the message."""
     if name.count("/") == 0:
         return "; a hub name has the form owner/model"
-    if path.parent.is_dir():
-        folders = sorted(item.name for item in path.parent.iterdir() if item.is_dir())
-        shown = ", ".join(folders[:8]) + (", …" if len(folders) > 8 else "")
-        nearby = f"; {path.parent}/ holds {shown or 'no folders'}"
-        first = name.split("/")[0]
-        taken = name.count("/") == 1 and name[0] not in "./~"
-        return nearby + (f" (taken for a local name, because a folder {first}/ is here)" if taken else "")
-    return f"; there is no {path.parent}/ either"
+    if not path.parent.is_dir():
+        return f"; there is no {path.parent}/ either"
+    taken = ""
+    if name.count("/") == 1 and name[0] not in "./~":
+        taken = f" (taken for a local name, because a folder {name.split('/')[0]}/ is here)"
+    folders = some((item.name for item in path.parent.iterdir() if item.is_dir()), 8)
+    return f"; {path.parent}/ holds {folders or 'no folders'}{taken}"
 
 
-def _from_hub(name: str, revision: str | None, needed: list[str]) -> ModelFolder:
-    folder = snapshot("model", name, revision, needed, reachable=probe_hub(name, revision))
-    return ModelFolder(folder, folder.name)
+def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> Path:
+    """The local cache's folder of a commit (its name), with all that is needed of it, downloaded first.
 
-
-def snapshot(what: str, name: str, revision: str | None, needed: list[str], reachable: bool) -> Path:
-    """The local cache's folder of a commit (its name), with all that is needed of it.
+    Where the hub cannot be reached, a folder in the cache will do that was downloaded whole.
 
     Args:
         what: "model" or "data set".
         name: of the repository.
         revision: branch, tag or commit; the default branch if None.
         needed: patterns of its files' names.
-        reachable: whether the hub can be asked; else the cache must hold all of it.
+
+    Raises:
+        SocratesError: it cannot be had; says why, and what to do.
     """
     from huggingface_hub import errors, snapshot_download
 
-    kind = "dataset" if what == "data set" else "model"
+    reached = probe_hub(what, name, revision)
     try:
         with ctrl_c_ends_at_once():
             folder = snapshot_download(
-                name, repo_type=kind, revision=revision, allow_patterns=needed, local_files_only=not reachable
+                name, repo_type=_KINDS[what], revision=revision, allow_patterns=needed, local_files_only=not reached
             )
     except errors.LocalEntryNotFoundError as error:
-        if reachable:  # the connection went away after the first request
-            raise SocratesError(f"{name}: the connection to the hub was lost; {CONTINUE}") from error
-        raise SocratesError(
+        message = (
             f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the {what} "
             f"is not, or not completely, in the local cache; connect and run again, or name a local {what} folder"
-        ) from error
-    except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: the hub's other way of transfer (xet)
+        )
+        raise SocratesError(f"{name}: the connection was lost; {CONTINUE}" if reached else message) from error
+    except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: of the hub's other transport, xet
         raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {CONTINUE}") from error
     return Path(folder)
 
 
-def probe_hub(name: str, revision: str | None) -> bool:
-    """Whether the hub can be reached; a SocratesError where it answers that this name cannot be had."""
+def probe_hub(what: str, name: str, revision: str | None) -> bool:
+    """Whether the hub can be reached, by one request with a time limit (a download has none).
+
+    Args:
+        what: "model" or "data set".
+        name: of the repository.
+        revision: branch, tag or commit; the default branch if None.
+
+    Raises:
+        SocratesError: it answers that this cannot be had.
+    """
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
     try:
-        with refusals_told("model", name, revision):
-            get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=TIMEOUT_S)
+        # Of a file, for which a gated repository wants a token; that it exists is not needed.
+        url = hf_hub_url(name, "config.json", repo_type=_KINDS[what], revision=revision)
+        get_hf_file_metadata(url, timeout=TIMEOUT_S)
     except (errors.EntryNotFoundError, errors.FileMetadataError):
-        return True  # an adapter has no config.json
-    except (errors.HTTPError, errors.OfflineModeIsEnabled):
+        return True
+    except (errors.HFValidationError, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
+        if message := refusal(error, what, name, revision):
+            raise SocratesError(message) from error
         return False
     return True
 
 
-@contextmanager
-def refusals_told(what: str, name: str, revision: str | None) -> Iterator[None]:
-    """A SocratesError for each answer of the hub that a name cannot be had; that it cannot be reached goes through.
+def refusal(error: BaseException, what: str, name: str, revision: str | None) -> str | None:
+    """What the hub's answer that a name cannot be had means, and what to do; None where the error is no such answer.
 
     Args:
+        error: of the hub's library.
         what: "model" or "data set".
-        name: of the repository; checked before any request.
-        revision: that is asked for.
+        name: of the repository.
+        revision: that was asked for.
     """
     from huggingface_hub import errors
-    from huggingface_hub.utils import validate_repo_id
 
     at = f"{name}, revision {revision}" if revision else name
-    try:
-        validate_repo_id(name)
-        yield
-    except errors.HFValidationError as error:
-        raise SocratesError(f"{name}: neither a folder here nor a hub name (owner/{what.replace(' ', '-')})") from error
-    except errors.GatedRepoError as error:
-        raise SocratesError(
+    if isinstance(error, errors.HFValidationError):
+        return f"{name}: neither a folder here nor a hub name (owner/{what.replace(' ', '-')})"
+    if isinstance(error, errors.GatedRepoError):
+        return (
             f"{name}: the {what} is gated; accept its licence or terms on its page on the hub, and set HF_TOKEN to a "
             "token of that account"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise SocratesError(f"{at}: the {what} exists, this revision does not") from error
-    except errors.RepositoryNotFoundError as error:
-        raise SocratesError(
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{at}: the {what} exists, this revision does not"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
             f"{name}: no folder here, and no such {what} on the hub, or it is private; check the spelling, and for a "
             f"private {what} set HF_TOKEN to a token that may read it"
-        ) from error
-    except errors.EntryNotFoundError:
-        raise
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            remedy = f"HF_TOKEN is not valid, or may not read this {what}"
-        else:
-            remedy = f"try again later, or set HF_HUB_OFFLINE=1 if the {what} is in the local cache"
-        raise SocratesError(f"{at}: the hub answered with status {status}; {remedy}") from error
+        )
+    if not isinstance(error, errors.HfHubHTTPError):
+        return None
+    status, remedy = error.response.status_code, f"HF_TOKEN is not valid, or may not read this {what}"
+    if status not in (401, 403):
+        remedy = f"try again later, or set HF_HUB_OFFLINE=1 if the {what} is in the local cache"
+    return f"{at}: the hub answered with status {status}; {remedy}"
 
 
 @contextmanager

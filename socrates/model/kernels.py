@@ -1,28 +1,32 @@
-"""A run fitted to the machine that it is on: which kernels it takes, how many layers use activation checkpointing.
+"""A run fitted to the machine that it is on: which kernels it takes.
 
 None of these changes what is learned beyond rounding. Covers: what is asked for and is not there is refused by name;
-what is left to us is as fast as the machine allows, and is printed. Does not cover: whether the GPUs are enough in
-number (`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
+what is left to us is as fast as the machine allows, and is printed. Does not cover: memory (`training/fitting.py`),
+whether the GPUs are enough in number (`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.model.attention import FLASH, check_flash, choose_attention
-from socrates.model.hub import check_revision, find_model
-from socrates.model.memory import layers_to_checkpoint, memory_prediction, memory_settings
+from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
+from socrates.model.hub import find_model, names_a_folder
 from socrates.model.sizing import ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_GIB = 2**30
+_KERNELS = {
+    FLASH: "FlashAttention",
+    SDPA: "torch's causal kernel, one example after another",
+    VARLEN: "torch's kernel for examples of different lengths",
+}
 _TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 
 
@@ -33,7 +37,7 @@ class Fit:
     Attributes:
         attention: a name from `choose_attention`.
         liger: whether Liger's kernels replace the model's norms, rotations and MLP activations.
-        checkpointed_layers: how many layers, from the first on, use activation checkpointing.
+        checkpointed_layers: how many layers, from the first on, use activation checkpointing to begin with.
         shape: of the model; None where its architecture is not one whose costs are known.
         text: all that for a person, in one line.
     """
@@ -45,59 +49,50 @@ class Fit:
     text: str
 
 
-def fit_to_machine(config: RunConfig, deepspeed: dict[str, Any]) -> Fit:
+def fit_to_machine(config: RunConfig) -> Fit:
     """Choose what the config leaves open, for this process's device.
 
     Raises:
-        SocratesError: what the config asks for is not there, or the model does not fit into the GPU's memory.
+        SocratesError: what the config asks for is not there.
     """
-    check_tracker(config.training.report_to)
-    attention = choose_attention(config.training.attn_implementation)
-    liger = _choose_liger(config.training.liger_kernels)
-    shape = _shape_of(config)
-    layers, why = _choose_layers(config, deepspeed, shape, liger)
-    kernel = "FlashAttention" if attention == FLASH else "torch's causal kernel, one example after another"
-    text = f"Attention: {kernel}; Liger kernels: {'yes' if liger else 'no'}; checkpointed layers: {layers} ({why})"
-    return Fit(attention, liger, layers, shape, text)
+    import torch
+
+    gpu, training = torch.cuda.is_available(), config.training
+    for problem in refused_settings(config, gpu):
+        raise SocratesError(problem)
+    attention = choose_attention(training.attn_implementation)
+    liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
+    layers = training.checkpointed_layers or 0
+    kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
+    text = f"{kernels}; checkpointed layers: {layers}, or as many more as memory makes necessary"
+    return Fit(attention, liger, layers, _shape_of(config), text)
 
 
-def check_tracker(name: str) -> None:
-    """SocratesError where the experiment tracker's package is not installed."""
-    packages = _TRACKERS.get(name, ())
-    if packages and not any(find_spec(package) for package in packages):
-        raise SocratesError(
-            f'"training.report_to": {name} is not installed; pip install {packages[0]}, or write "none"'
-        )
-
-
-def check_liger(wanted: bool | None, gpu: bool) -> None:
-    """SocratesError where Liger's kernels are asked for and their package or a GPU is not there."""
-    if wanted and not (gpu and find_spec("liger_kernel")):
-        raise SocratesError(
-            '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
-            "write null: then they are used where they are installed"
-        )
-
-
-def refused_settings(config: RunConfig, gpu: bool) -> list[str]:
-    """What a training with this config would refuse on this machine before it loads a model, all of it.
+def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
+    """What a training with this config refuses on this machine before it loads a model, each with its remedy.
 
     Args:
         config: of the run.
         gpu: whether there is one; asked of torch it takes seconds.
     """
-    training, problems = config.training, []
-    for check in (
-        lambda: check_tracker(training.report_to),
-        lambda: check_flash(training.attn_implementation, gpu),
-        lambda: check_liger(training.liger_kernels, gpu),
-        lambda: check_revision(config.model_name, config.model_revision),
-    ):
-        try:
-            check()
-        except SocratesError as error:
-            problems.append(str(error))
-    return problems
+    t = config.training
+    packages = _TRACKERS.get(t.report_to, ())
+    if packages and not any(find_spec(package) for package in packages):
+        yield f'"training.report_to": {t.report_to} is not installed; pip install {packages[0]}, or write "none"'
+    if t.attn_implementation == FLASH and not (gpu and find_spec("flash_attn")):
+        yield (
+            '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
+            'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
+        )
+    if t.attn_implementation == VARLEN and not (gpu and t.bf16):
+        yield '"training.attn_implementation": varlen is a kernel for GPUs and bf16 alone; write "auto" or "sdpa"'
+    if t.liger_kernels and not (gpu and find_spec("liger_kernel")):
+        yield (
+            '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
+            "write null: then they are used where they are installed"
+        )
+    if config.model_revision is not None and names_a_folder(config.model_name):
+        yield f"{config.model_name}: a local folder has no revisions; leave {config.model_revision!r} out"
 
 
 def use_liger_kernels(model: PreTrainedModel) -> None:
@@ -108,42 +103,7 @@ def use_liger_kernels(model: PreTrainedModel) -> None:
     apply_liger_kernel(model, {**wanted, "cross_entropy": False, "fused_linear_cross_entropy": False})
 
 
-def _choose_liger(wanted: bool | None) -> bool:
-    import torch
-
-    gpu = torch.cuda.is_available()
-    check_liger(wanted, gpu)
-    return gpu and find_spec("liger_kernel") is not None if wanted is None else wanted
-
-
 def _shape_of(config: RunConfig) -> ModelShape | None:
     path = find_model(config.model_name, config.model_revision, weights=False).path / "config.json"
     value = read_json(path, "model's config")
     return ModelShape.from_config(value, str(path)) if value.get("model_type") == "qwen2" else None
-
-
-def _choose_layers(
-    config: RunConfig, deepspeed: dict[str, Any], shape: ModelShape | None, liger: bool
-) -> tuple[int, str]:
-    """How many, and why."""
-    import torch
-
-    if config.training.checkpointed_layers is not None:
-        wanted = config.training.checkpointed_layers
-        return (wanted if shape is None else min(wanted, shape.layers)), "as the config says"
-    if not torch.cuda.is_available():
-        return 0, "on a CPU memory is not short"
-    if shape is None:
-        return 10**6, "all: what this architecture needs is not known"
-    memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    settings = memory_settings(config, deepspeed, liger=liger)
-    layers = layers_to_checkpoint(shape, config.lora, settings, memory)
-    if layers is None:
-        need = memory_prediction(shape, config.lora, settings, shape.layers).total
-        raise SocratesError(
-            f"a GPU of {memory / _GIB:.0f} GiB is too small: with all {shape.layers} layers checkpointed the run "
-            f'would take {need / _GIB:.0f} GiB and some to spare; lower "training.micro_batch_tokens" and max_length, '
-            "or rent larger GPUs"
-        )
-    need = memory_prediction(shape, config.lora, settings, layers).total
-    return layers, f"of {shape.layers}; {need / _GIB:.0f} of {memory / _GIB:.0f} GiB predicted"

@@ -1,18 +1,17 @@
-"""What a LoRA training computes: a model's sizes, operations a batch, and the time at an assumed utilisation.
+"""What a LoRA training computes: a model's sizes, operations, and the time at an assumed utilisation.
 
 A multiplication and an addition are two operations. Where the base weights are frozen, a weight costs 2 operations a
-token forwards and 2 backwards (the gradient of its input), not 4 (none of its own); below the first adapted projection
-it costs nothing backwards, and autograd saves nothing there, which memory (`memory.py`) follows too. The head is
-applied to answer tokens alone. *Model FLOPs* leave recomputation out.
+token forwards and 2 backwards (the gradient of its input; none of its own): 4 N a token, N being the weights of all
+layers and of the adapter (Kaplan et al. 2020, section 2.1, whose 6 N count the weights' own gradients too). The head
+is left out: it is applied to answer tokens alone. So are the scores of attention. On the shape of the 14B that is 1 to
+3% less than torch's FlopCounterMode counts, for rows of 200 to 800 tokens (tests/model/test_sizing.py).
 
-Covers: matrix products of decoders of Qwen2's architecture (its names, biases on queries, keys and values); others are
-refused by name. Does not cover: norms, activations, softmax and dropout, some percent of the time on a GPU.
-Agreement with torch's FlopCounterMode, to the last operation: tests/model/test_sizing.py.
+Covers: decoders of Qwen2's architecture (its names, biases on queries, keys and values); others are refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,47 +45,17 @@ PEAK_FLOPS = {
 }
 
 
-@dataclass(frozen=True)
-class TrainingFlops:
-    """Operations of forward and backward pass over the same tokens."""
-
-    model: float  # without recomputation: the numerator of model FLOPs utilisation
-    with_recomputation: float  # of checkpointed layers, and of the attention's scores by a fused kernel
-
-
-def training_flops(
-    shape: ModelShape,
-    lora: LoraSettings,
-    tokens: float,
-    *,
-    attended: float,
-    answer_tokens: float,
-    checkpointed_layers: int = 0,
-) -> TrainingFlops:
-    """Operations of a training batch (or, with means, of a token).
+def training_flops(shape: ModelShape, lora: LoraSettings, tokens: float, checkpointed_layers: int = 0) -> float:
+    """Operations of forward and backward pass over so many tokens: 4 N a token (see the module).
 
     Args:
         shape: of the model.
         lora: the adapter; all base weights are frozen.
-        tokens: of the batch.
-        attended: pairs of tokens of which the first attends to the second: `attended_pairs` of the examples' lengths.
-        answer_tokens: tokens that carry a label: the head is applied to these.
-        checkpointed_layers: how many layers, from the first on, are recomputed backwards.
+        tokens: of the examples.
+        checkpointed_layers: how many layers are computed a second time; 0 gives model FLOPs, which leave that out.
     """
-    forward = _layer_forward(shape, lora, tokens, attended)
-    head = 2 * shape.vocabulary * shape.hidden * answer_tokens
-    model = shape.layers * forward + 2 * head
-    for first, count in ((True, 1), (False, shape.layers - 1)):
-        model += count * _layer_backward(shape, lora, tokens, attended, first)
-    scores = 2 * shape.queries * attended  # a fused kernel keeps no scores and computes them again backwards
-    adapted = set(lora.target_modules)
-    fused = sum(scores for layer in range(shape.layers) if gradient_flow(adapted, layer == 0).attention)
-    return TrainingFlops(model, model + fused + min(checkpointed_layers, shape.layers) * forward)
-
-
-def attended_pairs(lengths: Iterable[int]) -> int:
-    """How many pairs causal attention computes in examples of these lengths, no example seeing another."""
-    return sum(length * (length + 1) // 2 for length in lengths)
+    passed = shape.layers * shape.layer_parameters + adapter_parameters(shape, lora)
+    return (4 + 2 * min(checkpointed_layers, shape.layers) / shape.layers) * passed * tokens
 
 
 def peak_flops(gpu: str) -> float | None:
@@ -112,54 +81,15 @@ def expected_seconds(
     return None if peak is None else flops / (gpus * peak * utilisation)
 
 
-def _layer_forward(shape: ModelShape, lora: LoraSettings, tokens: float, attended: float) -> float:
-    products = sum(inputs * outputs for inputs, outputs in shape.projections.values())
-    adapter = sum(lora.r * sum(shape.projections[name]) for name in lora.target_modules)
-    return 2 * tokens * (products + adapter) + 4 * shape.queries * attended  # scores, then values
-
-
-def _layer_backward(shape: ModelShape, lora: LoraSettings, tokens: float, attended: float, first: bool) -> float:
-    adapted = set(lora.target_modules)
-    flow = gradient_flow(adapted, first)
-    weights = 0
-    for name, (inputs, outputs) in shape.projections.items():
-        if flow.into(name):
-            weights += inputs * outputs
-        if name in adapted:  # its own gradients; what flows on into B's input always, into A's only where it must
-            weights += lora.r * (2 * outputs + inputs * (2 if flow.into(name) else 1))
-    return 2 * tokens * weights + (8 * shape.queries * attended if flow.attention else 0)
-
-
-@dataclass(frozen=True)
-class GradientFlow:
-    """For one decoder layer (Qwen2's: attention, then gate, up and down), whether these need a gradient."""
-
-    input: bool  # of the layer
-    attention: bool  # its queries, keys or values
-    middle: bool  # the residual stream between attention and MLP
-    gate: bool  # output of the gate projection
-    up: bool
-
-    def into(self, projection: str) -> bool:
-        """Whether the input of a projection needs a gradient."""
-        if projection in ("q_proj", "k_proj", "v_proj"):
-            return self.input
-        if projection in ("gate_proj", "up_proj"):
-            return self.middle
-        return self.attention if projection == "o_proj" else self.gate or self.up
-
-
-def gradient_flow(adapted: Collection[str], first: bool) -> GradientFlow:
-    """The flow in a layer.
-
-    Args:
-        adapted: names of its projections with an adapter.
-        first: the first layer, whose input comes from the frozen embedding.
-    """
-    start = not first
-    attention = start or any(name in adapted for name in ("q_proj", "k_proj", "v_proj"))
-    middle = attention or "o_proj" in adapted
-    return GradientFlow(start, attention, middle, middle or "gate_proj" in adapted, middle or "up_proj" in adapted)
+# The names that config.json has for a shape's sizes.
+_KEYS = {
+    "hidden": "hidden_size",
+    "inner": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "vocabulary": "vocab_size",
+}
 
 
 @dataclass(frozen=True)
@@ -185,18 +115,12 @@ class ModelShape:
         architectures = config.get("architectures") or ["Qwen2ForCausalLM"]
         if architectures != ["Qwen2ForCausalLM"]:
             raise SocratesError(f"{name}: costs are known for Qwen2ForCausalLM, not for {', '.join(architectures)}")
-        keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        hidden, inner, layers, heads = (_size(config, key, name) for key in keys)
-        return cls(
-            hidden=hidden,
-            inner=inner,
-            layers=layers,
-            heads=heads,
-            kv_heads=_size(config, "num_key_value_heads", name),
-            head_size=_size(config, "head_dim", name) if config.get("head_dim") else hidden // heads,
-            vocabulary=_size(config, "vocab_size", name),
-            tied=bool(config.get("tie_word_embeddings", False)),
-        )
+        sizes = {field: config.get(key) for field, key in _KEYS.items()}
+        for field, value in sizes.items():
+            if type(value) is not int or value < 1:
+                raise SocratesError(f'{name}: "{_KEYS[field]}" must be a whole number above 0, not {value!r}')
+        head_size = config.get("head_dim") or sizes["hidden"] // sizes["heads"]
+        return cls(**sizes, head_size=head_size, tied=bool(config.get("tie_word_embeddings", False)))
 
     @property
     def queries(self) -> int:
@@ -244,10 +168,3 @@ QWEN2_14B = ModelShape(
 )  # its config.json
 # Models that the guide names, for a machine that has not downloaded them yet.
 KNOWN_SHAPES = {"Qwen/Qwen2.5-14B-Instruct": QWEN2_14B, "Qwen/Qwen2.5-14B": QWEN2_14B}
-
-
-def _size(config: Mapping[str, Any], key: str, name: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SocratesError(f'{name}: "{key}" must be a whole number above 0, not {value!r}')
-    return value

@@ -114,6 +114,15 @@ class TrainingSteps(TorchDataset):
             plan.spread,
         )
 
+    def largest(self) -> FlatBatch:
+        """A micro-batch as large as any may be, with the most answers: the shortest row over and over, and a part."""
+        [row] = self._read(np.array([np.argmin(self._lengths)]))
+        whole, rest = divmod(self._limit, len(row["input_ids"]))
+        rows = [row] * whole
+        if rest > row["answer_tokens"]:
+            rows.append({**row, "input_ids": row["input_ids"][-rest:]})
+        return flatten(rows)
+
     def _read(self, numbers: np.ndarray) -> list[dict[str, Any]]:
         columns = self._rows[numbers.tolist()]
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

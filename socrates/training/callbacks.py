@@ -28,6 +28,7 @@ from socrates.model.attention import check_examples_apart
 from socrates.telemetry.cost import TRAINING_COST, Account
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.distributed import barrier, errors_from_rank_zero, max_over_ranks, on_rank_zero
+from socrates.training.fitting import fit_micro_batches
 from socrates.training.optimizer_export import write_optimizer_export
 from socrates.training.stopping import stop_cleanly
 
@@ -124,11 +125,9 @@ def before_training(trainer: AdapterTrainer, attention: str, checkpointed_layers
 
     class BeforeTraining(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            model = trainer.model.get_base_model()
-            for number, layer in enumerate(model.model.layers):
-                layer.gradient_checkpointing = number < checkpointed_layers
             with errors_from_rank_zero():
-                check_examples_apart(model, attention, args.device)
+                check_examples_apart(trainer.model.get_base_model(), attention, args.device)
+            fit_micro_batches(trainer, checkpointed_layers)
 
     return BeforeTraining()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.config import LoraSettings, RunConfig
 from socrates.errors import SocratesError
-from socrates.model.sizing import ModelShape, attended_pairs, peak_flops, training_flops
+from socrates.model.sizing import ModelShape, peak_flops, training_flops
 from socrates.telemetry.cost import Account
 from socrates.training.callbacks import before_training, guide_log, run_callbacks, watch_held_out
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from socrates.training.trainer import AdapterTrainer, FlopsOf
 
 
-def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None, checkpointed_layers: int = 0) -> SFTConfig:
+def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SFTConfig:
     """A run config in the Trainer's words; from here on there is a process group.
 
     Args:
         config: the run.
         deepspeed: DeepSpeed's config; None trains without it, in one process.
-        checkpointed_layers: how many layers use activation checkpointing.
 
     Raises:
         SocratesError: the processes cannot meet.
@@ -51,8 +50,7 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None, check
             weight_decay=t.weight_decay,
             max_grad_norm=t.max_grad_norm,
             bf16=t.bf16,
-            activation_checkpointing=checkpointed_layers > 0,
-            activation_checkpointing_kwargs={"use_reentrant": False},
+            activation_checkpointing=False,  # TRL's default is True; see fit_micro_batches
             logging_steps=t.logging_steps,
             logging_nan_inf_filter=False,  # it would log the mean of the losses before in the place of a NaN
             save_strategy="steps",
@@ -166,14 +164,7 @@ def _peak_flops(config: RunConfig) -> float | None:
 
 
 def _flops_of(shape: ModelShape | None, lora: LoraSettings) -> FlopsOf | None:
-    if shape is None:
-        return None
-
-    def operations(lengths: Sequence[int], answer_tokens: int) -> float:
-        attended = attended_pairs(lengths)
-        return training_flops(shape, lora, sum(lengths), attended=attended, answer_tokens=answer_tokens).model
-
-    return operations
+    return None if shape is None else lambda lengths, answer_tokens: training_flops(shape, lora, sum(lengths))
 
 
 def leave_out_compiled_cpu_kernels() -> None:

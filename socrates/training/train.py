@@ -97,10 +97,10 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
         watched = watched_rows(config, tokenizer)
-        fit = fit_to_machine(config, deepspeed)
+        fit = fit_to_machine(config)
     quiet_libraries(bars=rank() == 0)
     leave_out_compiled_cpu_kernels()
-    args = trainer_arguments(config, deepspeed, fit.checkpointed_layers)  # from here on there is a process group
+    args = trainer_arguments(config, deepspeed)  # from here on there is a process group
     output = Path(config.output_dir)
     check_shared(output, tokenized.name)
     record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)

@@ -125,6 +125,11 @@ class AdapterTrainer(SFTTrainer):
         self._latest = {"eval_loss": loss / count, "eval_mean_token_accuracy": correct / count}
         return self._latest
 
+    def largest_loss(self) -> Tensor:
+        """The loss on as large a micro-batch as a step may have: a trial of the memory."""
+        with self.compute_loss_context_manager():
+            return self._answer_losses(self.model, self._steps.largest())[0].sum()
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what was counted since the last line; called by every process."""
         if "loss" in logs:

@@ -1,11 +1,9 @@
 """Whether a machine can carry a run: GPUs as a (made-up) nvidia-smi tells them, disk, data, packages, sizes."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
-import pytest
 from huggingface_hub import constants
 from made_machine import NO_WEIGHTS, SHAPE
 from processes import run_script
@@ -13,8 +11,7 @@ from processes import run_script
 from socrates import files
 from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
-from socrates.machine.preflight import checks, data, disk, gpus
-from socrates.machine.preflight.checks import Check
+from socrates.machine.preflight import checks, data, disk
 from socrates.machine.preflight.model import model_state
 from socrates.rehearsal.rehearsal import rehearsal_config
 
@@ -22,92 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FULL = load_config(ROOT / "config_full_dataset.json")
 
 
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A machine with four A100s, as far as nvidia-smi says; the test may change the file that it prints."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    listing = tmp_path / "gpus.csv"
-    listing.write_text("".join(f"{i}, NVIDIA A100-SXM4-80GB, 81920, 570.86.10\n" for i in range(4)))
-    script = folder / "nvidia-smi"
-    script.write_text(
-        '#!/bin/sh\ncase "$1" in\n  --query-gpu*) cat "$LISTING" ;;\n'
-        '  *) echo "| NVIDIA-SMI 570.86.10   Driver Version: 570.86.10   CUDA Version: 12.8 |" ;;\nesac\n'
-    )
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("LISTING", str(listing))
-    for name in ("CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    return listing
-
-
-def outcomes(checks):
-    return {check.name: check.outcome for check in checks}
-
-
-def gpu_checks(config):
-    return list(gpus.check_gpu_count(gpus.find_gpus(), config))
-
-
-def test_four_gpus_carry_a_run_of_four_processes(machine):
-    checks = gpu_checks(FULL)
-    assert checks[0].outcome == "pass" and "4 x NVIDIA A100-SXM4-80GB (80 GiB), driver 570.86.10" in checks[0].text
-
-
-@pytest.mark.parametrize(
-    ("visible", "count"), [("0,1", 2), ("3", 1), ("", 0), ("7", 0), ("-1", 0), ("0,-1,2", 1), ("GPU-2", 0)]
-)
-def test_hidden_gpus_do_not_count(machine, monkeypatch, visible, count):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert len(gpus.find_gpus()) == count
-    checks = gpu_checks(FULL)
-    assert [c.outcome for c in checks] == ["FAIL"] and "the config has 4 processes" in checks[0].text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "No devices were found\n", "0, A100, [N/A], 570\n", "Failed to initialize NVML\n"]
-)
-def test_an_nvidia_smi_without_gpus_is_no_gpu(machine, text):
-    machine.write_text(text)
-    assert gpus.find_gpus() == []
-    assert gpu_checks(FULL)[0].outcome == "FAIL"
-
-
-def test_no_nvidia_smi_is_no_gpu(machine, monkeypatch):
-    monkeypatch.setenv("PATH", str(machine.parent / "empty"))
-    assert gpus.find_gpus() == []
-
-
-def test_cpus_on_purpose_are_a_warning_only(machine, monkeypatch):
-    machine.write_text("")
-    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    assert [c.outcome for c in gpu_checks(FULL)] == ["warn"]
-
-
-@pytest.mark.parametrize(
-    ("driver", "torch", "outcome"),
-    [((12, 8), (12, 8), "pass"), ((12, 2), (12, 8), "pass"), ((12, 8), (13, 0), "FAIL"), ((13, 0), (12, 8), "pass"),
-     (None, (12, 8), "warn"), ((12, 8), None, "FAIL")],
-)  # fmt: skip
-def test_a_driver_runs_its_own_major_cuda_version_and_older_ones(driver, torch, outcome):
-    assert checks.check_driver(driver, torch).outcome == outcome
-
-
-def test_cuda_versions_are_read_from_what_the_programs_print(machine):
-    assert checks.driver_cuda() == (12, 8)
-    assert checks._version(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", "git = 'a'\ncuda: Optional[str] = '12.8'\n") == (
-        12,
-        8,
-    )
-
-
 def test_missing_packages_fail_and_other_versions_warn(tmp_path):
     requirements = tmp_path / "requirements.txt"
-    for text, outcome in (
-        ("# a comment\nnumpy==0.0.1\n", "warn"),
-        ("no-such-package-at-all==1.0\nnumpy==0.0.1\n", "FAIL"),
-    ):
+    for text, outcome in (("# a comment\nnumpy==0.0.1\n", "warn"), ("no-such-package==1.0\nnumpy==0.0.1\n", "FAIL")):
         requirements.write_text(text)
         check = checks.check_packages(requirements)
         assert check.outcome == outcome and "numpy" in check.text
@@ -134,7 +48,7 @@ def test_room_is_needed_for_the_checkpoints_still_to_come(tmp_path, monkeypatch)
     assert state.steps == 32  # 1000 rows of 32 a step, rounded up
     each = disk.checkpoint_bytes(config, model)
     usage = shutil.disk_usage(tmp_path)
-    free = 10 * each + state.tokenized_bytes_to_come
+    free = 10 * each + state.to_come
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=free))
     [check] = disk.check_disk(config, tmp_path, model, state)
     assert check.outcome == "FAIL" and "16 checkpoints" in check.text
@@ -156,7 +70,7 @@ def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatc
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free[path]))
     monkeypatch.setattr(disk, "_device", lambda path: 1 if path == small else 2)
-    model, state = model_state(FULL, large), data.DataState(2_400_000, 9375, 371.0, 3.0, 2 * 2**30)
+    model, state = model_state(FULL, large), data.DataState(2_400_000, 9375, 371.0, 2 * 2**30)
     first, second = disk.check_disk(FULL, large, model, state)
     assert first.outcome == "pass" and first.text.startswith(f"500.0 GiB free for {FULL.output_dir}; 19 checkpoints")
     assert "download" not in first.text and "tokenized set of about 2.0 GiB" in first.text
@@ -239,7 +153,7 @@ def test_the_entry_point_answers_in_json_and_by_status(tmp_path):
     )
     done = run_script("preflight.py", "--config", "config.json", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert outcomes(Check(**c) for c in json.loads(done.stdout))["GPUs"] == "warn"
+    assert [c["outcome"] for c in json.loads(done.stdout) if c["name"] == "GPUs"] == ["warn"]
     (tmp_path / "data" / "set" / "train.jsonl").unlink()
     done = run_script("preflight.py", "--config", "config.json", cwd=tmp_path)
     assert done.returncode == 1 and "[FAIL] data: data/set/train.jsonl is not there" in done.stdout

@@ -1,98 +1,52 @@
 """Operations of a training, against torch's own counter on real models; peaks and times."""
 
+import dataclasses
+
 import pytest
 from adapted import SHAPES, adapted_model, lora
 
-from socrates.config import PROJECTIONS
 from socrates.errors import SocratesError
+from socrates.model.attention import SDPA, choose_attention, flat_inputs
 from socrates.model.sizing import (
     QWEN2_14B,
     ModelShape,
     adapter_parameters,
-    attended_pairs,
     expected_seconds,
     peak_flops,
     training_flops,
 )
 
-TOKENS, ANSWERS = 48, 5
 
-
-def counted(model, shape, checkpointed=0):
-    """What FlopCounterMode counts in one training step, by operator, the head on the last tokens alone."""
+def counted(shape, settings, tokens):
+    """What FlopCounterMode counts in one training step on one example, the head on its last three tokens alone."""
     import torch
-    from torch.utils import flop_counter
-    from torch.utils.checkpoint import checkpoint
+    from torch.utils.flop_counter import FlopCounterMode
 
-    # The kernel that a CPU takes is not in torch's own list; it gets torch's formulas for the GPU's.
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    formulas = {
-        flash: lambda *shapes, **_: flop_counter.sdpa_flop_count(*shapes[:3]),
-        backward: lambda *shapes, **_: flop_counter.sdpa_backward_flop_count(*shapes[:4]),
-    }
-    causal = model.get_base_model()
-    for layer in causal.model.layers[:checkpointed]:
-        run = layer.forward
-        layer.forward = lambda hidden, run=run, **options: checkpoint(run, hidden, use_reentrant=False, **options)
-    ids = (torch.arange(TOKENS) % shape.vocabulary)[None]
-    with flop_counter.FlopCounterMode(display=False, custom_mapping=formulas) as counter:
-        hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state[:, -ANSWERS:]
-        causal.lm_head(hidden).float().logsumexp(-1).sum().backward()
-    counts = {str(operator): number for operator, number in counter.get_flop_counts()["Global"].items()}
-    attention = sum(number for operator, number in counts.items() if "scaled_dot_product" in operator)
-    return sum(counts.values()) - attention, attention
+    with torch.device("meta"):  # sizes without numbers
+        causal = adapted_model(shape, settings).get_base_model()
+        causal.config._attn_implementation = choose_attention("sdpa")
+        ids = torch.zeros(1, tokens, dtype=torch.int64)
+        with FlopCounterMode(display=False) as counter:
+            inputs = flat_inputs([tokens], SDPA, "meta")
+            hidden = causal.model(input_ids=ids, use_cache=False, **inputs).last_hidden_state[:, -3:]
+            causal.lm_head(hidden).float().logsumexp(-1).sum().backward()
+    by_name = counter.get_flop_counts()["Global"]
+    # The scores, the only products of two activations: of all pairs here, of half of them by a causal kernel.
+    return counter.get_total_flops() - by_name[torch.ops.aten.bmm] / 2
 
 
-@pytest.mark.parametrize("modules", [PROJECTIONS, ("q_proj", "v_proj"), ("o_proj",), ("down_proj", "up_proj")])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_matrix_products_are_torchs_count_to_the_last_operation(shape, modules):
-    settings = lora(target_modules=modules)
-    products, _ = counted(adapted_model(shape, settings), shape)
-    assert products == training_flops(shape, settings, TOKENS, attended=0, answer_tokens=ANSWERS).model
+@pytest.mark.parametrize("tokens", [205, 371, 800])
+def test_operations_are_torchs_count_within_three_percent_on_the_shape_of_the_14b(tokens):
+    three, four = (dataclasses.replace(QWEN2_14B, layers=layers) for layers in (3, 4))
+    settings = lora(16)  # and of one layer alone: 48 of them drown what is special of the first, and the head
+    found = counted(four, settings, tokens) - counted(three, settings, tokens)
+    expected = training_flops(four, settings, tokens) - training_flops(three, settings, tokens)
+    assert expected == pytest.approx(found, rel=0.03)
 
 
-@pytest.mark.parametrize("modules", [PROJECTIONS, ("o_proj",)])
-def test_attention_is_torchs_count_but_for_the_pairs_that_a_causal_kernel_leaves_out(modules):
-    shape, settings = SHAPES[0], lora(target_modules=modules)
-    _, attention = counted(adapted_model(shape, settings), shape)
-    without = training_flops(shape, settings, TOKENS, attended=0, answer_tokens=ANSWERS)
-    all_pairs = training_flops(shape, settings, TOKENS, attended=TOKENS**2, answer_tokens=ANSWERS)  # as torch counts
-    assert attention == all_pairs.with_recomputation - without.with_recomputation
-    assert all_pairs.model < all_pairs.with_recomputation
-
-
-@pytest.mark.parametrize("checkpointed", [1, 2, 3])
-def test_recomputation_is_a_second_figure(checkpointed):
-    shape, settings = SHAPES[0], lora()
-    products, attention = counted(adapted_model(shape, settings), shape, checkpointed)
-    flops = training_flops(
-        shape,
-        settings,
-        TOKENS,
-        attended=TOKENS**2,
-        answer_tokens=ANSWERS,
-        checkpointed_layers=checkpointed,
-    )
-    # torch's checkpoint stops once all that was saved is there again: the last product of a layer, by the second
-    # factor of its last adapter, is not computed anew.
-    spared = checkpointed * 2 * TOKENS * settings.r * shape.hidden
-    assert products + attention == flops.with_recomputation - spared
-    plain = training_flops(shape, settings, TOKENS, attended=TOKENS**2, answer_tokens=ANSWERS)
-    assert flops.model == plain.model
-
-
-def test_recomputing_all_layers_of_the_14b_costs_half_as_much_again():
-    settings = lora(16)
-    flops = training_flops(
-        QWEN2_14B, settings, 2048, attended=10 * attended_pairs([205]), answer_tokens=25, checkpointed_layers=48
-    )
-    assert flops.with_recomputation / flops.model == pytest.approx(1.5, abs=0.02)
-
-
-def test_examples_that_do_not_see_each_other_attend_to_fewer_pairs():
-    assert attended_pairs([3, 2]) == 6 + 3
-    assert attended_pairs([]) == 0
+def test_recomputing_all_layers_costs_half_as_much_again():
+    plain, again = (training_flops(QWEN2_14B, lora(16), 2048, layers) for layers in (0, 99))
+    assert again == 1.5 * plain
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -131,19 +85,13 @@ def test_a_config_without_a_shape_is_refused_by_name(change, message):
     ("name", "peak"),
     [
         ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA A100 80GB PCIe", 312e12),
         ("NVIDIA A10", 125e12),
         ("NVIDIA A10G", 70e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA H100 NVL", 835e12),
-        ("NVIDIA H200", 989e12),
         ("NVIDIA L40S", 362e12),
-        ("NVIDIA L40", 181e12),
         ("NVIDIA L4", 121e12),
-        ("NVIDIA RTX A6000", 154.8e12),
         ("NVIDIA RTX 6000 Ada Generation", 364e12),
-        ("Quadro RTX 6000", None),
         ("Tesla V100-SXM2-16GB", None),
         ("NVIDIA A1000 Laptop GPU", None),
         ("", None),

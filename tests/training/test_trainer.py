@@ -61,7 +61,7 @@ def make_trainer(workplace, rows, monkeypatch):
         config = load_config("config.json")
         fit = Fit(choose_attention("sdpa"), False, config.training.checkpointed_layers or 0, None, "")
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
-        args = trainer_arguments(config, None, fit.checkpointed_layers)
+        args = trainer_arguments(config, None)
         tokenizer = load_tokenizer(config.model_name)
         return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit, watched_rows(config, tokenizer))
 
@@ -125,9 +125,6 @@ def test_checkpointed_layers_change_memory_only(make_trainer):
         trainer = with_second_factors(make_trainer(checkpointed_layers=layers))
         saved = []
         trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
-        if layers:
-            trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
-            trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t.nbytes) or t, lambda t: t):
             loss, grads = gradients(trainer, step_of(trainer))
         results.append((sum(saved), loss, grads))

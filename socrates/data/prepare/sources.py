@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.errors import SocratesError
-from socrates.model.hub import TIMEOUT_S, check_revision, names_a_folder, refusals_told, snapshot
+from socrates.model.hub import check_revision, names_a_folder, snapshot
 
 PUBLISHED = "socratesft/SocSci210"
 # `reasoning` was written by a model and is never read; `text` and `instruction` repeat what other fields hold.
@@ -127,26 +127,14 @@ def _data_files(folder: Path, ending: str) -> tuple[Path, ...]:
 
 def _open_hub(name: str, revision: str | None) -> Source:
     """A data set of the hub, once its data and split files are in the local cache; nothing else is downloaded."""
-    reachable = _is_reachable(name, revision)
     commit = None
     for ending in _ENDINGS:
-        folder = snapshot("data set", name, commit or revision, [f"*{ending}", "*_mapping.json"], reachable)
+        folder = snapshot("data set", name, commit or revision, [f"*{ending}", "*_mapping.json"])
         commit = folder.name
         if files := _data_files(folder, ending):
             _check_complete(name, files)
             return Source(name, folder, files, commit, revision)
     raise SocratesError(f"{name}: the data set at commit {commit} has no .parquet and no .jsonl file")
-
-
-def _is_reachable(name: str, revision: str | None) -> bool:
-    from huggingface_hub import HfApi, errors
-
-    try:
-        with refusals_told("data set", name, revision):
-            HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_S)
-    except (errors.HTTPError, errors.OfflineModeIsEnabled):
-        return False
-    return True
 
 
 def _check_complete(name: str, files: tuple[Path, ...]) -> None:

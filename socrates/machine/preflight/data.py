@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any
 
 from socrates.config import RunConfig
 from socrates.data.dataset import METADATA, sha256_of_part
-from socrates.data.tokenized import INFO, read_info
+from socrates.data.tokenized import INFO, read_info, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
@@ -30,16 +27,6 @@ _TOKENS_A_SECOND = 15_000 * 371
 _BYTES_A_TOKEN = 4  # of English text, about; and of the tokenized set
 _LOOKED_AT = 4 * 2**20  # bytes, for the mean length of a row
 _LONG = 60.0  # seconds; what takes longer is better done before a GPU costs money
-_PRINT_FINGERPRINT = """
-import importlib.util, json, sys
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *more: None if name.partition(".")[0] == "torch" else find(name, *more)
-from socrates.data.tokenized import tokenized_fingerprint
-from socrates.model.load import load_tokenizer
-folder, data, system, max_length = json.load(sys.stdin)
-from pathlib import Path
-print(tokenized_fingerprint(data, load_tokenizer(Path(folder)), system, max_length))
-"""
 
 
 @dataclass(frozen=True)
@@ -49,8 +36,7 @@ class DataState:
     rows: int | None
     steps: int | None  # optimizer steps of the run
     tokens_a_row: float | None
-    answer_tokens_a_row: float
-    tokenized_bytes_to_come: int  # 0 where the set is there
+    to_come: int  # bytes of the tokenized set, 0 where it is there
 
 
 def check_data_files(config: RunConfig, root: Path, digests: dict[Path, str] | None = None) -> Iterator[Check]:
@@ -92,18 +78,21 @@ def inspect_data(
     digests: dict[Path, str] = {}
     checks = list(check_data_files(config, root, digests))
     if checks[0].outcome == FAIL:
-        return checks, DataState(None, config.training.max_steps, None, 0.0, 0)
-    make = f"python scripts/prepare_data.py --check --output {config.dataset_path} --tokenize --config {config_file}"
+        return checks, DataState(None, config.training.max_steps, None, 0)
+    command = f"prepare_data.py --check --output {config.dataset_path} --tokenize --config {config_file}"
+    make = f"make it now, before a GPU costs money: python scripts/{command}"
     wanted = _fingerprint(config, model.folder, digests[config.train_file]) if model.folder else None
-    check, info = _check_tokenized(config, root, model, wanted, make)
-    rows = info["rows"] if info else count_rows(config, root)
-    if info:
-        tokens, answers = info["tokens"] / rows, info["supervised_tokens"] / rows
-    else:
-        tokens, answers = _estimated_tokens(root / config.train_file), 2.0
-    to_come = 0 if info else int(rows * tokens * _BYTES_A_TOKEN)
-    state = DataState(rows, config.planned_steps(rows), tokens, answers, to_come)
-    return [*checks, check or _to_be_made(state, make)], state
+    right = root / config.dataset_path / f"tokenized-{wanted}"
+    if right.is_dir():
+        check, info = _check_tokenized(right, root)
+        if info:
+            rows = info["rows"]
+            return [*checks, check], DataState(rows, config.planned_steps(rows), info["tokens"] / rows, 0)
+    rows, tokens = count_rows(config, root), _estimated_tokens(root / config.train_file)
+    if not right.is_dir():
+        check = _check_to_be_made(right, wanted is not None, rows * tokens, make)
+    state = DataState(rows, config.planned_steps(rows), tokens, int(rows * tokens * _BYTES_A_TOKEN))
+    return [*checks, check], state
 
 
 def count_rows(config: RunConfig, root: Path) -> int:
@@ -121,46 +110,36 @@ def count_rows(config: RunConfig, root: Path) -> int:
         return sum(1 for _ in file)
 
 
-def _check_tokenized(
-    config: RunConfig, root: Path, model: ModelState, wanted: str | None, make: str
-) -> tuple[Check | None, dict[str, Any] | None]:
-    """The check, where there is something to say of a set that lies there, and what the right set counts.
+def _check_tokenized(folder: Path, root: Path) -> tuple[Check, dict[str, Any] | None]:
+    """The check of the run's own set, and what it counts where it is whole."""
+    try:
+        info = read_info(folder)
+    except SocratesError as error:
+        problem, _, remedy = _seen_from(root, error).rpartition("; ")
+        return Check("tokenized set", FAIL, problem, remedy), None
+    return Check("tokenized set", PASS, f"{folder.name}: {info['rows']} rows, {info['tokens']} tokens"), info
+
+
+def _check_to_be_made(right: Path, known: bool, tokens: float, make: str) -> Check:
+    """The check of a set that is not there, as far as is known.
 
     Args:
-        config: the run.
-        root: its current folder.
-        model: whose tokenizer makes the tokens.
-        wanted: the fingerprint of the run's set; None where it is unknown.
-        make: the command that makes it.
+        right: where it would be.
+        known: whether that is sure; else the tokenizer is not here, or cannot be read.
+        tokens: that it will have, about.
+        make: what to do.
     """
-    folder = root / config.dataset_path
-    others = sorted(path for path in folder.glob("tokenized-*") if (path / INFO).is_file())
-    make = f"make it now, before a GPU costs money: {make}"
-    if wanted is None:
-        if not others:
-            return None, None
-        why = "the model's tokenizer is not here yet" if model.folder is None else "the tokenizer cannot be read"
-        text = f"{', '.join(path.name for path in others)}: whether it is this run's is unknown: {why}"
-        return Check("tokenized set", WARN, text, make), None
-    right = folder / f"tokenized-{wanted}"
-    if right.is_dir():
-        try:
-            info = read_info(right)
-        except SocratesError as error:
-            problem, _, remedy = _seen_from(root, error).rpartition("; ")
-            return Check("tokenized set", FAIL, problem, remedy), None
-        return Check("tokenized set", PASS, f"{right.name}: {info['rows']} rows, {info['tokens']} tokens"), info
-    if others:
+    others = ", ".join(sorted(path.name for path in right.parent.glob("tokenized-*") if (path / INFO).is_file()))
+    if others and known:
         text = (
-            f"stale: {', '.join(path.name for path in others)} is of another data file, tokenizer, system message or "
-            f"max_length; this run's, tokenized-{wanted}, is not there"
+            f"stale: {others} is of another data file, tokenizer, system message or max_length; this run's, "
+            f"{right.name}, is not there"
         )
-        return Check("tokenized set", WARN, text, make), None
-    return None, None
-
-
-def _to_be_made(state: DataState, make: str) -> Check:
-    seconds = (state.rows or 0) * (state.tokens_a_row or 0) / _TOKENS_A_SECOND / default_processes()
+        return Check("tokenized set", WARN, text, make)
+    if others:
+        text = f"{others}: whether it is this run's is unknown: the model's tokenizer is not here, or cannot be read"
+        return Check("tokenized set", WARN, text, make)
+    seconds = tokens / _TOKENS_A_SECOND / default_processes()
     if seconds <= _LONG:
         return Check("tokenized set", PASS, "will be made first, in under a minute")
     text = f"will be made first, which takes about {math.ceil(seconds / 60)} minutes, and the GPUs wait"
@@ -173,25 +152,14 @@ def _seen_from(root: Path, error: SocratesError) -> str:
 
 
 def _fingerprint(config: RunConfig, folder: Path, data_sha256: str) -> str | None:
-    """The name of this run's set, found by a process of its own that makes transformers believe there is no torch.
+    """The name of this run's set; None where the tokenizer cannot be read."""
+    from socrates.model.load import load_tokenizer
 
-    That takes a second instead of several, and could not be taken back here.
-    """
-    settings = (str(folder.resolve()), data_sha256, config.prompt.system_message, config.training.max_length)
-    code = Path(__file__).resolve().parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", _PRINT_FINGERPRINT],
-        input=json.dumps(settings),
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{code}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-            "HF_HUB_OFFLINE": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return done.stdout.strip() if done.returncode == 0 else None
+    try:
+        tokenizer = load_tokenizer(folder)
+    except SocratesError:
+        return None
+    return tokenized_fingerprint(data_sha256, tokenizer, config.prompt.system_message, config.training.max_length)
 
 
 def _estimated_tokens(path: Path) -> float:

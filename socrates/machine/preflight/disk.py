@@ -7,15 +7,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from socrates.config import RunConfig
 from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.machine.preflight.data import DataState
-from socrates.machine.preflight.model import ModelState, hub_cache
+from socrates.machine.preflight.model import ModelState
 from socrates.model.sizing import adapter_parameters
 
 # Bytes of a checkpoint for each adapter parameter: bf16 weights twice (adapter, model states), both AdamW moments in
 # bf16 (optimizer.pt), fp32 weights and both moments (the shards); and its small files, the tokenizer foremost.
 _BYTES_PER_PARAMETER, _SMALL_FILES = 2 + 2 + 4 + 12, 20 * 2**20
+
+
+@dataclass(frozen=True)
+class _Need:
+    folder: Path
+    bytes: int
+    text: str
 
 
 def checkpoint_bytes(config: RunConfig, model: ModelState) -> int | None:
@@ -35,26 +44,25 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
 
     A line for each disk that is written to.
     """
-    output = root / config.output_dir
+    output, cache = root / config.output_dir, Path(constants.HF_HUB_CACHE)
     each = checkpoint_bytes(config, model)
     if each is None or data.steps is None:
         why = "the model's shape is not known here" if each is None else "the data is not there yet"
         free = shutil.disk_usage(_existing(output)).free
         yield Check("disk", WARN, f"{gib(free)} free; what the checkpoints need is unknown: {why}")
         return
-    done = sum(1 for _ in output.glob("checkpoint-*/manifest.json")) if output.is_dir() else 0
+    done = len(list(output.glob("checkpoint-*/manifest.json")))
     to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
     checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
-    needs = [_Need(output, to_come * each, f"{checkpoints} to come, about {gib(each)} each")]
-    if model.missing_bytes:
-        text = f"the model's download of about {gib(model.missing_bytes)}"
-        needs.append(_Need(hub_cache(), model.missing_bytes, text))
-    if data.tokenized_bytes_to_come:
-        text = f"the tokenized set of about {gib(data.tokenized_bytes_to_come)}"
-        needs.append(_Need(root / config.dataset_path, data.tokenized_bytes_to_come, text))
+    needs = [
+        _Need(output, to_come * each, f"{checkpoints} to come, about {gib(each)} each"),
+        _Need(cache, model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
+        _Need(root / config.dataset_path, data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
+    ]
     disks: dict[int, list[_Need]] = {}
     for need in needs:
-        disks.setdefault(_device(_existing(need.folder)), []).append(need)
+        if need.bytes or need.folder == output:
+            disks.setdefault(_device(_existing(need.folder)), []).append(need)
     for here in disks.values():
         folder = here[0].folder
         free = shutil.disk_usage(_existing(folder)).free
@@ -65,18 +73,11 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
             yield Check("disk", PASS, text)
             continue
         remedy = f"free {gib(total - free)}, or rent a larger disk"
-        if folder == hub_cache():
+        if folder == cache:
             remedy += ", or write HF_HOME=FOLDER of a larger one into machine.env"
         if folder == output and to_come > 1 and (fitting := max((free - total) // each + to_come, 0)):  # checkpoints
             remedy += f', or write "save_steps": {-(-data.steps // (fitting + done))} in "training"'
         yield Check("disk", FAIL, f"{text}: {gib(total)}", remedy)
-
-
-@dataclass(frozen=True)
-class _Need:
-    folder: Path
-    bytes: int
-    text: str
 
 
 def _existing(folder: Path) -> Path:

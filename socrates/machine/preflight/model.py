@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import constants, errors, try_to_load_from_cache
+from huggingface_hub.utils import build_hf_headers, get_session
+
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
@@ -49,46 +52,42 @@ def model_state(config: RunConfig, root: Path) -> ModelState:
 
 def check_hub(config: RunConfig, state: ModelState) -> Iterator[Check]:
     """The token is one that the hub accepts, and the model is here, or to be had."""
+    name = config.model_name
     if state.local:
-        yield Check("HF_TOKEN", PASS, f"not needed: {config.model_name} is a folder")
-        yield _check_folder(config, state)
+        yield Check("HF_TOKEN", PASS, f"not needed: {name} is a folder")
+        if state.problem is None:
+            yield Check("model", PASS, f"{name}: a folder with all its weights")
+        else:
+            yield Check("model", FAIL, f"{name}: {state.problem}", "copy the model's folder here again")
         return
-    cached = state.problem is None
-    token, offline = os.environ.get("HF_TOKEN"), _offline()
-    reachable = not offline
+    token, reachable = os.environ.get("HF_TOKEN"), not constants.HF_HUB_OFFLINE
     if not token:
         text = "not set: downloads are slower, and gated models fail"
-        yield Check("HF_TOKEN", PASS if cached and offline else WARN, text, 'export HF_TOKEN="hf_…"')
-    elif offline:
+        yield Check("HF_TOKEN", WARN if state.problem or reachable else PASS, text, 'export HF_TOKEN="hf_…"')
+    elif not reachable:
         yield Check("HF_TOKEN", PASS, "set, not checked: HF_HUB_OFFLINE is set")
     else:
         check, reachable = _check_token(token)
         yield check
         if check.outcome == FAIL:  # all other requests would be refused too
             return
-    yield _check_model(config, state, cached, reachable)
+    yield _check_model(config, state, reachable)
 
 
-def _check_folder(config: RunConfig, state: ModelState) -> Check:
-    if state.problem is None:
-        return Check("model", PASS, f"{config.model_name}: a folder with all its weights")
-    return Check("model", FAIL, f"{config.model_name}: {state.problem}", "copy the model's folder here again")
-
-
-def _check_model(config: RunConfig, state: ModelState, cached: bool, reachable: bool) -> Check:
+def _check_model(config: RunConfig, state: ModelState, reachable: bool) -> Check:
     name = config.model_name
     try:
-        reachable = reachable and probe_hub(name, config.model_revision)
+        reachable = reachable and probe_hub("model", name, config.model_revision)
     except SocratesError as error:
         problem, _, remedy = str(error).partition("; ")
         return Check("model", FAIL, problem, remedy or 'correct "model_name" or "model_revision"')
-    if cached:
+    if state.problem is None:
         return Check("model", PASS, f"{name}: in the cache" + ("" if reachable else "; the hub is not reached"))
     if reachable:
         about = f" of about {gib(state.missing_bytes)}" if state.missing_bytes else ""
         return Check("model", PASS, f"{name}: to be had from the hub; a download{about} comes first")
     why, remedy = f"the hub cannot be reached within {TIMEOUT_S} s", "look at the network (HF_ENDPOINT, proxies)"
-    if _offline():
+    if constants.HF_HUB_OFFLINE:
         why, remedy = "HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"
     remedy += ', or copy the model here and write its folder as "model_name"'
     return Check("model", FAIL, f"{name}: not, or not completely, in the cache, and {why}", remedy)
@@ -96,22 +95,20 @@ def _check_model(config: RunConfig, state: ModelState, cached: bool, reachable: 
 
 def _check_token(token: str) -> tuple[Check, bool]:
     """The check, and whether the hub can be reached. No message of a library is passed on: it may hold the token."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import build_hf_headers, get_session
-
     remedy = "make a new token on the hub's page (Settings, Access Tokens), or unset HF_TOKEN: Qwen2.5 needs none"
     if not (token.isascii() and token.isprintable()) or " " in token:
         return Check("HF_TOKEN", FAIL, "is no token: spaces, line breaks or other letters in it", remedy), True
-    try:
-        answer = get_session().get(
-            f"{constants.ENDPOINT}/api/whoami-v2", headers=build_hf_headers(token=token), timeout=TIMEOUT_S
+    try:  # not by the hub's own `whoami`, which has no time limit
+        headers = build_hf_headers(token=token)
+        status = (
+            get_session().get(f"{constants.ENDPOINT}/api/whoami-v2", headers=headers, timeout=TIMEOUT_S).status_code
         )
     except Exception:  # each version of the client has its own errors; all mean that there was no answer
         return Check("HF_TOKEN", WARN, "set, not checked: the hub cannot be reached"), False
-    if answer.status_code in (401, 403):
-        return Check("HF_TOKEN", FAIL, f"the hub refuses it (status {answer.status_code})", remedy), True
-    if answer.status_code != 200:
-        return Check("HF_TOKEN", WARN, f"set, not checked: the hub answered with status {answer.status_code}"), True
+    if status in (401, 403):
+        return Check("HF_TOKEN", FAIL, f"the hub refuses it (status {status})", remedy), True
+    if status != 200:
+        return Check("HF_TOKEN", WARN, f"set, not checked: the hub answered with status {status}"), True
     return Check("HF_TOKEN", PASS, "accepted by the hub"), True
 
 
@@ -136,12 +133,9 @@ def _why_incomplete(folder: Path) -> str | None:
 
 def _cached_folder(config: RunConfig) -> Path | None:
     """The snapshot of a hub model in the local cache, complete or not; None where there is none."""
-    from huggingface_hub import errors, try_to_load_from_cache
-
+    name, cache = config.model_name, constants.HF_HUB_CACHE
     try:
-        found = try_to_load_from_cache(
-            config.model_name, "config.json", cache_dir=hub_cache(), revision=config.model_revision
-        )
+        found = try_to_load_from_cache(name, "config.json", cache_dir=cache, revision=config.model_revision)
     except errors.HFValidationError:
         return None
     return Path(found).parent if isinstance(found, str) else None
@@ -151,19 +145,6 @@ def _bytes_to_come(name: str, shape: ModelShape | None) -> int:
     """Of the weights (bf16), about; what a broken-off download has left in the cache counts."""
     size_in_name = re.search(r"(\d+(?:\.\d+)?)[Bb]\b", name)
     parameters = shape.parameters if shape else float(size_in_name[1]) * 1.05e9 if size_in_name else 0
-    blobs = hub_cache() / f"models--{name.replace('/', '--')}" / "blobs"
+    blobs = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
     there = sum(file.stat().st_size for file in blobs.iterdir()) if blobs.is_dir() else 0
     return max(int(2 * parameters) - there, 0)
-
-
-def hub_cache() -> Path:
-    """Where models of the hub are downloaded to."""
-    from huggingface_hub import constants  # it reads the environment once, which machine.env adds to before
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_OFFLINE

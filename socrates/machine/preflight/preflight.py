@@ -9,20 +9,19 @@ from typing import Any
 from socrates.config import RunConfig, load_deepspeed
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.machine.preflight.checks import FAIL, PASS, REQUIREMENTS, Check, check_packages, check_python
+from socrates.machine.preflight.checks import FAIL, PASS, Check
+from socrates.machine.preflight.cost import check_cost, check_memory
 from socrates.machine.preflight.data import inspect_data
 from socrates.machine.preflight.disk import check_disk, check_free_disk
-from socrates.machine.preflight.gpus import check_cost, check_gpu_count, check_memory, find_gpus, uses_cpus
+from socrates.machine.preflight.gpus import check_gpus, find_gpus, uses_cpus
 from socrates.machine.preflight.model import check_hub, model_state
 from socrates.model.kernels import refused_settings
-
-CODE = Path(__file__).resolve().parents[3]
 
 
 def run_checks(
     root: Path, config: RunConfig | None, deepspeed: Path | None = None, config_file: str = "FILE"
 ) -> list[Check]:
-    """Every check.
+    """Every check but those of the software.
 
     Args:
         root: the project's folder on the machine, the current folder of a run.
@@ -33,11 +32,11 @@ def run_checks(
     Raises:
         SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
     """
-    gpus = find_gpus()
-    checks = [check_python(), check_packages(CODE / REQUIREMENTS), *check_gpu_count(gpus, config)]
+    gpus, why_none = find_gpus()
+    checks = list(check_gpus(gpus, why_none, config))
     if config is None:
         return [*checks, check_free_disk(root)]
-    checks.append(check_settings(config, bool(gpus) or not uses_cpus()))
+    checks.append(check_settings(config, not uses_cpus()))
     settings: Mapping[str, Any] | None = None
     if deepspeed is not None:
         check, settings = check_deepspeed(deepspeed, config)
@@ -45,10 +44,10 @@ def run_checks(
     model = model_state(config, root)
     data_checks, data = inspect_data(config, root, model, config_file)
     checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
-    if not uses_cpus() and gpus:
-        check, memory = check_memory(config, settings, model.shape, gpus)
-        checks.append(check)
-        checks.append(check_cost(config, model.shape, data, gpus, memory.layers if memory else 0))
+    used = gpus[: config.training.num_processes]
+    if used:
+        check, layers = check_memory(config, settings, model.shape, used)
+        checks += [check, check_cost(config, model.shape, data, used, layers)]
     return checks
 
 
@@ -65,20 +64,6 @@ def check_deepspeed(path: Path, config: RunConfig) -> tuple[Check, Mapping[str, 
         problems = " | ".join(line.strip() for line in str(error).splitlines())
         remedy = f"put {path} right, or name the file that belongs to this config (--deepspeed)"
         return Check("DeepSpeed", FAIL, problems, remedy), None
-
-
-def fitting_configs(root: Path, processes: int) -> list[str]:
-    """Which of the guide's configs count on at most this many GPUs."""
-    names = []
-    for path in sorted(root.glob("config_*.json")):
-        try:
-            training = read_json(path, "config").get("training")
-        except SocratesError:
-            continue
-        wanted = training.get("num_processes") if isinstance(training, dict) else None
-        if isinstance(wanted, int) and wanted <= processes:
-            names.append(path.name)
-    return names
 
 
 def check_settings(config: RunConfig, gpu: bool) -> Check:
