@@ -37,14 +37,13 @@ def main() -> int:
 
     from datetime import datetime
 
-    from socrates.report.page import PAGE, check_report, make_parts, read_all, read_material, report_html, write_report
+    from socrates.report.page import PAGE, check_report, make_report, read_material, write_report
 
-    baseline, judged = read_all(arguments.results)
-    page = arguments.output or judged[-1].folder / PAGE
+    material = read_material(arguments.results, arguments.run)
+    page = arguments.output or material.subject.folder / PAGE
     check_report(page)
-    material = read_material(baseline, judged, arguments.run)
-    parts = make_parts(material)
-    pictures = write_report(parts, page, report_html(parts, material, datetime.now().astimezone()))
+    text, plots = make_report(material, datetime.now().astimezone())
+    pictures = write_report(text, plots, page)
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
     print(f"Report: {page}\nPictures: {len(pictures)}, {pictures[0].parent / (page.stem + '-*.png')}")
     return EXIT_DONE
