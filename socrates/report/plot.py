@@ -67,7 +67,8 @@ def styled() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in letters that the font lacks: the table has it
+        # A name in letters that the font lacks, or too long for its picture: the table has it.
+        warnings.filterwarnings("ignore", message="Glyph|constrained_layout")
         yield
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from socrates.report.training import TrainingLog
 
 NONE = "–"
+_MOST = 1e100  # what is larger is no number of an evaluation, and cannot be drawn
 DECISION = "decision.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
@@ -65,9 +66,9 @@ def value_at(record: Mapping[str, Any], *keys: str) -> Value:
     for key in keys[:-1]:
         record = record.get(key) if isinstance(record.get(key), Mapping) else {}
     limits = record.get(f"{keys[-1]}_ci95")
-    low, high = map(finite, limits) if isinstance(limits, list | tuple) and len(limits) == 2 else (None, None)
-    known = low is not None and high is not None and low <= high
-    return Value(finite(record.get(keys[-1])), (low, high) if known else None)
+    low, high = limits if isinstance(limits, list | tuple) and len(limits) == 2 else (None, None)
+    value, low, high = (finite(one, -_MOST, _MOST) for one in (record.get(keys[-1]), low, high))
+    return Value(value, None if low is None or high is None or low > high else (low, high))
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
@@ -89,6 +90,10 @@ def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: s
     return "" if limits is None else " (95% interval {} to {})".format(*(fixed(x, digits) + unit for x in limits))
 
 
+_Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+_Answers = dict[_Number, Annotated[float, Field(ge=0, le=_MOST)]]
+
+
 class _Recorded(BaseModel):
     """A part of a file: what a report does not show may stand there too."""
 
@@ -99,13 +104,13 @@ class RecordedDecision(_Recorded):
     """A `decision.json`; the numbers are percent, and distances."""
 
     decision: Literal["GO", "NO-GO"]
-    improvement_percent: float
+    improvement_percent: _Number
     improvement_printed: str
-    improvement_ci95: tuple[float, float] | None
-    threshold_percent: float
+    improvement_ci95: tuple[_Number, _Number] | None
+    threshold_percent: _Number
     require_significant: bool = False
-    baseline_wasserstein_distance: float
-    checkpoint_wasserstein_distance: float
+    baseline_wasserstein_distance: _Number
+    checkpoint_wasserstein_distance: _Number
     notes: tuple[str, ...] = ()
 
     @property
@@ -119,7 +124,7 @@ class _Metrics(_Recorded):
 
     model_config = ConfigDict(extra="allow")
 
-    wasserstein_distance: float
+    wasserstein_distance: _Number
     bounds: dict[str, Any] = {}
     effects: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
@@ -130,25 +135,22 @@ class _Metrics(_Recorded):
     about: dict[str, Any] = {}
 
 
-Answers = dict[Annotated[float, Field(ge=-1e300, le=1e300)], Annotated[float, Field(ge=0)]]
-
-
 class _CellLine(_Recorded):
     n_human: int = Field(ge=0)
     n_predicted: int = Field(ge=0)
-    wasserstein_distance: float | None
-    uniform_guess: float | None = None
-    empirical_best: float | None = None
+    wasserstein_distance: _Number | None
+    uniform_guess: _Number | None = None
+    empirical_best: _Number | None = None
     scale: str | None = None
-    human_answers: Answers = {}  # answer -> how many people gave it
-    predicted_answers: Answers = {}  # answer -> how often it was sampled
-    predicted_distribution: Answers | None = None  # answer -> mean probability
+    human_answers: _Answers = {}  # answer -> how many people gave it
+    predicted_answers: _Answers = {}  # answer -> how often it was sampled
+    predicted_distribution: _Answers | None = None  # answer -> mean probability
     skipped: str | None = None
 
 
 class _EffectLine(_Recorded):
-    human_effect_standardized: float
-    predicted_effect_standardized: float
+    human_effect_standardized: _Number
+    predicted_effect_standardized: _Number
     human_effect_clear: bool
 
 

@@ -143,7 +143,7 @@ def test_the_page_says_what_the_files_say(made, report):
     improvement = 100 * (1 - metrics["wasserstein_distance"] / before["wasserstein_distance"])
     words = f"GO: the Wasserstein distance is {improvement:.1f}% lower than the baseline’s (95% interval "
     assert words + f"{improvement - 8:.1f}% to {improvement + 7:.1f}%); GO needs at least 5%." in said("decision")
-    assert "Look at <this>." in said("decision")  # a note, escaped
+    assert "look at <this>." in said("decision")  # a note, escaped
     for one in made.metrics.values():
         low, high = one["wasserstein_distance_ci95"]
         assert f"{one['wasserstein_distance']:.3f} [{low:.3f},\u00a0{high:.3f}]" in said("distances")
