@@ -8,7 +8,7 @@ RESULTS are results folders: one, or several. The page is about the last and lie
 --output names another file. The first is the baseline that it is compared with, unless a folder is named "baseline":
 that one is, wherever it stands. Those between are other checkpoints of the run. The page needs nothing else, and the
 same pictures lie beside it as report-NAME.png. What a folder lacks is named on the page. The training's curves are
-those of models/RUN/training_log.jsonl, which is found through the results, or in --run.
+those of the newest checkpoint's trainer_state.json in models/RUN, which is found through the results, or in --run.
 
 Exit status: 0 done, 2 it cannot be made.
 """

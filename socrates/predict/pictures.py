@@ -82,10 +82,9 @@ def _draw_differences(one: QuestionPrediction, chosen: Sequence[Difference], nam
         for found in chosen
     ]
     what = f"share of “{question.labels[question.scale.low]}”" if len(question.scale) == 2 else "shares"
-    measured = f"{what if question.options else 'difference of means'}, {unit}"
-    told = f"{measured}\nthick: over personas; thin: by chance, {len(one.answers.personas):,} people each"
+    unit = f"{what if question.options else 'difference of means'}, {unit}\nthick: over personas; thin: by chance"
     title = f"Predicted differences: {short(question.name, 26)}"
-    return draw_points(title, points, told, lines={"no difference": 0.0}, digits=2, name=name)
+    return draw_points(title, points, unit, lines={"no difference": 0.0}, digits=2, name=name)
 
 
 def _answers_named(question: OutcomeQuestion) -> str:

@@ -1,6 +1,6 @@
-"""Training loss and learning rate over the steps of the run, from its log or, where that is gone, a checkpoint's.
+"""Training loss and learning rate over the steps of the run, as the newest checkpoint's `trainer_state.json` has them.
 
-Covers: what a run that went on from an earlier checkpoint had logged beyond that is left out.
+A run that goes on from a checkpoint takes its history along, and forgets what was logged beyond it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from socrates.errors import SocratesError
-from socrates.files import read_json, read_text
+from socrates.files import read_json
 from socrates.report.plot import DARK, LINE, Plot, drawn, legend, thousands
 from socrates.report.results_folders import Material, Results
-from socrates.telemetry.log import TRAINING_LOG, LogLine, parse_log
 
 TRAINER_STATE = "trainer_state.json"
 
@@ -47,39 +45,20 @@ def find_log(results: Results, run: Path | None) -> TrainingLog | None:
         named = results.step is not None and isinstance(model, str)
         runs = [(root / model).parent for root in (Path(), *results.folder.resolve().parents[2:3])] if named else []
     for folder in runs:
-        states = sorted(folder.glob(f"checkpoint-*/{TRAINER_STATE}"), key=lambda path: (len(path.parent.name), path))
-        for path in (folder / TRAINING_LOG, *reversed(states)):
-            if path.is_file() and (lines := _lines(path)):
-                return _log(path, lines)
+        states = folder.glob(f"checkpoint-*/{TRAINER_STATE}")
+        if newest := max(states, key=lambda path: (len(path.parent.name), path), default=None):
+            return _read_log(newest)
     if run is not None:
-        raise SocratesError(f"--run {run}: holds neither {TRAINING_LOG} nor a checkpoint with a {TRAINER_STATE}")
+        raise SocratesError(f"--run {run}: holds no checkpoint with a {TRAINER_STATE}")
     return None
 
 
-def _lines(path: Path) -> list[LogLine]:
-    if path.name != TRAINER_STATE:
-        return parse_log(read_text(path, "training log").encode())
+def _read_log(path: Path) -> TrainingLog:
     history = read_json(path, "trainer's state").get("log_history")
-    lines = [LogLine.parse(line) for line in history if isinstance(line, dict)] if isinstance(history, list) else []
-    return [line for line in lines if line.step is not None]
-
-
-def _log(path: Path, lines: list[LogLine]) -> TrainingLog:
-    logged = pd.DataFrame(
-        {
-            "step": [line.step for line in lines],
-            "eval_step": [line.step if line.eval_step is None else line.eval_step for line in lines],
-            **{name: np.array([getattr(line, name) for line in lines], float) for name in _SERIES},
-        }
-    )
-    later = logged["step"][::-1].cummin()[::-1]
-    logged = logged[logged["step"] <= later]  # else a later attempt went on from an earlier step
-    steps = {"eval_loss": "eval_step"}
-    series = {name: logged.dropna(subset=[name]).groupby(steps.get(name, "step"))[name].last() for name in _SERIES}
-    return TrainingLog(path, **series)
-
-
-_SERIES = ("loss", "eval_loss", "learning_rate")
+    lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
+    logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss", "learning_rate"])
+    logged = logged.apply(pd.to_numeric, errors="coerce").dropna(subset="step").astype({"step": int}).set_index("step")
+    return TrainingLog(path, *(logged[name].dropna() for name in logged))
 
 
 def training_part(material: Material) -> dict[str, Any]:
