@@ -8,15 +8,10 @@
 # the training has done its first step, or after a minute; the training goes on when the connection ends.
 #   --resume           go on from the newest complete checkpoint
 #   --watch SECONDS    how long to watch the beginning (60)
-# Environment: CUDA_VISIBLE_DEVICES (0,1), HF_TOKEN, DS_ACCELERATOR=cpu to train on CPUs; also from machine.env.
+# Environment: CUDA_VISIBLE_DEVICES, HF_TOKEN, DS_ACCELERATOR=cpu to train on CPUs; also from machine.env.
 # Exit status: 0 it runs or is complete, 1 it died or stopped at start, 2 it was not started.
 set -euo pipefail
-asked=''
-leave() {
-  local status=$?
-  [[ -n $asked || $status != 1 ]] || exit 2 # 1 would mean that the training died
-}
-trap leave EXIT
+trap '[[ -n ${asked:-} || $? != 1 ]] || exit 2' EXIT # 1 would mean that the training died
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if [[ ! -f $root/scripts/lib/common.sh ]]; then
   printf '%s: error: %s/scripts is missing; upload it from the laptop: tnr scp 0 scripts/ ~/socrates-training/scripts/\n' "${0##*/}" "$root" >&2
@@ -27,8 +22,6 @@ source "$root/scripts/lib/common.sh"
 config=config_test_run.json
 deepspeed=deepspeed_config_test.json
 log=training_test.log
-gpus=2
-
 options=()
 while (($#)); do
   case $1 in
@@ -52,17 +45,6 @@ find_environment
 PATH=$(dirname "$PYTHON"):$PATH
 export PATH
 
-if [[ ${DS_ACCELERATOR:-} == cpu ]] || grep -qsx 'DS_ACCELERATOR=cpu' machine.env; then
-  note "Training on CPUs (DS_ACCELERATOR=cpu)"
-else
-  if command -v nvidia-smi >/dev/null; then
-    found=$(nvidia-smi -L | grep -c '^GPU ') || true
-  else
-    found=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())') || true
-  fi
-  ((${found:-0} >= gpus)) || die "needs $gpus GPUs, found ${found:-0}; look at nvidia-smi. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
-  export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0,1}
-fi
 if [[ ${HF_TOKEN:-} == [yY][oO][uU][rR]_* ]]; then # the hub refuses a wrong token even where none is needed
   note "HF_TOKEN is still the guide's placeholder: going on without"
   unset HF_TOKEN

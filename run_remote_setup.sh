@@ -39,18 +39,17 @@ echo "================================"
 echo "Instance ID: $instance"
 reach "$instance"
 refuse_while_training "$instance"
-status=0 # uploads need rsync there, and rented images may lack it
+# Uploads need rsync there, and rented images may lack it.
 # shellcheck disable=SC2016 # expands there
-tnr ssh "$instance" "$(declare -f rsync_version is_good_rsync)"'
+step_on_machine "$instance" "$(declare -f rsync_version is_good_rsync)"'
 ! is_good_rsync "$(rsync_version)" || exit 0
 echo "Installing rsync..."
 as_root=()
 (($(id -u) == 0)) || as_root=(sudo -n)
 "${as_root[@]}" apt-get update -qq >&2
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y rsync >&2
-is_good_rsync "$(rsync_version)"' </dev/null || status=$?
-stop_if_lost "$instance" "$status"
-((status == 0)) || die "instance $instance needs rsync 3.1 or later, which could not be installed; as root there: apt-get update; apt-get install -y rsync"
+is_good_rsync "$(rsync_version)"' </dev/null ||
+  die "instance $instance needs rsync 3.1 or later, which could not be installed; as root there: apt-get update; apt-get install -y rsync"
 echo "Uploading code and configs..."
 send_code "$instance" ${config:+"$config"}
 if [[ -n $data && -d data ]]; then
@@ -60,8 +59,8 @@ elif [[ -n $data ]]; then
   note "no data/ here: nothing of it to upload"
 fi
 echo "Installing and checking..."
-on_machine "$instance" "bash scripts/lib/setup_machine.sh ${config:+--config $(quote "$config")}" </dev/null || status=$?
-stop_if_lost "$instance" "$status"
+status=0
+step_on_machine "$instance" "bash scripts/lib/setup_machine.sh ${config:+--config $(quote "$config")}" </dev/null || status=$?
 case $status in
   0) echo "Instance $instance is ready" ;;
   1) answered=1; echo "Instance $instance: the lines marked FAIL stand in the way" ;;

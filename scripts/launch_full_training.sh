@@ -83,14 +83,11 @@ refuse_while_training "$instance"
 echo "Sending the current code..."
 send_code "$instance" "$config" "$deepspeed"
 echo "Checking the machine..."
-checks=0
-on_machine "$instance" "test -x venv/bin/python" </dev/null || checks=$?
-stop_if_lost "$instance" "$checks"
-((checks == 0)) || die "instance $instance has no environment yet: ./run_remote_setup.sh $instance --config $config"
-printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
-  "IFS= read -r HF_TOKEN && export HF_TOKEN && venv/bin/python scripts/preflight.py --config $(quote "$config") --deepspeed $(quote "$deepspeed")" || checks=$?
-stop_if_lost "$instance" "$checks"
-((checks == 0)) || die "instance $instance is not ready (see the lines marked FAIL above); ./run_remote_setup.sh $instance --config $config sends data and installs packages"
+step_on_machine "$instance" "test -x venv/bin/python" </dev/null ||
+  die "instance $instance has no environment yet: ./run_remote_setup.sh $instance --config $config"
+files="--config $(quote "$config") --deepspeed $(quote "$deepspeed")"
+step_on_machine "$instance" "IFS= read -r HF_TOKEN && export HF_TOKEN && venv/bin/python scripts/preflight.py $files" < <(printf '%s\n' "${HF_TOKEN:-}") ||
+  die "instance $instance is not ready (see the lines marked FAIL above); ./run_remote_setup.sh $instance --config $config sends data and installs packages"
 if [[ -n $resume ]]; then
   "$PYTHON" scripts/lib/run.py remote.push "$instance" "$run" "$weights_only" || die "nothing was started"
 fi
@@ -99,7 +96,7 @@ echo "Starting..."
 on_interrupt="no longer watching; whether it runs: ./scripts/status.sh $instance"
 status=0
 printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
-  "venv/bin/python scripts/supervise.py start --config $(quote "$config") --deepspeed $(quote "$deepspeed") --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume} ${weights_only:+--resume-weights-only}" || status=$?
+  "venv/bin/python scripts/supervise.py start $files --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume} ${weights_only:+--resume-weights-only}" || status=$?
 case $status in
   0) ;;
   1) answered=1; note "the training does not run: why stands above; its whole log: tnr ssh $instance 'cat ~/$REMOTE_ROOT/$log'"; exit 1 ;;

@@ -56,43 +56,34 @@ fi
 export OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu CUDA_VISIBLE_DEVICES='' HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 export SOCRATES_BACKEND=local # the rented machine is a folder, whatever cloud command line is installed here
 home=$SOCRATES_ROOT
-stages=() seconds=() results=()
+stage=0
 
-# run_stage NAME RESULT COMMAND...: says what runs, keeps its output in a log, remembers how long it took.
+# run_stage NAME COMMAND...: says what runs and how long it took, and keeps its output in a log.
 run_stage() {
-  local name=$1 result=$2 started=$SECONDS log status=0
-  shift 2
-  log=$folder/logs/$(printf '%02d' $((${#stages[@]} + 1)))-${name//[ :]/-}.log
+  local name=$1 begun=$SECONDS status=0
+  shift
+  begin_stage "$name ..."
+  LAST_LOG=$folder/logs/$(printf '%02d' "$stage")-${name//[ :]/-}.log
   mkdir -p "$folder/logs"
-  printf '[%2d/%d] %s ...\n' $((${#stages[@]} + 1)) "$STAGES" "$name"
-  "$@" >"$log" 2>&1 9>&- || status=$?
-  if [[ " 0 $ALLOWED " != *" $status "* ]]; then
-    tail -n 30 "$log" >&2
-    die "stage \"$name\" failed (status $status); its whole output: $log"
+  "$@" >"$LAST_LOG" 2>&1 9>&- || status=$?
+  if [[ " 0 ${ALLOWED:-} " != *" $status "* ]]; then
+    tail -n 30 "$LAST_LOG" >&2
+    die "stage \"$name\" failed (status $status); its whole output: $LAST_LOG"
   fi
-  remember "$name" "$((SECONDS - started)) s" "$result"
-  LAST_LOG=$log LAST_STATUS=$status
+  printf '     done in %d s\n' $((SECONDS - begun))
+  LAST_STATUS=$status
 }
 
-reuse_stage() {
-  printf '[%2d/%d] %s: reusing %s\n' $((${#stages[@]} + 1)) "$STAGES" "$1" "$2"
-  remember "$1" reused "$2"
-}
-
-remember() {
-  stages+=("$1") seconds+=("$2") results+=("$3")
+begin_stage() {
+  printf '[%2d] %s\n' $((++stage)) "$1"
 }
 
 show() { # lines of the last log, indented
   grep -E "$1" "$LAST_LOG" | sed 's/^/        /' || true
 }
 
-is_complete() {
+is_complete() { # CHECKPOINT
   "$PYTHON" scripts/verify_checkpoint.py "$1" >/dev/null 2>&1
-}
-
-free_port() {
-  "$PYTHON" -c 'from socrates.machine.process_tree import free_port; print(free_port())'
 }
 
 tnr() {
@@ -111,9 +102,10 @@ ready_instance() { # NAME GPUS CONFIG
 }
 
 train_by_hand() { # as in the guide's phase 1: nohup, and a look at the log until it ends
-  local pid
+  local pid port
+  port=$("$PYTHON" -c 'from socrates.machine.process_tree import free_port; print(free_port())') || return
   pid=$(tnr ssh 0 "cd ~/socrates-training && source venv/bin/activate && \
-    { nohup python -m deepspeed.launcher.runner --num_gpus=2 --master_port=$(free_port) scripts/train_full_dataset.py \
+    { nohup python -m deepspeed.launcher.runner --num_gpus=2 --master_port=$port scripts/train_full_dataset.py \
       --config config_500step_validation.json --deepspeed deepspeed_config.json \
       > training_500step.log 2>&1 </dev/null & echo \$!; }") || return
   tnr ssh 0 "tail -f --pid=$pid /dev/null"
@@ -129,9 +121,9 @@ start_monitor() { # NAME [OPTION...]
 wait_for_training() {
   local state
   # The supervisor holds its lock for as long as it lives.
-  state=$(tnr ssh 0 'cd ~/socrates-training && flock -s .run/lock true && venv/bin/python scripts/supervise.py state --json') || true
+  state=$(tnr ssh 0 'cd ~/socrates-training && flock -s .run/lock true && venv/bin/python scripts/supervise.py state') || true
   printf '%s\n' "$state"
-  grep -q '"state": "complete"' <<<"$state"
+  [[ $state == complete* ]]
 }
 
 wait_for_monitor() { # started with --until-complete: it ends by itself
@@ -146,25 +138,22 @@ delete_instance() {
 
 phase_1() {
   if [[ -f $baseline ]]; then
-    reuse_stage "1: baseline evaluation" "$baseline"
+    begin_stage "1: baseline evaluation: reusing $baseline"
   else
-    run_stage "1: baseline evaluation" "$baseline" ./scripts/evaluate_baseline.sh
+    run_stage "1: baseline evaluation" ./scripts/evaluate_baseline.sh
   fi
   if is_complete "$checkpoint"; then
-    reuse_stage "1: training on 2 processes" "$checkpoint"
-    STAGES=$((STAGES - 2))
+    begin_stage "1: training on 2 processes: reusing $checkpoint"
   else
     rm -rf "evaluation_results/${checkpoint#models/}" # of an earlier training: its results would not be written over
-    run_stage "1: instance" instances/0 ready_instance socrates-500step-validation A100-80GB:4 config_500step_validation.json
-    run_stage "1: training on 2 processes" "training_500step.log" train_by_hand
-    run_stage "1: download" "$checkpoint" tnr scp -r "0:~/socrates-training/$checkpoint" "${checkpoint%/*}/"
+    run_stage "1: instance" ready_instance socrates-500step-validation A100-80GB:4 config_500step_validation.json
+    run_stage "1: training on 2 processes" train_by_hand
+    run_stage "1: download" tnr scp -r "0:~/socrates-training/$checkpoint" "${checkpoint%/*}/"
     delete_instance >/dev/null 2>&1 || die "the rehearsal's machine could not be deleted; see ./scripts/tnr delete 0 in $folder"
     show "^{'loss'" | sed -n '1p;$p'
   fi
-  ALLOWED=1
-  run_stage "1: checkpoint and decision" "evaluation_results/${checkpoint#models/}" \
-    ./scripts/evaluate_checkpoint.sh "$checkpoint" "$baseline"
-  ALLOWED=0 DECISION=$([[ $LAST_STATUS == 0 ]] && echo GO || echo NO-GO)
+  ALLOWED=1 run_stage "1: checkpoint and decision" ./scripts/evaluate_checkpoint.sh "$checkpoint" "$baseline"
+  DECISION=$([[ $LAST_STATUS == 0 ]] && echo GO || echo NO-GO)
   sed -n '/^Wasserstein Distance:/,$p' "$LAST_LOG"
 }
 
@@ -185,20 +174,18 @@ finish_test_run() {
 phase_2() {
   local last=models/socrates-qwen-test-run/checkpoint-50
   if is_complete "$last" && [[ -f $verification ]]; then
-    STAGES=$((STAGES - 2))
-    reuse_stage "2: infrastructure test" "$last"
-    reuse_stage "2: verification" "$verification"
+    begin_stage "2: infrastructure test: reusing $last"
+    begin_stage "2: verification: reusing $verification"
     return
   fi
-  run_stage "2: instance" instances/0 ready_instance socrates-test-run A100:2 config_test_run.json
+  run_stage "2: instance" ready_instance socrates-test-run A100:2 config_test_run.json
   start_monitor phase-2
-  run_stage "2: infrastructure test" training_test.log launch_test_run
-  run_stage "2: checkpoints here" models/socrates-qwen-test-run finish_test_run
+  run_stage "2: infrastructure test" launch_test_run
+  run_stage "2: checkpoints here" finish_test_run
   stop_monitor
   sed -n '/Found new/,$p' "$folder/logs/monitor-phase-2.log" | sed 's/^/        /'
-  ALLOWED=2 # what needs a GPU is not measured, and that is no PASS
-  run_stage "2: verification" "$verification" ./scripts/verify_test_run.sh 0 --config config_test_run.json
-  ALLOWED=0
+  # What needs a GPU is not measured, and that is no PASS.
+  ALLOWED=2 run_stage "2: verification" ./scripts/verify_test_run.sh 0 --config config_test_run.json
   grep -E '^- \[|^(PASS|FAIL|NOT DECIDED)' "$LAST_LOG" | sed 's/^/        /'
   delete_instance >/dev/null 2>&1 || die "the rehearsal's machine could not be deleted; see ./scripts/tnr delete 0 in $folder"
 }
@@ -208,32 +195,28 @@ phase_3() {
   last=models/socrates-qwen-full-dataset/checkpoint-$("$PYTHON" scripts/train_full_dataset.py --config config_full_dataset.json \
     --deepspeed deepspeed_config.json --dry-run | sed -n 's/^\([0-9]*\) steps of .*/\1/p') || die "the full config does not load"
   if is_complete "$last"; then
-    STAGES=$((STAGES - 5))
-    reuse_stage "3: full run" "$last"
+    begin_stage "3: full run: reusing $last"
     return
   fi
-  run_stage "3: instance" instances/0 ready_instance socrates-full-training A100-80GB:4 config_full_dataset.json
+  run_stage "3: instance" ready_instance socrates-full-training A100-80GB:4 config_full_dataset.json
   start_monitor phase-3 --until-complete
-  run_stage "3: launch" training.log ./scripts/launch_full_training.sh 0
-  run_stage "3: full run" "$last" wait_for_training
-  run_stage "3: checkpoints here" models/socrates-qwen-full-dataset wait_for_monitor
+  run_stage "3: launch" ./scripts/launch_full_training.sh 0
+  run_stage "3: full run" wait_for_training
+  run_stage "3: checkpoints here" wait_for_monitor
   sed -n '/Found new/,$p' "$folder/logs/monitor-phase-3.log" | sed 's/^/        /'
-  run_stage "3: status" "" ./scripts/status.sh 0
+  run_stage "3: status" ./scripts/status.sh 0
   sed 's/^/        /' "$LAST_LOG"
-  run_stage "3: delete the instance" "all checkpoints are here" delete_instance
+  run_stage "3: delete the instance" delete_instance
 }
 
 config=config_500step_validation.json
 checkpoint=models/socrates-qwen-500step-validation/checkpoint-40
 baseline=evaluation_results/baseline/metrics.json
 verification=evaluation_results/socrates-qwen-test-run/verification.json
-STAGES=$((until == 1 ? 9 : until == 2 ? 13 : 19)) ALLOWED=0
 
 check_rsync_here # the copies to the machine need it, minutes from now
-started=$SECONDS
 ensure_environment requirements_full_training.txt
-remember "environment" "$((SECONDS - started)) s" venv/
-printf '[ 1/%d] environment ready: %s\n' "$STAGES" "$home/venv"
+begin_stage "environment ready: $home/venv"
 export VIRTUAL_ENV=$home/venv PATH=$home/venv/bin:$PATH
 cd "$folder"
 # What the project's folder is to the guide; instances/0 becomes the rented machine.
@@ -243,23 +226,18 @@ if [[ -n $fresh ]]; then
   rm -rf data published models evaluation_results logs
 fi
 
-run_stage "data and base model" "data/socsci210_full, models/tiny-qwen2-base" \
+run_stage "data and base model" \
   "$PYTHON" scripts/lib/run.py rehearsal.rehearsal . ${data:+"$data"}
 sed 's/^/        /' "$LAST_LOG" | grep -E '^ +(made|reused|using) '
-if [[ -n $data ]]; then
-  STAGES=$((STAGES - 1)) # real answers are only read
-else # what the guide takes for granted: the published answers, split, checked, and tokenized before a GPU is rented
-  run_stage "data ready" data/socsci210_full "$PYTHON" scripts/prepare_data.py --source published --output data/socsci210_full \
+if [[ -z $data ]]; then # what the guide takes for granted: the published answers, split, checked, and tokenized before a GPU is rented
+  run_stage "data ready" "$PYTHON" scripts/prepare_data.py --source published --output data/socsci210_full \
     --tokenize --config config_full_dataset.json
   show '^(No |Tokenized)'
 fi
-run_stage "dry run" "nothing is wrong" \
+run_stage "dry run" \
   "$PYTHON" scripts/train_full_dataset.py --config "$config" --deepspeed deepspeed_config.json --dry-run
 phase_1
 ((until < 2)) || phase_2
 ((until < 3)) || phase_3
 
-echo
-printf '%-28s %-8s %s\n' "Stage" "Time" "Result (in ${folder#"$home/"})"
-for i in "${!stages[@]}"; do printf '%-28s %-8s %s\n' "${stages[i]}" "${seconds[i]}" "${results[i]}"; done
-printf '\nRehearsal complete in %d s: %s\n' "$SECONDS" "$DECISION"
+printf '\nRehearsal complete in %d s, in %s: %s\n' "$SECONDS" "${folder#"$home/"}" "$DECISION"

@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"argument --seed: must be at least 0, not {arguments.seed}")
 
     from socrates.console import number_lines, worse_than_uniform
-    from socrates.data.contamination import contaminated_rows
     from socrates.evaluation.cell_lines import read_human_answers
     from socrates.evaluation.lines import read_predictions, sample_predictions, scored_row
     from socrates.evaluation.metrics import score
@@ -49,11 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         CELLS,
         METRICS,
         PREDICTIONS,
+        RecordedContamination,
         external_comparability,
         read_metrics,
         write_results,
     )
     from socrates.files import sha256_file
+    from socrates.schema import validate
 
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {arguments.output} would overwrite {arguments.file}; name another folder")
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SocratesError(f"{arguments.file}{with_people}: {error}") from error
     metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
     known = read_metrics(metrics) if arguments.file.name == PREDICTIONS and metrics.is_file() else {}
-    contaminated_rows(known, str(metrics))  # refuses what is damaged
+    if known.get("seen") is not None:
+        validate(RecordedContamination, known["seen"], f'{metrics}, "seen"')
     content = write_results(
         arguments.output,
         scores=scores,

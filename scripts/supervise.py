@@ -20,17 +20,20 @@ from __future__ import annotations
 import _bootstrap  # noqa: F401
 
 import argparse
-import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from socrates.errors import EXIT_INTERRUPTED, SocratesError, make_parser, run_entry_point
+from socrates.errors import SocratesError, make_parser, run_entry_point
+
+if TYPE_CHECKING:
+    from socrates.machine.supervisor import TrainingJob
 
 
-def main() -> int:
-    """Parse the arguments and do one of the three."""
+def main() -> int | None:
+    """Parse the arguments and do one of the four."""
     arguments = parse_arguments()
-    return {"start": start, "stop": stop, "state": state}[arguments.action](arguments)
+    return {"start": start, "run": run, "stop": stop, "state": state}[arguments.action](arguments)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,21 +41,22 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     start = actions.add_parser("start", help="start a training", allow_abbrev=False)
-    start.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
-    start.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
-    start.add_argument("--log", required=True, metavar="FILE", help="where all output goes; added to, never cut")
     start.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="watch its beginning (60)")
     start.add_argument("--token-on-stdin", action="store_true", help="the first line of standard input is HF_TOKEN")
-    start.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
-    start.add_argument(
-        "--resume-weights-only",
-        action="store_true",
-        help="go on from a checkpoint of which the weights alone are whole",
-    )
+    run = actions.add_parser("run", help="what start runs in the background", allow_abbrev=False)
+    for parsed in (start, run):
+        parsed.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
+        parsed.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
+        parsed.add_argument("--log", required=True, metavar="FILE", help="where all output goes; added to, never cut")
+        parsed.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
+        parsed.add_argument(
+            "--resume-weights-only",
+            action="store_true",
+            help="go on from a checkpoint of which the weights alone are whole",
+        )
     stop = actions.add_parser("stop", help="end the training after a checkpoint, and wait", allow_abbrev=False)
     stop.add_argument("--now", action="store_true", help="do not wait for a step and its checkpoint")
-    state = actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
-    state.add_argument("--json", action="store_true", help="for programs")
+    actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
     arguments = parser.parse_args()
     if arguments.action == "start" and not 0 <= arguments.watch <= 86400:
         parser.error("--watch wants seconds, 0 to 86400")
@@ -60,32 +64,34 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def start(arguments: argparse.Namespace) -> int:
-    """Start a training and watch its first steps."""
+    """Start a training in the background and watch its first steps."""
     from socrates.machine import background
-    from socrates.machine.run_state import MACHINE_ENV, read_machine_env
+    from socrates.machine.run_state import read_machine_env
+
+    os.environ.update(read_machine_env())
+    os.environ.pop("TNR_API_TOKEN", None)  # a training has no use for it
+    if arguments.token_on_stdin:
+        os.environ.update(read_token())
+    command = [sys.executable, __file__, "run", "--config", arguments.config, "--deepspeed", arguments.deepspeed]
+    command += ["--log", arguments.log, *(["--resume"] if arguments.resume else [])]
+    command += ["--resume-weights-only"] if arguments.resume_weights_only else []
+    return background.start(make_job(arguments), command, arguments.watch, say)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Supervise a training, in this process."""
+    from socrates.machine.supervisor import Supervisor
+
+    Supervisor(make_job(arguments)).run()
+
+
+def make_job(arguments: argparse.Namespace) -> TrainingJob:
+    """What is to be run, checked."""
     from socrates.machine.supervisor import make_training_job
 
-    environment = {**os.environ, **read_machine_env(MACHINE_ENV)}
-    environment.pop("TNR_API_TOKEN", None)  # a training has no use for it
-    if arguments.token_on_stdin:
-        environment.update(read_token())
-    job = make_training_job(
-        arguments.config,
-        arguments.deepspeed,
-        arguments.log,
-        environment,
-        arguments.resume or arguments.resume_weights_only,
-        arguments.resume_weights_only,
-    )
-    started = background.start(job)
-    try:
-        say(f"Training started in the background: process {started.pid}, log {started.log}")
-        return background.watch(started, arguments.watch, say)
-    except KeyboardInterrupt:
-        print(
-            "\nNo longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr
-        )
-        return EXIT_INTERRUPTED
+    weights_only = arguments.resume_weights_only
+    resume = arguments.resume or weights_only
+    return make_training_job(arguments.config, arguments.deepspeed, arguments.log, resume, weights_only)
 
 
 def stop(arguments: argparse.Namespace) -> int:
@@ -97,10 +103,10 @@ def stop(arguments: argparse.Namespace) -> int:
 
 def state(arguments: argparse.Namespace) -> int:
     """Say what is true now."""
-    from socrates.machine.run_state import find_run_state, run_state_record, run_state_text
+    from socrates.machine.run_state import find_run_state, run_state_text
 
     run_state = find_run_state()
-    say(json.dumps(run_state_record(run_state), indent=2) if arguments.json else run_state_text(run_state))
+    say(run_state_text(run_state))
     return run_state.exit_status
 
 

@@ -12,7 +12,6 @@ import json
 import typing
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -87,8 +86,13 @@ def nearest(name: str, valid: Collection[str]) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message shows it."""
-    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
+    text = _quoted(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _quoted(value: Any) -> str:
+    """A value as JSON without control characters and without half characters, which no terminal can print."""
+    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
 
 
 def text_problem(text: str, *, one_line: bool = False) -> str | None:
@@ -115,7 +119,9 @@ def _clean(text: str) -> str:
 def _clean_line(text: str) -> str:
     if problem := text_problem(text, one_line=True):
         raise ValueError(problem)
-    return _clean(text)
+    if text != _clean(text):
+        raise ValueError("has white space around it")
+    return text
 
 
 Text = Annotated[str, AfterValidator(_clean)]  # without white space around it
@@ -127,7 +133,8 @@ def _problem(schema: type[BaseModel], error: ErrorDetails, hint: Hint | None) ->
     *above, last = path = [str(part) for part in error["loc"]] or [""]
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
-        what = "missing"
+        expected = _expected(schema, path)
+        what = f"missing: {expected}" if expected else "missing"
     elif kind == "extra_forbidden":
         valid = list(_model_at(schema, above).model_fields)
         what = f"unknown key{(hint and hint(last, valid)) or nearest(last, valid)}"
@@ -141,8 +148,8 @@ def _problem(schema: type[BaseModel], error: ErrorDetails, hint: Hint | None) ->
         what = f"must be {_expected(schema, path) or _TYPES[kind]}, not {shown(got)}"
     else:
         what = f"{error['msg'][0].lower()}{error['msg'][1:]}, not {shown(got)}"
-    key = ".".join(part for part in path if part != "[key]")
-    return f'"{key}": {what}' if key else what
+    key = _quoted(".".join(part for part in path if part != "[key]"))
+    return f"{key}: {what}" if path != [""] else what
 
 
 def _model_at(schema: type[BaseModel], path: Collection[str]) -> type[BaseModel]:
@@ -164,68 +171,3 @@ def _expected(schema: type[BaseModel], path: list[str]) -> str | None:
     """What the field at a path says that it expects."""
     field = _model_at(schema, path[:-1]).model_fields.get(path[-1])
     return field.description if field else None
-
-
-class Problems:
-    """The problems of one file, as they are found.
-
-    Attributes:
-        file: where they are.
-    """
-
-    def __init__(self, file: Path | str) -> None:
-        self.file = file
-        self._found: list[str] = []
-
-    def __len__(self) -> int:
-        """How many were found."""
-        return len(self._found)
-
-    def add(self, key: str, what: str) -> None:
-        """A problem of the value at a key ("questions.support.scale")."""
-        self._found.append(f'"{key}": {what}' if key else what)
-
-    def check_keys(self, value: Mapping[str, Any], valid: Collection[str], prefix: str = "") -> None:
-        """Add every key that is not valid."""
-        for key in value:
-            if key not in valid:
-                self.add(f"{prefix}{key}", f"unknown key{nearest(key, valid)}")
-
-    def check_present(self, value: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> None:
-        """Add every key that is missing."""
-        for key in keys:
-            if key not in value:
-                self.add(f"{prefix}{key}", "missing")
-
-    def read_object(self, value: Any, key: str, expected: str) -> Mapping[str, Any] | None:
-        """The object at a key, or None after a problem; an empty one is a problem, too."""
-        if isinstance(value, Mapping) and value:
-            return value
-        self.add(key, f"must be {expected}, not {shown(value)}")
-        return None
-
-    def read_text(self, value: Any, key: str, expected: str) -> str | None:
-        """The text at a key without white space around it, or None after a problem."""
-        if not isinstance(value, str) or not value.strip():
-            self.add(key, f"must be {expected}, not {shown(value)}")
-            return None
-        if problem := text_problem(value):
-            self.add(key, problem)
-            return None
-        return value.strip()
-
-    def read_name(self, name: str, key: str) -> str | None:
-        """What people call something, in one line, or None after a problem of the object at ``key`` that names it."""
-        if not name.strip():
-            self.add(key, "a name is empty")
-        elif problem := text_problem(name, one_line=True):
-            self.add(key, f"the name {shown(name)} {problem}")
-        else:
-            return name.strip()
-        return None
-
-    def raise_any(self) -> None:
-        """SocratesError with all problems, a line each; nothing where there are none."""
-        if self._found:
-            number = "1 problem" if len(self._found) == 1 else f"{len(self._found)} problems"
-            raise SocratesError("\n  ".join([f"{self.file}: {number}", *self._found]))

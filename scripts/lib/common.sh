@@ -59,48 +59,43 @@ quote() {
   printf "'%s'" "${1//\'/\'\\\'\'}"
 }
 
-# Whether a Python is new enough for the pinned packages.
-is_new_enough() {
-  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+# first_python CHECK PYTHON...: prints the first one that is there and for which the check (a Python program) succeeds.
+first_python() {
+  local candidate
+  for candidate in "${@:2}"; do
+    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null && "$candidate" -c "$1" 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
 }
 
 # The environment's Python: an activated one, else ./venv as the guide makes it, else python3. Sets PYTHON.
 find_environment() {
-  local candidate has_packages='import importlib.util as u, sys; sys.exit(not (u.find_spec("transformers") and u.find_spec("peft")))'
-  for candidate in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "$SOCRATES_ROOT/venv/bin/python" python3; do
-    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null && "$candidate" -c "$has_packages" 2>/dev/null; then
-      PYTHON=$(command -v "$candidate")
-      return
-    fi
-  done
-  die "no Python environment with the project's packages; make it:
+  local has_packages='import importlib.util as u, sys; sys.exit(not (u.find_spec("transformers") and u.find_spec("peft")))'
+  PYTHON=$(first_python "$has_packages" "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "$SOCRATES_ROOT/venv/bin/python" python3) ||
+    die "no Python environment with the project's packages; make it:
   python3 -m venv venv && source venv/bin/activate && pip install -r requirements_full_training.txt"
-}
-
-# The newest Python on the PATH that the pinned packages support, or nothing.
-newest_python() {
-  local candidate
-  for candidate in python3.13 python3.12 python3.11 python3; do
-    if command -v "$candidate" >/dev/null && is_new_enough "$candidate"; then
-      printf '%s' "$candidate"
-      return
-    fi
-  done
 }
 
 # Any Python of 3.11 or later, no packages needed: the activated environment's, ./venv's, or one on the PATH. Sets PYTHON,
 # and tells it the project's folder.
 find_python() {
-  local candidate
-  for candidate in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "$SOCRATES_ROOT/venv/bin/python" python3 python3.1{4,3,2,1}; do
-    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null &&
-      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      PYTHON=$(command -v "$candidate")
-      export SOCRATES_ROOT
-      return
-    fi
-  done
-  die "needs Python 3.11 or later on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
+  PYTHON=$(first_python 'import sys; sys.exit(sys.version_info < (3, 11))' "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" \
+    "$SOCRATES_ROOT/venv/bin/python" python3 python3.1{4,3,2,1}) ||
+    die "needs Python 3.11 or later on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
+  export SOCRATES_ROOT
+}
+
+# The newest Python on the PATH that the pinned packages support, and whether the environment is one with pip.
+PINNED='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+newest_python() {
+  first_python "$PINNED" python3.13 python3.12 python3.11 python3
+}
+has_environment() {
+  [[ -n $(first_python "$PINNED" "$SOCRATES_ROOT/venv/bin/python") ]] &&
+    "$SOCRATES_ROOT/venv/bin/python" -m pip --version >/dev/null 2>&1
 }
 
 # Two installations at once: the second waits, and finds it made. Held until descriptor 8 is closed.
@@ -115,9 +110,8 @@ ensure_environment() {
   local venv=$SOCRATES_ROOT/venv base file missing=() arguments=()
   lock_environment
   PYTHON=$venv/bin/python
-  if ! { [[ -x $PYTHON ]] && is_new_enough "$PYTHON" && "$PYTHON" -m pip --version >/dev/null 2>&1; }; then
-    base=$(newest_python)
-    [[ -n $base ]] || die "needs Python 3.11, 3.12 or 3.13 on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
+  if ! has_environment; then
+    base=$(newest_python) || die "needs Python 3.11, 3.12 or 3.13 on the PATH; python3 is $(python3 --version 2>&1 || echo not there)"
     note "making $venv with $("$base" --version)"
     "$base" -m venv --clear "$venv" || die "cannot make a virtual environment; on Debian: apt-get install python3-venv"
   fi

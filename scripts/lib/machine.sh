@@ -45,9 +45,12 @@ reach() {
   ((status == 0)) || die "instance $1 cannot be used: see the message above"
 }
 
-# stop_if_lost ID STATUS: ends the script where a step found no connection any more.
-stop_if_lost() {
-  (($2 != NOT_REACHED)) || die "the connection to instance $1 was lost; run the same command again"
+# The same as on_machine, but ends the script where there is no connection any more.
+step_on_machine() {
+  local status=0
+  on_machine "$@" || status=$?
+  ((status != NOT_REACHED)) || die "the connection to instance $1 was lost; run the same command again"
+  return "$status"
 }
 
 # Code must not change under a training that runs.

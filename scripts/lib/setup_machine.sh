@@ -21,13 +21,7 @@ cd "$SOCRATES_ROOT"
 
 # A Python of our own where the system's is too old or cannot make environments, as on many rented images.
 find_uv() {
-  local candidate
-  for candidate in uv "$HOME/.local/bin/uv"; do
-    if command -v "$candidate" >/dev/null; then
-      printf '%s' "$candidate"
-      return
-    fi
-  done
+  command -v uv || command -v "$HOME/.local/bin/uv" || true
 }
 make_environment_with_uv() {
   local uv
@@ -44,11 +38,8 @@ make_environment_with_uv() {
 }
 
 lock_environment
-if ! { [[ -x venv/bin/python ]] && is_new_enough venv/bin/python && venv/bin/python -m pip --version >/dev/null 2>&1; }; then
-  base=$(newest_python)
-  if [[ -z $base ]] || ! "$base" -c 'import venv, ensurepip' 2>/dev/null; then
-    make_environment_with_uv
-  fi
+if ! has_environment && ! { base=$(newest_python) && "$base" -c 'import venv, ensurepip' 2>/dev/null; }; then
+  make_environment_with_uv
 fi
 ensure_environment requirements_full_training.txt
 echo "Environment: $("$PYTHON" --version) in $SOCRATES_ROOT/venv"

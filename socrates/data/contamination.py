@@ -45,28 +45,6 @@ class Contamination:
         return {**asdict(self), "studies": list(self.studies)}
 
 
-def contaminated_rows(metrics: Mapping[str, Any], name: str) -> tuple[int, int]:
-    """Rows that a model may have been trained on, of how many, as its `metrics.json` says; (0, 0): not recorded.
-
-    Args:
-        metrics: what stands in the `metrics.json`.
-        name: of the file, for the message.
-
-    Raises:
-        SocratesError: what is recorded is neither null nor two such counts.
-    """
-    seen = metrics.get("seen")
-    if seen is None:
-        return 0, 0
-    rows, of = (seen.get(key) for key in ("rows", "of")) if isinstance(seen, Mapping) else (None, None)
-    if type(rows) is not int or type(of) is not int or not 0 <= rows <= of:
-        raise SocratesError(
-            f'{name}: "seen" must be null, or say in how many "rows" "of" its evaluation rows the model may have been '
-            "trained; evaluate again"
-        )
-    return rows, of
-
-
 def nest_cells(cells: Iterable[Cell]) -> Nested:
     """Cells as JSON holds them, in order."""
     nested: Nested = {}

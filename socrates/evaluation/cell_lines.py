@@ -17,7 +17,8 @@ from socrates.data.records import Cell, as_number, read_answers, read_cell, read
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.evaluation.cells import CellScore, named
-from socrates.evaluation.lines import answer_of, round_probability
+from socrates.evaluation.lines import by_answer, round_probability
+from socrates.files import whole_number
 
 DISTANCES = (
     "wasserstein_distance",
@@ -99,20 +100,11 @@ def read_human_answers(path: Path | str) -> dict[Cell, dict[float, int]]:
 
 
 def _checked_counts(counts: Any, where: str) -> dict[float, int]:
-    if not isinstance(counts, Mapping) or not counts:
-        raise SocratesError(f'{where} must be an object, answer -> how often ({{"1": 12, "2": 30}})')
-    checked: dict[float, int] = {}
-    for text, count in counts.items():
-        try:
-            answer = answer_of(text)
-        except ValueError as error:
-            raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
-        if answer in checked:
-            raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST:
+    checked = by_answer(counts, where, 'an object, answer -> how often ({"1": 12, "2": 30})')
+    for answer, count in checked.items():
+        if whole_number(count, 1, _MOST) is None:
             shown = json.dumps(count, ensure_ascii=False, default=str)[:40]
-            raise SocratesError(f'{where}: "{text}" must stand with a count from 1 to 2**53, not {shown}')
-        checked[answer] = count
+            raise SocratesError(f'{where}: "{answer}" must stand with a count from 1 to 2**53, not {shown}')
     return checked
 
 

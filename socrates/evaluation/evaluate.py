@@ -26,8 +26,6 @@ from socrates.evaluation.gate import check_comparable
 from socrates.evaluation.lines import checked_demographic, prediction_line, sample_predictions, scored_row
 from socrates.evaluation.results import (
     METRICS,
-    Comparability,
-    MetricsFile,
     comparability,
     is_results_folder,
     read_metrics,
@@ -62,7 +60,7 @@ def recorded_config(model: str | Path) -> RunConfig | None:
 
 def evaluate(
     request: InferenceRequest, data_file: Path, *, baseline: dict[str, Any] | None = None, allow_seen: bool = False
-) -> MetricsFile:
+) -> dict[str, Any]:
     """Evaluate a model and write its results folder; go on with what an earlier call has left unfinished there.
 
     Args:
@@ -197,10 +195,10 @@ def _score_and_write(
     answered: Sequence[Mapping[str, Any]],
     selection: Selection,
     seed: int,
-    identity: Comparability,
+    identity: Mapping[str, Any],
     about: Mapping[str, Any],
     seen: Contamination | None,
-) -> MetricsFile:
+) -> dict[str, Any]:
     from socrates.evaluation.metrics import score
 
     lines = sample_predictions([answer["line"] for answer in answered], seed)

@@ -10,14 +10,14 @@ improvement of 5% here, and of less in floating point.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from socrates.data.contamination import contaminated_rows
 from socrates.errors import SocratesError
+from socrates.evaluation.results import Comparability, MetricsFile, check_metrics
+from socrates.schema import shown
 
 GO, NO_GO = "GO", "NO-GO"
 THRESHOLD = 5.0  # percent, the guide's
@@ -45,14 +45,14 @@ EXTERNAL_REMEDY = (
     "with scripts/score_predictions.py too, and compare these"
 )
 
-# name, printed name, smallest and largest possible value, whether higher is better
+# name, printed name, whether higher is better
 SIGNALS = (
-    ("mae", "MAE", 0, 1, False),
-    ("rmse", "RMSE", 0, 1, False),
-    ("correlation", "Correlation", -1, 1, True),
-    ("correlation_within_cells", "Within cells", -1, 1, True),
-    ("accuracy", "Accuracy", 0, 1, True),
-    ("valid_mass", "Valid mass", 0, 1, True),
+    ("mae", "MAE", False),
+    ("rmse", "RMSE", False),
+    ("correlation", "Correlation", True),
+    ("correlation_within_cells", "Within cells", True),
+    ("accuracy", "Accuracy", True),
+    ("valid_mass", "Valid mass", True),
 )
 
 LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no answer
@@ -122,11 +122,10 @@ def decide(
         SocratesError: there is no decision, because a distance, bound or signal is no number in its range, the
             baseline's distance is 0, the two must not be compared, or an interval is required and not known.
     """
-    check_comparable(baseline, checkpoint, names)
-    seen = [contaminated_rows(m, name) for m, name in zip((baseline, checkpoint), names, strict=True)]
-    before, after = (_distance(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
-    limit = _in_range(threshold, "threshold", 0, 100, "gate")
-    improvement = (1 - after / before) * 100
+    before, after = check_comparable(baseline, checkpoint, names)
+    limit = _threshold(threshold)
+    distances = _exact(before.wasserstein_distance), _exact(after.wasserstein_distance)
+    improvement = (1 - distances[1] / distances[0]) * 100
     if require_significant and interval is None:
         raise SocratesError(
             "whether the improvement is significant cannot be told: it has no interval, which takes the cells.jsonl "
@@ -137,46 +136,47 @@ def decide(
     return Decision(
         decision=GO if enough else NO_GO,
         improvement=improvement,
-        baseline=before,
-        checkpoint=after,
+        baseline=distances[0],
+        checkpoint=distances[1],
         threshold=limit,
         interval=limits,
         require_significant=require_significant,
-        uniform_guess=_bound(checkpoint, "uniform_guess", names[1]),
+        uniform_guess=_exact(after.bounds.uniform_guess),
         comparability=baseline["comparability"],
-        signals=tuple(_signal(spec, baseline, checkpoint, names) for spec in SIGNALS),
-        rows_seen=(seen[0][0], seen[1][0]),
-        notes=(
-            *_seen_notes(seen),
-            *_notes(after, _bound(checkpoint, "empirical_best", names[1]), baseline, checkpoint),
-        ),
+        signals=tuple(_signal(*spec, before, after) for spec in SIGNALS),
+        rows_seen=(before.contaminated_rows, after.contaminated_rows),
+        notes=tuple(_notes(before, after)),
     )
 
 
 def check_comparable(
     baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str] = ("baseline", "checkpoint")
-) -> None:
-    """SocratesError unless both `metrics.json` are complete, of the same rows, settings and cells, and in range."""
-    _check_same_settings(baseline, checkpoint, names)
-    for metrics, name in zip((baseline, checkpoint), names, strict=True):
-        contaminated_rows(metrics, name)
-    _check_same_cells(baseline, checkpoint, names)
-    for metrics, name in zip((baseline, checkpoint), names, strict=True):
-        _distance(metrics, name)
-    if baseline[DISTANCE] == 0:
+) -> tuple[MetricsFile, MetricsFile]:
+    """Both `metrics.json`, if they are complete, in range, and of the same rows, settings and cells.
+
+    Raises:
+        SocratesError: they are not; names both values and what to do.
+    """
+    before, after = check_metrics(baseline, names[0]), check_metrics(checkpoint, names[1])
+    _check_same_settings(before.comparability, after.comparability, names)
+    cells = before.coverage.cells_scored, after.coverage.cells_scored
+    if cells[0] != cells[1]:  # a model must not choose, by giving no answer, what it is judged on
+        raise SocratesError(
+            f"these results cannot be compared: {names[0]} scores {cells[0]} cells and {names[1]} {cells[1]}: where a "
+            "model gave no usable answer to a whole cell, the means are of different questions. What to do: look at "
+            "its predictions.jsonl for rows without a prediction"
+        )
+    if before.wasserstein_distance == 0:
         raise SocratesError(
             f'{names[0]}: "{DISTANCE}" is 0, on which nothing can improve; no model gets that without having '
             "seen the answers: look at its predictions.jsonl"
         )
-    for bound in ("uniform_guess", "empirical_best"):
-        _bound(checkpoint, bound, names[1])
-    for spec in SIGNALS:
-        _signal(spec, baseline, checkpoint, names)
+    return before, after
 
 
-def _check_same_settings(baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]) -> None:
-    ours, theirs = (_comparable(m, name) for m, name in zip((baseline, checkpoint), names, strict=True))
-    keys = dict.fromkeys([*REMEDIES, *ours, *theirs])
+def _check_same_settings(baseline: Comparability, checkpoint: Comparability, names: tuple[str, str]) -> None:
+    ours, theirs = baseline.model_dump(), checkpoint.model_dump()
+    keys = dict.fromkeys([*ours, *theirs])
     different = [key for key in keys if key not in ours or key not in theirs or ours[key] != theirs[key]]
     if not different:
         return
@@ -193,134 +193,58 @@ def _check_same_settings(baseline: Mapping[str, Any], checkpoint: Mapping[str, A
     raise SocratesError(f"these results cannot be compared: {'; '.join(problems)}. What to do: {'; '.join(remedies)}")
 
 
-def _check_same_cells(baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]) -> None:
-    """Refuse means over different cells: a model must not choose, by giving no answer, what it is judged on."""
-    counts = [_scored(metrics, name) for metrics, name in zip((baseline, checkpoint), names, strict=True)]
-    if counts[0]["cells_scored"] != counts[1]["cells_scored"]:
-        raise SocratesError(
-            f"these results cannot be compared: {names[0]} scores {counts[0]['cells_scored']} cells and "
-            f"{names[1]} {counts[1]['cells_scored']}: where a model gave no usable answer to a whole cell, the means "
-            "are of different questions. What to do: look at its predictions.jsonl for rows without a prediction"
-        )
-
-
-def _comparable(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = metrics.get("comparability")
-    if not isinstance(section, Mapping):
-        raise SocratesError(
-            f'{name}: no "comparability" object, so nothing says which rows and settings its distance is of; '
-            "evaluate again with this program"
-        )
-    for key in REMEDIES:
-        if section.get(key) in (None, "", {}):
-            raise SocratesError(f'{name}: no "{key}" in "comparability"; evaluate again with this program')
-    if type(section["seed"]) is not int or section["seed"] < 0:
-        raise SocratesError(
-            f'{name}: "seed" in "comparability" must be a whole number of at least 0, not {_shown(section, "seed")}; '
-            "evaluate again"
-        )
-    return section
-
-
 def _shown(section: Mapping[str, Any], key: str) -> str:
-    return json.dumps(section[key], ensure_ascii=False, default=str) if key in section else "absent"
+    return shown(section[key]) if key in section else "absent"
 
 
-def _distance(metrics: Mapping[str, Any], name: str) -> Fraction:
-    if DISTANCE not in metrics:
-        raise SocratesError(f'{name}: no "{DISTANCE}"; is this the metrics.json of an evaluation?')
-    return _in_range(metrics[DISTANCE], DISTANCE, 0, 1, name)
-
-
-def _signal(
-    spec: tuple[str, str, int, int, bool],
-    baseline: Mapping[str, Any],
-    checkpoint: Mapping[str, Any],
-    names: tuple[str, str],
-) -> Signal:
-    key, printed, low, high, higher_is_better = spec
-    for metrics, name in zip((baseline, checkpoint), names, strict=True):
-        if key not in metrics:  # not defined is null; a key that is not there is another kind of file
-            raise SocratesError(f'{name}: no "{key}"; is this the metrics.json of an evaluation?')
-    values = [m[key] for m in (baseline, checkpoint)]
-    exact = [
-        None if value is None else _in_range(value, key, low, high, name)
-        for value, name in zip(values, names, strict=True)
-    ]
-    before, after = exact
+def _signal(key: str, printed: str, higher_is_better: bool, baseline: MetricsFile, checkpoint: MetricsFile) -> Signal:
+    before, after = getattr(baseline, key), getattr(checkpoint, key)
     if before is None or after is None:
         verdict = "N/A"
     elif before == after:
         verdict = "same"
     else:
         verdict = "better" if (after > before) == higher_is_better else "worse"
-    return Signal(printed, *(None if value is None else float(value) for value in exact), verdict)
+    return Signal(printed, before, after, verdict)
 
 
-def _in_range(value: Any, key: str, low: int, high: int, name: str) -> Fraction:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SocratesError(f'{name}: "{key}" must be a number, not {json.dumps(value, default=str)}')
-    if not low <= value <= high:  # NaN fails this too
-        raise SocratesError(f'{name}: "{key}" must lie between {low} and {high}, not {value}')
-    return _exact(value)
+def _threshold(percent: float) -> Fraction:
+    if not 0 <= percent <= 100:  # NaN fails this too
+        raise SocratesError(f"the threshold must lie between 0 and 100 percent, not {percent}")
+    return _exact(percent)
 
 
 def _exact(value: float) -> Fraction:
     """The decimal number that a float was written as: its shortest representation."""
-    return Fraction(value) if isinstance(value, int) else Fraction(repr(float(value)))
+    return Fraction(repr(float(value)))
 
 
-def _bound(metrics: Mapping[str, Any], key: str, name: str) -> Fraction:
-    bounds = metrics.get("bounds")
-    if not isinstance(bounds, Mapping) or key not in bounds:
-        raise SocratesError(f'{name}: no "{key}" in "bounds"; evaluate again with this program')
-    return _in_range(bounds[key], key, 0, 1, f"{name}: bounds")
-
-
-def _seen_notes(seen: Sequence[tuple[int, int]]) -> list[str]:
-    return [
-        f"the {role} may have been trained on {rows} of the {of} rows that it is evaluated on (--allow-seen): its "
-        "distance tells what it remembers, and this decision nothing about studies that it has not seen."
-        for role, (rows, of) in zip(("baseline", "checkpoint"), seen, strict=True)
-        if rows
-    ]
-
-
-def _notes(after: Fraction, best: Fraction, baseline: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
-    notes = []
-    if after < best:
-        notes.append(
-            f"the checkpoint's distance is below {float(best):.3f}, what people's own answers resampled score on the "
-            "same cells. Either it knows persons (look at the correlation within cells), or rows leaked: look for them "
+def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
+    both = {"baseline": baseline, "checkpoint": checkpoint}
+    for role, metrics in both.items():
+        if metrics.contaminated_rows:
+            yield (
+                f"the {role} may have been trained on {metrics.seen.rows} of the {metrics.seen.of} rows that it is "
+                "evaluated on (--allow-seen): its distance tells what it remembers, and this decision nothing about "
+                "studies that it has not seen."
+            )
+    best = checkpoint.bounds.empirical_best
+    if checkpoint.wasserstein_distance < best:
+        yield (
+            f"the checkpoint's distance is below {best:.3f}, what people's own answers resampled score on the same "
+            "cells. Either it knows persons (look at the correlation within cells), or rows leaked: look for them "
             "before believing it."
         )
-    rows = [_scored(metrics, "")["rows_scored"] for metrics in (baseline, checkpoint)]
+    rows = [metrics.coverage.rows_scored for metrics in both.values()]
     if rows[0] != rows[1]:
-        notes.append(
+        yield (
             f"the baseline was scored on {rows[0]} rows, the checkpoint on {rows[1]}: "
             "one of them gave fewer usable answers."
         )
-    masses = [metrics["valid_mass"] for metrics in (baseline, checkpoint)]
-    for role, mass in zip(("baseline", "checkpoint"), masses, strict=True):
+    for role, metrics in both.items():
+        mass = metrics.valid_mass
         if mass is not None and mass < LITTLE_MASS:
-            notes.append(
-                f"the {role} puts only {mass:.2g} of its probability on valid answers; its distance is of that part."
-            )
-    bases = [_about(metrics).get("base_model") for metrics in (baseline, checkpoint)]
+            yield f"the {role} puts only {mass:.2g} of its probability on valid answers; its distance is of that part."
+    bases = [metrics.about.get("base_model") for metrics in both.values()]
     if None not in bases and bases[0] != bases[1]:
-        notes.append(f"the base models have other names: {bases[0]} and {bases[1]}; is this the right baseline?")
-    return notes
-
-
-def _about(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    about = metrics.get("about")
-    return about if isinstance(about, Mapping) else {}
-
-
-def _scored(metrics: Mapping[str, Any], name: str) -> Mapping[str, int]:
-    coverage = metrics.get("coverage")
-    if not isinstance(coverage, Mapping) or not all(
-        isinstance(coverage.get(key), int) for key in ("rows_scored", "cells_scored")
-    ):
-        raise SocratesError(f'{name}: no "coverage" with "rows_scored" and "cells_scored"; evaluate again')
-    return coverage
+        yield f"the base models have other names: {bases[0]} and {bases[1]}; is this the right baseline?"

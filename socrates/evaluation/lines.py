@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from socrates.data.records import as_number, read_cell, read_identifier, read_jsonl, require_encodable, require_integer
 from socrates.data.scales import Scale, scale_from_text
 from socrates.errors import SocratesError
+from socrates.files import finite
 
 if TYPE_CHECKING:  # cells.py loads SciPy, which takes a second
     from socrates.evaluation.cells import ScoredRow
@@ -211,7 +212,7 @@ def checked_demographic(value: Any, where: str) -> Mapping[str, Any] | None:
         require_encodable(name, "demographic", where)
         if isinstance(known, str):
             require_encodable(known, name, where)
-        elif known is not None and (not isinstance(known, int | float) or not _is_finite(known)):
+        elif known is not None and not isinstance(known, bool) and finite(known) is None:
             raise SocratesError(
                 f'{where}: the demographic field "{name}" must be a text, a finite number or null, '
                 f"not {json.dumps(known)[:40]}"
@@ -223,20 +224,12 @@ def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
     if value is None:
         return None
     where = f'{where}: "predicted_distribution"'
-    if not isinstance(value, Mapping) or not value:
-        raise SocratesError(f'{where} must be an object, answer -> probability ({{"1": 0.25, "2": 0.75}})')
-    distribution: dict[float, float] = {}
-    for text, probability in value.items():
-        try:
-            answer = answer_of(text)
-        except ValueError as error:
-            raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
-        if answer in distribution:
-            raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
+    distribution = by_answer(value, where, 'an object, answer -> probability ({"1": 0.25, "2": 0.75})')
+    for answer, probability in distribution.items():
         if isinstance(probability, bool) or not isinstance(probability, int | float):
-            raise SocratesError(f'{where}: "{text}" must have a probability, not {json.dumps(probability)}')
+            raise SocratesError(f'{where}: "{answer}" must have a probability, not {json.dumps(probability)}')
         if not 0 <= probability <= 1:  # NaN fails this too
-            raise SocratesError(f'{where}: "{text}" has the probability {probability}, outside 0 to 1')
+            raise SocratesError(f'{where}: "{answer}" has the probability {probability}, outside 0 to 1')
         distribution[answer] = round_probability(probability)
     total = math.fsum(distribution.values())
     if abs(total - 1) > SUM_TOLERANCE:
@@ -247,19 +240,27 @@ def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
     return distribution
 
 
+def by_answer(value: Any, where: str, expected: str) -> dict[float, Any]:
+    """An object whose keys are answers, by their numbers; SocratesError where it is none, or has an answer twice."""
+    if not isinstance(value, Mapping) or not value:
+        raise SocratesError(f"{where} must be {expected}")
+    found: dict[float, Any] = {}
+    for text, item in value.items():
+        try:
+            answer = answer_of(text)
+        except ValueError as error:
+            raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
+        if answer in found:
+            raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
+        found[answer] = item
+    return found
+
+
 def _number(row: Mapping[str, Any], name: str, where: str) -> float:
-    value = row[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
-        text = json.dumps(value, ensure_ascii=False, default=str)
+    if finite(row[name]) is None:
+        text = json.dumps(row[name], ensure_ascii=False, default=str)
         raise SocratesError(f'{where}: "{name}" must be a finite number, not {text[:40]}')
-    return value
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer of more than 308 digits
-        return False
+    return row[name]
 
 
 def answer_of(text: str) -> float:

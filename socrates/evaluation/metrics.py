@@ -32,18 +32,6 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class StudyScore:
-    """One study: means over its scored cells, and the accuracy over their rows."""
-
-    study_id: str
-    cells: int
-    rows: int
-    wasserstein_distance: float
-    wasserstein_expected: float | None
-    accuracy: float
-
-
-@dataclass(frozen=True)
 class Metrics:
     """The headline numbers; all but correlations and dispersion are in units of a cell's human range, [0, 1].
 
@@ -115,13 +103,12 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Scores:
-    """All that `score` finds out about a set of rows; cells and studies in ascending order."""
+    """All that `score` finds out about a set of rows; cells in ascending order."""
 
     metrics: Metrics
     bounds: Bounds
     coverage: Coverage
     cells: tuple[CellScore, ...]
-    studies: tuple[StudyScore, ...]
 
     @property
     def scored(self) -> tuple[CellScore, ...]:
@@ -166,9 +153,9 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
     by_study: defaultdict[str, list[CellScore]] = defaultdict(list)
     for cell in scored:
         by_study[cell.cell.study_id].append(cell)
-    studies = tuple(_score_study(study_id, results) for study_id, results in by_study.items())
-    metrics = _metrics(scored, list(by_study.values()), studies)
-    return Scores(metrics, _bounds(by_study.values(), metrics.wasserstein_distance), coverage, cells, studies)
+    groups_of_cells = list(by_study.values())
+    metrics = _metrics(scored, groups_of_cells)
+    return Scores(metrics, _bounds(groups_of_cells, metrics.wasserstein_distance), coverage, cells)
 
 
 def pearson_correlation(x: Array, y: Array) -> float | None:
@@ -188,51 +175,41 @@ def marginal_errors(cell: CellScore) -> Array:
     return np.abs(cell.human_mean - cell.z_human) * cell.n_human / (cell.n_human - 1)
 
 
-def _metrics(
-    scored: Sequence[CellScore], by_study: Sequence[Sequence[CellScore]], studies: Sequence[StudyScore]
-) -> Metrics:
+def _metrics(scored: Sequence[CellScore], by_study: Sequence[Sequence[CellScore]]) -> Metrics:
     human, predicted = (np.concatenate([getattr(cell, side) for cell in scored]) for side in ("z_human", "z_predicted"))
     error = np.abs(predicted - human)
     within = [
         np.concatenate([getattr(cell, side) - _mean(getattr(cell, side)) for cell in scored])
         for side in ("z_human", "z_predicted")
     ]
+    complete = all(cell.wasserstein_expected is not None for cell in scored)
     spread = [[cell for cell in cells if cell.predicted_variance is not None] for cells in by_study]
     variances = [_mean_of_means(spread, f"{side}_variance") for side in ("human", "predicted")]
     return Metrics(
-        wasserstein_distance=_mean([study.wasserstein_distance for study in studies]),
-        wasserstein_expected=_mean_or_none([study.wasserstein_expected for study in studies]),
+        wasserstein_distance=_mean_of_means(by_study, "wasserstein_distance"),
+        wasserstein_expected=_mean_of_means(by_study, "wasserstein_expected") if complete else None,
         wasserstein_stated_scale=_mean_of_means(by_study, "wasserstein_stated_scale"),
         mae=_mean(error),
         rmse=math.sqrt(_mean(error**2)),
         correlation=pearson_correlation(human, predicted),
         correlation_within_cells=pearson_correlation(*within),
-        accuracy=_mean([study.accuracy for study in studies]),
+        accuracy=_mean([1 - _mean(np.concatenate([*map(_errors, cells)])) for cells in by_study]),
         dispersion=None if variances[1] is None else math.sqrt(variances[1] / variances[0]),
     )
 
 
-def _bounds(by_study: Iterable[Sequence[CellScore]], distance: float) -> Bounds:
-    groups = list(by_study)
-    uniform, best = (_mean_of_means(groups, name) for name in ("uniform_guess", "empirical_best"))
+def _bounds(by_study: Sequence[Sequence[CellScore]], distance: float) -> Bounds:
+    uniform, best = (_mean_of_means(by_study, name) for name in ("uniform_guess", "empirical_best"))
     return Bounds(
         uniform_guess=uniform,
         empirical_best=best,
         share_of_the_way=(uniform - distance) / (uniform - best) if uniform - best > _ROUNDING else None,
-        marginal_accuracy=_mean([1 - _mean(np.concatenate([*map(marginal_errors, cells)])) for cells in groups]),
+        marginal_accuracy=_mean([1 - _mean(np.concatenate([*map(marginal_errors, cells)])) for cells in by_study]),
     )
 
 
-def _score_study(study_id: str, results: Sequence[CellScore]) -> StudyScore:
-    errors = np.concatenate([np.abs(cell.z_predicted - cell.z_human) for cell in results])
-    return StudyScore(
-        study_id=study_id,
-        cells=len(results),
-        rows=len(errors),
-        wasserstein_distance=_mean([result.wasserstein_distance for result in results]),
-        wasserstein_expected=_mean_or_none([result.wasserstein_expected for result in results]),
-        accuracy=1.0 - _mean(errors),
-    )
+def _errors(cell: CellScore) -> Array:
+    return np.abs(cell.z_predicted - cell.z_human)
 
 
 def _mean_of_means(by_study: Iterable[Sequence[CellScore]], name: str) -> float | None:
@@ -265,7 +242,3 @@ def _sum(values: Array | Sequence[float]) -> float:
 
 def _mean(values: Array | Sequence[float]) -> float:
     return _sum(values) / len(values)
-
-
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    return None if None in values else _mean(values)

@@ -12,13 +12,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from socrates.config import without_gone
 from socrates.data.records import Cell, read_cell
 from socrates.errors import SocratesError
 from socrates.evaluation.lines import rows_sha256
 from socrates.files import read_json, remove_file, write_json, write_jsonl
+from socrates.schema import Text, validate
 
 if TYPE_CHECKING:  # some of these load SciPy, which takes a second: the gate only reads
     import numpy as np
@@ -31,44 +34,97 @@ METRICS, PREDICTIONS, CELLS, EFFECTS = "metrics.json", "predictions.jsonl", "cel
 EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
 
 
-class Comparability(TypedDict):
+Share = Annotated[float, Field(ge=0, le=1)]
+Correlation = Annotated[float, Field(ge=-1, le=1)]
+
+
+class Recorded(BaseModel):
+    """A part of a file that this program wrote; what later or earlier versions say beyond it is kept."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Comparability(Recorded):
     """What must be equal in two results before their distances may be compared."""
 
-    data_sha256: str  # of the data file; for answers made elsewhere, of their rows and all human answers
-    rows_sha256: str  # see `lines.rows_sha256`
-    prompt_fingerprint: str  # of the prompt's construction (`chat.py`), or "external"
-    decoding: dict[str, Any] | str  # `config.DecodingSettings`, or "external"
-    seed: int  # of the choice of rows and of the sampled answers
+    data_sha256: Text  # of the data file; for answers made elsewhere, of their rows and all human answers
+    rows_sha256: Text  # see `lines.rows_sha256`
+    prompt_fingerprint: Text  # of the prompt's construction (`chat.py`), or "external"
+    decoding: Annotated[dict[str, Any], Field(min_length=1)] | Text  # `config.DecodingSettings`, or "external"
+    seed: int = Field(ge=0)  # of the choice of rows and of the sampled answers
     metric_version: int  # `metrics.METRIC_VERSION`
 
 
-class MetricsFile(TypedDict):
-    """The keys of `metrics.json`. "Range" is the range of a cell's human answers; null means not defined.
+class RecordedBounds(Recorded):
+    """What guesses score on the same cells (`metrics.Bounds`)."""
+
+    uniform_guess: Share
+    empirical_best: Share
+
+
+class RecordedCoverage(Recorded):
+    """What the numbers stand on (`metrics.Coverage`)."""
+
+    rows_scored: int
+    cells_scored: int
+
+
+class RecordedContamination(Recorded):
+    """Evaluation rows that the model may have been trained on, of how many (`contamination.Contamination`)."""
+
+    rows: int = Field(ge=0)
+    of: int
+
+    @model_validator(mode="after")
+    def _part(self) -> RecordedContamination:
+        if self.rows > self.of:
+            raise ValueError(f"{self.rows} of {self.of} rows is not possible")
+        return self
+
+
+class MetricsFile(Recorded):
+    """`metrics.json`. "Range" is the range of a cell's human answers; null means not defined.
 
     Every number of `metrics.Metrics`, `bounds` and `effects`, and `valid_mass`, has its 95% interval beside it, under
     its name with "_ci95": [low, high], or null.
     """
 
-    wasserstein_distance: float  # sampled answers against human ones, share of the range, [0, 1]; 0 is best
-    wasserstein_expected: float | None  # the same from the predicted distributions, without sampling
-    wasserstein_stated_scale: float | None  # as the first, in shares of the scale that the question states
-    mae: float  # mean absolute error of the sampled answers over all scored rows, share of the range, [0, 1]
-    rmse: float  # root of the mean squared error, likewise
-    correlation: float | None  # Pearson's over the same rows, [-1, 1]
-    correlation_within_cells: float | None  # after removing each cell's means: knowing persons, not questions
-    accuracy: float  # individual accuracy, 1 - absolute error, mean within studies, then over studies, [0, 1]
-    dispersion: float | None  # standard deviation within cells, the model's by the people's
-    bounds: dict[str, Any]  # `metrics.Bounds`: what guesses score on the same cells, and the share of the way
-    effects: dict[str, Any]  # `effects.summarize_effects`: differences between conditions, and left_out
-    groups: dict[str, Any]  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
-    intervals: dict[str, Any]  # how the intervals were made: method, resamples, seed
-    valid_mass: float | None  # mean over exact rows of the probability that the model puts on valid answers
-    coverage: dict[str, Any]  # `metrics.Coverage`: rows, cells, studies, and cells skipped by reason
-    seen: (
-        dict[str, Any] | None
-    )  # `contamination.Contamination`: rows that the model may have been trained on; null: not recorded
+    wasserstein_distance: Share  # sampled answers against human ones, share of the range; 0 is best
+    wasserstein_expected: Share | None = None  # the same from the predicted distributions, without sampling
+    wasserstein_stated_scale: Share | None = None  # as the first, in shares of the scale that the question states
+    mae: Share | None  # mean absolute error of the sampled answers over all scored rows, share of the range
+    rmse: Share | None  # root of the mean squared error, likewise
+    correlation: Correlation | None  # Pearson's over the same rows
+    correlation_within_cells: Correlation | None  # after removing each cell's means: knowing persons, not questions
+    accuracy: Share | None  # individual accuracy, 1 - absolute error, mean within studies, then over studies
+    dispersion: float | None = None  # standard deviation within cells, the model's by the people's
+    bounds: RecordedBounds
+    effects: dict[str, Any] = {}  # `effects.summarize_effects`: differences between conditions, and left_out
+    groups: dict[str, Any] = {}  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
+    intervals: dict[str, Any] = {}  # how the intervals were made: method, resamples, seed
+    valid_mass: Share | None  # mean over exact rows of the probability that the model puts on valid answers
+    coverage: RecordedCoverage
+    seen: RecordedContamination | None = None  # null: not recorded
     comparability: Comparability
-    about: dict[str, Any]  # what was evaluated, and by what: model, config, versions; never compared
+    about: dict[str, Any] = {}  # what was evaluated, and by what: model, config, versions; never compared
+
+    @property
+    def contaminated_rows(self) -> int:
+        """Rows that the model may have been trained on; 0 where that is not recorded, too."""
+        return self.seen.rows if self.seen else 0
+
+
+def check_metrics(metrics: Mapping[str, Any], name: str) -> MetricsFile:
+    """The content of a `metrics.json` with every section and number in its range.
+
+    Raises:
+        SocratesError: with all that is missing or wrong; ``name`` is what the message calls the file.
+    """
+    try:
+        return validate(MetricsFile, metrics, name)
+    except SocratesError as error:
+        remedy = "name the metrics.json of an evaluation, or evaluate again with this program"
+        raise SocratesError(f"{error}\n  What to do: {remedy}") from error
 
 
 def comparability(
@@ -78,23 +134,23 @@ def comparability(
     data_sha256: str,
     prompt_fingerprint: str,
     decoding: dict[str, Any] | str,
-) -> Comparability:
+) -> dict[str, Any]:
     """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
     from socrates.evaluation.metrics import METRIC_VERSION
 
-    return Comparability(
-        data_sha256=data_sha256,
-        rows_sha256=rows_sha256(lines),
-        prompt_fingerprint=prompt_fingerprint,
-        decoding=decoding,
-        seed=seed,
-        metric_version=METRIC_VERSION,
-    )
+    return {
+        "data_sha256": data_sha256,
+        "rows_sha256": rows_sha256(lines),
+        "prompt_fingerprint": prompt_fingerprint,
+        "decoding": decoding,
+        "seed": seed,
+        "metric_version": METRIC_VERSION,
+    }
 
 
 def external_comparability(
     lines: Iterable[Mapping[str, Any]], *, seed: int, human_answers: Mapping[Cell, Mapping[float, int]] | None = None
-) -> Comparability:
+) -> dict[str, Any]:
     """The same for answers made elsewhere: comparable with others over the same rows, with no evaluation.
 
     Args:
@@ -122,10 +178,10 @@ def write_results(
     *,
     scores: Scores,
     predictions: Sequence[Mapping[str, Any]],
-    comparability: Comparability,
+    comparability: Mapping[str, Any],
     about: Mapping[str, Any],
     seen: Mapping[str, Any] | None = None,
-) -> MetricsFile:
+) -> dict[str, Any]:
     """Write the files of a results folder, `metrics.json` last; returns what stands in it.
 
     Raises:
@@ -158,7 +214,7 @@ def write_results(
         if line["valid_mass"] is not None
     ]
     mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
-    content = MetricsFile(
+    content = dict(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         effects={**summarize_effects(questions, seed), "left_out": left_out},
@@ -168,7 +224,7 @@ def write_results(
         valid_mass_ci95=None if mass_limits is None else list(mass_limits),
         coverage=asdict(scores.coverage),
         seen=dict(seen) if seen is not None else None,
-        comparability=comparability,
+        comparability=dict(comparability),
         about=dict(about),
     )
     remove_file(folder / METRICS)
@@ -179,7 +235,9 @@ def write_results(
     return content
 
 
-def record_contamination(folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None) -> MetricsFile:
+def record_contamination(
+    folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Say in finished results which rows the model may have been trained on, where they say nothing or another thing.
 
     Args:
@@ -193,7 +251,7 @@ def record_contamination(folder: Path | str, metrics: Mapping[str, Any], seen: M
     known = {**metrics, "seen": metrics.get("seen") if seen is None else dict(seen)}
     if known["seen"] != metrics.get("seen"):
         write_json(Path(folder) / METRICS, known)
-    return MetricsFile(**known)
+    return known
 
 
 def is_results_folder(folder: Path | str) -> bool:

@@ -1,6 +1,6 @@
 """Run state: what the supervisor recorded of the trainings in a project's folder, and what is true now.
 
-Covers: `.run/state.json`, complete at any moment, also on a full disk, and checked by whether its process still lives;
+Covers: `.run/state.json`, complete at any moment, and checked by whether its supervisor still holds `.run/lock`;
 trainings that run without a supervisor, known by the lock on their output folder; `machine.env`, lines KEY=VALUE for
 the environment of the machine's trainings (HF_HOME, NCCL_…, DS_ACCELERATOR=cpu), taken as they stand.
 Does not cover: shell syntax in `machine.env`, and secrets, which do not belong in a file.
@@ -8,23 +8,22 @@ Does not cover: shell syntax in `machine.env`, and secrets, which do not belong 
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
-from socrates.files import read_json, read_text, write_json
-from socrates.machine.process_tree import ProcessId, lock_holder, started_at
+from socrates.files import lock_is_held, read_json, read_text, write_json
 from socrates.telemetry.log import Progress, read_progress
 
 RUN_FOLDER = Path(".run")
 STATE = RUN_FOLDER / "state.json"
 LOCK = RUN_FOLDER / "lock"
-LAST_LINES = 20
+GONE = "the supervisor is gone (killed, or the machine restarted)"
+_EXIT = {"running": EXIT_DONE, "complete": EXIT_DONE, "failed": EXIT_NO, "stopped": EXIT_NO}
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,9 @@ class Attempt:
 
     started: str
     from_step: int
-    pid: int | None = None  # the launcher's, and the number of its process group
     ended: str | None = None
     exit_status: int | None = None
     reached_step: int | None = None
-    asked: str | None = None  # when its ranks were asked to save and end; a second time would end them at once
 
 
 @dataclass(frozen=True)
@@ -46,24 +43,28 @@ class SupervisorRecord:
 
     state: str  # running, complete, failed, stopped
     pid: int  # the supervisor's
-    start_ticks: int
-    boot_id: str
     started: str
     config: str
     deepspeed: str
     log: str
     log_offset: int  # bytes of the log that are older than this start
     output_dir: str
-    command: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     restarts: int = 0
     ended: str | None = None
     reason: str | None = None
+    asked: str | None = None  # when the ranks were asked to save and end; a second time would end them at once
 
     @property
-    def process(self) -> ProcessId:
-        """The supervisor."""
-        return ProcessId(self.pid, self.start_ticks, self.boot_id)
+    def mark(self) -> str:
+        """What its training's processes carry in their environment."""
+        return f"{self.pid} since {self.started}"
+
+    @property
+    def way_on(self) -> str:
+        """The command with which the run goes on from its newest checkpoint."""
+        files = f"--config {self.config} --deepspeed {self.deepspeed} --log {self.log}"
+        return f"python scripts/supervise.py start {files} --resume"
 
 
 def utc_time() -> str:
@@ -71,24 +72,9 @@ def utc_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_record(state: SupervisorRecord) -> None:
-    """Replace the record.
-
-    On a full disk, where no new file can be written, the old one is written over in place: that needs no space.
-
-    Raises:
-        SocratesError: neither can be done.
-    """
-    value = asdict(state)
-    try:
-        write_json(STATE, value)
-    except SocratesError as error:
-        try:
-            with STATE.open("r+", encoding="utf-8") as file:
-                file.write(json.dumps(value))
-                file.truncate()
-        except OSError:
-            raise error from None
+def write_record(record: SupervisorRecord) -> None:
+    """Replace the record; SocratesError where that cannot be done."""
+    write_json(STATE, asdict(record))
 
 
 def read_record() -> SupervisorRecord | None:
@@ -97,88 +83,16 @@ def read_record() -> SupervisorRecord | None:
         return None
     value = read_json(STATE, "supervisor's record")
     try:
-        value.pop("hostfile", None)  # older records have one
-        attempts = tuple(Attempt(**attempt) for attempt in value.pop("attempts"))
-        return SupervisorRecord(**{**value, "command": tuple(value["command"]), "attempts": attempts})
-    except (KeyError, TypeError) as error:
+        attempts = tuple(_known(Attempt, attempt) for attempt in value["attempts"])
+        return _known(SupervisorRecord, {**value, "attempts": attempts})
+    except (AttributeError, KeyError, TypeError) as error:
         raise SocratesError(f"{STATE}: not a record of this supervisor ({error}); move it away") from error
 
 
-def with_attempt(state: SupervisorRecord, **changes: Any) -> SupervisorRecord:
-    """The record with its last attempt changed."""
-    return replace(state, attempts=(*state.attempts[:-1], replace(state.attempts[-1], **changes)))
-
-
-def way_on(record: SupervisorRecord) -> str:
-    """The command with which a run goes on from its newest checkpoint."""
-    return (
-        f"python scripts/supervise.py start --config {record.config} --deepspeed {record.deepspeed} "
-        f"--log {record.log} --resume"
-    )
-
-
-def last_lines(log: str | Path, offset: int, count: int = LAST_LINES) -> list[str]:
-    """The last lines that a log got since it was ``offset`` bytes long."""
-    return read_end(log, offset).splitlines()[-count:]
-
-
-def read_end(log: str | Path, offset: int, limit: int = 2**16) -> str:
-    """At most the last ``limit`` bytes that a log got since it was ``offset`` bytes long."""
-    with suppress(OSError), Path(log).open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(offset if offset <= size else 0, size - limit))
-        return file.read().decode(errors="replace")
-    return ""
-
-
-MACHINE_ENV = "machine.env"
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "TNR_API_TOKEN")
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SHELL = re.compile(r"""[$`"']""")
-
-
-def read_machine_env(path: Path | str = MACHINE_ENV) -> dict[str, str]:
-    """The settings of the file; none where there is no such file.
-
-    Raises:
-        SocratesError: every line that cannot be taken, by number and never by content: it might be a secret.
-    """
-    if not Path(path).exists():
-        return {}
-    settings: dict[str, str] = {}
-    problems = []
-    for number, line in enumerate(read_text(path, "settings of this machine").splitlines(), 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        key, equals, value = line.partition("=")
-        problem = _problem(key, equals, value)
-        if problem:
-            problems.append(f"line {number}: {problem}")
-        elif key in settings:
-            problems.append(f"line {number}: {key} stands there twice; keep one")
-        settings[key] = value
-    if problems:
-        raise SocratesError("\n  ".join([f"{path}: wants lines KEY=VALUE", *problems]))
-    return settings
-
-
-def _problem(key: str, equals: str, value: str) -> str | None:
-    if key.startswith("export "):
-        return 'leave out "export"; the file is not read by a shell'
-    if not equals:
-        return "no = in it"
-    if not _KEY.fullmatch(key):
-        return "what stands before the = is no name (letters, digits and _; no spaces around the =)"
-    if key in SECRETS:
-        return f"{key} is a secret and must not lie in a file: export it where the training is started"
-    if _SHELL.search(value) or "\0" in value:
-        return f"{key}: the value is taken as it stands: without quotes, and with nothing that a shell would replace"
-    return None
-
-
-GONE = "the supervisor is gone (killed, or the machine restarted)"
-_EXIT = {"running": EXIT_DONE, "complete": EXIT_DONE, "failed": EXIT_NO, "stopped": EXIT_NO}
+def _known(kind: type[Any], value: dict[str, Any]) -> Any:
+    """What older records have besides is left out."""
+    names = {item.name for item in fields(kind)}
+    return kind(**{name: item for name, item in value.items() if name in names})
 
 
 @dataclass(frozen=True)
@@ -187,12 +101,17 @@ class Unsupervised:
 
     output_dir: str
     holder: str  # "process PID on NODE"
-    pid: int | None
-    since: str | None
+    since: str
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, where the lock names one."""
+        found = re.match(r"process (\d+)", self.holder)
+        return int(found[1]) if found else None
 
     def __str__(self) -> str:
         """For messages."""
-        return f"{self.holder}{f', since {self.since}' if self.since else ''}, into {self.output_dir}"
+        return f"{self.holder}, since {self.since}, into {self.output_dir}"
 
 
 @dataclass(frozen=True)
@@ -223,26 +142,22 @@ class RunState:
 
 def find_run_state() -> RunState:
     """What is true now of the trainings in the current folder."""
-    record, supervised = find_supervised()
+    record, again, held = None, read_record(), False
+    while record != again:  # a supervisor may begin or end between the two looks
+        record, held = again, bool(lock_is_held(LOCK))
+        again = read_record()
     state, reason = (record.state, record.reason) if record else ("never started", None)
+    supervised = held and state == "running"
     if state == "running" and not supervised:
         state, reason = "failed", GONE
-    unsupervised = find_unsupervised(record.output_dir if record else None, supervised)
     folder = record.output_dir if record else None
+    unsupervised = find_unsupervised(folder, supervised)
     if unsupervised and not supervised:
         left_over = reason == GONE and any(item.output_dir == folder for item in unsupervised)
         reason = GONE if left_over else "started without the supervisor"
         reason += "; the training runs, but nothing starts it again if it dies"
         state, folder = "running", folder if left_over else unsupervised[0].output_dir
     return RunState(state, reason, supervised, record, unsupervised, read_progress(folder) if folder else None)
-
-
-def find_supervised() -> tuple[SupervisorRecord | None, bool]:
-    """The record, and whether its supervisor runs."""
-    record = read_record()
-    if record and record.state == "running" and not record.process.is_alive():
-        record = read_record()  # it may have ended between the two looks
-    return record, record is not None and record.state == "running" and record.process.is_alive()
 
 
 def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, ...]:
@@ -252,32 +167,22 @@ def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, 
         own: the output folder of the run that is meant; looked at wherever it lies.
         supervised: whether a supervisor watches that one: then it is left out.
     """
-    folders = {str(path.parent) for path in Path("models").glob("*/.training.lock")}
-    folders -= {folder for folder in folders if own and Path(folder).resolve() == Path(own).resolve()}
-    if own and not supervised:
-        folders.add(own)
+    folders = {path.parent for path in Path("models").glob("*/.training.lock")}
+    if own:
+        folders = folders - {Path(own)} if supervised else folders | {Path(own)}
     found = []
-    for folder in sorted(folders):
-        holder = lock_holder(Path(folder) / ".training.lock")
-        if holder is not None:
-            number = re.match(r"process (\d+)", holder)
-            pid = int(number[1]) if number else None
-            found.append(Unsupervised(folder, holder, pid, started_at(pid) if pid else None))
+    for lock in (folder / ".training.lock" for folder in sorted(folders)):
+        if lock_is_held(lock):
+            since = datetime.fromtimestamp(lock.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            found.append(Unsupervised(str(lock.parent), holder_text(lock), since))
     return tuple(found)
 
 
-def run_state_record(run: RunState) -> dict[str, Any]:
-    """The run state as JSON values: the record's keys, corrected, and what else is known."""
-    record, failed = run.record, run.state == "failed"
-    return {
-        **(asdict(record) if record else {}),
-        "state": run.state,
-        "reason": run.reason,
-        "supervised": run.supervised,
-        "unsupervised": [asdict(item) for item in run.unsupervised],
-        "progress": asdict(run.progress) if run.progress else None,
-        "last_lines": last_lines(record.log, record.log_offset) if record and failed else [],
-    }
+def holder_text(lock: Path) -> str:
+    """What the holder of a lock wrote into it."""
+    with suppress(OSError), lock.open("rb") as file:
+        return file.read(1000).decode(errors="replace").strip() or "process unknown"
+    return "process unknown"
 
 
 def run_state_text(run: RunState) -> str:
@@ -295,10 +200,9 @@ def run_state_text(run: RunState) -> str:
         lines.append(f"config {record.config}, log {record.log}, checkpoints in {record.output_dir}")
         lines += [f"attempt {number}: {_attempt_text(a)}" for number, a in enumerate(record.attempts, 1)]
         if run.state == "stopped":
-            lines.append(f"to go on: {way_on(record)}")
+            lines.append(f"to go on: {record.way_on}")
         if run.state == "failed":
-            shown = last_lines(record.log, record.log_offset)
-            lines += [f"last lines of {record.log}:", *(f"  {line}" for line in shown)]
+            lines += [f"last lines of {record.log}:", *(f"  {line}" for line in last_lines(record))]
     return "\n".join(lines)
 
 
@@ -307,3 +211,48 @@ def _attempt_text(attempt: Attempt) -> str:
     if attempt.ended is None:
         return text
     return f"{text}; ended {attempt.ended} at step {attempt.reached_step}, exit status {attempt.exit_status}"
+
+
+def last_lines(record: SupervisorRecord, count: int = 20) -> list[str]:
+    """The last lines that the log got since this start."""
+    return read_end(record.log, record.log_offset).splitlines()[-count:]
+
+
+def read_end(log: str | Path, offset: int, limit: int = 2**16) -> str:
+    """At most the last ``limit`` bytes that a log got since it was ``offset`` bytes long."""
+    with suppress(OSError), Path(log).open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(offset if offset <= size else 0, size - limit))
+        return file.read().decode(errors="replace")
+    return ""
+
+
+MACHINE_ENV = "machine.env"
+_SETTING = re.compile(r"""([A-Za-z_][A-Za-z0-9_]*)=([^$`"'\0]*)""")
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "TNR_API_TOKEN")
+
+
+def read_machine_env(path: Path | str = MACHINE_ENV) -> dict[str, str]:
+    """The settings of the file; none where there is no such file.
+
+    Raises:
+        SocratesError: every line that cannot be taken, by number and never by content: it might be a secret.
+    """
+    settings: dict[str, str] = {}
+    problems = []
+    text = read_text(path, "settings of this machine") if Path(path).exists() else ""
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        setting = _SETTING.fullmatch(line)
+        if not line or line.startswith("#"):
+            continue
+        if not setting:
+            problems.append(f"line {number}: wants KEY=VALUE: no export, no spaces around the =, no quotes, $ or `")
+        elif setting[1] in _SECRETS:
+            problems.append(f"line {number}: {setting[1]} is a secret: export it where the training is started")
+        elif setting[1] in settings:
+            problems.append(f"line {number}: {setting[1]} stands there twice; keep one")
+        else:
+            settings[setting[1]] = setting[2]
+    if problems:
+        raise SocratesError("\n  ".join([f"{path}: its lines are taken as they stand", *problems]))
+    return settings

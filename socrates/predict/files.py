@@ -6,10 +6,8 @@ of another prediction are kept until a new one has all its answers, those of ano
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
 from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
-from socrates.files import atomic_write, read_json, remove_file, write_json, write_jsonl
+from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.inference.journal import UNFINISHED, differing
 from socrates.report.html import read_start
 
@@ -52,7 +50,7 @@ def check_folder(output: Path) -> None:
         raise SocratesError(f"{output}: is a checkpoint, to which nothing is written; choose another --output")
     if (output / ASKED).exists():
         _read_record(output)
-    elif not (output / UNFINISHED).is_dir() and (found := _made_files(output)):
+    elif not (output / UNFINISHED).exists() and (found := _made_files(output)):
         raise SocratesError(
             f"{output}: holds {found[0].name}, and no {ASKED} that says where it is from; choose another --output, or "
             "move it away"
@@ -114,20 +112,6 @@ def remove_pictures(output: Path) -> None:
     """Remove the pictures of an earlier page, of which a new one may have fewer."""
     for path in _made_pictures(output):
         remove_file(path)
-
-
-def write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table, whole or not at all; None becomes an empty value, numbers keep nine digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows([_written(value) for value in row] for row in rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue())
-
-
-def _written(value: Any) -> Any:
-    return "" if value is None else f"{value:.9g}" if isinstance(value, float) else value
 
 
 def _made_files(output: Path) -> list[Path]:

@@ -14,16 +14,17 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from socrates.errors import SocratesError
 from socrates.files import read_text
-from socrates.schema import Problems, nearest, shown, text_problem
+from socrates.schema import Schema, Text, nearest, raise_problems, shown, text_problem
 
 # The demographic fields of SocSci210, in the order of its prompts (as far as they were seen).
 FIELDS = (
@@ -46,6 +47,13 @@ FIELDS = (
 )
 MOST_PEOPLE = 100_000
 _ROUNDED = 0.001  # what shares that were rounded (0.333 three times) may lack of 1
+OLDEST = 120
+_NOT_KNOWN = frozenset(("na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
+_WHOLE_AS_FLOAT = re.compile(r"(-?[0-9]+)\.0+")  # how a column of whole numbers with gaps is written by pandas
+_AGE = re.compile(r"0|[1-9][0-9]{0,2}")
+_AGES = re.compile(r"(0|[1-9][0-9]{0,2})\s*[-–]\s*(0|[1-9][0-9]{0,2})")
+WEIGHT = "weight"
+_MOST_PROBLEMS = 10  # that are listed; a file of the wrong kind has one a line
 
 
 @dataclass(frozen=True)
@@ -85,32 +93,138 @@ class Margins:
         return [Persona(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
-def read_margins(value: Mapping[str, Any], prefix: str, problems: Problems) -> Margins | None:
-    """The margins in a checked file, or None after a problem.
+def _check_shares(numbers: dict[str, float], *, ages: bool = False) -> dict[str, float]:
+    """The shares or counts of a field's values, which are cleaned. ValueError with the first problem."""
+    found: dict[str, float] = {}
+    taken: dict[int, str] = {}
+    for name, number in numbers.items():
+        value = clean_value(name)
+        if not value:
+            raise ValueError("names an empty value; leave the field out where it is not known")
+        if problem := value_problem("age" if ages else "", value, ranges=True):
+            raise ValueError(f"{shown(name)} {problem}")
+        if value in found:
+            raise ValueError(f"{shown(value)} stands there twice")
+        years = (years_of(value) or ()) if ages else ()
+        if (twice := next((year for year in years if year in taken), None)) is not None:
+            raise ValueError(f"{shown(value)}: the age {twice} is in {shown(taken[twice])} already")
+        taken |= dict.fromkeys(years, value)
+        found[value] = number
+    if not sum(found.values()):
+        raise ValueError("all are 0")
+    return found
 
-    A field's numbers are shares where they sum to 1 (within 0.001), else counts: whole, and of as many people as
-    "size" says, or as the other fields count.
+
+class _People(Schema):
+    """A population as a person describes it; `Population` has the demographic fields, too."""
+
+    size: int | None = Field(None, ge=1, le=MOST_PEOPLE)
+    csv: Text | None = None
+
+    @property
+    def fields(self) -> dict[str, dict[str, float]]:
+        """The margins of the fields that are named, in the order of `FIELDS`."""
+        return {name: numbers for name in FIELDS if (numbers := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _add_up(self) -> _People:
+        if self.csv is not None:
+            if other := self.model_fields_set - {"csv"}:
+                raise ValueError(f'"{min(other)}" does not go with "csv": the file says who is asked')
+            return self
+        if not self.fields:
+            raise ValueError(f"is empty: name shares or counts of a demographic field ({', '.join(FIELDS)})")
+        self.margins()
+        return self
+
+    def margins(self) -> Margins:
+        """The margins and the number of people: "size", or what the counts sum to.
+
+        A field's numbers are shares where they sum to 1 (within 0.001), else counts: whole, and of as many people as
+        "size" says, or as the other fields count.
+        """
+        size = self.size
+        for name, numbers in self.fields.items():
+            total = math.fsum(numbers.values())
+            said = f'"{name}" sums to {total:.6g}'
+            if abs(total - 1) <= _ROUNDED * (1 + 1e-9):
+                continue
+            if not all(number.is_integer() for number in numbers.values()):
+                counts = "whole counts" if size is None else f"whole counts that sum to {size}"
+                raise ValueError(f"{said}: must be shares that sum to 1, or {counts}")
+            if size is not None and total != size:
+                raise ValueError(
+                    f"{said}, but the population has {size} people; write shares that sum to 1, or mend the counts"
+                )
+            if total > MOST_PEOPLE:
+                raise ValueError(f"{said}; at most {MOST_PEOPLE:,} people can be asked")
+            size = int(total)
+        if size is None:
+            raise ValueError('"size" is missing: how many people are to be asked')
+        return Margins(size, self.fields)
+
+
+def _field(name: str) -> Any:
+    number = Annotated[float, Field(ge=0, le=1e12, description="a share or a count")]
+    check = AfterValidator(lambda numbers: _check_shares(numbers, ages=name == "age"))
+    expected = 'shares or counts, such as {"Male": 0.49, "Female": 0.51}'
+    return Annotated[dict[str, number], check] | None, Field(None, min_length=1, description=expected)
+
+
+Population = create_model("Population", __base__=_People, **{name: _field(name) for name in FIELDS})
+
+
+def read_personas(path: Path) -> list[Persona]:
+    """The personas of a CSV file, in its order.
+
+    Raises:
+        SocratesError: no such file, nobody in it, a column that is no demographic field, a line of another length, a
+            line of which nothing is known, a value that is none, a weight that is no number of 0 or more, or all
+            weights 0.
     """
-    before = len(problems)
-    problems.check_keys(value, ("size", "csv", *FIELDS), prefix)
-    size = value.get("size")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MOST_PEOPLE):
-        problems.add(f"{prefix}size", f"must be a whole number from 1 to {MOST_PEOPLE:,}, not {shown(size)}")
-        return None
-    fields: dict[str, dict[str, float]] = {}
-    for name in (name for name in FIELDS if name in value):
-        if numbers := _read_numbers(value[name], f"{prefix}{name}", problems):
-            fields[name] = numbers
-        total = math.fsum(numbers.values()) if numbers else 1.0
-        if not _is_one(total):
-            size = _read_counts(numbers, total, size, f"{prefix}{name}", problems)
-    if not any(name in value for name in FIELDS):
-        problems.add(
-            prefix.rstrip("."), f"is empty: name shares or counts of a demographic field ({', '.join(FIELDS)})"
+    text = read_text(path, "CSV file of personas").removeprefix("\ufeff")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    personas, problems = [], []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(header, path)
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            if len(problems) >= _MOST_PROBLEMS:
+                problems.append("and perhaps more below")
+                break
+            try:
+                personas.append(_read_persona(header, values))
+            except ValueError as error:
+                problems.append(f"line {reader.line_num}{error}")
+    except csv.Error as error:
+        raise SocratesError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+    raise_problems(path, problems)
+    if not personas:
+        raise SocratesError(f"{path}: lists nobody; below the names of the fields, one line a person is expected")
+    if len(personas) > MOST_PEOPLE:
+        raise SocratesError(
+            f"{path}: lists {len(personas):,} people; at most {MOST_PEOPLE:,} can be asked (draw a sample of them)"
         )
-    elif size is None:
-        problems.add(f"{prefix}size", "missing: how many people are to be asked")
-    return Margins(size, fields) if len(problems) == before and size is not None else None
+    if not any(persona.weight for persona in personas):
+        raise SocratesError(f"{path}: all weights are 0, so nobody counts")
+    return personas
+
+
+def draw_some(personas: list[Persona], people: int, seed: int, path: Path) -> list[Persona]:
+    """So many of the listed personas, each at most once, chosen at random and kept in their order.
+
+    Raises:
+        SocratesError: more than are listed, or those that were chosen all have weight 0.
+    """
+    if people > len(personas):
+        raise SocratesError(f"--people {people}: {path} lists {len(personas)}")
+    chosen = sorted(np.random.default_rng(seed).permutation(len(personas))[:people].tolist())
+    found = [personas[index] for index in chosen]
+    if not any(persona.weight for persona in found):
+        raise SocratesError(f"--people {people}: all that were chosen of {path} have weight 0; take more")
+    return found
 
 
 def quotas(numbers: Sequence[float], size: int) -> list[int]:
@@ -134,70 +248,6 @@ def _column(name: str, numbers: Mapping[str, float], size: int) -> list[str]:
         else:
             column += [str(years[(2 * index + 1) * len(years) // (2 * count)]) for index in range(count)]
     return column
-
-
-def _read_numbers(value: Any, key: str, problems: Problems) -> dict[str, float]:
-    """Value -> share or count; empty after a problem."""
-    expected = 'shares or counts, such as {"Male": 0.49, "Female": 0.51}'
-    numbers = problems.read_object(value, key, expected)
-    before = len(problems)
-    found: dict[str, float] = {}
-    field = key.rpartition(".")[2]
-    for name, number in (numbers or {}).items():
-        value = clean_value(name)
-        if not value:
-            problems.add(key, "names an empty value; leave the field out where it is not known")
-        elif problem := value_problem(field, value, ranges=True):
-            problems.add(f"{key}.{name}", problem)
-        elif value in found:
-            problems.add(f"{key}.{name}", f"{shown(value)} stands there twice")
-        elif isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1e12:
-            problems.add(f"{key}.{name}", f"must be a share or a count, not {shown(number)}")
-        else:
-            found[value] = float(number)
-    if field == "age":
-        _check_ages(found, key, problems)
-    if numbers and len(problems) == before and not sum(found.values()):
-        problems.add(key, "all are 0")
-    return found if len(problems) == before else {}
-
-
-def _check_ages(ages: Iterable[str], key: str, problems: Problems) -> None:
-    """A year in two ranges: people of 25 would be counted among those of 18-29 and of 20-40."""
-    taken: dict[int, str] = {}
-    for age in ages:
-        years = years_of(age) or ()
-        if (twice := next((year for year in years if year in taken), None)) is not None:
-            problems.add(f"{key}.{age}", f"the age {twice} is in {shown(taken[twice])} already")
-        taken |= dict.fromkeys(years, age)
-
-
-def _read_counts(
-    numbers: Mapping[str, float], total: float, size: int | None, key: str, problems: Problems
-) -> int | None:
-    """The size of the population, ``size`` or what is counted here."""
-    said = f"sum to {total:.6g}"
-    if not all(number.is_integer() for number in numbers.values()):
-        counts = "whole counts" if size is None else f"whole counts that sum to {size}"
-        problems.add(key, f"must be shares that sum to 1, or {counts}; these {said}")
-    elif size is not None and total != size:
-        problems.add(
-            key, f"counts {said}, but the population has {size} people; write shares that sum to 1, or mend the counts"
-        )
-    elif total > MOST_PEOPLE:
-        problems.add(key, f"counts {said}; at most {MOST_PEOPLE:,} people can be asked")
-    return int(total) if size is None else size
-
-
-def _is_one(total: float) -> bool:
-    return abs(total - 1) <= _ROUNDED * (1 + 1e-9)
-
-
-OLDEST = 120
-_NOT_KNOWN = frozenset(("na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
-_WHOLE_AS_FLOAT = re.compile(r"(-?[0-9]+)\.0+")  # how a column of whole numbers with gaps is written by pandas
-_AGE = re.compile(r"0|[1-9][0-9]{0,2}")
-_AGES = re.compile(r"(0|[1-9][0-9]{0,2})\s*[-–]\s*(0|[1-9][0-9]{0,2})")
 
 
 def clean_value(text: str) -> str:
@@ -237,94 +287,35 @@ def _is_age(text: str) -> bool:
     return _AGE.fullmatch(text) is not None and int(text) <= OLDEST
 
 
-WEIGHT = "weight"
-_MOST_PROBLEMS = 10  # that are listed; a file of the wrong kind has one a line
-
-
-def read_personas(path: Path) -> list[Persona]:
-    """The personas of a CSV file, in its order.
-
-    Raises:
-        SocratesError: no such file, nobody in it, a column that is no demographic field, a line of another length, a
-            line of which nothing is known, a value that is none, a weight that is no number of 0 or more, or all
-            weights 0.
-    """
-    text = read_text(path, "CSV file of personas").removeprefix("\ufeff")
-    problems = Problems(path)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if not header:
-            raise SocratesError(f"{path}: is empty; the first line must name demographic fields: {', '.join(FIELDS)}")
-        _check_header(header, problems)
-        problems.raise_any()
-        personas = list(_read_lines(reader, header, problems))
-    except csv.Error as error:
-        raise SocratesError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
-    problems.raise_any()
-    if not personas:
-        raise SocratesError(f"{path}: lists nobody; below the names of the fields, one line a person is expected")
-    if len(personas) > MOST_PEOPLE:
-        raise SocratesError(
-            f"{path}: lists {len(personas):,} people; at most {MOST_PEOPLE:,} can be asked (draw a sample of them)"
-        )
-    if not any(persona.weight for persona in personas):
-        raise SocratesError(f"{path}: all weights are 0, so nobody counts")
-    return personas
-
-
-def draw_some(personas: list[Persona], people: int, seed: int, path: Path) -> list[Persona]:
-    """So many of the listed personas, each at most once, chosen at random and kept in their order.
-
-    Raises:
-        SocratesError: more than are listed, or those that were chosen all have weight 0.
-    """
-    if people > len(personas):
-        raise SocratesError(f"--people {people}: {path} lists {len(personas)}")
-    chosen = sorted(np.random.default_rng(seed).permutation(len(personas))[:people].tolist())
-    found = [personas[index] for index in chosen]
-    if not any(persona.weight for persona in found):
-        raise SocratesError(f"--people {people}: all that were chosen of {path} have weight 0; take more")
-    return found
-
-
-def _check_header(header: list[str], problems: Problems) -> None:
+def _check_header(header: list[str], path: Path) -> None:
+    if not header:
+        raise SocratesError(f"{path}: is empty; the first line must name demographic fields: {', '.join(FIELDS)}")
+    problems = []
     for name in dict.fromkeys(header):
         if name not in (*FIELDS, WEIGHT):
-            problems.add("", f"line 1: the column {shown(name)} is no demographic field{nearest(name, FIELDS)}")
+            problems.append(f"line 1: the column {shown(name)} is no demographic field{nearest(name, FIELDS)}")
         elif header.count(name) > 1:
-            problems.add("", f"line 1: the column {shown(name)} stands there twice")
+            problems.append(f"line 1: the column {shown(name)} stands there twice")
     if not set(header) & set(FIELDS):
-        problems.add("", "line 1: names no demographic field")
+        problems.append("line 1: names no demographic field")
+    raise_problems(path, problems)
 
 
-def _read_lines(reader: Iterator[list[str]], header: list[str], problems: Problems) -> Iterator[Persona]:
-    for values in reader:
-        where = f"line {reader.line_num}"
-        if not any(value.strip() for value in values):
-            continue
-        if len(problems) >= _MOST_PROBLEMS:
-            problems.add("", "and perhaps more below")
-            return
-        if len(values) != len(header):
-            problems.add("", f"{where}: has {len(values)} values, and line 1 names {len(header)} columns")
-            continue
-        line = {name: clean_value(value) for name, value in zip(header, values, strict=True)}
-        demographic = {name: line[name] for name in FIELDS if line.get(name)}
-        weight = _weight(line.get(WEIGHT, "1"))
-        wrong = [
-            (name, found) for name, value in demographic.items() if (found := value_problem(name, value, ranges=False))
-        ]
-        for name, problem in wrong:
-            problems.add("", f"{where}, {name}: {problem}")
-        if wrong:
-            continue
-        if weight is None:
-            problems.add("", f"{where}: the weight must be a number of 0 or more, not {shown(line[WEIGHT])}")
-        elif not demographic:
-            problems.add("", f"{where}: says nothing of this person")
-        else:
-            yield Persona(demographic, weight)
+def _read_persona(header: list[str], values: list[str]) -> Persona:
+    """The person of a line. ValueError with what is wrong, to be read after the line's number."""
+    if len(values) != len(header):
+        raise ValueError(f": has {len(values)} values, and line 1 names {len(header)} columns")
+    line = {name: clean_value(value) for name, value in zip(header, values, strict=True)}
+    demographic = {name: line[name] for name in FIELDS if line.get(name)}
+    for name, value in demographic.items():
+        if problem := value_problem(name, value, ranges=False):
+            raise ValueError(f", {name}: {problem}")
+    weight = _weight(line.get(WEIGHT, "1"))
+    if weight is None:
+        raise ValueError(f": the weight must be a number of 0 or more, not {shown(line[WEIGHT])}")
+    if not demographic:
+        raise ValueError(": says nothing of this person")
+    return Persona(demographic, weight)
 
 
 def _weight(text: str) -> float | None:

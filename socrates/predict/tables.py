@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from socrates.files import atomic_write, write_json
 from socrates.predict.estimates import MEAN, METHOD, RESAMPLES, Difference, Number, sample_answers
 from socrates.predict.experiment import OutcomeQuestion
-from socrates.predict.files import PAGE, PROGRAM, RECORD, remove_pictures, write_csv
+from socrates.predict.files import PAGE, PROGRAM, RECORD, remove_pictures
 from socrates.predict.page import COVERS, render
 from socrates.predict.pictures import make_plots
 from socrates.predict.population import FIELDS
@@ -25,13 +26,16 @@ _PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
 
 def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     """Write all files that are made from the answers; returns the pictures' paths."""
-    for name, heads, rows in (
-        ("predictions.csv", *_predictions(prediction)),
-        ("distributions.csv", _DISTRIBUTIONS, _distributions(prediction)),
-        ("means.csv", _MEANS, _means(prediction)),
-        ("differences.csv", _DIFFERENCES, _differences(prediction)),
-    ):
-        write_csv(output / name, heads, rows)
+    rng = np.random.default_rng([prediction.seed, len(FIELDS)])  # apart from those that make personas
+    tables = {
+        "predictions.csv": pd.concat([_answers(one, prediction, rng) for one in prediction.questions]),
+        "distributions.csv": pd.DataFrame(_distributions(prediction)),
+        "means.csv": pd.DataFrame(_means(prediction)),
+        "differences.csv": pd.DataFrame(_differences(prediction), columns=_DIFFERENCES),
+    }
+    for name, table in tables.items():
+        with atomic_write(output / name) as file:
+            table.to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
     created = datetime.now(UTC)
     write_json(output / RECORD, _record(prediction, created))
     with styled():
@@ -48,78 +52,67 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     return pictures
 
 
-_DISTRIBUTIONS = ("condition", "question", "answer", "label", "probability", "low", "high")
-_MEANS = ("condition", "question", "mean", "low", "high", "sd", "sd_low", "sd_high", "personas", "valid_mass")
-_DIFFERENCES = (
+_DIFFERENCES = (  # the table has these columns with a single condition, too
     *("question", "condition_a", "condition_b", "measure", "a", "b"),
     *("difference", "low", "high", "by_chance", "standardized", "standardized_low", "standardized_high"),
 )
 
 
-def _predictions(prediction: Prediction) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
-    """One line for each persona, condition and question; ``answer`` is sampled from the probabilities."""
-    known = {field for persona in prediction.personas for field in persona.demographic}
-    fields = [field for field in FIELDS if field in known]
-    heads = ("persona", "weight", *fields, "condition", "question", "mean", "sd", "answer", "valid_mass")
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        rng = np.random.default_rng([prediction.seed, len(FIELDS)])  # apart from those that make personas
-        names = list(prediction.experiment.conditions)
-        for one in prediction.questions:
-            answers = one.answers
-            centre = answers.values.mean()
-            place = {int(persona): row for row, persona in enumerate(answers.personas)}
-            for condition, name in enumerate(names):
-                table = answers.probabilities[condition]
-                mean = table @ (answers.values - centre)
-                sd = np.sqrt(np.maximum(table @ (answers.values - centre) ** 2 - mean**2, 0.0))
-                sampled = sample_answers(answers.values, table, rng)
-                for index, persona in enumerate(prediction.personas):
-                    row = place.get(index)
-                    numbers = (
-                        (None, None, None)
-                        if row is None
-                        else (float(mean[row] + centre), float(sd[row]), int(sampled[row]))
-                    )
-                    yield (
-                        index + 1,
-                        persona.weight,
-                        *(persona.demographic.get(field) for field in fields),
-                        name,
-                        answers.question.name,
-                        *numbers,
-                        float(answers.valid_mass[condition, index]),
-                    )
-
-    return heads, rows()
+def _answers(one: QuestionPrediction, prediction: Prediction, rng: np.random.Generator) -> pd.DataFrame:
+    """A line for each condition and persona; ``answer`` is sampled from the probabilities."""
+    answers, personas = one.answers, prediction.personas
+    known = {field for persona in personas for field in persona.demographic}
+    people = pd.DataFrame({"persona": range(1, len(personas) + 1), "weight": [persona.weight for persona in personas]})
+    for field in (field for field in FIELDS if field in known):
+        people[field] = [persona.demographic.get(field) for persona in personas]
+    centre = answers.values.mean()
+    tables = []
+    for condition, name in enumerate(prediction.experiment.conditions):
+        shares = answers.probabilities[condition]
+        mean = shares @ (answers.values - centre)
+        sd = np.sqrt(np.maximum(shares @ (answers.values - centre) ** 2 - mean**2, 0.0))
+        sampled = sample_answers(answers.values, shares, rng)
+        numbers = pd.DataFrame({"mean": mean + centre, "sd": sd, "answer": sampled}, index=answers.personas)
+        table = people.assign(condition=name, question=answers.question.name).join(numbers)
+        tables.append(table.assign(valid_mass=answers.valid_mass[condition]))
+    return pd.concat(tables)
 
 
-def _distributions(prediction: Prediction) -> Iterator[tuple[Any, ...]]:
+def _distributions(prediction: Prediction) -> Iterator[dict[str, Any]]:
     for one, condition, estimate in _by_condition(prediction):
         question = one.answers.question
         for value, share in zip(question.scale.values, estimate.shares, strict=True):
-            yield condition, question.name, value, question.labels.get(value), *_flat(share)
+            names = {"condition": condition, "question": question.name}
+            yield {**names, "answer": value, "label": question.labels.get(value), **_flat("probability", share)}
 
 
-def _means(prediction: Prediction) -> Iterator[tuple[Any, ...]]:
+def _means(prediction: Prediction) -> Iterator[dict[str, Any]]:
     for index, (one, condition, estimate) in enumerate(_by_condition(prediction)):
-        mass = one.valid_mass[index % len(prediction.experiment.conditions)]
-        yield (
-            *(condition, one.answers.question.name),
-            *(*_flat(estimate.mean), *_flat(estimate.sd)),
-            *(len(one.answers.personas), float(mass)),
-        )
+        yield {
+            "condition": condition,
+            "question": one.answers.question.name,
+            **_flat("mean", estimate.mean),
+            **_flat("sd", estimate.sd, "sd_"),
+            "personas": len(one.answers.personas),
+            "valid_mass": one.valid_mass[index % len(prediction.experiment.conditions)],
+        }
 
 
-def _differences(prediction: Prediction) -> Iterator[tuple[Any, ...]]:
+def _differences(prediction: Prediction) -> Iterator[dict[str, Any]]:
     names = list(prediction.experiment.conditions)
     for one in prediction.questions:
         for found in one.differences:
-            yield (
-                *(one.answers.question.name, names[found.a], names[found.b]),
-                *(measure_name(found, one.answers.question), found.of_a, found.of_b),
-                *(*_flat(found.difference), found.by_chance, *_flat(found.standardized)),
-            )
+            yield {
+                "question": one.answers.question.name,
+                "condition_a": names[found.a],
+                "condition_b": names[found.b],
+                "measure": measure_name(found, one.answers.question),
+                "a": found.of_a,
+                "b": found.of_b,
+                **_flat("difference", found.difference),
+                "by_chance": found.by_chance,
+                **_flat("standardized", found.standardized, "standardized_"),
+            }
 
 
 def measure_name(difference: Difference, question: OutcomeQuestion) -> str:
@@ -135,8 +128,9 @@ def _by_condition(prediction: Prediction) -> Iterator[tuple[QuestionPrediction, 
             yield one, condition, estimate
 
 
-def _flat(number: Number) -> tuple[float | None, float | None, float | None]:
-    return number.value, *(number.limits or (None, None))
+def _flat(name: str, number: Number, prefix: str = "") -> dict[str, float | None]:
+    low, high = number.limits or (None, None)
+    return {name: number.value, f"{prefix}low": low, f"{prefix}high": high}
 
 
 def _both(name: str, number: Number) -> dict[str, Any]:
@@ -187,7 +181,7 @@ def _record(prediction: Prediction, created: datetime) -> dict[str, Any]:
 
 
 def _question(one: QuestionPrediction, prediction: Prediction) -> dict[str, Any]:
-    names: Sequence[str] = list(prediction.experiment.conditions)
+    names = list(prediction.experiment.conditions)
     question = one.answers.question
     return {
         "personas": len(one.answers.personas),

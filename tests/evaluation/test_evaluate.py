@@ -318,8 +318,8 @@ def test_a_full_disk_loses_no_answer(workplace, tmp_path):
         text=True,
         timeout=PATIENCE,
     )
-    assert_refused(result, "answers.jsonl: cannot write: No space left on device", "free some space")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished"]
+    assert_refused(result, "unfinished.jsonl: cannot write: No space left on device", "free some space")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished.jsonl"]
     again = evaluate(workplace, "--config", "small.json", "--output", tmp_path / "out")
     assert again.returncode == 0 and "Going on: " in again.stdout, again.stderr
     files = {"cells.jsonl", "effects.jsonl", "metrics.json", "predictions.jsonl"}
@@ -344,11 +344,11 @@ def start(folder, output, *arguments, answers):
     read, write = os.pipe()
     with os.fdopen(write) as end:
         process = Loaded([*map(str, command)], cwd=folder, env=environment(), stdout=end, stderr=end)
-    said, path = os.fdopen(read), output / "unfinished/answers.jsonl"
+    said, path = os.fdopen(read), output / "unfinished.jsonl"
 
     def count():
         assert process.poll() is None, said.read()
-        return path.read_bytes().count(b"\n") if path.exists() else 0
+        return path.read_bytes().count(b"\n") - 1 if path.exists() else 0  # the first one is the header
 
     return process, said, wait_for(lambda: (found := count()) >= answers and found)
 
@@ -368,8 +368,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, tmp_path
     """The baseline had one process and large batches; this has batches of one row, and is killed at least once."""
     output = tmp_path / "out"
     killed = start_and_kill(workplace, output, "--processes", processes)
-    with (output / "unfinished/answers.jsonl").open("ab") as file:
-        file.write(b'{"seconds": 0.1, "answers": [{"line"')  # cut off by the kill
+    with (output / "unfinished.jsonl").open("ab") as file:
+        file.write(b'{"seconds": 0.1, "line": {"li')  # cut off by the kill
     if processes == 1:
         killed = start_and_kill(workplace, output, after=killed + 10)
     result = evaluate(workplace, "--config", "small.json", "--output", output, "--processes", processes)
@@ -378,7 +378,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, tmp_path
     assert killed <= int(going_on.split()[2]) < 144
     files = ("predictions.jsonl", "cells.jsonl", "effects.jsonl")
     assert_same_results(output, workplace / "evaluation_results/baseline", files)
-    assert not (output / "unfinished").exists()
+    assert not (output / "unfinished.jsonl").exists()
     metrics, expected = (read(f / "metrics.json") for f in (output, workplace / "evaluation_results/baseline"))
     for changing in ("seconds", "created", "settings", "processes"):
         metrics["about"].pop(changing, None), expected["about"].pop(changing, None)
@@ -394,7 +394,7 @@ def test_a_process_that_is_killed_is_told_and_nothing_is_lost(workplace, tmp_pat
     said = output.read()
     assert process.wait(PATIENCE) == 2 and "Traceback" not in said
     assert "a worker process was killed (signal 9)" in said and "run the same command again" in said
-    assert (tmp_path / "unfinished/answers.jsonl").read_bytes().count(b"\n") >= 3
+    assert (tmp_path / "unfinished.jsonl").read_bytes().count(b"\n") >= 3
 
 
 @pytest.mark.slow
@@ -445,12 +445,11 @@ def test_results_of_which_a_part_is_gone(workplace, tmp_path):
 @pytest.mark.slow
 def test_answers_that_stand_there_twice_or_were_not_asked_count_for_nothing(workplace, tmp_path):
     start_and_kill(workplace, tmp_path, after=2)
-    file = tmp_path / "unfinished/answers.jsonl"
+    file = tmp_path / "unfinished.jsonl"
     lines = file.read_text().splitlines(keepends=True)
-    strange = json.loads(lines[0])
-    for answer in strange["answers"]:
-        answer["line"]["line"], answer["drawn"] = 10_000, True
-    file.write_text(lines[0] + json.dumps(strange) + "\n" + "".join(lines))
+    strange = json.loads(lines[1])
+    strange["line"]["line"], strange["drawn"] = 10_000, True
+    file.write_text(lines[0] + lines[1] + json.dumps(strange) + "\n" + "".join(lines[1:]))
     result = evaluate(workplace, "--config", "small.json", "--output", tmp_path)
     assert result.returncode == 0, result.stderr
     expected = workplace / "evaluation_results/baseline"

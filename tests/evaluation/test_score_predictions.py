@@ -313,7 +313,7 @@ def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_
     assert read_metrics(tmp_path / "again/metrics.json")["seen"] == seen
     write_json(tmp_path / "evaluation/metrics.json", {"seen": "1 of 2"})
     refused = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
-    assert refused.returncode == 2 and 'metrics.json: "seen" must be null' in refused.stderr
+    assert refused.returncode == 2 and 'metrics.json, "seen": 1 problem' in refused.stderr
 
 
 def test_finished_results_learn_which_rows_were_trained_on_and_never_forget_it(tmp_path):

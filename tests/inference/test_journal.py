@@ -1,7 +1,6 @@
 """Answers on the way: whole batches or nothing, of one evaluation, written by one process."""
 
 import errno
-import json
 import os
 
 import pytest
@@ -35,12 +34,10 @@ def test_what_was_appended_is_there_again(tmp_path):
     assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2, 3, 4)
 
 
-@pytest.mark.parametrize(
-    "end", [b'{"seconds": 1.0, "answers": [{"li', b"\0" * 50, b"\0" * 50 + b"\n", b"\xff\n", b"7\n"]
-)
+@pytest.mark.parametrize("end", [b'{"seconds": 1.0, "li', b"\0" * 50, b"\0" * 50 + b"\n", b"\xff\n", b"7\n"])
 def test_a_line_that_is_cut_off_is_dropped_and_written_over(tmp_path, end):
     begun(tmp_path, answers(1), answers(2)).close()
-    with (tmp_path / "unfinished" / "answers.jsonl").open("ab") as file:
+    with (tmp_path / "unfinished.jsonl").open("ab") as file:
         file.write(end)
     again = open_journal(tmp_path, IDENTITY)
     assert again.answers == answers(1, 2)
@@ -49,12 +46,10 @@ def test_a_line_that_is_cut_off_is_dropped_and_written_over(tmp_path, end):
     assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2, 3)
 
 
-@pytest.mark.parametrize(
-    "damage", [b"\0\n", b"7\n", b"{}\n", b'{"seconds": 1, "answers": 5}\n', b'{"seconds": null, "answers": []}\n']
-)
+@pytest.mark.parametrize("damage", [b"\0\n", b"7\n", b"{}\n", b'{"seconds": null, "line": 2}\n'])
 def test_a_damaged_line_costs_no_others(tmp_path, damage):
     begun(tmp_path, answers(1)).close()
-    with (tmp_path / "unfinished" / "answers.jsonl").open("ab") as file:
+    with (tmp_path / "unfinished.jsonl").open("ab") as file:
         file.write(damage)
     again = open_journal(tmp_path, IDENTITY)
     again.append(answers(2), 1.0)
@@ -62,21 +57,20 @@ def test_a_damaged_line_costs_no_others(tmp_path, damage):
     assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"identity": 7}', None])
-def test_a_damaged_record_is_told_and_can_be_discarded(tmp_path, content):
+@pytest.mark.parametrize("header", [b"{", b"[]", b"{}", b"\xff", b'{"identity": {}, "about": {}}'])
+def test_answers_of_an_unknown_run_are_kept_until_they_are_discarded(tmp_path, header):
     begun(tmp_path, answers(1)).close()
-    record = tmp_path / "unfinished" / "evaluation.json"
-    if content is None:  # of one that did not say how it asks
-        content = json.dumps({"identity": IDENTITY}).encode()
-    record.write_bytes(content)
-    with pytest.raises(SocratesError, match=r"(?s)an unknown run.*evaluation.json.*--overwrite"):
+    path = tmp_path / "unfinished.jsonl"
+    path.write_bytes(header + b"\n" + path.read_bytes().partition(b"\n")[2])
+    before = path.read_bytes()
+    with pytest.raises(SocratesError, match=r"an unknown run.*--overwrite"):
         open_journal(tmp_path, IDENTITY)
+    assert path.read_bytes() == before
     assert open_journal(tmp_path, IDENTITY, discard=True).answers == []
 
 
-def test_answers_from_before_the_header_do_not_count(tmp_path):
-    begun(tmp_path, answers(1)).close()
-    (tmp_path / "unfinished" / "evaluation.json").unlink()
+def test_a_kill_before_the_header_is_whole_leaves_nothing(tmp_path):
+    (tmp_path / "unfinished.jsonl").write_bytes(b'{"identity": {"mod')
     again = open_journal(tmp_path, IDENTITY)
     assert again.answers == [] and again.header is None
 
@@ -95,20 +89,6 @@ def test_another_evaluations_answers_are_kept_from_us_and_for_it(tmp_path, name,
     discarded.close()
 
 
-def test_answers_of_an_earlier_version_are_gone_on_with(tmp_path):
-    begun(tmp_path, answers(1)).close()
-    header = tmp_path / unfinished.UNFINISHED / "evaluation.json"
-    record = json.loads(header.read_text())
-    record["identity"] |= {"merged": False, "decoding": {**IDENTITY["decoding"], "answer_forms": []}}
-    header.write_text(json.dumps({**record, "about": {**record["about"], "merged": False}}))
-    again = open_journal(tmp_path, IDENTITY)
-    assert again.answers == answers(1) and again.header["about"] == {"dtype": "float32"}
-    again.close()
-    header.write_text(json.dumps({**record, "about": {"merged": True}}))
-    with pytest.raises(SocratesError, match=r'made with "merged": true.*--overwrite'):
-        open_journal(tmp_path, IDENTITY)
-
-
 def test_discarding_keeps_ones_own_answers(tmp_path):
     begun(tmp_path, answers(1)).close()
     assert open_journal(tmp_path, IDENTITY, discard=True).answers == answers(1)
@@ -119,7 +99,7 @@ def test_two_at_once_are_refused(tmp_path):
     with pytest.raises(SocratesError, match="another run is writing there now"):
         open_journal(tmp_path, IDENTITY)
     first.remove()
-    assert not (tmp_path / "unfinished").exists()
+    assert not (tmp_path / "unfinished.jsonl").exists()
     open_journal(tmp_path, IDENTITY).close()
 
 
@@ -147,15 +127,15 @@ def test_it_is_removed_before_the_lock_is_let_go(tmp_path, monkeypatch):
     """Else it would take with it what the next one has begun."""
     first = begun(tmp_path, answers(1))
 
-    def nobody_else_is_in(folder, **options):
+    def nobody_else_is_in(path, **options):
         with pytest.raises(SocratesError, match="writing there now"):
             open_journal(tmp_path, IDENTITY)
-        rmtree(folder, **options)
+        unlink(path, **options)
 
-    rmtree = unfinished.shutil.rmtree
-    monkeypatch.setattr(unfinished.shutil, "rmtree", nobody_else_is_in)
+    unlink = unfinished.Path.unlink
+    monkeypatch.setattr(unfinished.Path, "unlink", nobody_else_is_in)
     first.remove()
-    assert not (tmp_path / "unfinished").exists()
+    assert not (tmp_path / "unfinished.jsonl").exists()
 
 
 @pytest.mark.parametrize("code, advice", [(errno.ENOSPC, "free some space"), (errno.EIO, "put that right")])

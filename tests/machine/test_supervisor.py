@@ -10,9 +10,9 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from processes import (
-    BIN,
     PATIENCE,
     ROOT,
     assert_refused,
@@ -26,9 +26,8 @@ from processes import (
 from socrates.console import describe_exit
 from socrates.errors import SocratesError
 from socrates.files import write_json
-from socrates.machine.process_tree import ProcessId, boot_id, start_ticks
-from socrates.machine.run_state import SupervisorRecord, read_machine_env, read_record, write_record
-from socrates.machine.supervisor import Ended, Next, decide_next, make_training_job
+from socrates.machine.run_state import read_machine_env
+from socrates.machine.supervisor import Ended, decide_next, make_training_job
 
 # What comes after an attempt.
 
@@ -40,34 +39,34 @@ def ended(status=1, from_step=0, reached=0, finished=False, output="", saved=Non
 
 
 @pytest.mark.parametrize(
-    "attempt, best, restarts, expected, reason",
+    "attempt, best, restarts, state, reason",
     [
-        (ended(0, 6, 9, finished=True), 6, 0, Next.COMPLETE, "last checkpoint"),
-        (ended(0, 9, 9, finished=True), 9, 0, Next.COMPLETE, "last checkpoint"),  # it was complete already
-        (ended(247, 6, 9, finished=True), 6, 3, Next.COMPLETE, "last checkpoint"),  # killed after its last save
-        (ended(2, 9, 9, finished=True, output="error: another run's\n"), 9, 0, Next.FAILED, "another run's"),
-        (ended(0, 6, 8), 6, 0, Next.RESTART, "without its last checkpoint"),  # the launcher's child was killed
-        (ended(1, 0, 0), 0, 0, Next.FAILED, "before it had done a step"),
-        (ended(1, 6, 6), 6, 0, Next.FAILED, "at step 6, before it had done a step"),
-        (ended(1, 0, 1), 0, 0, Next.RESTART, "at step 1"),
-        (ended(247, 6, 8), 6, 0, Next.RESTART, "killed by SIGKILL"),
-        (ended(1, 6, 8), 8, 1, Next.FAILED, "step 8 was reached before"),
-        (ended(1, 6, 7), 8, 1, Next.FAILED, "step 8 was reached before"),
-        (ended(1, 6, 9), 8, 1, Next.RESTART, "at step 9"),
-        (ended(1, 6, 9), 8, 2, Next.RESTART, "at step 9"),
-        (ended(1, 6, 9), 8, 3, Next.FAILED, "3 times already"),
-        (ended(2, 6, 9, output="error: no space left\n"), 6, 0, Next.FAILED, "refused to go on: no space left"),
-        (ended(2, 6, 9, output=DEFECT), 6, 0, Next.RESTART, "exit status 2"),
-        (ended(2, 6, 9, output="usage: …\n"), 6, 0, Next.RESTART, "exit status 2"),
-        (ended(0, 6, 8, saved=8, stopped="SIGTERM"), 6, 0, Next.STOPPED, "at step 8, where its checkpoint is complete"),
-        (ended(1, 6, 8, saved=8, stopped="SIGTERM"), 9, 3, Next.STOPPED, "SIGTERM"),  # the launcher was ended, too
-        (ended(0, 6, 9, True, saved=9, stopped="SIGTERM"), 6, 0, Next.COMPLETE, "last checkpoint"),
-        (ended(0, 6, 8, saved=6, stopped="SIGTERM"), 6, 0, Next.RESTART, "at step 8"),  # its checkpoint is damaged
+        (ended(0, 6, 9, finished=True), 6, 0, "complete", "last checkpoint"),
+        (ended(0, 9, 9, finished=True), 9, 0, "complete", "last checkpoint"),  # it was complete already
+        (ended(247, 6, 9, finished=True), 6, 3, "complete", "last checkpoint"),  # killed after its last save
+        (ended(2, 9, 9, finished=True, output="error: another run's\n"), 9, 0, "failed", "another run's"),
+        (ended(0, 6, 8), 6, 0, "restart", "without its last checkpoint"),  # the launcher's child was killed
+        (ended(1, 0, 0), 0, 0, "failed", "before it had done a step"),
+        (ended(1, 6, 6), 6, 0, "failed", "at step 6, before it had done a step"),
+        (ended(1, 0, 1), 0, 0, "restart", "at step 1"),
+        (ended(247, 6, 8), 6, 0, "restart", "killed by SIGKILL"),
+        (ended(1, 6, 8), 8, 1, "failed", "step 8 was reached before"),
+        (ended(1, 6, 7), 8, 1, "failed", "step 8 was reached before"),
+        (ended(1, 6, 9), 8, 1, "restart", "at step 9"),
+        (ended(1, 6, 9), 8, 2, "restart", "at step 9"),
+        (ended(1, 6, 9), 8, 3, "failed", "3 times already"),
+        (ended(2, 6, 9, output="error: no space left\n"), 6, 0, "failed", "refused to go on: no space left"),
+        (ended(2, 6, 9, output=DEFECT), 6, 0, "restart", "exit status 2"),
+        (ended(2, 6, 9, output="usage: …\n"), 6, 0, "restart", "exit status 2"),
+        (ended(0, 6, 8, saved=8, stopped="SIGTERM"), 6, 0, "stopped", "at step 8, where its checkpoint is complete"),
+        (ended(1, 6, 8, saved=8, stopped="SIGTERM"), 9, 3, "stopped", "SIGTERM"),  # the launcher was ended, too
+        (ended(0, 6, 9, True, saved=9, stopped="SIGTERM"), 6, 0, "complete", "last checkpoint"),
+        (ended(0, 6, 8, saved=6, stopped="SIGTERM"), 6, 0, "restart", "at step 8"),  # its checkpoint is damaged
     ],
 )
-def test_what_comes_after_an_attempt(attempt, best, restarts, expected, reason):
-    decision = decide_next(attempt, best, restarts)
-    assert decision.next is expected and reason in decision.reason
+def test_what_comes_after_an_attempt(attempt, best, restarts, state, reason):
+    decided, why = decide_next(attempt, best, restarts)
+    assert decided == state and reason in why
 
 
 @pytest.mark.parametrize("status, name", [(247, "SIGKILL"), (-9, "SIGKILL"), (137, "SIGKILL"), (250, "SIGABRT")])
@@ -79,7 +78,7 @@ def test_an_exit_status_that_stands_for_a_signal(status, name):
 def test_an_unexpected_exception_says_what_the_decision_looks_for():
     program = "from socrates.errors import run_entry_point; run_entry_point(lambda: 1 / 0)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and decide_next(ended(2, 0, 5, output=done.stderr), 0, 0).next is Next.RESTART
+    assert done.returncode == 2 and decide_next(ended(2, 0, 5, output=done.stderr), 0, 0)[0] == "restart"
 
 
 # A supervisor with a fake training: attempts.json says what each attempt does.
@@ -87,6 +86,7 @@ def test_an_unexpected_exception_says_what_the_decision_looks_for():
 FAKE_TRAINING = r"""
 import fcntl, json, os, signal, subprocess, sys, time
 from pathlib import Path
+import psutil
 sys.path.insert(0, ROOT)
 from socrates.checkpoint import GUIDE_FILES, newest_complete, checkpoint_step, write_manifest
 from socrates.telemetry.recorder import Telemetry
@@ -104,7 +104,8 @@ act = json.loads(Path("attempts.json").read_text())[number]
 newest, _ = newest_complete(folder)
 step = checkpoint_step(newest) if newest else 0
 if act.get("check_gone"):
-    assert not Path(f"/proc/{Path('orphan').read_text()}").exists(), "left over"
+    left = [p.status() for p in psutil.process_iter() if str(p.pid) == Path("orphan").read_text()]
+    assert left in ([], [psutil.STATUS_ZOMBIE]), "left over"
 print(act.get("say", f"attempt {number} says hello"), flush=True)
 telemetry = Telemetry(folder)
 if "to" in act:
@@ -156,18 +157,20 @@ while True:
 """
 
 DRIVER = r"""
-import os, sys
+import sys
 sys.path.insert(0, ROOT)
-from socrates.machine import background
 from socrates.errors import run_entry_point
-from socrates.machine.supervisor import TrainingJob
+from socrates.machine.background import start
+from socrates.machine.supervisor import Supervisor, TrainingJob
+
+def command(resume):
+    return [sys.executable, "fake training.py", *(["resume"] if resume else [])]
 
 def main():
-    command = lambda resume: [sys.executable, "fake training.py", *(["resume"] if resume else [])]
-    job = TrainingJob("c.json", "d.json", "training.log", "models/run", command, dict(os.environ), pause=0.1, grace=1)
-    started = background.start(job)
-    print(started.pid, flush=True)
-    return background.watch(started, float(sys.argv[1]), print)
+    job = TrainingJob("c.json", "d.json", "training.log", "models/run", command, pause=0.1, grace=1)
+    if sys.argv[1:]:
+        return start(job, [sys.executable, "driver.py"], float(sys.argv[1]), print)
+    return Supervisor(job).run()
 
 run_entry_point(main)
 """
@@ -197,10 +200,10 @@ class Place:
     def supervise(self, *arguments):
         return run_script("supervise.py", *arguments, cwd=self.folder)
 
-    def begin_to_stop(self):
+    def begin_to_stop(self, *options):
         """A `supervise.py stop` that has said what it does."""
         stop = subprocess.Popen(
-            [sys.executable, "-u", str(ROOT / "scripts/supervise.py"), "stop"],
+            [sys.executable, "-u", str(ROOT / "scripts/supervise.py"), "stop", *options],
             cwd=self.folder,
             env=environment(),
             stdout=subprocess.PIPE,
@@ -222,9 +225,9 @@ class Place:
         wait_for(lambda: self.state["state"] != "running", lambda: self.log)
         return self.state
 
-    def alive(self):
-        state = self.state
-        return ProcessId(state["pid"], state["start_ticks"], state["boot_id"]).is_alive()
+    def kill_supervisor(self):
+        os.kill(self.state["pid"], signal.SIGKILL)
+        wait_for(lambda: not lives(self.state["pid"]))
 
     @property
     def log(self):
@@ -236,15 +239,14 @@ class Place:
         return int(path.read_text())
 
 
+def lives(pid):
+    found = psutil.process_iter(["status"])
+    return pid in [p.pid for p in found if p.info["status"] != psutil.STATUS_ZOMBIE]
+
+
 def processes_in(folder):
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and (entry / "cwd").readlink() == folder:
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return [pid for pid in found if start_ticks(pid) is not None]
+    found = psutil.process_iter(["cwd", "status"])
+    return [p.pid for p in found if p.info["cwd"] == str(folder) and p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
@@ -271,19 +273,21 @@ def test_killed_twice_it_ends_complete_with_two_restarts_on_record(place):
     assert place.supervise("state").returncode == 0
 
 
-def test_one_that_dies_at_the_same_step_each_time_is_given_up(place):
-    place.start({"to": 5, "status": 1}, {"to": 5, "status": 1}, {"to": 9})
+@pytest.mark.parametrize(
+    "attempts, restarts, reason",
+    [
+        ([{"to": step, "status": 1} for step in (1, 2, 4, 5, 9)], 3, "3 times already, which is the limit"),
+        ([{"to": 5, "status": 1}, {"to": 5, "status": 1}, {"to": 9}], 1, "at step 5, and step 5 was reached before"),
+        ([{"to": 5, "status": 2, "say": "error: no space left"}, {"to": 9}], 0, "refused to go on: no space left"),
+    ],
+)
+def test_what_is_not_started_again_says_why_and_shows_its_last_lines(place, attempts, restarts, reason):
+    place.start(*attempts)
     state = place.wait_until_over()
-    assert (state["state"], state["restarts"], len(state["attempts"])) == ("failed", 1, 2)
-    assert "at step 5, and step 5 was reached before" in state["reason"]
-    result = place.supervise("state")
-    assert result.returncode == 1 and "attempt 1 says hello" in result.stdout, "its last lines"
-
-
-def test_no_more_than_three_restarts(place):
-    place.start(*({"to": step, "status": 1} for step in (1, 2, 4, 5, 9)))
-    state = place.wait_until_over()
-    assert (state["state"], state["restarts"], len(state["attempts"])) == ("failed", 3, 4)
+    assert (state["state"], state["restarts"], len(state["attempts"])) == ("failed", restarts, restarts + 1)
+    assert reason in state["reason"]
+    told = place.supervise("state")
+    assert told.returncode == 1 and attempts[0].get("say", "attempt 0 says hello") in told.stdout
 
 
 def test_one_that_dies_at_start_is_told_with_its_last_lines_only(place):
@@ -305,12 +309,6 @@ def test_an_older_runs_progress_is_not_taken_for_this_ones(place):
     assert result.returncode == 1 and "at step 3, before it had done a step" in result.stderr
 
 
-def test_a_refusal_is_final_however_far_it_got(place):
-    place.start({"to": 5, "status": 2, "say": "error: no space left"}, {"to": 9})
-    state = place.wait_until_over()
-    assert state["state"] == "failed" and state["reason"].endswith("refused to go on: no space left")
-
-
 def test_what_an_attempt_leaves_behind_is_ended_before_the_next(place):
     """A process in a session of its own, whose parent is dead, and which ignores SIGTERM."""
     place.start({"to": 4, "orphan": True, "status": 1}, {"to": 9, "check_gone": True})
@@ -318,34 +316,31 @@ def test_what_an_attempt_leaves_behind_is_ended_before_the_next(place):
     assert state["state"] == "complete" and state["restarts"] == 1, place.log
 
 
-def test_starting_twice_is_refused(place):
-    first = place.start({"to": 1, "hang": True})
-    assert first.returncode == 0 and "step 1 of 9" in first.stdout
-    pid = int(first.stdout.split()[0])
-    result = place.start({"to": 9})
-    assert_refused(result, f"running here already: process {pid} since 20", "supervise.py stop")
-    state = place.supervise("state")
-    assert state.returncode == 0 and state.stdout.startswith("running\n") and f"process {pid}" in state.stdout
-    assert (place.folder / ".run").stat().st_mode & 0o777 == 0o700
-    assert place.supervise("stop").returncode == 0
-
-
-def test_of_many_starts_at_once_one_goes_through(place):
+def test_of_many_starts_at_once_one_goes_through_and_a_later_one_is_refused(place):
     (place.folder / "attempts.json").write_text(json.dumps([{"to": 1, "hang": True}] * 8))
     starts = [
         subprocess.Popen(
             [sys.executable, "driver.py", str(PATIENCE)],
             cwd=place.folder,
             env=environment(),
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for _ in range(4)
     ]
-    errors = [start.communicate(timeout=PATIENCE)[1] for start in starts]
-    assert sorted(start.returncode for start in starts) == [0, 2, 2, 2], errors
+    said = {start.communicate(timeout=PATIENCE)[0]: start.returncode for start in starts}
+    pid = place.state["pid"]
+    started = (
+        f"Training started in the background: process {pid}, log training.log\nTraining runs: step 1 of 9 is done\n"
+    )
+    assert said == {started: 0, "": 2} and [start.returncode for start in starts].count(2) == 3
     assert len(list(place.folder.glob("attempt-*"))) == 1
+    assert_refused(place.start({"to": 9}), f"running here already: process {pid} since 20", "supervise.py stop")
+    state = place.supervise("state")
+    assert state.returncode == 0 and state.stdout.startswith("running\n") and f"process {pid}" in state.stdout
+    assert (place.folder / ".run").stat().st_mode & 0o777 == 0o700
+    assert place.supervise("stop").returncode == 0
 
 
 def test_who_looks_at_the_lock_for_a_moment_does_not_hinder_a_start(place):
@@ -364,10 +359,9 @@ def test_a_training_started_by_hand_is_seen_and_not_disturbed(place):
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert_refused(place.start({"to": 9}), "no supervisor watches", f"process {os.getpid()} on here, since 20")
-        state = place.supervise("state", "--json")
-        value = json.loads(state.stdout)
-        assert state.returncode == 0 and (value["state"], value["supervised"]) == ("running", False)
-        assert value["unsupervised"][0]["pid"] == os.getpid()
+        state = place.supervise("state")
+        assert state.returncode == 0 and state.stdout.startswith("running: started without the supervisor; ")
+        assert f"running without supervisor: process {os.getpid()} on here" in state.stdout
         assert_refused(place.supervise("stop"), f"kill {os.getpid()}")
     assert not (place.folder / "attempt-0").exists()
     assert place.supervise("state").returncode == 2, "never started"
@@ -379,7 +373,7 @@ def test_stop_ends_all_of_it_and_says_where_it_can_go_on(place):
     place.hanging()
     result = place.supervise("stop")
     assert result.returncode == 0, result.stderr
-    assert "stopped: at step 4" in result.stdout and "go on from models/run/checkpoint-3" in result.stdout
+    assert "stopped: at step 4, as it was asked to; newest complete checkpoint: step 3" in result.stdout, result.stdout
     assert "--config c.json --deepspeed d.json --log training.log --resume" in result.stdout
     assert not processes_in(place.folder)
     assert place.state["state"] == "stopped" and place.state["restarts"] == 0
@@ -389,7 +383,7 @@ def test_stop_ends_all_of_it_and_says_where_it_can_go_on(place):
 
 
 def test_a_training_that_stopped_by_itself_is_not_started_again(place):
-    result = place.start({"to": 6, "stopped": "one step more would pass max_cost_usd"}, {"to": 9})
+    result = place.start({"to": 6, "stopped": "one step more would pass max_cost_usd"}, {"to": 9}, watch=0)
     state = place.wait_until_over()
     assert (state["state"], state["restarts"], len(state["attempts"])) == ("stopped", 0, 1)
     assert state["reason"].startswith("at step 6, where its checkpoint is complete: one step more would pass")
@@ -400,60 +394,35 @@ def test_a_training_that_stopped_by_itself_is_not_started_again(place):
     assert place.wait_until_over()["state"] == "complete"
 
 
-def test_stop_waits_for_the_ranks_to_save(place):
-    place.start({"to": 4, "rank": "saves"})
-    place.hanging()
-    stop = place.begin_to_stop()
-    time.sleep(2)  # twice its grace: for a checkpoint there is more
-    assert place.finish(stop) == [0]
-    assert (place.folder / "saved").exists() and "asked to stop: after this step" in place.log
-    assert place.state["state"] == "stopped" and not processes_in(place.folder)
-
-
 @pytest.mark.parametrize("supervised", [True, False])
-def test_a_second_stop_waits_for_the_checkpoint_of_the_first(place, supervised):
+def test_stop_waits_for_the_ranks_to_save_and_a_second_one_waits_too(place, supervised):
     place.start({"to": 4, "rank": "saves"})
     place.hanging()
     if not supervised:
-        os.kill(place.state["pid"], signal.SIGKILL)
-        wait_for(lambda: not place.alive())
+        place.kill_supervisor()
     first = place.begin_to_stop()
     wait_for((place.folder / "asked").exists)
     second = place.begin_to_stop()
-    time.sleep(0.5)  # for what it might do to the ranks
+    time.sleep(1.5)  # longer than its grace: for a checkpoint there is more
     assert place.finish(first, second) == [0, 0]
     assert (place.folder / "saved").exists() and place.state["state"] == "stopped"
     assert (place.folder / "asked").read_text() == "x", "ranks that are asked twice end at once"
     assert not processes_in(place.folder)
 
 
-def test_stop_now_does_not_wait(place):
+@pytest.mark.parametrize("ctrl_c", [False, True])
+def test_stop_now_or_ctrl_c_does_not_wait(place, ctrl_c):
     place.start({"to": 4, "rank": "hangs"})
     place.hanging()
-    result = place.supervise("stop", "--now")  # waiting would take longer than a test may
-    assert result.returncode == 0 and "at once" in result.stdout, result.stderr
-    assert not processes_in(place.folder)
-    assert "asked to stop" not in place.log
-
-
-def test_ctrl_c_while_it_waits_for_a_save_ends_it_at_once(place):
-    place.start({"to": 4, "rank": "hangs"})
-    place.hanging()
-    stop = place.begin_to_stop()
-    wait_for((place.folder / "asked").exists)
-    stop.send_signal(signal.SIGINT)
-    said, _ = stop.communicate(timeout=PATIENCE)
-    assert stop.returncode == 0 and "at once; this takes up to half a minute" in said
-    assert not processes_in(place.folder) and place.state["state"] == "stopped"
-
-
-def test_without_its_supervisor_a_training_saves_too_before_it_is_ended(place):
-    place.start({"to": 4, "rank": "saves"})
-    place.hanging()
-    os.kill(place.state["pid"], signal.SIGKILL)
-    wait_for(lambda: not place.alive())
-    assert place.finish(place.begin_to_stop()) == [0]
-    assert (place.folder / "saved").exists() and not processes_in(place.folder)
+    if ctrl_c:
+        stop = place.begin_to_stop()
+        wait_for((place.folder / "asked").exists)
+        stop.send_signal(signal.SIGINT)
+    else:
+        stop = place.begin_to_stop("--now")
+        assert "asked to stop" not in place.log
+    assert "at once; this takes up to half a minute" in stop.said + stop.communicate(timeout=PATIENCE)[0]
+    assert stop.returncode == 0 and place.state["state"] == "stopped" and not processes_in(place.folder)
 
 
 def test_stopped_while_it_waits_to_start_again(place):
@@ -468,42 +437,29 @@ def test_stopped_while_it_waits_to_start_again(place):
 def test_the_supervisor_killed_and_its_training_alive(place):
     place.start({"to": 4, "hang": True})
     training = place.hanging()
-    os.kill(place.state["pid"], signal.SIGKILL)
-    wait_for(lambda: not place.alive())
+    place.kill_supervisor()
     result = place.supervise("state")
     assert result.returncode == 0 and "the supervisor is gone" in result.stdout
     assert f"running without supervisor: process {training}" in result.stdout
     assert_refused(place.start({"to": 9}), "no supervisor watches", f"process {training}")
     stop = place.supervise("stop")
-    assert stop.returncode == 0 and "go on from models/run/checkpoint-3" in stop.stdout
+    assert stop.returncode == 0 and "to go on: python scripts/supervise.py start" in stop.stdout
     assert not processes_in(place.folder) and place.state["state"] == "stopped"
     assert place.start({}, {"to": 9}).returncode == 0
 
 
-def test_the_supervisor_killed_and_its_training_too(place):
-    place.start({"to": 4, "hang": True})
+def test_the_supervisor_killed_and_its_training_too_but_for_a_rank(place):
+    place.start({"to": 4, "orphan": True, "hang": True})
     training = place.hanging()
-    os.kill(place.state["pid"], signal.SIGKILL)
+    place.kill_supervisor()
     os.kill(training, signal.SIGKILL)
-    wait_for(lambda: not processes_in(place.folder))
+    wait_for(lambda: len(processes_in(place.folder)) == 1)
     assert place.state["state"] == "running", "that is what stands there"
-    result = place.supervise("state", "--json")
-    value = json.loads(result.stdout)
-    assert result.returncode == 1 and value["state"] == "failed"
-    assert value["reason"] == "the supervisor is gone (killed, or the machine restarted)"
-
-
-@pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}])
-def test_another_process_with_its_number_is_not_the_supervisor(place, monkeypatch, change):
-    monkeypatch.chdir(place.folder)
-    Path(".run").mkdir()
-    own = {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid()), "boot_id": boot_id()}
-    names = ("started", "config", "deepspeed", "log", "output_dir")
-    write_record(SupervisorRecord(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own))
-    assert place.supervise("state").returncode == 0
-    write_record(SupervisorRecord(state="running", log_offset=0, **dict.fromkeys(names, "x"), **own | change))
     result = place.supervise("state")
-    assert result.returncode == 1 and "the supervisor is gone" in result.stdout
+    assert result.returncode == 1
+    assert result.stdout.startswith("failed: the supervisor is gone (killed, or the machine restarted)\n")
+    assert place.start({}, {"to": 9, "check_gone": True}).returncode == 0, "what holds a GPU is ended first"
+    assert place.wait_until_over()["state"] == "complete"
 
 
 def test_it_outlives_the_terminal_that_started_it(place):
@@ -520,8 +476,8 @@ def test_it_outlives_the_terminal_that_started_it(place):
     )
     training = place.hanging()
     time.sleep(0.3)  # for what would end it
-    assert place.alive() and start_ticks(training)
     supervisor = place.state["pid"]
+    assert lives(supervisor) and lives(training)
     for pid in (supervisor, training):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         assert fields[4] == "0", "no terminal"
@@ -545,7 +501,7 @@ def test_ctrl_c_while_watching_leaves_the_training_alone(place, tmp_path):
     caller.send_signal(signal.SIGINT)
     _, errors = caller.communicate(timeout=PATIENCE)
     assert caller.returncode == 130 and "the training goes on" in errors and "Traceback" not in errors
-    assert place.alive()
+    assert lives(place.state["pid"])
     assert place.supervise("stop").returncode == 0
 
 
@@ -569,17 +525,15 @@ def test_wrong_input_is_refused_before_anything_happens(place):
         assert_refused(place.supervise("start", *arguments, more), "usage:")
     (place.folder / "machine.env").write_text("HF_TOKEN=secret-1\nexport A=1\n")
     refused = place.supervise("start", *arguments)
-    assert_refused(refused, "machine.env", "line 1: HF_TOKEN is a secret", 'line 2: leave out "export"')
+    assert_refused(refused, "machine.env", "line 1: HF_TOKEN is a secret", "line 2: wants KEY=VALUE: no export")
     assert "secret-1" not in refused.stderr
     (place.folder / "machine.env").unlink()
     (place.folder / "data/socsci210_full/train.jsonl").unlink()
     assert_refused(place.supervise("start", *arguments), "train.jsonl: no such data file")
     assert sorted(place.folder.iterdir()) == before
     assert_refused(place.supervise(), "usage:")
-
-
-def test_a_log_that_cannot_be_written(place):
-    arguments = [part.replace("training.log", "absent/x.log") for part in start_arguments(place.folder)]
+    start_arguments(place.folder)
+    arguments[-1] = "absent/x.log"
     assert_refused(place.supervise("start", *arguments), "absent/x.log: cannot write the log")
     assert not (place.folder / ".run/state.json").exists()
 
@@ -593,26 +547,27 @@ def test_what_starts_and_watches_imports_nothing_heavy():
 
 
 def test_the_command_uses_the_gpus_that_were_chosen(place, monkeypatch):
-    arguments = start_arguments(place.folder)[1::2]
+    files = start_arguments(place.folder)[:4]
+    arguments = [*files[1::2], "training.log"]
     monkeypatch.chdir(place.folder)
-    command = make_training_job(*arguments, {}).command
-    assert "--num_gpus=2" in command(False) and command(False)[-4:] == [
-        "--config",
-        "config.json",
-        "--deepspeed",
-        "deepspeed.json",
-    ]
+    for name in ("CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR"):
+        monkeypatch.delenv(name, raising=False)
+    command = make_training_job(*arguments).command
+    assert "--num_gpus=2" in command(False) and command(False)[-4:] == files
     assert command(True)[-2:] == ["--resume-from-checkpoint", "auto"]
     assert "--resume-weights-only" not in command(True), "only when asked for by name"
-    weights = make_training_job(*arguments, {}, resume=True, weights_only=True).command
+    weights = make_training_job(*arguments, resume=True, weights_only=True).command
     assert "--resume-weights-only" in weights(True) and "--resume-weights-only" in weights(False)
     ports = {part for _ in range(3) for part in command(False) if part.startswith("--master_port=")}
     assert ports and "--master_port=29500" not in ports
-    assert "--include=localhost:2,3" in make_training_job(*arguments, {"CUDA_VISIBLE_DEVICES": "2,3,5"}).command(False)
-    cpu = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
-    assert "--num_gpus=2" in make_training_job(*arguments, cpu).command(False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(SocratesError, match="names 1 GPUs"):
-        make_training_job(*arguments, {"CUDA_VISIBLE_DEVICES": "3"})
+        make_training_job(*arguments)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5")
+    assert "--include=localhost:2,3" in make_training_job(*arguments).command(False)
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "--num_gpus=2" in make_training_job(*arguments).command(False)
 
 
 def test_machine_env(tmp_path):
@@ -629,111 +584,74 @@ def test_machine_env(tmp_path):
     assert "line 9: " not in str(error.value) and "t0k" not in str(error.value)
 
 
-def test_the_record_is_written_on_a_full_disk_too(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path(".run").mkdir()
-    names = ("started", "config", "deepspeed", "log", "output_dir")
-    state = SupervisorRecord(
-        state="running", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "x" * 50)
-    )
-    write_record(state)
-
-    def full(path, value):
-        raise SocratesError("no space")
-
-    monkeypatch.setattr("socrates.machine.run_state.write_json", full)
-    done = SupervisorRecord(
-        state="failed", pid=1, start_ticks=1, boot_id="b", log_offset=0, **dict.fromkeys(names, "y")
-    )
-    write_record(done)
-    assert read_record() == done
-    Path(".run/state.json").unlink()
-    with pytest.raises(SocratesError, match="no space"):
-        write_record(done)
-
-
 # With DeepSpeed.
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A project's folder with a tiny model: 24 steps, a checkpoint every 6."""
-    return training_folder(tmp_path_factory.mktemp("supervised"), steps=24, save_steps=6, training={"logging_steps": 2})
-
-
 @pytest.mark.slow
-def test_deepspeeds_ranks_killed_it_ends_complete_with_a_restart(project):
-    place = Place(project)
+def test_with_deepspeed_stopped_gone_on_and_its_ranks_killed_it_ends_complete(tmp_path):
+    """24 steps of a tiny model, a checkpoint every 6."""
+    folder = training_folder(tmp_path / "project", steps=24, save_steps=6, training={"logging_steps": 2})
+    place = Place(folder)
     token = "hf_" + os.urandom(12).hex()
-    (project / "machine.env").write_text("DS_ACCELERATOR=cpu\n")
-    (project / "fake").mkdir()
-    smi = project / "fake/nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 0, 93, 61000, 81920\n")
-    smi.chmod(0o755)
+    (folder / "machine.env").write_text("DS_ACCELERATOR=cpu\n")
+    try:
+        start = start_training(folder, token)
+        assert start.returncode == 0 and "of 24 is done" in start.stdout, start.stdout + start.stderr + place.log
+        stop = place.supervise("stop")
+        assert stop.returncode == 0 and "after this step and its checkpoint" in stop.stdout, stop.stderr
+        step = json.loads((folder / "models/run/.progress.json").read_text())["step"]
+        assert f"stopped: at step {step}, as it was asked to; newest complete checkpoint: step {step}\n" in stop.stdout
+        assert place.state["restarts"] == 0 and not processes_in(folder)
+        start = start_training(folder, token, "--resume")
+        assert start.returncode == 0, start.stdout + start.stderr + place.log
+        kill_ranks_after(folder, step + 8, token)
+        state = place.wait_until_over()
+    finally:
+        place.supervise("stop", "--now")
+    assert (state["state"], state["restarts"]) == ("complete", 1), place.log
+    first, second = state["attempts"]
+    assert first["from_step"] == step and first["exit_status"] == 247 and first["reached_step"] >= step + 8
+    assert second["from_step"] >= 6 and (second["reached_step"], second["exit_status"]) == (24, 0)
+    assert f"Resuming from models/run/checkpoint-{step}\n" in place.log
+    assert f"Resuming from models/run/checkpoint-{second['from_step']}\n" in place.log
+    assert not processes_in(folder)
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        assert token.encode() not in path.read_bytes(), path
+    assert_log_is_the_trainers(folder / "models/run")
+
+
+def start_training(folder, token, *options):
     files = ("--config", "config.json", "--deepspeed", "deepspeed_config.json", "--log", "training.log")
-    program = (sys.executable, str(ROOT / "scripts/supervise.py"))
-    start = subprocess.run(
-        [*program, "start", *files, "--watch", "600", "--token-on-stdin"],
-        cwd=project,
-        env=environment(DS_ACCELERATOR="", PATH=f"{project}/fake:{BIN}:{os.environ['PATH']}"),
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts/supervise.py"), "start", *files, "--token-on-stdin", *options],
+        cwd=folder,
+        env=environment(DS_ACCELERATOR=""),
         input=f"{token}\n",
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
-    try:
-        assert start.returncode == 0, start.stdout + start.stderr + place.log
-        assert "of 24 is done" in start.stdout
-        kill_ranks_after(project, 8, token)
-        state = place.wait_until_over()
-    finally:
-        place.supervise("stop")
-    assert (state["state"], state["restarts"]) == ("complete", 1), place.log
-    first, second = state["attempts"]
-    assert first["from_step"] == 0 and first["exit_status"] == 247
-    assert second["from_step"] >= 6 and first["reached_step"] >= 8
-    assert (second["reached_step"], second["exit_status"]) == (24, 0)
-    assert f"Resuming from models/run/checkpoint-{second['from_step']}" in place.log
-    assert not processes_in(project)
-    for path in (p for p in project.rglob("*") if p.is_file()):
-        assert token.encode() not in path.read_bytes(), path
-
-    progress = json.loads((project / "models/run/.progress.json").read_text())
-    assert (progress["step"], progress["max_steps"], progress["started_step"]) == (24, 24, second["from_step"])
-    lines = [json.loads(line) for line in (project / "models/run/training_log.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == lines[-1]["max_steps"] == 24
-    trained = {entry["step"]: entry for entry in logged_losses(project / "models/run/checkpoint-24")}
-    for line in lines:
-        assert line["gpu"] == [], "a training on CPUs says nothing of GPUs that it does not use"
-        assert line["tokens_per_second"] > 0 and line["elapsed_s"] > 0
-    for line in lines[-3:]:
-        assert [line[key] for key in ("loss", "learning_rate", "grad_norm")] == [
-            trained[line["step"]][key] for key in ("loss", "learning_rate", "grad_norm")
-        ]
-    last = max(trained)
-    tokens, earlier = trained[last]["num_tokens"], trained[last - 2]["num_tokens"]
-    seconds = lines[-1]["elapsed_s"] - lines[-2]["elapsed_s"]
-    assert lines[-1]["tokens_per_second"] == pytest.approx((tokens - earlier) / seconds, rel=0.05)
 
 
 def kill_ranks_after(folder, step, token):
     """Kill -9 both ranks once they have trained so far; the token is where it belongs, and nowhere else."""
     path = folder / "models/run/.progress.json"
-    wait_for(lambda: path.exists() and json.loads(path.read_text())["step"] >= step)
+    wait_for(lambda: json.loads(path.read_text())["step"] >= step)
     ranks = rank_processes(folder)
     for pid in ranks:
         os.kill(pid, signal.SIGSTOP)
-    for pid in ranks:
-        assert f"HF_TOKEN={token}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert token.encode() not in entry.read_bytes()
-        except OSError:
-            continue
+    assert all(psutil.Process(pid).environ()["HF_TOKEN"] == token for pid in ranks)
+    assert token not in str([process.info for process in psutil.process_iter(["cmdline"])])
     for pid in ranks:
         os.kill(pid, signal.SIGKILL)
 
 
-def logged_losses(checkpoint):
-    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
-    return [entry for entry in history if "loss" in entry]
+def assert_log_is_the_trainers(run):
+    lines = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
+    history = json.loads((run / "checkpoint-24/trainer_state.json").read_text())["log_history"]
+    trained = {entry["step"]: entry for entry in history if "loss" in entry}
+    assert lines[-1]["step"] == lines[-1]["max_steps"] == 24
+    assert all(line["tokens_per_second"] > 0 and line["elapsed_s"] > 0 for line in lines)
+    keys = ("loss", "learning_rate", "grad_norm")
+    for line in lines[-3:]:
+        assert [line[key] for key in keys] == [trained[line["step"]][key] for key in keys]

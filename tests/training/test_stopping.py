@@ -1,7 +1,6 @@
 """Clean stops: the decision, the callback, and DeepSpeed's launcher with two CPU ranks that are stopped for real."""
 
 import json
-import math
 import os
 import re
 import shutil
@@ -20,7 +19,6 @@ from processes import (
     environment,
     logged,
     rank_processes,
-    run_script,
     start_ranks,
     train,
     training_command,
@@ -28,15 +26,10 @@ from processes import (
     wait_for,
 )
 
-from socrates.checkpoint import find_damage, newest_complete
+from socrates.checkpoint import find_damage
 from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine.process_tree import find_ranks
-from socrates.remote.local import LocalState
-from socrates.remote.status.machine_report import GATHER, parse_report
-from socrates.remote.status.screen import status_screen
-from socrates.remote.status.summary import make_status
-from socrates.remote.untrusted import json_object
 from socrates.telemetry.cost import TRAINING_COST, Account, account_before, parse_account
 from socrates.telemetry.log import read_progress
 from socrates.telemetry.recorder import Telemetry
@@ -348,55 +341,3 @@ def test_sigterm_stops_cleanly_and_the_same_command_goes_on_to_the_same_end(work
     result = train(folder)
     assert result.returncode == 0 and f"Resuming from {RUN}/checkpoint-{progress.step}\n" in result.stdout
     assert learned(folder) == undisturbed, "every digit"
-
-
-@pytest.mark.slow
-def test_under_the_supervisor_a_clean_stop_is_on_record_and_not_started_again(workplace):
-    folder = copy_of(workplace, "supervised")
-    config = json.loads((folder / "config.json").read_text())
-    config["training"] |= {"max_steps": 400, "save_steps": 400}
-    write_json(folder / "config.json", config | {"max_cost_usd": ASSUMED_SAVE})
-    files = ("--config", "config.json", "--deepspeed", "deepspeed_config.json", "--log", "training.log")
-    try:
-        run_script("supervise.py", "start", *files, "--watch", "0", cwd=folder)
-        state = wait_until_over(folder)
-        assert (state["state"], state["restarts"], len(state["attempts"])) == ("stopped", 0, 1), state
-        assert "at step 1, where its checkpoint is complete: one step more would pass max_cost_usd" in state["reason"]
-        told = run_script("supervise.py", "state", cwd=folder)
-        assert told.returncode == 1 and told.stdout.startswith("stopped: at step 1, ")
-        assert "to go on: python scripts/supervise.py start --config config.json" in told.stdout
-        screen = " ".join(screen_of(folder).split())
-        assert "stopped, no restart" in screen and "would pass max_cost_usd = $120.00" in screen
-        assert "--resume --config config.json" in screen and "with a larger max_cost_usd" in screen
-
-        change(folder, max_cost_usd=1e6)
-        start = run_script("supervise.py", "start", *files, "--watch", "600", "--resume", cwd=folder)
-        assert start.returncode == 0, start.stdout + start.stderr
-        stop = run_script("supervise.py", "stop", cwd=folder)
-        assert stop.returncode == 0 and "after this step and its checkpoint" in stop.stdout, stop.stderr
-        step = read_progress(folder / RUN).step
-        assert f"stopped: at step {step}, as it was asked to, where its checkpoint is complete" in stop.stdout
-        checkpoint, passed_over = newest_complete(folder / RUN)
-        assert checkpoint == folder / RUN / f"checkpoint-{step}" and step > 1 and not passed_over
-        assert not rank_processes(folder)
-    finally:
-        run_script("supervise.py", "stop", "--now", cwd=folder)
-
-
-def wait_until_over(folder):
-    path = folder / ".run/state.json"
-    wait_for(lambda: json_object(path.read_bytes())["state"] != "running", (folder / "training.log").read_text)
-    return json.loads(path.read_text())
-
-
-def screen_of(folder):
-    """The screen of a computer from which the folder is a training machine's."""
-    home = folder.parent / "home"
-    home.mkdir(exist_ok=True)
-    (home / "socrates-training").symlink_to(folder)
-    answer = subprocess.run(
-        ["bash", "-c", GATHER], cwd=home, env=environment(HOME=str(home)), capture_output=True, check=True
-    )
-    report = parse_report(answer.stdout)
-    assert report.clock is not None and math.isfinite(report.clock)
-    return status_screen(make_status(report, LocalState("0", "a folder"), time.time()))
