@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from socrates.data.records import read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import REMEDIES
-from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, read_metrics
+from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, Recorded, check_metrics, read_metrics
 from socrates.files import finite, read_json
 from socrates.schema import S, validate
 
@@ -94,13 +94,11 @@ _Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
 _Answers = dict[_Number, Annotated[float, Field(ge=0, le=_MOST)]]
 
 
-class _Recorded(BaseModel):
-    """A part of a file: what a report does not show may stand there too."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+class _Shown(Recorded, strict=False, extra="ignore"):
+    """What a report shows of a line or a file; answers are texts there."""
 
 
-class RecordedDecision(_Recorded):
+class RecordedDecision(_Shown):
     """A `decision.json`; the numbers are percent, and distances."""
 
     decision: Literal["GO", "NO-GO"]
@@ -108,10 +106,10 @@ class RecordedDecision(_Recorded):
     improvement_printed: str
     improvement_ci95: tuple[_Number, _Number] | None
     threshold_percent: _Number
-    require_significant: bool = False
+    require_significant: bool
     baseline_wasserstein_distance: _Number
     checkpoint_wasserstein_distance: _Number
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
     @property
     def improvement(self) -> Value:
@@ -119,36 +117,19 @@ class RecordedDecision(_Recorded):
         return Value(self.improvement_percent, self.improvement_ci95)
 
 
-class _Metrics(_Recorded):
-    """A `metrics.json`: its sections, which earlier versions may lack. Numbers in them are read by `value_at`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    wasserstein_distance: _Number
-    bounds: dict[str, Any] = {}
-    effects: dict[str, Any] = {}
-    groups: dict[str, dict[str, Any]] = {}
-    intervals: dict[str, Any] = {}
-    coverage: dict[str, Any] = {}
-    seen: dict[str, Any] | None = None
-    comparability: dict[str, Any] = {}
-    about: dict[str, Any] = {}
-
-
-class _CellLine(_Recorded):
+class _CellLine(_Shown):
     n_human: int = Field(ge=0)
     n_predicted: int = Field(ge=0)
     wasserstein_distance: _Number | None
-    uniform_guess: _Number | None = None
-    empirical_best: _Number | None = None
-    scale: str | None = None
-    human_answers: _Answers = {}  # answer -> how many people gave it
-    predicted_answers: _Answers = {}  # answer -> how often it was sampled
-    predicted_distribution: _Answers | None = None  # answer -> mean probability
-    skipped: str | None = None
+    uniform_guess: _Number | None
+    empirical_best: _Number | None
+    human_answers: _Answers  # answer -> how many people gave it
+    predicted_answers: _Answers  # answer -> how often it was sampled
+    predicted_distribution: _Answers | None  # answer -> mean probability
+    skipped: str | None
 
 
-class _EffectLine(_Recorded):
+class _EffectLine(_Shown):
     human_effect_standardized: _Number
     predicted_effect_standardized: _Number
     human_effect_clear: bool
@@ -201,7 +182,7 @@ def read_results(folder: Path) -> Results:
         folder = folder.parent
     if not folder.is_dir():
         raise SocratesError(f"{folder}: no such results folder; expected one with a {METRICS}, as evaluations write it")
-    metrics = validate(_Metrics, read_metrics(folder / METRICS), str(folder / METRICS)).model_dump()
+    metrics = check_metrics(read_metrics(folder / METRICS), str(folder / METRICS)).model_dump()
     path = folder / DECISION
     decision = validate(RecordedDecision, read_json(path, "decision"), str(path)) if path.exists() else None
     name = folder.resolve().name or str(folder)

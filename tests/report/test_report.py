@@ -155,15 +155,9 @@ def test_the_page_says_what_the_files_say(made, report):
     assert "decoding: temperature 0.6" in said("basis") and "about: created 2030-01-02T03:04:05" in said("basis")
 
 
-def test_results_of_nothing_but_metrics(copied):
-    old = copied.folders["checkpoint-500"]
-    content = json.loads((old / "metrics.json").read_text())
-    keep = ("wasserstein_distance", "mae", "rmse", "correlation", "accuracy", "comparability")
-    (old / "metrics.json").write_text(json.dumps({key: content[key] for key in keep}))
-    for name in ("predictions.jsonl", "effects.jsonl", "decision.json", "cells.jsonl"):
-        (old / name).unlink()
-    report = report_on(old)
-    assert "evaluate again" in report.said("distances") and set(report.plots) == {"distances"}
+def test_results_of_nothing_but_metrics(tmp_path):
+    report = report_on(bare_results(tmp_path)[1])
+    assert set(report.plots) == {"distances"}
     for key, reason in (
         ("studies", "no cells.jsonl"),
         ("cells", "records no distributions"),
@@ -182,7 +176,7 @@ def test_whatever_results_hold_is_text(copied):
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics["about"] |= {"model": evil, "versions": {evil: evil}, "settings": [evil]}
     metrics["groups"] = {evil: {"groups": [{"group": evil, "accuracy": 0.5, "rows": evil}, 7], "parity_difference": []}}
-    metrics |= {"mae": evil, "bounds": {"uniform_guess": [evil]}, "seen": {"rows": evil}}
+    metrics |= {"intervals": {evil: evil}, "effects": {"correlation": evil, "clear_pairs": None}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     for name in ("cells.jsonl", "predictions.jsonl"):
         text = (folder / name).read_text()
@@ -327,6 +321,8 @@ def test_the_decision_in_words(tmp_path, changes, said, not_said):
         "threshold_percent": 5.0,
         "baseline_wasserstein_distance": 0.2,
         "checkpoint_wasserstein_distance": 0.16,
+        "require_significant": False,
+        "notes": [],
         **changes,
     }
     report = report_on(*bare_results(tmp_path, decision))
@@ -336,10 +332,20 @@ def test_the_decision_in_words(tmp_path, changes, said, not_said):
 
 
 def bare_results(folder, decision=None, **metrics):
-    """Folders of a baseline and a checkpoint with little in them."""
+    """Folders of a baseline and a checkpoint with nothing but metrics, and few of these."""
+    numbers = ("mae", "rmse", "correlation", "correlation_within_cells", "accuracy", "valid_mass")
+    hashes = dict.fromkeys(("data_sha256", "rows_sha256", "prompt_fingerprint"), "f" * 64)
     for name, distance in (("baseline", 0.2), ("checkpoint-500", 0.16)):
+        content = {
+            "wasserstein_distance": distance,
+            **dict.fromkeys(numbers),
+            "bounds": {"uniform_guess": 0.3, "empirical_best": 0.1},
+            "coverage": {"rows_scored": 9, "cells_scored": 3},
+            "comparability": {**hashes, "decoding": {"temperature": 1.0}, "seed": 42, "metric_version": 2},
+        }
+        for section, values in metrics.items() if name != "baseline" else ():
+            content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
         (folder / name).mkdir(parents=True)
-        content = {"wasserstein_distance": distance, **(metrics if name != "baseline" else {})}
         (folder / name / "metrics.json").write_text(json.dumps(content))
     if decision:
         (folder / "checkpoint-500" / "decision.json").write_text(json.dumps(decision))
@@ -363,7 +369,7 @@ def test_what_the_numbers_warn_of(tmp_path):
         ),
         ({"temperature": 1.0, "top_p": 0.9}, "(temperature 1, top-p 0.9). That sharpens them", "paper"),
         ({"temperature": 1.0, "top_p": 1.0}, "(temperature 1, top-p 1).", "sharpens"),
-        ({"temperature": None}, "is not recorded", "paper"),
+        ({"temperature": None, "top_p": None}, "is not recorded", "paper"),
     ],
 )
 def test_what_decoding_did_to_the_probabilities(tmp_path, decoding, said, not_said):
