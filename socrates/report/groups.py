@@ -39,12 +39,9 @@ def groups_part(material: Material) -> dict[str, Any]:
 
 def sorted_fields(results: Results) -> dict[str, Mapping[str, Any]]:
     """The fields that `metrics.json` records, the largest parity difference first."""
-
-    def order(item: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
-        difference = value_at(item[1], "parity_difference").value
-        return -1.0 if difference is None else -difference, item[0]
-
-    return dict(sorted(results.metrics["groups"].items(), key=order))
+    fields = {name: record for name, record in results.metrics["groups"].items() if isinstance(record, Mapping)}
+    differences = {name: value_at(record, "parity_difference").value or 0.0 for name, record in fields.items()}
+    return {name: fields[name] for name in sorted(fields, key=lambda name: (-differences[name], name))}
 
 
 def _groups(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
