@@ -89,7 +89,7 @@ def _flatten(record: Mapping[str, Any], name: str, found: dict[str, str]) -> Non
     for key, value in record.items():
         if isinstance(value, Mapping):
             _flatten(value, f"{name}, {key.replace('_', ' ')}", found)
-        elif value not in (None, "", []) and name != "about, asked":  # which stands under comparability, too
+        elif value not in (None, "", []) and not name.startswith("about, asked"):  # it stands in comparability
             found[f"{name}: {key.replace('_', ' ')}"] = f"{value:,}" if isinstance(value, int) else str(value)
 
 
