@@ -75,10 +75,11 @@ def main() -> int:
     if arguments.report is not None:
         import matplotlib  # noqa: F401  # now: a long count should not end in its absence
 
-        from socrates.report.inspection import check_page, default_page
+        from socrates.report.html import check_page
+        from socrates.report.inspection import PROGRAM, default_page
 
         page = default_page(arguments.file) if arguments.report == PAGE_HERE else arguments.report
-        check_page(page, arguments.file)
+        check_page(page, (), PROGRAM, "--report")
     found = inspect_file(arguments.file, **tokens_of(arguments))
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: scales have dashes, and studies any name
     if arguments.json:
@@ -92,9 +93,11 @@ def main() -> int:
     if arguments.report is not None:
         from datetime import datetime
 
-        from socrates.report.inspection import write_page
+        from socrates.files import atomic_write
+        from socrates.report.inspection import page as page_html
 
-        write_page(found, page, datetime.now().astimezone())
+        with atomic_write(page) as file:
+            file.write(page_html(found, datetime.now().astimezone()))
         print(f"Report: {page}", file=sys.stderr if arguments.json else sys.stdout, flush=True)
     if bad_rows := found.record["bad_rows"]["rows"]:
         first = found.record["bad_rows"]["first"][0]

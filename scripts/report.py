@@ -8,7 +8,7 @@ RESULTS are results folders: one, or several. The page is about the last and lie
 --output names another file. The first is the baseline that it is compared with, unless a folder is named "baseline":
 that one is, wherever it stands. Those between are other checkpoints of the run. The page needs nothing else, and the
 same pictures lie beside it as report-NAME.png. What a folder lacks is named on the page. The training's curves are
-those of models/RUN/training_log.jsonl, which is found through the results, or in --run.
+those of the newest checkpoint's trainer_state.json in models/RUN, which is found through the results, or in --run.
 
 Exit status: 0 done, 2 it cannot be made.
 """
@@ -37,14 +37,13 @@ def main() -> int:
 
     from datetime import datetime
 
-    from socrates.report.page import PAGE, check_report, make_parts, read_all, read_material, report_html, write_report
+    from socrates.report.page import PAGE, check_report, make_report, read_material, write_report
 
-    baseline, judged = read_all(arguments.results)
-    page = arguments.output or judged[-1].folder / PAGE
+    material = read_material(arguments.results, arguments.run)
+    page = arguments.output or material.subject.folder / PAGE
     check_report(page)
-    material = read_material(baseline, judged, arguments.run)
-    parts = make_parts(material)
-    pictures = write_report(parts, page, report_html(parts, material, datetime.now().astimezone()))
+    text, plots = make_report(material, datetime.now().astimezone())
+    pictures = write_report(text, plots, page)
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
     print(f"Report: {page}\nPictures: {len(pictures)}, {pictures[0].parent / (page.stem + '-*.png')}")
     return EXIT_DONE

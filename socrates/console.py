@@ -1,11 +1,10 @@
-"""Terminal output: progress bars (on a terminal only), tables, numbers, time spans, exit statuses in words."""
+"""Terminal output: progress bars (on a terminal only), numbers, time spans, exit statuses in words."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -40,17 +39,6 @@ def describe_exit(status: int) -> str:
         return f"it ended with exit status {status}"
     hint = "; for want of memory? see dmesg" if name == "SIGKILL" else ""
     return f"it ended with exit status {status} (killed by {name}{hint})"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts; the first ``left`` columns are words, the others numbers."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 1
-    words_last: bool = False  # the last column holds words too
-    title: str = ""
 
 
 def number(value: float) -> str:

@@ -2,129 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from socrates.console import Table
-from socrates.report.part import SMALL, Material, Part, picture
-from socrates.report.plot import EDGE, LIGHT, LINE, Plot, make_bars, short
-from socrates.report.results_folders import CellResult, fixed
+from socrates.report.plot import EDGE, LIGHT, LINE, Plot, drawn, legend, make_bars, percent, short, thousands
+from socrates.report.results_folders import Material, fixed
 
 EACH = 3  # cells of a kind
 ENOUGH = 20  # human answers, below which a distribution is mostly chance; all cells where fewer hold so many
 KINDS = {"best": "Lowest W", "typical": "W nearest to the median", "worst": "Highest W"}
 
 
-def cells_part(material: Material) -> Part:
+def cells_part(material: Material) -> dict[str, Any]:
     """Small multiples of the chosen cells."""
-    subject = material.subject
-    title = "Distributions of answers"
-    chosen = cells_to_show(subject.cells)
-    filled = {kind: [cell for cell in map(_filler(material), cells) if cell] for kind, cells in chosen.items()}
-    filled = {kind: cells for kind, cells in filled.items() if cells}
-    if not filled:
-        return Part("cells", title, (f"{subject.folder} records no distributions of scored cells, so none are shown.",))
-    plots = tuple(_picture(kind, cells) for kind, cells in filled.items())
-    lines = (
-        f"Bars are people, the line is {subject.label}: the mean of its answer probabilities where these are "
-        "recorded, else its sampled answers. W is of the sampled answers. Predictions beyond people's range "
-        "count as its ends, as in W.",
-        f"Chosen among the cells with {_enough(subject.cells)} human answers or more, from different studies where "
-        "that is possible.",
-    )
-    rows = tuple(
-        (f"{kind}: {_name(cell)}", fixed(cell.distance), f"{cell.n_human:,}", f"{cell.n_predicted:,}")
-        for kind, cells in filled.items()
-        for cell in cells
-    )
-    table = Table(("cell", "W", "people", "predictions"), rows, title="The cells shown")
-    return Part("cells", title, lines, plots, (table,), kind="many")
+    chosen = cells_to_show(material.subject.cells)
+    plots = tuple(_picture(kind, cells) for kind, cells in chosen.items())
+    return {"enough": _enough(material.subject.cells), "plots": plots}
 
 
-def cells_to_show(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
-    """The best, typical and worst cells by W, at most `EACH` of a kind and none twice."""
-    least = _enough(cells)
-    ordered = sorted(
-        (cell for cell in cells if cell.distance is not None and cell.n_human >= least),
-        key=lambda cell: (cell.distance, *map(str, cell.cell)),
-    )
-    each = min(EACH, max(1, len(ordered) // len(KINDS)))
+def cells_to_show(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The best, typical and worst cells by W, at most `EACH` of a kind, of different studies where that is possible."""
+    if cells.empty:
+        return {}
+    answers = cells["human_answers"].map(lambda given: sum(given.values()))
+    predicted = [sum(_predicted(cell).values()) for cell in cells.itertuples()]
+    ordered = cells[(cells["n_human"] >= _enough(cells)) & (answers > 0) & (np.array(predicted) > 0)]
+    ordered = ordered.sort_values("wasserstein_distance", kind="stable")
     if len(ordered) < len(KINDS):
-        return {"typical": ordered} if ordered else {}
-    middle = len(ordered) // 2
-    best = _spread(ordered, each)
-    worst = _spread([cell for cell in reversed(ordered) if cell not in best], each)
-    nearest = sorted(range(len(ordered)), key=lambda index: (abs(index - middle), index))
-    typical = _spread([ordered[index] for index in nearest if ordered[index] not in best + worst], each)
-    return {"best": best, "typical": typical, "worst": worst}
+        return {"typical": ordered} if len(ordered) else {}
+    each = min(EACH, len(ordered) // len(KINDS))
+    from_middle = np.argsort(np.abs(np.arange(len(ordered)) - len(ordered) // 2), kind="stable")
+    chosen = {}
+    for kind, candidates in (("best", ordered), ("worst", ordered[::-1]), ("typical", ordered.iloc[from_middle])):
+        left = candidates.drop([index for taken in chosen.values() for index in taken.index], errors="ignore")
+        of_others = left.drop_duplicates("study_id")
+        first = pd.concat([of_others, left.drop(of_others.index)])[:each].index
+        chosen[kind] = left[left.index.isin(first)]
+    return {kind: chosen[kind] for kind in KINDS}
 
 
-def _enough(cells: Sequence[CellResult]) -> int:
-    sizes = [cell.n_human for cell in cells if cell.distance is not None]
-    return ENOUGH if sum(size >= ENOUGH for size in sizes) >= EACH * len(KINDS) else 2
+def _enough(cells: pd.DataFrame) -> int:
+    return ENOUGH if not cells.empty and (cells["n_human"] >= ENOUGH).sum() >= EACH * len(KINDS) else 2
 
 
-def _spread(ordered: Sequence[CellResult], many: int) -> list[CellResult]:
-    """The first ``many``, each of another study as far as these last; then in their order."""
-    studies: set[str] = set()
-    first = []
-    for cell in ordered:
-        if cell.cell.study_id not in studies:
-            studies.add(cell.cell.study_id)
-            first.append(cell)
-    taken = [*first, *(cell for cell in ordered if cell not in first)][:many]
-    return [cell for cell in ordered if cell in taken]
+def _predicted(cell: Any) -> dict[float, float]:
+    return cell.predicted_distribution or cell.predicted_answers
 
 
-def _filler(material: Material) -> Callable[[CellResult], CellResult | None]:
-    """Cells with their answers, taken from the predictions where `cells.jsonl` does not record them."""
-
-    def fill(cell: CellResult) -> CellResult | None:
-        if found := material.answers.get(cell.cell):
-            cell = replace(cell, human=found.human, sampled=found.sampled, distribution=found.expected)
-        return cell if cell.human and _predicted(cell) else None
-
-    return fill
+def _name(cell: Any) -> str:
+    return f"{short(cell.study_id, 12)}, condition {cell.condition_num}, task {short(str(cell.task_num), 12)}"
 
 
-def _predicted(cell: CellResult) -> Mapping[float, float]:
-    return cell.distribution or cell.sampled
-
-
-def _name(cell: CellResult) -> str:
-    study, condition, task = cell.cell
-    return f"{short(study, 12)}, condition {condition}, task {short(str(task), 12)}"
-
-
-def _picture(kind: str, cells: Sequence[CellResult]) -> Plot:
+def _picture(kind: str, cells: pd.DataFrame) -> Plot:
     def draw(axes) -> None:
-        for one, cell in zip(axes if isinstance(axes, list) else [axes], cells, strict=True):
-            bars = make_bars(cell.human, _predicted(cell), (min(cell.human), max(cell.human)))
-            middle, width = (bars.edges[:-1] + bars.edges[1:]) / 2, np.diff(bars.edges)
-            one.bar(middle, bars.human, width * 0.86, color=LIGHT, label="people", **EDGE)
-            one.plot(
-                middle, bars.predicted, "o-", color=LINE, markersize=3.5, linewidth=1.2, label="model", clip_on=False
-            )
-            one.set_title(f"{_name(cell)}\nW {fixed(cell.distance)}, {cell.n_human:,} people", fontsize=SMALL)
-            one.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-            one.set_ylim(0, None)
-            one.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-            if len(middle) == 1 or np.allclose(width, 1):
-                _integer_ticks(one)
-            one.tick_params(labelsize=SMALL)
-        first = axes[0] if isinstance(axes, list) else axes
-        handles, labels = first.get_legend_handles_labels()
-        first.figure.legend(handles, labels, loc="outside lower left", ncols=2)
+        for ax, cell in zip(np.atleast_1d(axes), cells.itertuples(), strict=True):
+            ends = min(cell.human_answers), max(cell.human_answers)
+            edges, human, predicted = make_bars(cell.human_answers, _predicted(cell), ends)
+            middle, width = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+            ax.bar(middle, human, width * 0.86, color=LIGHT, label="people", **EDGE)
+            ax.plot(middle, predicted, "o-", color=LINE, markersize=3.5, linewidth=1.2, label="model", clip_on=False)
+            ax.set_title(f"{_name(cell)}\nW {fixed(cell.wasserstein_distance)}, {cell.n_human:,} people")
+            ax.set_ylim(0, None)
+            percent(ax.yaxis)
+            ax.locator_params(axis="x", nbins=11, integer=bool(np.allclose(width, 1)))
+            thousands(ax.xaxis)
+        legend(np.atleast_1d(axes)[0])
 
-    words = "; ".join(f"{_name(cell)}, W {fixed(cell.distance)}, {cell.n_human:,} people" for cell in cells)
+    words = "; ".join(f"{_name(cell)}, W {fixed(cell.wasserstein_distance)}" for cell in cells.itertuples())
     alt = f"Bars of human answers with a line of predicted ones, cells of {KINDS[kind].lower()}: {words}."
     height = 0.65 + 1.6 * len(cells)
-    return picture(KINDS[kind], height, draw, alt, rows=len(cells), name=f"cells-{kind}")
-
-
-def _integer_ticks(axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(11, integer=True))
+    return drawn(KINDS[kind], height, draw, alt, rows=len(cells), name=f"cells-{kind}")

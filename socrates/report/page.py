@@ -5,128 +5,103 @@ Covers: earlier reports are replaced, pictures that a new one has no more includ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from html import escape
 from pathlib import Path
+from typing import Any
 
 from socrates.console import progress
-from socrates.errors import SocratesError
 from socrates.files import atomic_write, remove_file
-from socrates.report.basis import basis_part
-from socrates.report.calibration import calibration_part, count_answers
-from socrates.report.cells import KINDS, cells_part, cells_to_show
+from socrates.report.calibration import calibration_part, read_calibration
+from socrates.report.cells import KINDS, cells_part
 from socrates.report.decision import decision_part
 from socrates.report.distances import distances_part
 from socrates.report.effects import effects_part
 from socrates.report.groups import groups_part
-from socrates.report.html import check_name, document, read_start, section
-from socrates.report.part import PROGRAM, Material, Part
-from socrates.report.plot import styled
-from socrates.report.results_folders import Results, in_order, read_results, with_details
+from socrates.report.html import Table, check_page, render
+from socrates.report.plot import Plot, styled
+from socrates.report.results_folders import NONE, Material, Results, in_order, read_results
 from socrates.report.studies import studies_part
 from socrates.report.training import find_log, training_part
 
-PAGE = "report.html"
-PICTURES = (
-    "decision",
-    "distances",
-    "studies",
-    *(f"cells-{kind}" for kind in KINDS),
-    "effects",
-    "calibration",
-    "groups",
-    "training",
-)
-PARTS: tuple[Callable[[Material], Part], ...] = (
-    decision_part,
-    distances_part,
-    studies_part,
-    cells_part,
-    effects_part,
-    calibration_part,
-    groups_part,
-    training_part,
-    basis_part,
-)
+PROGRAM, PAGE = "scripts/report.py", "report.html"
+PARTS = {
+    "decision": decision_part,
+    "distances": distances_part,
+    "studies": studies_part,
+    "cells": cells_part,
+    "effects": effects_part,
+    "calibration": calibration_part,
+    "groups": groups_part,
+    "training": training_part,
+}
+PICTURES = (*(f"cells-{kind}" for kind in KINDS), *(key for key in PARTS if key != "cells"))
 
 
-def read_all(folders: Sequence[Path]) -> tuple[Results | None, list[Results]]:
-    """(the baseline or None, the others in order) of these results folders; the last one is what a report is about."""
-    baseline, evaluated = in_order([read_results(folder) for folder in folders])
-    return baseline and with_details(baseline), [*evaluated[:-1], with_details(evaluated[-1])]
-
-
-def read_material(baseline: Results | None, evaluated: Sequence[Results], run: Path | None = None) -> Material:
-    """Read what else a report of these results is made from: every answer, and the trainer's log.
+def read_material(folders: Sequence[Path], run: Path | None = None) -> Material:
+    """Read all that a report is made from.
 
     Args:
-        baseline: what they are compared with, or None.
-        evaluated: the others; the last one is what the report is about.
+        folders: of the results, see `results_folders.in_order`.
         run: the folder of the training run; None: found through the results.
 
     Raises:
         SocratesError: a file that is there and bad; one that is missing only leaves out a part.
     """
-    subject = evaluated[-1]
-    wanted = {
-        cell.cell
-        for cells in cells_to_show(subject.cells).values()
-        for cell in cells
-        if not (cell.human and cell.sampled)
-    }
-    calibrations, answers = {}, {}
-    for one in [*([baseline] if baseline else []), subject]:
-        if one.predictions.exists():
-            calibration, found = count_answers(one.predictions, wanted if one is subject else ())
-            answers |= found
-            if calibration is not None:
-                calibrations[one.label] = calibration
-    return Material(subject, baseline, evaluated, find_log(subject, run), calibrations, answers)
+    baseline, evaluated = in_order([read_results(folder) for folder in folders])
+    material = Material(evaluated[-1], baseline, evaluated, find_log(evaluated[-1], run))
+    found = {one.label: read_calibration(one.predictions) for one in material.main}
+    return replace(material, calibrations={label: one for label, one in found.items() if one is not None})
 
 
-def make_parts(material: Material) -> list[Part]:
-    """All parts, drawn."""
+def make_report(material: Material, when: datetime) -> tuple[str, list[Plot]]:
+    """The page as HTML, and its pictures; ``when`` it was made."""
     with styled():
-        return [make(material) for make in progress(PARTS, "drawing", unit=" parts")]
+        parts = {key: PARTS[key](material) for key in progress(PARTS, "drawing", unit=" parts")}
+    text = render(
+        "report.html.j2",
+        title=f"Report on {material.subject.label}",
+        generator=PROGRAM,
+        when=when,
+        subject=material.subject,
+        baseline=material.baseline,
+        main=material.main,
+        basis=(_basis(material.main),),
+        **parts,
+    )
+    return text, [plot for part in parts.values() for plot in part["plots"]]
 
 
-def report_html(parts: Sequence[Part], material: Material, when: datetime) -> str:
-    """The page as HTML; ``when`` it was made."""
-    subject = material.subject
-    compared = f"compared with {material.baseline.label}" if material.baseline else ""
-    header = [
-        f'<p class="small">{escape(str(subject.folder))} {escape(compared)}</p>',
-        f'<p class="small">Written on {when:%Y-%m-%d at %H:%M %Z}</p>',
-    ]
-    sections = [
-        section(
-            part.key,
-            part.title,
-            part.lines,
-            part.plots,
-            part.tables,
-            folded=part.folded,
-            kind=part.kind,
-            most=part.most,
-        )
-        for part in parts
-    ]
-    return document(f"Report on {subject.label}", PROGRAM, header, sections)
+def _basis(results: Sequence[Results]) -> Table:
+    """What is recorded of rows, model, settings, versions and dates, under the names in `metrics.json`."""
+    columns = [{} for _ in results]
+    for one, column in zip(results, columns, strict=True):
+        for section in _PROVENANCE:
+            _flatten(one.metrics[section] or {}, section, column)
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = tuple((name, *(column.get(name, NONE) for column in columns)) for name in names)
+    heads = ("what", *(one.label for one in results))
+    return Table(heads, rows, tuple(range(len(heads))), "What the numbers rest on")
+
+
+def _flatten(record: Mapping[str, Any], name: str, found: dict[str, str]) -> None:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            _flatten(value, f"{name}, {key.replace('_', ' ')}", found)
+        elif value not in (None, "", []) and not name.startswith("about, asked"):  # it stands in comparability
+            found[f"{name}: {key.replace('_', ' ')}"] = f"{value:,}" if isinstance(value, int) else str(value)
+
+
+_PROVENANCE = ("coverage", "seen", "about", "comparability", "intervals")
 
 
 def check_report(page: Path) -> None:
     """SocratesError unless page and pictures may be written: under new names, or over an earlier report."""
-    check_name(page, "--output")
-    for path in [page, *(picture_path(page, name) for name in PICTURES)]:
-        start = read_start(path)
-        if start is not None and PROGRAM.encode() not in start:
-            raise SocratesError(
-                f"{path}: {PROGRAM} did not write this file; name another page with --output FILE, or move it away"
-            )
+    check_page(page, [picture_path(page, name) for name in PICTURES], PROGRAM, "--output")
 
 
-def write_report(parts: Sequence[Part], page: Path, text: str) -> list[Path]:
+def write_report(text: str, plots: Sequence[Plot], page: Path) -> list[Path]:
     """Write the page and its pictures, each whole or not at all; returns the pictures' paths.
 
     Pictures of an earlier report that this one does not have are removed.
@@ -134,7 +109,7 @@ def write_report(parts: Sequence[Part], page: Path, text: str) -> list[Path]:
     Raises:
         SocratesError: something cannot be written.
     """
-    pictures = {picture_path(page, plot.name): plot.png for part in parts for plot in part.plots if plot.png}
+    pictures = {picture_path(page, plot.name): plot.png for plot in plots}
     for path in [path for name in PICTURES if (path := picture_path(page, name)) not in pictures]:
         remove_file(path)
     for path, png in pictures.items():

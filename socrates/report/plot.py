@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 5.0  # inches, of 72 points: text keeps its size where a page is 360 pixels wide
+WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
+SMALL = 9  # points: the smallest text
 DARK, LIGHT, LINE = "#2b5c8a", "#c9d8e6", "#1c1c1c"
-FILLS = ((DARK, ""), (LIGHT, "////"), ("#ffffff", ""), ("#8fa9c2", "xxx"), ("#e8e8e8", "---"))
 EDGE = {"edgecolor": LINE, "linewidth": 0.7}
+WRITER = "SOCRATES: scripts/report.py or scripts/predict.py"  # what PNG files say, see `html.read_start`
 _PNG_DPI = 200
-_LONG_LABEL = 24  # characters
 _MOST_BARS = 21  # answers that get a bar each
 _MOST_CLASSES = 12  # of wider scales
+_TOLD = 12  # points that a picture's text names
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -32,12 +33,13 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.edgecolor": "#777777",
     "axes.linewidth": 0.8,
-    "axes.titlesize": 10.5,
+    "axes.titlesize": SMALL,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "hatch.linewidth": 0.7,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": SMALL,
     "svg.fonttype": "path",
     "svg.hashsalt": "socrates",
     "text.parse_math": False,  # a "$" in a label is a dollar
@@ -51,7 +53,12 @@ class Plot:
     svg: bytes
     alt: str
     name: str = ""
-    png: bytes | None = None
+    png: bytes = b""
+
+    @property
+    def base64(self) -> str:
+        """As a page holds it."""
+        return base64.b64encode(self.svg).decode()
 
 
 @contextmanager
@@ -60,7 +67,8 @@ def styled() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in letters that the font lacks: the table has it
+        # A name in letters that the font lacks, or too long for its picture: the table has it.
+        warnings.filterwarnings("ignore", message="Glyph|constrained_layout")
         yield
 
 
@@ -70,48 +78,111 @@ def drawn(
     draw: Callable[[Any], None],
     alt: str,
     *,
-    width: float = WIDTH,
     rows: int = 1,
     ratios: tuple[float, ...] | None = None,
     name: str = "",
-    software: str | None = None,
 ) -> Plot:
     """A picture from a function that fills its axes.
 
     Args:
         title: its first line.
         height: inches.
-        draw: gets the axes; where there are several rows, a list of them.
+        draw: gets the axes; where there are several rows, an array of them.
         alt: what it shows, in words.
-        width: inches.
         rows: axes, one below the other.
         ratios: their heights, relative to each other.
-        name: what the picture is called as a PNG file.
-        software: what a PNG file is to say that it was written by; None: no PNG.
+        name: what the picture is called as a PNG file; empty: it is none.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, height_ratios=ratios)
-    draw(axes if rows == 1 else list(axes))
-    figure.suptitle(short(title, 64), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    draw(figure.subplots(rows, height_ratios=ratios))
+    figure.suptitle(short(title, 60), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     svg = _saved(figure, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    png = None
-    if software:
-        png = _saved(figure, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": software})
+    png = _saved(figure, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": WRITER}) if name else b""
     return Plot(svg, alt, name, png)
+
+
+class Point(NamedTuple):
+    """A line of `draw_points`: a number with its interval; without a number, a heading."""
+
+    name: str
+    value: float | None = None
+    limits: tuple[float, float] | None = None
+    before: float | None = None  # an open square, joined with the point
+    around: float = 0.0  # half the length of a thin line around it
+
+
+def draw_points(
+    title: str,
+    points: Sequence[Point],
+    unit: str,
+    *,
+    lines: Mapping[str, float | None] | None = None,
+    names: tuple[str, str] = ("", ""),
+    digits: int = 3,
+    **options: Any,
+) -> Plot:
+    """Numbers and their intervals, one below the other.
+
+    Args:
+        title: its first line.
+        points: from top to bottom.
+        unit: of the axis, in words.
+        lines: what to compare with: name -> where a vertical line stands; None: nowhere.
+        names: in the legend, of points and of the squares before them.
+        digits: decimals, in the picture's text.
+        options: of `drawn`.
+    """
+    known = {name: value for name, value in (lines or {}).items() if value is not None}
+
+    def draw(axes: Axes) -> None:
+        for place, point in enumerate(points):
+            if point.value is None:
+                continue
+            axes.hlines(place, point.value - point.around, point.value + point.around, color=LINE, linewidth=0.9)
+            if point.limits:
+                axes.hlines(place, *point.limits, color=DARK, linewidth=2.5)
+            if point.before is not None:
+                axes.hlines(place, *sorted((point.before, point.value)), color=DARK, linewidth=1.6)
+                axes.plot(point.before, place, "s", color=DARK, markerfacecolor="white", markersize=5.5)
+            axes.plot(point.value, place, "o", color=DARK, markersize=6)
+        for style, (name, value) in zip(("--", ":", "-."), known.items(), strict=False):
+            axes.axvline(value, color=LINE, linewidth=1.2, linestyle=style, label=f"{name} {value:.{digits}f}")
+        for marker, face, name in (("o", DARK, names[0]), ("s", "white", names[1])):
+            if name:
+                axes.plot([], [], marker, color=DARK, markerfacecolor=face, label=short(name))
+        axes.set_yticks(range(len(points)), [short(point.name, 28) for point in points])
+        for label, point in zip(axes.get_yticklabels(), points, strict=True):
+            label.set_fontweight("bold" if point.value is None else "normal")
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(points) - 0.4, -0.6)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(unit, fontsize=SMALL)
+        legend(axes)
+
+    told = [f"{p.name} {p.value:.{digits}f}" for p in points if p.value is not None][:_TOLD]
+    told += [f"{name} at {value:.{digits}f}" for name, value in known.items()]
+    alt = f"Points, with 95% intervals where they are known; {unit.splitlines()[0]}: {'; '.join(told)}."
+    return drawn(title, 1.0 + 0.2 * len(points) + 0.17 * unit.count("\n"), draw, alt, **options)
 
 
 def legend(axes: Axes) -> None:
     """Below the plot, where it hides nothing; in one column if two would not fit."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = 1 if max(map(len, labels)) > _LONG_LABEL else 2 if len(labels) != 3 else 3
-    axes.figure.legend(handles, labels, loc="outside lower left", ncols=columns, handleheight=1.1)
+    columns = 1 if max(map(len, labels), default=0) > 24 else 3 if sum(map(len, labels)) < 42 else 2
+    axes.figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.0, handletextpad=0.4)
 
 
-def thousands(axis: object) -> None:
+def percent(axis: Any) -> None:
+    """Write an axis' shares in percent."""
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+
+
+def thousands(axis: Any) -> None:
     """Write an axis' numbers with commas between the thousands."""
-    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if float(value).is_integer() else f"{value:g}")
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
 def short(text: str, most: int = 22) -> str:
@@ -125,49 +196,31 @@ def _saved(figure: Figure, **options: Any) -> bytes:
     return file.getvalue()
 
 
-class Bars(NamedTuple):
-    """Shares of the answers in equal classes.
-
-    Attributes:
-        edges: shape (classes + 1,), in scale points.
-        human: shape (classes,), summing to 1; likewise ``predicted``.
-        beyond: whether predictions outside the edges were put into the outer classes.
-    """
-
-    edges: NDArray[np.float64]
-    human: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-    beyond: bool
-
-
-def make_bars(human: Mapping[float, float], predicted: Mapping[float, float], scale: tuple[float, float]) -> Bars:
+def make_bars(
+    human: Mapping[float, float], predicted: Mapping[float, float], scale: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Two distributions in the same classes: an answer each where there are few, else equal classes.
 
     Args:
         human: answer -> how many.
         predicted: answer -> weight.
         scale: lowest and highest answer that is shown; predictions beyond count as these, as in the metric.
+
+    Returns:
+        The edges, shape (classes + 1,), in scale points; the shares of both, each of shape (classes,), summing to 1.
     """
+    from matplotlib.ticker import MaxNLocator
+
     low, high = scale
-    answers = [*human, *(answer for answer in predicted if low <= answer <= high)]
-    whole = all(float(answer).is_integer() for answer in answers)
+    whole = all(float(answer).is_integer() for answer in (*human, *predicted, low, high))
     if whole and high - low < _MOST_BARS:
         edges = np.arange(low - 0.5, high + 1)
-    else:
-        width = _round_width((high - low) / _MOST_CLASSES)
-        start = math.floor(low / width) * width - (0.5 if whole else 0.0)
-        edges = start + width * np.arange(math.floor((high - start) / width) + 2)
-    beyond = any(not low <= answer <= high for answer in predicted)
-    return Bars(edges, _shares(human, edges, scale), _shares(predicted, edges, scale), beyond)
-
-
-def _round_width(least: float) -> float:
-    """The first of 1, 2, 5, 10, 20, … that is at least so much: people answer wide scales in round numbers."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(width * power for width in (1, 2, 5, 10) if width * power >= least * (1 - 1e-12))
-
-
-def _shares(answers: Mapping[float, float], edges: NDArray[np.float64], scale: tuple[float, float]):
-    values = np.clip(np.array(list(answers), dtype=np.float64), *scale)
-    weights = np.array(list(answers.values()), dtype=np.float64)
-    return np.histogram(values, edges, weights=weights)[0] / weights.sum()
+    else:  # people answer wide scales in round numbers: each shall lie within a class, not at its edge
+        edges = MaxNLocator(_MOST_CLASSES, steps=[1, 2, 5, 10]).tick_values(low, high)
+        edges = (edges if edges[-1] > high else [*edges, 2 * edges[-1] - edges[-2]]) - np.float64(whole) / 2
+    shares = []
+    for answers in (human, predicted):
+        weights = np.array(list(answers.values()), dtype=np.float64)
+        places = np.clip(np.array(list(answers), dtype=np.float64), low, high)
+        shares.append(np.histogram(places, edges, weights=weights)[0] / weights.sum())
+    return edges, *shares

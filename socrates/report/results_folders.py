@@ -1,6 +1,6 @@
-"""Results folders as a report reads them, checked; what is missing, in words; and their numbers as text.
+"""Results folders as a report reads them, and their numbers as text; the only place that knows the files' forms.
 
-Covers: folders of this and of earlier versions, and those scored from answers made elsewhere.
+Covers: folders that lack some files, those scored from answers made elsewhere, and those that somebody else sent.
 Does not cover: whether the results may be compared; the gate decides that, and the report says where they differ.
 """
 
@@ -10,18 +10,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from socrates.data.records import Cell, read_cell, read_jsonl
+import pandas as pd
+from pydantic import Field
+
+from socrates.data.records import read_cell, read_jsonl
 from socrates.errors import SocratesError
-from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, read_metrics
+from socrates.evaluation.gate import REMEDIES
+from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, Recorded, check_metrics, read_metrics
 from socrates.files import finite, read_json
+from socrates.schema import S, validate
+
+if TYPE_CHECKING:
+    from socrates.report.calibration import Calibration
+    from socrates.report.training import TrainingLog
 
 NONE = "–"
+_MOST = 1e100  # what is larger is no number of an evaluation, and cannot be drawn
 DECISION = "decision.json"
-WASSERSTEIN = "wasserstein_distance"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_WHAT_IS_COMPARED = ("data_sha256", "rows_sha256", "prompt_fingerprint", "decoding", "seed", "metric_version")
 
 
 class Value(NamedTuple):
@@ -33,87 +41,98 @@ class Value(NamedTuple):
     def __str__(self) -> str:
         return self.written()
 
-    def written(self, digits: int = 3) -> str:
+    def written(self, digits: int = 3, unit: str = "") -> str:
         """As in a table: 0.185 [0.172, 0.198]."""
         if self.value is None:
             return NONE
-        limits = (
-            "" if self.limits is None else " [{},\u00a0{}]".format(*(fixed(limit, digits) for limit in self.limits))
-        )
-        return fixed(self.value, digits) + limits
+        interval = self.limits and " [{},\u00a0{}]".format(*(fixed(limit, digits) for limit in self.limits))
+        return f"{fixed(self.value, digits)}{unit}{interval or ''}"
 
-    def in_words(self, digits: int = 3) -> str:
+    def in_words(self, digits: int = 3, unit: str = "") -> str:
         """As in a sentence: 0.185 (95% interval 0.172 to 0.198)."""
         if self.value is None:
             return "not defined"
-        return fixed(self.value, digits) + limits_in_words(self.limits, digits)
+        return f"{fixed(self.value, digits)}{unit}{limits_in_words(self.limits, digits, unit)}"
 
-    def percent(self) -> Value:
-        """The same in percent."""
-        limits = None if self.limits is None else (self.limits[0] * 100, self.limits[1] * 100)
-        return Value(None if self.value is None else self.value * 100, limits)
+    def times(self, factor: float) -> Value:
+        """The same in another unit; in percent with a ``factor`` of 100."""
+        if self.value is None:
+            return self
+        return Value(self.value * factor, self.limits and tuple(sorted(limit * factor for limit in self.limits)))
 
 
 def value_at(record: Mapping[str, Any], *keys: str) -> Value:
     """A number deep in a record, with the `_ci95` that stands beside it."""
     for key in keys[:-1]:
-        inner = record.get(key)
-        record = inner if isinstance(inner, Mapping) else {}
-    return Value(finite(record.get(keys[-1])), limits(record.get(f"{keys[-1]}_ci95")))
-
-
-def limits(value: Any) -> tuple[float, float] | None:
-    """An interval, or None where the value is none."""
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        return None
-    low, high = map(finite, value)
-    return None if low is None or high is None or low > high else (low, high)
+        record = record.get(key) if isinstance(record.get(key), Mapping) else {}
+    limits = record.get(f"{keys[-1]}_ci95")
+    low, high = limits if isinstance(limits, list | tuple) and len(limits) == 2 else (None, None)
+    value, low, high = (finite(one, -_MOST, _MOST) for one in (record.get(keys[-1]), low, high))
+    return Value(value, None if low is None or high is None or low > high else (low, high))
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
     """A number with so many decimals, and no minus before zeros."""
-    if value is None:
+    if value is None or value != value:
         return NONE
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if not text.strip("-0.") else text
+    text = f"{value:,.{digits}f}"
+    return text if text.strip("-0.,") else text.removeprefix("-")
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference with its sign; none before zeros."""
+    """The same with its sign, but zero."""
     text = fixed(value, digits)
-    return f"+{text}" if text.strip("0.") and value > 0 else text
+    return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
 def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: str = "") -> str:
     """The interval as it follows a number in a sentence."""
-    if limits is None:
-        return ""
-    low, high = (fixed(limit, digits) for limit in limits)
-    return f" (95% interval {low}{unit} to {high}{unit})"
+    return "" if limits is None else " (95% interval {} to {})".format(*(fixed(x, digits) + unit for x in limits))
 
 
-@dataclass(frozen=True)
-class CellResult:
-    """A line of `cells.jsonl`; distances in units of the human range, None where not defined or not recorded."""
-
-    cell: Cell
-    n_human: int
-    n_predicted: int
-    distance: float | None
-    uniform_guess: float | None
-    empirical_best: float | None
-    scale: str | None  # the stated one
-    human: Mapping[float, float] = field(default_factory=dict)  # answer -> how many people gave it
-    sampled: Mapping[float, float] = field(default_factory=dict)  # answer -> how often it was predicted
-    distribution: Mapping[float, float] = field(default_factory=dict)  # answer -> mean probability
+_Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+_Answers = dict[_Number, Annotated[float, Field(ge=0, le=_MOST)]]
 
 
-class Effect(NamedTuple):
-    """A line of `effects.jsonl`: a difference between two conditions of a question, in shares of its range."""
+class _Shown(Recorded, strict=False, extra="ignore"):
+    """What a report shows of a line or a file; answers are texts there."""
 
-    human: float
-    predicted: float
-    clear: bool  # whether the human one is clearly not 0
+
+class RecordedDecision(_Shown):
+    """A `decision.json`; the numbers are percent, and distances."""
+
+    decision: Literal["GO", "NO-GO"]
+    improvement_percent: _Number
+    improvement_printed: str
+    improvement_ci95: tuple[_Number, _Number] | None
+    threshold_percent: _Number
+    require_significant: bool
+    baseline_wasserstein_distance: _Number
+    checkpoint_wasserstein_distance: _Number
+    notes: tuple[str, ...]
+
+    @property
+    def improvement(self) -> Value:
+        """In percent."""
+        return Value(self.improvement_percent, self.improvement_ci95)
+
+
+class _CellLine(_Shown):
+    n_human: int = Field(ge=0)
+    n_predicted: int = Field(ge=0)
+    wasserstein_distance: _Number | None
+    uniform_guess: _Number | None
+    empirical_best: _Number | None
+    human_answers: _Answers  # answer -> how many people gave it
+    predicted_answers: _Answers  # answer -> how often it was sampled
+    predicted_distribution: _Answers | None  # answer -> mean probability
+    skipped: str | None
+
+
+class _EffectLine(_Shown):
+    human_effect_standardized: _Number
+    predicted_effect_standardized: _Number
+    human_effect_clear: bool
 
 
 @dataclass(frozen=True)
@@ -125,20 +144,18 @@ class Results:
         label: what the report calls it.
         step: of the checkpoint that was evaluated; None: it was none.
         metrics: the content of `metrics.json`.
-        decision: the content of `decision.json`, or None.
-        cells: those of `cells.jsonl`; this and what follows is empty without `with_details`.
-        effects: those of `effects.jsonl`.
-        missing: the files that are not there, and what they would tell.
+        decision: that of `decision.json`, or None.
+        cells: a row a scored cell of `cells.jsonl`: its names, and the fields of its line; empty where that is missing.
+        effects: a row a line of `effects.jsonl`; likewise.
     """
 
     folder: Path
     label: str
     step: int | None
     metrics: Mapping[str, Any]
-    decision: Mapping[str, Any] | None = None
-    cells: tuple[CellResult, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    missing: tuple[str, ...] = ()
+    decision: RecordedDecision | None = None
+    cells: pd.DataFrame = field(default_factory=pd.DataFrame)
+    effects: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def value(self, *keys: str) -> Value:
         """A number of `metrics.json` and its interval."""
@@ -147,12 +164,7 @@ class Results:
     @property
     def distance(self) -> Value:
         """W, the Wasserstein distance."""
-        return self.value(WASSERSTEIN)
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """What was evaluated, and by what."""
-        return section_of(self.metrics, "about")
+        return self.value("wasserstein_distance")
 
     @property
     def predictions(self) -> Path:
@@ -161,41 +173,35 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read a results folder's numbers and decision; see `with_details` for the rest.
+    """Read a results folder; it may lack all files but `metrics.json`.
 
     Raises:
-        SocratesError: no such folder, no `metrics.json`, no distance in it, or a file that is there and cannot be
-            read; names file and key.
+        SocratesError: no such folder, no `metrics.json`, or a file that is there and bad; names file, line and key.
     """
     if folder.is_file() and folder.name == METRICS:
         folder = folder.parent
     if not folder.is_dir():
         raise SocratesError(f"{folder}: no such results folder; expected one with a {METRICS}, as evaluations write it")
-    metrics = read_metrics(folder / METRICS)
-    if finite(metrics.get(WASSERSTEIN)) is None:
-        raise SocratesError(
-            f'{folder / METRICS}: "{WASSERSTEIN}" is no number; is this the metrics.json of an evaluation?'
-        )
-    decision = read_json(folder / DECISION, "decision") if (folder / DECISION).exists() else None
-    return Results(folder, _name(folder), _step(folder, metrics), metrics, decision)
+    metrics = check_metrics(read_metrics(folder / METRICS), str(folder / METRICS)).model_dump()
+    path = folder / DECISION
+    decision = validate(RecordedDecision, read_json(path, "decision"), str(path)) if path.exists() else None
+    name = folder.resolve().name or str(folder)
+    found = [_CHECKPOINT.fullmatch(one) for one in (Path(str(metrics["about"].get("model"))).name, name)]
+    step = next((int(match[1]) for match in found if match), None)
+    cells = [
+        {**read_cell(row, where)._asdict(), **line.model_dump()}
+        for where, row, line in read_lines(folder / CELLS, _CellLine)
+        if line.wasserstein_distance is not None and line.skipped is None
+    ]
+    effects = [line.model_dump() for _, _, line in read_lines(folder / EFFECTS, _EffectLine)]
+    return Results(folder, name, step, metrics, decision, pd.DataFrame(cells), pd.DataFrame(effects))
 
 
-def with_details(results: Results) -> Results:
-    """The same with cells and effects; what its folder lacks is named in ``missing``.
-
-    Raises:
-        SocratesError: a line that is no cell or no effect; names file, line and key.
-    """
-    folder = results.folder
-    parts = {CELLS: "distances of studies and cells", PREDICTIONS: "calibration", EFFECTS: "effects of conditions"}
-    missing = tuple(f"{name} ({what})" for name, what in parts.items() if not (folder / name).exists())
-    cells, effects = (
-        tuple(parse(row, f"{folder / name}, line {line}") for line, row in read_jsonl(folder / name))
-        if (folder / name).exists()
-        else ()
-        for name, parse in ((CELLS, _cell), (EFFECTS, _effect))
-    )
-    return replace(results, cells=cells, effects=effects, missing=missing)
+def read_lines(path: Path, schema: type[S]):
+    """(where it stands, the line, what it means) of each line; none where there is no file."""
+    for number, row in read_jsonl(path) if path.exists() else ():
+        where = f"{path}, line {number}"
+        yield where, row, validate(schema, row, where)
 
 
 def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]:
@@ -214,8 +220,8 @@ def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]
             raise SocratesError(f"{results[index].folder}: is named twice")
     labels = [one.label for one in results]
     named = [
-        one if labels.count(one.label) == 1 else replace(one, label=f"{one.folder.resolve().parent.name}/{one.label}")
-        for one in results
+        one if labels.count(one.label) == 1 else replace(one, label=f"{folder.parent.name}/{one.label}")
+        for one, folder in zip(results, folders, strict=True)
     ]
     if len(named) == 1:
         return None, named
@@ -229,67 +235,34 @@ def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]
 
 def comparability_differences(one: Results, other: Results) -> list[str]:
     """What of the rows, prompts and settings differs between two results, so that they must not be compared."""
-    ours, theirs = (section_of(results.metrics, "comparability") for results in (one, other))
-    return [key for key in _WHAT_IS_COMPARED if ours.get(key) != theirs.get(key)]
+    ours, theirs = (results.metrics.get("comparability", {}) for results in (one, other))
+    return [key for key in REMEDIES if ours.get(key) != theirs.get(key)]
 
 
-def section_of(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object in a record; empty where there is none."""
-    value = record.get(key)
-    return value if isinstance(value, Mapping) else {}
+@dataclass(frozen=True)
+class Material:
+    """All that a report is made from.
 
+    Attributes:
+        subject: the results that the report is about: the last of ``evaluated``.
+        baseline: what they are compared with, or None.
+        evaluated: all others; those before the subject by step.
+        log: of the run that trained the subject, or None.
+        calibrations: of the baseline and the subject, by label.
+    """
 
-def _cell(row: Mapping[str, Any], where: str) -> CellResult:
-    skipped = row.get("skipped")
-    counts = {key: _count(row, key, where) for key in ("n_human", "n_predicted")}
-    return CellResult(
-        read_cell(row, where),
-        counts["n_human"],
-        counts["n_predicted"],
-        None if skipped else finite(row.get(WASSERSTEIN)),
-        finite(row.get("uniform_guess")),
-        finite(row.get("empirical_best")),
-        row.get("scale") if isinstance(row.get("scale"), str) else None,
-        *(_answers(row, key, where) for key in ("human_answers", "predicted_answers", "predicted_distribution")),
-    )
+    subject: Results
+    baseline: Results | None
+    evaluated: Sequence[Results]
+    log: TrainingLog | None = None
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
 
+    @property
+    def all(self) -> list[Results]:
+        """Baseline first."""
+        return [*([self.baseline] if self.baseline else []), *self.evaluated]
 
-def _effect(row: Mapping[str, Any], where: str) -> Effect:
-    human, predicted = (finite(row.get(f"{side}_effect_standardized")) for side in ("human", "predicted"))
-    if human is None or predicted is None:
-        raise SocratesError(
-            f'{where}: no number stands as "human_effect_standardized" or its prediction; evaluate again'
-        )
-    return Effect(human, predicted, row.get("human_effect_clear") is True)
-
-
-def _count(row: Mapping[str, Any], key: str, where: str) -> int:
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise SocratesError(f'{where}: "{key}" must be a count, not {value!r}; evaluate again')
-    return value
-
-
-def _answers(row: Mapping[str, Any], key: str, where: str) -> dict[float, float]:
-    value = row.get(key)
-    if value is None:
-        return {}
-    try:
-        found = {finite(float(answer)): finite(weight) for answer, weight in value.items()}
-    except (AttributeError, ValueError) as error:
-        raise SocratesError(f'{where}: "{key}" must be an object, answer -> number; evaluate again') from error
-    if None in found or not all(weight is not None and weight >= 0 for weight in found.values()):
-        raise SocratesError(f'{where}: "{key}" holds what is no answer or no count; evaluate again')
-    return found
-
-
-def _name(folder: Path) -> str:
-    return folder.resolve().name or str(folder)
-
-
-def _step(folder: Path, metrics: Mapping[str, Any]) -> int | None:
-    model = section_of(metrics, "about").get("model")
-    for name in ([Path(model).name] if isinstance(model, str) else []) + [_name(folder)]:
-        if found := _CHECKPOINT.fullmatch(name):
-            return int(found[1])
-    return None
+    @property
+    def main(self) -> list[Results]:
+        """Baseline and subject."""
+        return [*([self.baseline] if self.baseline else []), self.subject]

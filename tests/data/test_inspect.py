@@ -17,7 +17,7 @@ from socrates.data.inspect import MOST_VALUES, inspect_file
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales.text import NAMED_OPTIONS, RANGE, parse_scale
 from socrates.errors import SocratesError
-from socrates.report.inspection import check_page, default_page, inspection_sections, inspection_text, page
+from socrates.report.inspection import default_page, inspection_sections, inspection_text, page
 
 SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 SEVEN = "Only return an integer from 1 to 7, nothing else."
@@ -200,7 +200,7 @@ def test_lengths_in_characters(found):
     spread = found.record["lengths"]["characters"]
     for name, part in {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}.items():
         assert spread[name] == np.quantile(lengths, part, method="inverted_cdf")
-    assert found.record["lengths"]["tokens"] is None and "Tokens were not counted" in inspection_text(found)
+    assert found.record["lengths"]["tokens"] is None and "tokens                  –" in inspection_text(found)
 
 
 def test_the_instruction_layout(tmp_path):
@@ -213,7 +213,7 @@ def test_the_instruction_layout(tmp_path):
     assert record["counts"] == {"studies": 2, "conditions": 4, "questions": 4, "cells": 8, "participants": None}
     assert record["repeated"] is record["participants"]["answers_each"] is record["studies"][0]["repeated"] is None
     assert {one["field"] for one in record["demographics"]} == {"age", "gender", "education", "party_id"}
-    assert "not named in this file" in inspection_text(found)
+    assert "participants  –" in inspection_text(found)
 
 
 def test_rows_without_a_participant_beside_rows_with_one(tmp_path):
@@ -262,7 +262,7 @@ def test_tokens_are_those_of_a_training_row(tmp_path):
     too_long = sum(length > limit for length in lengths)
     assert found.lengths.tolist() == lengths
     assert found.record["lengths"]["longer_than_max_length"] == too_long > 0
-    assert f"Rows longer than max_length = {limit} tokens: {too_long}." in inspection_text(found)
+    assert f"longer than max length  {too_long}\n" in inspection_text(found)
 
 
 def test_bad_rows_are_named_and_the_others_inspected(tmp_path):
@@ -281,8 +281,7 @@ def test_bad_rows_are_named_and_the_others_inspected(tmp_path):
     assert result.returncode == 1
     assert json.loads(result.stdout)["bad_rows"]["rows"] == 26
     assert f"26 bad rows; the first: {path}, line 2: not UTF-8 text" in result.stderr
-    text = inspection_text(found)
-    assert f"{path}, line 21" in text and "The first 20 of them" in text
+    assert re.search(r"\n +21  \S", inspection_text(found))
 
 
 def test_what_cannot_be_inspected(tmp_path):
@@ -329,13 +328,13 @@ def test_wrong_arguments(tmp_path, arguments, reason):
 
 def test_the_text_is_aligned_and_long_tables_are_cut(found, tmp_path):
     text = inspection_text(found)
-    assert re.search(r"\n  cccc3 +3 +2 +8 \(2×\), 99999 \(1×\)\n", text)
-    heads, first = re.search(r"\n( +study +rows .*)\n(  aaaa1.*)\n", text).groups()
+    assert re.search(r"\n  cccc3 +3 +2 +8 \(2\), 99,999 \(1\)\n", text)
+    heads, first = re.search(r"\n( +study id +rows .*)\n(  aaaa1.*)\n", text).groups()
     assert len(heads) == len(first)
-    assert max(map(len, text.splitlines())) <= 180
-    many = inspect_rows(tmp_path, made_rows(studies=14, people=2, words=2))
+    assert max(map(len, text.splitlines())) <= 110
+    many = inspect_rows(tmp_path, made_rows(studies=24, people=2, words=2))
     shown = inspection_text(many)
-    assert shown.count("\n  mad") == 10 and "\n  and 4 more\n" in shown
+    assert shown.count("\n  mad") == 20 and "\n  and 4 more\n" in shown
 
 
 def test_the_command_prints_text_or_json(tmp_path):
@@ -356,7 +355,7 @@ def test_the_page_holds_every_section_and_needs_nothing_else(tmp_path):
     assert len(pictures) == text.count("<img") == 3 and all(len(alt) > 30 for alt in pictures)
     words = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
     for section in inspection_sections(found.record):
-        assert section.title in words and all(line in words for line in section.lines)
+        assert section.title in words
         for table in section.tables:
             assert all(" ".join(cell.split()) in words for line in (table.heads, *table.rows) for cell in line)
     assert "34 rows, 6 studies" in words and "2030-01-02 at 03:04 UTC" in words
@@ -375,18 +374,15 @@ def test_a_page_of_one_row_and_of_strange_numbers(tmp_path):
         assert text.count("<img") == 3 and json.dumps(found.record, allow_nan=False)
 
 
-def test_a_page_replaces_only_a_page_about_the_same_file(tmp_path):
+def test_a_page_replaces_only_an_earlier_page(tmp_path):
     data, other = (write_rows(tmp_path / "set" / name, planted()) for name in ("train.jsonl", "val.jsonl"))
     assert run("--report", data, cwd=tmp_path).stdout.endswith("Report: inspection-set-train.html\n")
     made = tmp_path / "inspection-set-train.html"
     assert made.name == str(default_page(data)) and "train.jsonl" in made.read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {made.name, "set"}
-    check_page(made, data)
-    with pytest.raises(SocratesError, match="about another data file"):
-        check_page(made, other)
     (tmp_path / "mine.html").write_text("<p>my own page</p>")
     result = run(other, "--report", "mine.html", "--json", cwd=tmp_path)
-    assert result.returncode == 2 and "which this program did not write" in result.stderr and result.stdout == ""
+    assert result.returncode == 2 and "did not write this file" in result.stderr and result.stdout == ""
     assert (tmp_path / "mine.html").read_text() == "<p>my own page</p>"
     again = run(data, "--report", made, "--json", cwd=tmp_path)
     assert again.returncode == 0 and json.loads(again.stdout)["rows"] == 33 and "Report:" in again.stderr
