@@ -153,31 +153,6 @@ def option_by_option(loaded: LoadedModel, questions: Sequence[Question], budget:
     return Outcome(sum(lengths), work(loaded.causal_lm.config, sum(lengths), pairs(lengths), asked), scores)
 
 
-def lm_eval(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
-    """The calls of lm-evaluation-harness 0.4's `HFLM._loglikelihood_tokens`, for options with their end token.
-
-    Its order (longest first), its batches (a fixed number of sequences), its right padding, the model's logits at all
-    positions, its log_softmax over all of them in the model's dtype, its greedy check and its gather. It reuses a
-    sequence only for continuations of one token, which these are not: each has its end.
-    """
-    import torch
-
-    sequences = sorted(_every_option(loaded, questions), key=lambda s: (-len(s[2] + s[3]), s[2] + s[3]))
-    together = max(1, int(budget // np.mean([len(prompt) + len(answer) for _, _, prompt, answer in sequences])))
-    scores: LogProbabilities = {}
-    with torch.no_grad():
-        for start in range(0, len(sequences), together):
-            chunk = sequences[start : start + together]
-            ids, sizes = _right_padded(loaded, [(prompt + answer)[:-1] for _, _, prompt, answer in chunk])
-            multi_logits = torch.nn.functional.log_softmax(loaded.model(ids).logits, dim=-1)
-            for (index, value, _, answer), logits, size in zip(chunk, multi_logits, sizes.tolist(), strict=True):
-                logits = logits[size - len(answer) : size].unsqueeze(0)
-                tokens = torch.tensor(answer, device=ids.device).unsqueeze(0)
-                bool((logits.argmax(dim=-1) == tokens).all())
-                scores.setdefault(index, {})[value] = float(torch.gather(logits, 2, tokens.unsqueeze(-1)).sum())
-    return Outcome(sum(len(p) + len(a) - 1 for _, _, p, a in sequences), scores=scores)
-
-
 def generate(new_tokens: int, *, batched: bool = False) -> Way:
     """`generate` of so many tokens with the paper's decoding: one draw a question, row by row or in padded batches."""
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from socrates.inference.engine import Question
     from socrates.model.load import LoadedModel
 
-THIS, PREFILL, OPTIONS, LM_EVAL = "this", "prefill alone", "option by option", "lm-evaluation-harness, with end token"
+Timed = tuple[float, tuple[ways.Outcome, int]]  # seconds, and what `Run.of` gives
+THIS, PREFILL, OPTIONS = "this", "prefill alone", "option by option"
 FAST = {THIS: ways.this, PREFILL: ways.prefill}
 SLOW = {
     "generate row by row, 2 tokens": ways.generate(2),
@@ -40,7 +41,6 @@ SLOW = {
     "generate row by row, 100 tokens": ways.generate(100),
     "generate in batches, 6 tokens": ways.generate(6, batched=True),
     OPTIONS: ways.option_by_option,
-    LM_EVAL: ways.lm_eval,
 }
 _HEAD = ("way", "rows", "seconds", "ms a row", f"times `{THIS}`", "padding", "share of peak", "largest difference")
 # Rounding of float32, and of bf16 layers (a few percent of a probability; measured on deep random models).
@@ -64,9 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = frame.usable_device(a.device)
     logging.disable(logging.WARNING)
     run = Run(a, device)
-    lines = measure(run)
-    agree = all(line.difference is None or line.difference <= _TOLERANCE[device.type] for line in lines)
-    frame.publish(report(run, lines, agree), a.output)
+    fast, slow, this = measure(run)
+    apart = differences(slow, this)
+    agree = all(difference <= _TOLERANCE[device.type] for difference in apart.values())
+    rows = [_row(name, len(run.questions), fast[name], fast[THIS], run.peak, "") for name in fast]
+    for name, timed in slow.items():
+        difference = f"{apart[name]:.0e}" if name in apart else ""
+        rows.append(_row(name, len(run.part), timed, this, run.peak, difference))
+    frame.publish(report(run, rows, fast, {name: slow[name][0] / this[0] for name in slow}, agree), a.output)
     return EXIT_DONE if agree else EXIT_NO
 
 
@@ -97,8 +102,15 @@ class Run:
 
     def of(self, way: ways.Way, questions: Sequence[Question]) -> tuple[ways.Outcome, int]:
         """What a way gives, and the tokens that it sent through the layers, the engine's check left out."""
+        import torch
+
+        on_gpu = self.device.type == "cuda" and way is ways.this
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.fed = 0
         outcome = way(self.loaded, questions, self.budget)
+        if on_gpu:
+            self.memory = max(self.memory, torch.cuda.max_memory_allocated(self.device) / 2**30)
         return outcome, self.fed - self.check * (way is ways.this)
 
     def find_peak(self) -> None:
@@ -106,61 +118,27 @@ class Run:
         self.peak = max(self.peak, frame.matmul_peak(self.device))
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table; ``difference`` is None where the way computes something else than `this`."""
-
-    name: str
-    rows: int
-    seconds: float
-    this_seconds: float  # `this` on the same rows
-    tokens: int
-    fed: int
-    work: float
-    difference: float | None
-
-
-def measure(run: Run) -> list[Line]:
-    """Time every way; the slow ones on a part of the rows, where `this` is timed again."""
-    import torch
-
+def measure(run: Run) -> tuple[dict[str, Timed], dict[str, Timed], Timed]:
+    """The fast ways, the slow ones on a part of the rows, and `this` on that part."""
     run.find_peak()
     run.of(ways.this, run.questions[: max(2, len(run.questions) // 8)])  # the first call of anything is slower
-    if run.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(run.device)
-        run.of(ways.this, run.questions)
-        run.memory = torch.cuda.max_memory_allocated(run.device) / 2**30
-    fast = frame.in_turns(
-        {name: partial(run.of, way, run.questions) for name, way in FAST.items()}, run.repeats, run.device
-    )
+    calls = {name: partial(run.of, way, run.questions) for name, way in FAST.items()}
+    fast = frame.in_turns(calls, run.repeats, run.device)
     run.find_peak()
-    again = fast
+    this = fast[THIS]
     if len(run.part) < len(run.questions) and run.slow:
-        again = frame.in_turns({THIS: partial(run.of, ways.this, run.part)}, run.repeats, run.device)
-    slow = frame.in_turns({name: partial(run.of, way, run.part) for name, way in run.slow.items()}, 1, run.device)
+        this = frame.in_turns({THIS: partial(run.of, ways.this, run.part)}, run.repeats, run.device)[THIS]
+    calls = {name: partial(run.of, way, run.part) for name, way in run.slow.items()}
+    slow = frame.in_turns(calls, 1, run.device)
     run.find_peak()
-    return [*_lines(fast, fast[THIS], run.questions), *_lines(slow, again[THIS], run.part)]
+    return fast, slow, this
 
 
-def _lines(
-    found: dict[str, tuple[float, tuple[ways.Outcome, int]]],
-    this: tuple[float, tuple[ways.Outcome, int]],
-    questions: Sequence[Question],
-) -> list[Line]:
-    this_seconds, (reference, _) = this
-    return [
-        Line(
-            name,
-            len(questions),
-            seconds,
-            this_seconds,
-            outcome.tokens,
-            fed,
-            outcome.work,
-            None if outcome.scores is None else ways.largest_difference(outcome.scores, reference.scores),
-        )
-        for name, (seconds, (outcome, fed)) in found.items()
-    ]
+def differences(found: Mapping[str, Timed], this: Timed) -> dict[str, float]:
+    """How far a way's numbers are from those of `this` on the same rows; ways that compute something else left out."""
+    reference = this[1][0].scores
+    scores = {name: outcome.scores for name, (_, (outcome, _)) in found.items() if name != THIS}
+    return {name: ways.largest_difference(mine, reference) for name, mine in scores.items() if mine is not None}
 
 
 def _evenly(questions: Sequence[Question], count: int) -> list[Question]:
@@ -172,7 +150,9 @@ def _evenly(questions: Sequence[Question], count: int) -> list[Question]:
     return [questions[i] for i in sorted(order[place] for place in places)]
 
 
-def report(run: Run, lines: Sequence[Line], agree: bool) -> str:
+def report(
+    run: Run, rows: Sequence[Sequence[str]], fast: Mapping[str, Timed], times: Mapping[str, float], agree: bool
+) -> str:
     """The table, what it was measured on, and each aim with what was reached."""
     prompts = [len(question.prompt_ids) for question in run.questions]
     shared = len(ways.common_prefix([question.prompt_ids for question in run.questions]))
@@ -188,30 +168,23 @@ def report(run: Run, lines: Sequence[Line], agree: bool) -> str:
         f"Measured matmul peak ({dtype}): {run.peak / 1e9:,.1f} GFLOP/s. Seconds: {clock}.\n"
     )
     text += f"Peak memory of `{THIS}`: {run.memory:.1f} GiB.\n" if run.memory else ""
-    text += "\n" + frame.table(_HEAD, [_row(line, run.peak) for line in lines]) + _NOTES
-    times = {line.name: line.seconds / line.this_seconds for line in lines}
-    share = lines[0].work / lines[0].seconds / run.peak
-    for name in (OPTIONS, LM_EVAL):
-        if name in times:
-            text += frame.aim(f"at least 12 times as fast as {name}", f"{times[name]:.1f}", times[name] >= 12)
-    against, padding = 1 / times[PREFILL], 1 - lines[0].tokens / lines[0].fed
+    text += "\n" + frame.table(_HEAD, rows) + _NOTES
+    seconds, (outcome, fed) = fast[THIS]
+    share, padding = outcome.work / seconds / run.peak, 1 - outcome.tokens / fed
+    against = seconds / fast[PREFILL][0]
+    if OPTIONS in times:
+        text += frame.aim(f"at least 12 times as fast as {OPTIONS}", f"{times[OPTIONS]:.1f}", times[OPTIONS] >= 12)
     text += frame.aim("within 1.25 times the prefill alone", f"{against:.2f}", against <= 1.25)
     text += frame.aim("at least 70% of the measured matmul peak", f"{share:.0%}", share >= 0.7)
     text += frame.aim("padding under 1.5%", f"{padding:.2%}", padding < 0.015)
     return text + frame.aim("the ways that compute the same agree", "yes" if agree else "NO", agree)
 
 
-def _row(line: Line, peak: float) -> list[str]:
-    return [
-        line.name,
-        str(line.rows),
-        f"{line.seconds:.2f}",
-        f"{1000 * line.seconds / line.rows:.1f}",
-        f"{line.seconds / line.this_seconds:.2f}",
-        f"{1 - line.tokens / line.fed:.1%}",
-        f"{line.work / line.seconds / peak:.0%}" if line.work else "",
-        f"{line.difference:.0e}" if line.difference is not None and line.name != THIS else "",
-    ]
+def _row(name: str, rows: int, timed: Timed, this: Timed, peak: float, difference: str) -> list[str]:
+    seconds, (outcome, fed) = timed
+    share = f"{outcome.work / seconds / peak:.0%}" if outcome.work else ""
+    times, padding = f"{seconds / this[0]:.2f}", f"{1 - outcome.tokens / fed:.1%}"
+    return [name, str(rows), f"{seconds:.2f}", f"{1000 * seconds / rows:.1f}", times, padding, share, difference]
 
 
 if __name__ == "__main__":

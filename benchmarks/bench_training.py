@@ -26,16 +26,13 @@ import frame
 import numpy as np
 from answer_ways import row_lengths
 from random_model import SHAPES
-from training_ways import FULL, MEASURED, REFUSED, THIS, TRL, WARM_UP, WAYS, Job, Measured, Way, training_operations
+from training_ways import FULL, MEASURED, REFUSED, THIS, TRL, WARM_UP, WAYS, Job, Measured, Way
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 from socrates.model.sizing import peak_flops
 
 _SAME_LOSS = 0.05  # relative: dropout draws other numbers where rows lie otherwise
 _GIB = 2**30
-# The full run, as published: rows of the 170 studies, 370 tokens each (about: Qwen's tokenizer on 1,500 characters).
-_ROWS, _TOKENS_A_ROW = 2_418_748, 370
-_GPUS, _GPU, _PRICE = 4, "A100", 7.2  # US dollars an hour, all of them
 _HEAD = ("way", "tokens a second", "times TRL's defaults", "padding", "FLOPs utilisation", "peak memory (GiB)")
 _HEAD += ("estimated (GiB)", "layers computed again")
 _NOTES = """
@@ -52,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     frame.add_count(parser, "--rows-a-step", 32, "of this one process, a multiple of 8")
     frame.add_count(parser, "--steps", 4, f"measured, after {WARM_UP} to warm up")
     frame.add_count(parser, "--micro-batch-tokens", 2048, "tokens at once, at most")
-    frame.add_count(parser, "--mean-tokens", _TOKENS_A_ROW, "of a row")
+    frame.add_count(parser, "--mean-tokens", 370, "of a row")
     parser.add_argument(
         "--seconds", type=float, metavar="S", help="begin no way that may not end in so many (no limit)"
     )
@@ -130,13 +127,16 @@ def report(
 ) -> str:
     """The table, what it was measured on, and what was not measured."""
     cuda, lengths = job.device == "cuda", np.array(job.lengths)
+    sheet = peak_flops(machine.partition(";")[0]) if cuda else None
+    sheet = f" (data sheet: {sheet / 1e12:.0f})" if sheet else ""
     text = (
         f"# Training: ways, speed and memory\n\nMachine: {machine}.{'' if cuda else ' Not measured on a GPU.'}\n"
         f"Model: random Qwen2, shape `{job.shape}`, {'bfloat16' if cuda else 'float32'}, LoRA r = 16 on all seven "
         f"projections, dropout 0.05. Rows: made up, {lengths.mean():.0f} tokens on average (longest {lengths.max()}); "
         f"{job.steps} steps of {job.rows_a_step} rows after the warm-up, micro-batches of at most "
         f"{job.micro_batch_tokens} tokens, one process.\n"
-        f"Measured matmul peak: {peak / 1e12:.3g} TFLOP/s. Seconds: {'wall clock' if cuda else 'processor time'}. "
+        f"Measured matmul peak: {peak / 1e12:.3g} TFLOP/s{sheet}. Seconds: "
+        f"{'wall clock' if cuda else 'processor time'}. "
         f"Peak memory: {'all that is used of the GPU' if cuda else 'what training adds to the process'}.\n\n"
     )
     speed = {way: run.tokens / run.seconds for way, run in found.items()}
@@ -157,31 +157,11 @@ def report(
     ]
     text += frame.table(_HEAD, rows) + _NOTES + "\n"
     text += "".join(f"- not run: {way.name}: {why}\n" for way, why in refused.items())
-    this = next(way for way in found if way.name == THIS.name)
     if trl:
-        times = speed[this] / trl
+        times = next(speed[way] for way in found if way.name == THIS.name) / trl
         text += frame.aim("at least 3 times as fast as TRL's defaults", f"{times:.2f}", times >= 3)
     same = f"losses of all ways agree within {_SAME_LOSS:.0%} (dropout differs)"
-    text += frame.aim(same, "yes" if agree else "NO", agree)
-    return text + "\n" + _full_run(job, found[this].flops / found[this].seconds, peak)
-
-
-def _full_run(job: Job, speed: float, measured_peak: float) -> str:
-    """``speed``: operations a second. The data sheet's peak is what the other GPU's is known by; so it is here too."""
-    import torch
-
-    flops = training_operations(SHAPES["14b"], 16, [_TOKENS_A_ROW]) * _ROWS
-    sheet = peak_flops(torch.cuda.get_device_name()) if job.device == "cuda" else None
-    utilisation = speed / (sheet or measured_peak)
-    seconds = flops / (_GPUS * peak_flops(_GPU) * utilisation)
-    of = "its data sheet's peak" if sheet else "the measured peak"
-    small = "" if job.device == "cuda" and job.shape == "14b" else ", by a small model: no forecast for a GPU"
-    return (
-        f"The full run at the same share of the peak ({utilisation:.0%} of {of}{small}): {_ROWS:,} rows of "
-        f"{_TOKENS_A_ROW} tokens through the 14B are {flops:.2e} operations, on {_GPUS} {_GPU} of "
-        f"{peak_flops(_GPU) / 1e12:.0f} TFLOP/s {seconds / 3600:.0f} hours, ${seconds / 3600 * _PRICE:.0f} at "
-        f"${_PRICE:.2f} an hour.\n"
-    )
+    return text + frame.aim(same, "yes" if agree else "NO", agree)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The benchmark of training runs: its ways compute the same, and what they need is counted as torch counts it."""
 
 import re
+import subprocess
 import sys
 
 import pytest
-from processes import ROOT, run_loaded
+from processes import PATIENCE, ROOT, environment, run_loaded
 
 PROGRAM = ROOT / "benchmarks" / "bench_training.py"
 sys.path.insert(0, str(PROGRAM.parent))
@@ -43,3 +44,15 @@ def test_operations_are_what_torch_counts():
 def test_rows_a_step_are_batches_of_trl(tmp_path):
     done = run_loaded(PROGRAM, "--rows-a-step", 12, cwd=tmp_path)
     assert done.returncode == 2 and "multiple of 8" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_without_one(tmp_path):
+    script = PROGRAM.with_name("on_gpu.sh")
+    options = ("--device", "cpu", "--shape", "smallest", "--output", tmp_path)
+    done = subprocess.run([script, *options], capture_output=True, text=True, env=environment(), timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    answers = (tmp_path / "answers_smallest_cpu.md").read_text()
+    training = (tmp_path / "training_smallest_cpu.md").read_text()
+    assert "the ways that compute the same agree: yes" in answers and "| option by option | 8 |" in answers
+    assert "| this project |" in training and "- not run: attention: varlen: " in training
