@@ -162,6 +162,7 @@ def start(project: Path, turn: int) -> float:
             lines.append(line)
             if seconds is None and line.startswith("{'loss'"):
                 seconds = time.perf_counter() - started
+    print(f"{project.name} rows: first step after {seconds} s", file=sys.stderr, flush=True)
     if seconds is None or process.returncode:
         raise SocratesError(f"the training ended without a step:\n{''.join(lines[-20:])}")
     return seconds
@@ -231,7 +232,9 @@ def _measured(stage: str, rows: int, project: Path, *options: str) -> Line:
         said.seek(0)
         if process.returncode:
             raise SocratesError(f"{stage}: exit status {process.returncode}\n{said.read()[-2000:]}")
-    return Line(stage, rows, _cpu(resource.RUSAGE_CHILDREN) - cpu, time.perf_counter() - started, most)
+    line = Line(stage, rows, _cpu(resource.RUSAGE_CHILDREN) - cpu, time.perf_counter() - started, most)
+    print(f"{stage} {rows} rows: {line.seconds:.1f} s", file=sys.stderr, flush=True)
+    return line
 
 
 def _memory_of(pid: int) -> int:

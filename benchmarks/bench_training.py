@@ -141,6 +141,7 @@ def report(
     )
     speed = {way: run.tokens / run.seconds for way, run in found.items()}
     trl = next((speed[way] for way in found if way.name == TRL.name), None)
+    this = next(speed[way] for way in found if way.name == THIS.name)
     layers = SHAPES[job.shape]["num_hidden_layers"]
     rows = [
         (
@@ -158,8 +159,12 @@ def report(
     text += frame.table(_HEAD, rows) + _NOTES + "\n"
     text += "".join(f"- not run: {way.name}: {why}\n" for way, why in refused.items())
     if trl:
-        times = next(speed[way] for way in found if way.name == THIS.name) / trl
+        times = this / trl
         text += frame.aim("at least 3 times as fast as TRL's defaults", f"{times:.2f}", times >= 3)
+    others = {way: value for way, value in speed.items() if way.trl}
+    if others:
+        best = max(others, key=lambda way: others[way])
+        text += f"- {this / others[best]:.2f} times as fast as the quickest way of TRL here: {best.name}\n"
     same = f"losses of all ways agree within {_SAME_LOSS:.0%} (dropout differs)"
     return text + frame.aim(same, "yes" if agree else "NO", agree)
 
