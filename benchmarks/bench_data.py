@@ -36,7 +36,7 @@ from made_data import make_data
 
 from socrates.config import load_config
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
-from socrates.files import write_json
+from socrates.files import read_json, write_json
 from socrates.rehearsal.base_model import make_base_model
 from socrates.rehearsal.rehearsal import rehearsal_config, rehearsal_deepspeed
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         projects = [Path(name) / str(rows) for rows in sizes]
         lines = plain_lines(Path(name) / "plain", a.plain_rows, a.seed)
         for project, rows in zip(projects, sizes, strict=True):
-            lines += [prepared(project, rows, a.seed), tokenized(project, rows, a.processes)]
+            lines += [prepared(project, rows, a.seed), tokenized(project, a.processes)]
             shutil.rmtree(project / "source")
         starts = [[start(project, turn) for project in projects] for turn in range(a.repeats)]
     quickest = [min(turns) for turns in zip(*starts, strict=True)]
@@ -98,10 +98,14 @@ def prepared(project: Path, rows: int, seed: int) -> Line:
     return line
 
 
-def tokenized(project: Path, rows: int, processes: int) -> Line:
-    """Tokenize what is prepared."""
+def tokenized(project: Path, processes: int) -> Line:
+    """Tokenize what is prepared for training."""
     more = ("--tokenize", "--config", "config.json", "--processes", str(processes))
-    return _measured("tokenizing", rows, project, *more)
+    return _measured("tokenizing", _training_rows(project), project, *more)
+
+
+def _training_rows(project: Path) -> int:
+    return read_json(project / "data" / "set" / "metadata.json", "metadata")["rows"]["train"]
 
 
 def plain_lines(project: Path, rows: int, seed: int) -> list[Line]:
@@ -128,8 +132,7 @@ def plain_lines(project: Path, rows: int, seed: int) -> list[Line]:
     base, file = project / "models" / "base", project / "data" / "set" / "train.jsonl"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
     args = SFTConfig(output_dir=str(project / "run"), use_cpu=True, bf16=False, max_length=2048, report_to="none")
-    with file.open("rb") as lines:
-        count = sum(1 for _ in lines)
+    count = _training_rows(project)
     with contextlib.chdir(project):
         config = load_config("config.json")
         return [
@@ -187,7 +190,7 @@ def report(lines: Sequence[Line]) -> str:
     times = plain.cpu / mine.cpu
     text = (
         f"# Data made ready: rows a second and memory\n\nMachine: {frame.machine(None, packages)}.\n"
-        "Rows: made up in the published layout. CPU: seconds of all processes of a stage, all of "
+        "Rows: made up in the published layout; tokenized are those that train. CPU: seconds of all processes of a stage, all of "
         "`scripts/prepare_data.py`; alone, on one process, what has to be imported is left out. Memory: PSS of all its "
         f"processes at once, the most.\n\n{frame.table(_HEAD, rows)}\n"
     )

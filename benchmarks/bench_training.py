@@ -13,20 +13,20 @@ Exit status: 0 measured, 1 ways that compute the same had other losses, 2 cannot
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import frame
 import numpy as np
 from answer_ways import row_lengths
 from random_model import SHAPES
-from training_ways import FULL, MEASURED, REFUSED, THIS, TRL, WARM_UP, WAYS, Job, Measured, Way
+from training_ways import FULL, THIS, TRL, WARM_UP, WAYS, Job, Measured, Way, attempt
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
 from socrates.model.sizing import peak_flops
@@ -57,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if a.rows_a_step % 8:
         parser.error("--rows-a-step is a multiple of 8")
     device = frame.usable_device(a.device)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # DeepSpeed's tools (ninja)
+    if a.device == "cpu":
+        os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    else:  # one GPU: with several, TRL's way would want a launcher
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     lengths = row_lengths(a.rows_a_step * (WARM_UP + a.steps), a.mean_tokens)
     lengths = tuple(np.random.default_rng(a.seed).permutation(lengths).tolist())
     job = Job(a.shape, a.device, lengths, a.rows_a_step, a.steps, a.micro_batch_tokens, a.seed)
@@ -97,29 +102,9 @@ def measure_all(
 
 
 def measure(way: Way, job: Job) -> Measured | str:
-    """Run a way in a process of its own; a text where it cannot be gone here.
-
-    Raises:
-        SocratesError: it failed; with the end of what it printed.
-    """
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    if job.device == "cpu":
-        environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    else:  # one GPU: with several, TRL's way would want a launcher
-        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("training_ways.py"))],
-        input=json.dumps({"way": asdict(way), "job": asdict(job)}),
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    for line in done.stdout.splitlines():
-        if line.startswith(REFUSED):
-            return line.removeprefix(REFUSED)
-        if line.startswith(MEASURED):
-            return Measured(**json.loads(line.removeprefix(MEASURED)))
-    raise SocratesError(f"{way.name}: failed (status {done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
+    """Go a way in a process of its own; a text where it cannot be gone here."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(attempt, way, job).result()
 
 
 def report(

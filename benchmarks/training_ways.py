@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 ANSWER_TOKENS = 2  # a digit and the end of the turn, most often
 WARM_UP = 2  # steps
-MEASURED, REFUSED, FULL = "MEASURED ", "REFUSED ", "out of memory"  # what a process says at its end
+FULL = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,22 @@ class Measured:
     losses: list[float]
 
 
-def run_way(way: Way, job: Job) -> Measured:
-    """Train with a way in this process; to be called once a process, since memory's peak is the process's.
+def attempt(way: Way, job: Job) -> Measured | str:
+    """Train with a way in this process, which is its alone, since memory's peak is the process's; or why not."""
+    from accelerate.utils.memory import should_reduce_batch_size
 
-    Raises:
-        SocratesError: the way cannot be gone here.
-    """
+    os.dup2(2, 1)  # what the libraries print is no result
+    try:
+        return _run(way, job)
+    except SocratesError as error:
+        return " ".join(str(error).split())
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        return FULL
+
+
+def _run(way: Way, job: Job) -> Measured:
     import torch
 
     device = frame.usable_device(job.device)
@@ -100,9 +108,9 @@ def run_way(way: Way, job: Job) -> Measured:
     config = run_config(job)
     if way.all_logits:
         _keep_all_logits(model)
-    clock, base = _Clock(device, model), _resident_bytes()
+    clock, base = _clock(device, model), _resident_bytes()
     trainer = (_trl_trainer if way.trl else _our_trainer)(way, job, config, model, attention)
-    trainer.add_callback(clock.callback())
+    trainer.add_callback(clock)
     trainer.train()
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -166,28 +174,24 @@ def _attention(way: Way) -> str:
     return found
 
 
-class _Clock:
-    """From the end of the warm-up on, the seconds of all steps, and the tokens that the model was fed."""
+def _clock(device: torch.device, model: Any) -> Any:
+    """A callback: from the end of the warm-up on, the seconds of all steps, and the tokens that the model was fed."""
+    from transformers import TrainerCallback
 
-    def __init__(self, device: torch.device, model: Any) -> None:
-        self._device, self._started, self.seconds, self.fed = device, 0.0, 0.0, 0
-        model.get_input_embeddings().register_forward_pre_hook(self._count)
+    class Clock(TrainerCallback):
+        started, seconds, fed = 0.0, 0.0, 0
 
-    def _count(self, module: Any, inputs: Any) -> None:
-        self.fed += inputs[0].numel()
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == WARM_UP:
+                self.started, self.fed = frame.now(device), 0
+            self.seconds = frame.now(device) - self.started
 
-    def callback(self) -> Any:
-        from transformers import TrainerCallback
+    def count(module: Any, inputs: Any) -> None:
+        clock.fed += inputs[0].numel()
 
-        clock = self
-
-        class Clock(TrainerCallback):
-            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if state.global_step == WARM_UP:
-                    clock._started, clock.fed = frame.now(clock._device), 0
-                clock.seconds = frame.now(clock._device) - clock._started
-
-        return Clock()
+    clock = Clock()
+    model.get_input_embeddings().register_forward_pre_hook(count)
+    return clock
 
 
 def _keep_all_logits(model: Any) -> None:
@@ -310,23 +314,3 @@ def _estimate(way: Way, config: RunConfig, model: Any) -> int:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def main() -> None:
-    """A process of `bench_training.py`: a way and a job on standard input, a line at the end."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    request = json.load(sys.stdin)
-    job = Job(**{**request["job"], "lengths": tuple(request["job"]["lengths"])})
-    try:
-        print(MEASURED + json.dumps(asdict(run_way(Way(**request["way"]), job))))
-    except SocratesError as error:
-        print(REFUSED + " ".join(str(error).split()))
-    except RuntimeError as error:
-        if not should_reduce_batch_size(error):
-            raise
-        print(REFUSED + FULL)
-
-
-if __name__ == "__main__":
-    main()
