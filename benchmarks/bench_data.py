@@ -165,9 +165,9 @@ def start(project: Path, turn: int) -> float:
             lines.append(line)
             if seconds is None and line.startswith("{'loss'"):
                 seconds = time.perf_counter() - started
-    print(f"{project.name} rows: first step after {seconds} s", file=sys.stderr, flush=True)
     if seconds is None or process.returncode:
         raise SocratesError(f"the training ended without a step:\n{''.join(lines[-20:])}")
+    print(f"{project.name} rows: first step after {seconds:.1f} s", file=sys.stderr, flush=True)
     return seconds
 
 
@@ -190,9 +190,9 @@ def report(lines: Sequence[Line]) -> str:
     times = plain.cpu / mine.cpu
     text = (
         f"# Data made ready: rows a second and memory\n\nMachine: {frame.machine(None, packages)}.\n"
-        "Rows: made up in the published layout; tokenized are those that train. CPU: seconds of all processes of a stage, all of "
-        "`scripts/prepare_data.py`; alone, on one process, what has to be imported is left out. Memory: PSS of all its "
-        f"processes at once, the most.\n\n{frame.table(_HEAD, rows)}\n"
+        "Rows: made up in the published layout; tokenized are those that train. CPU: seconds of all processes of a "
+        "stage, all of `scripts/prepare_data.py`; alone, on one process, what has to be imported is left out. Memory: "
+        f"PSS of all its processes at once, the most.\n\n{frame.table(_HEAD, rows)}\n"
     )
     text += frame.aim("at least 8 times as fast a core as SFTTrainer's preparation", f"{times:.1f}", times >= 8)
     for stage, limit in _MOST_GIB.items():

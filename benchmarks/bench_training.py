@@ -51,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     frame.add_count(parser, "--micro-batch-tokens", 2048, "tokens at once, at most")
     frame.add_count(parser, "--mean-tokens", 370, "of a row")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help="begin no way that may not end in so many (no limit)"
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="after the first, begin no way that may not end in so many (no limit)",
     )
     a = parser.parse_args(argv)
     if a.rows_a_step % 8:
@@ -84,7 +87,7 @@ def measure_all(
     refused: dict[Way, str] = {}
     for way in ways:
         begun = time.monotonic()
-        if seconds is not None and begun - started + longest > seconds:
+        if longest and seconds is not None and begun - started + longest > seconds:
             refused[way] = f"no time left of {seconds:.0f} s"
             continue
         runs = [measure(way, job) for _ in range(repeats)]

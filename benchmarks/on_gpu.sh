@@ -7,7 +7,7 @@
 # weights, which are made on the GPU: no hub, no data. A GPU of 48 GB or more, better 80.
 #   --device cpu   tries the script where there is no GPU: fewer rows; the shape is then tiny, if not named
 #   --output       gets answers_SHAPE_DEVICE.md and training_SHAPE_DEVICE.md (benchmarks/results)
-#   --seconds      begin no way of training that may not end in so many, all together (450)
+#   --seconds      begin no way of training but the first that may not end in so many, all together (450)
 # Exit status: 0 measured, 1 ways that compute the same gave other numbers, 2 cannot.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/common.sh"
