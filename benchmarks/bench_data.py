@@ -43,7 +43,7 @@ from socrates.rehearsal.rehearsal import rehearsal_config, rehearsal_deepspeed
 _SCRIPTS = frame.ROOT / "scripts"
 _MOST_SLOWER = 1.2
 _MOST_GIB = {"preparing": 1.5, "tokenizing": 3.0}
-_MINE, _PLAIN = "tokenizing here, one process", "tokenizing, SFTTrainer's preparation"
+_MINE, _PLAIN = "tokenizing, this project", "tokenizing, SFTTrainer's preparation"
 _HEAD = ("stage", "rows", "CPU seconds", "ms of CPU a row", "rows a second of CPU", "seconds", "peak memory (GiB)")
 
 
@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = frame.arguments(__doc__, repeats=4)
     frame.add_count(parser, "--rows", [5000, 30_000], "made-up rows", nargs="+")
     frame.add_count(parser, "--plain-rows", 3000, "for the plain way")
-    frame.add_count(parser, "--processes", 2, "that tokenize")
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="for the data, removed at the end")
     a = parser.parse_args(argv)
     sizes = sorted(a.rows)
@@ -71,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         projects = [Path(name) / str(rows) for rows in sizes]
         lines = plain_lines(Path(name) / "plain", a.plain_rows, a.seed)
         for project, rows in zip(projects, sizes, strict=True):
-            lines += [prepared(project, rows, a.seed), tokenized(project, a.processes)]
+            lines += [prepared(project, rows, a.seed), tokenized(project)]
             shutil.rmtree(project / "source")
         starts = [[start(project, turn) for project in projects] for turn in range(a.repeats)]
     quickest = [min(turns) for turns in zip(*starts, strict=True)]
@@ -98,10 +97,9 @@ def prepared(project: Path, rows: int, seed: int) -> Line:
     return line
 
 
-def tokenized(project: Path, processes: int) -> Line:
+def tokenized(project: Path) -> Line:
     """Tokenize what is prepared for training."""
-    more = ("--tokenize", "--config", "config.json", "--processes", str(processes))
-    return _measured("tokenizing", _training_rows(project), project, *more)
+    return _measured("tokenizing", _training_rows(project), project, "--tokenize", "--config", "config.json")
 
 
 def _training_rows(project: Path) -> int:
@@ -136,7 +134,7 @@ def plain_lines(project: Path, rows: int, seed: int) -> list[Line]:
     with contextlib.chdir(project):
         config = load_config("config.json")
         return [
-            _timed(_MINE, count, lambda: tokenize_for(config, processes=1)),
+            _timed(_MINE, count, lambda: tokenize_for(config)),
             _timed(_PLAIN, count, by_trl),
         ]
 
@@ -191,7 +189,7 @@ def report(lines: Sequence[Line]) -> str:
     text = (
         f"# Data made ready: rows a second and memory\n\nMachine: {frame.machine(None, packages)}.\n"
         "Rows: made up in the published layout; tokenized are those that train. CPU: seconds of all processes of a "
-        "stage, all of `scripts/prepare_data.py`; alone, on one process, what has to be imported is left out. Memory: "
+        "stage, all of `scripts/prepare_data.py`; in the first two lines what has to be imported is left out. Memory: "
         f"PSS of all its processes at once, the most.\n\n{frame.table(_HEAD, rows)}\n"
     )
     text += frame.aim("at least 8 times as fast a core as SFTTrainer's preparation", f"{times:.1f}", times >= 8)
@@ -218,15 +216,15 @@ def _make_base(project: Path) -> None:
 
 
 def _timed(stage: str, rows: int, run: Callable[[], object]) -> Line:
-    started, cpu = time.perf_counter(), _cpu(resource.RUSAGE_SELF)
+    started, cpu = time.perf_counter(), _cpu()
     run()
-    return Line(stage, rows, _cpu(resource.RUSAGE_SELF) - cpu, time.perf_counter() - started, 0)
+    return Line(stage, rows, _cpu() - cpu, time.perf_counter() - started, 0)
 
 
 def _measured(stage: str, rows: int, project: Path, *options: str) -> Line:
     """Run `scripts/prepare_data.py` with its processes watched."""
     command = [sys.executable, str(_SCRIPTS / "prepare_data.py"), "--source", "source", "--output", "data/set"]
-    started, cpu, most = time.perf_counter(), _cpu(resource.RUSAGE_CHILDREN), 0
+    started, cpu, most = time.perf_counter(), _cpu(), 0
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen([*command, *options], cwd=project, stdout=said, stderr=said)
         while process.poll() is None:
@@ -235,7 +233,7 @@ def _measured(stage: str, rows: int, project: Path, *options: str) -> Line:
         said.seek(0)
         if process.returncode:
             raise SocratesError(f"{stage}: exit status {process.returncode}\n{said.read()[-2000:]}")
-    line = Line(stage, rows, _cpu(resource.RUSAGE_CHILDREN) - cpu, time.perf_counter() - started, most)
+    line = Line(stage, rows, _cpu() - cpu, time.perf_counter() - started, most)
     print(f"{stage} {rows} rows: {line.seconds:.1f} s", file=sys.stderr, flush=True)
     return line
 
@@ -249,9 +247,10 @@ def _memory_of(pid: int) -> int:
     return total
 
 
-def _cpu(who: int) -> float:
-    used = resource.getrusage(who)
-    return used.ru_utime + used.ru_stime
+def _cpu() -> float:
+    """Seconds of the processors that this process and those that it has waited for have taken."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in used)
 
 
 if __name__ == "__main__":
