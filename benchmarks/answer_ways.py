@@ -1,23 +1,23 @@
-"""The ways of asking a model for the distribution of its answers that the benchmark compares.
+"""The ways of asking a model for the distribution of its answers that `bench_answers.py` compares, and the questions.
 
-Each takes the model, the questions and a token budget, and gives an `Outcome`. Those that compute the probability of
-every valid answer give them as {question: {answer: log-probability}}, for comparison.
+Each way takes the model, the questions and a token budget, and gives an `Outcome`. Those that compute the probability
+of every valid answer give them as {question: {answer: log-probability}}, for comparison.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import frame  # noqa: F401
 import numpy as np
-from answer_model import Work, pairs
 
-from socrates.inference.batching import BatchQueue
+from socrates.data.scales import Scale
 from socrates.inference.decoding import Decoding
-from socrates.inference.engine import Question, answer_distributions, plan_inference
-from socrates.inference.forward import Forward
+from socrates.inference.engine import Question, answer_distributions
+from socrates.inference.forward import common_prefix
 from socrates.inference.trie import answer_trie
 from socrates.model.chat import answer_token_ids
 
@@ -27,137 +27,130 @@ if TYPE_CHECKING:
     from socrates.model.load import LoadedModel
 
 PAPER = Decoding(temperature=0.6, top_p=0.9)
+# Counted on 6,069 real rows: tokens of a prompt (5, 25, 50, 75, 95% and the longest; 193 on average), tokens at the
+# beginning that all share (21%), and how often a scale occurs, the rarer ones counted with those most like them.
+_SHARES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_LENGTHS = (105, 118, 142, 170, 225, 339, 488)
+SHARED_TOKENS = 40
+_SCALES = {(1, 7): 0.30, (1, 5): 0.27, (0, 100): 0.17, (0, 10): 0.12, (1, 2): 0.14}
+
 LogProbabilities = dict[int, dict[int, float]]
 Sequences = list[tuple[int, int, list[int], list[int]]]  # question, answer, prompt, the answer's tokens and the end
 
 
+def row_lengths(count: int, mean: float | None = None) -> np.ndarray:
+    """Tokens of so many prompts, ascending, spread as those of real rows; scaled to another mean, if one is given."""
+    real = np.interp((np.arange(count) + 0.5) / count, _SHARES, _LENGTHS)
+    return (real if mean is None else (real * mean / real.mean()).round()).astype(int)
+
+
+def made_up_questions(count: int, seed: int) -> list[Question]:
+    """Questions with the lengths, scales and shared beginning of real ones, in any order; their words are random.
+
+    The rows of each scale have all lengths, so that how long they take does not hang on the seed.
+    """
+    rng = np.random.default_rng(seed)
+    exact = np.array(list(_SCALES.values())) * count
+    numbers = exact.astype(int)
+    numbers[np.argsort(numbers - exact)[: count - numbers.sum()]] += 1  # largest remainders
+    places = [
+        ((i + 0.5) / number, scale) for scale, number in zip(_SCALES, numbers, strict=True) for i in range(number)
+    ]
+    beginning = rng.integers(300, 2000, size=SHARED_TOKENS).tolist()
+    rows = list(zip(row_lengths(count).tolist(), (scale for _, scale in sorted(places)), strict=True))
+    questions = []
+    for key, row in enumerate(rng.permutation(count).tolist()):
+        length, (low, high) = rows[row]
+        words = rng.integers(300, 2000, size=length - SHARED_TOKENS).tolist()
+        questions.append(Question((*beginning, *words), Scale(tuple(range(low, high + 1))), key))
+    return questions
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What a way gave, and what it cost."""
+    """What a way gave, and what it could not do without."""
 
     tokens: int  # through the layers, without padding
-    padded: int  # with padding
-    work: float  # floating-point operations that it could not do without, 0 if not counted
+    work: float = 0.0  # floating-point operations, 0 if not counted
     scores: LogProbabilities | None = None
 
 
 Way = Callable[["LoadedModel", Sequence[Question], int], Outcome]
 
 
-def this(loaded: LoadedModel, questions: Sequence[Question], budget: int, *, shared: bool = True) -> Outcome:
+def work(config: Any, tokens: int, seen: int, asked: int) -> float:
+    """Operations of ``tokens`` through the layers, ``seen`` pairs of a token and one it sees, ``asked`` rows of logits.
+
+    No padding, no masked attention, no discarded logits.
+    """
+    size = config.hidden_size // config.num_attention_heads
+    attention = 2 * config.hidden_size * (config.hidden_size + config.num_key_value_heads * size)
+    layer = attention + 3 * config.hidden_size * config.intermediate_size
+    weights = tokens * config.num_hidden_layers * layer + asked * config.vocab_size * config.hidden_size
+    return 2.0 * weights + 4.0 * config.num_hidden_layers * config.hidden_size * seen
+
+
+def pairs(lengths: Iterable[int]) -> int:
+    """Pairs of a token and one that it sees, for sequences of these lengths."""
+    return sum(length * (length + 1) // 2 for length in lengths)
+
+
+def this(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
     """`socrates.inference.engine`, as an evaluation calls it."""
-    results = dict(answer_distributions(loaded, questions, PAPER, max_batch_tokens=budget, share_beginning=shared))
-    plan = plan_inference(loaded.tokenizer, questions, share_beginning=shared)
-    lengths, prefix = plan.lengths, len(plan.beginning)
-    tries = {question.scale: None for question in questions}
-    tries = {scale: answer_trie(loaded.tokenizer, scale.values) for scale in tries}
-    seen = pairs([prefix])
+    results = dict(answer_distributions(loaded, questions, PAPER, max_batch_tokens=budget))
+    tries = {scale: answer_trie(loaded.tokenizer, scale.values) for scale in {q.scale for q in questions}}
+    prefix = len(common_prefix([question.prompt_ids for question in questions]))
+    tokens, seen = prefix, pairs([prefix])
     for question in questions:
         prompt, trie = len(question.prompt_ids), tries[question.scale]
+        tokens += prompt - prefix + len(trie)
         seen += pairs([prompt]) - pairs([prefix]) + len(trie) * prompt + int(trie.depths.sum())
     asked = sum(1 + len(tries[question.scale]) for question in questions)
-    tokens = prefix + sum(lengths.values())
-    return Outcome(
-        tokens,
-        prefix + _padded(lengths, budget, loaded),
-        Work(loaded.causal_lm.config).of(tokens, seen, asked),
-        {
-            index: {
-                value: math.log(p) if p > 0 else -math.inf
-                for value, p in zip(result.values.tolist(), result.probabilities.tolist(), strict=True)
-            }
-            for index, result in results.items()
-        },
-    )
-
-
-def this_without_prefix(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
-    """The same, with nothing computed beforehand."""
-    return this(loaded, questions, budget, shared=False)
+    scores = {
+        index: {
+            value: math.log(p) if p > 0 else -math.inf
+            for value, p in zip(result.values.tolist(), result.probabilities.tolist(), strict=True)
+        }
+        for index, result in results.items()
+    }
+    return Outcome(tokens, work(loaded.causal_lm.config, tokens, seen, asked), scores)
 
 
 def prefill(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
     """Every prompt once through the model, sorted, plain causal attention, and the logits after its last token."""
     import torch
 
-    forward = Forward(loaded)
-    lengths = {index: len(question.prompt_ids) for index, question in enumerate(questions)}
+    hidden_of, logits_of = _halves(loaded)
+    lengths = [len(question.prompt_ids) for question in questions]
     with torch.inference_mode():
         for batch in _batches(lengths, budget):
             ids, sizes = _right_padded(loaded, [list(questions[index].prompt_ids) for index in batch])
-            hidden = forward.hidden(ids, use_cache=False).last_hidden_state
-            forward.logits(hidden[torch.arange(len(batch), device=ids.device), sizes - 1]).softmax(dim=1)
-    tokens = sum(lengths.values())
-    work = Work(loaded.causal_lm.config).of(tokens, pairs(lengths.values()), len(questions))
-    return Outcome(tokens, _padded(lengths, budget, loaded), work)
+            logits_of(hidden_of(ids)[torch.arange(len(batch), device=ids.device), sizes - 1]).softmax(dim=1)
+    operations = work(loaded.causal_lm.config, sum(lengths), pairs(lengths), len(questions))
+    return Outcome(sum(lengths), operations)
 
 
 def option_by_option(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
     """Every option a sequence of its own with its end, sorted; the head only where it is needed, in float32."""
     import torch
 
-    forward = Forward(loaded)
+    hidden_of, logits_of = _halves(loaded)
     sequences = _every_option(loaded, questions)
-    lengths = {number: len(prompt) + len(answer) - 1 for number, (_, _, prompt, answer) in enumerate(sequences)}
+    lengths = [len(prompt) + len(answer) - 1 for _, _, prompt, answer in sequences]
     scores: LogProbabilities = {}
     with torch.inference_mode():
         for batch in _batches(lengths, budget):
-            chosen = [sequences[number] for number in batch]
-            ids, _ = _right_padded(loaded, [[*prompt, *answer[:-1]] for _, _, prompt, answer in chosen])
-            hidden = forward.hidden(ids, use_cache=False).last_hidden_state
-            rows = torch.cat([hidden[n, len(p) - 1 : len(p) + len(a) - 1] for n, (_, _, p, a) in enumerate(chosen)])
-            targets = torch.tensor([token for *_, answer in chosen for token in answer], device=ids.device)
-            logs = forward.logits(rows).log_softmax(dim=1)[torch.arange(len(rows)), targets].tolist()
-            for index, value, _, answer in chosen:
+            options = [sequences[number] for number in batch]
+            ids, _ = _right_padded(loaded, [[*prompt, *answer[:-1]] for _, _, prompt, answer in options])
+            hidden = hidden_of(ids)
+            rows = torch.cat([hidden[n, len(p) - 1 : len(p) + len(a) - 1] for n, (_, _, p, a) in enumerate(options)])
+            targets = torch.tensor([token for *_, answer in options for token in answer], device=ids.device)
+            logs = logits_of(rows).log_softmax(dim=1)[torch.arange(len(rows)), targets].tolist()
+            for index, value, _, answer in options:
                 scores.setdefault(index, {})[value] = sum(logs[: len(answer)])
                 del logs[: len(answer)]
     asked = sum(len(answer) for *_, answer in sequences)
-    work = Work(loaded.causal_lm.config).of(sum(lengths.values()), pairs(lengths.values()), asked)
-    return Outcome(sum(lengths.values()), _padded(lengths, budget, loaded), work, scores)
-
-
-def lm_eval_algorithm(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
-    """The calls of lm-evaluation-harness 0.4's `HFLM._loglikelihood_tokens`, for options with their end token.
-
-    Its order (longest first), its batches (a fixed number of sequences), its right padding, the model's logits at all
-    positions, its log_softmax over all of them in the model's dtype, its greedy check and its gather. It reuses a
-    sequence only for continuations of one token, which these are not: each has its end.
-    """
-    import torch
-
-    sequences = sorted(_every_option(loaded, questions), key=lambda s: (-len(s[2] + s[3]), s[2] + s[3]))
-    together = _sequences_together(sequences, budget)
-    scores: LogProbabilities = {}
-    padded = 0
-    with torch.no_grad():
-        for start in range(0, len(sequences), together):
-            chunk = sequences[start : start + together]
-            ids, sizes = _right_padded(loaded, [(prompt + answer)[:-1] for _, _, prompt, answer in chunk])
-            padded += ids.numel()
-            multi_logits = torch.nn.functional.log_softmax(loaded.model(ids).logits, dim=-1)
-            for (index, value, _, answer), logits, size in zip(chunk, multi_logits, sizes.tolist(), strict=True):
-                logits = logits[size - len(answer) : size].unsqueeze(0)
-                tokens = torch.tensor(answer, device=ids.device).unsqueeze(0)
-                bool((logits.argmax(dim=-1) == tokens).all())
-                scores.setdefault(index, {})[value] = float(torch.gather(logits, 2, tokens.unsqueeze(-1)).sum())
-    return Outcome(sum(len(p) + len(a) - 1 for _, _, p, a in sequences), padded, 0.0, scores)
-
-
-def lm_eval_package(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
-    """The same through the installed package itself."""
-    from lm_eval.models.huggingface import HFLM
-
-    sequences = _every_option(loaded, questions)
-    together = _sequences_together(sequences, budget)
-    harness = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=together, device=str(loaded.device))
-    requests = [((str(n), str(value)), p, a) for n, (_, value, p, a) in enumerate(sequences)]
-    scores: LogProbabilities = {}
-    for (index, value, *_), (log, _) in zip(
-        sequences, harness._loglikelihood_tokens(requests, disable_tqdm=True), strict=True
-    ):
-        scores.setdefault(index, {})[value] = log
-    tokens = sum(len(prompt) + len(answer) - 1 for _, _, prompt, answer in sequences)
-    return Outcome(tokens, 0, 0.0, scores)
+    return Outcome(sum(lengths), work(loaded.causal_lm.config, sum(lengths), pairs(lengths), asked), scores)
 
 
 def generate(new_tokens: int, *, batched: bool = False) -> Way:
@@ -166,18 +159,17 @@ def generate(new_tokens: int, *, batched: bool = False) -> Way:
     def way(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
         import torch
 
-        lengths = {index: len(question.prompt_ids) for index, question in enumerate(questions)}
-        batches = _batches(lengths, budget) if batched else [[index] for index in lengths]
-        padded = 0
-        for batch in batches:
+        lengths = [len(question.prompt_ids) for question in questions]
+        for batch in _batches(lengths, budget) if batched else [[index] for index in range(len(questions))]:
             size = max(lengths[index] for index in batch)
             rows = [list(questions[index].prompt_ids) for index in batch]
-            fill = loaded.tokenizer.pad_token_id
+            fill = [size - len(row) for row in rows]
+            pad = loaded.tokenizer.pad_token_id
+            ids = [[pad] * missing + row for missing, row in zip(fill, rows, strict=True)]
+            mask = [[0] * missing + [1] * len(row) for missing, row in zip(fill, rows, strict=True)]
             output = loaded.model.generate(
-                input_ids=torch.tensor([[fill] * (size - len(row)) + row for row in rows], device=loaded.device),
-                attention_mask=torch.tensor(
-                    [[0] * (size - len(row)) + [1] * len(row) for row in rows], device=loaded.device
-                ),
+                input_ids=torch.tensor(ids, device=loaded.device),
+                attention_mask=torch.tensor(mask, device=loaded.device),
                 max_new_tokens=new_tokens,
                 do_sample=True,
                 temperature=PAPER.temperature,
@@ -186,8 +178,7 @@ def generate(new_tokens: int, *, batched: bool = False) -> Way:
                 repetition_penalty=1.0,
             )
             assert output.shape[1] == size + new_tokens
-            padded += output.numel()
-        return Outcome(sum(lengths.values()) + new_tokens * len(questions), padded, 0.0)
+        return Outcome(sum(lengths) + (new_tokens - 1) * len(questions))
 
     return way
 
@@ -201,19 +192,21 @@ def largest_difference(found: LogProbabilities, expected: LogProbabilities) -> f
 
 def _every_option(loaded: LoadedModel, questions: Sequence[Question]) -> Sequences:
     (end,) = loaded.end_token_ids
-    tokens = {
+    answers = {
         scale: [[*answer_token_ids(loaded.tokenizer, value), end] for value in scale.values]
         for scale in {question.scale for question in questions}
     }
     return [
         (index, value, list(question.prompt_ids), answer)
         for index, question in enumerate(questions)
-        for value, answer in zip(question.scale.values, tokens[question.scale], strict=True)
+        for value, answer in zip(question.scale.values, answers[question.scale], strict=True)
     ]
 
 
-def _sequences_together(sequences: Sequences, budget: int) -> int:
-    return max(1, int(budget // np.mean([len(prompt) + len(answer) for _, _, prompt, answer in sequences])))
+def _halves(loaded: LoadedModel) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """The decoder without the head, and the head in float32."""
+    decoder, head = loaded.causal_lm.get_decoder(), loaded.causal_lm.get_output_embeddings().weight.float()
+    return lambda ids: decoder(input_ids=ids, use_cache=False).last_hidden_state, lambda hidden: hidden.float() @ head.T
 
 
 def _right_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -224,10 +217,12 @@ def _right_padded(loaded: LoadedModel, rows: Sequence[list[int]]) -> tuple[torch
     return ids, torch.tensor([len(row) for row in rows], device=loaded.device)
 
 
-def _padded(lengths: Mapping[int, int], budget: int, loaded: LoadedModel) -> int:
-    batches = _batches(lengths, budget)
-    return sum(len(batch) * lengths[batch[0]] for batch in batches)
-
-
-def _batches(lengths: dict[int, int], budget: int) -> list[list[int]]:
-    return list(iter(BatchQueue(lengths, budget).take, []))
+def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Longest first, cut where the budget is full or a sequence lacks a thirty-second of the batch's longest."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        longest = lengths[batches[-1][0]] if batches else 0
+        if not batches or (len(batches[-1]) + 1) * longest > budget or (longest - lengths[index]) * 32 > longest:
+            batches.append([])
+        batches[-1].append(index)
+    return batches

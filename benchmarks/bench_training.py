@@ -1,131 +1,160 @@
 #!/usr/bin/env python3
-r"""Measure a training's tokens a second and peak memory: TRL's defaults, this project, and that with one thing off.
+r"""Measure a training's tokens a second and peak memory: TRL, this project, and that with one thing otherwise.
 
-    OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu venv/bin/python benchmarks/bench_training.py               # CPU, ten minutes
-    venv/bin/python benchmarks/bench_training.py --device cuda --shape 14b --rows-a-step 64         # a GPU of 80 GB
+    OMP_NUM_THREADS=1 venv/bin/python benchmarks/bench_training.py                              # CPU, fifteen minutes
+    venv/bin/python benchmarks/bench_training.py --device cuda --shape 14b --rows-a-step 64     # a GPU of 80 GB
 
 All ways train on the same rows, in the same steps, from the same random weights, one after another, each in a process
-of its own. Speed and memory do not depend on the weights' values. No row of a data set is needed: lengths are as
-counted on real rows, scaled to the published data's mean; --data takes real rows.
+of its own. Speed and memory do not depend on the weights' values. Rows have the spread of real lengths, scaled to the
+published data's mean.
 
 Exit status: 0 measured, 1 ways that compute the same had other losses, 2 cannot.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
-from importlib.util import find_spec
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from training_ways import THIS, TRL, WARM_UP, WAYS, WITH_LIGER, Job, Measured, Way, made_up_lengths
+import frame
+import numpy as np
+from answer_ways import row_lengths
+from random_model import SHAPES
+from training_ways import FULL, THIS, TRL, WARM_UP, WAYS, Job, Measured, Way, attempt
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, run_entry_point
+from socrates.model.sizing import peak_flops
 
-# The full run, as published: rows of the 170 studies, 370 tokens each (about: Qwen's tokenizer on 1,500 characters).
-_ROWS, _TOKENS_A_ROW = 2_418_748, 370
-_GPUS, _GPU, _PRICE = 4, "A100", 7.2  # US dollars an hour, all of them
+_SAME_LOSS = 0.05  # relative: dropout draws other numbers where rows lie otherwise
+_GIB = 2**30
+_HEAD = ("way", "tokens a second", "times TRL's defaults", "padding", "FLOPs utilisation", "peak memory (GiB)")
+_HEAD += ("estimated (GiB)", "layers computed again")
+_NOTES = """
+Tokens are the rows', without padding. FLOPs utilisation: operations that the rows need (no padding, the head on \
+answers alone, nothing computed twice) in that time, by the measured peak. Estimated: what this project counts with \
+before a run; it is of GPUs, and nothing to compare a CPU's memory with. TRL reads the rows' tokens and labels as this \
+project made them; its padding_free is written for FlashAttention and takes a dense mask where that is not installed.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = frame.arguments(__doc__, shapes=SHAPES, repeats=1)
+    frame.add_count(parser, "--rows-a-step", 32, "of this one process, a multiple of 8")
+    frame.add_count(parser, "--steps", 4, f"measured, after {WARM_UP} to warm up")
+    frame.add_count(parser, "--micro-batch-tokens", 2048, "tokens at once, at most")
+    frame.add_count(parser, "--mean-tokens", 370, "of a row")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="after the first, begin no way that may not end in so many (no limit)",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--shape", choices=("smallest", "tiny", "14b"), default="tiny", help="of the random model")
-    parser.add_argument("--rows-a-step", type=int, default=32, metavar="N", help="of this one process (32)")
-    parser.add_argument("--steps", type=int, default=4, metavar="N", help=f"measured, after {WARM_UP} to warm up (4)")
-    parser.add_argument("--micro-batch-tokens", type=int, default=2048, metavar="N")
-    parser.add_argument("--mean-tokens", type=float, default=_TOKENS_A_ROW, metavar="N", help="of a row (370)")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="real rows, JSONL, for their lengths")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="times, of which the quickest counts")
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="only ways whose names hold one of these")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there too (Markdown)")
     a = parser.parse_args(argv)
-    if min(a.rows_a_step, a.steps, a.repeat) < 1 or a.rows_a_step % 8:
-        parser.error("--steps and --repeat are at least 1, --rows-a-step is a multiple of 8")
-    import torch
-
-    if a.device == "cuda" and not torch.cuda.is_available():
-        raise SocratesError("--device cuda: there is no GPU that torch can use here")
-    with tempfile.TemporaryDirectory(prefix="bench-training-") as folder:
-        job = Job(a.shape, a.device, tuple(_lengths(a)), a.rows_a_step, a.steps, a.micro_batch_tokens, a.seed)
-        _make_tokenizer(Path(folder))
-        results = {}
-        for way in _ways(a):
-            runs = [measure(way, job, Path(folder)) for _ in range(a.repeat)]
-            results[way] = min(runs, key=lambda run: run.seconds)
-            print(f"{way.name}: {results[way].tokens / results[way].seconds:,.0f} tokens a second", file=sys.stderr)
-    from training_report import report
-
-    text, agree = report(job, results, a.data.name if a.data else None, (_ROWS, _TOKENS_A_ROW, _GPUS, _GPU, _PRICE))
-    print(text)
-    if a.output:
-        a.output.parent.mkdir(parents=True, exist_ok=True)
-        a.output.write_text(text + "\n", encoding="utf-8")
+    if a.rows_a_step % 8:
+        parser.error("--rows-a-step is a multiple of 8")
+    device = frame.usable_device(a.device)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # DeepSpeed's tools (ninja)
+    if a.device == "cpu":
+        os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    else:  # one GPU: with several, TRL's way would want a launcher
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    lengths = row_lengths(a.rows_a_step * (WARM_UP + a.steps), a.mean_tokens)
+    lengths = tuple(np.random.default_rng(a.seed).permutation(lengths).tolist())
+    job = Job(a.shape, a.device, lengths, a.rows_a_step, a.steps, a.micro_batch_tokens, a.seed)
+    ways = frame.chosen({way.name: way for way in WAYS}, a.only, (THIS.name, TRL.name))
+    found, refused = measure_all(list(ways.values()), job, a.repeats, a.seconds)
+    this = next((run for way, run in found.items() if way.name == THIS.name), None)
+    if this is None:
+        raise SocratesError(f"{THIS.name}: {refused[THIS]}")
+    agree = all(np.allclose(run.losses, this.losses, rtol=_SAME_LOSS) for run in found.values())
+    frame.publish(report(job, found, refused, frame.matmul_peak(device), frame.machine(device), agree), a.output)
     return EXIT_DONE if agree else EXIT_NO
 
 
-def measure(way: Way, job: Job, folder: Path) -> Measured:
-    """Run a way in a process of its own.
+def measure_all(
+    ways: Sequence[Way], job: Job, repeats: int, seconds: float | None
+) -> tuple[dict[Way, Measured], dict[Way, str]]:
+    """What was measured of each way, and why another was not."""
+    started, longest = time.monotonic(), 0.0
+    found: dict[Way, Measured] = {}
+    refused: dict[Way, str] = {}
+    for way in ways:
+        begun = time.monotonic()
+        if longest and seconds is not None and begun - started + longest > seconds:
+            refused[way] = f"no time left of {seconds:.0f} s"
+            continue
+        runs = [measure(way, job) for _ in range(repeats)]
+        if FULL in runs and not way.checkpointed:
+            way = replace(way, checkpointed=True)
+            runs = [measure(way, job)]
+        measured = [run for run in runs if isinstance(run, Measured)]
+        if measured:
+            found[way] = min(measured, key=lambda run: run.seconds)
+        else:
+            refused[way] = str(runs[0])
+        longest = max(longest, time.monotonic() - begun)
+        print(f"{way.name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return found, refused
 
-    Raises:
-        SocratesError: it did not end well; with the end of what it printed.
-    """
-    environment = {**os.environ, "BENCH_FOLDER": str(folder / "run"), "BENCH_TOKENIZER": str(folder / "model")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    if job.device == "cpu":
-        environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    else:  # one GPU: with several, TRL's way would want a launcher
-        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("training_ways.py"))],
-        input=json.dumps({"way": asdict(way), "job": asdict(job)}),
-        capture_output=True,
-        text=True,
-        env=environment,
+
+def measure(way: Way, job: Job) -> Measured | str:
+    """Go a way in a process of its own; a text where it cannot be gone here."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(attempt, way, job).result()
+
+
+def report(
+    job: Job, found: Mapping[Way, Measured], refused: Mapping[Way, str], peak: float, machine: str, agree: bool
+) -> str:
+    """The table, what it was measured on, and what was not measured."""
+    cuda, lengths = job.device == "cuda", np.array(job.lengths)
+    sheet = peak_flops(machine.partition(";")[0]) if cuda else None
+    sheet = f" (data sheet: {sheet / 1e12:.0f})" if sheet else ""
+    text = (
+        f"# Training: ways, speed and memory\n\nMachine: {machine}.{'' if cuda else ' Not measured on a GPU.'}\n"
+        f"Model: random Qwen2, shape `{job.shape}`, {'bfloat16' if cuda else 'float32'}, LoRA r = 16 on all seven "
+        f"projections, dropout 0.05. Rows: made up, {lengths.mean():.0f} tokens on average (longest {lengths.max()}); "
+        f"{job.steps} steps of {job.rows_a_step} rows after the warm-up, micro-batches of at most "
+        f"{job.micro_batch_tokens} tokens, one process.\n"
+        f"Measured matmul peak: {peak / 1e12:.3g} TFLOP/s{sheet}. Seconds: "
+        f"{'wall clock' if cuda else 'processor time'}. "
+        f"Peak memory: {'all that is used of the GPU' if cuda else 'what training adds to the process'}.\n\n"
     )
-    answers = [line for line in done.stdout.splitlines() if line.startswith("MEASURED ")]
-    if done.returncode or not answers:
-        raise SocratesError(f"{way.name}: failed (status {done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
-    value = json.loads(answers[0].removeprefix("MEASURED "))
-    return Measured(**{**value, "losses": tuple(value["losses"])})
-
-
-def _ways(a: argparse.Namespace) -> list[Way]:
-    ways = [*WAYS, *([WITH_LIGER] if a.device == "cuda" and find_spec("liger_kernel") else [])]
-    if not a.only:
-        return ways
-    return [way for way in ways if way in (THIS, TRL) or any(word in way.name for word in a.only)]
-
-
-def _lengths(a: argparse.Namespace) -> list[int]:
-    count = a.rows_a_step * (WARM_UP + a.steps)
-    if a.data is None:
-        return made_up_lengths(count, a.mean_tokens, a.seed).tolist()
-    import numpy as np
-    from bench_step_batches import row_lengths_of
-
-    lengths = row_lengths_of(a.data, None, a.micro_batch_tokens)
-    return np.random.default_rng(a.seed).choice(lengths, count).tolist()
-
-
-def _make_tokenizer(folder: Path) -> None:
-    from socrates.rehearsal.base_model import make_base_model
-    from socrates.rehearsal.rehearsal import make_sample_data
-
-    make_sample_data(folder / "data", people=4, train_studies=2, val_studies=2)
-    make_base_model(folder / "model", folder / "data" / "train.jsonl", steps=0)
+    speed = {way: run.tokens / run.seconds for way, run in found.items()}
+    trl = next((speed[way] for way in found if way.name == TRL.name), None)
+    this = next(speed[way] for way in found if way.name == THIS.name)
+    layers = SHAPES[job.shape]["num_hidden_layers"]
+    rows = [
+        (
+            way.name,
+            f"{speed[way]:,.0f}",
+            f"{speed[way] / trl:.2f}" if trl else "",
+            f"{1 - run.tokens / run.fed_tokens:.1%}",
+            f"{run.flops / run.seconds / peak:.0%}",
+            f"{run.peak_bytes / _GIB:.2f}",
+            f"{run.estimated_bytes / _GIB:.1f}" if cuda and not way.trl else "",
+            layers * way.checkpointed,
+        )
+        for way, run in found.items()
+    ]
+    text += frame.table(_HEAD, rows) + _NOTES + "\n"
+    text += "".join(f"- not run: {way.name}: {why}\n" for way, why in refused.items())
+    if trl:
+        times = this / trl
+        text += frame.aim("at least 3 times as fast as TRL's defaults", f"{times:.2f}", times >= 3)
+    others = {way: value for way, value in speed.items() if way.trl}
+    if others:
+        best = max(others, key=lambda way: others[way])
+        text += f"- {this / others[best]:.2f} times as fast as the quickest way of TRL here: {best.name}\n"
+    same = f"losses of all ways agree within {_SAME_LOSS:.0%} (dropout differs)"
+    return text + frame.aim(same, "yes" if agree else "NO", agree)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Studies with the structure of the published ones: how many cells, how many people in each, what they answered.
 
-Read from real rows at run time, or made up. Answers stand on at most 21 points between the ends of a scale; those
+Read from real rows at run time. Answers stand on at most 21 points between the ends of a scale; those
 outside the scale count as its nearest end.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import frame  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +24,6 @@ Array = NDArray[np.float64]
 POINTS = 21
 # A question's answers count with UNIFORM more, spread over its scale; a cell's with SHARED more, as the question's.
 UNIFORM, SHARED = 2.0, 10.0
-# Values of a scale and how many of 100 questions have it, as counted on real rows (0-100 as 21 points).
-SCALES = {5: 30, 7: 20, 21: 20, 11: 10, 4: 8, 6: 6, 2: 6}
 
 
 @dataclass(frozen=True)
@@ -117,28 +116,6 @@ def _smoothed(values: Array, counters: Sequence[Counter[int]], share: float) -> 
     rows = table.sum(axis=1, keepdims=True)
     question = (table.sum(axis=0) + UNIFORM / len(points)) / (rows.sum() + UNIFORM)
     return Question(points, (table + SHARED * question) / (rows + SHARED), rows[:, 0] / share)
-
-
-def make_studies(number: int, rng: np.random.Generator) -> list[Study]:
-    """Made-up studies: cells, people and scales spread as in real ones, answers binned from beta distributions."""
-    studies = []
-    for _ in range(number):
-        conditions = 1 + int(min(rng.lognormal(1.0, 0.8), 30))
-        questions = 1 + int(min(rng.lognormal(1.3, 0.8), 30))
-        people = rng.lognormal(5.5, 0.8)
-        studies.append([_made_question(conditions, people, rng) for _ in range(questions)])
-    return studies
-
-
-def _made_question(conditions: int, people: float, rng: np.random.Generator) -> Question:
-    from scipy.stats import beta
-
-    sizes = list(SCALES)
-    number = int(rng.choice(sizes, p=np.array(list(SCALES.values())) / 100))
-    center = rng.beta(2, 2) + rng.normal(0, 0.05, size=(conditions, 1))
-    center, precision = np.clip(center, 0.05, 0.95), rng.uniform(1, 5)
-    cdf = beta.cdf(np.linspace(0, 1, number + 1), center * precision, (1 - center) * precision)
-    return Question(np.linspace(0, 1, number), np.diff(cdf, axis=1), people * rng.lognormal(0, 0.3, conditions))
 
 
 def draw_cells(studies: Sequence[Study], number: int, rows: int, rng: np.random.Generator) -> Cells:

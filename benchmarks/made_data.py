@@ -3,8 +3,7 @@
 210 studies (170 "seen", 40 "unseen", with the published shares of rows), 1 to 96 conditions each, about 7 answers a
 participant, up to 16 demographic fields, about 1,500 characters a prompt. In 45% of the studies, as counted in the
 published data, a person answers the same question several times about other stimuli: here a profile of attributes
-that is drawn anew for every row. In the others all people of a condition read the same text. ``fresh`` makes a share
-of all studies' texts of words that are drawn anew for every row, so that no text comes again.
+that is drawn anew for every row. In the others all people of a condition read the same text.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import frame  # noqa: F401
 import numpy as np
 
 from socrates.data.records import render_prompt
@@ -26,33 +26,19 @@ _REPEATING = 0.45  # of the studies
 _WORDS_READ = 165  # before the question
 _ROWS_A_FILE, _ROWS_A_GROUP = 100_000, 10_000
 _SCALES = ((1, 5), (1, 7), (0, 100), (0, 10), (1, 4), (1, 2))
-_FIELDS = {
-    "gender": ("Female", "Male"),
-    "education": ("Less than high school", "High school graduate", "Some college", "Bachelor's degree", "Post grad"),
-    "employment": ("Working - as a paid employee", "Not working - retired", "Not working - other", "Self-employed"),
-    "ethnicity": ("White", "Black", "Hispanic", "Asian", "Other"),
-    "income": ("Under 20K", "20-39K", "40-59K", "60-84K", "85-124K", "125K or more"),
-    "party_id": ("Strong Republican", "Lean Republican", "Independent", "Lean Democrat", "Strong Democrat"),
-    "ideology": ("Very conservative", "Conservative", "Moderate", "Liberal", "Very liberal"),
-    "location": ("Ohio", "Texas", "Maine", "Utah", "Oregon", "Florida", "Kansas", "New York", "Georgia", "Iowa"),
-    "marital_status": ("Married", "Never married", "Divorced", "Widowed", "Living with partner"),
-    "household_size": ("1", "2", "3", "4", "5", "6 or more"),
-    "housing_ownership": ("Owned", "Rented", "Occupied without payment"),
-    "housing_type": ("One-family house", "Apartment", "Mobile home"),
-    "metro_status": ("Metro", "Non-metro"),
-    "internet_access": ("Yes", "No"),
-    "phone_service": ("Cell phone only", "Landline only", "Both"),
-}
+_FIELDS = ("gender", "education", "employment", "ethnicity", "income", "party_id", "ideology", "location")
+_FIELDS += ("marital_status", "household_size", "housing_ownership", "housing_type", "metro_status")
+_FIELDS += ("internet_access", "phone_service")
+_KINDS = ("Yes", "Lean Republican", "High school graduate", "Working - as a paid employee", "Other")
 
 
-def make_data(folder: Path, rows: int, seed: int = 0, fresh: float = 0.0) -> None:
-    """Write ``rows`` rows as parquet files of 100,000, and `metadata/` with the three split files.
+def make_data(folder: Path, rows: int, seed: int = 0) -> None:
+    """Write rows as parquet files of 100,000 (`data/`), and the published list that splits them (`metadata/`).
 
     Args:
-        folder: gets `data/train-00000-of-….parquet` and `metadata/*.json`.
+        folder: gets both.
         rows: at least 1.
         seed: of everything; the same seed gives the same files.
-        fresh: share of the studies in which every row has a text of its own, from 0 to 1.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -64,13 +50,13 @@ def make_data(folder: Path, rows: int, seed: int = 0, fresh: float = 0.0) -> Non
     conditions = np.minimum(96, np.maximum(1, rng.geometric(0.15, size=len(ids))))
     conditions[:2] = 96, 1
     tasks = 1 + rng.integers(1, 20, size=len(ids))
-    for name, mapping in _mappings(ids, conditions, tasks).items():
-        (folder / "metadata" / f"{name}_mapping.json").write_text(json.dumps(mapping), encoding="utf-8")
+    lists = {"seen": ids[:SEEN], "unseen": ids[SEEN:]}
+    (folder / "metadata" / "participant_mapping.json").write_text(json.dumps(lists), encoding="utf-8")
     sizes = _sizes(rng, rows)
     stream = (
         row
         for number, size in enumerate(sizes)
-        for row in _study(number, ids[number], int(size), int(conditions[number]), int(tasks[number]), seed, fresh)
+        for row in _study(number, ids[number], int(size), int(conditions[number]), int(tasks[number]), seed)
     )
     files = -(-rows // _ROWS_A_FILE)
     schema = _schema(pa)
@@ -84,14 +70,12 @@ def make_data(folder: Path, rows: int, seed: int = 0, fresh: float = 0.0) -> Non
                 left -= len(group)
 
 
-def _study(
-    number: int, study_id: str, size: int, conditions: int, tasks: int, seed: int, fresh: float
-) -> Iterator[dict[str, Any]]:
+def _study(number: int, study_id: str, size: int, conditions: int, tasks: int, seed: int) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng([seed, 1, number])
     words = _words(seed)
     vignettes = [_text(rng, words, _WORDS_READ) for _ in range(conditions)]
     questions = [_question(rng, words) for _ in range(tasks)]
-    own_text, repeating = number / (SEEN + UNSEEN) % 1 < fresh, rng.random() < _REPEATING
+    repeating = rng.random() < _REPEATING
     attributes = [(f"{_word(rng, words).title()}", [_text(rng, words, 10) for _ in range(6)]) for _ in range(14)]
     made = participant = 0
     while made < size:
@@ -99,9 +83,7 @@ def _study(
         for n in range(min(_ANSWERS_A_PERSON, size - made)):
             task = 0 if repeating and tasks > 1 else n % tasks
             question, (low, high) = questions[task]
-            if own_text:
-                read = _text(rng, words, _WORDS_READ)
-            elif repeating:
+            if repeating:
                 drawn = rng.integers(6, size=len(attributes)).tolist()
                 read = "; ".join(f"{name}: {texts[i]}" for (name, texts), i in zip(attributes, drawn, strict=True))
             else:
@@ -125,11 +107,8 @@ def _study(
 
 def _demographic(rng: np.random.Generator) -> dict[str, Any]:
     """All 16 fields, in the published order of the first; a third of them unknown."""
-    known, drawn = rng.random(len(_FIELDS)) < 0.65, rng.random(len(_FIELDS))
-    values = {
-        name: choices[int(share * len(choices))] if there else None
-        for (name, choices), there, share in zip(_FIELDS.items(), known, drawn, strict=True)
-    }
+    known, drawn = rng.random(len(_FIELDS)) < 0.65, rng.integers(len(_KINDS), size=len(_FIELDS))
+    values = {n: _KINDS[i] if there else None for n, there, i in zip(_FIELDS, known, drawn, strict=True)}
     return {"age": int(rng.integers(18, 90)), **values}
 
 
@@ -171,23 +150,6 @@ def _sizes(rng: np.random.Generator, rows: int) -> np.ndarray:
     weights[:SEEN] *= (1 - _UNSEEN_ROWS) / weights[:SEEN].sum()
     weights[SEEN:] *= _UNSEEN_ROWS / weights[SEEN:].sum()
     return np.diff(np.floor(np.concatenate([[0.0], np.cumsum(weights)]) / weights.sum() * rows + 1e-6).astype(int))
-
-
-def _mappings(ids: list[str], conditions: np.ndarray, tasks: np.ndarray) -> dict[str, Any]:
-    """The published split files' form: by study; by condition for 129 studies and by question for 73, three to one."""
-    by_study = {"seen": ids[:SEEN], "unseen": ids[SEEN:]}
-    several = [i for i in range(len(ids)) if conditions[i] > 1][:129]
-    asked = [i for i in range(len(ids)) if tasks[i] > 1][:73]
-    return {
-        "participant": by_study,
-        "condition": {ids[i]: _three_to_one(int(conditions[i])) for i in several},
-        "task": {ids[i]: _three_to_one(int(tasks[i])) for i in asked},
-    }
-
-
-def _three_to_one(count: int) -> dict[str, list[int]]:
-    judging = max(1, count // 4)
-    return {"train": list(range(count - judging)), "eval": list(range(count - judging, count))}
 
 
 def _schema(pa: Any) -> Any:

@@ -1,22 +1,22 @@
-"""One way of training, measured in a process of its own: TRL's defaults, this project's, that with one thing off."""
+"""One way of training, measured in a process of its own: TRL's, this project's, that with one thing otherwise."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import socket
-import sys
-import time
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import frame
 import numpy as np
+from random_model import SHAPES, made_tokenizer, random_qwen2
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from socrates.config import PROJECTIONS, RunConfig, load_config
+from socrates.errors import SocratesError
+from socrates.files import read_json, write_json
 from socrates.training.batches import StepOrder
 
 if TYPE_CHECKING:
@@ -24,44 +24,38 @@ if TYPE_CHECKING:
 
 ANSWER_TOKENS = 2  # a digit and the end of the turn, most often
 WARM_UP = 2  # steps
-_ZERO = {"stage": 2, "contiguous_gradients": True, "overlap_comm": True, "reduce_bucket_size": 50_000_000}
-_DEEPSPEED = {
-    "train_batch_size": "auto",
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-    "gradient_clipping": "auto",
-    "bf16": {"enabled": "auto"},
-    "zero_optimization": _ZERO,
-    "steps_per_print": 10**9,
-}
+FULL = "out of memory"
 
 
 @dataclass(frozen=True)
 class Way:
-    """What is done otherwise than this project does it; all off is this project."""
+    """What is done otherwise than this project does it."""
 
     name: str
-    trl: bool = False  # SFTTrainer as it comes
-    padded: bool = False  # eight random rows at once, each as long as the longest
+    trl: bool = False  # by SFTTrainer
+    rows_at_once: int = 8  # of SFTTrainer
+    padding_free: bool = False  # of SFTTrainer
+    attention: str = "auto"  # as of the config; "dense": the models library's mask with sdpa, or FlashAttention
     all_logits: bool = False  # the head on every token
-    dense_mask: bool = False  # the library's block-diagonal mask with sdpa
-    all_layers_again: bool = False
+    checkpointed: bool = False  # all layers are computed again backwards
     optimizer: str = "adamw_torch_fused"
-    liger: bool = False
 
 
 THIS = Way("this project")
-TRL = Way("TRL's defaults", trl=True)
+TRL = Way("TRL's defaults", trl=True, checkpointed=True)
 WAYS = (
-    TRL,
     THIS,
-    replace(THIS, name="without flattening: 8 random rows, padded", padded=True),
+    TRL,
+    replace(THIS, name="attention: sdpa, one example after another", attention="sdpa"),
+    replace(THIS, name="attention: flash_attention_2", attention="flash_attention_2"),
+    replace(THIS, name="attention: varlen", attention="varlen"),
+    replace(THIS, name="attention: one dense mask", attention="dense"),
+    Way("TRL's strongest: padding_free, nothing computed again", trl=True, padding_free=True),
+    Way("TRL, one row at a time: no padding and no mask", trl=True, rows_at_once=1),
     replace(THIS, name="without answer logits: the head on every token", all_logits=True),
-    replace(THIS, name="without attention per example: one dense mask", dense_mask=True),
-    replace(THIS, name="activation checkpointing in all layers", all_layers_again=True),
+    replace(THIS, name="without saved activations: all layers computed again", checkpointed=True),
     replace(THIS, name="without the fused optimizer", optimizer="adamw_torch"),
 )
-WITH_LIGER = replace(THIS, name="with Liger kernels", liger=True)
 
 
 @dataclass(frozen=True)
@@ -79,193 +73,221 @@ class Job:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a way took. Seconds: processor time on a CPU, wall clock on a GPU. Bytes: see `peak_memory`."""
+    """What a way took."""
 
-    seconds: float
+    seconds: float  # of this process on a CPU, of the clock on a GPU
     tokens: int  # of rows
     fed_tokens: int  # that went through the model
-    model_flops: float
-    peak_bytes: int
-    predicted_bytes: int | None
-    layers_again: int
-    losses: tuple[float, ...]
+    flops: float  # that the rows need
+    peak_bytes: int  # on a CPU what training adds to the process, on a GPU all that is used of it
+    estimated_bytes: int
+    losses: list[float]
 
 
-def made_up_lengths(count: int, mean: float, seed: int) -> np.ndarray:
-    """Row lengths with the spread of real ones (5% 105, median 170, 95% 339, most 488 where the mean is 193)."""
-    quantiles = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-    real = np.interp((np.arange(count) + 0.5) / count, quantiles, (105, 118, 142, 170, 225, 339, 488))
-    lengths = (real * (mean / real.mean())).round().astype(int)
-    return np.random.default_rng(seed).permutation(lengths)
+def attempt(way: Way, job: Job) -> Measured | str:
+    """Train with a way in this process, which is its alone, since memory's peak is the process's; or why not."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    os.dup2(2, 1)  # what the libraries print is no result
+    try:
+        return _run(way, job)
+    except SocratesError as error:
+        return " ".join(str(error).split())
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        return FULL
 
 
-def run_way(way: Way, job: Job) -> Measured:
-    """Train with a way in this process; to be called once a process, since memory's peak is the process's."""
+def _run(way: Way, job: Job) -> Measured:
     import torch
 
-    device = torch.device(job.device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    model = _model(way, job, device)
-    rows = _rows(job, model.config.vocab_size)
-    clock, base = _Clock(device), resident_bytes()
-    again = _layers_again(way, job, model)
-    trainer = _trl_trainer(job, model, rows, clock) if way.trl else _our_trainer(way, job, model, rows, clock, again)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    device = frame.usable_device(job.device)
+    attention = _attention(way)
+    model = random_qwen2(job.shape, device, job.seed, attention)
+    config = run_config(job)
+    if way.all_logits:
+        _keep_all_logits(model)
+    clock, base = _clock(device, model), _resident_bytes()
+    trainer = (_trl_trainer if way.trl else _our_trainer)(way, job, config, model, attention)
+    trainer.add_callback(clock)
     trainer.train()
-    peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else peak_resident_bytes() - base
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    measured = range(WARM_UP * job.rows_a_step, (WARM_UP + job.steps) * job.rows_a_step)
-    lengths = [job.lengths[row] for row in measured]
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        peak = total - free - torch.cuda.memory_reserved(device) + torch.cuda.max_memory_reserved(device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base
+    lengths = job.lengths[WARM_UP * job.rows_a_step :]
     return Measured(
         seconds=clock.seconds,
         tokens=sum(lengths),
-        fed_tokens=_fed(way, job, lengths),
-        model_flops=_flops(job, lengths),
+        fed_tokens=clock.fed,
+        flops=training_operations(SHAPES[job.shape], config.lora.r, lengths),
         peak_bytes=peak,
-        predicted_bytes=None if way.trl or device.type == "cpu" else _predicted(job, model, again),
-        layers_again=again,
-        losses=tuple(losses),
+        estimated_bytes=_estimate(way, config, model),
+        losses=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
     )
 
 
-class _Clock:
-    """Starts when the warm-up is over, and says how long all later steps took."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._started, self.seconds = device, 0.0, 0.0
-
-    def callback(self) -> Any:
-        from transformers import TrainerCallback
-
-        clock = self
-
-        class Clock(TrainerCallback):
-            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if state.global_step == WARM_UP:
-                    clock._started = clock._now()
-                clock.seconds = clock._now() - clock._started
-
-        return Clock()
-
-    def _now(self) -> float:
-        import torch
-
-        if self._device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+def run_config(job: Job) -> RunConfig:
+    """The config of the full run, with this job's sizes and one process."""
+    value = read_json(frame.ROOT / "config_full_dataset.json", "config")
+    value["training"] |= {"num_processes": 1, "global_batch_size": job.rows_a_step}
+    value["training"] |= {"micro_batch_tokens": job.micro_batch_tokens, "bf16": job.device == "cuda"}
+    value["training"]["max_length"] = min(job.micro_batch_tokens, value["training"]["max_length"])
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "config.json", value)
+        return load_config(Path(folder) / "config.json")
 
 
-def _model(way: Way, job: Job, device: torch.device) -> Any:
-    import torch
-    from answer_model import SHAPES
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def training_operations(shape: dict[str, int], rank: int, lengths: Sequence[int]) -> float:
+    """Operations that training on rows of these lengths needs, with an adapter of a rank on all projections.
 
+    No padding, the head on answers alone, nothing computed twice, no gradient of a frozen weight or of the embedding.
+    """
+    hidden, inner, layers = (shape[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    keys = hidden // shape["num_attention_heads"] * shape["num_key_value_heads"]
+    first = [(hidden, hidden), (hidden, keys), (hidden, keys)]  # queries, keys, values
+    later = [(hidden, hidden), (hidden, inner), (hidden, inner), (inner, hidden)]
+    seen = sum(length * (length + 1) // 2 for length in lengths)
+    products = sum(a * b for a, b in first + later)
+    adapter = rank * sum(a + b for a, b in first + later)
+    # Forwards each weight once; backwards a frozen one once, an adapter's twice; attention's scores and values.
+    layer = 2 * sum(lengths) * (2 * products + 3 * adapter) + 12 * hidden * seen
+    # The embedding needs no gradient.
+    spared = 2 * sum(lengths) * (sum(a * b for a, b in first) + rank * sum(a for a, _ in first))
+    return layers * layer - spared + 4 * shape["vocab_size"] * hidden * ANSWER_TOKENS * len(lengths)
+
+
+def _attention(way: Way) -> str:
+    """The models library's name of the kernel."""
     from socrates.model.attention import choose_attention
-    from socrates.model.kernels import use_liger_kernels
 
-    torch.manual_seed(job.seed)
-    config = Qwen2Config(max_position_embeddings=4096, tie_word_embeddings=False, **SHAPES[job.shape])
-    plain = way.trl or way.dense_mask or way.padded
-    config._attn_implementation = "sdpa" if plain else choose_attention("auto")
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16 if device.type == "cuda" else torch.float32)
-    try:
-        with device:
-            model = Qwen2ForCausalLM(config)
-    finally:
-        torch.set_default_dtype(default)
-    if way.liger:
-        use_liger_kernels(model)
-    return model
+    auto = choose_attention("auto")
+    if way.trl or way.attention == "dense":
+        return auto if way.padding_free and auto == "flash_attention_2" else "sdpa"
+    found = choose_attention(way.attention)
+    if way.attention != "auto" and found == auto:
+        raise SocratesError(
+            f"auto takes it here: see `{THIS.name}`" if way.attention in ("sdpa", auto) else "not offered"
+        )
+    return found
 
 
-def _rows(job: Job, vocabulary: int) -> Any:
+def _clock(device: torch.device, model: Any) -> Any:
+    """A callback: from the end of the warm-up on, the seconds of all steps, and the tokens that the model was fed."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        started, seconds, fed = 0.0, 0.0, 0
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == WARM_UP:
+                self.started, self.fed = frame.now(device), 0
+            self.seconds = frame.now(device) - self.started
+
+    def count(module: Any, inputs: Any) -> None:
+        clock.fed += inputs[0].numel()
+
+    clock = Clock()
+    model.get_input_embeddings().register_forward_pre_hook(count)
+    return clock
+
+
+def _keep_all_logits(model: Any) -> None:
+    forward = model.forward
+
+    def all_logits(*args: Any, logits_to_keep: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = output.logits[:, logits_to_keep]
+        return output
+
+    model.forward = all_logits
+
+
+def _common(way: Way, job: Job, config: RunConfig, model: Any) -> tuple[dict[str, Any], Any]:
+    """What both trainers take, and the rows."""
     from datasets import Dataset
-
-    rng = np.random.default_rng(job.seed)
-    ids = [rng.integers(vocabulary, size=length, dtype=np.int32) for length in job.lengths]
-    return Dataset.from_dict({"input_ids": ids, "answer_tokens": [ANSWER_TOKENS] * len(ids)})
-
-
-def _lora() -> Any:
     from peft import LoraConfig
 
-    from socrates.config import PROJECTIONS
+    rng = np.random.default_rng(job.seed)
+    ids = [rng.integers(model.config.vocab_size, size=length, dtype=np.int32) for length in job.lengths]
+    lora = config.lora
+    adapter = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(PROJECTIONS),
+    )
+    rows = Dataset.from_dict({"input_ids": ids, "answer_tokens": [ANSWER_TOKENS] * len(ids)})
+    return {"model": model, "processing_class": made_tokenizer(), "peft_config": adapter}, rows
 
-    return LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, lora_dropout=0.05, target_modules=list(PROJECTIONS))
 
-
-def _arguments(job: Job, **more: Any) -> Any:
+def _arguments(way: Way, job: Job, **more: Any) -> Any:
     from trl import SFTConfig
 
-    cuda = job.device.startswith("cuda")
-    common = {"bf16": cuda, "use_cpu": not cuda, "save_strategy": "no", "report_to": "none", "seed": job.seed}
-    common |= {"max_steps": WARM_UP + job.steps, "logging_steps": 1, "learning_rate": 1e-4, "disable_tqdm": True}
-    return SFTConfig(output_dir=os.environ["BENCH_FOLDER"], **common, **more)
+    cuda = job.device == "cuda"
+    return SFTConfig(
+        output_dir=tempfile.gettempdir(),  # nothing is saved
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=1,
+        bf16=cuda,
+        use_cpu=not cuda,
+        seed=job.seed,
+        max_steps=WARM_UP + job.steps,
+        learning_rate=1e-4,
+        optim=way.optimizer,
+        activation_checkpointing=way.checkpointed,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        dataset_kwargs={"skip_prepare_dataset": True},
+        **more,
+    )
 
 
-def _trl_trainer(job: Job, model: Any, rows: Any, clock: _Clock) -> Any:
-    """As it comes: its batch size of 8, its padding, its recomputation; the examples of a step are made the same."""
+def _trl_trainer(way: Way, job: Job, config: RunConfig, model: Any, attention: str) -> Any:
+    """SFTTrainer on the rows of a step in their order, with loss on the answers."""
     from trl import SFTTrainer
 
     def with_labels(row: dict[str, Any]) -> dict[str, Any]:
         ids = row["input_ids"]
         return {"labels": [-100] * (len(ids) - ANSWER_TOKENS) + ids[-ANSWER_TOKENS:]}
 
-    return SFTTrainer(
-        model=model,
-        args=_arguments(
-            job,
-            gradient_accumulation_steps=max(1, job.rows_a_step // 8),
-            train_sampling_strategy="sequential",
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        train_dataset=rows.map(with_labels, remove_columns=["answer_tokens"]),
-        processing_class=_tokenizer(),
-        peft_config=_lora(),
-        callbacks=[clock.callback()],
+    common, rows = _common(way, job, config, model)
+    args = _arguments(
+        way,
+        job,
+        per_device_train_batch_size=way.rows_at_once,
+        gradient_accumulation_steps=job.rows_a_step // way.rows_at_once,
+        padding_free=way.padding_free,
+        max_length=None,
+        train_sampling_strategy="sequential",
     )
+    return SFTTrainer(args=args, train_dataset=rows.map(with_labels, remove_columns=["answer_tokens"]), **common)
 
 
-def _our_trainer(way: Way, job: Job, model: Any, rows: Any, clock: _Clock, again: int) -> Any:
+def _our_trainer(way: Way, job: Job, config: RunConfig, model: Any, attention: str) -> Any:
     from socrates.training.batches import TrainingSteps
-    from socrates.training.callbacks import before_training
     from socrates.training.setup import leave_out_compiled_cpu_kernels
+    from socrates.training.trainer import AdapterTrainer
 
     leave_out_compiled_cpu_kernels()
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    os.environ["MASTER_PORT"] = str(_free_port())
+    os.environ["MASTER_PORT"] = str(frame.free_port())
+    common, rows = _common(way, job, config, model)
+    rows = rows.with_format("numpy")
     args = _arguments(
+        way,
         job,
-        deepspeed=_DEEPSPEED,
+        deepspeed=_deepspeed() | {"train_batch_size": "auto"},
         per_device_train_batch_size=job.rows_a_step,
-        activation_checkpointing=again > 0,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        optim=way.optimizer,
-        dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         max_length=None,
     )
-    rows = rows.with_format("numpy")
-    attention = model.config._attn_implementation
-    trainer = _trainer_class(way)(
-        model=model,
-        args=args,
-        train_dataset=rows,
-        processing_class=_tokenizer(),
-        peft_config=_lora(),
-        steps=(_eights_class() if way.padded else TrainingSteps)(
-            rows, _InOrder(len(rows), job.rows_a_step, job.seed), job.micro_batch_tokens
-        ),
-        attention=attention,
-    )
-    if not way.padded:
-        trainer.add_callback(before_training(trainer, attention, again))
-    trainer.add_callback(clock.callback())
-    return trainer
+    steps = TrainingSteps(rows, _InOrder(len(rows), job.rows_a_step, job.seed), job.micro_batch_tokens)
+    return AdapterTrainer(args=args, train_dataset=rows, steps=steps, attention=attention, **common)
 
 
 class _InOrder(StepOrder):
@@ -276,117 +298,19 @@ class _InOrder(StepOrder):
         return np.arange(start, min(start + self.global_batch_size, self.rows))
 
 
-def _trainer_class(way: Way) -> type:
-    from socrates.model.attention import flat_inputs
-    from socrates.training.batches import FlatBatch
-    from socrates.training.trainer import AdapterTrainer
-
-    class AllLogits(AdapterTrainer):
-        def _logits(self, model: Any, batch: FlatBatch) -> Any:
-            inputs = flat_inputs(batch.lengths, self._attention, self.args.device)
-            return model(input_ids=batch.input_ids, use_cache=False, **inputs).logits[0, batch.before]
-
-    class Padded(AdapterTrainer):
-        def _logits(self, model: Any, batch: FlatBatch) -> Any:
-            import torch
-
-            parts = batch.input_ids[0].split(list(batch.lengths))
-            ids = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
-            lengths = torch.tensor(batch.lengths, device=ids.device)
-            mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
-            ends = lengths.cumsum(0)
-            row = torch.bucketize(batch.before, ends, right=True)
-            keep = torch.zeros_like(mask)
-            keep[row, batch.before - (ends - lengths)[row]] = True
-            return model(input_ids=ids, attention_mask=mask.long(), logits_to_keep=keep, use_cache=False).logits
-
-    return Padded if way.padded else AllLogits if way.all_logits else AdapterTrainer
+def _deepspeed() -> dict[str, Any]:
+    return read_json(frame.ROOT / "deepspeed_config.json", "DeepSpeed config")
 
 
-def _eights_class() -> type:
-    from socrates.training.batches import StepData, TrainingSteps, flatten
-
-    class Eights(TrainingSteps):
-        def __getitem__(self, step: int) -> StepData:
-            rows = self.order.rows_of(step)
-            eights = [self._read(rows[start : start + 8]) for start in range(0, len(rows), 8)]
-            return replace(super().__getitem__(step), micro_batches=tuple(map(flatten, eights)))
-
-    return Eights
-
-
-def _layers_again(way: Way, job: Job, model: Any) -> int:
-    import torch
-
-    if way.all_layers_again or way.trl:
-        return model.config.num_hidden_layers
-    if job.device == "cpu":
-        return 0
-    from socrates.model.memory import layers_to_checkpoint
-
-    shape, lora, settings = _memory_settings(job, model)
-    memory = torch.cuda.get_device_properties(0).total_memory
-    layers = layers_to_checkpoint(shape, lora, settings, memory)
-    return model.config.num_hidden_layers if layers is None else layers
-
-
-def _memory_settings(job: Job, model: Any) -> Any:
-    from socrates.config import LoraSettings
-    from socrates.model.memory import MemorySettings
+def _estimate(way: Way, config: RunConfig, model: Any) -> int:
+    """The memory that this project counts with."""
+    from socrates.model.memory import memory_prediction, memory_settings
     from socrates.model.sizing import ModelShape
 
-    settings = MemorySettings(
-        tokens=job.micro_batch_tokens, bucket_elements=_ZERO["reduce_bucket_size"], bf16=job.device != "cpu"
-    )
-    return ModelShape.from_config(model.config.to_dict()), LoraSettings(r=16, alpha=32, dropout=0.05), settings
+    shape = ModelShape.from_config(model.config.to_dict())
+    layers = shape.layers if way.checkpointed else 0
+    return memory_prediction(shape, config.lora, memory_settings(config, _deepspeed()), layers).total
 
 
-def _predicted(job: Job, model: Any, again: int) -> int:
-    from socrates.model.memory import ASSUMED_CONTEXT_BYTES, memory_prediction
-
-    return memory_prediction(*_memory_settings(job, model), again).total - ASSUMED_CONTEXT_BYTES
-
-
-def _flops(job: Job, lengths: Sequence[int]) -> float:
-    from answer_model import SHAPES
-
-    from socrates.config import LoraSettings
-    from socrates.model.sizing import ModelShape, training_flops
-
-    lora = LoraSettings(r=16, alpha=32, dropout=0.05)
-    return training_flops(ModelShape.from_config(SHAPES[job.shape]), lora, sum(lengths))
-
-
-def _fed(way: Way, job: Job, lengths: Sequence[int]) -> int:
-    if not (way.trl or way.padded):
-        return sum(lengths)
-    batches = [lengths[start : start + 8] for start in range(0, len(lengths), 8)]
-    return sum(max(batch) * len(batch) for batch in batches)
-
-
-def _tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(os.environ["BENCH_TOKENIZER"])
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def resident_bytes() -> int:
-    """Of this process, now."""
+def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak_resident_bytes() -> int:
-    """The most that this process ever had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-if __name__ == "__main__":  # a process of bench_training.py
-    request = json.load(sys.stdin)
-    job = Job(**{**request["job"], "lengths": tuple(request["job"]["lengths"])})
-    print("MEASURED " + json.dumps(asdict(run_way(Way(**request["way"]), job))))

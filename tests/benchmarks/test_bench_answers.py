@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from processes import ROOT, run_loaded
 
-BENCHMARKS = ROOT / "benchmarks"
-PROGRAM = BENCHMARKS / "bench_answers.py"
-sys.path.insert(0, str(BENCHMARKS))
+PROGRAM = ROOT / "benchmarks" / "bench_answers.py"
+sys.path.insert(0, str(PROGRAM.parent))
 
 
 @pytest.fixture(scope="module")
 def asked():
     """(model, questions)"""
     import torch
-    from answer_model import random_model
-    from answer_rows import made_up_questions
+    from answer_ways import made_up_questions
+    from random_model import answering_model, made_tokenizer
 
-    tokenizer, questions = made_up_questions(10, seed=1)
-    return random_model("smallest", tokenizer, torch.device("cpu"), torch.float32, seed=1), questions
+    model = answering_model("smallest", made_tokenizer(), torch.device("cpu"), seed=1)
+    return model, made_up_questions(10, seed=1)
 
 
-def test_all_ways_that_compute_the_same_agree(asked):
+def test_the_ways_that_compute_the_same_agree(asked):
     import answer_ways as ways
 
     reference = ways.this(*asked, 1000)
-    for way in (ways.this_without_prefix, ways.option_by_option, ways.lm_eval_algorithm):
-        assert ways.largest_difference(way(*asked, 1000).scores, reference.scores) < 1e-3
+    assert ways.largest_difference(ways.option_by_option(*asked, 1000).scores, reference.scores) < 1e-3
     # The model is one whose numbers can be wrong: they differ between answers, and between questions on one scale.
     logs = np.array([log for answers in reference.scores.values() for log in answers.values()])
     assert np.isfinite(logs).all() and logs.max() - np.median(logs) > 3
@@ -51,26 +48,24 @@ def test_a_difference_is_found(asked):
 
 
 def test_made_up_rows_are_like_real_ones():
-    from answer_rows import made_up_questions
+    from answer_ways import made_up_questions
 
     from socrates.inference.forward import common_prefix
 
-    tokenizer, questions = made_up_questions(200, seed=0)
+    questions = made_up_questions(200, seed=0)
     lengths = [len(question.prompt_ids) for question in questions]
     assert np.mean(lengths) == pytest.approx(193, abs=8)
     assert np.percentile(lengths, 95) == pytest.approx(339, abs=10) and 450 < max(lengths) <= 490
-    assert len(common_prefix([question.prompt_ids for question in questions])) / np.mean(lengths) == pytest.approx(
-        0.21, abs=0.01
-    )
+    shared = len(common_prefix([question.prompt_ids for question in questions]))
+    assert shared / np.mean(lengths) == pytest.approx(0.21, abs=0.01)
     options = [len(question.scale) for question in questions]
     assert np.mean(options) == pytest.approx(22.3, abs=1) and set(options) == {2, 5, 7, 11, 101}
-    assert tokenizer.decode(questions[0].prompt_ids).endswith("<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_work_counts_what_a_model_computes():
     """Against torch's own counter of operations."""
     import torch
-    from answer_model import Work, pairs
+    from answer_ways import pairs, work
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -80,44 +75,32 @@ def test_work_counts_what_a_model_computes():
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.arange(50)[None], use_cache=False)
     attention = 4 * 3 * 64  # operations for each pair
-    counted = counter.get_total_flops()
-    mine = Work(config).of(50, pairs([50]), 50)
     # The counter may count the masked half of attention, or attention not at all.
-    assert mine == pytest.approx(counted, abs=attention * pairs([50]) + 1)
-    assert Work(config).of(50, 0, 50) == pytest.approx(
+    assert work(config, 50, pairs([50]), 50) == pytest.approx(
+        counter.get_total_flops(), abs=attention * pairs([50]) + 1
+    )
+    assert work(config, 50, 0, 50) == pytest.approx(
         sum(2 * 50 * p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n)
     )
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    return run_loaded(PROGRAM, *arguments)
 
 
 @pytest.mark.slow
 def test_the_program_prints_and_writes_its_table(tmp_path):
     table = tmp_path / "new folder" / "table.md"
-    done = run("--shape", "smallest", "--rows", 6, "--sample", 3, "--repeat", 1, "--output", table)
-    assert done.returncode == 0, done.stderr
+    done = run_loaded(PROGRAM, "--shape", "smallest", "--rows", 6, "--sample", 3, "--repeats", 1, "--output", table)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert table.read_text() == done.stdout
-    assert "Traceback" not in done.stderr
-    for way in ("this", "prefill alone", "option by option", "lm-evaluation-harness", "100 tokens", "in batches"):
+    for way in ("this", "prefill alone", "option by option", "100 tokens", "in batches"):
         assert re.search(rf"^\| .*{way}.* \| [36] \| \d+\.\d\d \|", done.stdout, re.MULTILINE), way
     assert "- the ways that compute the same agree: yes (met)" in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("--rows", 0), "at least 1"),
-        (("--device", "cuda"), "no GPU"),
-        (("--data", "no such file.jsonl"), "no such file"),
-    ],
-)
-def test_what_cannot_be_measured_is_said(arguments, message):
+@pytest.mark.parametrize("program", ["bench_answers.py", "bench_training.py"])
+@pytest.mark.parametrize("arguments, message", [(("--repeats", 0), "at least 1"), (("--device", "cuda"), "no GPU")])
+def test_what_cannot_be_measured_is_said(program, arguments, message):
     import torch
 
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    done = run(*arguments)
+    done = run_loaded(PROGRAM.with_name(program), *arguments)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
