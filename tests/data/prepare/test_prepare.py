@@ -187,7 +187,7 @@ BAD = {
     "no study": (GOOD | {"study_id": None}, '"study_id" must be a text'),
     "twice": (b'{"response": 1, "response": 2}\n', 'the key "response" stands there twice'),
     "no object": (b"[1, 2]\n", "must be a JSON object"),
-    "half a character": (GOOD | {"demographic": {"age": "\ud800"}}, "cannot be written as JSON"),
+    "half a character": (GOOD | {"demographic": {"age": "\ud800"}}, '"demographic" holds half a character'),
     "infinite": (GOOD | {"demographic": {"age": float("inf")}}, "cannot be written as JSON"),
 }
 
