@@ -19,19 +19,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 MAX_LENGTH = 2048
 
 
-def tokenize(data_file: Path, tokenizer_folder: Path, processes: int) -> dict[str, Any]:
-    """This project's way."""
+def tokenize(data_file: Path, tokenizer_folder: Path, _: int) -> dict[str, Any]:
+    """This project's way, in one process."""
     import pyarrow  # noqa: F401
     from transformers import AutoTokenizer
 
     from socrates.data.tokenize import ensure_tokenized
-    from socrates.files import read_json, remembered_sha256
+    from socrates.files import read_json
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    digest = remembered_sha256(data_file)
     spent: dict[str, Any] = {}
     with _measured(spent, "work"):
-        folder = ensure_tokenized(data_file, digest, tokenizer, None, MAX_LENGTH, processes)
+        folder = ensure_tokenized(data_file, tokenizer, None, MAX_LENGTH)
     return {**spent, "folder": str(folder), **read_json(folder / "info.json")}
 
 

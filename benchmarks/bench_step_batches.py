@@ -78,7 +78,6 @@ def row_lengths_of(data: Path, tokenizer: str | None, max_length: int) -> np.nda
     """Tokens of each row, as a training takes them."""
     from socrates.data.tokenize import ensure_tokenized
     from socrates.data.tokenized import load_tokenized
-    from socrates.files import sha256_file
     from socrates.model.load import load_tokenizer
     from socrates.rehearsal.base_model import make_base_model
     from socrates.training.batches import row_lengths
@@ -89,7 +88,7 @@ def row_lengths_of(data: Path, tokenizer: str | None, max_length: int) -> np.nda
         if tokenizer is None:
             make_base_model(Path(folder) / "model", rows, steps=0)
             tokenizer = str(Path(folder) / "model")
-        tokenized = ensure_tokenized(rows, sha256_file(rows), load_tokenizer(tokenizer), None, max_length)
+        tokenized = ensure_tokenized(rows, load_tokenizer(tokenizer), None, max_length)
         return row_lengths(load_tokenized(tokenized)[0])
 
 

@@ -20,7 +20,7 @@ from processes import PATIENCE
 from tiny import tiny_model, tiny_tokenizer
 
 from socrates import files
-from socrates.data.chunks import Worker
+from socrates.data import tokenize as tokenizing
 from socrates.data.encode import make_encoder
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.shorten import shorten_prompt
@@ -56,8 +56,8 @@ def data_file(tmp_path):
     return path
 
 
-def tokenize(data_file, tokenizer, max_length=2048, system=None, processes=1):
-    return ensure_tokenized(data_file, sha256_file(data_file), tokenizer, system, max_length, processes)
+def tokenize(data_file, tokenizer, max_length=2048, system=None):
+    return ensure_tokenized(data_file, tokenizer, system, max_length)
 
 
 def examples(data_file, tokenizer, **options):
@@ -330,35 +330,19 @@ def test_a_row_whose_scale_would_go_with_the_middle_is_dropped(monkeypatch):
     assert shorten_prompt(answer, lambda prompt: len(prompt) < length - 100) is None
 
 
-@pytest.mark.slow
-def test_several_processes_write_the_same_bytes_as_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(Worker, "chunk_bytes", 2000)
-    monkeypatch.setattr(Worker.__init__, "__defaults__", (2000, *Worker.__init__.__defaults__[1:]))
+def test_the_bytes_do_not_depend_on_the_size_of_a_batch_but_for_its_ends(tmp_path, monkeypatch):
     data_file = tmp_path / "train.jsonl"
     write_jsonl(data_file, [*rows(), *awkward_rows(60), long_row()])
-    written = {}
-    for processes in (1, 3):
-        folder = tokenize(data_file, tiny_tokenizer(), max_length=1500, processes=processes)
-        written[processes] = [(folder / name).read_bytes() for name in ("data.arrow", "info.json")]
-        shutil.rmtree(folder)
-    assert written[1] == written[3]
-    assert json.loads(written[1][1])["read"] == 65
-    data_file.write_bytes(data_file.read_bytes() + b'{"a": 1}\n')
-    with pytest.raises(SocratesError, match="line 66"):
-        tokenize(data_file, tiny_tokenizer(), processes=3)
-
-
-@pytest.mark.parametrize("chunk_bytes", [1, 50, 333, 10_000])
-def test_chunks_hold_every_line_once(tmp_path, chunk_bytes):
-    data_file = tmp_path / "train.jsonl"
-    write_jsonl(data_file, awkward_rows(20))
     data_file.write_bytes(b"\n" + data_file.read_bytes().rstrip(b"\n"))
-    worker = Worker(data_file, make_encoder(tiny_tokenizer(), None), 5000, chunk_bytes)
-    results = [worker.tokenize(number) for number in range(worker.number_of_chunks())]
-    assert sum(result.counts.read for result in results) == 20
-    whole = Worker(data_file, worker.encoder, 5000).tokenize(0)
-    assert sum(result.counts.tokens for result in results) == whole.counts.tokens
-    assert max(result.counts.longest for result in results) == whole.counts.longest
+    found = []
+    for batch in (1, 7, 1000):
+        monkeypatch.setattr(tokenizing, "_BATCH", batch)
+        folder = tokenize(data_file, tiny_tokenizer(), max_length=1500)
+        dataset, info = load_tokenized(folder)
+        found.append(([(row["input_ids"].tolist(), row["answer_tokens"]) for row in dataset], info | {"bytes": 0}))
+        shutil.rmtree(folder)
+    assert found == found[:1] * 3 and found[0][1]["read"] == 65
+    assert found[0][1]["longest"] == max(len(ids) for ids, _ in found[0][0])
 
 
 @pytest.mark.parametrize(
@@ -438,17 +422,16 @@ def test_the_fingerprints_see_the_chat_template_and_the_system_message():
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(Worker.__init__, "__defaults__", (20_000, *Worker.__init__.__defaults__[1:]))
+def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path):
     data_file = tmp_path / "train.jsonl"
     write_jsonl(data_file, awkward_rows(4000))
 
-    def start(processes):
+    def start():
         pid = os.fork()
         if pid == 0:
             try:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                tokenize(data_file, tiny_tokenizer(), 5000, processes=processes)
+                tokenize(data_file, tiny_tokenizer(), 5000)
             except BaseException as error:
                 sys.stderr.write(f"{error!r}\n")
                 os._exit(3)
@@ -459,11 +442,10 @@ def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path, monkeypa
     folder = tokenize(data_file, tiny_tokenizer(), 5000)
     longest = time.monotonic() - began
     expected = {path.name: path.read_bytes() for path in folder.iterdir()}
-    moments, number, killed = random.Random(8), 0, 0
+    moments, killed = random.Random(8), 0
     while killed < 6:
-        number += 1
         shutil.rmtree(folder, ignore_errors=True)
-        pid = start(2 if number % 5 == 0 else 1)
+        pid = start()
         time.sleep(moments.uniform(0, longest))  # when it is killed does not matter for what must hold
         os.kill(pid, signal.SIGKILL)
         in_time = os.waitpid(pid, 0)[1] == signal.SIGKILL
@@ -547,11 +529,15 @@ def test_what_killed_runs_left_is_removed_unless_one_is_at_work_on_it(data_file)
     assert not left.exists() and at_work.exists()
 
 
-def test_a_file_that_changes_after_its_digest_was_taken_is_refused(data_file):
-    seen = data_file.stat()
-    write_jsonl(data_file, rows((3, 10, 100, -3)))
+def test_a_file_that_changes_after_its_digest_was_taken_is_refused(data_file, monkeypatch):
+    def digest_and_change(path):
+        digest = sha256_file(path)
+        write_jsonl(path, rows((3, 10, 100, -3)))
+        return digest
+
+    monkeypatch.setattr(tokenizing, "remembered_sha256", digest_and_change)
     with pytest.raises(SocratesError, match="was changed while it was tokenized"):
-        ensure_tokenized(data_file, "of the file before", tiny_tokenizer(), None, 2048, 1, seen)
+        tokenize(data_file, tiny_tokenizer())
     assert not list(data_file.parent.glob("tokenized-*"))
 
 
