@@ -55,8 +55,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, prepare, say what was written."""
     arguments = parse_arguments()
-    if arguments.processes is not None and arguments.processes < 1:
-        raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
     config = tokenizing_config(arguments.tokenize, arguments.config, arguments.output)
     if arguments.check:
         from socrates.data.prepare.leaks import check_prepared
