@@ -123,6 +123,8 @@ def _write_folder(
     temporary = folder.with_name(f".{folder.name}.tmp")  # one name, under the lock: a killed run's is cleared away here
     _clear_leftovers(folder.parent)
     print(f"Tokenizing {data_file} (once)", flush=True)
+    # Threads of the tokenizer's library cost more than they give for pieces as short as these.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
