@@ -58,9 +58,8 @@ def parse_arguments() -> argparse.Namespace:
         arguments.file, arguments.report = arguments.report, PAGE_HERE  # inspect_data.py --report FILE
     if arguments.file is None:
         parser.error("the following arguments are required: FILE")
-    for name in ("processes", "max_length"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            raise SocratesError(f"--{name.replace('_', '-')}: must be 1 or more, not {value}")
+    if arguments.max_length is not None and arguments.max_length < 1:
+        raise SocratesError(f"--max-length: must be 1 or more, not {arguments.max_length}")
     if arguments.max_length and not (arguments.model or arguments.config):
         raise SocratesError("--max-length: counts tokens, and needs --model or --config for that")
     return arguments

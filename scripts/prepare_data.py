@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--sample", metavar="N", type=int, help="about N rows only, in whole cells (study, condition, question)")
     add("--seed", metavar="S", type=int, default=0, help="of which studies validate, and of the sample (0)")
     add("--max-bad-rows", metavar="N", type=int, default=0, help="leave so many bad rows out and go on (0)")
-    add("--processes", metavar="N", type=int, help="that make tokens (one a core, 8 at most)")
+    add("--processes", metavar="N", type=int, help="of earlier versions: one process makes the tokens now")
     add("--overwrite", action="store_true", help="replace another prepared set there; takes the newest commit")
     add("--check", action="store_true", help="prepare nothing; prove that nothing leaks in the set in --output")
     add("--tokenize", action="store_true", help="then turn train.jsonl into tokens, as training would (needs --config)")
@@ -55,8 +55,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, prepare, say what was written."""
     arguments = parse_arguments()
-    if arguments.processes is not None and arguments.processes < 1:
-        raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
     config = tokenizing_config(arguments.tokenize, arguments.config, arguments.output)
     if arguments.check:
         from socrates.data.prepare.leaks import check_prepared
@@ -83,7 +81,7 @@ def main() -> int:
         from socrates.data.tokenize import tokenize_for
         from socrates.data.tokenized import read_info
 
-        folder = tokenize_for(config, processes=arguments.processes)
+        folder = tokenize_for(config)
         print_tokenized(folder, read_info(folder))
     return 0
 

@@ -7,6 +7,7 @@ Does not cover: two writers of one file (the last rename wins), and what a lock 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -45,10 +46,20 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise SocratesError(f"{path}: cannot write: {error.strerror or error}{_remedy(error)}") from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> SocratesError:
+    """The error for a file or folder that cannot be written, with what to do about it."""
+    remedy = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "; free some space and run the same command again"
+    elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        remedy = "; check the folder's permissions, or choose another one"
+    return SocratesError(f"{path}: cannot write: {error.strerror or error}{remedy}")
 
 
 def sync_folder(folder: Path) -> None:
@@ -101,7 +112,7 @@ def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
     if not text.strip():
         raise SocratesError(f"{path}: the {what} is empty")
     try:
-        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise SocratesError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # our own checks; or nested too deep
@@ -198,7 +209,8 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON decoder's pairs (its `object_pairs_hook`); ValueError where a key stands there twice."""
     value: dict[str, Any] = {}
     for key, item in pairs:
         if key in value:
@@ -209,16 +221,6 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON allows")
-
-
-def _remedy(error: OSError) -> str:
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "; free some space and run the same command again"
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return "; check the folder's permissions, or choose another one"
-    return ""
 
 
 _PATIENCE = 1.0  # seconds for who has the lock: it may be about to end

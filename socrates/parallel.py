@@ -15,56 +15,18 @@ import pickle
 import signal
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from socrates.errors import SocratesError
 
-Task, Result = TypeVar("Task"), TypeVar("Result")
-MOST = 8  # reading and writing one disk gains nothing from more
-IN_FLIGHT = 2  # tasks for each process that are sent, worked on, or done and not yet taken
 _PATIENCE = 5.0  # seconds for a worker that has nothing left to do
-
-
-def default_processes() -> int:
-    """The cores that this process may use, `MOST` at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST)
-
-
-def map_in_order(
-    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int | None = None
-) -> Iterator[Result]:
-    """``function`` of each task, in order; in this process where one is enough.
-
-    Args:
-        function: of a module, a `partial` of one, or a method: it is sent to each worker once, with what it is bound
-            to, and may remember things from task to task.
-        tasks: are sent to the workers too.
-        processes: at most; None takes `default_processes`.
-
-    Raises:
-        SocratesError: what ``function`` raised, or that a worker was killed (by a lack of memory, mostly).
-    """
-    count = min(processes or default_processes(), len(tasks))
-    if count < 2:
-        yield from map(function, tasks)
-        return
-    with process_pool(function, count) as submit:
-        waiting: deque[Future[Result]] = deque()
-        for task in tasks:
-            waiting.append(submit(task))
-            if len(waiting) == IN_FLIGHT * count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 @contextmanager
@@ -72,11 +34,13 @@ def process_pool(function: Callable[[Any], Any], count: int) -> Iterator[Callabl
     """Workers, each behind a thread of this process that takes its results while the caller does something else.
 
     Args:
-        function: of each task, as of `map_in_order`.
+        function: of a module, a `partial` of one, a method or an object: it is sent to each worker once, with what it
+            is bound to, and may remember things from task to task.
         count: of workers; as many tasks as that, submitted at once, go to one each.
 
     Yields:
-        What submits a task.
+        What submits a task. The future raises what ``function`` raised, or a SocratesError where its worker was killed
+        (by a lack of memory, mostly).
     """
     sent = pickle.dumps(function)
     workers: list[_Worker] = []
@@ -120,8 +84,13 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, function, number), daemon=True)
-        with theirs, _no_interrupt():
-            process.start()
+        # Ctrl-C waits, and the worker never sees it: it would end with a traceback
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with theirs:
+                process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Worker(process, ours)
 
     def do(self, task: Any) -> Any:
@@ -141,16 +110,6 @@ class _Worker:
         return value
 
 
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Ctrl-C waits, and a process that is started here never sees it: it would end with a traceback."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 # --- in a worker ---------------------------------------------------------------------------------------------------
 
 _number = 0
@@ -167,38 +126,28 @@ def _serve(connection: Connection, sent: bytes, number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what to do
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        function = pickle.loads(sent)
-    except BaseException as raised:
-        function = _raising(raised)
+    function = None
     try:
         while True:
-            connection.send_bytes(_done(function, connection.recv()))
+            task = connection.recv()
+            try:
+                function = pickle.loads(sent) if function is None else function
+                reply = pickle.dumps((function(task), None), pickle.HIGHEST_PROTOCOL)
+            except BaseException as error:
+                reply = pickle.dumps((None, _sendable(error)))
+            connection.send_bytes(reply)
     except (EOFError, ConnectionError):
         return
 
 
-def _done(function: Callable[[Any], Any], task: Any) -> bytes:
-    """The pickled pair of what the function returned and what it raised."""
+def _sendable(error: BaseException) -> BaseException:
+    where = f"in a worker process:\n{traceback.format_exc()}"
+    if not isinstance(error, SocratesError):  # which says all in its message
+        error.add_note(where)
     try:
-        return pickle.dumps((function(task), None), pickle.HIGHEST_PROTOCOL)
-    except BaseException as error:
-        where = f"in a worker process:\n{traceback.format_exc()}"
-        if not isinstance(error, SocratesError):  # which says all in its message
-            error.add_note(where)
-        try:
-            sent = pickle.dumps((None, error))
-            pickle.loads(sent)
-            return sent
-        except Exception:  # an error that cannot be sent
-            return pickle.dumps((None, RuntimeError(where)))
-
-
-def _raising(error: BaseException) -> Callable[[Any], Any]:
-    def function(task: Any) -> Any:
-        raise error
-
-    return function
+        return pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(where)
 
 
 def _end_with_parent() -> None:

@@ -136,11 +136,9 @@ class MadeMachine:
         file, settings = self.data / "train.jsonl", self.config
         return ensure_tokenized(
             file,
-            sha256_file(file),
             load_tokenizer(self.cache_model()),
             settings["prompt"]["system_message"],
             settings["training"]["max_length"],
-            processes=1,
         )
 
     def own_code(self) -> Path:

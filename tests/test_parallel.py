@@ -1,4 +1,4 @@
-"""Results in order from several processes, and that nothing of them is left, whatever ends them."""
+"""Results from several processes, and that nothing of them is left, whatever ends them."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 from processes import PATIENCE, ROOT, wait_for
 
 from socrates.errors import SocratesError
-from socrates.parallel import IN_FLIGHT, map_in_order
+from socrates.parallel import process_pool, worker_number
 
 
 def children(pid, program=b"spawn_main"):
@@ -42,13 +42,14 @@ def blocks_interrupts(pid):
     return any(int(line.split()[1], 16) & 1 << signal.SIGINT - 1 for line in lines if line.startswith("SigBlk"))
 
 
-def square(number):
-    return number * number
+def results_of(function, tasks, processes=2):
+    with process_pool(function, processes) as submit:
+        return [future.result() for future in [submit(task) for task in tasks]]
 
 
-def later_is_faster(number):
+def who_and_what(number):
     time.sleep(0.05 if number % 4 == 0 else 0)
-    return number, os.getpid()
+    return number, worker_number(), signal.getsignal(signal.SIGINT) == signal.SIG_IGN, os.getpid()
 
 
 def fails_at(bad, number):
@@ -66,19 +67,13 @@ def raises_odd(number):
     raise Odd(number, number)
 
 
-def touch(folder, number):
-    (folder / str(number)).touch()
-    return number
+def die(number):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at(bad, number):
-    if number == bad:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def settings(number):
-    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN, os.environ["TOKENIZERS_PARALLELISM"], os.getpid()
+def send_and_die(number):
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return bytes(2**30)
 
 
 class Remembers:
@@ -92,91 +87,53 @@ class Remembers:
         with self.log.open("a") as file:
             file.write("arrived\n")
 
-    def work(self, number):
+    def __call__(self, number):
         self.seen.append(number)
         return os.getpid(), list(self.seen)
 
 
-@pytest.mark.parametrize("processes", [1, 3])
-def test_results_come_in_the_order_of_the_tasks(processes):
-    assert list(map_in_order(square, range(50), processes)) == [n * n for n in range(50)]
-    assert list(map_in_order(square, [], processes)) == []
-    found = list(map_in_order(later_is_faster, range(20), processes))
-    assert [number for number, _ in found] == list(range(20))
-    assert len({pid for _, pid in found} - {os.getpid()}) == (0 if processes == 1 else 3)
+def test_each_task_gets_its_result_from_one_of_the_workers_which_leave_interrupts_to_the_parent():
+    numbers, workers, ignore, pids = zip(*results_of(who_and_what, range(20), 3), strict=True)
+    assert numbers == tuple(range(20)) and set(workers) == {0, 1, 2} and all(ignore)
+    assert len(set(pids) - {os.getpid()}) == 3
     assert not children(os.getpid())
 
 
 def test_the_function_is_sent_once_to_each_worker_and_keeps_its_memory(tmp_path):
-    found = list(map_in_order(Remembers(tmp_path / "log").work, range(12), 2))
+    found = results_of(Remembers(tmp_path / "log"), range(12))
     assert (tmp_path / "log").read_text() == "arrived\n" * 2
-    longest = dict(found)  # the last of each
+    longest = {pid: max((seen for who, seen in found if who == pid), key=len) for pid, _ in found}
     assert sorted(number for seen in longest.values() for number in seen) == list(range(12))
 
 
-def test_a_worker_leaves_interrupts_to_its_parent_and_threads_to_the_other_workers():
-    assert {found[:2] for found in map_in_order(settings, range(6), 2)} == {(True, "false")}
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_an_error_is_raised_in_its_turn(processes):
-    results = map_in_order(partial(fails_at, 7), range(20), processes)
-    assert [next(results) for _ in range(7)] == list(range(7))
-    with pytest.raises(SocratesError, match=r"^row 7 is bad$"):
-        next(results)
-    assert list(results) == [] and not children(os.getpid())
+def test_an_error_is_raised_where_its_result_is_taken_and_the_pool_works_on():
+    with process_pool(partial(fails_at, 7), 2) as submit:
+        futures = [submit(number) for number in range(9)]
+        with pytest.raises(SocratesError, match=r"^row 7 is bad$"):
+            futures[7].result()
+        assert [futures[n].result() for n in (0, 8)] == [0, 8]
+    assert not children(os.getpid())
 
 
 @pytest.mark.slow
 def test_an_error_that_cannot_be_sent_is_told_all_the_same():
     with pytest.raises(RuntimeError, match="cannot be sent"):
-        list(map_in_order(raises_odd, range(4), 2))
+        results_of(raises_odd, range(2))
 
 
-@pytest.mark.parametrize("bad", [0, pytest.param(9, marks=pytest.mark.slow)])
-def test_a_killed_worker_is_told_with_what_to_do(bad):
+@pytest.mark.parametrize("how", [die, pytest.param(send_and_die, marks=pytest.mark.slow)])
+def test_a_worker_that_is_killed_also_while_it_sends_is_told_with_what_to_do(how):
     with pytest.raises(SocratesError, match=r"was killed \(signal 9\), for lack of memory perhaps.*--processes 1"):
-        list(map_in_order(partial(die_at, bad), range(10), 2))
+        results_of(how, range(4))
     assert not children(os.getpid())
-
-
-def send_and_die(number):
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    return bytes(2**30)
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_killed_while_it_sends_is_told():
-    with pytest.raises(SocratesError, match="was killed"):
-        list(map_in_order(send_and_die, range(4), 2))
-
-
-@pytest.mark.slow
-def test_only_a_few_tasks_are_ahead_of_a_slow_caller(tmp_path):
-    def done():
-        return len(list(tmp_path.iterdir()))
-
-    results = map_in_order(partial(touch, tmp_path), range(100), 2)
-    for taken in range(1, 6):
-        next(results)
-        ahead = taken + IN_FLIGHT * 2 - 1
-        wait_for(lambda ahead=ahead: done() == ahead)
-        time.sleep(0.1)  # so that one too many would show; without it the test would pass all the same
-        assert done() == ahead
-    results.close()
 
 
 def test_a_caller_who_wants_no_more_leaves_no_process():
-    results = map_in_order(partial(sleep_from, 3), range(10), 2)
-    assert next(results) == 0
-    results.close()  # they would sleep for longer than any test may take
+    with pytest.raises(ZeroDivisionError), process_pool(time.sleep, 2) as submit:
+        for seconds in (0, 3600, 3600, 3600):  # longer than any test may take
+            submit(seconds)
+        raise ZeroDivisionError
     assert not children(os.getpid())
-
-
-def sleep_from(first, number):
-    if number >= first:
-        time.sleep(3600)
-    return number
 
 
 # --- a program of its own, which is ended from outside -----------------------------------------------------------
@@ -186,14 +143,15 @@ PROGRAM = """
     from pathlib import Path
     sys.path.insert(0, {root!r})
     from socrates.errors import run_entry_point
-    from socrates.parallel import map_in_order
+    from socrates.parallel import process_pool
 
     def work(number):
         Path(sys.argv[1], str(number)).touch()
         time.sleep(3600)
 
     def main():
-        list(map_in_order(work, range(10), 2))
+        with process_pool(work, 2) as submit:
+            [future.result() for future in [submit(number) for number in range(10)]]
 
     if __name__ == "__main__":
         run_entry_point(main)

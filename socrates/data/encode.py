@@ -14,8 +14,8 @@ but line breaks. What is right of the place does not change how the pattern matc
 counts there as white space does. NFC does not compose a space or a visible ASCII character with what is to its left.
 An added token without white space cannot lie across a place; but it ends the stretch of text that the pattern sees, so
 none may begin with a letter: where it stood after a space, the white space before it would be one match with that.
-`_is_separable` recognises exactly such tokenizers; all others get their prompts whole. Besides, `tokenized.py` compares
-some rows of every chunk with the way that evaluation takes.
+`_is_separable` recognises exactly such tokenizers; all others get their prompts whole. Besides, `tokenize.py` compares
+some rows of every batch with the way that evaluation takes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ import sys
 import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
 
 from socrates.errors import SocratesError
 from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_frame, prompt_token_ids
@@ -43,32 +44,35 @@ _PATTERN = (
 _LINE_ENDS = re.compile(r"\n(?=[!-~])")
 _LETTER = re.compile("[A-Za-z]")
 _WORD_ENDS = re.compile(rf" (?={_LETTER.pattern})")
-_REMEMBERED = 128 * 2**20  # bytes of pieces and their ids that a process keeps in memory
 _ANSWERS = 100_000  # so many different ones are remembered
 _A_PIECE = 110  # bytes of it in the dictionary, about
 
 
-@dataclass
 class PromptEncoder:
-    """Prompts to token ids, as `prompt_token_ids` gives them; made by `make_encoder`, sent to other processes."""
+    """Prompts to token ids, as `prompt_token_ids` gives them; made by `make_encoder` or `whole_encoder`.
 
-    tokenizer: Any  # the library's fast tokenizer as JSON, if prompts may be cut; else the whole tokenizer
-    system_message: str | None
-    end_of_turn: int
-    frame: tuple[str, str] | None  # what the chat template puts before and after a prompt; None: not cut
-    remembered: int = _REMEMBERED
+    Attributes:
+        tokenizer: the model's.
+        system_message: None for none.
+        frame: what the chat template puts before and after a prompt; None: prompts are not cut.
+        remembered: bytes of pieces and their ids that are kept in memory.
+    """
 
-    def __post_init__(self) -> None:
+    remembered = 128 * 2**20
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, system_message: str | None, frame: tuple[str, str] | None
+    ) -> None:
+        self.tokenizer, self.system_message, self.frame = tokenizer, system_message, frame
+        self._backend = Tokenizer.from_str(tokenizer_json(tokenizer)) if frame else None
         self._pieces: dict[str, bytes] = {}
-        self._answers: dict[int, bytes] = {}
         self._size = 0
-        self._backend: Any = None
+        self._answers: dict[int, bytes] = {}
 
     def encode(self, prompts: Sequence[str]) -> list[bytes]:
         """The token ids of each prompt, int32 in the machine's order."""
         if self.frame is None:
-            ids = prompt_token_ids(self.tokenizer, prompts, self.system_message)
-            return [_as_bytes(row) for row in ids]
+            return [_as_bytes(ids) for ids in prompt_token_ids(self.tokenizer, prompts, self.system_message)]
         before, after = self.frame
         texts = [_LINE_ENDS.split(f"{before}{prompt}{after}") for prompt in prompts]
         # All but a text's last line end in the line break that the split has taken away.
@@ -76,66 +80,43 @@ class PromptEncoder:
         return [b"".join([known[line + "\n"] for line in lines[:-1]]) + known[lines[-1]] for lines in texts]
 
     def encode_answer(self, value: int) -> bytes:
-        """A bare integer as `answer_token_ids` gives it (unchecked where prompts are cut), and the end of the turn."""
+        """A bare integer as `answer_token_ids` gives it, and the end of the turn."""
         if value not in self._answers:
             if len(self._answers) > _ANSWERS:
                 self._answers.clear()
-            if self.frame is None:
-                ids = answer_token_ids(self.tokenizer, value)
-            else:
-                ids = self._encodings([str(value)])[0].ids
-            self._answers[value] = _as_bytes([*ids, self.end_of_turn])
+            ids = answer_token_ids(self.tokenizer, value)
+            self._answers[value] = _as_bytes([*ids, end_of_turn_id(self.tokenizer)])
         return self._answers[value]
 
     def _ids_of(self, lines: Iterable[str]) -> dict[str, bytes]:
         """The ids of each line, from memory or from its words."""
-        pieces = self._pieces
         if self._size > self.remembered:
-            pieces.clear()
+            self._pieces.clear()
             self._size = 0
-        new = {line: _words_of(line) for line in lines if line not in pieces}
-        self._learn(sorted({part for parts in new.values() for part in parts if part not in pieces}))
-        for line, parts in new.items():
-            if len(parts) > 1:
-                self._remember(line, b"".join([pieces[part] for part in parts]))
-        return pieces
-
-    def _learn(self, texts: list[str]) -> None:
-        for text, encoding in zip(texts, self._encodings(texts), strict=True):
-            self._remember(text, _as_bytes(encoding.ids))
+        new = {line: _words_of(line) for line in lines if line not in self._pieces}
+        words = sorted({word for words in new.values() for word in words if word not in self._pieces})
+        for word, encoding in zip(words, self._backend.encode_batch_fast(words, add_special_tokens=False), strict=True):
+            self._remember(word, _as_bytes(encoding.ids))
+        for line, words in new.items():
+            if len(words) > 1:
+                self._remember(line, b"".join([self._pieces[word] for word in words]))
+        return self._pieces
 
     def _remember(self, text: str, ids: bytes) -> None:
         self._pieces[text] = ids
         self._size += sys.getsizeof(text) + sys.getsizeof(ids) + _A_PIECE
 
-    def _encodings(self, texts: list[str]) -> list[Any]:
-        if self._backend is None:
-            from tokenizers import Tokenizer
-
-            self._backend = Tokenizer.from_str(self.tokenizer)
-        return self._backend.encode_batch_fast(texts, add_special_tokens=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name) for name in ("tokenizer", "system_message", "end_of_turn", "frame", "remembered")
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
-
 
 def make_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
     """The fastest encoder that gives exactly the ids of `prompt_token_ids` for every prompt."""
     frame = prompt_frame(tokenizer, system_message)
-    if frame is None or not _is_separable(json.loads(text := tokenizer_json(tokenizer))):
-        return whole_encoder(tokenizer, system_message)
-    return PromptEncoder(text, system_message, end_of_turn_id(tokenizer), frame)
+    separable = frame is not None and _is_separable(json.loads(tokenizer_json(tokenizer)))
+    return PromptEncoder(tokenizer, system_message, frame if separable else None)
 
 
 def whole_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
     """An encoder that cuts nothing: for tokenizers and chat templates of which too little is known."""
-    return PromptEncoder(tokenizer, system_message, end_of_turn_id(tokenizer), frame=None)
+    return PromptEncoder(tokenizer, system_message, frame=None)
 
 
 def tokenizer_json(tokenizer: PreTrainedTokenizerBase) -> str:

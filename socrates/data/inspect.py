@@ -18,8 +18,9 @@ import pandas as pd
 
 from socrates.console import progress
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
-from socrates.data.prepare.sources import BadRow, parse_line
-from socrates.data.records import Answer, Cell, as_number, parse_answer, require_encodable
+from socrates.data.prepare.lines import to_answer, to_line
+from socrates.data.prepare.sources import parse_published
+from socrates.data.records import Answer, BadRow, Cell, as_number
 from socrates.data.scales import Scale
 from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
@@ -122,13 +123,15 @@ class _Found:
             if not line.strip():
                 continue
             try:
-                answer, layout = _read(line, self.path, number)
-            except (SocratesError, ValueError, OverflowError) as error:
+                row = parse_published(line)
+                answer = to_answer(row, number)
+                to_line(answer)  # as preparation would write it, if it can be
+            except BadRow as error:
                 self.bad_rows += 1
-                reason = str(error).removeprefix(f"{self.path}, line {number}: ").encode(errors="replace").decode()
+                reason = str(error).encode(errors="replace").decode()
                 self.first_bad += [{"line": number, "reason": reason}] if self.bad_rows <= LISTED else []
                 continue
-            self.layouts[layout] += 1
+            self.layouts["instruction" if "output" in row and "response" not in row else "published"] += 1
             self._count_demographic(answer.demographic)
             yield (
                 hash(line.strip()),
@@ -160,19 +163,6 @@ class _Found:
             self.known[name] += 1
             if text in values or len(values) <= MOST_VALUES:
                 values[text] += 1
-
-
-def _read(line: bytes, path: Path, number: int) -> tuple[Answer, str]:
-    """A line as an answer, and its layout; SocratesError or ValueError for one that cannot be used."""
-    row = parse_line(line)
-    if isinstance(row, BadRow):
-        raise SocratesError(str(row))
-    answer = parse_answer(row, path, number)
-    for name, value in answer.demographic.items():
-        if isinstance(value, dict | list):
-            raise SocratesError(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
-        require_encodable(f"{name}: {value}", "demographic", f"{path}, line {number}")
-    return answer, "instruction" if "output" in row and "response" not in row else "published"
 
 
 @lru_cache(maxsize=8192)  # hundreds of people read the same text

@@ -35,6 +35,10 @@ QUESTION_PREFIX = "q-"
 _RENAMED_FIELDS = {"political_affiliation": "party_id"}
 
 
+class BadRow(SocratesError):
+    """A row that cannot be used: why, and not where it stands."""
+
+
 class Cell(NamedTuple):
     """The unit of the metric: one outcome question, in one condition, of one study."""
 
@@ -94,7 +98,9 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, _parse_line(line, path, number)
+                    yield number, parse_line(line)
+    except BadRow as error:
+        raise SocratesError(f"{path}, line {number}: {error}") from error
     except FileNotFoundError as error:
         raise SocratesError(f"{path}: no such data file") from error
     except IsADirectoryError as error:
@@ -112,7 +118,7 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
     where = f"{path}, line {line}"
     if "output" in row and "response" not in row:
         demographic, stimuli, response = _from_instruction_layout(row, where)
-        prompt = render_prompt(demographic, stimuli)
+        prompt = None
     else:
         response = require_integer(row, "response", where)
         demographic = row.get("demographic")
@@ -122,10 +128,10 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         stimuli, prompt = row.get("stimuli"), row.get("prompt")
         if not prompt and not stimuli:
             raise SocratesError(f'{where}: no "prompt" (nor "stimuli" to make it from)')
-        prompt = _text(row, "prompt", where) if prompt else render_prompt(demographic, _text(row, "stimuli", where))
+        prompt = _text(row, "prompt", where) if prompt else None
         stimuli = _text(row, "stimuli", where) if stimuli else stimuli_of(prompt)
     return Answer(
-        prompt=prompt,
+        prompt=prompt or require_encodable(render_prompt(demographic, stimuli), "prompt", where),
         stimuli=stimuli,
         response=response,
         cell=read_cell(row, where, stimuli),
@@ -222,20 +228,22 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON allows; where nothing is known, write null")
 
 
-_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)  # one for all lines: to make it takes as long as a line
+_NO_CONSTANTS = json.JSONDecoder(parse_constant=_refuse_constant)  # one for all lines: it takes as long as a line
 
 
-def _parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def parse_line(line: bytes, decoder: json.JSONDecoder = _NO_CONSTANTS) -> dict[str, Any]:
+    """The JSON object of a line; BadRow if it holds none, or what the decoder refuses (NaN and infinity)."""
     try:
-        row = _STRICT.decode(line.decode("utf-8"))
+        row = decoder.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise SocratesError(f"{path}, line {number}: not UTF-8 text (byte {error.start} of the line)") from error
+        raise BadRow(f"not UTF-8 text (byte {error.start} of the line)") from error
     except json.JSONDecodeError as error:
-        raise SocratesError(f"{path}, line {number}: not JSON: {error.msg} (column {error.colno})") from error
+        cut = "" if line.endswith(b"\n") else "; the line has no end: the file may be cut off"
+        raise BadRow(f"not JSON: {error.msg} (column {error.colno}){cut}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested too deep
-        raise SocratesError(f"{path}, line {number}: cannot be read as JSON: {error}") from error
+        raise BadRow(f"cannot be read as JSON: {error}") from error
     if not isinstance(row, dict):
-        raise SocratesError(f"{path}, line {number}: must be a JSON object, not {_shown(row)}")
+        raise BadRow(f"must be a JSON object, not {_shown(row)}")
     return row
 
 

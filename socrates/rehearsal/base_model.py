@@ -18,7 +18,8 @@ from socrates.console import progress
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales.text import parse_scale, question_text
 from socrates.errors import SocratesError
-from socrates.files import read_json, sha256_file, write_json
+from socrates.files import cannot_write, read_json, sha256_file, write_json
+from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
 
 if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
@@ -70,7 +71,7 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as error:
-        raise SocratesError(f"{folder}: cannot write: {error.strerror or error}") from error
+        raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return True
@@ -146,8 +147,6 @@ def _teach_format(
     (not that one answer's token alone): the same lesson, learned in far fewer steps.
     """
     import torch
-
-    from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
 
     rng = np.random.default_rng(seed)
     prompts = prompt_token_ids(tokenizer, [prompt for prompt, _ in questions], None)

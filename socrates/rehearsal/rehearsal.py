@@ -12,39 +12,26 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from socrates import phases
+from socrates.config import DecodingSettings, EvaluationSettings, LoraSettings, RunConfig, TrainingSettings
 from socrates.data.prepare.prepare import PrepareSettings, prepare
 from socrates.data.records import read_answers, render_prompt
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, write_json, write_jsonl
 from socrates.rehearsal.base_model import MADE, VERSION, is_made, make_base_model
 
-if TYPE_CHECKING:
-    pass
-
+_MADE_UP = "made up by socrates/rehearsal/rehearsal.py; no person gave these answers"
 RUN, TEST_RUN, FULL_RUN = phases.VALIDATION_RUN, phases.TEST_RUN, "socrates-qwen-full-dataset"
 _EDUCATION = ("High school graduate", "Some college", "Bachelor's degree", "Post grad study")
 _IDEOLOGY = ("Very liberal", "Liberal", "Moderate", "Conservative", "Very conservative")
 _TOPICS = (
-    "a new bus line",
-    "the town library",
-    "a tax on sugar",
-    "working from home",
-    "a park by the river",
-    "paying nurses more",
-    "a ban on loud mowers",
-    "a four-day week",
-    "public broadband",
-    "a longer school day",
-    "a local food market",
-    "night trains",
-    "a fee for parking",
-    "a repair café",
-    "a community orchard",
+    *("a new bus line", "the town library", "a tax on sugar", "working from home", "a park by the river"),
+    *("paying nurses more", "a ban on loud mowers", "a four-day week", "public broadband", "a longer school day"),
+    *("a local food market", "night trains", "a fee for parking", "a repair café", "a community orchard"),
     "later opening hours",
 )
 _VOICES = ("a neighbour", "an expert", "a newspaper", "the mayor")
@@ -93,20 +80,14 @@ def make_sample_data(
     for name in ("train.jsonl", "val.jsonl"):
         if (folder / name).exists() and not (folder / MADE).is_file():
             raise SocratesError(f"{folder / name}: is there and was not made by a rehearsal; choose another folder")
-    parts = {"train": range(train_studies), "val": range(train_studies, train_studies + val_studies)}
-    rows = {part: [row for s in studies for row in _study(s, seed, people)] for part, studies in parts.items()}
-    for part, part_rows in rows.items():
-        write_jsonl(folder / f"{part}.jsonl", part_rows)
-    write_json(
-        folder / "metadata.json",
-        {
-            "source": "made up by socrates/rehearsal/rehearsal.py; no person gave these answers",
-            "split": "study",
-            "seed": seed,
-            "rows": {part: len(part_rows) for part, part_rows in rows.items()},
-            "sha256": {part: sha256_file(folder / f"{part}.jsonl") for part in rows},
-        },
-    )
+    studies = _studies(train_studies + val_studies, seed, people)
+    parts = {"train": studies[:train_studies], "val": studies[train_studies:]}
+    for part, some in parts.items():
+        write_jsonl(folder / f"{part}.jsonl", chain.from_iterable(some))
+    rows = {part: sum(map(len, some)) for part, some in parts.items()}
+    hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in parts}
+    about = {"source": _MADE_UP, "split": "study", "seed": seed, "rows": rows, "sha256": hashes}
+    write_json(folder / "metadata.json", about)
     write_json(folder / MADE, recipe)
     return True
 
@@ -122,14 +103,12 @@ def make_published_sample(
     recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, evaluation_studies], "people": people}
     if is_made(folder, recipe):
         return False
-    studies = [list(_study(number, seed, people)) for number in range(train_studies + evaluation_studies)]
+    studies = _studies(train_studies + evaluation_studies, seed, people)
     names = [rows[0]["study_id"] for rows in studies]
     write_jsonl(folder / "data" / "train-00000-of-00001.jsonl", chain.from_iterable(studies))
     lists = {"seen": names[:train_studies], "unseen": names[train_studies:]}
     write_json(folder / "metadata" / "participant_mapping.json", lists)
-    write_json(
-        folder / MADE, recipe | {"source": "made up by socrates/rehearsal/rehearsal.py; no person gave these answers"}
-    )
+    write_json(folder / MADE, recipe | {"source": _MADE_UP})
     return True
 
 
@@ -149,14 +128,6 @@ def rehearsal_config(
     The learning rate is that of a tiny model; all else that is not a size is as in the guide's configs, but for bf16
     where it is switched off: a CPU without instructions for it takes ten times as long.
     """
-    from socrates.config import (
-        DecodingSettings,
-        EvaluationSettings,
-        LoraSettings,
-        RunConfig,
-        TrainingSettings,
-    )
-
     return RunConfig(
         model_name=model,
         dataset_path=dataset_path,
@@ -176,6 +147,10 @@ def rehearsal_config(
         decoding=DecodingSettings(),
         evaluation=EvaluationSettings(max_examples=600),
     ).to_dict()
+
+
+def _studies(count: int, seed: int, people: int) -> list[list[dict[str, Any]]]:
+    return [list(_study(number, seed, people)) for number in range(count)]
 
 
 def _study(number: int, seed: int, people: int) -> Iterator[dict[str, Any]]:

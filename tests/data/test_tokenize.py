@@ -41,7 +41,7 @@ def prepare(folder, *arguments, output="./data/../data/set"):
     return run_loaded("prepare_data.py", "--output", output, "--source", "in", *arguments, cwd=folder)
 
 
-TOKENIZE = ("--tokenize", "--config", "config.json", "--processes", 2)
+TOKENIZE = ("--tokenize", "--config", "config.json")
 
 
 @pytest.mark.slow

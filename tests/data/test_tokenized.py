@@ -20,7 +20,7 @@ from processes import PATIENCE
 from tiny import tiny_model, tiny_tokenizer
 
 from socrates import files
-from socrates.data.chunks import Worker
+from socrates.data import tokenize as tokenizing
 from socrates.data.encode import make_encoder
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.shorten import shorten_prompt
@@ -56,8 +56,8 @@ def data_file(tmp_path):
     return path
 
 
-def tokenize(data_file, tokenizer, max_length=2048, system=None, processes=1):
-    return ensure_tokenized(data_file, sha256_file(data_file), tokenizer, system, max_length, processes)
+def tokenize(data_file, tokenizer, max_length=2048, system=None):
+    return ensure_tokenized(data_file, tokenizer, system, max_length)
 
 
 def examples(data_file, tokenizer, **options):
@@ -79,52 +79,19 @@ def test_only_the_answer_and_the_end_of_turn_carry_loss(data_file, digits, syste
 def test_training_reads_the_same_text_as_evaluation(data_file):
     tokenizer = tiny_tokenizer()
     asked = prompt_token_ids(tokenizer, [answer.prompt for answer in read_answers(data_file)], None)
-    for (ids, supervised), prompt in zip(examples(data_file, tokenizer), asked, strict=True):
-        assert ids == prompt + supervised
+    read = examples(data_file, tokenizer)
+    assert [ids for ids, _ in read] == [prompt + answer for prompt, (_, answer) in zip(asked, read, strict=True)]
 
 
 def awkward_rows(count=300):
     """Texts in which a cut might fall wrong, and texts that come again."""
     rng = random.Random(3)
-    marks = [
-        ".",
-        "; ",
-        ": ",
-        "?",
-        "!\n",
-        "\n",
-        "\n\n",
-        " \n ",
-        "\r\n",
-        "  ",
-        "\t",
-        "…",
-        " – ",
-        "\u0301",
-        "\u200b",
-        "\x1c",
-        "\u2028",
-    ]
-    words = [
-        "ferry",
-        "It's",
-        "I'LL",
-        "é",
-        "e\u0301",
-        "naïve",
-        "12",
-        "3.5",
-        "$11-$25",
-        "“How",
-        "many?”",
-        "<|im_end|>",
-        "(a)",
-        "日本",
-        "🙂",
-        "-",
-    ]
+    marks = [*".?…\t", "; ", ": ", "!\n", "\n", "\n\n", " \n ", "\r\n", "  ", " – ", " ", " ", ". "]
+    marks += ["\u0301", "\u200b", "\x1c", "\u2028"]
+    words = ["ferry", "It's", "I'LL", "é", "e\u0301", "naïve", "12", "3.5", "$11-$25"]
+    words += ["“How", "many?”", "<|im_end|>", "(a)", "日本", "🙂", "-"]
     for number, row in enumerate(rows([rng.choice([1, 7, 42, 100, -3, 99999]) for _ in range(count)])):
-        text = "".join(rng.choice(words) + rng.choice([*marks, " ", " ", ". "]) for _ in range(rng.randrange(1, 60)))
+        text = "".join(rng.choice(words) + rng.choice(marks) for _ in range(rng.randrange(1, 60)))
         prompt = rng.choice([text, text.strip() or "x", f"You are a survey respondent:\n- Age: {number % 9}\n\n{text}"])
         yield row | {"prompt": prompt if prompt.strip() else "x", "stimuli": "Question? Only return an integer."}
 
@@ -180,24 +147,9 @@ def test_a_tokenizer_of_which_little_is_known_gets_its_prompts_whole(data_file):
 
 
 WHITE = [*" " * 6, *"\n" * 5, *"\r\t\v\f\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u202f\u3000\u200b\ufeff", "\r\n", "\n \n"]
-OTHERS = [
-    *"é½²٣Ⅷſß🙂_7$<=>-.…“aBZ\0\u0301\u0338\u1161\u200d\u200f\u202e\u0e48",
-    *[
-        "e\u0301",
-        "A\u030a",
-        "'s",
-        "'LL",
-        "’s",
-        "12345678901",
-        "<|im_end|>",
-        "<|im_start|>",
-        "<tool>",
-        "<to",
-        "-a",
-        "!!",
-    ],
-    *["日本語", "한국", "ไทย", "Only", "ferry", "👨‍👩‍👧"],
-]
+OTHERS = [*"é½²٣Ⅷſß🙂_7$<=>-.…“aBZ\0\u0301\u0338\u1161\u200d\u200f\u202e\u0e48"]
+OTHERS += ["e\u0301", "A\u030a", "'s", "'LL", "’s", "12345678901", "<|im_end|>", "<|im_start|>", "<tool>", "<to", "-a"]
+OTHERS += ["!!", "日本語", "한국", "ไทย", "Only", "ferry", "👨‍👩‍👧"]
 
 
 def nasty_texts(count, seed):
@@ -330,35 +282,19 @@ def test_a_row_whose_scale_would_go_with_the_middle_is_dropped(monkeypatch):
     assert shorten_prompt(answer, lambda prompt: len(prompt) < length - 100) is None
 
 
-@pytest.mark.slow
-def test_several_processes_write_the_same_bytes_as_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(Worker, "chunk_bytes", 2000)
-    monkeypatch.setattr(Worker.__init__, "__defaults__", (2000, *Worker.__init__.__defaults__[1:]))
+def test_the_bytes_do_not_depend_on_the_size_of_a_batch_but_for_its_ends(tmp_path, monkeypatch):
     data_file = tmp_path / "train.jsonl"
     write_jsonl(data_file, [*rows(), *awkward_rows(60), long_row()])
-    written = {}
-    for processes in (1, 3):
-        folder = tokenize(data_file, tiny_tokenizer(), max_length=1500, processes=processes)
-        written[processes] = [(folder / name).read_bytes() for name in ("data.arrow", "info.json")]
-        shutil.rmtree(folder)
-    assert written[1] == written[3]
-    assert json.loads(written[1][1])["read"] == 65
-    data_file.write_bytes(data_file.read_bytes() + b'{"a": 1}\n')
-    with pytest.raises(SocratesError, match="line 66"):
-        tokenize(data_file, tiny_tokenizer(), processes=3)
-
-
-@pytest.mark.parametrize("chunk_bytes", [1, 50, 333, 10_000])
-def test_chunks_hold_every_line_once(tmp_path, chunk_bytes):
-    data_file = tmp_path / "train.jsonl"
-    write_jsonl(data_file, awkward_rows(20))
     data_file.write_bytes(b"\n" + data_file.read_bytes().rstrip(b"\n"))
-    worker = Worker(data_file, make_encoder(tiny_tokenizer(), None), 5000, chunk_bytes)
-    results = [worker.tokenize(number) for number in range(worker.number_of_chunks())]
-    assert sum(result.counts.read for result in results) == 20
-    whole = Worker(data_file, worker.encoder, 5000).tokenize(0)
-    assert sum(result.counts.tokens for result in results) == whole.counts.tokens
-    assert max(result.counts.longest for result in results) == whole.counts.longest
+    found = []
+    for batch in (1, 7, 1000):
+        monkeypatch.setattr(tokenizing, "_BATCH", batch)
+        folder = tokenize(data_file, tiny_tokenizer(), max_length=1500)
+        dataset, info = load_tokenized(folder)
+        found.append(([(row["input_ids"].tolist(), row["answer_tokens"]) for row in dataset], info | {"bytes": 0}))
+        shutil.rmtree(folder)
+    assert found == found[:1] * 3 and found[0][1]["read"] == 65
+    assert found[0][1]["longest"] == max(len(ids) for ids, _ in found[0][0])
 
 
 @pytest.mark.parametrize(
@@ -438,17 +374,16 @@ def test_the_fingerprints_see_the_chat_template_and_the_system_message():
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(Worker.__init__, "__defaults__", (20_000, *Worker.__init__.__defaults__[1:]))
+def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path):
     data_file = tmp_path / "train.jsonl"
     write_jsonl(data_file, awkward_rows(4000))
 
-    def start(processes):
+    def start():
         pid = os.fork()
         if pid == 0:
             try:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                tokenize(data_file, tiny_tokenizer(), 5000, processes=processes)
+                tokenize(data_file, tiny_tokenizer(), 5000)
             except BaseException as error:
                 sys.stderr.write(f"{error!r}\n")
                 os._exit(3)
@@ -459,11 +394,10 @@ def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path, monkeypa
     folder = tokenize(data_file, tiny_tokenizer(), 5000)
     longest = time.monotonic() - began
     expected = {path.name: path.read_bytes() for path in folder.iterdir()}
-    moments, number, killed = random.Random(8), 0, 0
+    moments, killed = random.Random(8), 0
     while killed < 6:
-        number += 1
         shutil.rmtree(folder, ignore_errors=True)
-        pid = start(2 if number % 5 == 0 else 1)
+        pid = start()
         time.sleep(moments.uniform(0, longest))  # when it is killed does not matter for what must hold
         os.kill(pid, signal.SIGKILL)
         in_time = os.waitpid(pid, 0)[1] == signal.SIGKILL
@@ -476,63 +410,58 @@ def test_a_kill_at_any_moment_leaves_no_set_that_is_not_whole(tmp_path, monkeypa
     assert not list(tmp_path.glob(".tokenized-*.tmp"))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder that holds no more than 1 MB, and that can be made read-only: call it with "ro"."""
+def test_a_full_disk_and_one_that_may_only_be_read(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o"]
     if os.getuid() or subprocess.run([*mount, "size=1m", "tmpfs", folder], capture_output=True).returncode:
         pytest.skip("may not mount a small disk")
-    yield folder, lambda how: subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
-    subprocess.run(["umount", "-l", folder], check=True)
+    try:
+        write_jsonl(folder / "train.jsonl", rows(range(2000)))
+        with pytest.raises(SocratesError, match=r"No space left on device; free some space"):
+            tokenize(folder / "train.jsonl", tiny_tokenizer())
+        assert not list(folder.glob("*tokenized-*[0-9a-f]")) and not list(folder.glob("*.tmp"))
+        write_jsonl(folder / "train.jsonl", rows())
+        made = tokenize(folder / "train.jsonl", tiny_tokenizer())
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        assert tokenize(folder / "train.jsonl", tiny_tokenizer()) == made and len(load_tokenized(made)[0]) == 4
+        with pytest.raises(SocratesError, match=r"Read-only file system; check the folder's permissions"):
+            tokenize(folder / "train.jsonl", tiny_tokenizer(), max_length=1000)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(small_disk):
-    folder, _ = small_disk
-    write_jsonl(folder / "train.jsonl", rows(range(2000)))
-    with pytest.raises(SocratesError, match=r"No space left on device; free some space"):
-        tokenize(folder / "train.jsonl", tiny_tokenizer())
-    assert not list(folder.glob("*tokenized-*[0-9a-f]")) and not list(folder.glob("*.tmp"))
-
-
-def test_a_set_in_a_folder_that_may_only_be_read_is_used(small_disk):
-    folder, remount = small_disk
-    write_jsonl(folder / "train.jsonl", rows())
-    made = tokenize(folder / "train.jsonl", tiny_tokenizer())
-    remount("ro")
-    assert tokenize(folder / "train.jsonl", tiny_tokenizer()) == made and len(load_tokenized(made)[0]) == 4
-    with pytest.raises(SocratesError, match=r"Read-only file system; check the folder's permissions"):
-        tokenize(folder / "train.jsonl", tiny_tokenizer(), max_length=1000)
-
-
-def test_a_set_that_is_not_whole_is_refused_with_what_to_do(data_file):
+@pytest.mark.parametrize(
+    ("name", "damage", "says"),
+    [
+        ("data.arrow", lambda data: data[:-100], r"\d+ bytes, not \d+: cut off"),
+        ("data.arrow", None, "No such file"),
+        ("info.json", lambda data: data[:20], "not JSON"),
+        ("info.json", None, "no such tokenized set's info"),
+        ("info.json", lambda data: b"{}", "bytes, not None"),
+    ],
+)
+def test_a_set_that_is_not_whole_is_refused_with_what_to_do(data_file, name, damage, says):
     folder = tokenize(data_file, tiny_tokenizer())
-    arrow, info = (folder / "data.arrow").read_bytes(), (folder / "info.json").read_text()
-    for damage, says in [
-        (
-            lambda: (folder / "data.arrow").write_bytes(arrow[:-100]),
-            f"{len(arrow) - 100} bytes, not {len(arrow)}",
-        ),
-        (lambda: (folder / "data.arrow").unlink(), "No such file"),
-        (lambda: (folder / "info.json").write_text(info[:20]), "not JSON"),
-        (lambda: (folder / "info.json").unlink(), "no such tokenized set's info"),
-        (lambda: (folder / "info.json").write_text("{}"), "bytes, not None"),
-    ]:
-        damage()
-        for use in (load_tokenized, lambda _: tokenize(data_file, tiny_tokenizer())):
-            with pytest.raises(SocratesError, match=says) as error:
-                use(folder)
-            assert f"rm -r {folder}" in str(error.value)
-        (folder / "data.arrow").write_bytes(arrow)
-        (folder / "info.json").write_text(info)
+    before = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if damage:
+        (folder / name).write_bytes(damage(before))
+    for use in (load_tokenized, lambda _: tokenize(data_file, tiny_tokenizer())):
+        with pytest.raises(SocratesError, match=rf"{says}.*rm -r {folder}"):
+            use(folder)
+
+
+def test_a_set_whose_files_do_not_belong_together_is_refused(data_file):
+    folder = tokenize(data_file, tiny_tokenizer())
     (folder / "cells.json").unlink()
     with pytest.raises(SocratesError, match=rf"no such tokenized set's cells.*rm -r {folder}"):
         read_cells(folder)
+    info = (folder / "info.json").read_text()
     (folder / "info.json").write_text(info.replace('"rows": 4', '"rows": 5'))
     with pytest.raises(SocratesError, match=r"4 rows, info.json says 5"):
         load_tokenized(folder)
-    (folder / "data.arrow").write_bytes(bytes(len(arrow)))
+    (folder / "data.arrow").write_bytes(bytes((folder / "data.arrow").stat().st_size))
     with pytest.raises(SocratesError, match=r"data.arrow"):
         load_tokenized(folder)
 
@@ -547,11 +476,15 @@ def test_what_killed_runs_left_is_removed_unless_one_is_at_work_on_it(data_file)
     assert not left.exists() and at_work.exists()
 
 
-def test_a_file_that_changes_after_its_digest_was_taken_is_refused(data_file):
-    seen = data_file.stat()
-    write_jsonl(data_file, rows((3, 10, 100, -3)))
+def test_a_file_that_changes_after_its_digest_was_taken_is_refused(data_file, monkeypatch):
+    def digest_and_change(path):
+        digest = sha256_file(path)
+        write_jsonl(path, rows((3, 10, 100, -3)))
+        return digest
+
+    monkeypatch.setattr(tokenizing, "remembered_sha256", digest_and_change)
     with pytest.raises(SocratesError, match="was changed while it was tokenized"):
-        ensure_tokenized(data_file, "of the file before", tiny_tokenizer(), None, 2048, 1, seen)
+        tokenize(data_file, tiny_tokenizer())
     assert not list(data_file.parent.glob("tokenized-*"))
 
 
@@ -572,16 +505,15 @@ def test_ranks_that_start_together_make_one_set(data_file):
     assert json.loads((Path(folders.pop()) / "info.json").read_text())["rows"] == 4
 
 
+TRIMMED = "{% for m in messages %}<|im_start|>{{ m['content'] | trim }}x{% endfor %}"
+
+
 @pytest.mark.parametrize(
     "template, message",
     [
         (None, "has no chat template"),
         ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "right after the prompt|special token"),
-        (
-            "{% for m in messages %}<|im_start|>{{ m['content'] | trim }}x{% endfor %}"
-            "{% if add_generation_prompt %}<|im_start|>{% endif %}",
-            "special token",
-        ),
+        (TRIMMED + "{% if add_generation_prompt %}<|im_start|>{% endif %}", "special token"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_an_error(template, message):

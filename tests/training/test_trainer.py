@@ -43,7 +43,7 @@ def workplace(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(workplace):
     tokenizer = load_tokenizer(str(workplace / "models/base"))
-    folder = ensure_tokenized(workplace / "data/set/train.jsonl", "any", tokenizer, None, 2048)
+    folder = ensure_tokenized(workplace / "data/set/train.jsonl", tokenizer, None, 2048)
     return load_tokenized(folder)[0]
 
 

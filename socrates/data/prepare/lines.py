@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from socrates.console import progress
-from socrates.data.prepare.sources import BadRow, Row, Source, read_rows
+from socrates.data.prepare.sources import Row, Source, read_rows
 from socrates.data.prepare.splits import Split, unit_of
-from socrates.data.records import Answer, Cell, parse_answer, stimuli_of
+from socrates.data.records import Answer, BadRow, Cell, parse_answer, stimuli_of
 from socrates.errors import SocratesError
 
 LISTED = 20  # bad rows that are named; all are counted
@@ -98,14 +98,14 @@ def _leave_out(lines: Lines, cell: Cell, split: Split) -> None:
     lines.left_out.setdefault(reason, Counter())[name] += 1
 
 
-def to_answer(row: Row) -> Answer:
+def to_answer(row: Row, number: int = 0) -> Answer:
     """A row as an answer; BadRow, with the reason alone, for one that cannot be used."""
     if isinstance(row, BadRow):
         raise row
     try:
-        return parse_answer(row, "", 0)
+        return parse_answer(row, "", number)
     except SocratesError as error:
-        raise BadRow(str(error).removeprefix(", line 0: ")) from error
+        raise BadRow(str(error).removeprefix(f", line {number}: ")) from error
     except (ValueError, OverflowError) as error:
         raise BadRow(f"cannot be read: {error}") from error
 
@@ -137,7 +137,9 @@ def to_line(answer: Answer) -> bytes:
         row["stimuli"] = answer.stimuli
     try:
         return _encode(row).encode() + b"\n"
-    except ValueError as error:  # half a character; a number that is infinite
+    except UnicodeEncodeError as error:
+        raise BadRow('"demographic" holds half a character (\\ud800 to \\udfff)') from error
+    except ValueError as error:  # a number that is infinite
         raise BadRow(f"cannot be written as JSON: {error}") from error
 
 

@@ -1,10 +1,10 @@
 """Preparation of the published data set: `train.jsonl`, `val.jsonl`, `test.jsonl`, and `metadata.json` last.
 
 One pass over the source writes its rows as lines into `OUTPUT/.preparing/`; there these are divided into the parts,
-which are read again for the proof that nothing leaks, and described. One rename, to `OUTPUT/.prepared/`, makes it the
-set of this folder; then the files get their names. A run that is ended before the rename leaves a folder that the next
-run removes; after it, the next run gives the files their names. An earlier set's `metadata.json` is gone before the
-first file that it does not describe.
+which are read again for the proof that nothing leaks. The `metadata.json` that describes them, written last, makes them
+the set of this folder; then the files are moved there. A run that is ended before that leaves a folder that the next
+run removes; after it, the next run moves the files. An earlier set's `metadata.json` is gone before the first file that
+it does not describe.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from socrates.data.prepare.splits import (
 from socrates.errors import SocratesError
 from socrates.files import file_identity, read_json, sha256_file, sha256_json, sync_folder, try_lock, write_json
 
-WORK, DONE, LOCK = ".preparing", ".prepared", ".preparing.lock"
+WORK, LOCK = ".preparing", ".preparing.lock"
 _ALL = "rows.jsonl"
 _PACKAGES = ("huggingface_hub", "numpy", "pyarrow")
 
@@ -114,21 +114,10 @@ def prepare(
     with _locked(output):
         if not overwrite and _holds(output, recipe, there.origin):
             return None
-        work = output / WORK
-        try:
-            work.mkdir()
-            metadata = _write_set(work, there, split, settings, recipe, max_bad_rows)
-            if list(map(file_identity, there.files)) != identities:  # what was read is not what was hashed
-                raise SocratesError(f"{source}: a file of it was changed while it was read; run the same command again")
-            sync_folder(work)
-            work.rename(output / DONE)
-            _move(output)
-        except OSError as error:
-            raise SocratesError(
-                f"{output}: cannot write: {error.strerror or error}; put that right and run the same command again"
-            ) from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        metadata = _write_set(output / WORK, there, split, settings, recipe, max_bad_rows)
+        if list(map(file_identity, there.files)) != identities:  # what was read is not what was hashed
+            raise SocratesError(f"{source}: a file of it was changed while it was read; run the same command again")
+        write_json(output / WORK / METADATA, metadata)
     return metadata
 
 
@@ -137,35 +126,40 @@ def prepare(
 
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    """Make the folder, keep every other preparation out of it, and put right what a run that was ended has left."""
+    """Make the folder, keep every other preparation out of it; settle what there is before, and what is written now."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        file = (output / LOCK).open("a")
+        with (output / LOCK).open("a") as file:
+            if not try_lock(file):
+                raise SocratesError(
+                    f"{output}: another preparation is writing there now; wait, or choose another --output"
+                )
+            _settle(output)
+            try:
+                yield
+            finally:
+                _settle(output)
     except (FileExistsError, NotADirectoryError) as error:
         raise SocratesError(f"--output {output}: is no folder, or lies below a file; choose another one") from error
     except OSError as error:
-        raise SocratesError(f"{output}: cannot write: {error.strerror or error}") from error
-    with file:
-        if not try_lock(file):
-            raise SocratesError(f"{output}: another preparation is writing there now; wait, or choose another --output")
-        shutil.rmtree(output / WORK, ignore_errors=True)
-        _move(output)
-        yield
+        raise SocratesError(
+            f"{output}: cannot write: {error.strerror or error}; put that right and run the same command again"
+        ) from error
 
 
-def _move(output: Path) -> None:
-    """Give the files of a finished set their names, the metadata last; goes on where an earlier call was ended."""
-    done = output / DONE
-    if (done / METADATA).exists():
+def _settle(output: Path) -> None:
+    """Move the files of a finished set to their places, the metadata last; remove what is left of an unfinished one."""
+    work = output / WORK
+    if (work / METADATA).exists():
         (output / METADATA).unlink(missing_ok=True)  # an earlier set's: it must not vouch for these files
         sync_folder(output)
         for part in PARTS:
-            if part_file(done, part).exists():
-                part_file(done, part).replace(part_file(output, part))
+            if part_file(work, part).exists():  # an earlier call may have been ended
+                part_file(work, part).replace(part_file(output, part))
         sync_folder(output)
-        (done / METADATA).replace(output / METADATA)
+        (work / METADATA).replace(output / METADATA)
         sync_folder(output)
-    shutil.rmtree(done, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _holds_commit(output: Path, name: str, revision: str | None, settings: PrepareSettings) -> bool:
@@ -179,11 +173,9 @@ def _holds_commit(output: Path, name: str, revision: str | None, settings: Prepa
         return False
     if origin.get("commit") is None:
         return False
-    files, lists = origin.get("files"), origin.get("lists")
+    recipe = {"version": VERSION, **{key: origin.get(key) for key in ("files", "lists")}, "settings": asdict(settings)}
     with _locked(output):
-        held = _holds(
-            output, {"version": VERSION, "files": files, "lists": lists, "settings": asdict(settings)}, origin
-        )
+        held = _holds(output, recipe, origin)
     print(f"Source: {name}, commit {origin['commit']}, which {output} was prepared from", flush=True)
     return held
 
@@ -252,7 +244,8 @@ def _shown(source: Source) -> str:
 def _write_set(
     work: Path, source: Source, split: Split, settings: PrepareSettings, recipe: dict[str, Any], max_bad_rows: int
 ) -> dict[str, Any]:
-    """Write and prove all files of a set into ``work``; returns its metadata."""
+    """Write the data files of a set into ``work`` and prove that nothing leaks; returns its metadata."""
+    work.mkdir()
     lines = write_lines(work / _ALL, source, split, max_bad_rows)
     sizes = lines.sizes()
     if not sizes:
@@ -267,9 +260,7 @@ def _write_set(
     rows = _divide(work, lines, assign_parts(list(lines.cells), split, val, frozenset(sizes)))
     print("Checking the written files for leaks", flush=True)
     report = prove_no_leak(work, split.name, rows)
-    metadata = _metadata(source, recipe, lines, report, val, max_bad_rows)
-    write_json(work / METADATA, metadata)
-    return metadata
+    return _metadata(source, recipe, lines, report, val, max_bad_rows)
 
 
 def _divide(work: Path, lines: Lines, part_of_cell: np.ndarray) -> dict[str, int]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from socrates.data.records import BadRow, parse_line
 from socrates.errors import SocratesError
+from socrates.files import unique_keys
 from socrates.model.hub import check_revision, names_a_folder, snapshot
 
 PUBLISHED = "socratesft/SocSci210"
@@ -25,11 +27,8 @@ _COLUMNS = (
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
+_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=unique_keys)
 _NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")
-
-
-class BadRow(Exception):
-    """A row that cannot be used, and why."""
 
 
 Row = dict[str, Any] | BadRow
@@ -172,31 +171,17 @@ def _rows_of_lines(path: Path) -> Iterator[Row | None]:
     try:
         with path.open("rb") as file:
             for line in file:
-                yield parse_line(line) if line.strip() else None
+                yield parse_published(line) if line.strip() else None
     except OSError as error:
         raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
-def parse_line(line: bytes) -> Row:
-    """The JSON object of a line, strictly: a key that stands there twice makes it a bad row."""
+def parse_published(line: bytes) -> Row:
+    """The row of a line, in which a key may not stand twice; NaN, as some converters write null, is let through."""
     try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique)
-    except UnicodeDecodeError as error:
-        return BadRow(f"not UTF-8 text (byte {error.start} of the line)")
-    except json.JSONDecodeError as error:
-        cut = "" if line.endswith(b"\n") else "; the line has no end: the file may be cut off"
-        return BadRow(f"not JSON: {error.msg} (column {error.colno}){cut}")
-    except (ValueError, RecursionError) as error:  # a key twice; brackets nested too deep; thousands of digits
-        return BadRow(f"cannot be read as JSON: {error}")
-    return row if isinstance(row, dict) else BadRow("must be a JSON object")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f'the key "{next(name for name in names if names.count(name) > 1)}" stands there twice')
-    return row
+        return parse_line(line, _UNIQUE_KEYS)
+    except BadRow as error:
+        return error
 
 
 def _rows_of_parquet(path: Path) -> Iterator[Row]:

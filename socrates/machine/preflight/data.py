@@ -20,10 +20,9 @@ from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.machine.preflight.model import ModelState
-from socrates.parallel import default_processes
 
-# Measured (benchmarks/results/bench_data.md): rows of 371 tokens, 15,000 a second of one core.
-_TOKENS_A_SECOND = 15_000 * 371
+# Measured (benchmarks/results/bench_data.md): rows of 371 tokens, 13,000 a second.
+_TOKENS_A_SECOND = 13_000 * 371
 _BYTES_A_TOKEN = 4  # of English text, about; and of the tokenized set
 _LOOKED_AT = 4 * 2**20  # bytes, for the mean length of a row
 _LONG = 60.0  # seconds; what takes longer is better done before a GPU costs money
@@ -139,7 +138,7 @@ def _check_to_be_made(right: Path, known: bool, tokens: float, make: str) -> Che
     if others:
         text = f"{others}: whether it is this run's is unknown: the model's tokenizer is not here, or cannot be read"
         return Check("tokenized set", WARN, text, make)
-    seconds = tokens / _TOKENS_A_SECOND / default_processes()
+    seconds = tokens / _TOKENS_A_SECOND
     if seconds <= _LONG:
         return Check("tokenized set", PASS, "will be made first, in under a minute")
     text = f"will be made first, which takes about {math.ceil(seconds / 60)} minutes, and the GPUs wait"

@@ -120,15 +120,6 @@ def test_a_data_file_changed_after_its_metadata_is_named(made, check):
         check(made)
 
 
-def test_only_the_parts_asked_for_are_looked_at(made):
-    write(made, "val", lines(made, "val")[1:], keep_metadata=True)
-    assert check_unchanged(made, ["train", "test"])["split"] == "study"
-    with pytest.raises(SocratesError, match=r"val\.jsonl"):
-        check_unchanged(made, ["val"])
-    with pytest.raises(SocratesError, match=r"says nothing about extra\.jsonl"):
-        check_unchanged(made, ["extra"])
-
-
 @pytest.mark.parametrize("check", [check_prepared, check_unchanged])
 def test_a_missing_part_and_missing_metadata_are_named(made, check):
     (made / "test.jsonl").unlink()
