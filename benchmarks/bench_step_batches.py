@@ -112,8 +112,7 @@ def counted(name: str, steps: Iterator[Batches], padded: bool = True) -> Counted
 
 
 def _planned(lengths: np.ndarray, processes: int, limit: int) -> Batches:
-    plan = plan_step(lengths, processes, limit)
-    return [[[int(lengths[row]) for row in batch] for batch in share] for share in plan.shares]
+    return [[[int(lengths[row]) for row in batch] for batch in share] for share in plan_step(lengths, processes, limit)]
 
 
 def _eights(lengths: np.ndarray, processes: int) -> Batches:

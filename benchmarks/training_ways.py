@@ -232,7 +232,7 @@ def _trl_trainer(job: Job, model: Any, rows: Any, clock: _Clock) -> Any:
 
 def _our_trainer(way: Way, job: Job, model: Any, rows: Any, clock: _Clock, again: int) -> Any:
     from socrates.training.batches import TrainingSteps
-    from socrates.training.callbacks import before_training
+    from socrates.training.callbacks import BeforeTraining
     from socrates.training.setup import leave_out_compiled_cpu_kernels
 
     leave_out_compiled_cpu_kernels()
@@ -263,7 +263,7 @@ def _our_trainer(way: Way, job: Job, model: Any, rows: Any, clock: _Clock, again
         attention=attention,
     )
     if not way.padded:
-        trainer.add_callback(before_training(trainer, attention, again))
+        trainer.add_callback(BeforeTraining(trainer, attention, again))
     trainer.add_callback(clock.callback())
     return trainer
 

@@ -52,7 +52,7 @@ repeat_failure() {
   { grep -E -A 12 '^(not ok|round [0-9]+ |FAILED|ERROR)' -- "$logs/$1" || tail -n 20 -- "$logs/$1"; } | head -n 60
 }
 
-mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' scripts/tnr scripts/activate .ci/run)
+mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' '*.sbatch' scripts/tnr scripts/activate .ci/run)
 check "ruff check" ruff check --quiet .
 check "ruff format" ruff format --quiet --check .
 check "import-linter" lint-imports --no-cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -213,3 +214,11 @@ def rank_processes(folder: Path) -> list[int]:
 def logged(folder: Path, checkpoint: str) -> list[dict]:
     """The full-precision log that the Trainer keeps in a checkpoint."""
     return json.loads((folder / checkpoint / "trainer_state.json").read_text())["log_history"]
+
+
+def cosine_rate(step: int, steps: int, warmup_ratio: float, peak: float) -> float:
+    """The learning rate of a step, counted from 1."""
+    done, warmup = step - 1, math.ceil(warmup_ratio * steps)
+    if done < warmup:
+        return peak * done / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (steps - warmup)))

@@ -115,7 +115,8 @@ steps = int(sys.argv[2])
 training_folder(Path(sys.argv[1]), steps=steps, save_steps=steps // 3, training={"logging_steps": 1})
 PYTHON
 ln -s "$SOCRATES_ROOT"/{examples,scripts} "$folder/project"
-export VENV="$(dirname "$PYTHON")/.." MODULES='' DS_ACCELERATOR=cpu ATEN_CPU_CAPABILITY=default
+[[ -f ${PYTHON%/bin/*}/bin/activate ]] || die "$PYTHON is not of a virtual environment"
+export VENV=${PYTHON%/bin/*} MODULES='' DS_ACCELERATOR=cpu ATEN_CPU_CAPABILITY=default
 note "project made after $SECONDS s"
 
 submit undisturbed

@@ -27,7 +27,7 @@ from socrates.training.batches import (
     row_lengths,
 )
 from socrates.training.setup import make_trainer as make_trainer_of_run
-from socrates.training.setup import trainer_arguments, watched_rows
+from socrates.training.setup import trainer_arguments
 
 EXAMPLES = 16
 
@@ -63,7 +63,8 @@ def make_trainer(workplace, rows, monkeypatch):
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
         args = trainer_arguments(config, None, fit.checkpointed_layers)
         tokenizer = load_tokenizer(config.model_name)
-        return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit, watched_rows(config, tokenizer))
+        watched = held_out_rows(config.evaluation_file, config.training.eval_examples, tokenizer, None, 512)
+        return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit, watched)
 
     return make
 
@@ -88,20 +89,22 @@ def gradients(trainer, step):
     return loss.item(), grads
 
 
+def losses_alone(trainer, ids):
+    """Of each token but the first, the example seeing itself alone."""
+    ids = torch.as_tensor(ids)[None]
+    with torch.no_grad():
+        inputs = flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
+        out = trainer.model(input_ids=ids, use_cache=False, **inputs)
+    return cross_entropy(out.logits[0, :-1], ids[0, 1:], reduction="none")
+
+
 @pytest.mark.numerical
 def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alone(make_trainer, rows):
     trainer = with_second_factors(make_trainer())
     loss, _ = gradients(trainer, step_of(trainer))
     trainer.model.eval()
-    losses = []
-    for row in rows[trainer._steps.order.rows_of(0).tolist()]["input_ids"]:
-        ids = torch.as_tensor(row)[None]
-        with torch.no_grad():
-            out = trainer.model(
-                input_ids=ids, use_cache=False, **flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
-            )
-        losses.append(cross_entropy(out.logits[0, :-1], ids[0, 1:], reduction="none"))
     numbers = trainer._steps.order.rows_of(0).tolist()
+    losses = [losses_alone(trainer, ids) for ids in rows[numbers]["input_ids"]]
     supervised = [part[-n:] for part, n in zip(losses, answer_lengths(rows)[numbers], strict=True)]
     assert loss == pytest.approx(torch.cat(supervised).mean().item(), abs=1e-5)
 
@@ -212,7 +215,7 @@ def test_what_the_log_says_of_a_step(make_trainer):
     logs = {"loss": 1.0}
     trainer.log(logs)
     assert logs["num_tokens"] == sum(sum(step.lengths) for step in steps)
-    assert logs["padding_share"] == 0 and logs["step_tokens_spread"] == 0
+    assert logs["padding_share"] == 0
     assert 0 <= logs["mean_token_accuracy"] <= 1
     gradients(trainer, steps[0])
     trainer.log(logs := {"loss": 1.0})
@@ -275,15 +278,8 @@ def test_the_watched_loss_is_the_mean_over_its_tokens_and_leaves_the_model_as_it
     found = trainer.held_out_loss()
     assert trainer.model.training and torch.equal(torch.random.get_rng_state(), state)
     rows = held_out_rows(workplace / "data/set/val.jsonl", 9, trainer.processing_class, None, 512)
-    losses = []
     trainer.model.eval()
-    for row in rows:
-        ids, answer = torch.tensor([row["input_ids"]]), row["answer_tokens"]
-        with torch.no_grad():
-            out = trainer.model(
-                input_ids=ids, use_cache=False, **flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
-            )
-        losses.append(cross_entropy(out.logits[0, -answer - 1 : -1], ids[0, -answer:], reduction="none"))
+    losses = [losses_alone(trainer, row["input_ids"])[-row["answer_tokens"] :] for row in rows]
     assert found["eval_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
     trainer.log(logs := {"loss": 1.0})
     assert logs["eval_loss"] == found["eval_loss"]
