@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import torch.distributed as dist
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 from trl import SFTConfig
 
 from socrates.checkpoint import read_manifest
@@ -62,13 +62,14 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
             fail_together(f"{resumption.checkpoint}: its adapter cannot be loaded: {error}")
         trainer.fresh_optimizer = True
 
-    def loaded() -> None:
+    def once_loaded() -> None:
         dist.barrier()  # every rank has read it
         if rank() == 0:
             _remove_scratch(output_dir)
         settings["checkpoint"] = before  # what the new checkpoints record of the config is the config
+        set_seed(rank_seed(trainer.args.seed, resumption.step, rank()))
 
-    trainer.add_callback(_AfterLoading(loaded, rank_seed(trainer.args.seed, resumption.step, rank())))
+    trainer.once_loaded = once_loaded
     try:
         yield on_rank_zero(lambda: str(_make_scratch(resumption, trainer.args, output_dir)))
     finally:
@@ -79,21 +80,6 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
 def rank_seed(seed: int, step: int, number: int) -> int:
     """The seed of a rank's random numbers where no state of them is at hand: another for each seed, step and rank."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{number}".encode()).digest()[:4], "big")
-
-
-class _AfterLoading(TrainerCallback):
-    """Cleans up once the state is loaded, and takes the random numbers anew."""
-
-    def __init__(self, loaded: Callable[[], None], seed: int) -> None:
-        self._loaded, self._seed = loaded, seed
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._loaded()
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._seed is not None:  # here, where the data's order has been sampled already
-            set_seed(self._seed)
-            self._seed = None
 
 
 def _remove_scratch(output_dir: Path) -> None:

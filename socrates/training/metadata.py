@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,19 +70,15 @@ def write_training_metadata(folder: Path, record: dict[str, Any], state: Any, te
 def machine() -> dict[str, Any]:
     """The machine, without its name: GPUs, driver, processors, Python."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    driver = None
+    with suppress(OSError, subprocess.SubprocessError):
+        driver = get_driver_version() if gpus else None
     return {
         "gpus": gpus,
         "num_gpus": len(gpus),
-        "driver": _driver() if gpus else None,
+        "driver": driver,
         "cuda": torch.version.cuda if gpus else None,
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": sys.version.split()[0],
     }
-
-
-def _driver() -> str | None:
-    try:
-        return next(iter(get_driver_version().split()), None)
-    except (OSError, subprocess.SubprocessError):
-        return None

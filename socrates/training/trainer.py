@@ -34,6 +34,7 @@ class AdapterTrainer(SFTTrainer):
     """See the module."""
 
     fresh_optimizer = False  # going on with weights that are loaded already: a checkpoint gives its step alone
+    once_loaded: Callable[[], None] | None = None  # called when the state of a checkpoint is in place
 
     def __init__(
         self,
@@ -68,14 +69,16 @@ class AdapterTrainer(SFTTrainer):
         return StepLoader(self._steps)
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        if not self.fresh_optimizer:
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch: the schedule goes before the optimizer
-            for _ in range(self.state.global_step):
-                self.lr_scheduler.step()
-        self.model_wrapped.global_steps = self.state.global_step  # DeepSpeed names its shards' folder after it
+        source = None if self.fresh_optimizer else resume_from_checkpoint
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, source)
+        if self.fresh_optimizer:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch: the schedule goes before the optimizer
+                for _ in range(self.state.global_step):
+                    self.lr_scheduler.step()
+            self.model_wrapped.global_steps = self.state.global_step  # DeepSpeed names its shards' folder after it
+        if self.once_loaded is not None:
+            self.once_loaded()
         return prepared
 
     def training_step(self, model: Any, inputs: dict[str, StepData], num_items_in_batch: Any = None) -> Tensor:
