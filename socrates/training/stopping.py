@@ -2,8 +2,9 @@
 
 Covers: every rank stops after the same step, whichever of them was told; the checkpoint verifies; the process then
 exits with 0. A second SIGTERM, some seconds later, ends the process at once. Does not cover: SIGTERM while the model
-is loaded (the process ends, nothing is lost), and what kills after a time of its own: DeepSpeed's `launch.py`, told to
-end, kills its ranks after 30 s, so who wants a clean stop signals the ranks (`machine/process_tree.py`).
+is loaded (the process ends, nothing is lost), and what kills after a time of its own: DeepSpeed's `launch.py` and
+torchrun, told to end, kill their ranks after 30 s, so who wants a clean stop signals the ranks (the supervisor and
+`examples/cluster/slurm.sbatch` do).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from socrates.config import load_config
 from socrates.data.tokenize import ensure_tokenized
 from socrates.data.tokenized import load_tokenized
+from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.model.attention import choose_attention, flat_inputs
 from socrates.model.kernels import Fit
@@ -78,10 +79,6 @@ def with_second_factors(trainer):
     return trainer
 
 
-def step_of(trainer, number=0):
-    return trainer._steps[number]
-
-
 def gradients(trainer, step):
     trainer.model.zero_grad()
     loss = trainer.training_step(trainer.model, {"step": step})
@@ -101,7 +98,7 @@ def losses_alone(trainer, ids):
 @pytest.mark.numerical
 def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alone(make_trainer, rows):
     trainer = with_second_factors(make_trainer())
-    loss, _ = gradients(trainer, step_of(trainer))
+    loss, _ = gradients(trainer, trainer._steps[0])
     trainer.model.eval()
     numbers = trainer._steps.order.rows_of(0).tolist()
     losses = [losses_alone(trainer, ids) for ids in rows[numbers]["input_ids"]]
@@ -113,8 +110,8 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alon
 def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make_trainer):
     whole = with_second_factors(make_trainer(micro_batch_tokens=100_000))
     small = with_second_factors(make_trainer(micro_batch_tokens=512))
-    assert len(step_of(whole).micro_batches) == 1 < len(step_of(small).micro_batches)
-    (loss, expected), (cut_loss, found) = (gradients(t, step_of(t)) for t in (whole, small))
+    assert len(whole._steps[0].micro_batches) == 1 < len(small._steps[0].micro_batches)
+    (loss, expected), (cut_loss, found) = (gradients(t, t._steps[0]) for t in (whole, small))
     assert cut_loss == pytest.approx(loss, abs=1e-6)
     assert found.keys() == expected.keys() and len(found) > 10
     for name, gradient in expected.items():
@@ -132,7 +129,7 @@ def test_checkpointed_layers_change_memory_only(make_trainer):
             trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
             trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t.nbytes) or t, lambda t: t):
-            loss, grads = gradients(trainer, step_of(trainer))
+            loss, grads = gradients(trainer, trainer._steps[0])
         results.append((sum(saved), loss, grads))
     (most, loss, grads), *others = results
     for held, other_loss, other in others:
@@ -209,7 +206,7 @@ def test_a_rows_first_token_is_never_predicted_from_the_row_before():
 def test_what_the_log_says_of_a_step(make_trainer):
     trainer = make_trainer()
     trainer.callback_handler.callbacks = []
-    steps = [step_of(trainer, number) for number in range(2)]
+    steps = [trainer._steps[number] for number in range(2)]
     for step in steps:
         gradients(trainer, step)
     logs = {"loss": 1.0}
@@ -257,8 +254,6 @@ def test_the_same_rows_are_watched_each_time_spread_over_the_file(workplace):
 
 
 def test_rows_that_cannot_be_watched_are_told(workplace, tmp_path):
-    from socrates.errors import SocratesError
-
     tokenizer = load_tokenizer(str(workplace / "models/base"))
     with pytest.raises(SocratesError, match="eval_steps"):
         held_out_rows(tmp_path / "absent.jsonl", 7, tokenizer, None, 2048)
