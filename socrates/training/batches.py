@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from socrates.data.records import parse_answer
@@ -115,18 +115,34 @@ class TrainingSteps(TorchDataset):
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
+class _Steps(Sampler):
+    """The numbers of an epoch's steps, each as a batch of one."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self._steps, self._epoch = steps_per_epoch, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The Trainer calls it at the beginning of each epoch, through whatever it has wrapped around to skip steps."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self._epoch * self._steps
+        return iter([step] for step in range(first, first + self._steps))
+
+    def __len__(self) -> int:
+        return self._steps
+
+
 class StepLoader(DataLoader):
     """Gives each step as {"step": `StepData`}; the Trainer can skip its first ones without reading them."""
 
     def __init__(self, steps: TrainingSteps) -> None:
-        self._epoch = list(range(len(steps)))  # the numbers of an epoch's steps
         # A dictionary, as the Trainer looks for "labels" in what it is given.
-        super().__init__(steps, sampler=self._epoch, collate_fn=lambda items: {"step": items[0]})
+        super().__init__(steps, batch_sampler=_Steps(len(steps)), collate_fn=lambda items: {"step": items[0]})
 
     def set_epoch(self, epoch: int) -> None:
         """From here on the steps of this epoch (from 0)."""
-        steps = len(self._epoch)
-        self._epoch[:] = range(epoch * steps, (epoch + 1) * steps)
+        self.batch_sampler.set_epoch(epoch)
 
 
 def row_lengths(rows: Dataset) -> np.ndarray:

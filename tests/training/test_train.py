@@ -48,8 +48,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     training = {"learning_rate": PEAK, "warmup_ratio": WARMUP_RATIO, "logging_steps": 1}
-    folder = tmp_path_factory.mktemp("train")
-    return training_folder(folder, steps=STEPS, save_steps=SAVE_STEPS, training=training, price_per_hour=PRICE)
+    options = {"training": training, "price_per_hour": PRICE, "people": 2}  # an epoch ends after 5 of the 9 steps
+    return training_folder(tmp_path_factory.mktemp("train"), steps=STEPS, save_steps=SAVE_STEPS, **options)
 
 
 @pytest.fixture(scope="module")

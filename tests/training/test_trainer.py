@@ -181,6 +181,9 @@ def test_the_loader_goes_on_at_any_step_and_into_the_next_epoch(rows):
     second = lengths(loader)
     assert second != first and sorted(sum(second, ())) == sorted(sum(first, ()))
     assert second[0] == steps[len(loader)].lengths
+    loader = skip_first_batches(StepLoader(steps), 5)
+    loader.batch_sampler.batch_sampler.set_epoch(1)  # the Trainer skips first, and says then which epoch it is
+    assert lengths(loader) == second[5:]
 
 
 def test_labels_are_on_the_answer_and_its_end_alone(workplace, rows):
