@@ -32,7 +32,7 @@ check() {
   "${@:2}" 2>&1 | tee -- "$logs/$1" || failed+=("$1")
 }
 
-mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' scripts/tnr scripts/activate .ci/run)
+mapfile -t shell_scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.bash' '*.bats' '*.sbatch' scripts/tnr scripts/activate .ci/run)
 # They wait more than they compute. In a session of its own, all of it can be ended, and none of it reads the terminal.
 setsid bats --timing "${bats_filter[@]}" tests/scripts </dev/null >"$logs/bats" 2>&1 &
 bats=$!

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-r"""Train the adapter: one process of a run that DeepSpeed's launcher starts.
+r"""Train the adapter: one process of a run that DeepSpeed's launcher, torchrun or Slurm starts.
 
   deepspeed --num_gpus=4 scripts/train_full_dataset.py \
       --config config_full_dataset.json --deepspeed deepspeed_config.json
 
   python scripts/train_full_dataset.py --config config_full_dataset.json \
       --deepspeed deepspeed_config.json --dry-run
+
+On several machines with one file system: deepspeed --hostfile=FILE …, torchrun --nnodes=2 …, or Slurm, see
+examples/cluster/README.md; the ranks then prove that they share the output folder before they train.
 
 Run again after a crash, the same command goes on from the newest complete checkpoint in the config's output_dir;
 on another number of processes (num_processes in the config) too. What it cannot go on with exactly, it says.
@@ -17,6 +20,8 @@ import _bootstrap  # noqa: F401
 
 import argparse
 import json
+import os
+from collections import Counter
 
 from socrates.errors import make_parser, run_entry_point
 
@@ -48,31 +53,39 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, check, then train or report."""
     arguments = parse_arguments()
+    if arguments.dry_run:
+        return dry_run(arguments)
+    # Micro-batches differ in size: without it the allocator keeps blocks that fit none of them. Before torch is loaded.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     from socrates.config import load_config, load_deepspeed
-    from socrates.training.distributed import errors_from_rank_zero, part
+    from socrates.training.distributed import end_process_group, errors_from_rank_zero
     from socrates.training.train import train
 
     with errors_from_rank_zero():
         config = load_config(arguments.config)
         deepspeed = load_deepspeed(arguments.deepspeed, config)
-    if arguments.dry_run:
-        return dry_run(config)
     train(config, deepspeed, arguments.resume_from_checkpoint, arguments.resume_weights_only)
-    part()
+    end_process_group()
     return 0
 
 
-def dry_run(config) -> int:
-    """Check the data too, and print what the run would be."""
-    from socrates.training.train import check_data
+def dry_run(arguments: argparse.Namespace) -> int:
+    """Check the config, the DeepSpeed file and each row of the data, and print what the run would be."""
+    from socrates.config import load_config, load_deepspeed
+    from socrates.console import progress
+    from socrates.data.dataset import sha256_of_part
+    from socrates.data.records import read_answers
 
+    config = load_config(arguments.config)
+    load_deepspeed(arguments.deepspeed, config)
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
-    summaries = {path: check_data(path) for path in (config.train_file, config.evaluation_file)}
-    for path, summary in summaries.items():
-        print(f"{path}: {summary.rows} rows of {summary.studies} studies, sha256 {summary.sha256}")
-    steps = config.planned_steps(summaries[config.train_file].rows)
+    rows = {}
+    for path in (config.train_file, config.evaluation_file):
+        studies = Counter(answer.cell.study_id for answer in progress(read_answers(path), f"checking {path}"))
+        rows[path] = studies.total()
+        print(f"{path}: {rows[path]} rows of {len(studies)} studies, sha256 {sha256_of_part(path)}")
+    steps, examples = config.planned_steps(rows[config.train_file]), config.training.global_batch_size
     checkpoints = -(-steps // config.training.save_steps)
-    examples = config.training.global_batch_size
     print(f"{steps} steps of {examples} examples, {checkpoints} checkpoints in {config.output_dir}")
     print("Dry run: nothing is wrong with config, DeepSpeed file and data")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -164,13 +165,18 @@ def train(folder: Path, *more: str, **options):
     return subprocess.CompletedProcess(ranks[0].args, status, *map(_read, outputs))
 
 
-def training_folder(folder: Path, *, steps: int, save_steps: int, training: dict | None = None, **config) -> Path:
-    """Make a folder as the guide's project folder: data, tiny base model, configs; it trains into models/run."""
+def training_folder(
+    folder: Path, *, steps: int, save_steps: int, training: dict | None = None, people: int = 10, **config
+) -> Path:
+    """Make a folder as the guide's project folder: data, tiny base model, configs; it trains into models/run.
+
+    An epoch has 36 rows for each of the people: 23 steps of 16 unless they are fewer.
+    """
     from socrates.files import write_json
     from socrates.rehearsal.base_model import make_base_model
     from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
 
-    make_sample_data(folder / "data" / "set", people=10, train_studies=6, val_studies=2)
+    make_sample_data(folder / "data" / "set", people=people, train_studies=6, val_studies=2)
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
     value = rehearsal_config("models/base", "data/set", steps=steps, save_steps=save_steps)
     value |= {"output_dir": "models/run", **config}
@@ -213,3 +219,11 @@ def rank_processes(folder: Path) -> list[int]:
 def logged(folder: Path, checkpoint: str) -> list[dict]:
     """The full-precision log that the Trainer keeps in a checkpoint."""
     return json.loads((folder / checkpoint / "trainer_state.json").read_text())["log_history"]
+
+
+def cosine_rate(step: int, steps: int, warmup_ratio: float, peak: float) -> float:
+    """The learning rate of a step, counted from 1."""
+    done, warmup = step - 1, math.ceil(warmup_ratio * steps)
+    if done < warmup:
+        return peak * done / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (steps - warmup)))

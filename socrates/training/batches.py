@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute
+import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -27,7 +30,6 @@ from socrates.errors import SocratesError
 from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
@@ -60,20 +62,16 @@ class StepData:
         supervised_tokens: of all processes: what the step's loss is divided by.
         lengths: tokens of every row of the step.
         fed_tokens: that go through the model, fillers included.
-        spread: see `StepPlan`.
     """
 
     micro_batches: tuple[FlatBatch, ...]
     supervised_tokens: int
     lengths: tuple[int, ...]
     fed_tokens: int
-    spread: float
 
 
 def flatten(rows: Sequence[Mapping[str, Any]], counts: bool = True) -> FlatBatch:
     """Put tokenized rows (`input_ids`, of which the last `answer_tokens` are predicted) one after another."""
-    import torch
-
     lengths = tuple(len(row["input_ids"]) for row in rows)
     ids = np.concatenate([row["input_ids"] for row in rows], dtype=np.int64)
     targets = np.concatenate(
@@ -102,16 +100,14 @@ class TrainingSteps(TorchDataset):
     def __getitem__(self, step: int) -> StepData:
         rows = self.order.rows_of(step)
         lengths = self._lengths[rows]
-        plan = plan_step(lengths, self._processes, self._limit)
-        shortest = int(np.argmin(lengths))
-        mine = plan.shares[self._process]
-        empty = sum(not batch for batches in plan.shares for batch in batches)
+        shares = plan_step(lengths, self._processes, self._limit)
+        shortest, mine = int(np.argmin(lengths)), shares[self._process]
+        empty = sum(not batch for share in shares for batch in share)
         return StepData(
-            tuple(flatten(self._read(rows[list(batch or (shortest,))]), counts=bool(batch)) for batch in mine),
+            tuple(flatten(self._read(rows[batch or [shortest]]), counts=bool(batch)) for batch in mine),
             int(self._answers[rows].sum()),
             tuple(lengths.tolist()),
             int(lengths.sum()) + empty * int(lengths[shortest]),
-            plan.spread,
         )
 
     def largest(self) -> FlatBatch:
@@ -135,7 +131,7 @@ class _Steps(Sampler):
         self._steps, self._epoch = steps_per_epoch, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The Trainer calls it at the beginning of each epoch, through whatever it has wrapped around."""
+        """The Trainer calls it at the beginning of each epoch, through whatever it has wrapped around to skip steps."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -150,7 +146,8 @@ class StepLoader(DataLoader):
     """Gives each step as {"step": `StepData`}; the Trainer can skip its first ones without reading them."""
 
     def __init__(self, steps: TrainingSteps) -> None:
-        super().__init__(steps, batch_sampler=_Steps(len(steps)), collate_fn=_only)
+        # A dictionary, as the Trainer looks for "labels" in what it is given.
+        super().__init__(steps, batch_sampler=_Steps(len(steps)), collate_fn=lambda items: {"step": items[0]})
 
     def set_epoch(self, epoch: int) -> None:
         """From here on the steps of this epoch (from 0)."""
@@ -159,25 +156,15 @@ class StepLoader(DataLoader):
 
 def row_lengths(rows: Dataset) -> np.ndarray:
     """Tokens of each row, int64; read from the lists' offsets alone."""
-    return _column(rows, "input_ids", lambda chunk: np.diff(chunk.offsets.to_numpy()))
+    return pyarrow.compute.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
 
 
 def answer_lengths(rows: Dataset) -> np.ndarray:
     """Supervised tokens of each row, int64."""
-    return _column(rows, "answer_tokens", lambda chunk: chunk.to_numpy())
+    return rows.data.column("answer_tokens").to_numpy().astype(np.int64)
 
 
-def _column(rows: Dataset, name: str, read: Callable[[Any], np.ndarray]) -> np.ndarray:
-    chunks = rows.data.table.column(name).chunks
-    return np.concatenate([np.asarray(read(chunk), dtype=np.int64) for chunk in chunks])
-
-
-def _only(items: list[StepData]) -> dict[str, StepData]:
-    (step,) = items
-    return {"step": step}  # a dictionary, as the Trainer looks for "labels" in what it is given
-
-
-MicroBatch = tuple[int, ...]  # positions of its rows among the step's
+Share = list[list[int]]  # the micro-batches of a process: positions of their rows among the step's
 
 
 @dataclass(frozen=True)
@@ -193,7 +180,6 @@ class StepOrder:
     rows: int
     global_batch_size: int
     seed: int
-    _epochs: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -203,34 +189,17 @@ class StepOrder:
     def rows_of(self, step: int) -> np.ndarray:
         """Row numbers of a step, which counts from 0 over all epochs; int64."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        if epoch not in self._epochs:
-            self._epochs.clear()  # one epoch at a time: 8 bytes a row
-            self._epochs[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
         start = within * self.global_batch_size
-        return self._epochs[epoch][start : start + self.global_batch_size]
+        return _permutation(self.rows, self.seed, epoch)[start : start + self.global_batch_size]
 
 
-@dataclass(frozen=True)
-class StepPlan:
-    """Who computes what in one step.
-
-    Attributes:
-        shares: for each process, its micro-batches; all processes have equally many, and some may be empty where a
-            step has fewer rows than that.
-        tokens: for each process, the tokens of its rows.
-    """
-
-    shares: tuple[tuple[MicroBatch, ...], ...]
-    tokens: tuple[int, ...]
-
-    @property
-    def spread(self) -> float:
-        """How much more the busiest process has to do than the idlest, as a share of the busiest one's tokens."""
-        return (max(self.tokens) - min(self.tokens)) / max(self.tokens)
+@lru_cache(maxsize=1)  # one epoch at a time: 8 bytes a row
+def _permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -> StepPlan:
-    """Share the rows of a step.
+def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -> list[Share]:
+    """Share the rows of a step among the processes.
 
     Each row goes, longest first, to the process that has the fewest tokens so far, and within a process in the same way
     to one of as few micro-batches as the limit allows (Graham 1969: "longest processing time first").
@@ -239,6 +208,10 @@ def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -
         lengths: tokens of each row of the step.
         processes: that share them.
         micro_batch_tokens: most tokens of a micro-batch.
+
+    Returns:
+        A share for each process; all have equally many micro-batches, and some of these may be empty where a step has
+        fewer rows than that.
 
     Raises:
         SocratesError: a row alone is longer than that.
@@ -261,10 +234,7 @@ def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -
         count += 1
     for batches in packed:  # each process's largest first: those that run side by side are alike
         batches.sort(key=lambda batch: -int(sizes[batch].sum()))
-    return StepPlan(
-        tuple(tuple(tuple(batch) for batch in batches) for batches in packed),
-        tuple(int(sizes[share].sum()) for share in shares),
-    )
+    return packed
 
 
 def _spread_out(items: Sequence[int], sizes: np.ndarray, bins: int) -> list[list[int]]:
@@ -309,9 +279,11 @@ def held_out_rows(
 def held_out_batches(
     rows: Sequence[dict[str, Any]], process: int, processes: int, micro_batch_tokens: int
 ) -> tuple[FlatBatch, ...]:
-    """This process's share of them."""
-    plan = plan_step([len(row["input_ids"]) for row in rows], processes, micro_batch_tokens)
-    return tuple(flatten([rows[i] for i in batch]) for batch in plan.shares[process] if batch)
+    """This process's share of them; none of none."""
+    if not rows:
+        return ()
+    shares = plan_step([len(row["input_ids"]) for row in rows], processes, micro_batch_tokens)
+    return tuple(flatten([rows[i] for i in batch]) for batch in shares[process] if batch)
 
 
 def _lines_at_equal_distances(path: Path, count: int) -> dict[int, bytes]:

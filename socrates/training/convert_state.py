@@ -17,24 +17,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch.distributed as dist
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import set_seed
+from trl import SFTConfig
 
 from socrates.checkpoint import read_manifest
 from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.files import read_json, write_json
 from socrates.model.hub import ADAPTER_WEIGHTS
-from socrates.training.distributed import barrier, fail_together, on_rank_zero, rank
+from socrates.training.distributed import fail_together, on_rank_zero, rank
 from socrates.training.resume import Resumption, Way
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
-    from trl import SFTConfig
-
-    from socrates.training.trainer import AdapterTrainer
+from socrates.training.trainer import AdapterTrainer
 
 _SCRATCH = ".universal-"
 _MODEL_STATES = "mp_rank_00_model_states.pt"
-_PATIENCE = 1500  # seconds for a conversion: the other processes wait at most 1800 (ddp_timeout)
 
 
 @contextmanager
@@ -52,9 +52,9 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
         yield str(resumption.checkpoint) if resumption else None
         return
     settings = trainer.args.hf_deepspeed_config.config
-    before = settings.get("checkpoint")
+    before = settings.get("checkpoint", {})
     if resumption.way is Way.OTHER_RANKS:
-        settings["checkpoint"] = {**(before or {}), "load_universal": True}
+        settings["checkpoint"] = before | {"load_universal": True}
     else:
         try:
             _load_adapter(trainer.model, resumption.checkpoint)
@@ -62,15 +62,14 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
             fail_together(f"{resumption.checkpoint}: its adapter cannot be loaded: {error}")
         trainer.fresh_optimizer = True
 
-    def loaded() -> None:
-        barrier()  # every rank has read it
+    def once_loaded() -> None:
+        dist.barrier()  # every rank has read it
         if rank() == 0:
             _remove_scratch(output_dir)
-        settings.pop("checkpoint", None)  # what the new checkpoints record of the config is the config
-        if before is not None:
-            settings["checkpoint"] = before
+        settings["checkpoint"] = before  # what the new checkpoints record of the config is the config
+        set_seed(rank_seed(trainer.args.seed, resumption.step, rank()))
 
-    trainer.add_callback(_after_loading(loaded, rank_seed(trainer.args.seed, resumption.step, rank())))
+    trainer.once_loaded = once_loaded
     try:
         yield on_rank_zero(lambda: str(_make_scratch(resumption, trainer.args, output_dir)))
     finally:
@@ -83,23 +82,6 @@ def rank_seed(seed: int, step: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{number}".encode()).digest()[:4], "big")
 
 
-def _after_loading(loaded: Any, seed: int) -> TrainerCallback:
-    from transformers import TrainerCallback, set_seed
-
-    class AfterLoading(TrainerCallback):
-        seeded = False
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            loaded()
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if not self.seeded:  # here, where the data's order has been sampled already
-                set_seed(seed)
-                self.seeded = True
-
-    return AfterLoading()
-
-
 def _remove_scratch(output_dir: Path) -> None:
     for folder in output_dir.glob(f"{_SCRATCH}*"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -108,8 +90,6 @@ def _remove_scratch(output_dir: Path) -> None:
 def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> Path:
     """What the Trainer reads of a checkpoint: its own state and, if it has all shards, the universal form of these."""
     checkpoint = resumption.checkpoint
-    if resumption.way is Way.OTHER_RANKS:
-        _check_space(checkpoint, output_dir)
     # Of this process alone: the converter of one that was killed may still be writing.
     scratch = output_dir / f"{_SCRATCH}{resumption.step}-{os.getpid()}"
     scratch.mkdir(parents=True)
@@ -128,20 +108,6 @@ def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> 
     return scratch
 
 
-def _check_space(checkpoint: Path, folder: Path) -> None:
-    """SocratesError where the disk has no room for the state; the library would be seen to fail half-way."""
-    files = read_manifest(checkpoint).files
-    # The converter first writes the shards' fragments, then the whole.
-    needed = 2 * sum(size for path, (size, _) in files.items() if path.startswith("global_step"))
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise SocratesError(
-            f"{folder}: no space left: the optimizer's state of {checkpoint} takes {needed / 1e9:.1f} GB "
-            f"for a moment while it is converted, and {free / 1e9:.1f} GB are free; free some space and run the same "
-            "command again"
-        )
-
-
 def _convert_shards(checkpoint: Path, output: Path) -> None:
     """DeepSpeed's own converter, in a process that leaves the GPUs alone."""
     tag = (checkpoint / "latest").read_text().strip()
@@ -149,27 +115,17 @@ def _convert_shards(checkpoint: Path, output: Path) -> None:
     command += ["--input_folder", str(checkpoint / tag), "--output_folder", str(output)]
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    try:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SocratesError(
-            f"{checkpoint}: its state was not converted within {_PATIENCE} s; is the disk slow?"
-        ) from error
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0 or not (output / _MODEL_STATES).is_file():
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise SocratesError(
             f"{checkpoint}: DeepSpeed could not convert its optimizer's state for another number of processes: "
-            f"{said[-1]} ({shutil.disk_usage(output.parent).free / 1e9:.1f} GB are free there)\n"
-            f"on {read_manifest(checkpoint).num_processes} processes, as it was saved, it goes on as it is"
+            f"{said[-1]} ({shutil.disk_usage(output.parent).free / 1e9:.1f} GB are free there, twice its size is "
+            f"needed)\non {read_manifest(checkpoint).num_processes} processes, as it was saved, it goes on as it is"
         )
 
 
 def _load_adapter(model: Any, checkpoint: Path) -> None:
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
-
     loaded = set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_WEIGHTS))
     if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
         raise SocratesError("it is not of the layers that are trained")

@@ -12,16 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+import torch.distributed as dist
+
 from socrates.errors import EXIT_CANNOT, SocratesError
 
 _MARK = ".rank-0-"
-_LOOKS = (
-    0.0,
-    1.0,
-    3.0,
-    10.0,
-    30.0,
-)  # seconds before each; a network disk remembers for a while that a name was not there
+_LOOKS = (0.0, 1.0, 3.0, 10.0, 30.0)  # seconds before each
 
 
 @contextmanager
@@ -33,15 +30,13 @@ def errors_from_rank_zero() -> Iterator[None]:
     try:
         yield
     except SocratesError:
-        if leads_host():
+        if int(os.environ.get("LOCAL_RANK", rank())) == 0:
             raise
         _leave_in_silence()
 
 
 def fail_together(message: str) -> NoReturn:
     """For an error that every rank of the run knows: rank 0 raises it, the others leave with 2 in silence."""
-    import torch.distributed as dist
-
     if rank() == 0:
         if dist.is_initialized() and dist.get_backend() == "gloo":
             # Left to the end of the process its threads were seen to abort it: the status would be that of a crash.
@@ -60,15 +55,8 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def leads_host() -> bool:
-    """Whether this process is the first of its machine; on one machine that is rank 0."""
-    return int(os.environ.get("LOCAL_RANK", rank())) == 0
-
-
 def on_rank_zero(work: Callable[[], Any]) -> Any:
     """Run ``work`` on rank 0 and give its result, or its SocratesError, to every rank."""
-    import torch.distributed as dist
-
     if not dist.is_initialized():
         return work()
     box: list[Any] = [None, None]
@@ -86,16 +74,17 @@ def on_rank_zero(work: Callable[[], Any]) -> Any:
 
 
 def check_shared(folder: Path, data: str) -> None:
-    """SocratesError on every rank unless all see rank 0's output folder and have its data.
+    """Prove that all ranks see rank 0's output folder and have its data.
 
     Else a manifest would lack the shards of another machine, or ranks would learn from other rows, without a word.
 
     Args:
         folder: the output folder; rank 0 makes it, and a mark in it that is there for as long as the others look.
         data: a fingerprint of the rows.
-    """
-    import torch.distributed as dist
 
+    Raises:
+        SocratesError: one of them does not, or rank 0 cannot write there.
+    """
     if not dist.is_initialized():
         return
     try:
@@ -111,15 +100,9 @@ def check_shared(folder: Path, data: str) -> None:
 
 
 def _leave_mark(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"{_MARK}{uuid.uuid4().hex}"  # a network disk remembers names that were looked up before
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(mark.name)
-    except OSError as error:
-        raise SocratesError(
-            f"{folder}: rank 0 on {platform.node()} cannot write there: {error.strerror or error}; "
-            "make it writable, free some space, or change output_dir"
-        ) from error
+    mark.write_text(mark.name)
     return mark.name
 
 
@@ -130,11 +113,8 @@ def _difference(mark: Path, data: str, wanted: str) -> str | None:
             f"{platform.node()}: the rows are {data}, not {wanted}; the data, the model's tokenizer and the code must "
             "be the same on every machine: send them there again"
         )
-    for pause in _LOOKS:
-        time.sleep(pause)
-        with suppress(OSError):
-            if mark.read_text() == mark.name:
-                return None
+    if _comes_true(mark.is_file):
+        return None
     found = "is another folder than rank 0's" if mark.parent.is_dir() else "is not there"
     return (
         f"{platform.node()}: {mark.parent} {found}, and a checkpoint needs the shards of every rank; put output_dir on "
@@ -142,21 +122,50 @@ def _difference(mark: Path, data: str, wanted: str) -> str | None:
     )
 
 
-def barrier() -> None:
-    """Wait until every process of the run is here."""
-    import torch.distributed as dist
+def _comes_true(seen: Callable[[], bool]) -> bool:
+    """Whether something shows on a disk, soon or after a while: a network disk remembers what was not there."""
+    for pause in _LOOKS:
+        time.sleep(pause)
+        with suppress(OSError):
+            if seen():
+                return True
+    return False
 
-    if dist.is_initialized():
-        dist.barrier()
+
+def wait_for_files(folder: Path) -> None:
+    """Wait until every rank has written its files into a folder and rank 0 sees them all, as large as they are.
+
+    A network disk shows another machine's files late: a manifest that is made before would lack its shards.
+
+    Raises:
+        SocratesError: rank 0 still does not see one after a while; every rank raises it.
+    """
+    if not dist.is_initialized():
+        return
+    seen: list[dict[str, int]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(seen, _sizes(folder))
+    wanted = {path: max(sizes.get(path, 0) for sizes in seen) for path in set().union(*seen)}
+    on_rank_zero(lambda: _wait_for(folder, wanted))
 
 
-def part() -> None:
+def _wait_for(folder: Path, wanted: dict[str, int]) -> None:
+    if not _comes_true(lambda: wanted.items() <= _sizes(folder).items()):
+        missing = min(wanted.items() - _sizes(folder).items(), default=("a file", 0))[0]
+        raise SocratesError(
+            f"{folder}: {missing}, which another rank has written, does not show on {platform.node()}; put output_dir "
+            "on a file system that all machines have, and run the same command again"
+        )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def end_process_group() -> None:
     """End the process group, once every process is here.
 
     Left to the interpreter's end, a process was seen to abort although its training was complete.
     """
-    import torch.distributed as dist
-
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
@@ -164,9 +173,6 @@ def part() -> None:
 
 def max_over_ranks(value: int) -> int:
     """The largest of all ranks' numbers; every rank must ask at the same point."""
-    import torch
-    import torch.distributed as dist
-
     if not dist.is_initialized():
         return int(value)
     device = "cuda" if "nccl" in dist.get_backend() else "cpu"

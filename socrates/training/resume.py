@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -133,40 +132,27 @@ def _resumption(
     checkpoint: Path, config: RunConfig, damage: str | None, notes: list[str], weights_only: bool
 ) -> Resumption:
     manifest = read_manifest(checkpoint)
-    before, now = _ranks(checkpoint), config.training.num_processes
-    if damage is None:
-        if before != now:
-            notes = [*notes, _OTHER_RANKS_NOTE.format(now=_processes(now), before=before)]
-        if weights_only:
-            notes = [*notes, f"{WEIGHTS_ONLY} was not needed: {checkpoint} is complete, its optimizer's state is used"]
-        way = Way.EXACT if before == now else Way.OTHER_RANKS
-        return Resumption(checkpoint, manifest.step, way, notes=tuple(notes))
-    note = f"{WEIGHTS_ONLY}: {checkpoint}: {damage}\n  lost: {_LOST}"
-    return Resumption(checkpoint, manifest.step, Way.WEIGHTS, (*notes, note))
+    now, before = config.training.num_processes, manifest.num_processes
+    if damage is not None:
+        way, note = Way.WEIGHTS, f"{WEIGHTS_ONLY}: {checkpoint}: {damage}\n  lost: {_LOST}"
+        return Resumption(checkpoint, manifest.step, way, (*notes, note))
+    if before != now:
+        notes = [*notes, _OTHER_RANKS_NOTE.format(now=now, s="es" if now != 1 else "", before=before)]
+    if weights_only:
+        notes = [*notes, f"{WEIGHTS_ONLY} was not needed: {checkpoint} is complete, its optimizer's state is used"]
+    return Resumption(checkpoint, manifest.step, Way.EXACT if before == now else Way.OTHER_RANKS, tuple(notes))
 
 
 _OTHER_RANKS_NOTE = (
-    "Resuming on {now} a run of {before}: step, learning rate, the optimizer's state and the examples of each step go "
-    "on; each process takes new random numbers (dropout) from seed, step and rank, so the losses may differ a "
-    "little from those of an undisturbed run"
+    "Resuming on {now} process{s} a run of {before}: step, learning rate, the optimizer's state and the examples of "
+    "each step go on; each process takes new random numbers (dropout) from seed, step and rank, so the losses may "
+    "differ a little from those of an undisturbed run"
 )
-
-
 _LOST = (
     "the optimizer's state: AdamW starts afresh, with coarser first steps; the float32 digits of the weights (the "
     "adapter is their rounding to bf16); the state of the random numbers (dropout), which are taken anew from seed, "
     "step and rank. Kept: weights, step, learning rate and the examples of each step"
 )
-
-
-def _processes(number: int) -> str:
-    return f"{number} process{'es' if number != 1 else ''}"
-
-
-def _ranks(checkpoint: Path) -> int:
-    """How many processes saved a checkpoint."""
-    known = read_manifest(checkpoint).num_processes
-    return known or read_training_config(checkpoint)["config"]["training"]["num_processes"]
 
 
 def _weights_hint(folder: Path) -> str:
@@ -189,8 +175,7 @@ def _refuse_to_forget(passed_over: list[PassedOver]) -> None:
 
 def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> list[str]:
     """SocratesError if a checkpoint is of another run; lines about what else is spread otherwise over the hardware."""
-    before = read_training_config(checkpoint)
-    lines = describe_difference(_learned_from(before), _learned_from(record))
+    lines = describe_difference(_learned_from(read_training_config(checkpoint)), _learned_from(record))
     differences = [line for line in lines if not line.startswith((*_FREE_ON_RESUME, *_OF_THE_HARDWARE))]
     if differences:
         start = "cannot resume from it" if asked else "the output folder holds this checkpoint of another run"
@@ -207,29 +192,24 @@ def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> li
     ]
 
 
+def run_identity(record: dict[str, Any]) -> str:
+    """A name for all runs that learn the same: of two that may go on from each other's checkpoints it is one."""
+    free = (*_FREE_ON_RESUME, *_OF_THE_HARDWARE)
+    return sha256_json({key: value for key, value in _learned_from(record).items() if not key.startswith(free)})[:16]
+
+
 def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
+    """What `training_config.json` says of what is learned: one level deep, as "training.learning_rate"."""
+    flat: dict[str, Any] = {}
+    for key, value in record.get("config", {}).items():
+        flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
     return {
-        **record.get("config", {}),
+        **flat,
         "prompt_fingerprint": record.get("prompt_fingerprint"),
         "train_sha256": record.get("data", {}).get("train_sha256"),
         "tokenized": record.get("data", {}).get("tokenized"),  # the same text may have become other ids
         "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
     }
-
-
-def run_identity(record: dict[str, Any]) -> str:
-    """A name for all runs that learn the same: of two that may go on from each other's checkpoints it is one."""
-    free = (*_FREE_ON_RESUME, *_OF_THE_HARDWARE)
-    learned = {key: value for key, value in _flat(_learned_from(record)) if not key.startswith(free)}
-    return sha256_json(learned)[:16]
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, dict):
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
 
 
 _locks: list[IO[str]] = []  # open for as long as the process lives, which is what holds the lock

@@ -6,20 +6,32 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import SFTConfig
 
 from socrates.config import LoraSettings, RunConfig
 from socrates.errors import SocratesError
+from socrates.model.kernels import Fit
 from socrates.model.sizing import ModelShape, peak_flops, training_flops
 from socrates.telemetry.cost import Account
-from socrates.training.callbacks import before_training, guide_log, run_callbacks, watch_held_out
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-    from trl import SFTConfig
-
-    from socrates.model.kernels import Fit
-    from socrates.training.trainer import AdapterTrainer, FlopsOf
+from socrates.telemetry.recorder import Telemetry
+from socrates.training.batches import StepOrder, TrainingSteps, held_out_batches
+from socrates.training.callbacks import (
+    BeforeTraining,
+    CompleteCheckpoints,
+    GuideLog,
+    ProgressBar,
+    TellProgress,
+    WatchHeldOut,
+)
+from socrates.training.stopping import StopCleanly
+from socrates.training.trainer import AdapterTrainer, FlopsOf
 
 
 def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SFTConfig:
@@ -32,9 +44,6 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SF
     Raises:
         SocratesError: the processes cannot meet.
     """
-    import torch
-    from trl import SFTConfig
-
     t = config.training
     try:
         return SFTConfig(
@@ -73,20 +82,6 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SF
         ) from error
 
 
-def watched_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """The rows that a run watches the loss on while it trains; none if it watches none.
-
-    Raises:
-        SocratesError: they cannot be read.
-    """
-    from socrates.training.batches import held_out_rows
-
-    t = config.training
-    if t.eval_steps is None:
-        return []
-    return held_out_rows(config.evaluation_file, t.eval_examples, tokenizer, config.prompt.system_message, t.max_length)
-
-
 def make_trainer(
     config: RunConfig,
     args: SFTConfig,
@@ -110,20 +105,11 @@ def make_trainer(
         record: what `training_config.json` says.
         training_data: what `training_data.json` says.
         fit: how the run uses its machine.
-        watched: from `watched_rows`.
+        watched: rows that the loss is watched on, from `held_out_rows`.
         before: what earlier attempts have used.
     """
-    from peft import LoraConfig
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
-
-    from socrates.training.batches import StepOrder, TrainingSteps, held_out_batches
-    from socrates.training.trainer import AdapterTrainer
-
     t = config.training
     order = StepOrder(len(dataset), t.global_batch_size, config.seed)
-    held_out: tuple[Any, ...] = ()
-    if watched:
-        held_out = held_out_batches(watched, args.process_index, args.world_size, t.micro_batch_tokens)
     trainer = AdapterTrainer(
         model=model,
         args=args,
@@ -138,27 +124,35 @@ def make_trainer(
         ),
         steps=TrainingSteps(dataset, order, t.micro_batch_tokens, args.process_index, args.world_size),
         attention=fit.attention,
-        held_out=held_out,
+        held_out=held_out_batches(watched, args.process_index, args.world_size, t.micro_batch_tokens),
         model_flops=_flops_of(fit.shape, config.lora),
     )
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    telemetry = Telemetry(
+        Path(config.output_dir),
+        before=before,
+        price_per_hour=config.price_per_hour,
+        peak_flops=_peak_flops(config),
+        num_gpus=t.num_processes,
+    )
     # After the Trainer's own, which says when to log and to save; before trackers, so that they get all values.
     trainer.callback_handler.callbacks[1:1] = [
-        before_training(trainer, fit.attention, fit.checkpointed_layers),
-        *([watch_held_out(trainer, t.eval_steps)] if watched else []),
-        *run_callbacks(config, record, training_data, before, _peak_flops(config)),
-        guide_log(),
+        BeforeTraining(trainer, fit.attention, fit.checkpointed_layers),
+        *([WatchHeldOut(trainer, t.eval_steps)] if watched else []),
+        CompleteCheckpoints(record, training_data, telemetry),
+        TellProgress(telemetry, record),
+        StopCleanly(telemetry, config.price_per_hour, config.max_cost_usd),
+        GuideLog(),
+        *([] if args.disable_tqdm else [ProgressBar()]),
     ]
     return trainer
 
 
 def _peak_flops(config: RunConfig) -> float | None:
     """What the GPU can do at best in the type that is trained in; None where that is not known."""
-    import torch
-
     known = torch.cuda.is_available() and config.training.bf16
     return peak_flops(torch.cuda.get_device_name()) if known else None
 
@@ -169,9 +163,7 @@ def _flops_of(shape: ModelShape | None, lora: LoraSettings) -> FlopsOf | None:
 
 def leave_out_compiled_cpu_kernels() -> None:
     """On a CPU, let gloo carry the gradients: DeepSpeed's own kernel would be compiled first, for a minute."""
-    import torch
-
     if not torch.cuda.is_available():
-        import deepspeed.ops
+        import deepspeed.ops  # late: it looks for its accelerator at once, and `check_gpus` comes before
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -7,60 +7,35 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from socrates.checkpoint import is_finished
 from socrates.config import RunConfig
-from socrates.console import progress
 from socrates.data.contamination import training_data_record
 from socrates.data.dataset import METADATA, sha256_of_part
-from socrates.data.records import read_answers
 from socrates.data.tokenize import tokenize_for
 from socrates.data.tokenized import load_tokenized, read_cells
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.model.chat import prompt_fingerprint
+from socrates.model.kernels import Fit, fit_to_machine, use_liger_kernels
+from socrates.model.load import load_base_model, load_tokenizer, quiet_libraries
 from socrates.telemetry.cost import Account, account_before
+from socrates.training.batches import held_out_rows
 from socrates.training.convert_state import loadable
 from socrates.training.distributed import check_shared, errors_from_rank_zero, on_rank_zero, rank
 from socrates.training.resume import Resumption, choose_checkpoint, lock_output, run_identity
-from socrates.training.setup import leave_out_compiled_cpu_kernels, make_trainer, trainer_arguments, watched_rows
+from socrates.training.setup import leave_out_compiled_cpu_kernels, make_trainer, trainer_arguments
 from socrates.training.stopping import refuse_if_spent
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from socrates.model.kernels import Fit
 
 # Packages whose versions may change what a run computes; recorded in every checkpoint.
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
 _LITTLE_SPACE = 2**20  # bytes; with less, a save that failed failed for want of space
-
-
-@dataclass(frozen=True)
-class DataSummary:
-    """What a data file holds."""
-
-    rows: int
-    studies: int
-    sha256: str
-
-
-def check_data(path: Path) -> DataSummary:
-    """Read every row of a data file once.
-
-    Raises:
-        SocratesError: no file, no rows, a bad line (file and line are named), or one that was changed after its
-            metadata.
-    """
-    studies, rows = set(), 0
-    for answer in progress(read_answers(path), f"checking {path}"):
-        studies.add(answer.cell.study_id)
-        rows += 1
-    return DataSummary(rows, len(studies), sha256_of_part(path))
 
 
 def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weights_only: bool = False) -> Path:
@@ -79,24 +54,20 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     Raises:
         SocratesError: see `choose_checkpoint`, `check_processes`; no model, no data.
     """
-    # Micro-batches differ in size: without it the allocator keeps blocks that fit none of them.
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     with errors_from_rank_zero():
         check_processes(config)
         check_gpus(config)
         if rank() == 0:
             lock_output(Path(config.output_dir))
-        import transformers
-
-        from socrates.model.kernels import fit_to_machine, use_liger_kernels
-        from socrates.model.load import load_base_model, load_tokenizer, quiet_libraries
-
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
         data_sha256 = sha256_of_part(config.train_file)
         tokenized = tokenize_for(config, tokenizer)
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
-        watched = watched_rows(config, tokenizer)
+        watched = []
+        if config.training.eval_steps is not None:
+            limits = config.training.eval_examples, tokenizer, config.prompt.system_message, config.training.max_length
+            watched = held_out_rows(config.evaluation_file, *limits)
         fit = fit_to_machine(config)
     quiet_libraries(bars=rank() == 0)
     leave_out_compiled_cpu_kernels()
@@ -112,7 +83,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
             print(f"Training complete already: last checkpoint {resumption.checkpoint}", flush=True)
         return resumption.checkpoint
     before = on_rank_zero(lambda: _used_before(config, record, resumption.checkpoint if resumption else None))
-    transformers.set_seed(config.seed)
+    set_seed(config.seed)
     with errors_from_rank_zero():
         model = load_base_model(
             config.model_name,
@@ -139,7 +110,7 @@ def check_processes(config: RunConfig) -> None:
     if "LOCAL_RANK" not in os.environ:
         raise SocratesError(
             f"start it with DeepSpeed's launcher: deepspeed --num_gpus={config.training.num_processes} "
-            "scripts/train_full_dataset.py …"
+            "scripts/train_full_dataset.py … (or torchrun, or Slurm: examples/cluster/README.md)"
         )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     wanted = config.training.num_processes
@@ -155,8 +126,6 @@ def check_gpus(config: RunConfig) -> None:
     """SocratesError where torch finds too few GPUs, unless CPUs are meant: libraries would fall back without a word."""
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         return
-    import torch
-
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     wanted = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or config.training.num_processes)
     if found < wanted:
@@ -196,8 +165,6 @@ def _used_before(config: RunConfig, record: dict[str, Any], checkpoint: Path | N
 
 
 def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption: Resumption | None, fit: Fit) -> None:
-    import torch
-
     t, steps = config.training, config.planned_steps(rows)
     device = f"GPUs ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "CPU processes"
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")

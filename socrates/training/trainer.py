@@ -11,13 +11,13 @@ Covers: the forward and backward passes of a step, and what is counted of it. Do
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from accelerate.utils import DistributedType
 from trl import SFTTrainer
 
 from socrates.inference.decoding import log_normalizer
@@ -30,21 +30,11 @@ if TYPE_CHECKING:
 FlopsOf = Callable[[Sequence[int], int], float]
 
 
-@dataclass
-class _Counted:
-    """What this process has done, or knows of all, since the last line of the log."""
-
-    correct: Tensor | float = 0.0
-    supervised: int = 0
-    rows_tokens: int = 0
-    fed_tokens: int = 0
-    spread: float = 0.0
-
-
 class AdapterTrainer(SFTTrainer):
     """See the module."""
 
     fresh_optimizer = False  # going on with weights that are loaded already: a checkpoint gives its step alone
+    once_loaded: Callable[[], None] | None = None  # called when the state of a checkpoint is in place
 
     def __init__(
         self,
@@ -69,7 +59,8 @@ class AdapterTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         self._steps, self._attention, self._held_out = steps, attention, held_out
         self._model_flops = model_flops
-        self._since_log = _Counted()
+        self._since_log: Counter[str] = Counter()  # tokens of all processes since the last line of the log
+        self._correct: Tensor | float = 0.0  # of them, those that this process has predicted
         self._tokens, self._flops = 0, 0.0
         self._latest: dict[str, float] = {}
 
@@ -78,14 +69,16 @@ class AdapterTrainer(SFTTrainer):
         return StepLoader(self._steps)
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        if not self.fresh_optimizer:
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch: the schedule goes before the optimizer
-            for _ in range(self.state.global_step):
-                self.lr_scheduler.step()
-        self.model_wrapped.global_steps = self.state.global_step  # DeepSpeed names its shards' folder after it
+        source = None if self.fresh_optimizer else resume_from_checkpoint
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, source)
+        if self.fresh_optimizer:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch: the schedule goes before the optimizer
+                for _ in range(self.state.global_step):
+                    self.lr_scheduler.step()
+            self.model_wrapped.global_steps = self.state.global_step  # DeepSpeed names its shards' folder after it
+        if self.once_loaded is not None:
+            self.once_loaded()
         return prepared
 
     def training_step(self, model: Any, inputs: dict[str, StepData], num_items_in_batch: Any = None) -> Tensor:
@@ -105,7 +98,7 @@ class AdapterTrainer(SFTTrainer):
                 # DeepSpeed takes the mean of the processes' gradients, the step's loss is a sum over them.
                 loss = (losses.sum() * (batch.counts * processes / step.supervised_tokens)).float()
             self.accelerator.gradient_state._set_sync_gradients(number == len(step.micro_batches))
-            self._backward(loss)
+            self.accelerator.backward(loss)
             total += loss.detach()
             correct += batch.counts * hits.sum()
         self._count(step, correct)
@@ -172,32 +165,24 @@ class AdapterTrainer(SFTTrainer):
             **flat_inputs(batch.lengths, self._attention, self.args.device),
         ).logits[0]
 
-    def _backward(self, loss: Tensor) -> None:
-        under_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
-        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if under_deepspeed else {}))
-
     def _count(self, step: StepData, correct: Tensor) -> None:
-        counted, tokens = self._since_log, sum(step.lengths)
-        counted.correct += correct
-        counted.supervised += step.supervised_tokens
-        counted.rows_tokens += tokens
-        counted.fed_tokens += step.fed_tokens
-        counted.spread = max(counted.spread, step.spread)
+        tokens = sum(step.lengths)
+        self._since_log.update(supervised=step.supervised_tokens, rows=tokens, fed=step.fed_tokens)
+        self._correct += correct
         self._tokens += tokens
         if self._model_flops is not None:
             self._flops += self._model_flops(step.lengths, step.supervised_tokens)
 
     def _take_counted(self) -> dict[str, float]:
-        counted, self._since_log = self._since_log, _Counted()
-        correct = _sum_of_all(torch.as_tensor(counted.correct, device=self.args.device, dtype=torch.float64).clone())
+        counted = self._since_log
+        correct = _sum_of_all(torch.as_tensor(self._correct, device=self.args.device, dtype=torch.float64).clone())
         logs = {
-            "mean_token_accuracy": correct.item() / max(counted.supervised, 1),
+            "mean_token_accuracy": correct.item() / max(counted["supervised"], 1),
             "num_tokens": float(self._tokens),
-            "padding_share": 1 - counted.rows_tokens / counted.fed_tokens if counted.fed_tokens else 0.0,
-            "step_tokens_spread": counted.spread,
+            "padding_share": 1 - counted["rows"] / counted["fed"] if counted["fed"] else 0.0,
             **self._latest,
         }
-        self._latest = {}
+        self._since_log, self._correct, self._latest = Counter(), 0.0, {}
         if self._model_flops is not None:
             logs["model_flops"] = self._flops
         return logs

@@ -27,7 +27,9 @@ from socrates.telemetry.gpus import (
 )
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Progress, read_progress
 from socrates.telemetry.recorder import Logged, Telemetry
-from socrates.training.callbacks import guide_log, log_line, tell_progress
+from socrates.training.callbacks import GuideLog as guide_log
+from socrates.training.callbacks import TellProgress as tell_progress
+from socrates.training.callbacks import log_line
 from socrates.training.resume import choose_checkpoint, run_identity
 
 

@@ -1,19 +1,19 @@
 """A run that goes on on other hardware, or without its optimizer's shards: DeepSpeed's launcher, CPU ranks."""
 
+import functools
 import json
-import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from processes import logged, train, train_and_kill, training_folder
+from processes import cosine_rate, logged, train, train_and_kill, training_folder
+from shards import flat_adapter, flat_state
 
 from socrates.checkpoint import MANIFEST, find_damage, manifest_record, read_manifest
 from socrates.files import write_json
 from socrates.remote.transfer import LIGHT_FILES
 from socrates.training.convert_state import rank_seed
-from socrates.training.optimizer_export import _load_shards, merge_partitions
 
 RUN, STEPS, FROM, PEAK, WARMUP = "models/run", 9, 3, 2e-3, 0.3
 WITNESS = Path(__file__).resolve().parents[1] / "training_witness.py"
@@ -24,27 +24,19 @@ pytestmark = pytest.mark.slow
 def undisturbed(tmp_path_factory):
     """Gives the folder of a watched run that nothing happened to, by ranks and ZeRO stage; each is made once."""
     home = tmp_path_factory.mktemp("elsewhere")
-    made = {}
+    training = {"logging_steps": 1, "learning_rate": PEAK, "warmup_ratio": WARMUP}
+    training_folder(home / "base", steps=STEPS, save_steps=3, training=training)
 
+    @functools.cache
     def run(ranks, stage):
-        if (ranks, stage) not in made:
-            folder = home / f"{ranks}-{stage}"
-            make_project(home, folder, ranks, stage)
-            finish(folder, ranks=ranks, script=WITNESS)
-            made[ranks, stage] = folder
-        return made[ranks, stage]
+        folder = shutil.copytree(home / "base", home / f"{ranks}-{stage}")
+        set_ranks(folder, ranks)
+        deepspeed = json.loads((folder / "deepspeed_config.json").read_text())
+        write_json(folder / "deepspeed_config.json", deepspeed | {"zero_optimization": {"stage": stage}})
+        finish(folder, ranks=ranks, script=WITNESS)
+        return folder
 
     return run
-
-
-def make_project(home, folder, ranks, stage):
-    if not (home / "base").exists():
-        training = {"logging_steps": 1, "learning_rate": PEAK, "warmup_ratio": WARMUP}
-        training_folder(home / "base", steps=STEPS, save_steps=3, training=training)
-    shutil.copytree(home / "base", folder)
-    set_ranks(folder, ranks)
-    deepspeed = json.loads((folder / "deepspeed_config.json").read_text())
-    write_json(folder / "deepspeed_config.json", deepspeed | {"zero_optimization": {"stage": stage}})
 
 
 def set_ranks(folder, ranks):
@@ -83,49 +75,26 @@ def witnessed(folder):
     return {step: sorted(found) for step, found in examples.items()}, rates
 
 
-def formula(step):
-    """The learning rate of a step, counted from 1."""
-    done, warmup = step - 1, math.ceil(WARMUP * STEPS)
-    if done < warmup:
-        return PEAK * done / warmup
-    return PEAK * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (STEPS - warmup)))
-
-
 def assert_continuous(folder, undisturbed):
     """The steps after the resumption: numbered on, at the formula's rates, over the undisturbed run's examples."""
-    assert column(folder, "step") == list(range(FROM + 1, STEPS + 1))
-    assert column(folder, "learning_rate") == pytest.approx([formula(s) for s in range(FROM + 1, STEPS + 1)], rel=1e-12)
+    expected = {step: cosine_rate(step, STEPS, WARMUP, PEAK) for step in range(FROM + 1, STEPS + 1)}
+    assert column(folder, "step") == list(expected)
+    assert column(folder, "learning_rate") == pytest.approx(list(expected.values()), rel=1e-12)
     examples, rates = witnessed(folder)
-    assert {step: rates[step] for step in rates} == pytest.approx({s: formula(s) for s in range(FROM + 1, STEPS + 1)})
+    assert rates == pytest.approx(expected)
     expected, _ = witnessed(undisturbed)
     assert examples == {step: found for step, found in expected.items() if step > FROM}
     assert all(len(found) == 16 for found in examples.values())
 
 
-def state_of(checkpoint):
-    """The float32 weights and both moments, by parameter; and the optimizer's count of steps."""
-    model_state, shards = _load_shards(checkpoint)
-    base = [shard["base_optimizer_state"]["state"][0] for shard in shards]
-    parts = {
-        "fp32": lambda shard, group: shard["single_partition_of_fp32_groups"][group],
-        "exp_avg": lambda shard, group: shard["base_optimizer_state"]["state"][group]["exp_avg"],
-        "exp_avg_sq": lambda shard, group: shard["base_optimizer_state"]["state"][group]["exp_avg_sq"],
-    }
-    merged = {name: merge_partitions(model_state, shards, part) for name, part in parts.items()}
-    return merged, {float(state["step"]) for state in base}
-
-
 @pytest.fixture(scope="module")
 def moved(undisturbed, tmp_path_factory):
     """Gives a run that went on from step 3 on another number of ranks, and its output."""
-    made = {}
 
+    @functools.cache
     def run(before, now, stage):
-        if (before, now, stage) not in made:
-            source = undisturbed(before, stage)
-            folder, _ = stopped(source, tmp_path_factory.mktemp("moved") / "project", now)
-            made[before, now, stage] = folder, finish(folder, ranks=now, script=WITNESS)
-        return made[before, now, stage]
+        folder, _ = stopped(undisturbed(before, stage), tmp_path_factory.mktemp("moved") / "project", now)
+        return folder, finish(folder, ranks=now, script=WITNESS)
 
     return run
 
@@ -143,12 +112,11 @@ def test_on_another_number_of_ranks_it_goes_on_with_the_optimizers_state(undistu
 
     checkpoint = folder / RUN / f"checkpoint-{FROM}"
     assert find_damage(checkpoint) is None and read_manifest(checkpoint).num_processes == before
-    saved, saved_steps = state_of(checkpoint)
-    loaded, loaded_steps = state_of(folder / "witness/loaded")
-    assert saved_steps == loaded_steps == {FROM}
-    for name, parameters in saved.items():
-        assert parameters.keys() == loaded[name].keys()
-        assert all(torch.equal(value, loaded[name][key]) for key, value in parameters.items()), name
+    saved, names, before_states = flat_state(checkpoint)
+    loaded, loaded_names, now_states = flat_state(folder / "witness/loaded")
+    assert {state[0]["step"].item() for state in (*before_states, *now_states)} == {FROM} and names == loaded_names
+    assert len(before_states) == before and len(now_states) == now and len(saved) == 3
+    assert all(torch.equal(values, loaded[name]) for name, values in saved.items())
 
 
 def test_what_it_saves_then_is_ordinary_and_goes_on_exactly(moved, tmp_path):
@@ -161,7 +129,7 @@ def test_what_it_saves_then_is_ordinary_and_goes_on_exactly(moved, tmp_path):
     assert read_manifest(checkpoint).num_processes == 1
     assert "checkpoint" not in json.loads((checkpoint / "training_config.json").read_text())["deepspeed"]
     states = torch.load(checkpoint / "global_step6/mp_rank_00_model_states.pt", weights_only=False)
-    assert "checkpoint" not in states["ds_config"]
+    assert not states["ds_config"].get("checkpoint")
     log = finish(folder, ranks=1)
     assert "Resuming from models/run/checkpoint-6\n{'loss'" in log.replace("\n\n", "\n") and "Converting" not in log
     for name in ("loss", "grad_norm", "learning_rate"):
@@ -219,14 +187,11 @@ def test_without_its_shards_it_goes_on_only_when_asked_to(undisturbed, tmp_path,
     assert sorted((p.relative_to(checkpoint), p.stat().st_mtime_ns) for p in checkpoint.rglob("*")) == before
     assert find_damage(folder / RUN / f"checkpoint-{STEPS}") is None
 
-    model_state, shards = _load_shards(folder / "witness/loaded")
-    assert not any(shard["base_optimizer_state"]["state"] for shard in shards), "a fresh optimizer"
+    loaded, names, states = flat_state(folder / "witness/loaded")
+    assert not any(states), "a fresh optimizer"
     assert (folder / "witness/loaded" / f"global_step{FROM}").is_dir()
-    weights = merge_partitions(model_state, shards, lambda shard, g: shard["single_partition_of_fp32_groups"][g])
     adapter = load_file(checkpoint / "adapter_model.safetensors")
-    assert {name.replace(".default.", ".") for name in weights} == set(adapter)
-    for name, value in weights.items():
-        assert torch.equal(value, adapter[name.replace(".default.", ".")].float())
+    assert torch.equal(loaded["fp32"], flat_adapter(adapter, names).float())
     difference = max(abs(a - b) for a, b in zip(column(folder, "loss"), column(source, "loss"), strict=True))
     print(f"\n{lose.__name__}: losses differ by at most {difference:.2g}")
     assert difference < 0.2

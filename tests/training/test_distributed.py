@@ -4,8 +4,8 @@ import pytest
 from processes import free_port, start_loaded
 
 pytestmark = pytest.mark.slow
-SHARES = """
-import os, sys
+PROVES = """
+import sys
 from pathlib import Path
 import torch.distributed as dist
 from socrates.training import distributed as ranks
@@ -14,10 +14,15 @@ from socrates.errors import run_entry_point
 def main():
     ranks.time.sleep = lambda seconds: None
     dist.init_process_group("gloo")
+    folder, data = Path(sys.argv[1]), sys.argv[2]
     try:
-        ranks.check_shared(Path(sys.argv[1]), sys.argv[2])
+        if data == "files":
+            (folder / f"shard-{ranks.rank()}").write_text("x" * 9)
+            ranks.wait_for_files(folder)
+        else:
+            ranks.check_shared(folder, data)
         print("shared")
-        dist.barrier()
+        ranks.end_process_group()
     finally:
         if dist.is_initialized():  # left to the end of the process gloo's threads may abort it
             dist.destroy_process_group()
@@ -26,10 +31,10 @@ run_entry_point(main)
 """
 
 
-def check_shared(tmp_path, *folders, data=("rows", "rows")):
+def prove(tmp_path, *folders, data=("rows", "rows")):
     """One rank a folder of its own; returns (status, stdout, stderr) of each."""
-    program = tmp_path.with_name(f"{tmp_path.name}-shares.py")
-    program.write_text(SHARES)
+    program = tmp_path.with_name(f"{tmp_path.name}-proves.py")
+    program.write_text(PROVES)
     port, started = str(free_port()), []
     for rank, folder in enumerate(folders):
         own = {"RANK": str(rank), "WORLD_SIZE": str(len(folders)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -37,40 +42,31 @@ def check_shared(tmp_path, *folders, data=("rows", "rows")):
     return [(done.returncode, done.stdout, done.stderr) for done in (finish() for finish in started)]
 
 
-def assert_all_refuse(results, *parts):
-    """Every rank leaves with 2, and one of them says why."""
-    assert [status for status, _, _ in results] == [2] * len(results), results
-    assert not any("shared" in out or "Traceback" in told for _, out, told in results), results
-    assert [told.count("error: ") for _, _, told in results] == [1] + [0] * (len(results) - 1), results
-    for part in parts:
-        assert part in results[0][2], results
-
-
-def test_ranks_that_share_a_folder_and_its_data_go_on_and_leave_no_mark(tmp_path):
+@pytest.mark.parametrize("data", ["rows", "files"])
+def test_ranks_that_share_a_folder_and_its_data_go_on_and_leave_no_mark(tmp_path, data):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".rank-0-of-a-killed-run").touch()
-    for status, out, told in check_shared(tmp_path, "run", "run"):
+    for status, out, told in prove(tmp_path, "run", "run", data=(data, data)):
         assert (status, out) == (0, "shared\n"), told
-    assert not list((tmp_path / "run").iterdir())
+    assert data == "files" or not list((tmp_path / "run").iterdir())
 
 
-def test_ranks_with_folders_of_their_own_all_refuse(tmp_path):
+@pytest.mark.parametrize(
+    "folders, data, message",
+    [
+        (("one", "two"), ("rows", "rows"), "two is another folder than rank 0's"),
+        (("one", "absent"), ("rows", "rows"), "absent is not there, and a checkpoint needs the shards of every rank"),
+        (("one", "one"), ("tokenized-a", "tokenized-b"), "the rows are tokenized-b, not tokenized-a"),
+        (("file/run", "file/run"), ("rows", "rows"), "file"),
+        (("one", "two"), ("files", "files"), "one: shard-1, which another rank has written, does not show on "),
+    ],
+)
+def test_ranks_that_do_not_share_all_refuse_and_one_says_why(tmp_path, folders, data, message):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    told = check_shared(tmp_path, "one", "two")
-    assert_all_refuse(told, "rank 1 on ", "two is another folder than rank 0's", "put output_dir on a file system")
-    told = check_shared(tmp_path, "one", "absent")
-    assert_all_refuse(told, "rank 1 on ", "absent is not there", "put output_dir on a file system")
-    assert not [path for path in tmp_path.rglob("*") if path.name not in ("one", "two")]
-
-
-def test_ranks_with_other_data_all_refuse(tmp_path):
-    told = check_shared(tmp_path, "run", "run", data=("tokenized-a", "tokenized-b"))
-    assert_all_refuse(told, "rank 1 on ", "the rows are tokenized-b, not tokenized-a", "send them there again")
-    assert not list((tmp_path / "run").iterdir())
-
-
-def test_a_folder_that_rank_zero_cannot_write_is_told_as_that(tmp_path):
     (tmp_path / "file").touch()
-    told = check_shared(tmp_path, "file/run", "file/run")
-    assert_all_refuse(told, "file/run: rank 0 on ", "cannot write there: ", "or change output_dir")
+    results = prove(tmp_path, *folders, data=data)
+    assert [status for status, _, _ in results] == [2, 2], results
+    assert not any("shared" in out or "Traceback" in told for _, out, told in results), results
+    assert [told.count("error: ") for _, _, told in results] == [1, 0] and message in results[0][2], results
+    assert not list(tmp_path.rglob(".rank-0-*"))

@@ -1,13 +1,11 @@
 """In which way a run goes on from which checkpoint, without a training: what is told, refused, and kept."""
 
 import json
-import shutil
-from collections import namedtuple
 from types import SimpleNamespace
 
 import pytest
 
-from socrates.checkpoint import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, MANIFEST, write_manifest
 from socrates.config import parse_config
 from socrates.errors import SocratesError
 from socrates.files import write_json
@@ -81,15 +79,6 @@ def test_an_older_checkpoint_by_path_sets_the_newer_ones_aside(run, capsys):
     assert f"Passed over {newer}" in capsys.readouterr().out
 
 
-def test_by_path_a_damaged_or_missing_checkpoint_is_refused(run):
-    checkpoint = run.save(3)
-    (checkpoint / "optimizer.pt").unlink()
-    with pytest.raises(SocratesError, match=r"cannot resume from it: optimizer\.pt is missing"):
-        run.choose(str(checkpoint))
-    with pytest.raises(SocratesError, match="no such folder"):
-        run.choose(str(run.output_dir / "absent"))
-
-
 @pytest.mark.parametrize("before, now, processes", [(2, 1, "1 process"), (1, 2, "2 processes")])
 def test_another_number_of_processes_is_told(run, before, now, processes):
     folder = run.save(3, ranks=before)
@@ -116,6 +105,8 @@ def test_weights_are_not_forgotten_for_the_base_model_nor_taken_unasked(run, res
     for part in (f"global_step3/{SHARD} is missing", "--resume-weights-only", "AdamW starts afresh"):
         assert part in str(refusal.value)
     assert folder.exists(), "nothing is moved"
+    with pytest.raises(SocratesError, match=r"training\.learning_rate"):
+        run.choose(weights_only=True, learning_rate=0.5)
     chosen = run.choose(resume, weights_only=True)
     assert (chosen.checkpoint, chosen.way) == (folder, Way.WEIGHTS)
     (note,) = chosen.notes
@@ -123,7 +114,12 @@ def test_weights_are_not_forgotten_for_the_base_model_nor_taken_unasked(run, res
 
 
 def test_by_path_it_is_refused_or_taken_alike(run):
-    folder = run.lose_shard(3)
+    folder, damaged = run.lose_shard(3), run.save(6)
+    (damaged / "optimizer.pt").unlink()
+    with pytest.raises(SocratesError, match=r"cannot resume from it: optimizer\.pt is missing"):
+        run.choose(str(damaged))
+    with pytest.raises(SocratesError, match="no such folder"):
+        run.choose(str(run.output_dir / "absent"))
     with pytest.raises(SocratesError, match=r"(?s)is missing.*--resume-weights-only goes on from them; lost would be"):
         run.choose(str(folder))
     assert run.choose(str(folder), weights_only=True).way is Way.WEIGHTS
@@ -144,32 +140,11 @@ def test_asked_for_weights_a_complete_checkpoint_still_gives_all_it_has(run):
     assert chosen.way is Way.EXACT and "was not needed" in chosen.notes[0]
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", "trainer_state.json", "training_config.json"])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "trainer_state.json", "training_config.json", MANIFEST])
 def test_without_its_weights_or_their_step_nothing_goes_on(run, name):
     folder = run.save(3)
     (folder / name).unlink()
     assert run.choose(weights_only=True) is None and not folder.exists(), "set aside"
-
-
-def test_an_unfinished_one_holds_nothing_to_go_on_from(run):
-    (run.save(3) / "manifest.json").unlink()
-    assert run.choose() is None
-
-
-def test_weights_of_another_run_are_refused(run):
-    run.lose_shard(3)
-    with pytest.raises(SocratesError, match=r"training\.learning_rate"):
-        run.choose(weights_only=True, learning_rate=0.5)
-
-
-def test_too_little_disk_for_the_conversion_is_told_before_it_begins(run, monkeypatch):
-    folder = run.save(3)
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1))
-    args = SimpleNamespace(per_device_train_batch_size=16, world_size=1)
-    with pytest.raises(SocratesError, match=r"no space left: the optimizer's state of .* run the same command again"):
-        loading._make_scratch(Resumption(folder, 3, Way.OTHER_RANKS), args, run.output_dir)
-    assert not list(run.output_dir.glob(".universal-*"))
 
 
 def test_shards_that_cannot_be_converted_are_told_in_our_words(run):

@@ -1,71 +1,44 @@
-"""Clean stops: the decision, the callback, and DeepSpeed's launcher with two CPU ranks that are stopped for real."""
+"""Clean stops: the decision, and the callback without a Trainer; `test_train.py` stops real trainings."""
 
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from processes import (
-    PATIENCE,
-    environment,
-    logged,
-    rank_processes,
-    start_ranks,
-    train,
-    training_command,
-    training_folder,
-    wait_for,
-)
+from processes import environment
 
-from socrates.checkpoint import find_damage
 from socrates.errors import SocratesError
-from socrates.files import write_json
-from socrates.machine.process_tree import find_ranks
-from socrates.telemetry.cost import TRAINING_COST, Account, account_before, parse_account
+from socrates.telemetry.cost import Account
 from socrates.telemetry.log import read_progress
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.stopping import ASSUMED_SAVE, cost_of_going_on, refuse_if_spent, stop_cleanly, would_pass
+from socrates.training.stopping import ASSUMED_SAVE, StopCleanly, cost_of_going_on, refuse_if_spent, would_pass
 
-RUN, STEPS = "models/run", 9
 PRICE = 3600.0  # US dollars an hour: a second costs a dollar
 
 
-# The decision.
-
-
 @pytest.mark.parametrize(
-    "spent, step, save, passes",
+    "spent, step, save, saves, passes",
     [
-        (80.0, 15.0, 5.0, False),  # to the cent
-        (80.01, 15.0, 5.0, True),
-        (99.0, 15.0, 5.0, True),
-        (0.0, 15.0, None, True),  # no save was measured
-        (0.0, None, 5.0, False),
-        (100.0, None, 0.0, False),
+        (80.0, 15.0, 5.0, 1, False),  # to the cent
+        (80.01, 15.0, 5.0, 1, True),
+        (80.0, 10.0, 5.0, 2, False),  # a save that is due now counts besides the one before the end
+        (80.01, 10.0, 5.0, 2, True),
+        (99.0, 15.0, 5.0, 1, True),
+        (0.0, 15.0, None, 1, True),  # no save was measured: one is assumed
+        (0.0, None, 5.0, 1, False),
+        (100.0, None, 0.0, 1, False),
     ],
 )
-def test_a_step_and_its_save_must_fit_under_the_limit(spent, step, save, passes):
+def test_a_step_and_its_saves_must_fit_under_the_limit(spent, step, save, saves, passes):
     account = Account(attempts=1, usd=spent, step_seconds=step, save_seconds=save)
-    assert would_pass(account, PRICE, 100.0) is passes
+    assert would_pass(account, PRICE, 100.0, saves) is passes
     assert not would_pass(account, PRICE, None) and not would_pass(account, None, 100.0)
-
-
-def test_a_save_that_is_due_now_counts_besides_the_one_before_the_end():
-    account = Account(usd=99.0, step_seconds=10.0, save_seconds=200.0)
-    assert would_pass(account, 9.0, 99.6, saves=2) and not would_pass(account, 9.0, 99.6)
-
-
-def test_without_a_measured_save_one_is_assumed():
-    assert cost_of_going_on(Account(step_seconds=16.0), 7.2) == pytest.approx(7.2 * (16 + ASSUMED_SAVE) / 3600)
 
 
 def test_a_run_that_stopped_for_its_limit_is_refused_with_both_numbers():
@@ -75,48 +48,7 @@ def test_a_run_that_stopped_for_its_limit_is_refused_with_both_numbers():
     refuse_if_spent(stopped, PRICE, 250.0)
     refuse_if_spent(stopped, PRICE, None)
     refuse_if_spent(Account(), PRICE, 1.0)  # a first attempt may always try
-
-
-# What is carried on.
-
-
-def account_files(folder, told=None, saved=None):
-    checkpoint = folder / "checkpoint-3"
-    checkpoint.mkdir()
-    if told:
-        write_json(folder / ".progress.json", {"step": 4, "account": told.to_dict()})
-    if saved:
-        write_json(checkpoint / TRAINING_COST, saved.to_dict())
-    return checkpoint
-
-
-def test_of_two_accounts_of_one_run_the_larger_counts(tmp_path):
-    saved = Account(run="a", attempts=1, seconds=100.0, usd=2.0, tokens=5.0, save_seconds=1.0)
-    checkpoint = account_files(tmp_path, Account(run="a", attempts=2, seconds=150.0, usd=3.0, tokens=7.0), saved)
-    before = account_before(tmp_path, checkpoint, "b", 7.2)
-    assert (before.run, before.attempts, before.seconds, before.usd, before.tokens) == ("a", 2, 150.0, 3.0, 7.0)
-    assert before.save_seconds is None, "another machine has another disk"
-
-
-def test_another_runs_progress_does_not_count_and_the_checkpoints_account_is_the_runs_own(tmp_path):
-    checkpoint = account_files(tmp_path, Account(run="a", seconds=150.0), Account(run="c", seconds=100.0, usd=2.0))
-    assert account_before(tmp_path, checkpoint, "b", 7.2).seconds == 100.0
-    assert account_before(tmp_path, None, "b", 7.2) == Account(run="b", usd=0.0)
-    assert account_before(tmp_path, None, "a", 3.6).usd == pytest.approx(3.6 * 150 / 3600), "at the price of now"
-    assert account_before(tmp_path, None, "a", None).usd is None
-
-
-def test_without_records_or_with_damaged_ones_it_begins_at_nothing(tmp_path):
-    checkpoint = account_files(tmp_path)
-    assert account_before(tmp_path, checkpoint, "a", 1.0) == Account(run="a", usd=0.0)
-    (tmp_path / ".progress.json").write_text('{"account": [')
-    (checkpoint / TRAINING_COST).write_text('{"run": 1}')
-    assert account_before(tmp_path, checkpoint, "a", 1.0) == Account(run="a", usd=0.0)
-    for value in (None, 5, {}, {"run": "a"}, {"run": "a", "attempts": "x"}, {"run": "a", "attempts": 1, "usd": []}):
-        assert parse_account(value) is None
-
-
-# The callback, without a Trainer.
+    assert cost_of_going_on(Account(step_seconds=16.0), 7.2) == pytest.approx(7.2 * (16 + ASSUMED_SAVE) / 3600)
 
 
 class Quiet:
@@ -133,7 +65,7 @@ class Loop:
 
     def __init__(self, folder, max_cost_usd=None, **before):
         self.telemetry = Telemetry(folder, Quiet(), before=Account(**before), price_per_hour=PRICE)
-        self.callback = stop_cleanly(self.telemetry, PRICE, max_cost_usd)
+        self.callback = StopCleanly(self.telemetry, PRICE, max_cost_usd)
         self.args = SimpleNamespace(output_dir=str(folder))
         self.state = SimpleNamespace(global_step=0, max_steps=5, is_world_process_zero=True)
         self.telemetry.begin(0, 5)
@@ -202,7 +134,7 @@ def test_a_second_sigterm_some_seconds_later_ends_at_once():
     program = (
         "import os, signal, time\nfrom types import SimpleNamespace as S\n"
         "import socrates.training.stopping as stopping\n"
-        "callback = stopping.stop_cleanly(None, None, None)\ncallback.on_train_begin(None, None, None)\n"
+        "callback = stopping.StopCleanly(None, None, None)\ncallback.on_train_begin(None, None, None)\n"
         "kill = lambda: os.kill(os.getpid(), signal.SIGTERM)\nstopping._SAME_REQUEST = 3600.0\nkill(); kill()\n"
         "print('lives', flush=True)\n"
         "stopping._SAME_REQUEST = 0.0\ntime.sleep(0.01); kill(); print('still', flush=True)\n"
@@ -210,134 +142,3 @@ def test_a_second_sigterm_some_seconds_later_ends_at_once():
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "lives\n"), done.stderr
-
-
-# Ranks among other processes.
-
-
-def test_a_ranks_workers_are_no_ranks():
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
-    rank = subprocess.Popen(
-        [sys.executable, "-c", child],
-        env=environment(LOCAL_RANK="0"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        rank.stdout.readline()
-        me = psutil.Process()
-        family = me.children(recursive=True)
-        assert len([p for p in family if rank.pid in (p.pid, p.ppid())]) == 2
-        assert [p.pid for p in find_ranks(family)] == [rank.pid]
-    finally:
-        rank.communicate(b"\n", timeout=PATIENCE)
-
-
-# With DeepSpeed.
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder as the guide's project folder: data, base model, configs."""
-    return training_folder(
-        tmp_path_factory.mktemp("stop"),
-        steps=STEPS,
-        save_steps=4,
-        training={"logging_steps": 1},
-        price_per_hour=PRICE,
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(workplace):
-    """What a run that nothing happened to has learned, step by step."""
-    result = train(folder := copy_of(workplace, "undisturbed"))
-    assert result.returncode == 0, result.stdout + result.stderr
-    metadata = json.loads((folder / RUN / "training_metadata.json").read_text())
-    assert metadata["how_it_ended"] == "complete" and metadata["attempts"] == 1
-    assert metadata["steps"] == STEPS and metadata["examples"] == 16 * STEPS
-    assert metadata["tokens"] > 0 and metadata["mean_tokens_per_second"] > 0
-    assert metadata["cost_usd"] == pytest.approx(metadata["wall_time_s"], rel=0.01)
-    assert metadata["final_loss"] == learned(folder)[-1][1]
-    assert metadata["checkpoints"] == ["checkpoint-4", "checkpoint-8", "checkpoint-9"]
-    assert metadata["machine"]["python"] == sys.version.split()[0] and metadata["config"]["seed"] == 42
-    assert f"step 9 of {STEPS}: " in result.stdout and " so far" in result.stdout
-    return learned(folder)
-
-
-def copy_of(workplace, name):
-    return Path(shutil.copytree(workplace, workplace.with_name(f"{workplace.name}-{name}")))
-
-
-def learned(folder):
-    keys = ("step", "loss", "grad_norm", "learning_rate")
-    return [[entry[key] for key in keys] for entry in logged(folder, f"{RUN}/checkpoint-{STEPS}") if "loss" in entry]
-
-
-def change(folder, **values):
-    config = json.loads((folder / "config.json").read_text())
-    write_json(folder / "config.json", config | values)
-
-
-@pytest.mark.slow
-def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the_same_end(workplace, undisturbed):
-    folder = copy_of(workplace, "limited")
-    change(folder, max_cost_usd=ASSUMED_SAVE)  # as no save was measured, the first step's end is the moment
-    result = train(folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert f"Stopped at step 1 of {STEPS}: one step more would pass max_cost_usd = $120.00 (" in result.stdout
-    assert f"{RUN}/checkpoint-1 is complete" in result.stdout and "Training complete" not in result.stdout
-    assert find_damage(folder / RUN / "checkpoint-1") is None
-    saved = parse_account(json.loads((folder / RUN / "checkpoint-1" / TRAINING_COST).read_text()))
-    assert saved.attempts == 1 and saved.usd > 0 and saved.usd == pytest.approx(saved.seconds, rel=0.01)
-    metadata = json.loads((folder / RUN / "training_metadata.json").read_text())
-    assert metadata["how_it_ended"].startswith("stopped: one step more") and metadata["steps"] == 1
-
-    refused = train(folder)
-    assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert "max_cost_usd is $120.00, and $" in refused.stderr and "by this run's 1 attempt:" in refused.stderr
-    assert "'loss'" not in refused.stdout and read_progress(folder / RUN).account.attempts == 1
-
-    (folder / RUN / ".progress.json").unlink()  # as on another machine: the checkpoint knows
-    assert train(folder).returncode == 2
-    change(folder, max_cost_usd=1e6)
-    result = train(folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert f"Training complete: {STEPS} steps" in result.stdout
-    assert learned(folder) == undisturbed, "every digit"
-    account = read_progress(folder / RUN).account
-    assert account.attempts == 2 and account.usd > saved.usd + 1 and account.tokens > saved.tokens
-    lines = [json.loads(line) for line in (folder / RUN / "training_log.jsonl").read_text().splitlines()]
-    costs = [line["cost_usd"] for line in lines]
-    assert costs == sorted(costs) and saved.usd < costs[-1] <= account.usd
-    assert lines[-1]["seconds_left"] == 0 and lines[-1]["expected_cost_usd"] == pytest.approx(costs[-1], abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("whole_tree", [False, True])
-def test_sigterm_stops_cleanly_and_the_same_command_goes_on_to_the_same_end(workplace, undisturbed, whole_tree):
-    """Sent to the ranks, or to all that DeepSpeed's launcher has started and to itself."""
-    folder = copy_of(workplace, f"terminated-{whole_tree}")
-    log = folder / "training.log"
-    with log.open("w") as file:
-        output = {"stdout": file, "stderr": file}
-        if whole_tree:
-            started = [subprocess.Popen(training_command(), cwd=folder, env=environment(), **output)]
-        else:
-            started = start_ranks(folder, **output)
-    wait_for(lambda: "'step': 2}" in log.read_text(), log.read_text)
-    found = [psutil.Process(process.pid) for process in started]
-    for process in found + [child for parent in found for child in parent.children(recursive=True)]:
-        with suppress(psutil.Error):
-            process.terminate()
-    statuses = [process.wait(PATIENCE) for process in started]
-    wait_for(lambda: not rank_processes(folder), log.read_text)
-    progress = read_progress(folder / RUN)
-    assert progress.stopped == "SIGTERM asked it to" and 2 <= progress.step < STEPS, log.read_text()
-    assert find_damage(folder / RUN / f"checkpoint-{progress.step}") is None
-    assert f"Stopped at step {progress.step} of {STEPS}: SIGTERM asked it to" in log.read_text()
-    assert whole_tree or statuses == [0, 0]
-
-    result = train(folder)
-    assert result.returncode == 0 and f"Resuming from {RUN}/checkpoint-{progress.step}\n" in result.stdout
-    assert learned(folder) == undisturbed, "every digit"

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from socrates.config import load_config
 from socrates.data.tokenize import ensure_tokenized
 from socrates.data.tokenized import load_tokenized
+from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.model.attention import choose_attention, flat_inputs
 from socrates.model.kernels import Fit
@@ -27,7 +28,7 @@ from socrates.training.batches import (
     row_lengths,
 )
 from socrates.training.setup import make_trainer as make_trainer_of_run
-from socrates.training.setup import trainer_arguments, watched_rows
+from socrates.training.setup import trainer_arguments
 
 EXAMPLES = 16
 
@@ -63,7 +64,8 @@ def make_trainer(workplace, rows, monkeypatch):
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
         args = trainer_arguments(config, None)
         tokenizer = load_tokenizer(config.model_name)
-        return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit, watched_rows(config, tokenizer))
+        watched = held_out_rows(config.evaluation_file, config.training.eval_examples, tokenizer, None, 512)
+        return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit, watched)
 
     return make
 
@@ -77,10 +79,6 @@ def with_second_factors(trainer):
     return trainer
 
 
-def step_of(trainer, number=0):
-    return trainer._steps[number]
-
-
 def gradients(trainer, step):
     trainer.model.zero_grad()
     loss = trainer.training_step(trainer.model, {"step": step})
@@ -88,20 +86,22 @@ def gradients(trainer, step):
     return loss.item(), grads
 
 
+def losses_alone(trainer, ids):
+    """Of each token but the first, the example seeing itself alone."""
+    ids = torch.as_tensor(ids)[None]
+    with torch.no_grad():
+        inputs = flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
+        out = trainer.model(input_ids=ids, use_cache=False, **inputs)
+    return cross_entropy(out.logits[0, :-1], ids[0, 1:], reduction="none")
+
+
 @pytest.mark.numerical
 def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alone(make_trainer, rows):
     trainer = with_second_factors(make_trainer())
-    loss, _ = gradients(trainer, step_of(trainer))
+    loss, _ = gradients(trainer, trainer._steps[0])
     trainer.model.eval()
-    losses = []
-    for row in rows[trainer._steps.order.rows_of(0).tolist()]["input_ids"]:
-        ids = torch.as_tensor(row)[None]
-        with torch.no_grad():
-            out = trainer.model(
-                input_ids=ids, use_cache=False, **flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
-            )
-        losses.append(cross_entropy(out.logits[0, :-1], ids[0, 1:], reduction="none"))
     numbers = trainer._steps.order.rows_of(0).tolist()
+    losses = [losses_alone(trainer, ids) for ids in rows[numbers]["input_ids"]]
     supervised = [part[-n:] for part, n in zip(losses, answer_lengths(rows)[numbers], strict=True)]
     assert loss == pytest.approx(torch.cat(supervised).mean().item(), abs=1e-5)
 
@@ -110,8 +110,8 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alon
 def test_the_gradient_does_not_depend_on_how_a_step_is_cut(make_trainer):
     whole = with_second_factors(make_trainer(micro_batch_tokens=100_000))
     small = with_second_factors(make_trainer(micro_batch_tokens=512))
-    assert len(step_of(whole).micro_batches) == 1 < len(step_of(small).micro_batches)
-    (loss, expected), (cut_loss, found) = (gradients(t, step_of(t)) for t in (whole, small))
+    assert len(whole._steps[0].micro_batches) == 1 < len(small._steps[0].micro_batches)
+    (loss, expected), (cut_loss, found) = (gradients(t, t._steps[0]) for t in (whole, small))
     assert cut_loss == pytest.approx(loss, abs=1e-6)
     assert found.keys() == expected.keys() and len(found) > 10
     for name, gradient in expected.items():
@@ -126,7 +126,7 @@ def test_checkpointed_layers_change_memory_only(make_trainer):
         saved = []
         trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t.nbytes) or t, lambda t: t):
-            loss, grads = gradients(trainer, step_of(trainer))
+            loss, grads = gradients(trainer, trainer._steps[0])
         results.append((sum(saved), loss, grads))
     (most, loss, grads), *others = results
     for held, other_loss, other in others:
@@ -178,6 +178,9 @@ def test_the_loader_goes_on_at_any_step_and_into_the_next_epoch(rows):
     second = lengths(loader)
     assert second != first and sorted(sum(second, ())) == sorted(sum(first, ()))
     assert second[0] == steps[len(loader)].lengths
+    loader = skip_first_batches(StepLoader(steps), 5)
+    loader.batch_sampler.batch_sampler.set_epoch(1)  # the Trainer skips first, and says then which epoch it is
+    assert lengths(loader) == second[5:]
 
 
 def test_labels_are_on_the_answer_and_its_end_alone(workplace, rows):
@@ -203,13 +206,13 @@ def test_a_rows_first_token_is_never_predicted_from_the_row_before():
 def test_what_the_log_says_of_a_step(make_trainer):
     trainer = make_trainer()
     trainer.callback_handler.callbacks = []
-    steps = [step_of(trainer, number) for number in range(2)]
+    steps = [trainer._steps[number] for number in range(2)]
     for step in steps:
         gradients(trainer, step)
     logs = {"loss": 1.0}
     trainer.log(logs)
     assert logs["num_tokens"] == sum(sum(step.lengths) for step in steps)
-    assert logs["padding_share"] == 0 and logs["step_tokens_spread"] == 0
+    assert logs["padding_share"] == 0
     assert 0 <= logs["mean_token_accuracy"] <= 1
     gradients(trainer, steps[0])
     trainer.log(logs := {"loss": 1.0})
@@ -251,8 +254,6 @@ def test_the_same_rows_are_watched_each_time_spread_over_the_file(workplace):
 
 
 def test_rows_that_cannot_be_watched_are_told(workplace, tmp_path):
-    from socrates.errors import SocratesError
-
     tokenizer = load_tokenizer(str(workplace / "models/base"))
     with pytest.raises(SocratesError, match="eval_steps"):
         held_out_rows(tmp_path / "absent.jsonl", 7, tokenizer, None, 2048)
@@ -272,15 +273,8 @@ def test_the_watched_loss_is_the_mean_over_its_tokens_and_leaves_the_model_as_it
     found = trainer.held_out_loss()
     assert trainer.model.training and torch.equal(torch.random.get_rng_state(), state)
     rows = held_out_rows(workplace / "data/set/val.jsonl", 9, trainer.processing_class, None, 512)
-    losses = []
     trainer.model.eval()
-    for row in rows:
-        ids, answer = torch.tensor([row["input_ids"]]), row["answer_tokens"]
-        with torch.no_grad():
-            out = trainer.model(
-                input_ids=ids, use_cache=False, **flat_inputs([ids.shape[1]], "sdpa_per_example", "cpu")
-            )
-        losses.append(cross_entropy(out.logits[0, -answer - 1 : -1], ids[0, -answer:], reduction="none"))
+    losses = [losses_alone(trainer, row["input_ids"])[-row["answer_tokens"] :] for row in rows]
     assert found["eval_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
     trainer.log(logs := {"loss": 1.0})
     assert logs["eval_loss"] == found["eval_loss"]

@@ -1,0 +1,91 @@
+"""scripts/train_full_dataset.py: the dry run, and what is refused before anything is loaded."""
+
+import json
+import shutil
+
+import pytest
+from processes import assert_refused, run_loaded, run_script, training_folder
+
+from socrates.config import parse_config
+from socrates.files import write_json, write_jsonl
+from socrates.rehearsal.rehearsal import rehearsal_config
+from socrates.training.callbacks import log_line
+
+SCRIPT = ("train_full_dataset.py", "--config", "config.json", "--deepspeed", "deepspeed_config.json")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    return training_folder(tmp_path_factory.mktemp("dry"), steps=9, save_steps=3, training={"learning_rate": 2e-3})
+
+
+def test_started_with_the_wrong_number_of_processes(workplace):
+    result = run_script(*SCRIPT, cwd=workplace, LOCAL_RANK="0")
+    assert_refused(result, "1 process started", "deepspeed --num_gpus=2")
+    result = run_loaded(*SCRIPT, cwd=workplace)
+    assert_refused(result, "start it with DeepSpeed's launcher: deepspeed --num_gpus=2")
+
+
+def test_without_gpus_it_does_not_train_on_cpus_unasked(workplace):
+    result = run_script(
+        *SCRIPT, cwd=workplace, LOCAL_RANK="0", WORLD_SIZE="2", DS_ACCELERATOR="", CUDA_VISIBLE_DEVICES=""
+    )
+    assert_refused(result, "torch can use 0 GPUs here, 2 processes need one each", "export DS_ACCELERATOR=cpu")
+
+
+def test_planned_steps_are_the_papers_and_the_guides():
+    config = rehearsal_config("m", "d", steps=1, save_steps=1)
+    config["training"] |= {"max_steps": None, "global_batch_size": 256}
+    assert parse_config(config, "c").planned_steps(2_418_748) == 9449
+    assert parse_config(config, "c").planned_steps(2_901_390) == 11334
+
+
+def test_log_line_is_the_guides():
+    line = str(log_line({"loss": 2.45678, "grad_norm": 1.0, "learning_rate": 1e-5, "epoch": 0.1, "num_tokens": 5}, 10))
+    assert line.startswith("{'loss': 2.457, 'learning_rate': 1e-05, ") and line.endswith("'step': 10}")
+
+
+@pytest.fixture
+def dry_run(tmp_path, workplace):
+    folder = shutil.copytree(workplace, tmp_path / "project", ignore=shutil.ignore_patterns("models"))
+
+    def run(config="config.json", deepspeed="deepspeed_config.json"):
+        return run_loaded(SCRIPT[0], "--config", config, "--deepspeed", deepspeed, "--dry-run", cwd=folder)
+
+    return folder, run
+
+
+def test_dry_run_says_what_the_run_would_be(dry_run):
+    folder, run = dry_run
+    result = run()
+    assert result.returncode == 0, result.stderr
+    assert '"learning_rate": 0.002' in result.stdout and "9 steps of 16 examples, 3 checkpoints" in result.stdout
+    assert {p.name for p in folder.iterdir()} == {"config.json", "data", "deepspeed_config.json"}, "writes nothing"
+
+
+@pytest.mark.parametrize(
+    "name, content, parts",
+    [
+        ("train.jsonl", None, ["no such data file"]),
+        ("train.jsonl", b"", ["holds no rows"]),
+        ("train.jsonl", b'{"a": 1}\n{"b": \n', ["train.jsonl, line 1", '"response"']),
+        ("val.jsonl", b"\n{nonsense}\n", ["val.jsonl, line 2", "not JSON"]),
+        ("val.jsonl", b"\xff\xfe\n", ["val.jsonl, line 1", "not UTF-8"]),
+    ],
+)
+def test_dry_run_refuses_bad_data(dry_run, name, content, parts):
+    folder, run = dry_run
+    path = folder / "data/set" / name
+    path.unlink() if content is None else path.write_bytes(content)
+    assert_refused(run(), *parts)
+
+
+def test_dry_run_refuses_a_config_typo_and_missing_files(dry_run):
+    folder, run = dry_run
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["learning_rat"] = config["training"].pop("learning_rate")
+    write_json(folder / "typo.json", config)
+    assert_refused(run(config="typo.json"), "typo.json: 2 problems", 'did you mean "learning_rate"?')
+    assert_refused(run(config="absent.json"), "absent.json: no such config")
+    write_jsonl(folder / "scheduler.json", [{"scheduler": {}, "zero_optimization": {"stage": 2}}])
+    assert_refused(run(deepspeed="scheduler.json"), '"scheduler": remove this block')
