@@ -1,7 +1,6 @@
 """Clean stops: the decision, the callback, and DeepSpeed's launcher with two CPU ranks that are stopped for real."""
 
 import json
-import math
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from machines import status_of, text_of
 from processes import (
     PATIENCE,
     environment,
@@ -32,10 +32,6 @@ from socrates.checkpoint import find_damage, newest_complete
 from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.machine.process_tree import find_ranks
-from socrates.remote.local import LocalState
-from socrates.remote.status.machine_report import GATHER, parse_report
-from socrates.remote.status.screen import status_screen
-from socrates.remote.status.summary import make_status
 from socrates.remote.untrusted import json_object
 from socrates.telemetry.cost import TRAINING_COST, Account, account_before, parse_account
 from socrates.telemetry.log import read_progress
@@ -365,7 +361,7 @@ def test_under_the_supervisor_a_clean_stop_is_on_record_and_not_started_again(wo
         told = run_script("supervise.py", "state", cwd=folder)
         assert told.returncode == 1 and told.stdout.startswith("stopped: at step 1, ")
         assert "to go on: python scripts/supervise.py start --config config.json" in told.stdout
-        screen = " ".join(screen_of(folder).split())
+        screen = " ".join(text_of(status_of(folder)).split())
         assert "stopped, no restart" in screen and "would pass max_cost_usd = $120.00" in screen
         assert "--resume --config config.json" in screen and "with a larger max_cost_usd" in screen
 
@@ -387,16 +383,3 @@ def wait_until_over(folder):
     path = folder / ".run/state.json"
     wait_for(lambda: json_object(path.read_bytes())["state"] != "running", (folder / "training.log").read_text)
     return json.loads(path.read_text())
-
-
-def screen_of(folder):
-    """The screen of a computer from which the folder is a training machine's."""
-    home = folder.parent / "home"
-    home.mkdir(exist_ok=True)
-    (home / "socrates-training").symlink_to(folder)
-    answer = subprocess.run(
-        ["bash", "-c", GATHER], cwd=home, env=environment(HOME=str(home)), capture_output=True, check=True
-    )
-    report = parse_report(answer.stdout)
-    assert report.clock is not None and math.isfinite(report.clock)
-    return status_screen(make_status(report, LocalState("0", "a folder"), time.time()))
