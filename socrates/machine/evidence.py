@@ -106,7 +106,7 @@ def _gpu_use(lines: list[LogLine]) -> tuple[GpuUse, ...]:
     """Without the first line of each process, whose samples include the loading of the model."""
     uses: dict[int, list[float]] = {}
     for before, line in pairwise(lines):
-        for index, use in line.gpus if not line.is_of_new_process(before) else ():
+        for index, use in line.gpus if (line.elapsed_s or 0.0) > (before.elapsed_s or 0.0) else ():
             if use is not None:
                 uses.setdefault(index, []).append(use)
     return tuple(GpuUse(index, fmean(found), len(found)) for index, found in sorted(uses.items()))

@@ -74,13 +74,6 @@ class LogLine:
         gpus = [(gpu.get("index"), finite(gpu.get("utilization"))) for gpu in samples if isinstance(gpu, dict)]
         return cls(**numbers, gpus=tuple(gpus))
 
-    def is_of_new_process(self, before: LogLine) -> bool:
-        """Whether it was written by another process than the line before: that one counts its time from its start."""
-        if before.elapsed_s is not None and self.elapsed_s is not None and self.elapsed_s < before.elapsed_s:
-            return True
-        pairs = ((before.step, self.step), (before.time, self.time))
-        return any(b is not None and a is not None and a <= b for b, a in pairs)
-
 
 def parse_log(data: bytes) -> list[LogLine]:
     """The lines of a training log that name their step; half a line and anything else is left out."""

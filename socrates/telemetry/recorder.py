@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from socrates.console import duration
+from socrates.files import finite
 from socrates.telemetry.cost import Account
 from socrates.telemetry.gpus import GpuSample, GpuSampler
 from socrates.telemetry.health import Watch
@@ -137,21 +138,21 @@ class Telemetry:
         expected = None
         if left is not None and account.usd is not None and self._price is not None:
             expected = account.usd + self._price * left / 3600
-        self._say(self._watch.line(step, _number(logs.get("loss")), _number(logs.get("grad_norm"), None)))
+        self._say(self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm")))
         gpus = self._sampler.take()
         self.last = self._pending = {
             "time": round(time.time(), 3),
             "step": step,
             "max_steps": max_steps,
-            **{name: _finite(logs.get(name)) for name in _FROM_THE_TRAINER},
+            **{name: finite(logs.get(name)) for name in _FROM_THE_TRAINER},
             "eval_loss": None,
             "eval_step": None,
             **self._eval,
             "tokens_per_second": speed,
-            "padding_share": _finite(logs.get("padding_share")),
-            "step_tokens_spread": _finite(logs.get("step_tokens_spread")),
+            "padding_share": finite(logs.get("padding_share")),
+            "step_tokens_spread": finite(logs.get("step_tokens_spread")),
             "mfu": _rounded(mfu, 4),
-            "peak_memory_bytes": _finite(peak_memory_bytes),
+            "peak_memory_bytes": finite(peak_memory_bytes),
             "elapsed_s": round(now - self._clock, 3),
             "seconds_left": _rounded(left, 1),
             "cost_usd": _rounded(account.usd, 4),
@@ -172,7 +173,7 @@ class Telemetry:
 
     def evaluated(self, eval_loss: float | None, step: int) -> None:
         """The loss on the evaluation rows after ``step``: for the line that waits for it, else for the next one."""
-        self.last_eval = found = {"eval_loss": _finite(eval_loss), "eval_step": step}
+        self.last_eval = found = {"eval_loss": finite(eval_loss), "eval_step": step}
         if self._pending is not None:
             self._pending |= found
         else:
@@ -217,8 +218,7 @@ class Telemetry:
 
     def _gained(self, name: str, value: Any) -> float | None:
         """How much a count that grows from 0 since this process began has grown since the last line."""
-        total = _finite(value)
-        if total is None:
+        if (total := finite(value)) is None:
             return None
         before, self._totals[name] = self._totals.get(name, 0.0), total
         return total - before
@@ -280,20 +280,6 @@ def spent_in_words(
 def _process_age() -> float:
     """Seconds since this process was started."""
     return max(time.time() - psutil.Process().create_time(), 0.0)
-
-
-def _number(value: Any, default: float | None = math.nan) -> Any:
-    """A number, NaN and infinity included."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return default
-
-
-def _finite(value: Any) -> float | None:
-    """A number that JSON can hold, else None."""
-    number = _number(value, None)
-    return number if number is not None and math.isfinite(number) else None
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
