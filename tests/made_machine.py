@@ -38,7 +38,7 @@ SHAPE = {
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file that holds none
 _NVIDIA_SMI = """#!/bin/sh
 case "$1" in
-  --query-gpu=index,uuid) cut -d, -f1 "$MADE_UP/gpus.csv" | sed 's/.*/&, GPU-&a5c/' ;;
+  --query-gpu=index,uuid*) sed 's/^\\([0-9]*\\), \\([^,]*\\), .*/\\1, GPU-\\1a5c, 0, 0, 0, \\2/' "$MADE_UP/gpus.csv" ;;
   --query-gpu*compute_cap*) cat "$MADE_UP/gpus.csv" ;;
   --query-gpu*) cut -d, -f1-4 "$MADE_UP/gpus.csv" ;;
   *) echo "| NVIDIA-SMI   Driver Version: 570.86.10   CUDA Version: $(cat "$MADE_UP/cuda") |" ;;

@@ -109,7 +109,7 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
         base["evidence"] = find_evidence(evidence_of, log, state.record)
     if run is None:
         return MachineReport(**base, verdict=WRONG, problem=broken)
-    verdict, words, problem = judge(run, state)
+    verdict, words, problem = judge(run)
     lines = [text for text in (problem, broken) if text]
     if run.active and run.progress:
         lines += [f"warning: {text}" for text in run.progress.warnings]
@@ -120,7 +120,7 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
     return MachineReport(
         **base,
         **_money(run, left, ended),
-        verdict=WRONG if lines else verdict,
+        verdict=WRONG if lines and verdict in (RUNNING, COMPLETE) else verdict,
         state=words,
         problem="\n".join(lines) or None,
         active=run.active,
@@ -168,7 +168,7 @@ def find_run(state: RunState, now: float) -> Run | None:
     return Run(folder, record, state.supervised, active, steps, settings, progress, earlier, last, now)
 
 
-def judge(run: Run, state: RunState) -> tuple[str, str, str | None]:
+def judge(run: Run) -> tuple[str, str, str | None]:
     """A run's verdict, its state in words, and what is wrong with it."""
     record, restarts = run.record, restarts_in_words(run.record)
     if run.active:

@@ -20,12 +20,7 @@ from socrates.errors import SocratesError
 from socrates.files import finite
 
 INTERVAL = 5.0  # seconds between samples
-_QUERY = (
-    "nvidia-smi",
-    "--query-gpu=index,utilization.gpu,memory.used,memory.total,name",
-    "--format=csv,noheader,nounits",
-)
-_UUIDS = ("nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader")
+_QUERY = "--query-gpu=index,uuid,utilization.gpu,memory.used,memory.total,name"
 _PATIENCE = 10.0  # seconds; a driver in trouble makes nvidia-smi hang
 
 
@@ -38,6 +33,11 @@ class GpuSample:
     memory_mib: float | None
     memory_total_mib: float | None
     name: str = ""
+    uuid: str = ""
+
+    def is_named(self, name: str) -> bool:
+        """Whether CUDA_VISIBLE_DEVICES means this GPU by ``name``: its number, or the beginning of its UUID."""
+        return name == str(self.index) or self.uuid.startswith(name)
 
 
 class GpuSampler:
@@ -45,14 +45,14 @@ class GpuSampler:
 
     def __init__(self, interval: float = INTERVAL) -> None:
         self._interval = interval
-        self._visible = visible_gpus(os.environ)
+        self._names = [] if os.environ.get("DS_ACCELERATOR") == "cpu" else named_gpus(os.environ)
         self._samples: list[GpuSample] = []
         self._latest: list[dict[str, Any]] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
 
     def start(self, listener: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
         """Begin, where there is anything to sample; ``listener`` gets each moment's samples, in its thread."""
-        if self._visible != frozenset() and shutil.which("nvidia-smi"):
+        if self._names != [] and shutil.which("nvidia-smi"):
             threading.Thread(target=self._run, args=[listener], name="gpu-sampler", daemon=True).start()
 
     def stop(self) -> None:
@@ -69,7 +69,7 @@ class GpuSampler:
 
     def _run(self, listener: Callable[[list[GpuSample]], None]) -> None:
         while not self._stop.wait(self._interval):  # first a pause: at the start the GPUs are idle
-            found = [gpu for gpu in query_gpus() if self._visible is None or gpu.index in self._visible]
+            found = [gpu for gpu in query_gpus() if self._names is None or any(map(gpu.is_named, self._names))]
             with self._lock:
                 self._samples += found
             listener(found)
@@ -77,8 +77,14 @@ class GpuSampler:
 
 def query_gpus() -> list[GpuSample]:
     """One sample of every GPU, or an empty list where that cannot be had."""
-    rows = [row for row in _ask(_QUERY) if len(row) >= 5 and row[0].isdecimal()]
-    return [GpuSample(int(row[0]), *map(_number, row[1:4]), row[4]) for row in rows]
+    command = ["nvidia-smi", _QUERY, "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.split(", ", 5) for line in done.stdout.decode(errors="replace").splitlines()]
+    whole = [row for row in rows if len(row) == 6 and row[0].isdecimal()]
+    return [GpuSample(int(row[0]), *map(_number, row[2:5]), name=row[5].strip(), uuid=row[1]) for row in whole]
 
 
 def summarize_samples(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
@@ -101,14 +107,6 @@ def summarize_samples(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
     return records
 
 
-def visible_gpus(environment: Mapping[str, str]) -> frozenset[int] | None:
-    """The GPUs, as `nvidia-smi` counts them, that a training in this environment uses; None: all."""
-    if environment.get("DS_ACCELERATOR") == "cpu":
-        return frozenset()
-    names = named_gpus(environment)
-    return frozenset(map(int, names)) if names is not None and _are_numbers(names) else None
-
-
 def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves for so many ranks; None where it does not say.
 
@@ -119,10 +117,10 @@ def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None
     if environment.get("DS_ACCELERATOR") == "cpu" or names is None:
         return None
     value = f"CUDA_VISIBLE_DEVICES={environment['CUDA_VISIBLE_DEVICES']}"
-    if not _are_numbers(names):
+    if not all(name.isdecimal() for name in names):
         numbers = numbers_of(names)
         write = f"CUDA_VISIBLE_DEVICES={','.join(map(str, numbers))}" if len(numbers) == len(names) else "their numbers"
-        raise SocratesError(f"{value} does not name GPUs by number; write {write} ({' '.join(_UUIDS)} lists them)")
+        raise SocratesError(f"{value} does not name GPUs by number; write {write} (nvidia-smi -L lists them)")
     if len(names) < wanted:
         raise SocratesError(f"{value} names {len(names)} GPUs, {wanted} processes need one each")
     return [int(name) for name in names[:wanted]]
@@ -141,22 +139,9 @@ def named_gpus(environment: Mapping[str, str]) -> list[str] | None:
 
 def numbers_of(names: Iterable[str]) -> list[int]:
     """The numbers of GPUs that are named by number or by (the beginning of) their UUID, up to one that is not here."""
-    there = [(int(row[0]), row[1]) for row in _ask(_UUIDS) if len(row) == 2 and row[0].isdecimal()]
-    found = (next((i for i, uuid in there if name == str(i) or uuid.startswith(name)), None) for name in names)
+    gpus = query_gpus()
+    found = (next((gpu.index for gpu in gpus if gpu.is_named(name)), None) for name in names)
     return [number for number in takewhile(lambda number: number is not None, found) if number is not None]
-
-
-def _are_numbers(names: Iterable[str]) -> bool:
-    return all(name.isdecimal() for name in names)
-
-
-def _ask(command: tuple[str, ...]) -> list[list[str]]:
-    """The lines that nvidia-smi prints, as lists of values; none where it cannot be asked."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [[part.strip() for part in line.split(",")] for line in done.stdout.decode(errors="replace").splitlines()]
 
 
 def _number(text: str) -> float | None:

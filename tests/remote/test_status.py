@@ -34,7 +34,7 @@ PID = 4711
 @pytest.fixture(autouse=True)
 def no_gpus(monkeypatch):
     """The machine that tests run on may have an nvidia-smi."""
-    monkeypatch.setattr("socrates.telemetry.gpus._QUERY", ("absent",))
+    monkeypatch.setattr("socrates.machine.status.query_gpus", list)
 
 
 @pytest.fixture
@@ -348,8 +348,7 @@ def report_with(**changes):
         {"step": 10**12, "max_steps": 10**12, "seconds_left": 1e15, "started": -1e15, "time": 1e15},
         {"loss": 1e14, "spent_usd": 1e15, "price_per_hour": 1e15, "learning_rate": -1e15, "max_steps": 0, "step": 5},
         {"checkpoints": {HOSTILE_TEXT: [1], **{f"run-{k}": list(range(40)) for k in range(40)}}},
-        {"gpus": [{"index": k, "utilization": None, "memory_mib": 1, "memory_total_mib": None, "name": "漢字" * 30}
-                  for k in range(40)]},
+        {"gpus": [asdict(GpuSample(1, None, 1, None, "漢字" * 30))] * 40},
     ],
 )  # fmt: skip
 def test_whatever_a_machine_sends_the_screen_stays_one(changes):
@@ -413,20 +412,11 @@ def test_the_end_of_a_huge_log_is_read_and_no_more(machine):
     assert text_of(look(machine)).endswith("\n  the end")
 
 
-def test_gpus_and_a_driver_in_trouble(machine, monkeypatch, tmp_path):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(
-        '#!/bin/sh\nfor i in 0 1; do echo "$i, 9$i, 62000, 81920, NVIDIA A100"; done\n'
-        "echo '8, [N/A], [N/A], [N/A], NVIDIA H100 MIG'\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr("socrates.telemetry.gpus._QUERY", (str(program),))
-    status = look(machine)
-    assert status.report.gpus[1] == GpuSample(1, 91, 62000, 81920, "NVIDIA A100")
-    assert status.report.gpus[2].utilization is None
-    assert "3 x NVIDIA A100: busy now 90% 91% ?; up to 60.5 of 80.0 GiB" in text_of(status)
-    program.write_text("#!/bin/sh\necho 'Failed to initialize NVML: Driver/library version mismatch'; exit 18\n")
-    assert "GPUs         unknown: no nvidia-smi, or it gives no answer" in text_of(look(machine))
+def test_gpus_on_one_line(machine, monkeypatch):
+    gpus = [GpuSample(0, 90, 61000, 81920, "NVIDIA A100"), GpuSample(1, 91, 62000, 81920, "NVIDIA A100")]
+    gpus.append(GpuSample(8, None, None, None, "NVIDIA H100 MIG"))
+    monkeypatch.setattr("socrates.machine.status.query_gpus", lambda: gpus)
+    assert "3 x NVIDIA A100: busy now 90% 91% ?; up to 60.5 of 80.0 GiB" in text_of(look(machine))
 
 
 def test_the_screen_fits_when_everything_is_long(machine):

@@ -16,7 +16,7 @@ from socrates.files import write_json
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.telemetry import gpus
 from socrates.telemetry.cost import Account
-from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus, summarize_samples, visible_gpus
+from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus, summarize_samples
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Progress, read_progress
 from socrates.telemetry.recorder import Logged, Telemetry
 from socrates.training.callbacks import guide_log, log_line, tell_progress
@@ -145,7 +145,7 @@ def test_the_printed_line_gets_the_speed_and_still_ends_with_the_step(tmp_path, 
 
 # GPUs.
 
-TWO = "0, 80, 61000, 81920, NVIDIA A100\n1, 90, 62000, 81920, NVIDIA A100\n"
+TWO = "0, GPU-0a, 80, 61000, 81920, NVIDIA A100\n1, GPU-1b, 90, 62000, 81920, NVIDIA A100\n"
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def smi(tmp_path, monkeypatch):
     "text, expected",
     [
         (TWO, [(0, 80.0, 61000.0), (1, 90.0, 62000.0)]),
-        ("0, [N/A], 61000, 81920, H100 MIG\n", [(0, None, 61000.0)]),
+        ("0, GPU-0a, [N/A], 61000, 81920, H100 MIG\n", [(0, None, 61000.0)]),
         ("NVIDIA-SMI has failed because it couldn't communicate with the driver\n", []),
         ("No devices were found\n\n, , ,\n0, 1\n", []),
     ],
@@ -185,35 +185,23 @@ def test_samples_become_the_mean_use_and_the_most_memory():
     assert summarize_samples([GpuSample(0, None, None, None)])[0]["utilization"] is None
 
 
-@pytest.mark.parametrize(
-    "environment, expected",
-    [
-        ({}, None),
-        ({"CUDA_VISIBLE_DEVICES": "0, 2"}, {0, 2}),
-        ({"CUDA_VISIBLE_DEVICES": ""}, set()),
-        ({"CUDA_VISIBLE_DEVICES": "1,-1,0"}, {1}),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-8f1c"}, None),
-        ({"CUDA_VISIBLE_DEVICES": "0,1", "DS_ACCELERATOR": "cpu"}, set()),
-    ],
-)
-def test_only_the_gpus_that_this_training_uses(environment, expected):
-    assert visible_gpus(environment) == expected
-
-
 def test_the_gpus_that_cuda_visible_devices_leaves():
     assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,7"}, 2) == [3, 5]
     assert gpu_numbers({}, 2) is None
     assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,-1,7"}, 2) == [3, 5]
     with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=-1 names 0 GPUs, 1 processes"):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "-1"}, 1)
-    with pytest.raises(SocratesError, match=r"=GPU-1a does not name GPUs by number; write their numbers \(nvidia-smi"):
+    with pytest.raises(
+        SocratesError, match=r"=GPU-1a does not name GPUs by number; write their numbers \(nvidia-smi -L"
+    ):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "GPU-1a"}, 1)
     with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=3 names 1 GPUs, 2 processes"):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "3"}, 2)
 
 
-def test_the_sampler_takes_the_gpus_of_this_training_and_keeps_the_last_record(smi, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+@pytest.mark.parametrize("named", ["1", "GPU-1", " 1 ,-1,0"])
+def test_the_sampler_takes_the_gpus_of_this_training_and_keeps_the_last_record(smi, monkeypatch, named):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     smi(f'printf "{TWO.strip()}\\n"')
     sampler = GpuSampler(interval=0.01)
@@ -225,15 +213,20 @@ def test_the_sampler_takes_the_gpus_of_this_training_and_keeps_the_last_record(s
     assert sampler.take() == records, "with no newer sample, the last one"
 
 
-@pytest.mark.parametrize("body", ["exit 9", "echo 0, 1, 2, 3, x; exit 1", "exec sleep 60", "printf '\\377'"])
+@pytest.mark.parametrize("body", ["exit 9", "echo 0, GPU-0a, 1, 2, 3, x; exit 1", "exec sleep 60", "printf '\\377'"])
 def test_a_nvidia_smi_that_fails_or_hangs_gives_nothing(smi, monkeypatch, body):
     monkeypatch.setattr(gpus, "_PATIENCE", 0.2)
     smi(body)
     assert query_gpus() == []
 
 
-def test_without_the_program_there_is_no_thread(monkeypatch):
-    monkeypatch.setattr("socrates.telemetry.gpus.shutil.which", lambda name: None)
+@pytest.mark.parametrize("environment", [{"CUDA_VISIBLE_DEVICES": ""}, {"DS_ACCELERATOR": "cpu"}, None])
+def test_without_the_program_or_a_gpu_of_this_training_there_is_no_thread(smi, monkeypatch, environment):
+    smi("exit 0")
+    if environment is None:
+        monkeypatch.setattr("socrates.telemetry.gpus.shutil.which", lambda name: None)
+    for name, value in (environment or {}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("threading.Thread.start", lambda self: pytest.fail("a thread"))
     sampler = GpuSampler()
     sampler.start()
