@@ -35,11 +35,11 @@ def main() -> int:
     from socrates.files import write_json
     from socrates.phases import RESULTS, VERIFICATION
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.verify import EXIT, check_criteria, checklist, gather_evidence, make_test_config, record
+    from socrates.remote.verify import EXIT, check_criteria, checklist, expected_run, gather_evidence, record
 
     root = project_root()
     os.chdir(root)
-    config = make_test_config(arguments.config, load_config(arguments.config))
+    config = expected_run(arguments.config, load_config(arguments.config))
     evidence = gather_evidence(Instance(root, check_instance_id(arguments.instance)), config, time.time())
     criteria = check_criteria(evidence)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -11,16 +11,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from socrates.checkpoint import MANIFEST, TRAINING_CONFIG, checkpoint_step, list_checkpoints
+from socrates.checkpoint import MANIFEST, checkpoint_step, list_checkpoints
 from socrates.console import duration
 from socrates.errors import SocratesError
-from socrates.files import finite, read_json, whole_number
 from socrates.machine.evidence import find_evidence, restarts_in_words, seconds_of
 from socrates.machine.run_state import GONE, RunState, SupervisorRecord, find_run_state, find_unsupervised
 from socrates.telemetry.gpus import query_gpus
@@ -42,7 +39,6 @@ class Run:
     supervised: bool
     active: bool
     steps: tuple[int, ...]  # of its complete checkpoints
-    settings: dict[str, Any]
     progress: Progress | None
     earlier: Progress | None  # of a start before the last one
     line: LogLine
@@ -68,7 +64,7 @@ class Run:
     def max_steps(self) -> int | None:
         """The run's last step."""
         known = self.progress or self.earlier
-        return known.max_steps if known else whole_number((self.settings.get("training") or {}).get("max_steps"), 1)
+        return known.max_steps if known else None
 
     @property
     def pace(self) -> float | None:
@@ -164,8 +160,7 @@ def find_run(state: RunState, now: float) -> Run | None:
     lines = [line for line in read_log(folder / TRAINING_LOG) if progress and (line.time or 0) >= progress.started]
     evaluated = next((line.eval_loss for line in reversed(lines) if line.eval_loss is not None), None)
     last = LogLine(**{**asdict(lines[-1]), "eval_loss": evaluated}) if lines else LogLine()
-    settings = find_settings(folder, record, steps)
-    return Run(folder, record, state.supervised, active, steps, settings, progress, earlier, last, now)
+    return Run(folder, record, state.supervised, active, steps, progress, earlier, last, now)
 
 
 def judge(run: Run) -> tuple[str, str, str | None]:
@@ -222,21 +217,6 @@ def why_stalled(run: Run) -> str | None:
     return f"no progress for {duration(quiet)}: step {p.step:,} was the last" if quiet > limit else None
 
 
-def find_settings(folder: Path, record: SupervisorRecord | None, steps: Sequence[int]) -> dict[str, Any]:
-    """A run's config: the supervisor's, else the newest checkpoint's, else one here that writes into its folder."""
-    with suppress(SocratesError, KeyError):
-        if record:
-            return read_json(record.config)
-        if steps:
-            return read_json(folder / f"checkpoint-{max(steps)}" / TRAINING_CONFIG)["config"]
-    for path in sorted(Path().glob("config*.json")):
-        with suppress(SocratesError):
-            value = read_json(path)
-            if Path(str(value.get("output_dir"))).name == folder.name:
-                return value
-    return {}
-
-
 def end_of(log: str | None, offset: int) -> tuple[str, ...]:
     """The last lines that a text log got since it was ``offset`` bytes long."""
     with suppress(OSError), Path(log or "").open("rb") as file:
@@ -262,17 +242,19 @@ def _ended(run: Run) -> float | None:
 
 
 def _money(run: Run, left: float | None, ended: float | None) -> dict[str, float | None]:
-    price, known = finite(run.settings.get("price_per_hour"), 0), run.progress or run.earlier
-    if price is None or known is None or known.account is None or known.account.usd is None:
-        return {"price_per_hour": price}
+    """By the training's own count, whose dollars an hour are the price."""
+    known = run.progress or run.earlier
+    account = known.account if known else None
+    if not known or not account or account.usd is None or not account.seconds:
+        return {}
+    price = account.usd / account.seconds  # a second
     since = known.time if run.progress else run.begun or run.now
-    until = run.now if ended is None else ended
-    spent = known.account.usd + price * max(until - since, 0.0) / 3600
+    spent = account.usd + price * max((run.now if ended is None else ended) - since, 0.0)
     if ended is not None:
-        idle = price * max(run.now - ended, 0.0) / 3600
-        return {"price_per_hour": price, "spent_usd": spent + idle, "expected_usd": spent, "idle_usd": idle}
-    expected = None if left is None else spent + price * left / 3600
-    return {"price_per_hour": price, "spent_usd": spent, "expected_usd": expected}
+        idle = price * max(run.now - ended, 0.0)
+        return {"price_per_hour": 3600 * price, "spent_usd": spent + idle, "expected_usd": spent, "idle_usd": idle}
+    expected = None if left is None else spent + price * left
+    return {"price_per_hour": 3600 * price, "spent_usd": spent, "expected_usd": expected}
 
 
 def _folders() -> list[Path]:

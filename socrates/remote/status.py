@@ -203,10 +203,8 @@ def _speed(r: MachineReport) -> str:
 
 
 def _money(r: MachineReport) -> str:
-    if r.price_per_hour is None:
-        return "unknown: no price_per_hour in the config there; an idle machine costs, too"
-    if r.spent_usd is None:
-        return f"nothing counted yet; ${r.price_per_hour:,.2f} an hour, idle time too"
+    if r.spent_usd is None or r.price_per_hour is None:
+        return "unknown: nothing counted yet, or no price_per_hour; an idle machine costs, too"
     if r.idle_usd is not None and r.expected_usd is not None:
         return f"${r.spent_usd:,.2f} so far: ${r.expected_usd:,.2f} until the run ended, ${r.idle_usd:,.2f} idle since"
     end = "" if r.expected_usd is None else f", about ${r.expected_usd:,.2f} at the run's end"

@@ -37,10 +37,8 @@ _LOGS = {
 
 
 @dataclass(frozen=True)
-class TestConfig:
+class ExpectedRun:
     """What the config of the test says."""
-
-    __test__ = False
 
     run: str
     log_name: str
@@ -59,7 +57,7 @@ class TestConfig:
 class Evidence:
     """What the nine criteria are decided by; ``offset`` makes the machine's times ours."""
 
-    config: TestConfig
+    config: ExpectedRun
     there: RunEvidence
     local: Mapping[int, LocalCheckpoint] = field(default_factory=dict)
     monitor: MonitorRecord = field(default_factory=MonitorRecord)
@@ -86,7 +84,7 @@ class Criterion:
     why_not: str = ""
 
 
-def make_test_config(name: str, config: Any) -> TestConfig:
+def expected_run(name: str, config: Any) -> ExpectedRun:
     """What a run config (`config.RunConfig`) says of the test; ``name``: of its file.
 
     Raises:
@@ -97,10 +95,10 @@ def make_test_config(name: str, config: Any) -> TestConfig:
         raise SocratesError(f'{name}: needs "training.max_steps", and "output_dir" as models/NAME')
     log = _LOGS.get(path.name, f"training_{path.stem}.log")
     width = 2 if training.bf16 else 4
-    return TestConfig(run, log, training.max_steps, training.save_steps, training.num_processes, width)
+    return ExpectedRun(run, log, training.max_steps, training.save_steps, training.num_processes, width)
 
 
-def gather_evidence(instance: Instance, config: TestConfig, now: float) -> Evidence:
+def gather_evidence(instance: Instance, config: ExpectedRun, now: float) -> Evidence:
     """The evidence from the machine and from here; ``now``: this computer's time.
 
     Raises:

@@ -107,7 +107,7 @@ class TestRun(Machine):
 
     def judge(self):
         name = str(self.root / "config_test_run.json")
-        config = verify.make_test_config(name, load_config(name))
+        config = verify.expected_run(name, load_config(name))
         return check_criteria(verify.gather_evidence(self, config, time.time()))
 
 
@@ -255,7 +255,7 @@ def test_a_light_download_counts_if_it_is_of_the_manifest_there(run):
 
 def test_the_last_step_is_saved_even_where_it_is_no_multiple():
     for last, every, steps in ((50, 10, STEPS), (45, 20, (20, 40, 45)), (5, 10, (5,))):
-        assert verify.TestConfig(TEST, "log", last, every, 2, 2).steps == steps
+        assert verify.ExpectedRun(TEST, "log", last, every, 2, 2).steps == steps
 
 
 # -- 4: sizes
