@@ -31,29 +31,25 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the record as JSON")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    from socrates.config import load_config
     from socrates.files import write_json
     from socrates.phases import RESULTS, VERIFICATION
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.verify.criteria import EXIT, check_criteria, checklist, record
-    from socrates.remote.verify.evidence import gather_evidence
+    from socrates.remote.verify import EXIT, check_criteria, checklist, expected_run, gather_evidence, record
 
     root = project_root()
     os.chdir(root)
-    evidence = gather_evidence(Instance(root, check_instance_id(arguments.instance)), arguments.config)
+    config = expected_run(arguments.config, load_config(arguments.config))
+    evidence = gather_evidence(Instance(root, check_instance_id(arguments.instance)), config, time.time())
     criteria = check_criteria(evidence)
-    circumstances = {
-        "run": evidence.run,
-        "instance": arguments.instance,
-        "config": arguments.config,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-    decided = record(criteria, **circumstances)
-    path = root / RESULTS / evidence.run / VERIFICATION
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    decided = record(criteria, run=config.run, instance=arguments.instance, config=arguments.config, time=moment)
+    path = root / RESULTS / config.run / VERIFICATION
     write_json(path, decided)
     if arguments.json:
         print(json.dumps(decided, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        print(f"Infrastructure test: run {evidence.run} on instance {arguments.instance}\n")
+        print(f"Infrastructure test: run {config.run} on instance {arguments.instance}\n")
         print(checklist(criteria))
         print(f"Recorded in {path.relative_to(root)}", file=sys.stderr)
     return EXIT[decided["verdict"]]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from processes import PATIENCE, ROOT
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
+from socrates.machine.status import machine_report
+from socrates.remote.instance import CompletedCommand
+from socrates.remote.local import LocalState
+from socrates.remote.machine_report import read_report
+from socrates.remote.status import make_status, screen
 
 FULL, TEST = "socrates-qwen-full-dataset", "socrates-qwen-test-run"
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -23,6 +31,23 @@ BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+HERE = LocalState("0", "a folder")
+
+
+def status_of(folder: Path, here: LocalState = HERE, now: float | None = None):
+    """The status of a training machine's project folder; ``now``: by our clock."""
+    with contextlib.chdir(folder):
+        answer = json.dumps(asdict(machine_report()), allow_nan=False).encode()
+    return make_status(read_report(answer, here.instance), here, time.time() if now is None else now)
+
+
+def text_of(status, width: int = 100, height: int = 24) -> str:
+    """Its screen."""
+    from rich.console import Console
+
+    return screen(status, Console(width=width, highlight=False), height)
 
 
 class Machine:
@@ -33,6 +58,8 @@ class Machine:
         self.there.mkdir(parents=True)
         for name in ("scripts", "socrates"):
             (root / name).symlink_to(ROOT / name)
+            (self.there / name).symlink_to(ROOT / name)
+        (self.there / "venv").symlink_to(Path(sys.executable).parent.parent)
         for config in ROOT.glob("config_*.json"):
             (root / config.name).write_text(config.read_text())
         (root / "instances.json").write_text('{"0": {"folder": "instances/0"}}')
@@ -43,6 +70,7 @@ class Machine:
         self.home = root / "instances" / "0" / "home"
         self.there = self.home / "socrates-training"
         self.locks = ExitStack()
+        self.id = "0"
 
     def copy_to(self, root: Path) -> Machine:
         """The same machine in another folder."""
@@ -65,12 +93,12 @@ class Machine:
 
     def state(self, state: str = "running", *, begun: float, run: str = FULL, **changes: object) -> None:
         """``begun``: seconds ago."""
-        start = iso(self.now - begun)
+        start, living = iso(self.now - begun), Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         attempt = {"started": start, "from_step": 0, "pid": 1, "ended": None, "exit_status": None, "reached_step": None}
         value = {
             "state": state,
-            "pid": 4711,
-            "start_ticks": 1,
+            "pid": os.getpid(),
+            "start_ticks": int(living[19]),
             "boot_id": BOOT,
             "started": start,
             "config": "config_full_dataset.json" if run == FULL else "config_test_run.json",
@@ -105,6 +133,7 @@ class Machine:
         end = self.now - ago
         begun = end - pace * (step - since)
         value = {"step": step, "max_steps": of, "time": end, "started": begun, "started_step": since}
+        value["account"] = {"run": run, "attempts": 1, "seconds": end - begun, "usd": 7.2 * (end - begun) / 3600}
         self.write(f"models/{run}/.progress.json", value | (told or {}))
         lines = [
             {
@@ -115,6 +144,7 @@ class Machine:
                 "learning_rate": 1e-5,
                 "tokens_per_second": 8000.0,
                 "elapsed_s": pace * (at - since),
+                "seconds_left": pace * (of - at),
                 "gpu": [],
                 **(logged or {}),
             }
@@ -142,14 +172,12 @@ class Machine:
         file = self.locks.enter_context(path.open("a"))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def run(self, command: str, **environment: str) -> bytes:
-        """What a command answers there."""
-        return subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.home,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            timeout=PATIENCE,
-            check=True,
-        ).stdout
+    def run(self, command: str, timeout: float = PATIENCE, check: bool = True) -> CompletedCommand:
+        """What a command answers there, as an `Instance` has it."""
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.home, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout
+        )
+        return CompletedCommand(done.returncode, done.stdout, done.stderr)
+
+    def failure(self, done: CompletedCommand) -> Exception:
+        return AssertionError(done.stderr.decode())

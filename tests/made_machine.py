@@ -34,7 +34,7 @@ SHAPE = {
 }
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file that holds none
 _NVIDIA_SMI = """#!/bin/sh
-for i in 0 1 2 3; do echo "$i, GPU-${i}a5c"; done
+for i in 0 1 2 3; do echo "$i, GPU-${i}a5c, 0, 0, 81920, NVIDIA A100"; done
 """
 # Who asks for GPUs by a program of one line gets made-up ones, all others the real torch.
 _TORCH = """

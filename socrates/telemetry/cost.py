@@ -10,8 +10,6 @@ Covers: of the two records the one that knows more counts, and neither if it is 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from socrates.errors import SocratesError
 from socrates.files import read_json
 
 TRAINING_COST = "training_cost.json"
-_ACCOUNT = "account"  # its key in .progress.json
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,8 @@ def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_ho
         run: the identity of a run that starts over, or whose checkpoint has no account.
         price_per_hour: US dollars; for time whose price is not on record.
     """
-    saved = _read(checkpoint / TRAINING_COST) if checkpoint else None
-    running = parse_account(_json(folder / ".progress.json").get(_ACCOUNT))
+    saved = parse_account(_read(checkpoint / TRAINING_COST)) if checkpoint else None
+    running = parse_account(_read(folder / ".progress.json").get("account"))
     run = saved.run if saved and saved.run else run
     records = [record for record in (saved, running) if record is not None and (record is saved or record.run == run)]
     best = max(records, key=lambda record: record.seconds, default=Account())
@@ -83,30 +80,16 @@ def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_ho
 
 def parse_account(value: Any) -> Account | None:
     """An account from its JSON; None for what is none."""
-    if not isinstance(value, Mapping):
-        return None
     try:
-        numbers = {
-            item.name: None if value.get(item.name) is None else float(value[item.name])
-            for item in fields(Account)
-            if item.name not in ("run", "attempts")
-        }
-        numbers |= {name: numbers[name] or 0.0 for name in ("seconds", "training_seconds")}
+        names = [item.name for item in fields(Account) if item.name not in ("run", "attempts")]
+        numbers = {name: float(value[name]) for name in names if value.get(name) is not None}
         return Account(run=str(value["run"]), attempts=int(value["attempts"]), **numbers)
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _read(path: Path) -> Account | None:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return parse_account(read_json(path, "account of the run"))
-    except SocratesError:  # a checkpoint from before there were accounts
-        return None
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except SocratesError:  # none yet, or a checkpoint from before there were accounts
         return {}
-    return value if isinstance(value, dict) else {}

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from statistics import fmean
@@ -20,38 +20,40 @@ from socrates.errors import SocratesError
 from socrates.files import finite
 
 INTERVAL = 5.0  # seconds between samples
-_QUERY = ("--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
-_UUIDS = ("nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader")
+_QUERY = "--query-gpu=index,uuid,utilization.gpu,memory.used,memory.total,name"
 _PATIENCE = 10.0  # seconds; a driver in trouble makes nvidia-smi hang
 
 
 @dataclass(frozen=True)
 class GpuSample:
-    """One GPU at one moment; None where the driver does not report it."""
+    """One GPU at one moment; None where the driver does not report it, as for one that is cut into slices."""
 
     index: int
     utilization: float | None  # percent of the last second in which a kernel ran
     memory_mib: float | None
     memory_total_mib: float | None
     name: str = ""
+    uuid: str = ""
+
+    def is_named(self, name: str) -> bool:
+        """Whether CUDA_VISIBLE_DEVICES means this GPU by ``name``: its number, or the beginning of its UUID."""
+        return name == str(self.index) or self.uuid.startswith(name)
 
 
 class GpuSampler:
     """Samples in a thread of its own, until stopped or until the process ends."""
 
-    def __init__(self, program: str | None = None, interval: float = INTERVAL) -> None:
-        self._program = program or shutil.which("nvidia-smi")
+    def __init__(self, interval: float = INTERVAL) -> None:
         self._interval = interval
-        self._visible = visible_gpus(os.environ)
+        self._names = [] if os.environ.get("DS_ACCELERATOR") == "cpu" else named_gpus(os.environ)
         self._samples: list[GpuSample] = []
         self._latest: list[dict[str, Any]] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
 
     def start(self, listener: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
         """Begin, where there is anything to sample; ``listener`` gets each moment's samples, in its thread."""
-        self._listener = listener
-        if self._program and self._visible != frozenset():
-            threading.Thread(target=self._run, name="gpu-sampler", daemon=True).start()
+        if self._names != [] and shutil.which("nvidia-smi"):
+            threading.Thread(target=self._run, args=[listener], name="gpu-sampler", daemon=True).start()
 
     def stop(self) -> None:
         """Take no more samples."""
@@ -65,20 +67,44 @@ class GpuSampler:
             self._latest = summarize_samples(samples)
         return self._latest
 
-    def _run(self) -> None:
+    def _run(self, listener: Callable[[list[GpuSample]], None]) -> None:
         while not self._stop.wait(self._interval):  # first a pause: at the start the GPUs are idle
-            found = query_gpus(str(self._program), self._visible)
+            found = [gpu for gpu in query_gpus() if self._names is None or any(map(gpu.is_named, self._names))]
             with self._lock:
                 self._samples += found
-            self._listener(found)
+            listener(found)
 
 
-def visible_gpus(environment: Mapping[str, str]) -> frozenset[int] | None:
-    """The GPUs, as `nvidia-smi` counts them, that a training in this environment uses; None: all."""
-    if environment.get("DS_ACCELERATOR") == "cpu":
-        return frozenset()
-    names = named_gpus(environment)
-    return frozenset(map(int, names)) if names is not None and _are_numbers(names) else None
+def query_gpus() -> list[GpuSample]:
+    """One sample of every GPU, or an empty list where that cannot be had."""
+    command = ["nvidia-smi", _QUERY, "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.split(", ", 5) for line in done.stdout.decode(errors="replace").splitlines()]
+    whole = [row for row in rows if len(row) == 6 and row[0].isdecimal()]
+    return [GpuSample(int(row[0]), *map(_number, row[2:5]), name=row[5].strip(), uuid=row[1]) for row in whole]
+
+
+def summarize_samples(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
+    """A record for each GPU: mean utilization (percent), most memory in use and its total (MiB)."""
+    by_index: dict[int, list[GpuSample]] = {}
+    for sample in samples:
+        by_index.setdefault(sample.index, []).append(sample)
+    records = []
+    for index, group in sorted(by_index.items()):
+        uses = [sample.utilization for sample in group if sample.utilization is not None]
+        memory = [sample.memory_mib for sample in group if sample.memory_mib is not None]
+        records.append(
+            {
+                "index": index,
+                "utilization": round(fmean(uses), 1) if uses else None,
+                "memory_mib": max(memory, default=None),
+                "memory_total_mib": group[-1].memory_total_mib,
+            }
+        )
+    return records
 
 
 def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None:
@@ -91,10 +117,10 @@ def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None
     if environment.get("DS_ACCELERATOR") == "cpu" or names is None:
         return None
     value = f"CUDA_VISIBLE_DEVICES={environment['CUDA_VISIBLE_DEVICES']}"
-    if not _are_numbers(names):
+    if not all(name.isdecimal() for name in names):
         numbers = numbers_of(names)
         write = f"CUDA_VISIBLE_DEVICES={','.join(map(str, numbers))}" if len(numbers) == len(names) else "their numbers"
-        raise SocratesError(f"{value} does not name GPUs by number; write {write} ({' '.join(_UUIDS)} lists them)")
+        raise SocratesError(f"{value} does not name GPUs by number; write {write} (nvidia-smi -L lists them)")
     if len(names) < wanted:
         raise SocratesError(f"{value} names {len(names)} GPUs, {wanted} processes need one each")
     return [int(name) for name in names[:wanted]]
@@ -113,65 +139,13 @@ def named_gpus(environment: Mapping[str, str]) -> list[str] | None:
 
 def numbers_of(names: Iterable[str]) -> list[int]:
     """The numbers of GPUs that are named by number or by (the beginning of) their UUID, up to one that is not here."""
-    try:
-        done = subprocess.run(_UUIDS, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[part.strip() for part in line.split(",")] for line in done.stdout.decode(errors="replace").splitlines()]
-    there = [(int(row[0]), row[1]) for row in rows if len(row) == 2 and row[0].isdecimal()]
-    found = (next((i for i, uuid in there if name == str(i) or uuid.startswith(name)), None) for name in names)
+    gpus = query_gpus()
+    found = (next((gpu.index for gpu in gpus if gpu.is_named(name)), None) for name in names)
     return [number for number in takewhile(lambda number: number is not None, found) if number is not None]
-
-
-def _are_numbers(names: Iterable[str]) -> bool:
-    return all(name.isdecimal() for name in names)
-
-
-def query_gpus(program: str, visible: Collection[int] | None) -> list[GpuSample]:
-    """One sample of every visible GPU, or an empty list where that cannot be had."""
-    try:
-        done = subprocess.run(
-            [program, *_QUERY], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    samples = parse_gpus(done.stdout.decode(errors="replace"))
-    return [sample for sample in samples if visible is None or sample.index in visible]
-
-
-def parse_gpus(text: str) -> list[GpuSample]:
-    """The lines "index, utilization, memory used, memory total[, name]"; whatever else is printed is left out."""
-    samples = []
-    for line in text.splitlines():
-        index, *values = (part.strip() for part in line.split(",", 4))
-        if index.isdecimal() and len(index) < 5 and len(values) in (3, 4):
-            samples.append(GpuSample(int(index), *map(_number, values[:3]), *values[3:]))
-    return samples
-
-
-def summarize_samples(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
-    """A record for each GPU: mean utilization (percent), most memory in use and its total (MiB)."""
-    by_index: dict[int, list[GpuSample]] = {}
-    for sample in samples:
-        by_index.setdefault(sample.index, []).append(sample)
-    return [
-        {
-            "index": index,
-            "utilization": _of(lambda values: round(fmean(values), 1), [s.utilization for s in group]),
-            "memory_mib": _of(max, [s.memory_mib for s in group]),
-            "memory_total_mib": _of(max, [s.memory_total_mib for s in group]),
-        }
-        for index, group in sorted(by_index.items())
-    ]
-
-
-def _of(combine: Any, values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return combine(known) if known else None
 
 
 def _number(text: str) -> float | None:
     try:
         return finite(float(text), 0, 1e9)
-    except ValueError:  # "[N/A]" on a GPU that is cut into slices
+    except ValueError:  # "[N/A]"
         return None

@@ -21,13 +21,13 @@ from socrates.telemetry.cost import Account, parse_account
 
 PROGRESS = ".progress.json"
 TRAINING_LOG = "training_log.jsonl"
-YEAR_3000 = 32503680000.0  # seconds since 1970
-_LOOKED_BACK = 2**20  # bytes of the log that a resumed run reads
+_LOOKED_BACK = 2**20  # bytes of the log that a status reads
+_WHOLE = ("step", "max_steps", "eval_step")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is. Times are seconds since 1970; None where a record of an earlier version does not say.
+    """How far a training is. Times are seconds since 1970.
 
     Attributes:
         step: the last one that was done, at ``time``.
@@ -38,10 +38,10 @@ class Progress:
     """
 
     step: int
-    max_steps: int | None
-    time: float | None
-    started: float | None
-    started_step: int | None
+    max_steps: int
+    time: float
+    started: float
+    started_step: int
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
     account: Account | None = None
@@ -58,43 +58,21 @@ class LogLine:
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     elapsed_s: float | None = None
+    seconds_left: float | None = None
     padding_share: float | None = None
     mfu: float | None = None  # model FLOPs utilisation, a share
     eval_loss: float | None = None
     eval_step: int | None = None
-    cost_usd: float | None = None  # of all attempts, on any machine, idle time not counted
     gpus: tuple[tuple[int, float | None], ...] = ()  # (index, mean utilization in percent)
 
     @classmethod
     def parse(cls, value: Mapping[str, Any]) -> LogLine:
         """A line from its JSON."""
+        names = [name for name in cls.__dataclass_fields__ if name != "gpus"]
+        numbers = {name: (whole_number if name in _WHOLE else finite)(value.get(name)) for name in names}
         samples = value.get("gpu") if isinstance(value.get("gpu"), list) else []
-        return cls(
-            time=finite(value.get("time"), 0, YEAR_3000),
-            step=whole_number(value.get("step")),
-            max_steps=whole_number(value.get("max_steps"), 1),
-            loss=finite(value.get("loss"), -1e9, 1e9),
-            learning_rate=finite(value.get("learning_rate"), 0, 1e3),
-            tokens_per_second=finite(value.get("tokens_per_second"), 0, 1e15),
-            elapsed_s=finite(value.get("elapsed_s"), 0, 1e10),
-            padding_share=finite(value.get("padding_share"), 0, 1),
-            mfu=finite(value.get("mfu"), 0, 10),
-            eval_loss=finite(value.get("eval_loss"), -1e9, 1e9),
-            eval_step=whole_number(value.get("eval_step")),
-            cost_usd=finite(value.get("cost_usd"), 0, 1e9),
-            gpus=tuple(
-                (index, finite(gpu.get("utilization"), 0, 100))
-                for gpu in samples
-                if isinstance(gpu, dict) and (index := whole_number(gpu.get("index"), 0, 1023)) is not None
-            ),
-        )
-
-    def is_of_new_process(self, before: LogLine) -> bool:
-        """Whether it was written by another process than the line before: that one counts its time from its start."""
-        if before.elapsed_s is not None and self.elapsed_s is not None and self.elapsed_s < before.elapsed_s:
-            return True
-        pairs = ((before.step, self.step), (before.time, self.time))
-        return any(b is not None and a is not None and a <= b for b, a in pairs)
+        gpus = [(gpu.get("index"), finite(gpu.get("utilization"))) for gpu in samples if isinstance(gpu, dict)]
+        return cls(**numbers, gpus=tuple(gpus))
 
 
 def parse_log(data: bytes) -> list[LogLine]:
@@ -131,32 +109,22 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
         file.write((b"\n" if cut_off else b"") + json.dumps(line, allow_nan=False).encode() + b"\n")
 
 
-def parse_progress(value: Any) -> Progress | None:
-    """Progress from its JSON; None where it names no step."""
-    if not isinstance(value, Mapping) or (step := whole_number(value.get("step"))) is None:
-        return None
-    stopped, warnings = value.get("stopped"), value.get("warnings")
-    return Progress(
-        step,
-        whole_number(value.get("max_steps"), 1),
-        finite(value.get("time"), 0, YEAR_3000),
-        finite(value.get("started"), 0, YEAR_3000),
-        whole_number(value.get("started_step")),
-        stopped if isinstance(stopped, str) else None,
-        tuple(text for text in warnings if isinstance(text, str)) if isinstance(warnings, list) else (),
-        parse_account(value.get("account")),
-    )
-
-
 def read_progress(folder: Path | str) -> Progress | None:
     """The progress of the run with this output folder, or None where there is none that is complete."""
     try:
-        progress = parse_progress(json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        value = json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8"))
+        return Progress(
+            int(value["step"]),
+            int(value["max_steps"]),
+            float(value["time"]),
+            float(value["started"]),
+            int(value["started_step"]),
+            value.get("stopped"),
+            tuple(value.get("warnings", ())),
+            parse_account(value.get("account")),
+        )
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    if progress is None or None in (progress.max_steps, progress.time, progress.started, progress.started_step):
-        return None
-    return progress
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

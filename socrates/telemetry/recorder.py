@@ -18,10 +18,11 @@ from typing import Any
 import psutil
 
 from socrates.console import duration
+from socrates.files import finite
 from socrates.telemetry.cost import Account
 from socrates.telemetry.gpus import GpuSample, GpuSampler
 from socrates.telemetry.health import Watch
-from socrates.telemetry.log import TRAINING_LOG, Progress, append_line, read_log, write_progress
+from socrates.telemetry.log import TRAINING_LOG, Progress, append_line, write_progress
 
 _FROM_THE_TRAINER = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy")
 _RECENT = 10  # log lines whose pace tells the time left
@@ -69,7 +70,7 @@ class Telemetry:
         self._sampler = sampler or GpuSampler()
         self._before = (before or Account()).priced(price_per_hour)
         self._price = price_per_hour
-        self._peak_flops, self._num_gpus = peak_flops, num_gpus
+        self._peak_flops = peak_flops * num_gpus if peak_flops else None
         self._clock = time.monotonic()  # until the training begins
         self._paid_from = self._clock - _process_age()
         self._reported = False
@@ -88,12 +89,9 @@ class Telemetry:
     def begin(self, step: int, max_steps: int) -> None:
         """The training begins, or goes on from ``step``."""
         self._started, self._started_step = time.time(), step
-        self._clock = self._last_clock = self._last_step = time.monotonic()
+        self._clock = self._last_line = self._last_step = time.monotonic()
         self._pace: deque[tuple[float, int]] = deque([(self._clock, step)], maxlen=_RECENT + 1)
         self._watch = Watch(self._clock)
-        for line in read_log(self._folder / TRAINING_LOG):  # what is usual is known from before
-            if line.loss is not None and line.step <= step:
-                self._watch.line(line.step, line.loss)
         self._sampler.start(self._sampled)
         self._report(step, max_steps)
 
@@ -131,56 +129,51 @@ class Telemetry:
         """
         now = time.monotonic()
         self._flush()
-        seconds = now - self._last_clock
+        seconds, self._last_line = now - self._last_line, now
         tokens, flops = (self._gained(name, logs.get(name)) for name in ("num_tokens", "model_flops"))
-        if tokens is not None or flops is not None:
-            self._last_clock = now
-        speed = round(tokens / seconds, 1) if tokens is not None and seconds > 0 else None
-        mfu = None
-        if flops is not None and self._peak_flops and seconds > 0:
-            mfu = round(flops / (seconds * self._peak_flops * self._num_gpus), 4)
+        speed = None if tokens is None or not seconds else round(tokens / seconds, 1)
+        mfu = None if flops is None or not seconds or not self._peak_flops else flops / seconds / self._peak_flops
         self._peak_memory = peak_memory_bytes
-        left = self._seconds_left(now, step, max_steps)
-        usd = self.account().usd
-        expected = None if usd is None or left is None or self._price is None else usd + self._price * left / 3600
-        self._say(self._watch.line(step, _number(logs.get("loss")), _number(logs.get("grad_norm"), None)))
+        left, account = self._seconds_left(now, step, max_steps), self.account()
+        expected = None
+        if left is not None and account.usd is not None and self._price is not None:
+            expected = account.usd + self._price * left / 3600
+        self._say(self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm")))
         gpus = self._sampler.take()
-        line = {
+        self.last = self._pending = {
             "time": round(time.time(), 3),
             "step": step,
             "max_steps": max_steps,
-            **{name: _finite(logs.get(name)) for name in _FROM_THE_TRAINER},
+            **{name: finite(logs.get(name)) for name in _FROM_THE_TRAINER},
             "eval_loss": None,
             "eval_step": None,
             **self._eval,
             "tokens_per_second": speed,
-            "padding_share": _finite(logs.get("padding_share")),
-            "step_tokens_spread": _finite(logs.get("step_tokens_spread")),
-            "mfu": mfu,
-            "peak_memory_bytes": _finite(peak_memory_bytes),
+            "padding_share": finite(logs.get("padding_share")),
+            "step_tokens_spread": finite(logs.get("step_tokens_spread")),
+            "mfu": _rounded(mfu, 4),
+            "peak_memory_bytes": finite(peak_memory_bytes),
             "elapsed_s": round(now - self._clock, 3),
-            "seconds_left": None if left is None else round(left, 1),
-            "cost_usd": None if usd is None else round(usd, 4),
-            "expected_cost_usd": None if expected is None else round(expected, 2),
+            "seconds_left": _rounded(left, 1),
+            "cost_usd": _rounded(account.usd, 4),
+            "expected_cost_usd": _rounded(expected, 2),
             "gpu": gpus,
             "warnings": list(self._watch.active),
         }
         self._eval = {}
-        self.last, self._pending = line, line
         if not evaluates:
             self._flush()
-        uses = [gpu["utilization"] for gpu in gpus if gpu.get("utilization") is not None]
         return Logged(
             speed,
-            mfu,
-            min(uses, default=None),
+            _rounded(mfu, 4),
+            min((gpu["utilization"] for gpu in gpus if gpu["utilization"] is not None), default=None),
             None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
-            None if usd is None else spent_in_words(step, max_steps, self.account().seconds, usd, left, expected),
+            spent_in_words(step, max_steps, account, left, expected),
         )
 
     def evaluated(self, eval_loss: float | None, step: int) -> None:
         """The loss on the evaluation rows after ``step``: for the line that waits for it, else for the next one."""
-        self.last_eval = found = {"eval_loss": _finite(eval_loss), "eval_step": step}
+        self.last_eval = found = {"eval_loss": finite(eval_loss), "eval_step": step}
         if self._pending is not None:
             self._pending |= found
         else:
@@ -213,19 +206,19 @@ class Telemetry:
         account = self.account()
         if account.flops is None or not self._peak_flops or not account.training_seconds:
             return None
-        return account.flops / (account.training_seconds * self._peak_flops * self._num_gpus)
+        return account.flops / (account.training_seconds * self._peak_flops)
 
     def end(self) -> None:
         """The training is over: complete, or ``stopped``."""
         self._sampler.stop()
         self._flush()
-        if self._progress:
-            self._report(self._progress.step, self._progress.max_steps, self.stopped)
+        with self._files:
+            if self._progress:
+                self._write(replace(self._progress, stopped=self.stopped, account=self.account()))
 
     def _gained(self, name: str, value: Any) -> float | None:
         """How much a count that grows from 0 since this process began has grown since the last line."""
-        total = _finite(value)
-        if total is None:
+        if (total := finite(value)) is None:
             return None
         before, self._totals[name] = self._totals.get(name, 0.0), total
         return total - before
@@ -238,32 +231,20 @@ class Telemetry:
     def _sampled(self, samples: Sequence[GpuSample]) -> None:
         """The GPUs' state, from the sampler's thread: a training that hangs writes no line of its own."""
         said = self._watch.gpus(time.monotonic(), [(sample.index, sample.utilization) for sample in samples])
-        if said:
-            self._say(said)
-            with self._files:
-                if self._progress:
-                    self._write(replace(self._progress, warnings=self._watch.active))
+        self._say(said)
+        with self._files:
+            if said and self._progress:
+                self._write(replace(self._progress, warnings=self._watch.active))
 
     def _say(self, lines: Sequence[str]) -> None:
         with suppress(OSError):  # the log's disk is full
             for line in lines:
                 print(line, flush=True)
 
-    def _report(self, step: int, max_steps: int, stopped: str | None = None) -> None:
-        moment = self._progress.time if self._progress and stopped else time.time()
+    def _report(self, step: int, max_steps: int) -> None:
+        started, warnings = (self._started, self._started_step), self._watch.active
         with self._files:
-            self._write(
-                Progress(
-                    step,
-                    max_steps,
-                    moment,
-                    self._started,
-                    self._started_step,
-                    stopped,
-                    self._watch.active,
-                    self.account(),
-                )
-            )
+            self._write(Progress(step, max_steps, time.time(), *started, None, warnings, self.account()))
 
     def _write(self, progress: Progress) -> None:
         self._progress = progress
@@ -285,10 +266,12 @@ class Telemetry:
 
 
 def spent_in_words(
-    step: int, max_steps: int, seconds: float, usd: float, left: float | None, expected: float | None
-) -> str:
-    """Time and money in one sentence; ``seconds`` and ``usd`` are of all attempts, ``left`` are seconds."""
-    text = f"step {step:,} of {max_steps:,}: {duration(seconds)}, ${usd:,.2f} so far"
+    step: int, max_steps: int, account: Account, left: float | None, expected: float | None
+) -> str | None:
+    """Time and money of all attempts in one sentence, ``left`` in seconds; None without a price."""
+    if account.usd is None:
+        return None
+    text = f"step {step:,} of {max_steps:,}: {duration(account.seconds)}, ${account.usd:,.2f} so far"
     if left is None or expected is None:
         return text
     return f"{text}, about ${expected:,.2f} at the end ({duration(left)} left)"
@@ -299,15 +282,5 @@ def _process_age() -> float:
     return max(time.time() - psutil.Process().create_time(), 0.0)
 
 
-def _number(value: Any, default: float | None = math.nan) -> Any:
-    """A number, NaN and infinity included."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return default
-
-
-def _finite(value: Any) -> float | None:
-    """A number that JSON can hold, else None."""
-    number = _number(value, None)
-    return number if number is not None and math.isfinite(number) else None
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

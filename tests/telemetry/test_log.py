@@ -16,15 +16,7 @@ from socrates.files import write_json
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.telemetry import gpus
 from socrates.telemetry.cost import Account
-from socrates.telemetry.gpus import (
-    GpuSample,
-    GpuSampler,
-    gpu_numbers,
-    parse_gpus,
-    query_gpus,
-    summarize_samples,
-    visible_gpus,
-)
+from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus, summarize_samples
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, Progress, read_progress
 from socrates.telemetry.recorder import Logged, Telemetry
 from socrates.training.callbacks import GuideLog as guide_log
@@ -155,51 +147,44 @@ def test_the_printed_line_gets_the_speed_and_still_ends_with_the_step(tmp_path, 
 
 # GPUs.
 
-TWO = "0, 80, 61000, 81920\n1, 90, 62000, 81920\n"
+TWO = "0, GPU-0a, 80, 61000, 81920, NVIDIA A100\n1, GPU-1b, 90, 62000, 81920, NVIDIA A100\n"
 
 
-def fake_smi(folder, body):
-    program = folder / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{body}\n")
-    program.chmod(0o755)
-    return program
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """Puts an nvidia-smi with this body in front of all programs."""
+
+    def write(body):
+        program = tmp_path / "bin" / "nvidia-smi"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return write
 
 
 @pytest.mark.parametrize(
     "text, expected",
     [
         (TWO, [(0, 80.0, 61000.0), (1, 90.0, 62000.0)]),
-        ("0, [N/A], 61000, 81920\n", [(0, None, 61000.0)]),
+        ("0, GPU-0a, [N/A], 61000, 81920, H100 MIG\n", [(0, None, 61000.0)]),
         ("NVIDIA-SMI has failed because it couldn't communicate with the driver\n", []),
         ("No devices were found\n\n, , ,\n0, 1\n", []),
     ],
 )
-def test_what_nvidia_smi_prints(text, expected):
-    assert [(s.index, s.utilization, s.memory_mib) for s in parse_gpus(text)] == expected
+def test_what_nvidia_smi_prints(smi, text, expected):
+    smi(f"cat <<'END'\n{text}END")
+    assert [(s.index, s.utilization, s.memory_mib) for s in query_gpus()] == expected
 
 
 def test_samples_become_the_mean_use_and_the_most_memory():
-    records = summarize_samples(parse_gpus(TWO + "0, 71, 60000, 81920\n1, [N/A], [N/A], 81920\n"))
-    assert records == [
-        {"index": 0, "utilization": 75.5, "memory_mib": 61000.0, "memory_total_mib": 81920.0},
-        {"index": 1, "utilization": 90.0, "memory_mib": 62000.0, "memory_total_mib": 81920.0},
+    values = [(0, 80, 61000), (1, 90, 62000), (0, 71, 60000), (1, None, None)]
+    assert summarize_samples(GpuSample(*value, 81920) for value in values) == [
+        {"index": 0, "utilization": 75.5, "memory_mib": 61000, "memory_total_mib": 81920},
+        {"index": 1, "utilization": 90, "memory_mib": 62000, "memory_total_mib": 81920},
     ]
-    assert summarize_samples(parse_gpus("0, [N/A], [N/A], [N/A]\n"))[0]["utilization"] is None
-
-
-@pytest.mark.parametrize(
-    "environment, expected",
-    [
-        ({}, None),
-        ({"CUDA_VISIBLE_DEVICES": "0, 2"}, {0, 2}),
-        ({"CUDA_VISIBLE_DEVICES": ""}, set()),
-        ({"CUDA_VISIBLE_DEVICES": "1,-1,0"}, {1}),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-8f1c"}, None),
-        ({"CUDA_VISIBLE_DEVICES": "0,1", "DS_ACCELERATOR": "cpu"}, set()),
-    ],
-)
-def test_only_the_gpus_that_this_training_uses(environment, expected):
-    assert visible_gpus(environment) == expected
+    assert summarize_samples([GpuSample(0, None, None, None)])[0]["utilization"] is None
 
 
 def test_the_gpus_that_cuda_visible_devices_leaves():
@@ -208,17 +193,19 @@ def test_the_gpus_that_cuda_visible_devices_leaves():
     assert gpu_numbers({"CUDA_VISIBLE_DEVICES": "3,5,-1,7"}, 2) == [3, 5]
     with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=-1 names 0 GPUs, 1 processes"):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "-1"}, 1)
-    with pytest.raises(SocratesError, match=r"=GPU-1a does not name GPUs by number; write their numbers \(nvidia-smi"):
+    with pytest.raises(
+        SocratesError, match=r"=GPU-1a does not name GPUs by number; write their numbers \(nvidia-smi -L"
+    ):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "GPU-1a"}, 1)
     with pytest.raises(SocratesError, match="CUDA_VISIBLE_DEVICES=3 names 1 GPUs, 2 processes"):
         gpu_numbers({"CUDA_VISIBLE_DEVICES": "3"}, 2)
 
 
-def test_the_sampler_asks_as_it_should_and_keeps_what_it_was_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+@pytest.mark.parametrize("named", ["1", "GPU-1", " 1 ,-1,0"])
+def test_the_sampler_takes_the_gpus_of_this_training_and_keeps_the_last_record(smi, monkeypatch, named):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
-    fake_smi(tmp_path, f'printf "%s\\n" "$@" >>{tmp_path}/asked; printf "{TWO.strip()}\\n"')
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    smi(f'printf "{TWO.strip()}\\n"')
     sampler = GpuSampler(interval=0.01)
     sampler.start()
     records = wait_for(sampler.take)
@@ -226,22 +213,22 @@ def test_the_sampler_asks_as_it_should_and_keeps_what_it_was_told(tmp_path, monk
     sampler.stop()
     sampler.take()
     assert sampler.take() == records, "with no newer sample, the last one"
-    asked = (tmp_path / "asked").read_text().splitlines()[:2]
-    assert asked == [
-        "--query-gpu=index,utilization.gpu,memory.used,memory.total",
-        "--format=csv,noheader,nounits",
-    ]
 
 
-@pytest.mark.parametrize("body", ["exit 9", "echo 0, 1, 2, 3; exit 1", "sleep 60", "printf '\\377'", None])
-def test_a_nvidia_smi_that_fails_hangs_or_is_missing_gives_nothing(tmp_path, monkeypatch, body):
+@pytest.mark.parametrize("body", ["exit 9", "echo 0, GPU-0a, 1, 2, 3, x; exit 1", "exec sleep 60", "printf '\\377'"])
+def test_a_nvidia_smi_that_fails_or_hangs_gives_nothing(smi, monkeypatch, body):
     monkeypatch.setattr(gpus, "_PATIENCE", 0.2)
-    program = tmp_path / "absent" if body is None else fake_smi(tmp_path, f"exec {body}" if "sleep" in body else body)
-    assert query_gpus(str(program), None) == []
+    smi(body)
+    assert query_gpus() == []
 
 
-def test_without_the_program_there_is_no_thread(monkeypatch):
-    monkeypatch.setattr("socrates.telemetry.gpus.shutil.which", lambda name: None)
+@pytest.mark.parametrize("environment", [{"CUDA_VISIBLE_DEVICES": ""}, {"DS_ACCELERATOR": "cpu"}, None])
+def test_without_the_program_or_a_gpu_of_this_training_there_is_no_thread(smi, monkeypatch, environment):
+    smi("exit 0")
+    if environment is None:
+        monkeypatch.setattr("socrates.telemetry.gpus.shutil.which", lambda name: None)
+    for name, value in (environment or {}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("threading.Thread.start", lambda self: pytest.fail("a thread"))
     sampler = GpuSampler()
     sampler.start()
@@ -421,16 +408,6 @@ def test_a_loss_that_is_no_number_is_told_once_in_the_log_and_in_the_files(telem
     assert said.count("Over at step 5: the loss is a number again") == 1
     assert [len(line["warnings"]) for line in lines_of(tmp_path)] == [1, 1, 0]
     assert read_progress(tmp_path).warnings == ()
-
-
-def test_what_is_usual_is_known_from_before_a_resume(telemetry, tmp_path, capsys):
-    lines = [{"step": step, "loss": 1.0 + 0.01 * (step % 3)} for step in range(1, 60)]
-    late = {"step": 90, "loss": 0.1}  # of steps that are done again
-    (tmp_path / TRAINING_LOG).write_text("".join(json.dumps(line) + "\n" for line in [*lines, late]))
-    telemetry.begin(59, 100)
-    for step in range(60, 66):
-        telemetry.log({"loss": 1.5}, step, 100)
-    assert capsys.readouterr().out.count("WARNING: the loss has risen to 1.5") == 1
 
 
 def test_an_idle_gpu_is_told_also_by_a_training_that_hangs(tmp_path, clock, capsys):

@@ -1,0 +1,112 @@
+"""Asking a machine how it stands: its program is run there, and its one line of JSON is read here with distrust.
+
+Covers: an answer that is too long, cut off, of another version or not of the report's form is refused; no text in it
+holds control characters, no number is NaN or infinite. Does not cover: whether what is reported is true.
+"""
+
+from __future__ import annotations
+
+import shlex
+import types
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from socrates.errors import SocratesError
+from socrates.files import finite, whole_number
+from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
+from socrates.remote.untrusted import json_object, plain
+from socrates.telemetry.machine_report import SCHEMA, MachineReport
+
+_PATIENCE = 120.0  # seconds
+_EVIDENCE_PATIENCE = 3600.0  # some GB are read there
+_LONGEST = 4 * 2**20  # bytes of an answer
+_MOST = 10_000  # items of a list
+_NOT_SET_UP = 97  # exit status of the command below
+_ASK = """
+cd {root} 2>/dev/null && [ -f socrates/machine/status.py ] || exit {not_set_up}
+for python in venv/bin/python python3; do
+  "$python" -c 'import psutil, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+  "$python" -B scripts/lib/run.py machine.status {arguments} | head -c {longest}
+  exit "${{PIPESTATUS[0]}}"
+done
+exit {not_set_up}
+"""
+
+
+class NotSetUp(SocratesError):
+    """The machine has no code, or no Python that can run it."""
+
+
+class OtherVersion(SocratesError):
+    """The machine's code is another version than this computer's."""
+
+
+def ask_machine(instance: Instance, run: str = "", log: str = "") -> MachineReport:
+    """How a machine stands; with the evidence of a run, and its text log, where they are named.
+
+    Raises:
+        Unreachable: no connection, or it was lost.
+        NotSetUp, OtherVersion: the remedy is in the message.
+        SocratesError: there is no such instance, or what it answered cannot be used.
+    """
+    arguments = f"{shlex.quote(run)} {shlex.quote(log)}" if run else ""
+    command = _ASK.format(root=REMOTE_ROOT, not_set_up=_NOT_SET_UP, arguments=arguments, longest=_LONGEST)
+    done = instance.run(command, timeout=_EVIDENCE_PATIENCE if run else _PATIENCE, check=False)
+    if done.status == _NOT_SET_UP:
+        where = f"no code or no environment of this version in ~/{REMOTE_ROOT}"
+        raise NotSetUp(f"instance {instance.id} is not set up: {where}\nSet it up: ./run_remote_setup.sh {instance.id}")
+    if done.status:
+        raise instance.failure(done)
+    return read_report(done.stdout, instance.id)
+
+
+def read_report(answer: bytes, instance: str) -> MachineReport:
+    """The report of an answer: its last line; some shells greet.
+
+    Raises:
+        OtherVersion: its schema is not this program's.
+        Unreachable: it is cut off.
+        SocratesError: it is no report.
+    """
+    value = json_object(answer.rstrip().rpartition(b"\n")[2]) if len(answer) < _LONGEST else None
+    if value is None:
+        raise Unreachable(f"instance {instance}: its answer is cut off ({len(answer)} bytes)")
+    if value.get("schema") != SCHEMA:
+        raise OtherVersion(
+            f"instance {instance}: the code there is another version than here\n"
+            f"When no training runs there, upload it again: tnr scp {instance} scripts/ ~/{REMOTE_ROOT}/scripts/"
+        )
+    try:
+        return read_as(MachineReport, value)
+    except (TypeError, ValueError) as error:
+        raise SocratesError(f"instance {instance}: its answer is no report: {plain(str(error))}") from None
+
+
+def read_as(kind: Any, value: Any, name: str = "the answer") -> Any:
+    """A value of JSON as a type: a dataclass, `X | None`, a tuple, a dict, str, int, float or bool.
+
+    Raises:
+        ValueError, TypeError: it is none; says which part.
+    """
+    if isinstance(kind, types.UnionType):
+        return None if value is None else read_as(get_args(kind)[0], value, name)
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        return kind(**{f.name: read_as(hints[f.name], value[f.name], f.name) for f in fields(kind) if f.name in value})
+    if get_origin(kind) is dict and isinstance(value, dict):
+        of = get_args(kind)[1]
+        return {plain(key): read_as(of, item, name) for key, item in list(value.items())[:_MOST]}
+    if get_origin(kind) is tuple and isinstance(value, list):
+        of = get_args(kind)
+        if of[-1] is Ellipsis:
+            return tuple(read_as(of[0], item, name) for item in value[:_MOST])
+        return tuple(read_as(part, item, name) for part, item in zip(of, value, strict=True))
+    if kind is str and isinstance(value, str):
+        lines = value.split("\n")[:8] if name == "problem" else [value]
+        return "\n".join(plain(line, 500) for line in lines)
+    found = value if kind is bool and isinstance(value, bool) else None
+    if kind in (int, float):
+        found = (whole_number if kind is int else finite)(value, -(10**15), 10**15)
+    if found is None:
+        raise ValueError(f"{name} is {str(value)[:50]!r}")
+    return found

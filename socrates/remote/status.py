@@ -1,0 +1,285 @@
+"""Status of an instance: the machine's report and what is known on this computer, on one screen.
+
+Covers: what is not known says so and is never 0; the machine's times are shown by this computer's clock. Does not
+cover: how a training stands, which the machine itself works out (`machine/status.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from socrates.console import duration
+from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO
+from socrates.phases import TEST_RUN, VALIDATION_RUN
+from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.local import LocalState, MonitorRecord, find_local_state
+from socrates.remote.machine_report import NotSetUp, OtherVersion, ask_machine
+from socrates.telemetry.gpus import GpuSample
+from socrates.telemetry.machine_report import COMPLETE, RUNNING, UNKNOWN, WRONG, MachineReport
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PHASES = {
+    VALIDATION_RUN: "Phase 1: Hyperparameter Validation",
+    TEST_RUN: "Phase 2: Infrastructure Test",
+    "socrates-qwen-full-dataset": "Phase 3: Full Training",
+}
+WIDTH, HEIGHT = 100, 24
+_EXIT = {RUNNING: EXIT_DONE, COMPLETE: EXIT_DONE, WRONG: EXIT_NO}
+_TITLES = {RUNNING: "RUNNING", COMPLETE: "COMPLETE", WRONG: "SOMETHING IS WRONG"}
+_CONFIG = "config_full_dataset.json"  # what a launch takes by itself
+_DEEPSPEED = {"config_test_run.json": "deepspeed_config_test.json"}
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an instance stands.
+
+    Attributes:
+        report: the machine's; None where there is none, and then ``problem`` says why.
+        time: this computer's, seconds since 1970.
+        here: what is known on this computer.
+    """
+
+    report: MachineReport | None
+    here: LocalState
+    time: float
+    verdict: str
+    problem: str | None
+
+    @property
+    def exit_status(self) -> int:
+        """0 running well or complete, 1 not, 2 cannot tell."""
+        return _EXIT.get(self.verdict, EXIT_CANNOT)
+
+    @property
+    def intact(self) -> list[int]:
+        """Steps of the run's checkpoints that are here, by manifest and sizes."""
+        local = self.here.checkpoints.get((self.report and self.report.run) or "", {})
+        return sorted(step for step, wrong in local.items() if wrong is None)
+
+
+def find_status(instance: Instance) -> Status:
+    """The status of an instance now; SocratesError where there is no such instance."""
+    here = find_local_state(instance.root, instance.id)
+    try:
+        return make_status(ask_machine(instance), here, time.time())
+    except NotSetUp as error:
+        return Status(None, here, time.time(), WRONG, str(error))
+    except Unreachable as error:
+        return Status(None, here, time.time(), UNKNOWN, f"the machine cannot be reached: {error}")
+    except OtherVersion as error:
+        return Status(None, here, time.time(), UNKNOWN, str(error))
+
+
+def make_status(report: MachineReport, here: LocalState, now: float) -> Status:
+    """A machine's report with what is here; adds the command with which a run that has ended goes on."""
+    status = Status(report, here, now, report.verdict, report.problem)
+    launch = f"./scripts/launch_full_training.sh {here.instance}"
+    if report.run is None:
+        problem = [report.problem, f"Start it: {launch}"]
+    elif report.verdict == WRONG and not report.active and report.config:
+        goes_on = bool((report.checkpoints or {}).get(report.run) or status.intact)
+        how = f"Go on from the newest checkpoint: {launch} --resume" if goes_on else f"Start it over: {launch}"
+        problem = [report.problem, f"{how}{_files(report)}"]
+    else:
+        return status
+    return dataclasses.replace(status, problem="\n".join(filter(None, problem)))
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """The same as plain JSON values; times in seconds since 1970 by the machine's clock, those of ``here`` by ours."""
+    value = {**dataclasses.asdict(status), "exit_status": status.exit_status}
+    value |= {**(value.pop("report") or {}), "verdict": status.verdict, "problem": status.problem}
+    value["here"]["monitor"]["downloaded"] = sorted(map(list, status.here.monitor.downloaded))
+    return value
+
+
+def print_status(status: Status, *, watch: bool = False) -> None:
+    """Print the screen, as wide as the terminal, at most 100 columns; with ``watch`` a terminal is cleared before."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    if watch:
+        console.clear()  # on a terminal only
+    print(screen(status, console, HEIGHT - 1 if watch else HEIGHT), flush=True)
+
+
+def screen(status: Status, console: Console, height: int = HEIGHT) -> str:
+    """The screen as text: no line wider than the console of rich, no more than ``height`` lines."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    title = f"Instance {status.here.instance} ({status.here.reached_by}): {_TITLES.get(status.verdict, 'CANNOT TELL')}"
+    head = Table.grid(Column(no_wrap=True, ratio=1), Column(no_wrap=True), expand=True)
+    head.add_row(Text(title, "bold red" if status.exit_status else "bold"), _moment(status.time))
+    rows = Table.grid(Column(min_width=12, no_wrap=True), Column(no_wrap=True, overflow="ellipsis"), padding=(0, 1))
+    for label, text in _rows(status):
+        rows.add_row(label, Text(text))
+    problem = (Text(f"  {line}") for line in (status.problem or "").splitlines())
+    lines = _printed(console, head, *problem, Text(), rows)
+    r, room = status.report, height - 1 - len(lines)
+    if r and r.log and status.verdict not in (RUNNING, COMPLETE) and room > 0:
+        end = [f"The end of {r.log_name}:", *(f"  {line}" for line in r.log[-room:])]
+        lines += _printed(console, *(Text(line, no_wrap=True, overflow="ellipsis") for line in end))
+    return "\n".join(lines[:height])
+
+
+def _printed(console: Console, *parts: RenderableType) -> list[str]:
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return [line.rstrip() for line in capture.get().rstrip().splitlines()]
+
+
+def _rows(status: Status) -> list[tuple[str, str]]:
+    r, here = status.report, status.here
+    phases = ("On record", "   ".join(_phase(*dataclasses.astuple(phase)) for phase in here.phases))
+    monitor = _monitor(here.monitor, status)
+    if r is None:
+        local = "; ".join(f"{run}: {len(found)}" for run, found in here.checkpoints.items() if found)
+        return [("Checkpoints", f"here: {local or 'none'}"), ("Monitor", monitor), phases]
+    others = {run: steps for run, steps in (r.checkpoints or {}).items() if run != r.run}
+    rows = [
+        ("Run", "none" if r.run is None else f"{PHASES[r.run]} ({r.run})" if r.run in PHASES else r.run),
+        ("State", r.state),
+        ("Progress", _progress(r)),
+        ("Time", _time(r, status.time - r.time)),
+        ("Learning", _learning(r)),
+        ("Speed", _speed(r)),
+        ("Money", _money(r)),
+        ("GPUs", _gpus(r.gpus)),
+        ("Disk", f"{(r.disk_free or 0) / 2**30:,.1f} GiB free of {(r.disk_total or 0) / 2**30:,.1f}"),
+        ("Checkpoints", _checkpoints(status)),
+        ("Others", "; ".join(f"{run}: {len(steps)} there" for run, steps in others.items())),
+        ("Monitor", monitor),
+        phases,
+    ]
+    return [(label, text) for label, text in rows if text]
+
+
+def _progress(r: MachineReport) -> str:
+    if r.step is None:
+        return f"unknown: {'no step yet: it loads the model and the data' if r.active else 'no step is on record'}"
+    if r.max_steps is None:
+        return f"step {r.step:,} of unknown"
+    share = min(r.step / max(r.max_steps, 1), 1.0)
+    percent = int(share * 1000) / 10  # not rounded up: 100% is the end
+    return f"[{'#' * int(share * 40):.<40}] step {r.step:,} of {r.max_steps:,} ({percent:.1f}%)"
+
+
+def _time(r: MachineReport, offset: float) -> str:
+    """``offset``: what makes the machine's time ours."""
+    if r.started is None:
+        return "unknown: no start is on record on this machine"
+    spent = f"{duration((r.ended or r.time) - r.started)} since {_moment(r.started + offset)}"
+    if r.ended is not None:
+        return f"{spent}; ended {_moment(r.ended + offset)}"
+    if r.seconds_left is None:
+        return f"{spent}; time left unknown"
+    return f"{spent}; about {duration(r.seconds_left)} left, ends {_moment(r.time + r.seconds_left + offset)}"
+
+
+def _learning(r: MachineReport) -> str:
+    if r.loss is None:
+        return "loss unknown: nothing is logged since this start"
+    held_out = "" if r.eval_loss is None else f"; on evaluation rows {r.eval_loss:.4g}"
+    return f"loss {r.loss:.4g}{held_out}; learning rate {_number(r.learning_rate, '.3g')}"
+
+
+def _speed(r: MachineReport) -> str:
+    parts = [f"tokens a second {_number(r.tokens_per_second, ',.0f')}"]
+    parts.append(f"seconds a step {_number(r.seconds_per_step, '.3g')}")
+    shares = {"padding": r.padding_share, "FLOPs utilisation": r.mfu}
+    return ", ".join([*parts, *(f"{name} {share:.1%}" for name, share in shares.items() if share is not None)])
+
+
+def _money(r: MachineReport) -> str:
+    if r.spent_usd is None or r.price_per_hour is None:
+        return "unknown: nothing counted yet, or no price_per_hour; an idle machine costs, too"
+    if r.idle_usd is not None and r.expected_usd is not None:
+        return f"${r.spent_usd:,.2f} so far: ${r.expected_usd:,.2f} until the run ended, ${r.idle_usd:,.2f} idle since"
+    end = "" if r.expected_usd is None else f", about ${r.expected_usd:,.2f} at the run's end"
+    return f"${r.spent_usd:,.2f} so far{end}; ${r.price_per_hour:,.2f} an hour, idle time too"
+
+
+def _gpus(gpus: Sequence[GpuSample]) -> str:
+    if not gpus:
+        return "unknown: no nvidia-smi, or it gives no answer"
+    used = [gpu.memory_mib for gpu in gpus if gpu.memory_mib is not None]
+    memory = f"; up to {max(used) / 1024:.1f} of {(gpus[0].memory_total_mib or 0) / 1024:.1f} GiB" if used else ""
+    busy = " ".join("?" if gpu.utilization is None else f"{gpu.utilization:.0f}%" for gpu in gpus[:16])
+    return f"{len(gpus)} x {gpus[0].name[:40]}: busy now {busy}{memory}"
+
+
+def _checkpoints(status: Status) -> str:
+    r = status.report
+    there = list((r and r.checkpoints and r.checkpoints.get(r.run or "")) or ())
+    local = status.here.checkpoints.get((r and r.run) or "", {})
+    text = f"there: {shorten(there)}; here: {len(set(there) & set(status.intact))} of {len(there)}"
+    if not there:
+        text = f"there: none; here: {shorten(status.intact)}"
+    absent = [step for step in there if step not in local]
+    if absent:
+        text += f", missing {shorten(absent)}"
+    damaged = [(step, wrong) for step, wrong in sorted(local.items()) if wrong is not None]
+    for step, wrong in damaged[:1]:
+        text += f"; checkpoint-{step}: {wrong}; again: ./scripts/download_checkpoint.sh {step}"
+    return text
+
+
+def _monitor(monitor: MonitorRecord, status: Status) -> str:
+    start = f"./scripts/monitor_checkpoints.sh {status.here.instance} 300"
+    last = "" if monitor.last_round is None else f", last round {duration(status.time - monitor.last_round)} ago"
+    if monitor.running:
+        problem = f"; {monitor.unsolved[-1]}" if monitor.unsolved else ""
+        return f"running (process {monitor.pid or 'unknown'}){last or ', no round yet'}{problem}"
+    if status.report and status.report.active:
+        return f"NOT RUNNING; start it: {start}"
+    return f"not running{last}"
+
+
+def _files(r: MachineReport) -> str:
+    """The options of a launch that name the run's files, where they are not what it takes by itself."""
+    config = r.config or _CONFIG
+    usual = {"--config": _CONFIG, "--deepspeed": _DEEPSPEED.get(config, "deepspeed_config.json")}
+    named = {"--config": config, "--deepspeed": r.deepspeed or ""}
+    return "".join(
+        f" {option} {shlex.quote(file)}" for option, file in named.items() if file not in ("", usual[option])
+    )
+
+
+def shorten(steps: Sequence[int]) -> str:
+    """Steps in few words: "10, 20 (2)", "500 ... 11000 (22)", "none"."""
+    if not steps:
+        return "none"
+    names = ", ".join(map(str, steps)) if len(steps) <= 5 else f"{steps[0]} ... {steps[-1]}"
+    return f"{names} ({len(steps)})"
+
+
+def _phase(name: str, passed: bool | None, text: str) -> str:
+    if passed is None:
+        short = "NOT DECIDED" if text.startswith("NOT DECIDED") else "nothing"
+    else:
+        short = text.partition(" (")[0]
+    return f"{name.partition(' (')[0]}: {short}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "unknown" if value is None else f"{value:{form}}"
+
+
+def _moment(seconds: float) -> str:
+    """A local time: "Tue 24 Nov 07:31"."""
+    try:
+        return f"{datetime.fromtimestamp(seconds):%a %d %b %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return "at an impossible time"

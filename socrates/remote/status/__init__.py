@@ -1,1 +1,0 @@
-"""Status of a run, on one screen."""

@@ -1,1 +1,0 @@
-"""Verification of the infrastructure test: evidence, criteria, verdict."""
