@@ -61,7 +61,7 @@ for file in "$config" "$deepspeed"; do
   [[ $file != */* ]] || die "$file: must stand in the project's folder, as it will on the machine"
 done
 find_python
-settings=$("$PYTHON" scripts/lib/run.py remote.listing "$config" "$deepspeed") || exit 2
+settings=$("$PYTHON" scripts/lib/check_configs.py "$config" "$deepspeed") || exit 2
 { read -r run && read -r model; } <<<"$settings"
 check_token "$model"
 

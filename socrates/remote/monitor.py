@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,9 +24,9 @@ from typing import Any
 from socrates.checkpoint import is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import write_json
-from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
+from socrates.remote.fetch import fetch_checkpoint
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
+from socrates.remote.listing import Listing, RemoteCheckpoint, read_listing, remote_digests
 from socrates.remote.local import (
     DAMAGED,
     RECORDS,
@@ -83,10 +84,10 @@ class Monitor:
     ) -> None:
         self.instance, self.models, self.options, self.sizes = instance, models, options, sizes
         self.log = Log(write)
-        self.here: set[tuple[str, int]] = set()
-        self._missing: set[tuple[str, int]] = set()
-        self._found: set[tuple[str, int]] = set()
-        self._damaged_there: dict[tuple[str, int], tuple[str | None, DamagedThere]] = {}
+        self.here: set[Path] = set()
+        self._missing: set[RemoteCheckpoint] = set()
+        self._found: set[RemoteCheckpoint] = set()
+        self._damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = {}
         self._downloaded: list[list[Any]] = []
         self._digests = DigestMemory()
         self._listing: Listing | None = None
@@ -130,20 +131,18 @@ class Monitor:
         self.log.end("connection", "Connected again")
         self.log.end("round")
         self._say_ignored(listing)
-        for gone in self._missing - {(c.run, c.step) for c in listing.complete(self.options.run)}:
-            self._settle(gone)  # deleted there, or being written again
-            self._missing.discard(gone)
+        for gone in self._missing - set(listing.complete(self.options.run)):
+            self._settle(gone)  # deleted there, or written again
         for checkpoint in self._in_order(listing):
             late = time.monotonic() - listed > self.options.interval
             if late and len(self._downloaded) > downloaded and not self.options.once:
                 return True
-            key = (checkpoint.run, checkpoint.step)
             if self._attend(checkpoint, _label(checkpoint, listing)):
-                self.here.add(key)
-                self._missing.discard(key)
+                self._settle(checkpoint)
+                self.here.add(checkpoint.place(self.models))
             else:
-                self.here.discard(key)
-                self._missing.add(key)
+                self._missing.add(checkpoint)
+                self.here.discard(checkpoint.place(self.models))
         if not self._missing:
             self.log.end("space")
         self._last_round = local_time()
@@ -151,87 +150,82 @@ class Monitor:
 
     def _in_order(self, listing: Listing) -> list[RemoteCheckpoint]:
         """What is not here at all before the rest; each run's newest before any run's second newest."""
-        ranks: dict[str, int] = {}
-        ordered = []
+        ranks: Counter[str] = Counter()
+        order = {}
         for checkpoint in listing.complete(self.options.run):  # newest first within a run
-            rank = ranks[checkpoint.run] = ranks.get(checkpoint.run, -1) + 1
-            ordered.append((os.path.lexists(local_place(self.models, checkpoint)), rank, checkpoint.run, checkpoint))
-        return [checkpoint for *_, checkpoint in sorted(ordered, key=lambda item: item[:3])]
+            ranks[checkpoint.run] += 1
+            order[checkpoint] = (os.path.lexists(checkpoint.place(self.models)), ranks[checkpoint.run], checkpoint.run)
+        return sorted(order, key=lambda checkpoint: order[checkpoint])
 
     def _attend(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
         """Fetch a checkpoint if it is not here intact; whether it is here now. Only a lost connection is raised."""
-        key = (checkpoint.run, checkpoint.step)
         try:
-            return self._bring(checkpoint, label, key)
+            return self._bring(checkpoint, label)
         except Unreachable:
             raise
         except NoSpace as error:
             self.log.begin("space", f"✗ {label}: {error}; goes on by itself when there is room")
         except Busy as error:
-            self.log.begin(("busy", key), f"{error}; left to it", problem=False)
+            self.log.begin(("busy", checkpoint), f"{error}; left to it", problem=False)
         except DamagedThere as error:
-            self._damaged_there[key] = (checkpoint.manifest_sha256, error)
-            self.log.begin(("damaged", key), f"✗ {label}: {error}; fetched again when that changes there")
+            self._damaged_there[checkpoint] = error.files
+            self.log.begin(("damaged", checkpoint), f"✗ {label}: {error}; fetched again when that changes there")
         except Exception as error:  # must not end a watch of two days
-            self.log.begin(("failed", key), f"✗ {label}: {_describe(error)}")
+            self.log.begin(("failed", checkpoint), f"✗ {label}: {_describe(error)}")
         return False
 
-    def _bring(self, checkpoint: RemoteCheckpoint, label: str, key: tuple[str, int]) -> bool:
-        place = local_place(self.models, checkpoint)
+    def _bring(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
+        place = checkpoint.place(self.models)
         if is_training_locally(place.parent):
             text = f"{place.parent}: a training on this machine writes there; nothing is put there until it has ended"
             self.log.begin(("trains", checkpoint.run), text, problem=False)
             return False
         self.log.end(("trains", checkpoint.run))
-        if not os.path.lexists(place) and self._is_still_damaged_there(checkpoint, key):
+        if not os.path.lexists(place) and self._is_still_damaged_there(checkpoint):
             return False
         state = local_state(place, checkpoint.manifest_sha256, self._digests.sha256)
-        if is_enough(state, light=self.options.light):
-            self._settle(key)
+        if state.is_enough(light=self.options.light):
             return True
-        if state.kind != DAMAGED and key not in self._found:
+        if state.kind != DAMAGED and checkpoint not in self._found:
             self.log.say(f"Found new checkpoint: {label}")
-            self._found.add(key)
+            self._found.add(checkpoint)
 
         def starting(size: int) -> None:
             self.log.end("space")
-            if not any(self.log.is_open((kind, key)) for kind in ("failed", "damaged")):
+            if not any(self.log.is_open((kind, checkpoint)) for kind in ("failed", "damaged")):
                 self.log.say(f"Downloading {label}..." + (f" ({size / 10**6:.1f} MB)" if self.sizes else ""))
 
         def waits(text: str) -> None:
             self.log.say(f"{text}; waiting for it")
 
-        result = fetch_checkpoint(
+        is_fetched = fetch_checkpoint(
             self.instance,
             checkpoint.folder,
             place,
             manifest_sha256=checkpoint.manifest_sha256,
             light=self.options.light,
             digests=self._digests,
-            reports=Reports(starting, self.log.say, waits if self.options.once else None),
+            starting=starting,
+            moved=self.log.say,
+            waits=waits if self.options.once else None,
         )
-        self._settle(key)
-        if result.fetched:
+        if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
             self._downloaded.append([checkpoint.run, checkpoint.step, local_time()])
+            self._settle(checkpoint)
             self._write_record()
         return True
 
-    def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint, key: tuple[str, int]) -> bool:
-        manifest_sha256, error = self._damaged_there.get(key, (None, None))
-        if error is None:
-            return False
-        if manifest_sha256 == checkpoint.manifest_sha256:
-            current = inspect_files(self.instance, checkpoint.folder, list(error.files), digests=False)
-            if current == error.files:
-                return True
-        del self._damaged_there[key]
-        return False
+    def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint) -> bool:
+        files = self._damaged_there.get(checkpoint)
+        return files is not None and remote_digests(self.instance, checkpoint.folder, list(files)) == files
 
-    def _settle(self, key: tuple[str, int]) -> None:
-        self._damaged_there.pop(key, None)
+    def _settle(self, checkpoint: RemoteCheckpoint) -> None:
+        """Nothing is wrong with it any more."""
+        self._missing.discard(checkpoint)
+        self._damaged_there.pop(checkpoint, None)
         for kind in ("busy", "damaged", "failed"):
-            self.log.end((kind, key))
+            self.log.end((kind, checkpoint))
 
     def _end(self) -> int | None:
         """The exit status, if this is the end."""
@@ -240,7 +234,7 @@ class Monitor:
         if not self.options.until_complete or self._listing is None:
             return None
         runs = [self.options.run] if self.options.run else sorted(self._listing.runs)
-        if not runs or self._missing - set(self._damaged_there) or not all(map(self._is_finished, runs)):
+        if not runs or self._missing - self._damaged_there.keys() or not all(map(self._is_finished, runs)):
             return None
         if self._missing:
             self.log.say(f"✗ Training complete, but {len(self._missing)} checkpoints are damaged on the instance")
@@ -252,7 +246,7 @@ class Monitor:
         """Whether a run's newest complete checkpoint is here and says that it is the last one."""
         steps = self._listing.complete(run) if self._listing else []
         try:
-            return bool(steps) and is_finished(local_place(self.models, steps[0]))
+            return bool(steps) and is_finished(steps[0].place(self.models))
         except (SocratesError, KeyError, TypeError):  # not here, or no trainer of ours wrote it
             return False
 

@@ -20,7 +20,7 @@ from socrates.checkpoint import (
 )
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
-from socrates.remote.listing import is_run_name, list_remote
+from socrates.remote.listing import is_run_name, read_listing
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (
@@ -52,22 +52,18 @@ def push_newest(
     local, passed_over = newest_complete(instance.root / "models" / run, weights_only=weights_only)
     local_step = (checkpoint_step(local) or 0) if local else -1
     local_is_whole = local is not None and why_not_resumable(local) is None
-    for step in sorted((s for s, c in list_remote(instance).get(run, {}).items() if c.manifest_sha256), reverse=True):
-        if step < local_step:
+    for there in read_listing(instance).complete(run):
+        if there.step < local_step:
             break
-        enough = weights_only and not (step == local_step and local_is_whole)
-        if _is_resumable_there(instance, f"models/{run}/checkpoint-{step}", weights_only=enough):
-            return f"goes on from checkpoint-{step}, which is on the machine"
+        enough = weights_only and not (there.step == local_step and local_is_whole)
+        if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=enough):
+            return f"goes on from {there.name}, which is on the machine"
     if local is None:
         weights = next((item.path.name for item in passed_over if why_not_from_weights(item.path) is None), None)
+        or_weights = f", or go on from the weights of {weights}, which is here, with --resume-weights-only"
         raise SocratesError(
             f"nothing to resume from: no intact checkpoint of {run} on instance {instance.id}, and none in "
-            f"models/{run} here; start without --resume"
-            + (
-                f", or go on from the weights of {weights}, which is here, with --resume-weights-only"
-                if weights
-                else ""
-            )
+            f"models/{run} here; start without --resume{or_weights if weights else ''}"
         )
     size = sum(size for size, _ in read_manifest(local).files.values())
     say(f"Sending {local.name} ({size / 10**6:.1f} MB)...")

@@ -17,7 +17,6 @@ from socrates.checkpoint import GUIDE_FILES, find_damage, newest_complete, read_
 from socrates.config import load_config
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
-from socrates.remote.fetch import Reports
 from socrates.remote.instance import Unreachable
 from socrates.remote.listing import list_trainings, parse_listing, read_listing
 from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, Busy, DigestMemory, NoSpace, local_state
@@ -142,7 +141,7 @@ def test_a_login_that_greets_does_not_change_what_is_read(project):
     assert text.count("    HOME=$home exec") == 1
     tnr.write_text(text.replace("    HOME=$home exec", "    echo Welcome\n    HOME=$home exec"))
     (checkpoint,) = read_listing(project.instance).complete()
-    assert project.fetch(10, manifest_sha256=checkpoint.manifest_sha256).fetched
+    assert project.fetch(10, manifest_sha256=checkpoint.manifest_sha256)
     assert same_bytes(place(project), there)
 
 
@@ -168,11 +167,11 @@ def test_no_such_instance_is_no_lost_connection(project):
 def test_a_copy_is_the_same_bytes_and_the_second_call_asks_for_nothing(project):
     there = project.save(10)
     told = []
-    assert project.fetch(10, reports=Reports(starting=told.append)).fetched
+    assert project.fetch(10, starting=told.append)
     assert same_bytes(place(project), there) and find_damage(place(project)) is None
     assert told == [sum(size for size, _ in read_manifest(there).files.values())]
     assert len(project.asked()) == 7
-    assert not project.fetch(10).fetched and project.asked() == []
+    assert not project.fetch(10) and project.asked() == []
     assert names(project.models / "run" / ".partial") == ["checkpoint-10.lock"]
 
 
@@ -275,7 +274,7 @@ def test_another_runs_checkpoint_is_set_aside_and_stays_until_the_new_one_is_who
     assert local_state(place(project), sha256_file(there / "manifest.json")).kind == OTHER
     project.fault("before_scp", None)
     said = []
-    project.fetch(10, reports=Reports(moved=said.append))
+    project.fetch(10, moved=said.append)
     (aside,) = (project.models / "run" / "set-aside").iterdir()
     assert same_bytes(place(project), there)
     assert find_damage(aside) is None and sha256_file(aside / "manifest.json") == old
@@ -288,7 +287,7 @@ def test_a_damaged_one_is_set_aside_and_fetched_again(project):
     flip_a_bit(place(project) / SHARD)
     assert local_state(place(project)).kind == DAMAGED
     said = []
-    project.fetch(10, reports=Reports(moved=said.append))
+    project.fetch(10, moved=said.append)
     assert same_bytes(place(project), there) and "shard.pt has changed" in said[0]
     assert len(list((project.models / "run" / "set-aside").iterdir())) == 1
 
@@ -302,7 +301,7 @@ def test_light_takes_the_guides_files_and_says_what_it_left(project):
     assert manifest.left_out == (SHARD,) and manifest.source_sha256 == sha256_file(there / "manifest.json")
     assert find_damage(here) is None
     assert local_state(here, manifest.source_sha256).kind == local_state(here).kind == LIGHT
-    assert not project.fetch(10, light=True).fetched
+    assert not project.fetch(10, light=True)
     (here / "optimizer.pt").unlink()
     assert local_state(here).kind == DAMAGED
 
@@ -326,7 +325,7 @@ def test_light_becomes_whole_by_fetching_only_the_rest_and_back_is_nothing(proje
     project.fetch(10)
     assert project.asked() == ["shard.pt"] and same_bytes(place(project), there)
     assert names(project.models / "run" / ".partial") == ["checkpoint-10.lock"]
-    assert not project.fetch(10, light=True).fetched and local_state(place(project)).kind == COMPLETE
+    assert not project.fetch(10, light=True) and local_state(place(project)).kind == COMPLETE
 
 
 def test_a_light_one_stays_until_the_whole_one_is_complete(project):
@@ -338,20 +337,25 @@ def test_a_light_one_stays_until_the_whole_one_is_complete(project):
     assert local_state(place(project)).kind == LIGHT
 
 
-def test_a_kill_between_the_two_renames_of_a_swap_loses_neither(project):
+def test_a_kill_between_the_two_renames_of_a_swap_loses_neither(project, monkeypatch):
     there = project.save(10)
     project.fetch(10, light=True)
-    partial = project.models / "run" / ".partial"
-    place(project).rename(partial / "checkpoint-10.light")
-    project.fault("before_scp", "exit 254")
-    with pytest.raises(Unreachable):
+    rename = Path.rename
+
+    def killed(self, target):
+        if self.parent.name == ".partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
         project.fetch(10)
-    assert local_state(place(project)).kind == LIGHT, "the light one is back"
-    project.fault("before_scp", None)
-    project.fetch(10)
-    (partial / "checkpoint-10.light").mkdir()  # killed after the swap
-    assert not project.fetch(10).fetched
-    assert same_bytes(place(project), there) and not (partial / "checkpoint-10.light").exists()
+    monkeypatch.undo()
+    (aside,) = (project.models / "run" / "set-aside").iterdir()
+    assert local_state(aside).kind == LIGHT and not place(project).exists()
+    project.asked()
+    assert project.fetch(10) and project.asked() == []
+    assert same_bytes(place(project), there)
 
 
 # A hostile or broken manifest
@@ -462,7 +466,7 @@ def test_a_transfer_that_outlived_its_program_keeps_others_away(project):
         said.append(text)
         orphan.kill()
 
-    assert project.fetch(10, reports=Reports(waits=waits)).fetched and len(said) == 1
+    assert project.fetch(10, waits=waits) and len(said) == 1
     orphan.wait()
 
 
@@ -474,7 +478,7 @@ def test_somebody_who_only_looks_whether_a_lock_is_free_does_not_make_it_taken(p
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     threading.Timer(1.5, os.close, [descriptor]).start()
     if which == "checkpoint":
-        assert project.fetch(10 if project.save(10) else 0).fetched
+        assert project.fetch(10 if project.save(10) else 0)
     else:
         lock_output(project.models / "run")
 
@@ -494,7 +498,7 @@ def test_a_folder_that_a_training_here_writes_into_is_left_alone(project):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SocratesError, match="a training on this machine writes there"):
             project.fetch(10)
-    assert project.fetch(10).fetched
+    assert project.fetch(10)
 
 
 def test_trainings_on_the_instance_are_told(project):

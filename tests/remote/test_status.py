@@ -347,7 +347,7 @@ def test_checkpoints_here_are_judged_by_manifest_and_sizes(machine):
     assert (status.there, status.here, status.missing) == ((500, 1000, 1500), (500,), (1000, 1500))
     screen = status_screen(status)
     assert "there: 500, 1000, 1500 (3); here: 1 of 3, missing 1500\n" in screen
-    assert "here, checkpoint-1000: optimizer.pt has another size; again:" in screen
+    assert "here, checkpoint-1000: optimizer.pt has 5 bytes, not 12; again:" in screen
 
 
 def test_the_monitor(machine):
