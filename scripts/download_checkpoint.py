@@ -88,15 +88,16 @@ def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path,
 
     listing = read_listing(instance)
     step = arguments.step
-    found = [
-        steps[step] for run, steps in sorted(listing.runs.items()) if step in steps and arguments.run in (None, run)
-    ]
+    found = [item for item in listing if item.step == step and arguments.run in (None, item.run)]
     where = f"instance {instance.id}"
     if not found:
-        there = [f"  {run}: {', '.join(map(str, sorted(steps)))}" for run, steps in sorted(listing.runs.items())]
+        there: dict[str, list[str]] = {}
+        for item in reversed(listing):
+            there.setdefault(item.run, []).append(str(item.step))
+        lines = [f"  {run}: {', '.join(steps)}" for run, steps in sorted(there.items())]
         raise SocratesError(
             f"{where} has no checkpoint-{step}" + (f" of {arguments.run}" if arguments.run else "")
-            + ("; there are:\n" + "\n".join(there) if there else ", and no other one")
+            + ("; there are:\n" + "\n".join(lines) if lines else ", and no other one")
         )  # fmt: skip
     if len(found) > 1:
         option = f" --instance {instance.id}" if instance.id != "0" else ""

@@ -108,7 +108,7 @@ def missing_checkpoints(instance: Instance, models: Path) -> list[str]:
     if trained:
         lines.append(f"a training runs on the instance: {', '.join(trained)}")
     words = {ABSENT: "is not here", DAMAGED: "is damaged here", OTHER: "is not here: another run's has its place"}
-    for checkpoint in read_listing(instance).complete():
+    for checkpoint in filter(lambda found: found.is_complete, read_listing(instance)):
         state = local_state(checkpoint.place(models), checkpoint.manifest_sha256)
         if not state.intact:
             reason = f": {state.reason}" if state.reason else ""

@@ -21,9 +21,9 @@ from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
 LISTING_TIMEOUT = 300.0  # seconds; a machine that takes longer to list its folders counts as unreachable
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
 _ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")
-_MANIFEST_LINE = re.compile(rb"([0-9a-f]{64})  (\./.+)/manifest\.json", re.DOTALL)
+_RUN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_FOLDER = re.compile(rf"\./({_RUN})/checkpoint-(0|[1-9][0-9]{{0,11}})".encode())
+_MANIFEST_LINE = re.compile(rb"([0-9a-f]{64})  (\./.+)/manifest\.json")
 
 _LIST = rf"""
 if [ -d {REMOTE_ROOT}/models ]; then
@@ -67,6 +67,11 @@ class RemoteCheckpoint:
     manifest_sha256: str | None
 
     @property
+    def is_complete(self) -> bool:
+        """Whether it has a manifest."""
+        return self.manifest_sha256 is not None
+
+    @property
     def name(self) -> str:
         """checkpoint-N."""
         return f"checkpoint-{self.step}"
@@ -81,29 +86,13 @@ class RemoteCheckpoint:
         return models / self.run / self.name
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What an instance holds: run -> step -> checkpoint; and the names that are none of ours."""
-
-    runs: dict[str, dict[int, RemoteCheckpoint]]
-    ignored: tuple[str, ...] = ()
-
-    def complete(self, run: str | None = None) -> list[RemoteCheckpoint]:
-        """The checkpoints that have a manifest, of one run or of all, newest first within a run."""
-        runs = self.runs if run is None else {run: self.runs.get(run, {})}
-        return [
-            steps[step] for _, steps in sorted(runs.items()) for step in sorted(steps, reverse=True)
-            if steps[step].manifest_sha256 is not None
-        ]  # fmt: skip
-
-
 def is_run_name(text: str) -> bool:
     """Whether a text can be the name of a run's folder."""
-    return _RUN.fullmatch(text) is not None and text != SET_ASIDE
+    return re.fullmatch(_RUN, text) is not None and text != SET_ASIDE
 
 
-def read_listing(instance: Instance) -> Listing:
-    """List every run's checkpoints on an instance, in one connection; a missing models folder is an empty list.
+def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
+    """Every run's checkpoints on an instance, in one connection: by run, newest first; none without a models folder.
 
     Raises:
         Unreachable: no connection, or the answer is cut off.
@@ -112,22 +101,15 @@ def read_listing(instance: Instance) -> Listing:
     return parse_listing(_ask(instance, _LIST))
 
 
-def parse_listing(entries: Sequence[bytes]) -> Listing:
+def parse_listing(entries: Sequence[bytes]) -> list[RemoteCheckpoint]:
     """A listing from its entries: `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`."""
     digests = {match[2]: match[1].decode() for entry in entries if (match := _MANIFEST_LINE.fullmatch(entry))}
-    runs: dict[str, dict[int, RemoteCheckpoint]] = {}
-    ignored = []
+    found = []
     for entry in entries:
-        if not entry.startswith(b"./"):
-            continue
-        run, _, name = entry[2:].decode(errors="surrogateescape").rpartition("/")
-        match = _CHECKPOINT.fullmatch(name)
-        if match and is_run_name(run):
-            step = int(match[1])
-            runs.setdefault(run, {})[step] = RemoteCheckpoint(run, step, digests.get(entry))
-        elif not run.startswith(".") and run != SET_ASIDE:
-            ignored.append(f"{run}/{name}")
-    return Listing(runs, tuple(ignored))
+        match = _FOLDER.fullmatch(entry)
+        if match and is_run_name(run := match[1].decode()):
+            found.append(RemoteCheckpoint(run, int(match[2]), digests.get(entry)))
+    return sorted(found, key=lambda checkpoint: (checkpoint.run, -checkpoint.step))
 
 
 def list_trainings(instance: Instance) -> list[str]:

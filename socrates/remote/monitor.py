@@ -26,7 +26,7 @@ from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import write_json
 from socrates.remote.fetch import fetch_checkpoint
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.listing import Listing, RemoteCheckpoint, read_listing, remote_digests
+from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_digests
 from socrates.remote.local import (
     DAMAGED,
     RECORDS,
@@ -90,7 +90,7 @@ class Monitor:
         self._damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = {}
         self._downloaded: list[list[Any]] = []
         self._digests = DigestMemory()
-        self._listing: Listing | None = None
+        self._listing: list[RemoteCheckpoint] | None = None
         self._started, self._rounds = local_time(), 0
         self._last_round: str | None = None
 
@@ -130,14 +130,17 @@ class Monitor:
         self._rounds += 1
         self.log.end("connection", "Connected again")
         self.log.end("round")
-        self._say_ignored(listing)
-        for gone in self._missing - set(listing.complete(self.options.run)):
+        run = self.options.run
+        if run is not None and all(checkpoint.run != run for checkpoint in listing):
+            self.log.begin("no run", f"No checkpoint of {run} on the instance yet", problem=False)
+        for gone in self._missing.difference(listing):
             self._settle(gone)  # deleted there, or written again
+        several = len({checkpoint.run for checkpoint in listing}) > 1
         for checkpoint in self._in_order(listing):
             late = time.monotonic() - listed > self.options.interval
             if late and len(self._downloaded) > downloaded and not self.options.once:
                 return True
-            if self._attend(checkpoint, _label(checkpoint, listing)):
+            if self._attend(checkpoint, f"{checkpoint.run}/{checkpoint.name}" if several else checkpoint.name):
                 self._settle(checkpoint)
                 self.here.add(checkpoint.place(self.models))
             else:
@@ -148,13 +151,15 @@ class Monitor:
         self._last_round = local_time()
         return False
 
-    def _in_order(self, listing: Listing) -> list[RemoteCheckpoint]:
+    def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
         """What is not here at all before the rest; each run's newest before any run's second newest."""
         ranks: Counter[str] = Counter()
         order = {}
-        for checkpoint in listing.complete(self.options.run):  # newest first within a run
-            ranks[checkpoint.run] += 1
-            order[checkpoint] = (os.path.lexists(checkpoint.place(self.models)), ranks[checkpoint.run], checkpoint.run)
+        for checkpoint in listing:  # newest first within a run
+            if checkpoint.is_complete and self.options.run in (None, checkpoint.run):
+                ranks[checkpoint.run] += 1
+                is_here = os.path.lexists(checkpoint.place(self.models))
+                order[checkpoint] = (is_here, ranks[checkpoint.run], checkpoint.run)
         return sorted(order, key=lambda checkpoint: order[checkpoint])
 
     def _attend(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
@@ -233,8 +238,11 @@ class Monitor:
             return EXIT_NO if self._missing else EXIT_DONE
         if not self.options.until_complete or self._listing is None:
             return None
-        runs = [self.options.run] if self.options.run else sorted(self._listing.runs)
-        if not runs or self._missing - self._damaged_there.keys() or not all(map(self._is_finished, runs)):
+        run = self.options.run
+        newest = {item.run: item for item in reversed(self._listing) if item.is_complete and run in (None, item.run)}
+        runs = {run} if run else {item.run for item in self._listing}
+        done = {name for name, item in newest.items() if self._is_last(item)}
+        if not runs or self._missing - self._damaged_there.keys() or runs - done:
             return None
         if self._missing:
             self.log.say(f"✗ Training complete, but {len(self._missing)} checkpoints are damaged on the instance")
@@ -242,21 +250,12 @@ class Monitor:
         self.log.say(f"✓ Training complete: all {len(self.here)} checkpoints are here, verified")
         return EXIT_DONE
 
-    def _is_finished(self, run: str) -> bool:
-        """Whether a run's newest complete checkpoint is here and says that it is the last one."""
-        steps = self._listing.complete(run) if self._listing else []
+    def _is_last(self, checkpoint: RemoteCheckpoint) -> bool:
+        """Whether a checkpoint is here and says that it is the last one of its run."""
         try:
-            return bool(steps) and is_finished(steps[0].place(self.models))
+            return is_finished(checkpoint.place(self.models))
         except (SocratesError, KeyError, TypeError):  # not here, or no trainer of ours wrote it
             return False
-
-    def _say_ignored(self, listing: Listing) -> None:
-        if listing.ignored:
-            text = f"Ignored on the instance: {len(listing.ignored)} names that are no checkpoint's, such as "
-            self.log.begin("ignored", text + repr(listing.ignored[0])[:120], problem=False)
-        run = self.options.run
-        if run is not None and run not in listing.runs:
-            self.log.begin("no run", f"No checkpoint of {run} on the instance yet", problem=False)
 
     def _write_record(self) -> None:
         """For other programs; that it cannot be written is no reason to stop."""
@@ -276,10 +275,6 @@ class Monitor:
 def pause_after(failures: int, interval: float) -> float:
     """Seconds until the next attempt to connect: 1, 2, 4 ... up to a minute, or the interval if that is longer."""
     return min(2.0 ** min(failures, 20), max(_LONGEST_PAUSE, interval))
-
-
-def _label(checkpoint: RemoteCheckpoint, listing: Listing) -> str:
-    return checkpoint.name if len(listing.runs) == 1 else f"{checkpoint.run}/{checkpoint.name}"
 
 
 def _describe(error: Exception) -> str:

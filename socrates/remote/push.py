@@ -52,9 +52,9 @@ def push_newest(
     local, passed_over = newest_complete(instance.root / "models" / run, weights_only=weights_only)
     local_step = (checkpoint_step(local) or 0) if local else -1
     local_is_whole = local is not None and why_not_resumable(local) is None
-    for there in read_listing(instance).complete(run):
-        if there.step < local_step:
-            break
+    for there in read_listing(instance):
+        if there.run != run or not there.is_complete or there.step < local_step:
+            continue
         enough = weights_only and not (there.step == local_step and local_is_whole)
         if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=enough):
             return f"goes on from {there.name}, which is on the machine"

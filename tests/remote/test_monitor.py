@@ -154,15 +154,6 @@ def test_no_such_instance_is_told_at_once(project):
     assert status == 2 and "not in instances.json" in output and "Connection lost" not in output
 
 
-def test_hostile_names_are_said_once_escaped(project):
-    project.save(10)
-    (project.there / "run" / "checkpoint-1\n[2026] ✓ x").mkdir()
-    watch = Watch(project)
-    first = watch.round()
-    assert first[0].startswith("Ignored on the instance: 1 names") and r"checkpoint-1\n[2026" in first[0]
-    assert first[1:] == new("checkpoint-10") and watch.round() == []
-
-
 def test_a_checkpoint_that_another_process_fetches_is_left_to_it(project):
     project.save(10)
     partial = project.models / "run" / ".partial"
