@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from mirrors import make_project, same_bytes
+from mirrors import flip_a_bit, same_bytes
 
 from socrates.checkpoint import GUIDE_FILES, find_damage, newest_complete, read_manifest
 from socrates.config import load_config
@@ -26,23 +26,12 @@ from socrates.training.resume import choose_checkpoint, lock_output
 SHARD = "global_step10/shard.pt"
 
 
-@pytest.fixture
-def project(tmp_path):
-    return make_project(tmp_path)
-
-
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
 def place(project, step=10, run="run"):
     return project.models / run / f"checkpoint-{step}"
-
-
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 # The listing
@@ -101,22 +90,9 @@ def test_hostile_names_harm_nothing(project):
     assert not list(project.root.rglob("X"))
 
 
-def test_names_that_no_disk_can_hold_are_ignored_too():
-    entries = [
-        b"./../../x",
-        b"./run/../checkpoint-1",
-        b"./../checkpoint-2",
-        b"./checkpoint-3",
-        b"0" * 64 + b"  ./r/manifest.json",
-    ]
-    assert parse_listing(entries) == []
-
-
-def test_ten_thousand_entries_are_listed(project):
-    for number in range(10_000):
-        tail = "" if number % 2 else "; touch X"
-        (project.there / "run" / f"checkpoint-{number}{tail}").mkdir(parents=True)
-    assert len(read_listing(project.instance)) == 5000
+def test_names_that_no_disk_can_hold_are_passed_over_too():
+    for path in ("../../x", "run/../checkpoint-1", "../checkpoint-2", "checkpoint-3"):
+        assert parse_listing([f"./{path}".encode(), b"0" * 64 + b"  ./r/manifest.json"]) == []
 
 
 @pytest.mark.parametrize("how", ["head -c 60", "head -c 20", "tail -c +30", "cat; printf x"])
@@ -363,15 +339,15 @@ STRANGE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", STRANGE)
-def test_a_manifest_with_a_strange_path_is_refused_and_nothing_is_asked_for(project, path):
+def test_a_manifest_with_a_strange_path_is_refused_and_nothing_is_asked_for(project):
     folder = project.save(10)
     record = json.loads((folder / "manifest.json").read_text())
-    record["files"][0]["path"] = path
-    (folder / "manifest.json").write_text(json.dumps(record))
-    with pytest.raises(SocratesError, match=r"not taken from another machine|outside the checkpoint"):
-        project.fetch(10)
-    assert project.asked() == [] and not place(project).exists() and not is_plain_path(path)
+    for path in STRANGE:
+        record["files"][0]["path"] = path
+        (folder / "manifest.json").write_text(json.dumps(record))
+        with pytest.raises(SocratesError, match=r"not taken from another machine|outside the checkpoint"):
+            project.fetch(10)
+        assert project.asked() == [] and not place(project).exists() and not is_plain_path(path)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +357,7 @@ def test_a_manifest_with_a_strange_path_is_refused_and_nothing_is_asked_for(proj
         ({"files": [{"path": "a", "size": -1, "sha256": "0" * 64}]}, "size or SHA-256"),
         ({"files": [{"path": "a", "size": 1, "sha256": "x"}]}, "size or SHA-256"),
         ({"files": [{"path": "a", "size": 1e999, "sha256": "0" * 64}]}, "Infinity|malformed"),
-        ({"files": [{"path": f"f{i}", "size": 1, "sha256": "0" * 64} for i in range(20_001)]}, "20001 files"),
+        ({"files": [{"path": f"f{i}", "size": 1, "sha256": "0" * 64} for i in range(1001)]}, "1001 files"),
         ({"files": 5}, "malformed"),
         ({"padding": "x" * (10 * 2**20)}, "larger than 10 MiB"),
     ],
@@ -405,16 +381,6 @@ def test_a_manifest_larger_than_the_disk_is_refused_before_anything_is_fetched(p
     with pytest.raises(NoSpace, match=r"needs 11529215\d\d\.\d GB, .* free"):
         project.fetch(10)
     assert project.asked() == []
-
-
-@pytest.fixture
-def small_disk(project):
-    project.models.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", project.models], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
-    yield project
-    subprocess.run(["umount", "-l", project.models], check=True)
 
 
 def test_a_full_disk_is_told_and_the_next_call_goes_on(small_disk):
