@@ -43,33 +43,18 @@ from socrates.remote.untrusted import plain
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the person asked for.
-
-    Attributes:
-        interval: seconds between two looks.
-        once: one look, then the end.
-        until_complete: the end comes when every run's last checkpoint is here.
-        run: this run only.
-        light: LIGHT_FILES only.
-    """
-
-    interval: float = 300.0
-    once: bool = False
-    until_complete: bool = False
-    run: str | None = None
-    light: bool = False
-
-
 class Monitor:
     """One watch over one instance.
 
     Args:
         instance: the machine.
         models: the folder that holds the runs here.
-        options: what was asked for.
         write: prints a line.
+        interval: seconds between two looks.
+        once: one look, then the end.
+        until_complete: the end comes when every run's last checkpoint is here.
+        run: this run only.
+        light: LIGHT_FILES only.
         sizes: whether to say how much is fetched.
     """
 
@@ -77,12 +62,17 @@ class Monitor:
         self,
         instance: Instance,
         models: Path,
-        options: Options,
         write: Callable[[str], None],
         *,
+        interval: float = 300.0,
+        once: bool = False,
+        until_complete: bool = False,
+        run: str | None = None,
+        light: bool = False,
         sizes: bool = False,
     ) -> None:
-        self.instance, self.models, self.options, self.sizes = instance, models, options, sizes
+        self.instance, self.models, self.sizes = instance, models, sizes
+        self.interval, self.once, self.until_complete, self.run, self.light = interval, once, until_complete, run, light
         self.log = Log(write)
         self.here: set[Path] = set()
         self._missing: set[RemoteCheckpoint] = set()
@@ -103,20 +93,20 @@ class Monitor:
         """
         failures = 0
         while True:
-            pause = self.options.interval
+            pause = self.interval
             try:
                 more = self._round()
                 failures, pause = 0, 0.0 if more else pause
                 if not more and (status := self._end()) is not None:
                     return status
             except Unreachable as error:
-                if self.options.once:
+                if self.once:
                     raise
                 self.log.begin("connection", f"Connection lost: {error}; trying again")
-                pause = pause_after(failures, self.options.interval)
+                pause = pause_after(failures, self.interval)
                 failures += 1
             except Exception as error:
-                if (self._listing is None and isinstance(error, SocratesError)) or self.options.once:
+                if (self._listing is None and isinstance(error, SocratesError)) or self.once:
                     raise
                 self.log.begin("round", f"✗ {_describe(error)}")
             finally:
@@ -130,15 +120,15 @@ class Monitor:
         self._rounds += 1
         self.log.end("connection", "Connected again")
         self.log.end("round")
-        run = self.options.run
+        run = self.run
         if run is not None and all(checkpoint.run != run for checkpoint in listing):
             self.log.begin("no run", f"No checkpoint of {run} on the instance yet", problem=False)
         for gone in self._missing.difference(listing):
             self._settle(gone)  # deleted there, or written again
         several = len({checkpoint.run for checkpoint in listing}) > 1
         for checkpoint in self._in_order(listing):
-            late = time.monotonic() - listed > self.options.interval
-            if late and len(self._downloaded) > downloaded and not self.options.once:
+            late = time.monotonic() - listed > self.interval
+            if late and len(self._downloaded) > downloaded and not self.once:
                 return True
             if self._attend(checkpoint, f"{checkpoint.run}/{checkpoint.name}" if several else checkpoint.name):
                 self._settle(checkpoint)
@@ -156,7 +146,7 @@ class Monitor:
         ranks: Counter[str] = Counter()
         order = {}
         for checkpoint in listing:  # newest first within a run
-            if checkpoint.is_complete and self.options.run in (None, checkpoint.run):
+            if checkpoint.is_complete and self.run in (None, checkpoint.run):
                 ranks[checkpoint.run] += 1
                 is_here = os.path.lexists(checkpoint.place(self.models))
                 order[checkpoint] = (is_here, ranks[checkpoint.run], checkpoint.run)
@@ -189,7 +179,7 @@ class Monitor:
         if not os.path.lexists(place) and self._is_still_damaged_there(checkpoint):
             return False
         state = local_state(place, checkpoint.manifest_sha256, self._digests.sha256)
-        if state.is_enough(light=self.options.light):
+        if state.is_enough(light=self.light):
             return True
         if state.kind != DAMAGED and checkpoint not in self._found:
             self.log.say(f"Found new checkpoint: {label}")
@@ -208,11 +198,11 @@ class Monitor:
             checkpoint.folder,
             place,
             manifest_sha256=checkpoint.manifest_sha256,
-            light=self.options.light,
+            light=self.light,
             digests=self._digests,
             starting=starting,
             moved=self.log.say,
-            waits=waits if self.options.once else None,
+            waits=waits if self.once else None,
         )
         if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
@@ -234,11 +224,11 @@ class Monitor:
 
     def _end(self) -> int | None:
         """The exit status, if this is the end."""
-        if self.options.once:
+        if self.once:
             return EXIT_NO if self._missing else EXIT_DONE
-        if not self.options.until_complete or self._listing is None:
+        if not self.until_complete or self._listing is None:
             return None
-        run = self.options.run
+        run = self.run
         newest = {item.run: item for item in reversed(self._listing) if item.is_complete and run in (None, item.run)}
         runs = {run} if run else {item.run for item in self._listing}
         done = {name for name, item in newest.items() if self._is_last(item)}

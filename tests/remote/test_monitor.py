@@ -17,7 +17,7 @@ from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.checkpoint import find_damage, list_checkpoints
 from socrates.remote.instance import Unreachable
-from socrates.remote.monitor import Log, Monitor, Options, pause_after
+from socrates.remote.monitor import Log, Monitor, pause_after
 
 TIME = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 
@@ -27,7 +27,7 @@ class Watch:
 
     def __init__(self, project, **options):
         self.lines = []
-        self.monitor = Monitor(project.instance, project.models, Options(**options), self.lines.append)
+        self.monitor = Monitor(project.instance, project.models, self.lines.append, **options)
 
     def round(self):
         self.monitor._round()
