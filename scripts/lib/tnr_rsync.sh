@@ -2,10 +2,13 @@
 # shellcheck disable=SC2034 # RSYNC_HERE: tnr_copy.sh
 # Copying with rsync over the transport: whether both sides have it, and what its failures mean.
 
-# Version 3.1 at least: the one that comes with macOS lacks options. Sets RSYNC_HERE. For there: tnr_rsh.sh.
+# Whether there is an rsync of 3.1 or later (the one that comes with macOS lacks options); for any POSIX shell, here or there.
+RSYNC_IS_GOOD="rsync --version 2>/dev/null | sed -n 1p | grep -qE '^rsync +version v?([4-9]|3[.][1-9])'"
+
+# Sets RSYNC_HERE.
 check_rsync_here() {
   RSYNC_HERE=$(rsync --version 2>/dev/null | sed -n '1s/^rsync  *version v\{0,1\}\([0-9]*\.[0-9]*\).*/\1/p') || true
-  [[ $RSYNC_HERE =~ ^([4-9]|3\.[1-9]) ]] ||
+  eval "$RSYNC_IS_GOOD" ||
     die "needs rsync 3.1 or later here (found: ${RSYNC_HERE:-none}): sudo apt-get install -y rsync (macOS: brew install rsync)"
 }
 
@@ -16,9 +19,10 @@ quote_for_rsync() {
 
 # Runs rsync over the transport, in a folder there (quoted for a shell). Leaves with 254, 2 or 1 if it fails.
 run_rsync() {
-  local folder=$1 shell='' word reason status=0 options=(-rt --partial-dir=.rsync-partial)
+  local enter="$RSYNC_IS_GOOD || exit 127; mkdir -p -- $1 && cd -- $1" shell='' word reason status=0
+  local options=(-rt --partial-dir=.rsync-partial)
   shift
-  for word in bash "$SOCRATES_ROOT/scripts/lib/tnr_rsh.sh" "$WORK/transport" "$folder" "${#TRANSPORT[@]}" "${TRANSPORT[@]}"; do
+  for word in bash "$SOCRATES_ROOT/scripts/lib/tnr_rsh.sh" "$WORK/transport" "$enter" "${#TRANSPORT[@]}" "${TRANSPORT[@]}"; do
     shell+=$(quote_for_rsync "$word")" "
   done
   # ssh bounds the connecting (ConnectTimeout) and the session (ServerAlive), but not the login between the two.

@@ -136,11 +136,16 @@ def test_the_record_tells_the_last_look_that_reached_the_instance(project, monke
     assert last_round() == first
 
 
-def test_no_such_instance_is_told_at_once(project):
+def test_no_such_instance_is_told_at_once_and_is_no_lost_connection(project):
     tnr = project.root / "scripts" / "tnr"
-    tnr.write_text('#!/usr/bin/env bash\necho "tnr: error: instance 0: not in instances.json" >&2\nexit 2\n')
-    status, output = project.run("0", "1")
-    assert status == 2 and "not in instances.json" in output and "Connection lost" not in output
+    tnr.write_text(
+        '#!/usr/bin/env bash\necho "tnr: error: instance 0: not there. Ways:" >&2; echo "  one" >&2; exit 2\n'
+    )
+    download = ["--from", "0:run/checkpoint-10", "--to", "here/"]
+    for arguments, script in ((["0", "1"], "monitor"), (["--missing"], "monitor"), (download, "download")):
+        name = {"monitor": "monitor_checkpoints.py", "download": "download_checkpoint.py"}[script]
+        status, output = project.run(*arguments, script=name)
+        assert status == 2 and output.endswith("error: instance 0: not there. Ways:\none\n")
 
 
 def test_a_checkpoint_that_another_process_fetches_is_left_to_it(project):
