@@ -41,14 +41,13 @@ reach "$instance"
 refuse_while_training "$instance"
 # Uploads need rsync there, and rented images may lack it.
 # shellcheck disable=SC2016 # expands there
-step_on_machine "$instance" "$(declare -f rsync_version is_good_rsync)"'
-! is_good_rsync "$(rsync_version)" || exit 0
+step_on_machine "$instance" "! $RSYNC_IS_GOOD || exit 0"'
 echo "Installing rsync..."
 as_root=()
 (($(id -u) == 0)) || as_root=(sudo -n)
 "${as_root[@]}" apt-get update -qq >&2
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y rsync >&2
-is_good_rsync "$(rsync_version)"' </dev/null ||
+'"$RSYNC_IS_GOOD" </dev/null ||
   die "instance $instance needs rsync 3.1 or later, which could not be installed; as root there: apt-get update; apt-get install -y rsync"
 echo "Uploading code and configs..."
 send_code "$instance" ${config:+"$config"}

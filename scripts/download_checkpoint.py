@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Parse the arguments, find the folder, fetch it, say what came of it."""
     arguments = _arguments()
-    from socrates.remote.fetch import Reports, fetch_checkpoint
+    from socrates.remote.fetch import fetch_checkpoint
     from socrates.remote.instance import Instance, check_instance_id, project_root
 
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
@@ -42,22 +42,19 @@ def main() -> int:
         instance = Instance(root, check_instance_id("0" if arguments.instance is None else arguments.instance))
         os.chdir(root)
         source, target, manifest_sha256 = _find(instance, arguments)
-    reports = Reports(
+    is_fetched = fetch_checkpoint(
+        instance,
+        source,
+        target,
+        manifest_sha256=manifest_sha256,
+        light=arguments.light,
         starting=lambda size: _say(
             f"Downloading {target.name}..." + (f" ({size / 10**6:.1f} MB)" if sys.stdout.isatty() else "")
         ),
         moved=_say,
         waits=lambda text: _say(f"{text}; waiting for it"),
     )
-    result = fetch_checkpoint(
-        instance,
-        source,
-        target,
-        manifest_sha256=manifest_sha256,
-        light=arguments.light,
-        reports=reports,
-    )
-    if result.fetched:
+    if is_fetched:
         _say(f"✓ {target.name} downloaded successfully")
     else:
         print(f"✓ {target.name} is here already, intact: {target}", flush=True)
@@ -87,18 +84,20 @@ def _step(text: str) -> int:
 
 def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path, str]:
     """The folder on the instance that holds the step, its place here, and its manifest's SHA-256."""
-    from socrates.remote.fetch import local_place, runs_holding
     from socrates.remote.listing import read_listing
 
     listing = read_listing(instance)
     step = arguments.step
-    found = [item for item in runs_holding(listing, step) if arguments.run in (None, item.run)]
+    found = [item for item in listing if item.step == step and arguments.run in (None, item.run)]
     where = f"instance {instance.id}"
     if not found:
-        there = [f"  {run}: {', '.join(map(str, sorted(steps)))}" for run, steps in sorted(listing.runs.items())]
+        there: dict[str, list[str]] = {}
+        for item in reversed(listing):
+            there.setdefault(item.run, []).append(str(item.step))
+        lines = [f"  {run}: {', '.join(steps)}" for run, steps in sorted(there.items())]
         raise SocratesError(
             f"{where} has no checkpoint-{step}" + (f" of {arguments.run}" if arguments.run else "")
-            + ("; there are:\n" + "\n".join(there) if there else ", and no other one")
+            + ("; there are:\n" + "\n".join(lines) if lines else ", and no other one")
         )  # fmt: skip
     if len(found) > 1:
         option = f" --instance {instance.id}" if instance.id != "0" else ""
@@ -110,7 +109,7 @@ def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path,
             f"{checkpoint.folder} on {where} has no manifest.json: a training is still saving it, or was ended "
             "meanwhile, or other software made it; `tnr scp` takes its files by name"
         )
-    return checkpoint.folder, local_place(Path("models"), checkpoint), checkpoint.manifest_sha256
+    return checkpoint.folder, checkpoint.place(Path("models")), checkpoint.manifest_sha256
 
 
 def _places(path: str, to: str) -> tuple[str, Path]:

@@ -45,8 +45,8 @@ def main() -> int:
     from socrates.checkpoint import is_run_name
     from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.local import RECORDS, Busy, hold_lock, local_errors
-    from socrates.remote.monitor import Monitor, Options
+    from socrates.remote.local import RECORDS, Busy, hold_lock
+    from socrates.remote.monitor import Monitor
 
     root = project_root().absolute()
     instance = Instance(root, check_instance_id(arguments.instance))
@@ -60,11 +60,18 @@ def main() -> int:
         print(*lines, sep="\n", end="\n" if lines else "")
         return EXIT_NO if lines else EXIT_DONE
 
-    options = Options(arguments.seconds, arguments.once, arguments.until_complete, arguments.run, arguments.light)
-    monitor = Monitor(instance, models, options, _write, sizes=sys.stdout.isatty())
+    monitor = Monitor(
+        instance,
+        models,
+        _write,
+        interval=arguments.seconds,
+        once=arguments.once,
+        until_complete=arguments.until_complete,
+        run=arguments.run,
+        light=arguments.light,
+        sizes=sys.stdout.isatty(),
+    )
     lock = models / RECORDS / f"instance-{instance.id}.lock"
-    with local_errors(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
             signal.signal(number, _stop)

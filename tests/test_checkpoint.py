@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from mirrors import flip_a_bit
 
 from socrates.checkpoint import (
     GUIDE_FILES,
@@ -45,12 +46,6 @@ def test_a_folder_that_lacks_a_file_of_the_guide_gets_no_manifest(tmp_path):
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
-
-
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[50] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("name", [*GUIDE_FILES, "global_step10/shard.pt"])

@@ -29,13 +29,6 @@ cli_knows() {
   grep -qE "(^|[[:space:],])$1([^A-Za-z0-9_-]|\$)" <<<"$help"
 }
 
-# Exactly `ssh` in its list of commands: `ssh-keys` is another.
-cli_has_ssh() {
-  local help
-  help=$("$CLI" --help 2>/dev/null </dev/null) || return 1
-  grep -qE '^[[:space:]]+ssh([[:space:]]|$)' <<<"$help"
-}
-
 python_for_json() {
   command -v python3 >/dev/null || die "needs python3 on the PATH to read $INSTANCES"
   python3 -I -S "$SOCRATES_ROOT/scripts/lib/tnr_instances.py" "$INSTANCES" "$@"
@@ -59,15 +52,6 @@ check_backend() {
     '' | thunder | ssh | local) ;;
     *) die "SOCRATES_BACKEND is \"$SOCRATES_BACKEND\"; it can be thunder, ssh or local" ;;
   esac
-}
-
-# What is remembered between calls.
-cache_file() {
-  printf '%s/socrates/%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$1"
-}
-
-make_empty() {
-  mkdir -p -- "${1%/*}" 2>/dev/null && : 2>/dev/null >"$1" || true
 }
 
 die_no_backend() {
@@ -96,31 +80,4 @@ choose_backend() {
   find_cli
   [[ -n $CLI ]] || die_no_backend "instance $id: not in $INSTANCES, and Thunder's tnr is not on the PATH"
   BACKEND=thunder
-}
-
-# A CLI that has `ssh` itself is called as it is, with every line but those about an entry of instances.json;
-# only `delete` asks first whether checkpoints would be lost.
-hand_over_to_cli_with_ssh() {
-  local word arguments=()
-  check_backend
-  [[ ${SOCRATES_BACKEND:-thunder} == thunder ]] || return 0
-  find_cli
-  [[ -n $CLI ]] || return 0
-  if [[ -z ${SOCRATES_BACKEND:-} && -e $INSTANCES ]]; then
-    case $1 in
-      status) return 0 ;;
-      ssh | delete) word=${2:-} ;;
-      scp) word=$(copied_instance "${@:2}") ;;
-      *) word='' ;;
-    esac
-    if [[ $word =~ ^$ID_PATTERN$ ]] && read_entry "$word"; then return 0; fi
-  fi
-  cli_has_ssh || return 0
-  if [[ $1 == delete ]]; then
-    read_delete_arguments "${@:2}"
-    [[ -n $FORCE ]] || guard_checkpoints "$DELETED_ID"
-    for word in "${@:2}"; do [[ $word == --force ]] || arguments+=("$word"); done
-    exec "$CLI" delete "${arguments[@]}"
-  fi
-  exec "$CLI" "$@"
 }

@@ -5,20 +5,10 @@
 
 readonly NOT_COPIED=1
 
-# The instance that a copy is about: the first ID: there, else the first word that is no option.
-copied_instance() {
-  local argument first=''
-  for argument in "$@"; do
-    [[ $argument != -* ]] || continue
-    [[ ! $argument =~ ^$ID_PATTERN: ]] || { first=${argument%%:*}; break; }
-    : "${first:=$argument}"
-  done
-  printf '%s' "$first"
-}
-
 # Reads the arguments. Sets ID, UPLOAD (1, or nothing for a download), SOURCES and TARGET.
 read_copy_arguments() {
   local operands=() operand remote=0
+  ID='' UPLOAD='' SOURCES=()
   while (($#)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
@@ -31,11 +21,11 @@ read_copy_arguments() {
   done
   for operand in "${operands[@]}"; do
     [[ -n $operand ]] || die_usage "scp: an empty name"
-    [[ ! $operand =~ ^$ID_PATTERN: ]] || remote=$((remote + 1))
+    [[ ! $operand =~ ^$ID_PATTERN: ]] || { : "${ID:=${operand%%:*}}"; remote=$((remote + 1)); }
   done
-  ID=$(copied_instance "${operands[@]}") UPLOAD='' SOURCES=()
   if ((remote == 0)); then
     ((${#operands[@]} >= 3)) || die_usage "scp needs ID FILE... PATH, or ID:PATH on one side"
+    ID=${operands[0]}
     check_instance_id "$ID"
     UPLOAD=1 SOURCES=("${operands[@]:1:${#operands[@]}-2}")
     TARGET=$(remote_path "$(without_our_home "${operands[-1]}")")
@@ -97,13 +87,22 @@ fail_copy() {
   exit "$NOT_COPIED"
 }
 
+# Asks the machine: `ask STUB ARGUMENT...`. Sets ANSWER. What a login prints around the answer is ignored.
+ask() {
+  STATUS=0
+  run_there "$(bash_line "$@")" </dev/null >"$WORK/answer"
+  ((STATUS != NOT_REACHED)) || exit "$NOT_REACHED"
+  ANSWER=$(sed -n 's/^tnr-answer //p' "$WORK/answer" | tail -n 1)
+  [[ -n $ANSWER ]] || fail_copy "$PLACE: gave no answer; is bash there, and room in ${TMPDIR:-/tmp} here?"
+}
+
 # --- here to there -------------------------------------------------------------------------------------------------
 
 # What the target is.
 # shellcheck disable=SC2016 # expanded there
 readonly STUB_RECEIVE='
 kind=other; [ ! -d "$1" ] || kind=folder
-echo "tnr-answer $kind $(rsync_version)"'
+echo "tnr-answer $kind"'
 
 upload() {
   local source must_be='' name
@@ -115,9 +114,9 @@ upload() {
   done
   ((${#SOURCES[@]} == 1)) && [[ $TARGET != */ ]] || must_be=folder
   set_transport "$ID"
-  if [[ -n $must_be ]] && is_known_to_have_rsync; then ANSWER=folder; else ask "$STUB_RECEIVE" "$TARGET"; fi
+  if [[ -n $must_be ]]; then ANSWER=folder; else ask "$STUB_RECEIVE" "$TARGET"; fi
   source=${SOURCES[0]}
-  if [[ -n $must_be || $ANSWER == folder ]]; then
+  if [[ $ANSWER == folder ]]; then
     put_files "$TARGET" "${SOURCES[@]}"
   elif [[ -d $source ]]; then # it becomes the target: what is in it goes into a folder of that name
     SOURCES=("$source/")
@@ -179,7 +178,7 @@ readonly STUB_LOOK='
 kind=absent
 if [ $# -gt 1 ] && find "${@:2}" -type d -regex ".*/checkpoint-[0-9]+" 2>/dev/null | grep -q .; then kind=checkpoints
 elif [ -L "$1" ]; then kind=link; elif [ -d "$1" ]; then kind=folder; elif [ -e "$1" ]; then kind=file; fi
-echo "tnr-answer $kind $(rsync_version)"'
+echo "tnr-answer $kind"'
 
 download() {
   local source sources=() unknown=() into=''
@@ -187,7 +186,7 @@ download() {
   # A checkpoint is copied by the program that verifies it: half of one must never stand under its name.
   for source in "${SOURCES[@]}"; do
     if [[ $(basename -- "$source") =~ ^checkpoint-[0-9]+$ ]] && ! means_results "$source"; then
-      download_checkpoint "$source" || exit "$?"
+      "$SOCRATES_ROOT/scripts/download_checkpoint.sh" --from="$ID:$source" --to="$TARGET" || exit "$?"
     else
       [[ /$source/ != */../* ]] || die_usage "scp: \"..\" in a path there; write the path without it"
       sources+=("$(remote_path "$source")")
@@ -200,9 +199,7 @@ download() {
   if [[ -n $into ]]; then make_folder "$TARGET"; else make_folder "$(dirname -- "$TARGET")"; fi
   set_transport "$ID"
   # The files of a checkpoint, in one connection: the monitor's way.
-  if [[ -z $into ]] || ((${#unknown[@]})) || ! is_known_to_have_rsync; then
-    ask "$STUB_LOOK" "${sources[0]}" "${unknown[@]}"
-  fi
+  if [[ -z $into ]] || ((${#unknown[@]})); then ask "$STUB_LOOK" "${sources[0]}" "${unknown[@]}"; fi
   if [[ $ANSWER == checkpoints ]]; then
     fail_copy "$PLACE: not copied: it holds checkpoints, half of which must never look whole; fetch those with
   ./scripts/monitor_checkpoints.sh $ID --once, and other files by their names"
@@ -238,27 +235,15 @@ check_arrived() {
   done
 }
 
-download_checkpoint() {
-  local program=$SOCRATES_ROOT/scripts/download_checkpoint.sh
-  [[ -x $program ]] || die "$program: not there; only it copies checkpoints, because half of one must not look whole"
-  "$program" --from="$ID:$1" --to="$TARGET"
-}
-
-# Copies sources here: into a folder (TARGET ends in "/") or under a new name.
+# Copies sources here: into a folder (TARGET ends in "/") or under a new name. Those in the home folder begin with ".".
 get_files() {
-  local target=$1 source relative=() absolute=()
-  shift
-  target=$(local_path "$target")
-  for source in "$@"; do
-    if [[ $source == /* ]]; then absolute+=("$source"); else relative+=("$source"); fi
+  local base source target list
+  target=$(local_path "$1")
+  for base in . /; do
+    list=()
+    for source in "${@:2}"; do [[ ${source::1} != "$base" ]] || list+=("$source"); done
+    ((${#list[@]})) || continue
+    printf '%s\0' "${list[@]}" >"$WORK/list" || fail_copy "cannot write in ${TMPDIR:-/tmp}"
+    run_rsync "$base" --from0 --no-relative --files-from="$WORK/list" -- instance:./ "$target"
   done
-  ((${#relative[@]} == 0)) || get_listed . "$target" "${relative[@]}"
-  ((${#absolute[@]} == 0)) || get_listed / "$target" "${absolute[@]}"
-}
-
-get_listed() {
-  local base=$1 target=$2
-  shift 2
-  printf '%s\0' "$@" >"$WORK/list" || fail_copy "cannot write in ${TMPDIR:-/tmp}"
-  run_rsync "$base" --from0 --no-relative --files-from="$WORK/list" -- instance:./ "$target"
 }

@@ -4,7 +4,6 @@
     python3 tnr_instances.py instances.json list               a line an instance: ID, backend, where
     python3 tnr_instances.py instances.json create             makes a folder an instance, prints its ID
     python3 tnr_instances.py instances.json remove ID          ends what runs in it, removes folder and entry
-    python3 tnr_instances.py instances.json processes FOLDER   the processes that run in it
 
 Exit status: 0 done, 2 cannot (the file and the key are named), 3 no such instance.
 """
@@ -20,10 +19,9 @@ import time
 from pathlib import Path
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-HOST = re.compile(r"[^\s-]\S*")
 KEYS = ("host", "port", "identity", "options", "folder")
 MARKER = ".made-by-tnr"  # only folders that hold it are ever removed
-DELETED = ".deleted-"
+PATIENCE = 5.0  # seconds that processes get to end
 
 
 class WrongError(Exception):
@@ -55,36 +53,35 @@ def without_duplicates(pairs):
 
 def check_entry(key, entry):
     """Raise WrongError unless the entry is a host or a folder."""
-
-    def fail(what):
-        raise WrongError(f'"{key}": {what}')
-
     if not ID.fullmatch(key):
-        fail("an ID has letters, digits, - and _ only")
+        raise WrongError(f'"{key}": an ID has letters, digits, - and _ only')
     if not isinstance(entry, dict):
-        fail('must be an object with "host" or "folder"')
-    for name in entry:
+        raise WrongError(f'"{key}": must be an object with "host" or "folder"')
+    for name, value in entry.items():
         if name not in KEYS:
             import difflib  # here, since `show` runs with every command
 
-            near = difflib.get_close_matches(name, KEYS, 1)
-            fail(f'unknown key "{name}"' + (f', meant "{near[0]}"?' if near else f"; known: {', '.join(KEYS)}"))
+            near = difflib.get_close_matches(name, KEYS, 1, 0.5)
+            hint = f'meant "{near[0]}"?' if near else f"known: {', '.join(KEYS)}"
+            raise WrongError(f'"{key}": unknown key "{name}", {hint}')
+        if name == "port":
+            is_good, what = type(value) is int and 0 < value < 65536, "a number from 1 to 65535"
+        elif name == "options":
+            is_good, what = isinstance(value, list) and all(map(is_text, value)), "a list of texts as for ssh -o"
+        elif name == "host":
+            is_good = is_text(value) and re.fullmatch(r"[^\s-]\S*", value)
+            what = "as for ssh, without blanks: user@1.2.3.4"
+        else:
+            is_good, what = is_text(value), "a text"
+        if not is_good:
+            raise WrongError(f'"{key}": "{name}" must be {what}, is {value!r}')
     if ("host" in entry) == ("folder" in entry):
-        fail('needs either "host" or "folder"')
-    if "folder" in entry and len(entry) > 1:
-        fail('"folder" stands alone')
-    for name in ("host", "identity", "folder"):
-        value = entry.get(name, "-")
-        if not isinstance(value, str) or not value or not value.isprintable():
-            fail(f'"{name}" must be a text, is {value!r}')
-    if "host" in entry and not HOST.fullmatch(entry["host"]):
-        fail(f'"host" must be as for ssh, without blanks: user@1.2.3.4; is {entry["host"]!r}')
-    port = entry.get("port", 22)
-    if type(port) is not int or not 0 < port < 65536:
-        fail(f'"port" must be a number from 1 to 65535, is {port!r}')
-    options = entry.get("options", [])
-    if not isinstance(options, list) or not all(isinstance(o, str) and o and o.isprintable() for o in options):
-        fail(f'"options" must be a list of texts as for ssh -o, is {options!r}')
+        raise WrongError(f'"{key}": needs either "host" or "folder"')
+
+
+def is_text(value):
+    """Whether a value is a text that can stand in a command line."""
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def write(path, instances):
@@ -111,10 +108,6 @@ def locked(path):
     descriptor = os.open(str(folder), os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for left in folder.glob(f"{DELETED}*"):  # of an interrupted removal
-            if (left / MARKER).exists():
-                with contextlib.suppress(OSError):  # what cannot be removed must not be in the way of other instances
-                    remove_folder(left)
         yield folder
     finally:
         os.close(descriptor)
@@ -166,74 +159,50 @@ def create(path):
 
 
 def remove(path, key):
-    """End what runs in a local instance, remove its folder, then forget it."""
+    """End what runs in a local instance, remove its folder, then forget it; interrupted, it can be done again."""
+    import shutil
+
     with locked(path):
         instances = read(path)
         entry = instances.get(key)
         if entry is None or "folder" not in entry:
             return 3
         place = place_of(path, entry)
+        if place.exists() and not (place / MARKER).is_file():
+            raise WrongError(
+                f'"{key}": {place} was not made by tnr create, so it is not removed; '
+                "remove the entry (and the folder) by hand"
+            )
+        end_processes(place)
         if place.exists():
-            if not (place / MARKER).is_file():
-                raise WrongError(
-                    f'"{key}": {place} was not made by tnr create, so it is not removed; '
-                    "remove the entry (and the folder) by hand"
-                )
-            end_processes(place)
-            gone = place.parent / f"{DELETED}{key}-{os.getpid()}"
-            place.rename(gone)  # from now on it is not there, whenever we are interrupted
-        else:
-            end_processes(place)
-            gone = None
+            if (place / "home").exists():
+                shutil.rmtree(str(place / "home"))
+            shutil.rmtree(str(place))  # with the marker, which names it as ours until now
         del instances[key]
         write(path, instances)
-        if gone:
-            remove_folder(gone)
     return 0
-
-
-def remove_folder(folder):
-    """Remove a folder, its marker last: what is interrupted can be recognised and ended later."""
-    import shutil
-
-    for inner in folder.iterdir():
-        if inner.is_dir() and not inner.is_symlink():
-            shutil.rmtree(str(inner))
-        elif inner.name != MARKER:
-            inner.unlink()
-    shutil.rmtree(str(folder))
 
 
 def processes(place):
     """The processes whose environment says that they were started in this instance."""
     wanted = os.fsencode(f"SOCRATES_INSTANCE={place}")
-    found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
             if wanted in (process / "environ").read_bytes().split(b"\0"):
-                found.append(int(process.name))
-        except OSError:
-            continue  # ended meanwhile, or another user's
-    return found
+                yield int(process.name)
 
 
-def end_processes(place, patience=5.0):
+def end_processes(place):
     """Ask the processes to end, and end those that do not within some seconds."""
     started = time.monotonic()
-    asked = set()
-    while True:
-        left = processes(place)
-        if not left:
-            return
+    while left := list(processes(place)):
         waited = time.monotonic() - started
-        if waited > 2 * patience:
+        if waited > 2 * PATIENCE:
             raise WrongError(f"processes {left} in {place} cannot be ended; nothing was removed")
         for process in left:
-            if waited > patience or process not in asked:
-                asked.add(process)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL if waited > patience else signal.SIGTERM)
-        time.sleep(0.05)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL if waited > PATIENCE else signal.SIGTERM)
+        time.sleep(0.1)
 
 
 def main():
@@ -242,10 +211,6 @@ def main():
     path = Path(os.path.normpath(str(Path.cwd() / path)))
     commands = {"show": show, "list": list_all, "create": create, "remove": remove}
     try:
-        if command == "processes":
-            for process in processes(rest[0]):
-                print(process)
-            return 0
         return commands[command](path, *rest)
     except WrongError as error:
         print(f"tnr: error: {path}: {error}", file=sys.stderr)

@@ -2,20 +2,15 @@
 # `tnr create`, `tnr status` and `tnr delete`.
 
 tnr_create() {
-  local backend=${SOCRATES_BACKEND:-}
-  if [[ -z $backend ]]; then
-    find_cli
-    [[ -n $CLI ]] || die_no_backend "create: Thunder's tnr is not on the PATH"
-    backend=thunder
-  fi
-  case $backend in
+  check_backend
+  case ${SOCRATES_BACKEND:-thunder} in
+    local) create_here "$@" ;;
+    ssh) die "create: a machine behind ssh is rented elsewhere; add it to $INSTANCES then" ;;
     thunder)
       find_cli
       [[ -n $CLI ]] || die_no_backend "create: Thunder's tnr is not on the PATH"
       create_on_thunder "$@"
       ;;
-    ssh) die "create: a machine behind ssh is rented elsewhere; add it to $INSTANCES then" ;;
-    local) create_here "$@" ;;
   esac
 }
 
@@ -53,44 +48,27 @@ tnr_status() {
 }
 
 list_instances() {
-  local rows id kind place i
+  local rows id kind place state
   rows=$(python_for_json list) || exit 2
-  printf '%-12s %-8s %-40s %s\n' ID BACKEND WHERE STATE
-  [[ -n $rows ]] || return 0
   make_work_folder
-  mapfile -t rows <<<"$rows"
-  for i in "${!rows[@]}"; do
-    IFS=$'\t' read -r id kind place <<<"${rows[i]}"
-    [[ -z ${SOCRATES_BACKEND:-} || $kind == "$SOCRATES_BACKEND" ]] || continue
-    { state_of "$id" "$kind" "$place" >"$WORK/state-$i"; } & # hosts that do not answer are waited for together
-  done
-  wait
-  for i in "${!rows[@]}"; do
-    [[ -e $WORK/state-$i ]] || continue
-    IFS=$'\t' read -r id kind place <<<"${rows[i]}"
-    printf '%-12s %-8s %-40s %s\n' "$id" "$kind" "$place" "$(<"$WORK/state-$i")"
-  done
+  printf '%-12s %-8s %-40s %s\n' ID BACKEND WHERE STATE
+  while IFS=$'\t' read -r id kind place; do
+    [[ -n $id && ${SOCRATES_BACKEND:-$kind} == "$kind" ]] || continue
+    state=running
+    if [[ $kind == local ]]; then
+      [[ -d $place/home ]] || state="gone: no such folder"
+    else
+      is_reached "$id" || state="not reached"
+    fi
+    printf '%-12s %-8s %-40s %s\n' "$id" "$kind" "$place" "$state"
+  done <<<"$rows"
 }
 
-state_of() {
-  local processes
-  if [[ $2 == local ]]; then
-    if [[ ! -d $3/home ]]; then
-      echo "gone: no such folder"
-    else
-      processes=$(python_for_json processes "$3" | wc -l)
-      echo "running, $((processes)) processes"
-    fi
-    return
-  fi
-  BACKEND=ssh
+is_reached() {
   read_entry "$1"
+  BACKEND=ssh
   set_ssh_transport '' "${ENTRY[@]:1}"
-  if "${TRANSPORT[0]}" -o ConnectTimeout=5 -o BatchMode=yes "${TRANSPORT[@]:1}" true </dev/null >/dev/null 2>&1; then
-    echo running
-  else
-    echo "not reached"
-  fi
+  ssh -o ConnectTimeout=5 -o BatchMode=yes "${TRANSPORT[@]:1}" true </dev/null >/dev/null 2>&1
 }
 
 # Sets DELETED_ID, YES and FORCE.

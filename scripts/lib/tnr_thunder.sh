@@ -9,44 +9,23 @@ knows_alias() {
   [[ -n $name && $name != "tnr-${1,,}" ]]
 }
 
-# IDs are given again: the entry of a deleted instance leads to a machine of someone else.
+# IDs are given again: the entry of a deleted instance leads to a machine of someone else, until ssh's config is newer.
 stale_mark() {
-  cache_file "stale-tnr-$1"
+  printf '%s/socrates/stale-tnr-%s' "${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}" "$1"
 }
 
 # Makes sure that ssh knows the instance.
 know_thunder_host() {
-  local id=$1 limit=()
+  local id=$1
   command -v ssh >/dev/null || die "needs ssh on the PATH"
-  [[ -e $(stale_mark "$id") ]] || ! knows_alias "$id" || return 0
+  ! knows_alias "$id" || [[ $(stale_mark "$id") -nt ${HOME:-}/.ssh/config ]] || return 0
   note "tnr: asking Thunder's CLI how instance $id is reached: tnr connect $id"
-  # Newer ones print JSON and end; older ones want a terminal, and open a session.
-  ! command -v timeout >/dev/null || limit=(timeout -k 5 60)
-  : >"$WORK/before"
-  if "${limit[@]}" "$CLI" connect "$id" --json >"$WORK/connect.log" 2>&1 </dev/null && knows_alias "$id" || connect_at_terminal "$id"; then
+  if "$CLI" connect "$id" --json >"$WORK/connect.log" 2>&1 </dev/null && knows_alias "$id"; then
     rm -f -- "$(stale_mark "$id")"
     return
   fi
   tail -n 5 "$WORK/connect.log" | tr -d '\r\0' >&2
   die "ssh does not know instance $id yet; run once in a terminal: $CLI connect $id"
-}
-
-# `tnr connect` at a terminal of its own, until ssh knows the instance (anew); what it opened is then ended.
-connect_at_terminal() {
-  local id=$1 connecting tries known=''
-  command -v script >/dev/null || return 1
-  script -qefc "$(printf '%q connect %q' "$CLI" "$id")" /dev/null >"$WORK/connect.log" 2>&1 </dev/null &
-  connecting=$!
-  for ((tries = 0; tries < 300; tries++)); do
-    if knows_alias "$id" && [[ ! -e $(stale_mark "$id") || ${HOME:-}/.ssh/config -nt $WORK/before ]]; then
-      known=1
-      break
-    fi
-    kill -0 "$connecting" 2>/dev/null || break
-    sleep 0.2
-  done
-  kill "$connecting" 2>/dev/null || true
-  [[ -n $known ]]
 }
 
 # Translates the guide's `tnr create` of Thunder's first CLI into that of the second.
@@ -91,32 +70,12 @@ create_on_thunder() {
   fi
   [[ $given == *" --mode"* ]] || arguments=(--mode production "${arguments[@]}")
   [[ $given == *" --template"* ]] || arguments+=(--template base)
-  [[ -z $disk ]] || arguments+=("$(disk_option)" "$disk")
-  honour_or_say name "$name"
-  honour_or_say region "$region"
+  [[ -z $disk ]] || arguments+=(--primary-disk "$disk")
+  for flag in name region; do
+    [[ -z ${!flag} ]] || note "tnr: Thunder's CLI has no --$flag: \"${!flag}\" is not used"
+  done
   note "tnr: running: tnr create ${arguments[*]}"
   exec "$CLI" create "${arguments[@]}"
-}
-
-disk_option() {
-  local option
-  for option in --primary-disk --disk-size-gb --disk; do
-    if cli_knows "$option" create; then
-      printf '%s' "$option"
-      return
-    fi
-  done
-  printf '%s' --primary-disk
-}
-
-# An option of the guide that not every CLI has.
-honour_or_say() {
-  [[ -n $2 ]] || return 0
-  if cli_knows "--$1" create; then
-    arguments+=("--$1" "$2")
-  else
-    note "tnr: Thunder's CLI has no --$1: \"$2\" is not used"
-  fi
 }
 
 delete_on_thunder() {
@@ -124,5 +83,5 @@ delete_on_thunder() {
   # Asked nothing where nobody can answer: the guide's `tnr delete 0` in a script. The guard has been satisfied.
   if [[ -n $YES$FORCE || ! -t 0 ]] && cli_knows --yes delete; then arguments+=(--yes); fi
   "$CLI" delete "$DELETED_ID" "${arguments[@]}" || exit "$?"
-  make_empty "$(stale_mark "$DELETED_ID")"
+  mkdir -p -- "$(dirname -- "$(stale_mark "$DELETED_ID")")" && : >"$(stale_mark "$DELETED_ID")"
 }

@@ -63,13 +63,7 @@ class Instance:
     id: str
 
     def run(
-        self,
-        command: str,
-        *,
-        stdin: bytes = b"",
-        timeout: float | None = None,
-        check: bool = True,
-        pass_fds: Sequence[int] = (),
+        self, command: str, *, stdin: bytes = b"", timeout: float | None = None, check: bool = True
     ) -> CompletedCommand:
         """Run a bash command in the machine's home folder.
 
@@ -78,13 +72,12 @@ class Instance:
             stdin: what it reads; the place for secrets.
             timeout: seconds, after which the machine counts as unreachable; None waits.
             check: whether a status other than 0 is an error.
-            pass_fds: open files that the processes here inherit (locks).
 
         Raises:
             Unreachable: no connection, or it was lost.
             SocratesError: the command failed and ``check``.
         """
-        done = self._tnr(["ssh", self.id, command], stdin=stdin, timeout=timeout, pass_fds=pass_fds)
+        done = self._tnr(["ssh", self.id, command], stdin=stdin, timeout=timeout)
         if check and done.status != 0:
             raise self.failure(done)
         return done
@@ -96,13 +89,13 @@ class Instance:
             return SocratesError(said.removeprefix(_TNR))
         return SocratesError(f"instance {self.id}: a command failed (status {done.status}): {said}")
 
-    def fetch(self, sources: Sequence[str], folder: Path, *, pass_fds: Sequence[int] = ()) -> None:
+    def fetch(self, sources: Sequence[str], folder: Path, *, pass_fds: Sequence[int]) -> None:
         """Bring files into a folder here, all in one connection.
 
         Args:
             sources: paths on the machine, relative to its home folder.
             folder: must exist.
-            pass_fds: as in `run`.
+            pass_fds: open files that the processes here inherit (locks).
 
         Raises:
             Unreachable: no connection, or it was lost; some files may be there, one of them in part.
@@ -124,12 +117,7 @@ class Instance:
             raise SocratesError(f"instance {self.id}: copying failed: {_said(done.stderr)}")
 
     def _tnr(
-        self,
-        arguments: list[str],
-        *,
-        stdin: bytes = b"",
-        timeout: float | None = None,
-        pass_fds: Sequence[int] = (),
+        self, arguments: list[str], *, stdin: bytes = b"", timeout: float | None = None, pass_fds: Sequence[int] = ()
     ) -> CompletedCommand:
         program = str(self.root / "scripts" / "tnr")
         try:

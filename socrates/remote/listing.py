@@ -12,33 +12,28 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
 
-from socrates.checkpoint import MANIFEST, SET_ASIDE, is_run_name
+from socrates.checkpoint import MANIFEST, is_run_name
 from socrates.errors import SocratesError
-from socrates.remote.instance import REMOTE_ROOT, CompletedCommand, Instance, Unreachable
+from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
 
 LISTING_TIMEOUT = 300.0  # seconds; a machine that takes longer to list its folders counts as unreachable
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
 _ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
-_CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")
-_MANIFEST_LINE = re.compile(rb"([0-9a-f]{64})  (\./.+)/manifest\.json", re.DOTALL)
-# Some shells greet: what counts stands between these two.
-_BEGIN, _END = b"socrates-begin", b"socrates-end"
+_RUN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_FOLDER = re.compile(rf"\./({_RUN})/checkpoint-(0|[1-9][0-9]{{0,11}})".encode())
+_MANIFEST_LINE = re.compile(rb"([0-9a-f]{64})  (\./.+)/manifest\.json")
 
 _LIST = rf"""
-set -o pipefail
-{{ printf 'socrates-begin\0'
 if [ -d {REMOTE_ROOT}/models ]; then
   cd {REMOTE_ROOT}/models || exit 3
   find . -mindepth 2 -maxdepth 2 -type d -name 'checkpoint-*' -print0
   find . -mindepth 3 -maxdepth 3 -type f -path './*/checkpoint-*/{MANIFEST}' -exec sha256sum -z {{}} +
 fi
-printf 'socrates-end\0'; }} | head -c {_ANSWER_LIMIT}
 """
 _LIST_TRAININGS = rf"""
 command -v flock >/dev/null || {{ echo 'flock (util-linux) is not installed there' >&2; exit 3; }}
-printf 'socrates-begin\0'
 if [ -d {REMOTE_ROOT} ]; then
   cd {REMOTE_ROOT} || exit 3
   for lock in .run/lock models/*/.training.lock; do
@@ -48,17 +43,12 @@ if [ -d {REMOTE_ROOT} ]; then
     case $status in 0) ;; 75) printf '%s\0' "$lock" ;; *) exit 3 ;; esac
   done
 fi
-printf 'socrates-end\0'
 """
-_INSPECT = r"""
+_DIGESTS = r"""
 while IFS= read -r -d '' path; do
-  if [ -f "$path" ] && [ ! -L "$path" ]; then
-    stat -c '%s %.9Y' -- "$path" | tr -d '\n'
-    [ "$DIGESTS" = no ] || { printf ' '; sha256sum <"$path" | cut -c 1-64 | tr -d '\n'; }
-  fi
+  [ ! -f "$path" ] || [ -L "$path" ] || sha256sum <"$path" | cut -c 1-64 | tr -d '\n'
   printf '\0'
 done
-printf 'socrates-end\0'
 """
 
 
@@ -77,6 +67,11 @@ class RemoteCheckpoint:
     manifest_sha256: str | None
 
     @property
+    def is_complete(self) -> bool:
+        """Whether it has a manifest."""
+        return self.manifest_sha256 is not None
+
+    @property
     def name(self) -> str:
         """checkpoint-N."""
         return f"checkpoint-{self.step}"
@@ -86,65 +81,30 @@ class RemoteCheckpoint:
         """Its path on the instance, relative to the home folder."""
         return f"{REMOTE_ROOT}/models/{self.run}/{self.name}"
 
-
-@dataclass(frozen=True)
-class Listing:
-    """What an instance holds: run -> step -> checkpoint; and the names that are none of ours."""
-
-    runs: dict[str, dict[int, RemoteCheckpoint]]
-    ignored: tuple[str, ...] = ()
-
-    def complete(self, run: str | None = None) -> list[RemoteCheckpoint]:
-        """The checkpoints that have a manifest, of one run or of all, newest first within a run."""
-        runs = self.runs if run is None else {run: self.runs.get(run, {})}
-        return [
-            steps[step] for _, steps in sorted(runs.items()) for step in sorted(steps, reverse=True)
-            if steps[step].manifest_sha256 is not None
-        ]  # fmt: skip
+    def place(self, models: Path) -> Path:
+        """Where it is kept here."""
+        return models / self.run / self.name
 
 
-class RemoteFile(NamedTuple):
-    """A plain file on an instance: bytes, time of its last change as text, SHA-256 (None: not asked for)."""
-
-    size: int
-    changed: str
-    sha256: str | None
-
-
-def list_remote(instance: Instance) -> dict[str, dict[int, RemoteCheckpoint]]:
-    """Every run's checkpoints on an instance: run -> step -> checkpoint. See `read_listing`."""
-    return read_listing(instance).runs
-
-
-def read_listing(instance: Instance) -> Listing:
-    """List every run's checkpoints on an instance, in one connection; a missing models folder is an empty list.
+def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
+    """Every run's checkpoints on an instance, in one connection: by run, newest first; none without a models folder.
 
     Raises:
         Unreachable: no connection, or the answer is cut off.
         SocratesError: the answer is too long, or the folder cannot be entered.
     """
-    done = instance.run(_LIST, timeout=LISTING_TIMEOUT, check=False)
-    if done.status == 3:
-        raise SocratesError(f"instance {instance.id}: {REMOTE_ROOT}/models cannot be entered there")
-    return parse_listing(between_marks(done, instance))
+    return parse_listing(_ask(instance, _LIST))
 
 
-def parse_listing(entries: Sequence[bytes]) -> Listing:
+def parse_listing(entries: Sequence[bytes]) -> list[RemoteCheckpoint]:
     """A listing from its entries: `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`."""
     digests = {match[2]: match[1].decode() for entry in entries if (match := _MANIFEST_LINE.fullmatch(entry))}
-    runs: dict[str, dict[int, RemoteCheckpoint]] = {}
-    ignored = []
+    found = []
     for entry in entries:
-        if not entry.startswith(b"./"):
-            continue
-        run, _, name = entry[2:].decode(errors="surrogateescape").rpartition("/")
-        match = _CHECKPOINT.fullmatch(name)
-        if match and is_run_name(run):
-            step = int(match[1])
-            runs.setdefault(run, {})[step] = RemoteCheckpoint(run, step, digests.get(entry))
-        elif not run.startswith(".") and run != SET_ASIDE:
-            ignored.append(f"{run}/{name}")
-    return Listing(runs, tuple(ignored))
+        match = _FOLDER.fullmatch(entry)
+        if match and is_run_name(run := match[1].decode()):
+            found.append(RemoteCheckpoint(run, int(match[2]), digests.get(entry)))
+    return sorted(found, key=lambda checkpoint: (checkpoint.run, -checkpoint.step))
 
 
 def list_trainings(instance: Instance) -> list[str]:
@@ -153,8 +113,7 @@ def list_trainings(instance: Instance) -> list[str]:
     Raises:
         Unreachable, SocratesError: it is unknown, and why.
     """
-    entries = between_marks(instance.run(_LIST_TRAININGS, timeout=LISTING_TIMEOUT), instance)
-    locks = [entry.decode(errors="backslashreplace") for entry in entries]
+    locks = [entry.decode(errors="backslashreplace") for entry in _ask(instance, _LIST_TRAININGS)]
     runs = [lock.split("/")[1] for lock in locks if lock.startswith("models/")]
     return runs or ["supervisor" for _ in locks[:1]]
 
@@ -167,36 +126,29 @@ def read_remote_manifest(instance: Instance, folder: str) -> bytes | None:
         SocratesError: it is larger than any manifest of ours.
     """
     path = shlex.quote(f"./{folder}/{MANIFEST}" if not folder.startswith("/") else f"{folder}/{MANIFEST}")
-    command = (
-        f"[ -f {path} ] || exit 44; printf 'socrates-begin\\0'; "
-        f"head -c {MANIFEST_LIMIT + 1} -- {path} && printf '\\0socrates-end\\0'"
-    )
-    done = instance.run(command, timeout=LISTING_TIMEOUT, check=False)
-    if done.status == 44:
+    entries = _ask(instance, f"[ ! -f {path} ] || {{ head -c {MANIFEST_LIMIT + 1} -- {path} && printf '\\0'; }}")
+    if not entries:
         return None
-    manifest = b"\0".join(between_marks(done, instance))
+    manifest = b"\0".join(entries)
     if len(manifest) > MANIFEST_LIMIT:
         raise SocratesError(f"instance {instance.id}: {folder}/{MANIFEST} is larger than {MANIFEST_LIMIT >> 20} MiB")
     return manifest
 
 
-def inspect_files(
-    instance: Instance, folder: str, paths: Sequence[str], *, digests: bool
-) -> dict[str, RemoteFile | None]:
-    """Size, time and, if asked for, SHA-256 of files in a folder on an instance; None for what is no plain file there.
+def remote_digests(instance: Instance, folder: str, paths: Sequence[str]) -> dict[str, str | None]:
+    """SHA-256 of files in a folder on an instance; None for what is no plain file there.
 
     Raises:
         Unreachable: no connection.
         SocratesError: the folder cannot be entered.
     """
-    command = f"cd -- {shlex.quote(folder)} || exit; DIGESTS={'yes' if digests else 'no'}; printf 'socrates-begin\\0'"
-    done = instance.run(command + _INSPECT, stdin=b"".join(path.encode() + b"\0" for path in paths))
-    entries = between_marks(done, instance)
+    names = b"".join(path.encode() + b"\0" for path in paths)
+    entries = _ask(instance, f"cd -- {shlex.quote(folder)} || exit 3{_DIGESTS}", names, timeout=None)
     if len(entries) != len(paths):
         raise SocratesError(
             f"instance {instance.id}: reported {len(entries)} files of {len(paths)} asked for in {folder}"
         )
-    return dict(zip(paths, map(_remote_file, entries), strict=True))
+    return {path: entry.decode(errors="replace") or None for path, entry in zip(paths, entries, strict=True)}
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -204,27 +156,25 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _remote_file(entry: bytes) -> RemoteFile | None:
-    parts = entry.decode(errors="replace").split()
-    if len(parts) < 2 or not parts[0].isdigit():
-        return None
-    return RemoteFile(int(parts[0]), parts[1], parts[2] if len(parts) > 2 else None)
-
-
-def between_marks(done: CompletedCommand, instance: Instance) -> list[bytes]:
-    """The NUL-ended entries of a complete answer.
+def _ask(instance: Instance, script: str, stdin: bytes = b"", timeout: float | None = LISTING_TIMEOUT) -> list[bytes]:
+    """The NUL-ended entries that a script prints there.
 
     Raises:
-        Unreachable: it is cut off.
-        SocratesError: it is too long; or there is none, because the command failed or there is no such instance.
+        Unreachable: no connection, or the answer is cut off.
+        SocratesError: it is too long; or there is none, because the script failed or there is no such instance.
     """
+    # Some shells greet: what counts stands between the two marks.
+    body = f"printf 'socrates-begin\\0'\n{script}\nprintf 'socrates-end\\0'"
+    done = instance.run(
+        f"set -o pipefail\n{{ {body}; }} | head -c {_ANSWER_LIMIT}", stdin=stdin, timeout=timeout, check=False
+    )
     answer = done.stdout
-    _, begun, rest = answer.partition(_BEGIN + b"\0")
+    _, begun, rest = answer.partition(b"socrates-begin\0")
     # The end mark follows a NUL (or stands alone), so that no file's name can imitate it.
-    if not begun or not (b"\0" + rest).endswith(b"\0" + _END + b"\0"):
-        if len(answer) >= _ANSWER_LIMIT:
-            raise SocratesError(f"instance {instance.id}: its answer is longer than {_ANSWER_LIMIT >> 20} MiB")
-        if 0 < done.status < 128:  # 128 and more: a signal ended it, as when the machine goes down
-            raise instance.failure(done)
-        raise Unreachable(f"instance {instance.id}: its answer is cut off ({len(answer)} bytes)")
-    return rest.split(b"\0")[:-2]
+    if begun and (b"\0" + rest).endswith(b"\0socrates-end\0"):
+        return rest.split(b"\0")[:-2]
+    if len(answer) >= _ANSWER_LIMIT:
+        raise SocratesError(f"instance {instance.id}: its answer is longer than {_ANSWER_LIMIT >> 20} MiB")
+    if 0 < done.status < 128:  # 128 and more: a signal ended it, as when the machine goes down
+        raise instance.failure(done)
+    raise Unreachable(f"instance {instance.id}: its answer is cut off ({len(answer)} bytes)")

@@ -2,8 +2,8 @@
 
 Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; what
 was read once in a process is not read again while size, times and inode stay the same; one process at a time works on a
-checkpoint, also where a transfer outlives the program that started it. For a status alone, manifest and sizes decide
-(`check_sizes`), which is known at once.
+checkpoint, also where a transfer outlives the program that started it. For a status alone, manifest and sizes decide,
+which is known at once.
 Does not cover: a disk that changes bytes without changing a file's times, within one process.
 """
 
@@ -16,16 +16,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
 from socrates.errors import SocratesError
-from socrates.files import file_identity, lock_is_held, sha256_file, try_lock, whole_number
+from socrates.files import file_identity, lock_is_held, read_json, sha256_file, try_lock
 from socrates.phases import PhaseRecord, phase_records
-from socrates.remote.untrusted import json_object, plain
+from socrates.remote.untrusted import plain
 
 RECORDS = ".monitor"  # in the models folder
-_LARGEST_RECORD = 10 * 2**20  # bytes
 PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
 TRAINING_LOCK = ".training.lock"
 ABSENT, COMPLETE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"
@@ -58,6 +56,10 @@ class LocalCheckpoint:
     def intact(self) -> bool:
         """Whether every byte that its manifest lists is there, and it is the instance's checkpoint."""
         return self.kind in (COMPLETE, LIGHT)
+
+    def is_enough(self, *, light: bool) -> bool:
+        """Whether it is what was asked for."""
+        return self.kind == COMPLETE or (light and self.kind == LIGHT)
 
 
 class DigestMemory:
@@ -107,31 +109,23 @@ def is_training_locally(run_folder: Path) -> bool:
 
 
 @contextmanager
-def working_on(target: Path, waits: Callable[[str], None] | None = None) -> Iterator[int]:
-    """Hold the lock of a checkpoint that is fetched; yields the descriptor, for the processes that copy to inherit.
+def hold_lock(path: Path, taken: str, waits: Callable[[str], None] | None = None) -> Iterator[int]:
+    """Hold a lock file with our process id in it; yields the descriptor, for the processes that copy to inherit.
 
     The kernel frees the lock when the last process that holds the descriptor is gone: a transfer that outlives us
     still keeps others away from the files that it writes.
 
     Args:
-        target: models/RUN/checkpoint-N, which need not exist.
+        path: of the lock file, which is made.
+        taken: what to say where another process holds it.
         waits: called, once, with who holds the lock, before waiting for it; None: do not wait.
 
     Raises:
         Busy: another process holds it, and ``waits`` is None.
         SocratesError, NoSpace: the lock file cannot be made.
     """
-    path = target.parent / PARTIAL / f"{target.name}.lock"
     with local_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(path, f"{target} is being fetched by another process", waits) as descriptor:
-        yield descriptor
-
-
-@contextmanager
-def hold_lock(path: Path, taken: str, waits: Callable[[str], None] | None = None) -> Iterator[int]:
-    """Hold a lock file with our process id in it; yields its descriptor. See `working_on`; ``taken`` is the message."""
-    with local_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not try_lock(descriptor):
@@ -205,18 +199,13 @@ class LocalState:
 
 def find_local_state(root: Path, instance: str) -> LocalState:
     """Gather it; ``root`` is the project's folder."""
-    return LocalState(
-        instance,
-        reached_by(root, instance),
-        {folder.name: checked for folder in sorted((root / "models").glob("*")) if (checked := check_sizes(folder))},
-        read_monitor(root, instance),
-        tuple(phase_records(root)),
-    )
-
-
-def check_sizes(run_folder: Path) -> dict[int, str | None]:
-    """Each checkpoint of a run here: what is wrong with its manifest or its files' sizes, or None."""
-    return {checkpoint_step(folder) or 0: _wrong_size(folder) for folder in list_checkpoints(run_folder)}
+    checkpoints = {
+        run.name: {checkpoint_step(folder) or 0: find_damage(folder, digest=None) for folder in folders}
+        for run in sorted((root / "models").glob("*"))
+        if (folders := list_checkpoints(run))
+    }
+    monitor = read_monitor(root, instance)
+    return LocalState(instance, reached_by(root, instance), checkpoints, monitor, tuple(phase_records(root)))
 
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:
@@ -224,67 +213,28 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
     path = root / "models" / RECORDS / f"instance-{instance}.json"
     running = lock_is_held(path.with_suffix(".lock"))
     try:
-        value = json_object(path.read_bytes()) if path.stat().st_size < _LARGEST_RECORD else None
-    except OSError:
-        value = None
-    if value is None:
+        value = read_json(path, "monitor's record")
+        return MonitorRecord(
+            running,
+            True,
+            value["pid"],
+            datetime.fromisoformat(value["started"]).timestamp(),
+            datetime.fromisoformat(value["last_round"]).timestamp() if value["last_round"] else None,
+            value["rounds"],
+            frozenset((run, step) for run, step, *_ in value["downloaded"]),
+            tuple(plain(problem["what"]) for problem in value["problems"] if not problem["solved"]),
+        )
+    except (SocratesError, LookupError, TypeError, ValueError):
         return MonitorRecord(running)
-    problems = [item for item in _list(value, "problems") if isinstance(item, dict) and item.get("solved") is not True]
-    return MonitorRecord(
-        running,
-        True,
-        whole_number(value.get("pid"), 1),
-        _moment(value.get("started")),
-        _moment(value.get("last_round")),
-        whole_number(value.get("rounds")),
-        frozenset(_downloads(value)),
-        tuple(plain(item.get("what"), 200) or "a problem without words" for item in problems),
-    )
 
 
 def reached_by(root: Path, instance: str) -> str:
     """How an instance is reached, in words; see scripts/tnr."""
     try:
-        entry = (json_object((root / "instances.json").read_bytes()) or {}).get(instance)
-    except OSError:
-        entry = None
-    if isinstance(entry, dict) and os.environ.get("SOCRATES_BACKEND") != "thunder":
-        if entry.get("folder"):
-            return f"folder {plain(entry['folder'], 60)}"
-        if entry.get("host"):
-            port = whole_number(entry.get("port"))
-            return f"ssh {plain(entry['host'], 60)}" + (f" port {port}" if port not in (None, 22) else "")
+        entry = read_json(root / "instances.json")[instance]
+        if os.environ.get("SOCRATES_BACKEND") != "thunder":
+            port = f" port {entry['port']}" if entry.get("port", 22) != 22 else ""
+            return f"folder {entry['folder']}" if "folder" in entry else f"ssh {entry['host']}{port}"
+    except (SocratesError, LookupError, TypeError, AttributeError):
+        pass  # no entry: Thunder's
     return "Thunder Compute"
-
-
-def _wrong_size(folder: Path) -> str | None:
-    try:
-        manifest = read_manifest(folder)
-    except SocratesError:
-        return "has no manifest that can be read"
-    for name, (size, _) in manifest.files.items():
-        file = folder / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has another size"
-    return None
-
-
-def _downloads(value: Mapping[str, Any]) -> list[tuple[str, int]]:
-    entries = [entry for entry in _list(value, "downloaded") if isinstance(entry, list) and len(entry) >= 2]
-    return [
-        (entry[0], entry[1]) for entry in entries if isinstance(entry[0], str) and whole_number(entry[1]) is not None
-    ]
-
-
-def _list(value: Mapping[str, Any], key: str) -> list[Any]:
-    return value[key] if isinstance(value.get(key), list) else []
-
-
-def _moment(value: Any) -> float | None:
-    """A time that the monitor wrote (ISO, local where no zone is given)."""
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None

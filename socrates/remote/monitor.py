@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,9 +24,9 @@ from typing import Any
 from socrates.checkpoint import is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import write_json
-from socrates.remote.fetch import Reports, fetch_checkpoint, is_enough, local_place
+from socrates.remote.fetch import fetch_checkpoint
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.listing import Listing, RemoteCheckpoint, inspect_files, read_listing
+from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_digests
 from socrates.remote.local import (
     DAMAGED,
     RECORDS,
@@ -42,33 +43,18 @@ from socrates.remote.untrusted import plain
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the person asked for.
-
-    Attributes:
-        interval: seconds between two looks.
-        once: one look, then the end.
-        until_complete: the end comes when every run's last checkpoint is here.
-        run: this run only.
-        light: LIGHT_FILES only.
-    """
-
-    interval: float = 300.0
-    once: bool = False
-    until_complete: bool = False
-    run: str | None = None
-    light: bool = False
-
-
 class Monitor:
     """One watch over one instance.
 
     Args:
         instance: the machine.
         models: the folder that holds the runs here.
-        options: what was asked for.
         write: prints a line.
+        interval: seconds between two looks.
+        once: one look, then the end.
+        until_complete: the end comes when every run's last checkpoint is here.
+        run: this run only.
+        light: LIGHT_FILES only.
         sizes: whether to say how much is fetched.
     """
 
@@ -76,20 +62,25 @@ class Monitor:
         self,
         instance: Instance,
         models: Path,
-        options: Options,
         write: Callable[[str], None],
         *,
+        interval: float = 300.0,
+        once: bool = False,
+        until_complete: bool = False,
+        run: str | None = None,
+        light: bool = False,
         sizes: bool = False,
     ) -> None:
-        self.instance, self.models, self.options, self.sizes = instance, models, options, sizes
+        self.instance, self.models, self.sizes = instance, models, sizes
+        self.interval, self.once, self.until_complete, self.run, self.light = interval, once, until_complete, run, light
         self.log = Log(write)
-        self.here: set[tuple[str, int]] = set()
-        self._missing: set[tuple[str, int]] = set()
-        self._found: set[tuple[str, int]] = set()
-        self._damaged_there: dict[tuple[str, int], tuple[str | None, DamagedThere]] = {}
+        self.here: set[Path] = set()
+        self._missing: set[RemoteCheckpoint] = set()
+        self._found: set[RemoteCheckpoint] = set()
+        self._damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = {}
         self._downloaded: list[list[Any]] = []
         self._digests = DigestMemory()
-        self._listing: Listing | None = None
+        self._listing: list[RemoteCheckpoint] | None = None
         self._started, self._rounds = local_time(), 0
         self._last_round: str | None = None
 
@@ -102,20 +93,20 @@ class Monitor:
         """
         failures = 0
         while True:
-            pause = self.options.interval
+            pause = self.interval
             try:
                 more = self._round()
                 failures, pause = 0, 0.0 if more else pause
                 if not more and (status := self._end()) is not None:
                     return status
             except Unreachable as error:
-                if self.options.once:
+                if self.once:
                     raise
                 self.log.begin("connection", f"Connection lost: {error}; trying again")
-                pause = pause_after(failures, self.options.interval)
+                pause = pause_after(failures, self.interval)
                 failures += 1
             except Exception as error:
-                if (self._listing is None and isinstance(error, SocratesError)) or self.options.once:
+                if (self._listing is None and isinstance(error, SocratesError)) or self.once:
                     raise
                 self.log.begin("round", f"✗ {_describe(error)}")
             finally:
@@ -129,118 +120,119 @@ class Monitor:
         self._rounds += 1
         self.log.end("connection", "Connected again")
         self.log.end("round")
-        self._say_ignored(listing)
-        for gone in self._missing - {(c.run, c.step) for c in listing.complete(self.options.run)}:
-            self._settle(gone)  # deleted there, or being written again
-            self._missing.discard(gone)
+        run = self.run
+        if run is not None and all(checkpoint.run != run for checkpoint in listing):
+            self.log.begin("no run", f"No checkpoint of {run} on the instance yet", problem=False)
+        for gone in self._missing.difference(listing):
+            self._settle(gone)  # deleted there, or written again
+        several = len({checkpoint.run for checkpoint in listing}) > 1
         for checkpoint in self._in_order(listing):
-            late = time.monotonic() - listed > self.options.interval
-            if late and len(self._downloaded) > downloaded and not self.options.once:
+            late = time.monotonic() - listed > self.interval
+            if late and len(self._downloaded) > downloaded and not self.once:
                 return True
-            key = (checkpoint.run, checkpoint.step)
-            if self._attend(checkpoint, _label(checkpoint, listing)):
-                self.here.add(key)
-                self._missing.discard(key)
+            if self._attend(checkpoint, f"{checkpoint.run}/{checkpoint.name}" if several else checkpoint.name):
+                self._settle(checkpoint)
+                self.here.add(checkpoint.place(self.models))
             else:
-                self.here.discard(key)
-                self._missing.add(key)
+                self._missing.add(checkpoint)
+                self.here.discard(checkpoint.place(self.models))
         if not self._missing:
             self.log.end("space")
         self._last_round = local_time()
         return False
 
-    def _in_order(self, listing: Listing) -> list[RemoteCheckpoint]:
+    def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
         """What is not here at all before the rest; each run's newest before any run's second newest."""
-        ranks: dict[str, int] = {}
-        ordered = []
-        for checkpoint in listing.complete(self.options.run):  # newest first within a run
-            rank = ranks[checkpoint.run] = ranks.get(checkpoint.run, -1) + 1
-            ordered.append((os.path.lexists(local_place(self.models, checkpoint)), rank, checkpoint.run, checkpoint))
-        return [checkpoint for *_, checkpoint in sorted(ordered, key=lambda item: item[:3])]
+        ranks: Counter[str] = Counter()
+        order = {}
+        for checkpoint in listing:  # newest first within a run
+            if checkpoint.is_complete and self.run in (None, checkpoint.run):
+                ranks[checkpoint.run] += 1
+                is_here = os.path.lexists(checkpoint.place(self.models))
+                order[checkpoint] = (is_here, ranks[checkpoint.run], checkpoint.run)
+        return sorted(order, key=lambda checkpoint: order[checkpoint])
 
     def _attend(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
         """Fetch a checkpoint if it is not here intact; whether it is here now. Only a lost connection is raised."""
-        key = (checkpoint.run, checkpoint.step)
         try:
-            return self._bring(checkpoint, label, key)
+            return self._bring(checkpoint, label)
         except Unreachable:
             raise
         except NoSpace as error:
             self.log.begin("space", f"✗ {label}: {error}; goes on by itself when there is room")
         except Busy as error:
-            self.log.begin(("busy", key), f"{error}; left to it", problem=False)
+            self.log.begin(("busy", checkpoint), f"{error}; left to it", problem=False)
         except DamagedThere as error:
-            self._damaged_there[key] = (checkpoint.manifest_sha256, error)
-            self.log.begin(("damaged", key), f"✗ {label}: {error}; fetched again when that changes there")
+            self._damaged_there[checkpoint] = error.files
+            self.log.begin(("damaged", checkpoint), f"✗ {label}: {error}; fetched again when that changes there")
         except Exception as error:  # must not end a watch of two days
-            self.log.begin(("failed", key), f"✗ {label}: {_describe(error)}")
+            self.log.begin(("failed", checkpoint), f"✗ {label}: {_describe(error)}")
         return False
 
-    def _bring(self, checkpoint: RemoteCheckpoint, label: str, key: tuple[str, int]) -> bool:
-        place = local_place(self.models, checkpoint)
+    def _bring(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
+        place = checkpoint.place(self.models)
         if is_training_locally(place.parent):
             text = f"{place.parent}: a training on this machine writes there; nothing is put there until it has ended"
             self.log.begin(("trains", checkpoint.run), text, problem=False)
             return False
         self.log.end(("trains", checkpoint.run))
-        if not os.path.lexists(place) and self._is_still_damaged_there(checkpoint, key):
+        if not os.path.lexists(place) and self._is_still_damaged_there(checkpoint):
             return False
         state = local_state(place, checkpoint.manifest_sha256, self._digests.sha256)
-        if is_enough(state, light=self.options.light):
-            self._settle(key)
+        if state.is_enough(light=self.light):
             return True
-        if state.kind != DAMAGED and key not in self._found:
+        if state.kind != DAMAGED and checkpoint not in self._found:
             self.log.say(f"Found new checkpoint: {label}")
-            self._found.add(key)
+            self._found.add(checkpoint)
 
         def starting(size: int) -> None:
             self.log.end("space")
-            if not any(self.log.is_open((kind, key)) for kind in ("failed", "damaged")):
+            if not any(self.log.is_open((kind, checkpoint)) for kind in ("failed", "damaged")):
                 self.log.say(f"Downloading {label}..." + (f" ({size / 10**6:.1f} MB)" if self.sizes else ""))
 
         def waits(text: str) -> None:
             self.log.say(f"{text}; waiting for it")
 
-        result = fetch_checkpoint(
+        is_fetched = fetch_checkpoint(
             self.instance,
             checkpoint.folder,
             place,
             manifest_sha256=checkpoint.manifest_sha256,
-            light=self.options.light,
+            light=self.light,
             digests=self._digests,
-            reports=Reports(starting, self.log.say, waits if self.options.once else None),
+            starting=starting,
+            moved=self.log.say,
+            waits=waits if self.once else None,
         )
-        self._settle(key)
-        if result.fetched:
+        if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
             self._downloaded.append([checkpoint.run, checkpoint.step, local_time()])
+            self._settle(checkpoint)
             self._write_record()
         return True
 
-    def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint, key: tuple[str, int]) -> bool:
-        manifest_sha256, error = self._damaged_there.get(key, (None, None))
-        if error is None:
-            return False
-        if manifest_sha256 == checkpoint.manifest_sha256:
-            current = inspect_files(self.instance, checkpoint.folder, list(error.files), digests=False)
-            if current == error.files:
-                return True
-        del self._damaged_there[key]
-        return False
+    def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint) -> bool:
+        files = self._damaged_there.get(checkpoint)
+        return files is not None and remote_digests(self.instance, checkpoint.folder, list(files)) == files
 
-    def _settle(self, key: tuple[str, int]) -> None:
-        self._damaged_there.pop(key, None)
+    def _settle(self, checkpoint: RemoteCheckpoint) -> None:
+        """Nothing is wrong with it any more."""
+        self._missing.discard(checkpoint)
+        self._damaged_there.pop(checkpoint, None)
         for kind in ("busy", "damaged", "failed"):
-            self.log.end((kind, key))
+            self.log.end((kind, checkpoint))
 
     def _end(self) -> int | None:
         """The exit status, if this is the end."""
-        if self.options.once:
+        if self.once:
             return EXIT_NO if self._missing else EXIT_DONE
-        if not self.options.until_complete or self._listing is None:
+        if not self.until_complete or self._listing is None:
             return None
-        runs = [self.options.run] if self.options.run else sorted(self._listing.runs)
-        if not runs or self._missing - set(self._damaged_there) or not all(map(self._is_finished, runs)):
+        run = self.run
+        newest = {item.run: item for item in reversed(self._listing) if item.is_complete and run in (None, item.run)}
+        runs = {run} if run else {item.run for item in self._listing}
+        done = {name for name, item in newest.items() if self._is_last(item)}
+        if not runs or self._missing - self._damaged_there.keys() or runs - done:
             return None
         if self._missing:
             self.log.say(f"✗ Training complete, but {len(self._missing)} checkpoints are damaged on the instance")
@@ -248,21 +240,12 @@ class Monitor:
         self.log.say(f"✓ Training complete: all {len(self.here)} checkpoints are here, verified")
         return EXIT_DONE
 
-    def _is_finished(self, run: str) -> bool:
-        """Whether a run's newest complete checkpoint is here and says that it is the last one."""
-        steps = self._listing.complete(run) if self._listing else []
+    def _is_last(self, checkpoint: RemoteCheckpoint) -> bool:
+        """Whether a checkpoint is here and says that it is the last one of its run."""
         try:
-            return bool(steps) and is_finished(local_place(self.models, steps[0]))
+            return is_finished(checkpoint.place(self.models))
         except (SocratesError, KeyError, TypeError):  # not here, or no trainer of ours wrote it
             return False
-
-    def _say_ignored(self, listing: Listing) -> None:
-        if listing.ignored:
-            text = f"Ignored on the instance: {len(listing.ignored)} names that are no checkpoint's, such as "
-            self.log.begin("ignored", text + repr(listing.ignored[0])[:120], problem=False)
-        run = self.options.run
-        if run is not None and run not in listing.runs:
-            self.log.begin("no run", f"No checkpoint of {run} on the instance yet", problem=False)
 
     def _write_record(self) -> None:
         """For other programs; that it cannot be written is no reason to stop."""
@@ -282,10 +265,6 @@ class Monitor:
 def pause_after(failures: int, interval: float) -> float:
     """Seconds until the next attempt to connect: 1, 2, 4 ... up to a minute, or the interval if that is longer."""
     return min(2.0 ** min(failures, 20), max(_LONGEST_PAUSE, interval))
-
-
-def _label(checkpoint: RemoteCheckpoint, listing: Listing) -> str:
-    return checkpoint.name if len(listing.runs) == 1 else f"{checkpoint.run}/{checkpoint.name}"
 
 
 def _describe(error: Exception) -> str:

@@ -21,7 +21,7 @@ from socrates.checkpoint import (
 )
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
-from socrates.remote.listing import list_remote
+from socrates.remote.listing import read_listing
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (
@@ -53,22 +53,18 @@ def push_newest(
     local, passed_over = newest_complete(instance.root / "models" / run, weights_only=weights_only)
     local_step = (checkpoint_step(local) or 0) if local else -1
     local_is_whole = local is not None and why_not_resumable(local) is None
-    for step in sorted((s for s, c in list_remote(instance).get(run, {}).items() if c.manifest_sha256), reverse=True):
-        if step < local_step:
-            break
-        enough = weights_only and not (step == local_step and local_is_whole)
-        if _is_resumable_there(instance, f"models/{run}/checkpoint-{step}", weights_only=enough):
-            return f"goes on from checkpoint-{step}, which is on the machine"
+    for there in read_listing(instance):
+        if there.run != run or not there.is_complete or there.step < local_step:
+            continue
+        enough = weights_only and not (there.step == local_step and local_is_whole)
+        if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=enough):
+            return f"goes on from {there.name}, which is on the machine"
     if local is None:
         weights = next((item.path.name for item in passed_over if why_not_from_weights(item.path) is None), None)
+        or_weights = f", or go on from the weights of {weights}, which is here, with --resume-weights-only"
         raise SocratesError(
             f"nothing to resume from: no intact checkpoint of {run} on instance {instance.id}, and none in "
-            f"models/{run} here; start without --resume"
-            + (
-                f", or go on from the weights of {weights}, which is here, with --resume-weights-only"
-                if weights
-                else ""
-            )
+            f"models/{run} here; start without --resume{or_weights if weights else ''}"
         )
     size = sum(size for size, _ in read_manifest(local).files.values())
     say(f"Sending {local.name} ({size / 10**6:.1f} MB)...")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from world import RUN, World, laptop_environment
 
 PATIENCE = 300.0  # seconds after the end of a fault
@@ -68,11 +68,11 @@ def monitor_interrupted(r: Round) -> None:
 def transfer_killed(r: Round) -> None:
     """kill -9 of an ssh or rsync process here."""
     deadline = time.monotonic() + 1.5
-    while time.monotonic() < deadline and not (pids := r.world.transfers()):
+    while time.monotonic() < deadline and not (processes := r.world.transfers()):
         time.sleep(0.005)
-    for pid in r.rng.sample(pids, 1) if pids else []:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    if processes:
+        with suppress(psutil.NoSuchProcess):
+            r.rng.choice(processes).kill()
 
 
 def connection_cut(r: Round) -> None:
@@ -221,8 +221,7 @@ class Outcome:
     number: int
     fault: str
     seconds: float | None  # from the fault's end until all was here
-    missing: list[str]
-    violations: list[str]
+    wrong: list[str]
 
 
 def play(world: World, seed: int, number: int) -> Outcome:
@@ -241,36 +240,7 @@ def play(world: World, seed: int, number: int) -> Outcome:
             world.violations.append(f"the monitor ended by itself with status {game.monitor.returncode}")
         game.monitor = world.start_monitor()
     seconds = world.wait_until_all_is_here(PATIENCE)
-    return Outcome(number, fault.__name__, seconds, world.missing(), sorted(set(world.violations)))
-
-
-def main() -> int:
-    """Play the rounds, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("seed", type=int, nargs="?", default=0)
-    parser.add_argument("count", type=int, nargs="?", default=200)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", help="one fault's name")
-    parser.add_argument("--keep", action="store_true", help="keep the folders of a failed run")
-    arguments = parser.parse_args()
-    names = [fault.__name__ for fault in FAULTS]
-    if arguments.only not in (None, *names):
-        parser.error(f"--only takes one of {', '.join(names)}")
-    rounds = [n for n in range(arguments.count * len(FAULTS)) if arguments.only in (None, names[n % len(names)])]
-    rounds = rounds[: arguments.count]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, all below would ignore it
-    place = Path(tempfile.mkdtemp(prefix="faults-"))
-    shares = [rounds[i :: arguments.workers] for i in range(arguments.workers)]
-    with ProcessPoolExecutor(arguments.workers) as pool:  # processes: a relay must not wait for another's Python
-        played = [pool.submit(play_share, place / f"world-{i}", arguments.seed, s) for i, s in enumerate(shares)]
-        outcomes = [outcome for share in played for outcome in share.result()]
-    print_table(outcomes, arguments.seed)
-    if len(outcomes) < len(rounds):
-        print("note: disk_full was not played: mounting a small tmpfs is not permitted here")
-    bad = [o for o in outcomes if o.violations or o.missing]
-    if not (bad and arguments.keep):
-        shutil.rmtree(place, ignore_errors=True)
-    return 1 if bad else 0
+    return Outcome(number, fault.__name__, seconds, [*sorted(set(world.violations)), *world.missing()])
 
 
 def play_share(folder: Path, seed: int, numbers: list[int]) -> list[Outcome]:
@@ -285,35 +255,50 @@ def play_share(folder: Path, seed: int, numbers: list[int]) -> list[Outcome]:
             log.write_bytes(b"")
             outcome = play(world, seed, number)
             outcomes.append(outcome)
-            if outcome.violations or outcome.missing:
-                shutil.copy(log, folder.parent / f"round-{number}.log")
-            report_progress(outcome, len(outcomes), len(numbers), log)
+            if outcome.wrong:
+                said = "\n  ".join(log.read_text(errors="replace").splitlines()[-10:])
+                print(
+                    f"round {number} ({outcome.fault}): {outcome.wrong}; its monitor said last:\n  {said}", flush=True
+                )
     finally:
         world.close()
     return outcomes
 
 
-def report_progress(outcome: Outcome, done: int, total: int, log: Path) -> None:
-    """What is wrong with a bad round, and the last lines of its monitor; a counter on a terminal."""
-    if outcome.violations or outcome.missing:
-        what = [*outcome.violations, *outcome.missing]
-        said = "\n  ".join(log.read_text(errors="replace").splitlines()[-10:])
-        print(f"round {outcome.number} ({outcome.fault}): {what}; its monitor said last:\n  {said}", flush=True)
-    elif sys.stderr.isatty():
-        print(f"\r{done}/{total} of this worker", end="", file=sys.stderr, flush=True)
-
-
 def print_table(outcomes: list[Outcome], seed: int) -> None:
     """A line for each fault."""
-    print(f"\n{'Fault':<22}{'rounds':>7}{'all here':>10}{'never half':>12}{'slowest':>10}")
+    print(f"\n{'Fault':<22}{'rounds':>7}{'good':>6}{'slowest':>10}")
     for name in [fault.__name__ for fault in FAULTS]:
-        mine = [o for o in outcomes if o.fault == name]
-        if mine:
-            here, whole = sum(not o.missing for o in mine), sum(not o.violations for o in mine)
+        if mine := [o for o in outcomes if o.fault == name]:
             slowest = max((o.seconds for o in mine if o.seconds is not None), default=float("nan"))
-            print(f"{name:<22}{len(mine):>7}{here:>10}{whole:>12}{slowest:>8.1f} s")
-    bad = sum(bool(o.violations or o.missing) for o in outcomes)
-    print(f"{'all':<22}{len(outcomes):>7}{len(outcomes) - bad:>10} good, seed {seed}")
+            print(f"{name:<22}{len(mine):>7}{sum(not o.wrong for o in mine):>6}{slowest:>8.1f} s")
+    print(f"{'all':<22}{len(outcomes):>7}{sum(not o.wrong for o in outcomes):>6}  seed {seed}")
+
+
+def main() -> int:
+    """Play the rounds, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    parser.add_argument("count", type=int, nargs="?", default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    names = [fault.__name__ for fault in FAULTS]
+    parser.add_argument("--only", choices=names, help="this fault", metavar="FAULT")
+    arguments = parser.parse_args()
+    rounds = [n for n in range(arguments.count * len(FAULTS)) if arguments.only in (None, names[n % len(names)])]
+    rounds = rounds[: arguments.count]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, all below would ignore it
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as place,
+        # Processes: a relay must not wait for another's Python.
+        ProcessPoolExecutor(arguments.workers) as pool,
+    ):
+        shares = [rounds[i :: arguments.workers] for i in range(arguments.workers)]
+        played = [pool.submit(play_share, Path(place) / f"{i}", arguments.seed, s) for i, s in enumerate(shares)]
+        outcomes = [outcome for share in played for outcome in share.result()]
+    print_table(outcomes, arguments.seed)
+    if len(outcomes) < len(rounds):
+        print("note: disk_full was not played: mounting a small tmpfs is not permitted here")
+    return 1 if any(outcome.wrong for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Summary: Play faults between laptop and machine at random moments, and print what became of the checkpoints.
-# Usage: tests/faults/run.sh [SEED] [COUNT] [--workers N] [--only FAULT] [--keep]
+# Usage: tests/faults/run.sh [SEED] [COUNT] [--workers N] [--only FAULT]
 #
 # Real scripts, a real sshd on 127.0.0.1, a network in between that can be cut. SEED 0 and COUNT 200 unless given.
 # Exit status: 0 no checkpoint was ever there in part and all arrived, 1 otherwise.

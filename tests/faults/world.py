@@ -10,7 +10,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -18,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from network import Network
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
@@ -97,9 +97,10 @@ class World:
 
     def kill_sshd(self) -> None:
         """kill -9 of the machine's sshd and of every session of it."""
-        for pid in [self._sshd_pid, *_descendants(self._sshd_pid)]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        sshd = psutil.Process(self._sshd_pid)
+        for process in [sshd, *sshd.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def contents(self, rng: random.Random, step: int) -> Contents:
         """What a checkpoint of that step may hold."""
@@ -163,25 +164,18 @@ class World:
         self._monitors.append(monitor)
         return monitor
 
-    def kill(self, process: subprocess.Popen, number: int = signal.SIGKILL) -> None:
-        """Signal one process alone; what it started is left to itself, as by a real kill."""
-        if process.poll() is None:
-            process.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    def kill(self, process: subprocess.Popen) -> None:
+        """kill -9 of one process alone; what it started is left to itself, as by a real kill."""
+        process.kill()
+        process.wait()
 
-    def transfers(self) -> list[int]:
-        """Process ids of the ssh and rsync processes that bring files here now."""
-        mine = f"{self.network.port}".encode()
+    def transfers(self) -> list[psutil.Process]:
+        """The ssh and rsync processes that bring files here now."""
         found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                line = (process / "cmdline").read_bytes().split(b"\0")
-                if Path(line[0].decode(errors="replace")).name in ("ssh", "rsync") and mine in b" ".join(line):
-                    found.append(int(process.name))
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or [""]
+            if Path(words[0]).name in ("ssh", "rsync") and str(self.network.port) in " ".join(words):
+                found.append(process)
         return found
 
     def damage(self, path: Path, rng: random.Random, *, truncate: bool) -> None:
@@ -282,16 +276,3 @@ def _signature(folder: Path) -> object:
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def _descendants(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError, ValueError):
-            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            children.setdefault(parent, []).append(int(process.name))
-    found, queue = [], [pid]
-    while queue:
-        queue += (new := children.get(queue.pop(), []))
-        found += new
-    return found

@@ -99,11 +99,11 @@ class Laptop:
         return sorted(self.folder.glob("instances/*/home/socrates-training"))
 
     def files_with(self, text: str) -> list[Path]:
-        """All files here and on the machines that hold a text, but for what a person typed."""
+        """All files here and on the machines that hold a text."""
         found = subprocess.run(
             ["grep", "-rlaF", "--", text, str(self.folder.parent)], capture_output=True, text=True, check=False
-        ).stdout.splitlines()
-        return [Path(name) for name in found if not name.endswith(".in")]
+        )
+        return [Path(name) for name in found.stdout.splitlines()]
 
 
 def _copy_repository(target: Path) -> None:

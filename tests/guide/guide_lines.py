@@ -9,30 +9,27 @@ lines between. Lines with no "..." between them must follow one another; empty l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import groupby
 
-_TOKEN = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)"
-    r"|(?P<any>\.\.\.|…)"
-    r"|(?P<number>(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)"
-)
 _TIME = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d"
-_WHOLE, _REAL = r"-?\d[\d,]*", r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
+_WHOLE = r"-?\d[\d,]*"
+_REAL = rf"{_WHOLE}(?:\.\d+)?(?:e[-+]?\d+)?"
+_TOKEN = re.compile(rf"({_TIME}|\.\.\.|…|(?<![\w.-]){_REAL})")
 
 
 def line_pattern(line: str) -> re.Pattern[str]:
     """The pattern of the lines that a line of the page stands for."""
-    pattern, end = "", 0
-    for match in _TOKEN.finditer(line):
-        pattern += re.escape(line[end : match.start()])
-        if match["time"]:
-            pattern += _TIME
-        elif match["any"]:
-            pattern += ".*"
-        else:
-            pattern += _WHOLE if re.fullmatch(_WHOLE, match["number"]) else _REAL
-        end = match.end()
-    return re.compile(pattern + re.escape(line[end:]))
+    texts_and_tokens = _TOKEN.split(line)
+    texts_and_tokens[::2] = map(re.escape, texts_and_tokens[::2])
+    texts_and_tokens[1::2] = map(_stands_for, texts_and_tokens[1::2])
+    return re.compile("".join(texts_and_tokens))
+
+
+def _stands_for(token: str) -> str:
+    if token in ("...", "…"):
+        return ".*"
+    return next(pattern for pattern in (_TIME, _WHOLE, _REAL) if re.fullmatch(pattern, token))
 
 
 def says_something(expected: Iterable[str]) -> bool:
@@ -47,23 +44,14 @@ def first_missing(expected: Iterable[str], output: str) -> str | None:
     for group in _groups(expected):
         patterns = [line_pattern(line) for line in group]
         starts = range(at, len(printed) - len(group) + 1)
-        found = next((i for i in starts if _match_from(patterns, printed, i)), None)
+        found = next((i for i in starts if all(p.fullmatch(printed[i + n]) for n, p in enumerate(patterns))), None)
         if found is None:
             return "\n".join(group)
         at = found + len(group)
     return None
 
 
-def _match_from(patterns: Sequence[re.Pattern[str]], printed: Sequence[str], start: int) -> bool:
-    return all(pattern.fullmatch(printed[start + i]) for i, pattern in enumerate(patterns))
-
-
 def _groups(expected: Iterable[str]) -> list[list[str]]:
     """Lines that must follow one another."""
-    groups: list[list[str]] = [[]]
-    for line in expected:
-        if line.strip() in ("...", "…"):
-            groups.append([])
-        elif line.strip():
-            groups[-1].append(line.rstrip())
-    return [group for group in groups if group]
+    lines = [line.rstrip() for line in expected if line.strip()]
+    return [list(group) for is_gap, group in groupby(lines, lambda line: line.strip() in ("...", "…")) if not is_gap]

@@ -6,28 +6,22 @@ The rules, which the pages keep:
 - a comment that begins with "# Expected output" and ends in a colon is followed by the lines, as comments, that the
   command before prints; a comment that only resembles it is an error.
 - a ```text block is what the last command of the ```bash block before it prints.
-- a block without a language is a picture or a list, and one in json a file: nothing of it is run. What looks typed in
-  such a block, or indented outside of any, is an error.
+- a block without a language is a picture or a list, and one in json a file: nothing of it is run.
 Does not cover: running them (`guide_walk.py`), and when a line counts as printed (`guide_lines.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\s*$")
+_BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>.*)\n(?P<lines>(?:.*\n)*?)(?P=indent)```$", re.M)
 _LANGUAGES = {"bash", "text", "json", ""}
 _EXPECTED = re.compile(r"^# Expected output.*:$")
 _LIKE_EXPECTED = re.compile(
-    r"^\s*#\s*(expect|example:|((automated|sample|example) )?outputs?\b|(it |should )(prints?|see)\b)", re.I
-)
-_LOOKS_TYPED = re.compile(
-    r"^\s*(\$ |\./|(\S*/)?\w+\.sh( \S|$)|[A-Z_]+=\S+ \S|nvidia-smi|ls$|"
-    r"(bash|cat|cd|cp|deepspeed|echo|export|git|grep|head|kill|ls|mkdir|mv|nohup|pip|ps|python3?|rm|rsync|scp|source|ssh|"
-    r"tail|tnr) \S)"
+    r"^\s*#\s*(expect|example|((sample|example) )?outputs?\b|(it |should )(prints?|see)\b)", re.I
 )
 _APART = re.compile(r"^#.*\bseparate terminal\b")
 
@@ -42,15 +36,13 @@ class Command:
 
     Attributes:
         text: without a comment at its end; of several lines where it is printed so.
-        page: name of the page.
-        line: of the page, from 1.
+        where: page and line.
         expected: lines in order, "..." where others may stand between.
         is_apart: whether its block is typed in a separate terminal.
     """
 
     text: str
-    page: str
-    line: int
+    where: str
     expected: list[str] = field(default_factory=list)
     is_apart: bool = False
 
@@ -62,28 +54,25 @@ class Command:
 
 def read_page(path: Path) -> list[list[Command]]:
     """The commands of each ```bash block, in order; a block without any is an error, too."""
+    page = path.read_text(encoding="utf-8")
     blocks: list[list[Command]] = []
-    for language, first, lines in _fences(path):
-        at = f"{path.name}:{first - 1}"
-        if language not in _LANGUAGES:
-            raise PageError(f"{at}: a block of language {language!r}; known are bash, text, json and none")
-        if language == "bash":
-            for number, line in enumerate(lines, first):
-                if _LIKE_EXPECTED.match(line) and not _EXPECTED.match(line):
-                    raise PageError(
-                        f"{path.name}:{number}: write '# Expected output:'; nothing would be expected by: {line}"
-                    )
+    for match in _BLOCK.finditer(page):
+        first = page.count("\n", 0, match.start()) + 2
+        lines = [line[len(match["indent"]) :] for line in match["lines"].splitlines()]
+        if match["language"] == "bash":
+            if unclear := [line for line in lines if _LIKE_EXPECTED.match(line) and not _EXPECTED.match(line)]:
+                raise PageError(f"{path.name}:{first}: write '# Expected output:', not {unclear[0]}")
             blocks.append(parse_commands(lines, path.name, first))
             if not blocks[-1]:
-                raise PageError(f"{at}: a bash block without a command")
+                raise PageError(f"{path.name}:{first}: a bash block without a command")
             for command in blocks[-1]:
                 command.is_apart = bool(_APART.match(lines[0]))
-        elif language == "text":
-            if not blocks:
-                raise PageError(f"{at}: text, but no command before it that could print it")
+        elif match["language"] == "text" and blocks:
             blocks[-1][-1].expected += lines
-        elif typed := [line for line in lines if _LOOKS_TYPED.match(line)]:
-            raise PageError(f"{at}: looks like a command, but the block is not bash: {typed[0]}")
+        elif match["language"] not in _LANGUAGES or match["language"] == "text":
+            raise PageError(f"{path.name}:{first}: a block of language {match['language']!r} here is not understood")
+    if left := re.search(r"^[ >-]*(```|~~~).*", _BLOCK.sub("", page), re.M):
+        raise PageError(f"{path.name}: a fence that is not understood, or not closed: {left[0]}")
     return blocks
 
 
@@ -105,7 +94,7 @@ def parse_commands(lines: Sequence[str], page: str = "", first: int = 1) -> list
         if goes_on:
             text += "\n"
         else:
-            commands.append(Command(text[:ends].rstrip(), page, start))
+            commands.append(Command(text[:ends].rstrip(), f"{page}:{start}"))
             text = ""
     if text:
         raise PageError(f"{page}:{start}: this command does not end")
@@ -130,24 +119,3 @@ def _scan(text: str) -> tuple[int, bool]:
             return i, False
         i += 1
     return len(text), bool(quote)
-
-
-def _fences(path: Path) -> Iterator[tuple[str, int, list[str]]]:
-    """(language, number of the first line inside, lines) of each fenced block."""
-    opened, lines = None, []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        match = _FENCE.match(line)
-        if opened is None:
-            if match:
-                opened, lines = (match["language"], number + 1, len(match["indent"])), []
-            elif line.lstrip(" >-").startswith(("```", "~~~")):
-                raise PageError(f"{path.name}:{number}: a fence that is not understood: {line}")
-            elif line.startswith(("    ", "\t")) and _LOOKS_TYPED.match(line):
-                raise PageError(f"{path.name}:{number}: looks like a command, but is only indented: {line.strip()}")
-        elif match and not match["language"]:
-            yield opened[0], opened[1], lines
-            opened = None
-        else:
-            lines.append(line[opened[2] :])
-    if opened is not None:
-        raise PageError(f"{path.name}:{opened[1] - 1}: this block is not closed")

@@ -1,13 +1,15 @@
 """What the walk through the pages has to know about single commands; the key is the command on one line.
 
-A command that no page holds any more is an error (`guide_walk.py` checks it), so that nothing stays here unused.
+A command that no page holds any more is an error (`unused_entries`), so that nothing stays here unused.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from guide_laptop import TOKEN
+from guide_pages import Command
 
 GPU, ELSEWHERE = "needs a real GPU", "runs elsewhere"
 
@@ -38,33 +40,12 @@ WAIT_FOR_TRAINING = (
     "./scripts/verify_test_run.sh 0",
 )
 
-_THERE = "instances/0/home/socrates-training"
-# What is there afterwards.
-FILES = {
-    "python scripts/prepare_data.py --output data/socsci210_full --tokenize --config config_full_dataset.json": (
-        "data/socsci210_full/train.jsonl",
-        "data/socsci210_full/val.jsonl",
-        "data/socsci210_full/metadata.json",
-    ),
-    "./scripts/evaluate_baseline.sh": ("evaluation_results/baseline/metrics.json",),
-    "python scripts/evaluate.py --model models/socrates-qwen-full-dataset/checkpoint-500"
-    " --test-data data/socsci210_full/val.jsonl --output evaluation_results/checkpoint-500 --max-examples 5000": (
-        "evaluation_results/checkpoint-500/metrics.json",
-    ),
-    "./scripts/evaluate_checkpoint.sh models/socrates-qwen-500step-validation/checkpoint-500"
-    " evaluation_results/baseline/metrics.json": (
-        "evaluation_results/socrates-qwen-500step-validation/checkpoint-500/decision.json",
-    ),
-    "tnr scp 0 scripts/ ~/socrates-training/scripts/": (
-        f"{_THERE}/scripts/train_full_dataset.py",
-        f"{_THERE}/socrates/training/train.py",
-    ),
-    "tnr scp 0 data/socsci210_full/ ~/socrates-training/data/socsci210_full/": (
-        f"{_THERE}/data/socsci210_full/train.jsonl",
-    ),
-    "./scripts/download_checkpoint.sh 30": ("models/socrates-qwen-test-run/checkpoint-30/manifest.json",),
-    "./scripts/verify_test_run.sh 0": ("evaluation_results/socrates-qwen-test-run/verification.json",),
-}
+
+def fill_in(text: str) -> str:
+    """What the reader types: the command with something in place of the page's placeholders."""
+    for placeholder, value in PLACEHOLDERS.items():
+        text = text.replace(placeholder, value)
+    return text
 
 
 def is_watched(key: str) -> bool:
@@ -77,11 +58,27 @@ def is_beside(key: str) -> bool:
     return bool(re.match(r"\./scripts/monitor_checkpoints\.sh(?!.*--(once|missing|until-complete))", key))
 
 
-def opens_session(key: str) -> bool:
-    """Whether the commands that follow are typed on the machine, up to `exit`."""
-    return bool(re.fullmatch(r"tnr ssh \S+", key))
-
-
 def is_end_of_machine(key: str) -> bool:
     """Whether a machine is given back: what is being fetched from it must be here."""
     return key.startswith("tnr delete ")
+
+
+def steps_of(block: list[Command]) -> list[list[Command]]:
+    """A block's commands, those typed on a machine (up to `exit`) together with the one that opens the session."""
+    steps: list[list[Command]] = []
+    is_open = False
+    for command in block:
+        if is_open:
+            steps[-1].append(command)
+            is_open = command.text != "exit"
+        else:
+            steps.append([command])
+            opens = re.fullmatch(r"tnr ssh \S+", command.key)
+            is_open = opens is not None and any(c.text == "exit" for c in block)
+    return steps
+
+
+def unused_entries(pages: Iterable[list[list[Command]]]) -> list[str]:
+    """Commands in the tables that stand on no page."""
+    keys = {command.key for blocks in pages for block in blocks for command in block}
+    return sorted({*NOT_RUN, *STATUS, *WAIT_FOR_TRAINING} - keys)

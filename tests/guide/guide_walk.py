@@ -5,29 +5,19 @@ It stops at the first command that does not do what its page says: what follows 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from guide_laptop import TOKEN, Laptop
 from guide_lines import first_missing, says_something
 from guide_pages import Command
-from guide_tables import (
-    FILES,
-    NOT_RUN,
-    PLACEHOLDERS,
-    STATUS,
-    WAIT_FOR_TRAINING,
-    is_beside,
-    is_end_of_machine,
-    is_watched,
-    opens_session,
-)
-from guide_terminal import Beside, Terminal, TerminalError
+from guide_tables import NOT_RUN, STATUS, WAIT_FOR_TRAINING, fill_in, is_beside, is_end_of_machine, is_watched, steps_of
+from guide_terminal import Job, Terminal, TerminalError
+
+from socrates.files import lock_is_held
 
 LIMIT_S = 300.0  # for one command; all take seconds on a quiet machine
 PASSED, FAILED, NOT = "passed", "FAILED", "not run"
@@ -50,7 +40,7 @@ class _Failure(Exception):
 
 
 class Walk:
-    """Goes through pages with one laptop.
+    """Goes through a page with one laptop.
 
     Args:
         laptop: made before.
@@ -60,47 +50,31 @@ class Walk:
     def __init__(self, laptop: Laptop, tell: Callable[[Result], None]) -> None:
         self.laptop, self.tell = laptop, tell
         self.results: list[Result] = []
-        self._besides: list[tuple[Command, Beside]] = []
-        self._terminal: Terminal | None = None
+        self._besides: list[tuple[Command, Terminal, Job]] = []
+        self._terminal = self._first = self._new_terminal()
 
     def page(self, blocks: list[list[Command]]) -> bool:
-        """Run a page's blocks in a new terminal; whether all did what the page says."""
-        self._terminal = self._new_terminal()
+        """Run a page's blocks; whether all did what the page says."""
+        for block in blocks:
+            # In a new terminal where the page says so: it knows nothing of the first one.
+            self._terminal = self._new_terminal() if block[0].is_apart else self._first
+            if not all(map(self._run_step, steps_of(block))):
+                return False
+            if _KEY in self._first.variables and _KEY not in self._terminal.variables:
+                return self._note(block[-1], FAILED, f"this terminal has no {_KEY}, as the first one has")
         try:
-            done = all(self._run_block(block) for block in blocks)
-            if done and blocks:
-                self._close_besides()
-                self._expect_no_token()
-            return done
+            self._close_besides()
+            self._expect_no_token()
         except (_Failure, TerminalError) as failure:
-            self._note(Result(blocks[-1][-1], FAILED, str(failure)))
-            return False
-        finally:
-            self._terminal.close()
+            return self._note(blocks[-1][-1], FAILED, str(failure))
+        return True
 
     def end(self) -> None:
         """Close the terminals and give the machines back, whatever they hold."""
-        for _, beside in self._besides:
-            beside.interrupt()
-        self._besides.clear()
+        for _, _, job in self._besides:
+            job.interrupt()
         for machine in self.laptop.machines():
             self._here("./scripts/tnr", "delete", machine.parents[1].name, "--yes", "--force")
-
-    def _run_block(self, block: list[Command]) -> bool:
-        """A block's commands, in a new terminal where the page says so: it knows nothing of the first one."""
-        first = self._terminal
-        assert first is not None
-        if block[0].is_apart:
-            self._terminal = self._new_terminal()
-        try:
-            done = all(self._run_step(step) for step in steps_of(block))
-            if done and self._terminal is not first and _KEY in first.state()[1] and _KEY not in self._state()[1]:
-                raise _Failure(f"{block[0].page}:{block[0].line}: this terminal has no {_KEY}, as the first one has")
-            return done
-        finally:
-            if self._terminal is not first:
-                self._terminal.close()
-                self._terminal = first
 
     def _new_terminal(self) -> Terminal:
         return Terminal(self.laptop.folder, self.laptop.environment, self.laptop.notes)
@@ -110,8 +84,7 @@ class Walk:
         started = time.monotonic()
         key = step[0].key
         if key in NOT_RUN:
-            self._note(Result(step[0], NOT, NOT_RUN[key]))
-            return True
+            return self._note(step[0], NOT, NOT_RUN[key])
         try:
             if key in WAIT_FOR_TRAINING or is_end_of_machine(key):
                 self._wait_for_training()
@@ -119,14 +92,10 @@ class Walk:
                 self._close_besides(key.split()[2])
                 self._expect_no_token()  # while what is there can be looked at
             reason = self._perform(step)
-            if absent := [name for name in FILES.get(key, ()) if not (self.laptop.folder / name).is_file()]:
-                raise _Failure(f"made no {', '.join(absent)}")
         except (_Failure, TerminalError) as failure:
-            self._note(Result(step[0], FAILED, str(failure), time.monotonic() - started))
-            return False
-        seconds = time.monotonic() - started
+            return self._note(step[0], FAILED, str(failure), time.monotonic() - started)
         for command in step:
-            self._note(Result(command, PASSED, reason, seconds if command is step[0] else 0.0))
+            self._note(command, PASSED, reason, time.monotonic() - started)
         return True
 
     def _perform(self, step: list[Command]) -> str:
@@ -135,32 +104,24 @@ class Walk:
         typed = fill_in(first.text)
         if is_beside(first.key):
             # Without a block of its own that says what to type there, in a terminal that is as it is opened.
-            state = self._state() if first.is_apart else (self.laptop.folder, self.laptop.environment)
-            self._besides.append((first, self._open(typed, state)))
+            terminal = self._terminal if first.is_apart else self._new_terminal()
+            self._besides.append((first, terminal, terminal.start(typed)))
             return "until Ctrl+C"
         if is_watched(first.key):
             if not says_something(first.expected):
                 raise _Failure("goes on until Ctrl+C, but the page does not say what it shows")
-            beside = self._open(typed, self._state())
-            shown = beside.wait_until(lambda: bool(beside.output) and _is_shown(first, beside.output), LIMIT_S)
-            _expect_status(beside.interrupt(), _INTERRUPTED, beside.output)
-            if not shown:
-                _expect_lines(first, beside.output)
+            job = self._terminal.start(typed)
+            job.wait_until(lambda: bool(job.output) and _is_shown(first, job.output), LIMIT_S)
+            _expect_status(job.interrupt(), _INTERRUPTED, job.output)
+            _expect_lines(first, job.output)
             return "until Ctrl+C"
-        assert self._terminal is not None
+        status, output = self._terminal.run(typed, _session(step[1:]), LIMIT_S)
         if len(step) > 1:
-            status, output = self._terminal.run(typed, _session(step[1:]), LIMIT_S)
             _expect_session(step[1:-1], output)
-        else:
-            status, output = self._terminal.run(typed, timeout=LIMIT_S)
         wanted, reason = STATUS.get(first.key, (0, ""))
         _expect_status(status, wanted, output)
         _expect_lines(last, output)
         return f"status {wanted}: {reason}" if reason else ""
-
-    def _open(self, typed: str, state: tuple[Path, Mapping[str, str]]) -> Beside:
-        number = len(list(self.laptop.notes.glob("beside-*")))
-        return Beside(typed, state, self.laptop.notes / f"beside-{number}.out")
 
     def _wait_for_training(self) -> None:
         """Until the training on each machine is complete, and the monitors have brought all of it."""
@@ -175,30 +136,30 @@ class Walk:
 
     def _fetch_now(self, instance: str, deadline: float) -> None:
         """A monitor would look again in minutes: Ctrl+C, and the same command again, as the pages say."""
-        for i, (command, beside) in enumerate(self._besides):
+        for i, (command, terminal, job) in enumerate(self._besides):
             if self._missing(instance):
-                _expect_status(beside.interrupt(), _INTERRUPTED, beside.output)
-                beside = beside.again()
-                self._besides[i] = (command, beside)
-            while self._missing(instance) or not _is_shown(command, beside.output):
+                _expect_status(job.interrupt(), _INTERRUPTED, job.output)
+                job = terminal.start(job.command, job.path)
+                self._besides[i] = (command, terminal, job)
+            while self._missing(instance) or not _is_shown(command, job.output):
                 if time.monotonic() > deadline:
-                    _expect_lines(command, beside.output)
-                    raise _Failure(f"{command.key}: has not fetched all\n{_tail(beside.output)}")
+                    _expect_lines(command, job.output)
+                    raise _Failure(f"{command.key}: has not fetched all\n{_tail(job.output)}")
                 time.sleep(0.3)
 
     def _close_besides(self, instance: str = "") -> None:
         """Ctrl+C in each (that looks after this instance); one that has ended by itself fails."""
-        closed = [pair for pair in self._besides if instance in ("", pair[0].key.split()[1])]
-        self._besides = [pair for pair in self._besides if pair not in closed]
-        for command, beside in closed:
+        closed = [beside for beside in self._besides if instance in ("", beside[0].key.split()[1])]
+        self._besides = [beside for beside in self._besides if beside not in closed]
+        for command, _, job in closed:
             try:
-                shown = beside.wait_until(lambda: bool(beside.output), LIMIT_S)  # noqa: B023 - called at once
-                _expect_status(beside.interrupt(), _INTERRUPTED, beside.output)
-                _expect_lines(command, beside.output)
+                shown = job.wait_until(lambda: bool(job.output), LIMIT_S)  # noqa: B023 - called at once
+                _expect_status(job.interrupt(), _INTERRUPTED, job.output)
+                _expect_lines(command, job.output)
                 if not shown:
                     raise _Failure("showed nothing")
             except _Failure as failure:
-                raise _Failure(f"{command.page}:{command.line}: {command.key}: {failure}") from None
+                raise _Failure(f"{command.where}: {command.key}: {failure}") from None
 
     def _expect_no_token(self) -> None:
         """A token goes to the machine over standard input: into no file, log or output on either side."""
@@ -214,44 +175,17 @@ class Walk:
             command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True, check=False
         ).returncode
 
-    def _state(self) -> tuple[Path, dict[str, str]]:
-        assert self._terminal is not None
-        return self._terminal.state()
-
-    def _note(self, result: Result) -> None:
-        self.results.append(result)
-        self.tell(result)
-
-
-def steps_of(block: list[Command]) -> list[list[Command]]:
-    """A block's commands, those typed on a machine (up to `exit`) together with the one that opens the session."""
-    steps: list[list[Command]] = []
-    is_open = False
-    for command in block:
-        if is_open:
-            steps[-1].append(command)
-            is_open = command.text != "exit"
-        else:
-            steps.append([command])
-            is_open = opens_session(command.key) and any(c.text == "exit" for c in block)
-    return steps
-
-
-def fill_in(text: str) -> str:
-    """What the reader types: the command with something in place of the page's placeholders."""
-    for placeholder, value in PLACEHOLDERS.items():
-        text = text.replace(placeholder, value)
-    return text
-
-
-def unused_entries(pages: Iterable[list[list[Command]]]) -> list[str]:
-    """Commands in the tables that stand on no page."""
-    keys = {command.key for blocks in pages for block in blocks for command in block}
-    return sorted({*NOT_RUN, *STATUS, *WAIT_FOR_TRAINING, *FILES} - keys)
+    def _note(self, command: Command, outcome: str, reason: str = "", seconds: float = 0.0) -> bool:
+        """Keep and tell a result; whether the walk goes on."""
+        self.results.append(Result(command, outcome, reason, seconds))
+        self.tell(self.results[-1])
+        return outcome != FAILED
 
 
 def _session(commands: list[Command]) -> str:
     """What is typed there; each command's status is told, as bash goes on after one that fails."""
+    if not commands:
+        return ""
     lines = [fill_in(command.text) + f"\nprintf '\\n{_STATUS_LINE}%s\\n' $?" for command in commands[:-1]]
     return "\n".join(["set -o pipefail", *lines, commands[-1].text, ""])
 
@@ -295,15 +229,5 @@ def _is_complete(log: Path) -> bool:
 
 
 def _is_training(machine: Path) -> bool:
-    """Whether a lock of a training there is held."""
-    for lock in [machine / ".run" / "lock", *machine.glob("models/*/.training.lock")]:
-        if not lock.is_file():
-            continue
-        descriptor = os.open(lock, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
+    locks = [machine / ".run" / "lock", *machine.glob("models/*/.training.lock")]
+    return any(lock_is_held(lock) for lock in locks)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,9 +10,9 @@ import guide_walk
 import pytest
 from guide_lines import first_missing
 from guide_pages import PageError, parse_commands, read_page
-from guide_tables import GPU, NOT_RUN
-from guide_walk import FAILED, PASSED, Walk, fill_in, steps_of, unused_entries
-from run_guide import PAGES, ROOT, guide_commands, table, walk_pages
+from guide_tables import GPU, NOT_RUN, fill_in, unused_entries
+from guide_walk import FAILED, PASSED, Walk
+from run_guide import PAGES, ROOT, guide_commands, walk_pages
 
 USERS_GUIDE = ROOT.parent / "shared" / "guide.md"
 
@@ -36,7 +34,7 @@ def test_commands_as_bash_would_take_them(tmp_path):
         "three a#b\n```\n```\nnot a command\n```\n  ```bash\n  four\n  ```\n",
     )
     assert texts(path) == ["one 'a # b' \"it's\"", "two \\\n  --flag 'x\n  y' \\\n  z", "three a#b", "four"]
-    assert [command.line for block in read_page(path) for command in block] == [3, 4, 8, 14]
+    assert [c.where for block in read_page(path) for c in block] == [f"PAGE.md:{line}" for line in (3, 4, 8, 14)]
 
 
 def test_expected_lines_belong_to_the_command_before_them(tmp_path):
@@ -55,12 +53,9 @@ def test_expected_lines_belong_to_the_command_before_them(tmp_path):
         ("```bash\nls 'open\n```\n", "does not end"),
         ("```bash\nls\n", "not closed"),
         ("```bash\n# Expected output:\n# a\nls\n```\n", "no command stands before"),
-        ("```text\na\n```\n", "no command before"),
-        ("```\n./scripts/status.sh 0\n```\n", "looks like a command"),
+        ("```text\na\n```\n", "language 'text' here"),
         ("~~~bash\nls\n~~~\n", "not understood"),
-        ("text\n\n    ./scripts/status.sh 0\n", "only indented"),
-        ("```\nexport A=b\n```\n", "looks like a command"),
-        ("```bash\nls\n\n# Expected output\n# a\n```\n", "nothing would be expected"),
+        ("```bash\nls\n\n# Expected output\n# a\n```\n", "write '# Expected output:'"),
     ],
 )
 def test_a_page_on_which_a_command_could_hide_is_refused(tmp_path, text, message):
@@ -89,15 +84,6 @@ OUTPUT = "=====\nstart 12:00\n[2026-01-02 03:04:05] step 10 of 1,500: 0.25\n\nW:
 )
 def test_what_counts_as_printed(expected, is_printed):
     assert (first_missing(expected, OUTPUT) is None) == is_printed
-
-
-def test_a_session_is_what_is_typed_up_to_exit():
-    commands = parse_commands(["tnr ssh 0", "cd x", "exit", "tnr ssh 0 'ls'", "ls"])
-    assert [[c.text for c in step] for step in steps_of(commands)] == [
-        ["tnr ssh 0", "cd x", "exit"],
-        ["tnr ssh 0 'ls'"],
-        ["ls"],
-    ]
 
 
 class Desk:
@@ -187,7 +173,6 @@ def test_a_separate_terminal_knows_only_what_is_typed_in_it(tmp_path):
 
 
 def test_only_placeholders_are_filled_in():
-    assert fill_in('export HF_TOKEN="your_hf_token"') == fill_in('export HF_TOKEN="YOUR_HF_TOKEN"')
     changed = {command for command in guide_commands() if fill_in(command) != command}
     assert all("your_" in command or "YOUR_" in command for command in changed)
 
@@ -218,13 +203,8 @@ def test_what_the_tables_name_stands_on_a_page():
 
 
 @pytest.mark.slow
-def test_every_command_of_the_pages_does_what_its_page_says(record_property):
-    place = Path(tempfile.mkdtemp(prefix="guide-"))  # short, without a space: DeepSpeed's own command needs that
-    try:
-        results = walk_pages(place.resolve(), list(PAGES), lambda result: None)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    record_property("table", table(results))
-    failed = [f"{r.command.page}:{r.command.line}: {r.command.key}\n{r.reason}" for r in results if r.outcome == FAILED]
+def test_every_command_of_the_pages_does_what_its_page_says():
+    results = walk_pages(list(PAGES))
+    failed = [f"{r.command.where}: {r.command.key}\n{r.reason}" for r in results if r.outcome == FAILED]
     assert not failed, failed[0]
     assert len(results) == sum(len(texts(ROOT / name)) for name in PAGES)

@@ -12,19 +12,14 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from mirrors import make_project, same_bytes
-from processes import PATIENCE, wait_for
+from mirrors import flip_a_bit, same_bytes
+from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.checkpoint import find_damage, list_checkpoints
 from socrates.remote.instance import Unreachable
-from socrates.remote.monitor import Log, Monitor, Options, pause_after
+from socrates.remote.monitor import Log, Monitor, pause_after
 
 TIME = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
-
-
-@pytest.fixture
-def project(tmp_path):
-    return make_project(tmp_path)
 
 
 class Watch:
@@ -32,7 +27,7 @@ class Watch:
 
     def __init__(self, project, **options):
         self.lines = []
-        self.monitor = Monitor(project.instance, project.models, Options(**options), self.lines.append)
+        self.monitor = Monitor(project.instance, project.models, self.lines.append, **options)
 
     def round(self):
         self.monitor._round()
@@ -58,12 +53,6 @@ def wait_while_it_runs(process, condition):
 
 def every_name_is_verified(models):
     return all(find_damage(folder) is None for run in models.iterdir() for folder in list_checkpoints(run))
-
-
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def test_rounds_say_the_guides_lines_and_nothing_when_nothing_is_new(project):
@@ -147,20 +136,16 @@ def test_the_record_tells_the_last_look_that_reached_the_instance(project, monke
     assert last_round() == first
 
 
-def test_no_such_instance_is_told_at_once(project):
+def test_no_such_instance_is_told_at_once_and_is_no_lost_connection(project):
     tnr = project.root / "scripts" / "tnr"
-    tnr.write_text('#!/usr/bin/env bash\necho "tnr: error: instance 0: not in instances.json" >&2\nexit 2\n')
-    status, output = project.run("0", "1")
-    assert status == 2 and "not in instances.json" in output and "Connection lost" not in output
-
-
-def test_hostile_names_are_said_once_escaped(project):
-    project.save(10)
-    (project.there / "run" / "checkpoint-1\n[2026] ✓ x").mkdir()
-    watch = Watch(project)
-    first = watch.round()
-    assert first[0].startswith("Ignored on the instance: 1 names") and r"checkpoint-1\n[2026" in first[0]
-    assert first[1:] == new("checkpoint-10") and watch.round() == []
+    tnr.write_text(
+        '#!/usr/bin/env bash\necho "tnr: error: instance 0: not there. Ways:" >&2; echo "  one" >&2; exit 2\n'
+    )
+    download = ["--from", "0:run/checkpoint-10", "--to", "here/"]
+    for arguments, script in ((["0", "1"], "monitor"), (["--missing"], "monitor"), (download, "download")):
+        name = {"monitor": "monitor_checkpoints.py", "download": "download_checkpoint.py"}[script]
+        status, output = project.run(*arguments, script=name)
+        assert status == 2 and output.endswith("error: instance 0: not there. Ways:\none\n")
 
 
 def test_a_checkpoint_that_another_process_fetches_is_left_to_it(project):
@@ -216,27 +201,18 @@ def test_models_removed_or_damaged_meanwhile_come_again(project):
     assert same_bytes(project.models / "run" / "checkpoint-10", there)
 
 
-def test_a_full_disk_is_said_once_and_it_goes_on_by_itself(project):
-    project.models.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", project.models], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
-    try:
-        ballast = project.models / "ballast"
-        ballast.write_bytes(bytes(900_000))
-        for step in (10, 20):
-            project.save(step, size=30_000)
-        watch = Watch(project)
-        lines = watch.round()
-        assert len(lines) == 3 and "✗ checkpoint-20: the disk is full: needs 0.2 MB, 0.1 MB free in models" in lines[
-            1
-        ].replace(str(project.models), "models")
-        assert watch.round() == []
-        ballast.unlink()
-        assert len([line for line in watch.round() if line.endswith("successfully")]) == 2
-        assert [p["solved"] for p in watch.monitor.log.problems] == [True]
-    finally:
-        subprocess.run(["umount", "-l", project.models], check=True)
+def test_a_full_disk_is_said_once_and_it_goes_on_by_itself(small_disk):
+    ballast = small_disk.models / "ballast"
+    ballast.write_bytes(bytes(900_000))
+    for step in (10, 20):
+        small_disk.save(step, size=30_000)
+    watch = Watch(small_disk)
+    lines = watch.round()
+    assert len(lines) == 3 and "✗ checkpoint-20: the disk is full: needs 0.2 MB, 0.1 MB free in " in lines[1]
+    assert watch.round() == []
+    ballast.unlink()
+    assert len([line for line in watch.round() if line.endswith("successfully")]) == 2
+    assert [p["solved"] for p in watch.monitor.log.problems] == [True]
 
 
 def test_a_problem_is_said_once_for_as_long_as_it_lasts():
@@ -291,21 +267,6 @@ def test_kill_9_in_the_middle_of_a_copy_and_run_again(project):
         second.communicate(timeout=PATIENCE)
     assert second.returncode == 0
     assert same_bytes(project.models / "run" / "checkpoint-10", there)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", [0.05, 0.1, 0.2, 0.4, 0.8])
-def test_killed_at_any_moment_no_unverified_name_is_there(project, moment):
-    for step in (10, 20, 30):
-        project.save(step, size=100_000)
-    for _ in range(3):
-        process = project.start("0", "1", SLOW="3000")
-        time.sleep(moment)
-        process.kill()
-        process.communicate()
-        assert not project.models.exists() or every_name_is_verified(project.models)
-    assert project.run("0", "--once")[0] == 0
-    assert all(same_bytes(project.models / "run" / p.name, p) for p in (project.there / "run").iterdir())
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -420,16 +381,24 @@ def download(project, *arguments):
 
 
 def test_download_finds_the_run_and_says_when_it_is_here(project):
+    """As a person types it: from another folder, in a locale without the guide's signs."""
+    for path in (ROOT / "scripts").iterdir():
+        if path.name != "tnr":
+            (project.root / "scripts" / path.name).symlink_to(path)
+    (project.root / "socrates").symlink_to(ROOT / "socrates")
+
+    def download():
+        command = [project.root / "scripts" / "download_checkpoint.sh", "30"]
+        done = subprocess.run(command, cwd="/", env=environment(LC_ALL="C"), capture_output=True, encoding="utf-8")
+        assert done.returncode == 0 and not done.stderr
+        return TIME.sub("", done.stdout)
+
     there = project.save(30)
     here = project.models / "run" / "checkpoint-30"
-    assert download(project, 30) == (
-        0,
-        "Downloading checkpoint-30...\n✓ checkpoint-30 downloaded successfully\n",
-    )
-    assert download(project, 30) == (0, "✓ checkpoint-30 is here already, intact: models/run/checkpoint-30\n")
+    assert download() == "Downloading checkpoint-30...\n✓ checkpoint-30 downloaded successfully\n"
+    assert download() == "✓ checkpoint-30 is here already, intact: models/run/checkpoint-30\n"
     flip_a_bit(here / "optimizer.pt")
-    status, output = download(project, 30)
-    assert status == 0 and "was damaged (optimizer.pt has changed" in output and same_bytes(here, there)
+    assert "was damaged (optimizer.pt has changed" in download() and same_bytes(here, there)
 
 
 def test_download_of_a_step_that_several_runs_or_none_have(project):

@@ -1,12 +1,11 @@
 """A machine gets a run's newest checkpoint from here, whole under its name or not at all; with the real scripts/tnr."""
 
 import json
-import os
 import shutil
 import sys
 
 import pytest
-from mirrors import make_project, same_bytes
+from mirrors import flip_a_bit, make_project, same_bytes
 from processes import ROOT
 
 from socrates.checkpoint import find_damage
@@ -31,14 +30,6 @@ def project(tmp_path, monkeypatch):
         shutil.copytree(made.save(step), made.models / "run" / f"checkpoint-{step}")
     shutil.rmtree(made.there)
     return made
-
-
-def flip_a_bit(path):
-    """Keeps size and time: rsync takes the file for the same."""
-    status, data = path.stat(), bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_the_newest_one_from_here_arrives_whole_and_the_second_time_it_is_there(project):

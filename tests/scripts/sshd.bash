@@ -8,7 +8,7 @@
 # A file FOLDER/environment, if there, is sourced before each command (for example: PATH=/somewhere:$PATH).
 
 start_sshd() {
-  local folder port=${2:-} program tries
+  local folder port=${2:-} program
   mkdir -p "$1/home"
   folder=$(cd "$1" && pwd)
   program=$(command -v sshd || echo /usr/sbin/sshd)
@@ -25,10 +25,9 @@ line=\$SSH_ORIGINAL_COMMAND
 unset SSH_ORIGINAL_COMMAND
 exec bash -c "\$line"
 ENTER
-  for ((tries = 0; tries < 5; tries++)); do
-    SSHD_PORT=${port:-$(_free_port)}
-    # SHLVL: bash then leaves out the account's own .bashrc, which is no part of the test. The key exchange is the quickest.
-    cat >"$folder/sshd_config" <<CONFIG
+  SSHD_PORT=${port:-$(_free_port)}
+  # SHLVL: bash then leaves out the account's own .bashrc, which is no part of the test. The key exchange is the quickest.
+  cat >"$folder/sshd_config" <<CONFIG
 SetEnv SHLVL=1
 KexAlgorithms curve25519-sha256
 ListenAddress 127.0.0.1:$SSHD_PORT
@@ -45,25 +44,18 @@ MaxSessions 100
 UseDNS no
 PrintMotd no
 PrintLastLog no
-Subsystem sftp $(_sftp_server)
 ForceCommand bash "$folder/enter"
 CONFIG
-    "$program" -D -e -f "$folder/sshd_config" </dev/null >>"$folder/sshd.log" 2>&1 3>&- &
-    SSHD_PID=$!
-    disown "$SSHD_PID"
-    if _await_sshd; then
-      printf '%s\n' "$SSHD_PID" >"$folder/sshd.pid"
-      cat >"$folder/instance.json" <<ENTRY
+  "$program" -D -e -f "$folder/sshd_config" </dev/null >>"$folder/sshd.log" 2>&1 3>&- &
+  SSHD_PID=$!
+  disown "$SSHD_PID"
+  _await_sshd || { echo "start_sshd: did not start; its log:" >&2; tail -n 5 "$folder/sshd.log" >&2; return 1; }
+  printf '%s\n' "$SSHD_PID" >"$folder/sshd.pid"
+  rm -f "$folder/known_hosts"
+  cat >"$folder/instance.json" <<ENTRY
 {"host": "$(id -un)@127.0.0.1", "port": $SSHD_PORT, "identity": "$folder/user_key", "options": ["StrictHostKeyChecking=accept-new", "UserKnownHostsFile=\"$folder/known_hosts\""]}
 ENTRY
-      rm -f "$folder/known_hosts"
-      cat "$folder/instance.json"
-      return
-    fi
-  done
-  echo "start_sshd: did not start; its log:" >&2
-  tail -n 5 "$folder/sshd.log" >&2
-  return 1
+  cat "$folder/instance.json"
 }
 
 stop_sshd() {
@@ -124,12 +116,4 @@ while True:
     print(port)
     break
 PYTHON
-}
-
-_sftp_server() {
-  local program
-  for program in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server; do
-    [[ ! -x $program ]] || break
-  done
-  printf '%s' "$program"
 }
