@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparing import json_lines
 from processes import ROOT, run_loaded
 
 from socrates.data.records import Cell
@@ -103,7 +104,7 @@ def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
     result = run_loaded(SCRIPT.name, mixed, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     content = read_metrics(tmp_path / "out" / "metrics.json")
-    drawn = [line["prediction"] for line in map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())]
+    drawn = [line["prediction"] for line in json_lines(tmp_path / "out" / "predictions.jsonl")]
     assert drawn[:5] == [1, 2, None, 9.5, 3] and drawn[5] in (1, 2) and drawn[6:] == [2, 1]
 
     a1, a2, b = Cell("aaaaa", 0, 1), Cell("aaaaa", 0, 2), Cell("bbbbb", 0, 1)
@@ -149,7 +150,7 @@ def of_many(tmp_path):
 def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path, score_file):
     asked, people = of_many
     score_file(asked, tmp_path / "a", "--human-answers", str(people))
-    (cell,) = map(json.loads, (tmp_path / "a" / "cells.jsonl").open())
+    (cell,) = json_lines(tmp_path / "a" / "cells.jsonl")
     assert cell["human_answers"] == {"1": 1, "2": 2, "3": 3, "4": 1, "9": 1}
     assert (cell["n_human"], cell["n_asked"], cell["human_min"], cell["human_max"]) == (8, 2, 1, 9)
     assert cell["scale"] == "1 to 4, 9"
@@ -208,15 +209,14 @@ def test_effects_and_groups_stand_in_the_results(tmp_path, score_file):
     score_file(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out")
     metrics = read_metrics(tmp_path / "out" / "metrics.json")
     assert metrics["effects"]["pairs"] == 3 and metrics["effects"]["left_out"].keys()
-    lines = [json.loads(line) for line in (tmp_path / "out" / "effects.jsonl").open()]
-    assert [(line["study_id"], line["condition_a"], line["condition_b"]) for line in lines] == [
-        (f"s{study}", 0, 1) for study in range(3)
-    ]
+    lines = json_lines(tmp_path / "out" / "effects.jsonl")
+    found = [(line["study_id"], line["condition_a"], line["condition_b"]) for line in lines]
+    assert found == [(f"s{study}", 0, 1) for study in range(3)]
     woman, man = sorted(metrics["groups"]["gender"]["groups"], key=lambda group: -group["accuracy"])
     assert (woman["group"], woman["rows"], man["group"]) == ("Woman", 120, "man")
     assert list(metrics["groups"]) == ["gender"]
     # Women are answered the middle of the scale, men its end: by hand, over rows.
-    lines = map(json.loads, (tmp_path / "out" / "cells.jsonl").open())
+    lines = json_lines(tmp_path / "out" / "cells.jsonl")
     cells = {(line["study_id"], line["condition_num"]): line for line in lines}
     by_hand = []
     for one in rows[1::2]:
@@ -244,31 +244,24 @@ def test_what_is_written_is_what_was_scored(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text()) == written
     assert [name for name in written if not name.endswith("_ci95")] == list(MetricsFile.__annotations__)
     for numbers in (written, written["bounds"]):
-        limits = [name for name in numbers if name.endswith("_ci95")]
-        assert limits and all(
-            numbers[name] is None or numbers[name][0] <= numbers[name.removesuffix("_ci95")] <= numbers[name][1]
-            for name in limits
-        )
+        limits = {name: numbers[name] for name in numbers if name.endswith("_ci95") and numbers[name]}
+        assert limits
+        for name, (low, high) in limits.items():
+            assert low <= numbers[name.removesuffix("_ci95")] <= high, name
     assert written["about"] == {"model": "tiny"}
     assert written["wasserstein_expected"] == scores.metrics.wasserstein_expected is not None
     assert written["valid_mass"] == math.fsum(line["valid_mass"] for line in lines) / len(lines)
     assert written["comparability"]["metric_version"] == METRIC_VERSION
-    assert [json.loads(line) for line in (tmp_path / "predictions.jsonl").open()] == lines
-    cells = [json.loads(line) for line in (tmp_path / "cells.jsonl").open()]
+    assert json_lines(tmp_path / "predictions.jsonl") == lines
+    cells = json_lines(tmp_path / "cells.jsonl")
     assert len(cells) == written["coverage"]["cells"]
     assert [c["wasserstein_distance"] for c in cells] == [c.wasserstein_distance for c in scores.cells]
     # The rows themselves, by another road: from the file to the metric without the project's reader.
-    rows = [
-        ScoredRow(
-            Cell(line["study_id"], line["condition_num"], line["task_num"]),
-            line["response"],
-            line["prediction"],
-            Distribution(
-                tuple(map(int, line["predicted_distribution"])), tuple(line["predicted_distribution"].values())
-            ),
-        )
-        for line in map(json.loads, (tmp_path / "predictions.jsonl").open())
-    ]
+    rows = []
+    for line in json_lines(tmp_path / "predictions.jsonl"):
+        cell, shares = Cell(line["study_id"], line["condition_num"], line["task_num"]), line["predicted_distribution"]
+        distribution = Distribution(tuple(map(int, shares)), tuple(shares.values()))
+        rows.append(ScoredRow(cell, line["response"], line["prediction"], distribution))
     assert score(rows) == scores
 
 
@@ -465,7 +458,7 @@ def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkey
     monkeypatch.undo()
     assert not (tmp_path / "metrics.json").exists()  # the older one belongs to other predictions
     for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
-        assert all(json.loads(line) for line in (tmp_path / name).open())
+        assert json_lines(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl", "effects.jsonl"}
 
 

@@ -276,7 +276,7 @@ def test_decoded_answers_equal_the_librarys_warpers_step_by_step(kind, decoding)
 
 
 @pytest.mark.slow
-def test_agrees_with_ten_thousand_draws_of_generate():
+def test_agrees_with_twenty_thousand_draws_of_generate():
     model = model_of("llama+adapter")
     prompt = prompts_of(model)[0]
     (result,) = ask(model, [Question(prompt, SCALES["0-100"], key=0)])
@@ -284,7 +284,7 @@ def test_agrees_with_ten_thousand_draws_of_generate():
     expected = {tuple(model.tokenizer(str(v), add_special_tokens=False)["input_ids"]): v for v in values}
     torch.manual_seed(3)
     counts = dict.fromkeys([*values, None], 0)
-    draws, batch = 10_000, 2_000
+    draws, batch = 20_000, 4_000
     for _ in range(draws // batch):
         texts = model.model.generate(
             input_ids=torch.tensor([prompt]),
@@ -307,12 +307,12 @@ def test_agrees_with_ten_thousand_draws_of_generate():
     predicted = np.append(result.decoded, 1 - result.decoded_mass)
     assert 0.5 < result.decoded_mass < 0.999 and predicted.max() < 0.6  # not a test on a certainty
     assert chi_square(observed, predicted) > 0.001
-    # What the test must be able to see: 3% of the mass elsewhere, another temperature, another top_p.
+    # What the test must be able to see: 2% of the mass elsewhere, another temperature, another top_p.
     likeliest, second = predicted.argsort()[[-1, -2]]
     moved = predicted.copy()
-    moved[[likeliest, second]] += (-0.03, 0.03)
+    moved[[likeliest, second]] += (-0.02, 0.02)
     assert chi_square(observed, moved) < 0.001
-    for other in (Decoding(0.7, 0.9), Decoding(0.6, 0.95), Decoding(0.6, 1.0)):
+    for other in (Decoding(0.65, 0.9), Decoding(0.6, 0.95), Decoding(0.6, 1.0)):
         (wrong,) = ask(model, [Question(prompt, SCALES["0-100"], key=0)], other)
         assert chi_square(observed, np.append(wrong.decoded, 1 - wrong.decoded_mass)) < 0.001
 

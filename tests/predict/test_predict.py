@@ -9,7 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from comparing import assert_close
+from comparing import assert_close, json_lines
 from processes import ROOT, run_loaded
 from tiny import save_model, survey_model
 
@@ -353,7 +353,7 @@ def table(path, **chosen):
 
 
 def answers_in(folder):
-    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    return json_lines(folder / "answers.jsonl")
 
 
 @pytest.fixture(scope="module")
