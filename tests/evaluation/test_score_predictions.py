@@ -84,9 +84,8 @@ def write_made_up_results(folder, lines=None, seed=3, **about):
     return write_results(folder, scores=scores, predictions=lines, comparability=identity, about=about), scores, lines
 
 
-@pytest.fixture
-def mixed(tmp_path):
-    """A file with predictions, one missing, and distributions, over two studies."""
+def test_the_script_gives_what_the_library_gives(tmp_path):
+    """Of a file with predictions, one missing, and distributions, over two studies."""
     rows = [
         row(1, prediction=1),
         row(4, prediction=2),
@@ -97,10 +96,7 @@ def mixed(tmp_path):
         row(2, study="bbbbb", predicted_distribution={"2": 1}),
         row(2, study="bbbbb", prediction=1, predicted_distribution={"1": 1, "2": 0}),
     ]
-    return write_lines(tmp_path / "answers.jsonl", rows)
-
-
-def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
+    mixed = write_lines(tmp_path / "answers.jsonl", rows)
     result = run_loaded(SCRIPT.name, mixed, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     content = read_metrics(tmp_path / "out" / "metrics.json")
@@ -404,15 +400,14 @@ def test_a_bad_line_is_named_by_file_line_and_field(tmp_path, bad, reason):
     assert str(error.value).startswith(f"{path}, line 2: ") and reason in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("rows", "reason"),
-    [
-        (None, "no such data file"),
-        ([], "holds no rows"),
-        ([row()], "line 1"),
-        ([row(prediction=1)], "none of the 1 cells can be scored"),
-    ],
-)
+NOTHING = [
+    (None, "no such data file"),
+    ([], "holds no rows"),
+    ([row(prediction=1)], "none of the 1 cells can be scored"),
+]
+
+
+@pytest.mark.parametrize(("rows", "reason"), NOTHING)
 def test_what_cannot_be_scored_leaves_nothing_behind(tmp_path, score_file, rows, reason):
     path = tmp_path / "in.jsonl"
     if rows is not None:
