@@ -216,20 +216,6 @@ def test_row_order_changes_no_digit_of_long_sums():
     assert score(rows[::-1]) == score(rows)
 
 
-def test_cells_are_averaged_within_a_study_and_studies_count_once():
-    def cell(study, task, predictions):
-        return rows_of([0, 10], predictions, Cell(study, 0, task))
-
-    # Study a: two cells, W 0 and 0.5, and one of 100 rows would not weigh more; study b: one cell, W 0.2.
-    result = score([*cell("a", 1, [0, 10] * 1), *cell("a", 2, [5, 15]), *cell("b", 1, [2, 8])])
-    by_cell = [c.wasserstein_distance for c in result.cells]
-    assert by_cell == pytest.approx([0, 0.25, 0.2])
-    assert result.metrics.wasserstein_distance == pytest.approx(0.1625)
-    assert result.metrics.mae == pytest.approx((0 + 0 + 0.5 + 0 + 0.2 + 0.2) / 6)
-    assert result.metrics.rmse == pytest.approx(math.sqrt((0.25 + 0.04 + 0.04) / 6))
-    assert result.metrics.accuracy == pytest.approx(((1 - 0.5 / 4) + (1 - 0.4 / 2)) / 2)
-
-
 def test_cells_that_cannot_be_scored_are_counted_by_reason():
     rows = [
         *rows_of([1, 2], [1, 2], Cell("a", 0, 1)),

@@ -455,11 +455,3 @@ def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkey
     for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
         assert json_lines(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl", "effects.jsonl"}
-
-
-def test_scores_of_other_rows_are_not_written(tmp_path):
-    _, scores, lines = write_made_up_results(tmp_path / "one")
-    identity = comparability(lines, seed=0, data_sha256="d", prompt_fingerprint="p", decoding="x")
-    with pytest.raises(SocratesError, match="120 rows were scored, and 119 are to be written"):
-        write_results(tmp_path / "two", scores=scores, predictions=lines[1:], comparability=identity, about={})
-    assert not (tmp_path / "two").exists()
