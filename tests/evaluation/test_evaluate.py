@@ -37,7 +37,17 @@ def workplace(tmp_path_factory):
     make_sample_data(folder / "data" / "set", people=8, train_studies=4, val_studies=3)
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=20)
     write_json(folder / "config.json", rehearsal_config("models/base", "data/set", steps=40, save_steps=20))
-    make_adapter(folder, "models/run/checkpoint-7")
+    base, checkpoint = folder / "models" / "base", folder / "models" / "run" / "checkpoint-7"
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.name_or_path = "models/base"
+    with_adapter(model, seed=1).save_pretrained(checkpoint)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(base / file, checkpoint)
+    for file in GUIDE_FILES:
+        if not (checkpoint / file).exists():
+            (checkpoint / file).write_text("x")
+    write_json(checkpoint / "training_config.json", {"config": read(folder / "config.json")})
+    write_manifest(checkpoint, 1)
     return folder
 
 
@@ -48,21 +58,6 @@ def baseline(workplace):
     assert result.returncode == 0, result.stdout + result.stderr
     (workplace / "evaluation_results" / "baseline.log").write_text(result.stdout)
     return workplace / "evaluation_results" / "baseline"
-
-
-def make_adapter(folder, name):
-    """A checkpoint as training writes it, with an adapter that does something."""
-    base = AutoModelForCausalLM.from_pretrained(folder / "models" / "base")
-    base.name_or_path = "models/base"
-    checkpoint = folder / name
-    with_adapter(base, seed=1).save_pretrained(checkpoint)
-    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(folder / "models" / "base" / file, checkpoint)
-    for file in GUIDE_FILES:
-        if not (checkpoint / file).exists():
-            (checkpoint / file).write_text("x")
-    write_json(checkpoint / "training_config.json", {"config": read(folder / "config.json")})
-    write_manifest(checkpoint, 1)
 
 
 def evaluate(folder, *arguments):

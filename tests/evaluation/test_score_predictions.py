@@ -73,13 +73,8 @@ def made_up_lines(n=120, seed=5):
 
 def write_made_up_results(folder, lines=None, seed=3, **about):
     lines = sample_predictions(made_up_lines() if lines is None else lines, seed)
-    identity = comparability(
-        lines,
-        seed=seed,
-        data_sha256="d" * 64,
-        prompt_fingerprint="f" * 16,
-        decoding={"temperature": 0.6, "top_p": 0.9},
-    )
+    of = {"data_sha256": "d" * 64, "prompt_fingerprint": "f" * 16, "decoding": {"temperature": 0.6, "top_p": 0.9}}
+    identity = comparability(lines, seed=seed, **of)
     scores = score(map(scored_row, lines))
     return write_results(folder, scores=scores, predictions=lines, comparability=identity, about=about), scores, lines
 

@@ -19,7 +19,7 @@ from transformers import LogitsProcessorList, Qwen2Config, Qwen2ForCausalLM, Tem
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.inference import tree_attention as tree
-from socrates.inference.batching import BatchQueue, run_batches, token_budget, tokens_that_fit
+from socrates.inference.batching import BatchQueue, token_budget, tokens_that_fit
 from socrates.inference.decoding import (
     Decoding,
     decoded_probabilities,
@@ -32,7 +32,6 @@ from socrates.inference.engine import (
     Question,
     answer_distributions,
     parse_answer_text,
-    unless_out_of_memory,
 )
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.trie import answer_trie
@@ -483,19 +482,16 @@ def _shifted(layout):
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
-def limit_memory(monkeypatch, cap: int, error) -> list[int]:
-    """A decoder that runs out of memory with more than ``cap`` tokens at once; the list gets what it was given."""
-    sizes: list[int] = []
+def limit_memory(monkeypatch, cap: int, error) -> None:
+    """A decoder that raises an error with more than ``cap`` tokens at once."""
     hidden = Forward.hidden
 
     def capped(self, input_ids, **options):
         if input_ids.numel() > cap:
             raise error
-        sizes.append(input_ids.numel())
         return hidden(self, input_ids, **options)
 
     monkeypatch.setattr(Forward, "hidden", capped)
-    return sizes
 
 
 OUT_OF_MEMORY = {
@@ -511,9 +507,8 @@ def test_out_of_memory_halves_the_budget_and_ends_with_the_same_numbers(error, m
     questions = [*questions_of("qwen", pairs), Question(prompts_of(model)[1], None, key=7)]
     (expected,) = ask(model, questions[-1:])
     capsys.readouterr()
-    sizes = limit_memory(monkeypatch, 400, error)
+    limit_memory(monkeypatch, 400, error)
     *found, drawn = ask(model, questions, max_batch_tokens=3000)
-    assert max(sizes) <= 400
     lines = capsys.readouterr().err.splitlines()
     pattern = r"out of memory with \d+ tokens at once; going on with \d+"
     assert lines and all(re.fullmatch(pattern, line) for line in lines)
@@ -523,24 +518,18 @@ def test_out_of_memory_halves_the_budget_and_ends_with_the_same_numbers(error, m
     assert (drawn.values == expected.values).all() and (drawn.decoded == expected.decoded).all()
 
 
-def test_one_question_that_does_not_fit_is_an_error_that_says_so(monkeypatch, capsys):
-    model = model_of("qwen")
-    questions = [Question(prompt, SCALES["0-100"], key=0) for prompt in prompts_of(model)]
-    limit_memory(monkeypatch, 100, OUT_OF_MEMORY["gpu"])
-    with pytest.raises(SocratesError, match=r"out of memory with one question of \d+ tokens"):
-        ask(model, questions)
-
-
-def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch, capsys):
-    tried = []
-
-    def fail(batch):
-        tried.append(batch)
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    with pytest.raises(RuntimeError, match="shapes"):
-        list(run_batches(BatchQueue({0: 5, 1: 5}, 100), functools.partial(unless_out_of_memory, fail)))
-    assert tried == [[0, 1]] and capsys.readouterr().err == ""
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OUT_OF_MEMORY["gpu"], r"out of memory with one question of \d+ tokens"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "^mat1 and mat2 shapes"),  # no lack of memory
+    ],
+)
+def test_what_smaller_batches_cannot_help_is_an_error_that_says_so(error, message, monkeypatch, capsys):
+    limit_memory(monkeypatch, 100, error)
+    with pytest.raises((SocratesError, RuntimeError), match=message):
+        ask(model_of("qwen"), questions_of("qwen", [(1, "0-100")]))
+    assert capsys.readouterr().err == ""
 
 
 def test_the_budget_finds_itself():
