@@ -1,6 +1,12 @@
-"""JSON values that are the same but for rounding."""
+"""JSON values, read from files and the same but for rounding."""
+
+import json
 
 import pytest
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def assert_close(found, expected, where="the value"):

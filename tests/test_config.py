@@ -73,67 +73,44 @@ def test_the_values_of_the_guide():
     assert test.training.num_processes == 2
 
 
-@pytest.mark.parametrize("section", ["", "lora.", "training.", "prompt.", "decoding.", "evaluation."])
-def test_unknown_key_at_every_depth(section):
-    assert f'"{section}nonsense": unknown key' in problems_of(with_value(f"{section}nonsense", 1))
-
-
-@pytest.mark.parametrize(
-    "path, hint",
-    [
-        ("training.learning_rat", 'did you mean "learning_rate"?'),
-        ("model_nam", 'did you mean "model_name"?'),
-        ("learning_rate", 'it belongs into "training"'),
-        ("top_p", 'it belongs into "decoding"'),
-    ],
-)
-def test_unknown_key_names_the_nearest_valid_one(path, hint):
-    assert hint in problems_of(with_value(path, 1))
-
-
 @pytest.mark.parametrize(
     "path, value, message",
     [
         ("training.learning_rate", "1e-5", "must be a number"),
-        ("training.learning_rate", True, "must be a number"),
         ("training.learning_rate", 0, "must be above 0"),
         ("training.learning_rate", float("nan"), "must be a finite number, not NaN"),
-        ("training.learning_rate", float("inf"), "must be a finite number"),
-        ("training.weight_decay", -0.1, "at least 0"),
         ("training.warmup_ratio", 1.0, "at most 0.99"),
-        ("training.save_steps", 0, "at least 1"),
         ("training.save_steps", 500.0, "must be a whole number"),
         ("training.bf16", 1, "must be true or false"),
         ("training.lr_scheduler_type", "cosin", "must be one of cosine"),
-        ("lora.r", 0, "at least 1"),
-        ("lora.dropout", 1, "at most 0.99"),
         ("lora.target_modules", "q_proj", "must be a list of texts"),
-        ("lora.target_modules", [], "must be a list of texts"),
         ("lora.target_modules", ["q_proj", "k_prj"], 'unknown layer "k_prj"; did you mean "k_proj"?'),
         ("lora.target_modules", ["q_proj", "q_proj"], "stands there twice"),
         ("training.learning_rate", 10**400, "must be a number, not 1000"),
         ("lora", [], "must be an object"),
-        ("training", None, "must be an object"),
-        ("decoding.top_p", 0, "above 0"),
         ("decoding.top_p", 1.1, "at most 1"),
         ("decoding.answer_forms", ["leading_space"], "remove it: only the plain number counts as an answer"),
         ("model_name", " ", "must not be empty"),
-        ("model_name", None, "must be a text"),
         ("seed", -1, "at least 0"),
-        ("evaluation.max_examples", 0, "at least 1"),
         ("evaluation.rows_per_cell", 1, "at least 2"),
         ("evaluation.data_file", "../val.jsonl", "must be a file name"),
+        ("training.micro_batch_tokens", 1024, "is less than max_length = 2048"),
+        ("training.eval_steps", 25, "is no multiple of logging_steps = 10"),
+        *(
+            (f"training.{gone}", 4, "unknown key; remove it: ")
+            for gone in ("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+        ),
+        *(
+            (f"{at}nonsense", 1, "unknown key")
+            for at in ("", "lora.", "training.", "prompt.", "decoding.", "evaluation.")
+        ),
+        ("training.learning_rat", 1, 'did you mean "learning_rate"?'),
+        ("learning_rate", 1, 'it belongs into "training"'),
     ],
 )
-def test_wrong_value(path, value, message):
+def test_wrong_value_or_key(path, value, message):
     problem = problems_of(with_value(path, value))
     assert path in problem and message in problem
-
-
-def test_missing_key():
-    config = copy.deepcopy(VALID)
-    del config["training"]["learning_rate"]
-    assert '"training.learning_rate": missing' in problems_of(config)
 
 
 def test_global_batch_must_divide_by_the_processes():
@@ -142,23 +119,8 @@ def test_global_batch_must_divide_by_the_processes():
     assert "the nearest that does is 255" in problem
 
 
-def test_a_micro_batch_must_hold_the_longest_row():
-    assert "is less than max_length = 2048" in problems_of(with_value("training.micro_batch_tokens", 1024))
-
-
-def test_watched_rows_are_looked_at_when_a_line_is_logged():
-    assert "is no multiple of logging_steps = 10" in problems_of(with_value("training.eval_steps", 25))
-
-
 def test_a_limit_of_cost_needs_a_price():
     assert '"max_cost_usd": needs "price_per_hour"' in problems_of({**VALID, "price_per_hour": None, "max_cost_usd": 5})
-
-
-@pytest.mark.parametrize(
-    "key", ["per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"]
-)
-def test_a_key_of_an_earlier_version_is_told_what_took_its_place(key):
-    assert f'"training.{key}": unknown key; remove it: ' in problems_of(with_value(f"training.{key}", 4))
 
 
 def test_all_problems_at_once():
@@ -204,25 +166,15 @@ def test_malformed_file(tmp_path, text, message):
         ({"checkpoint": {"load_universal": True}}, "checkpoint.load_universal"),
         ({"bf16": True}, '"bf16": must be {"enabled": "auto"}'),
         ({"gradient_accumulation_steps": 16}, 'write "auto", not 16: micro-batches are counted in tokens'),
+        *(
+            ({key: ...}, f'"{key}": missing; write')  # or DeepSpeed would take its own default
+            for key in ("train_micro_batch_size_per_gpu", "gradient_clipping", "bf16")
+        ),
     ],
 )
 def test_wrong_deepspeed_file(tmp_path, change, message):
-    path = tmp_path / "d.json"
-    path.write_text(json.dumps({**json.loads((ROOT / "deepspeed_config.json").read_text()), **change}))
+    path, value = tmp_path / "d.json", json.loads((ROOT / "deepspeed_config.json").read_text()) | change
+    path.write_text(json.dumps({key: part for key, part in value.items() if part is not ...}))
     with pytest.raises(SocratesError) as error:
         load_deepspeed(path, load_config(ROOT / "config_full_dataset.json"))
     assert message in str(error.value)
-
-
-@pytest.mark.parametrize("key", ["train_micro_batch_size_per_gpu", "gradient_clipping", "bf16"])
-def test_a_deepspeed_file_must_not_leave_deepspeed_to_its_defaults(tmp_path, key):
-    value = json.loads((ROOT / "deepspeed_config.json").read_text())
-    del value[key]
-    (tmp_path / "d.json").write_text(json.dumps(value))
-    with pytest.raises(SocratesError, match=f'"{key}": missing; write'):
-        load_deepspeed(tmp_path / "d.json", load_config(ROOT / "config_full_dataset.json"))
-
-
-def test_the_test_runs_deepspeed_file_is_refused_for_the_full_run():
-    with pytest.raises(SocratesError, match="128 contradicts the run config, which says 256"):
-        load_deepspeed(ROOT / "deepspeed_config_test.json", load_config(ROOT / "config_full_dataset.json"))

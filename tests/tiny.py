@@ -6,6 +6,13 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from socrates.model.load import LoadedModel, end_token_ids
+
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 CHATML = (
     "{% for message in messages %}"
@@ -30,9 +37,6 @@ _SENTENCES = (
 @functools.cache
 def tiny_tokenizer(digits: int = 1) -> Any:
     """A byte-level BPE tokenizer with a ChatML template; ``digits`` is how many digits may share a token (1 or 3)."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -60,9 +64,6 @@ def tiny_tokenizer(digits: int = 1) -> Any:
 
 def tiny_model(tokenizer: Any, seed: int = 0) -> Any:
     """A random two-layer Qwen2 in float32 whose distributions are far from uniform."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer) + 5,  # padded, as Qwen's is
@@ -108,9 +109,6 @@ def survey_model(digits: int = 1, seed: int = 5) -> tuple[Any, Any]:
 
 def with_adapter(model: Any, seed: int = 0, size: float = 0.2) -> Any:
     """``model`` with a LoRA adapter; ``size`` is the spread of its second factors (0: does nothing)."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=4,
@@ -127,8 +125,6 @@ def with_adapter(model: Any, seed: int = 0, size: float = 0.2) -> Any:
 
 def loaded(model: Any, tokenizer: Any, adapter: Path | None = None) -> Any:
     """What `load_model` would return for a model in memory; ``adapter`` is any path if it is a PEFT model."""
-    from socrates.model.load import LoadedModel, end_token_ids
-
     ends = end_token_ids(tokenizer, model.generation_config.eos_token_id)
     return LoadedModel(model, tokenizer, ends, "tiny", adapter)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -85,47 +86,28 @@ def test_each_pair_has_the_differences_and_intervals_of_scipys_welch_test():
 
 def test_the_summary_is_the_mean_over_pairs_then_questions_then_studies():
     cells = random_cells(1)
-    lines = list(effect_lines(find_questions(cells)[0]))
-    studies = answers_of(cells)
+    lines = pd.DataFrame(effect_lines(find_questions(cells)[0]))
+    human, predicted = lines["human_effect_standardized"], lines["predicted_effect_standardized"]
+    clear = lines["human_effect_clear"].astype(bool)
 
-    def mean_of_means(value, chosen=lambda line: True):
-        means = []
-        for study in studies:
-            questions = []
-            for task in studies[study]:
-                pairs = [line for line in lines if (line["study_id"], line["task_num"]) == (study, task)]
-                if kept := [value(line) for line in pairs if chosen(line)]:
-                    questions.append(np.mean(kept))
-            if questions:
-                means.append(np.mean(questions))
-        return np.mean(means)
+    def mean_of_means(values):
+        return values.groupby([lines["study_id"], lines["task_num"]]).mean().groupby("study_id").mean().mean()
 
-    def human(line):
-        return line["human_effect_standardized"]
-
-    def predicted(line):
-        return line["predicted_effect_standardized"]
-
-    def agrees(line):
-        return (1 + np.sign(human(line) * predicted(line))) / 2
-
-    assert any(human(line) == 0 for line in lines) and any(predicted(line) == 0 for line in lines)
-    together = mean_of_means(lambda line: human(line) * predicted(line))
-    spread, other = mean_of_means(lambda line: human(line) ** 2), mean_of_means(lambda line: predicted(line) ** 2)
+    assert (human == 0).any() and (predicted == 0).any()
+    agrees = (1 + np.sign(human * predicted)) / 2
+    together, spread, other = map(mean_of_means, (human * predicted, human**2, predicted**2))
     result = agreement(cells)
     assert result["correlation"] == pytest.approx(together / np.sqrt(spread * other), abs=1e-7)
     assert result["slope"] == pytest.approx(together / spread, abs=1e-7)
-    assert result["sign_agreement"] == pytest.approx(mean_of_means(agrees, human), abs=1e-8)
-    clear = mean_of_means(agrees, lambda line: line["human_effect_clear"])
-    assert result["sign_agreement_clear"] == pytest.approx(clear, abs=1e-8)
-    assert (result["pairs"], result["clear_pairs"]) == (len(lines), sum(bool(x["human_effect_clear"]) for x in lines))
+    assert result["sign_agreement"] == pytest.approx(mean_of_means(agrees[human != 0]), abs=1e-8)
+    assert result["sign_agreement_clear"] == pytest.approx(mean_of_means(agrees[clear]), abs=1e-8)
+    assert (result["pairs"], result["clear_pairs"]) == (len(lines), clear.sum())
     by_study = effects_by_study(find_questions(cells)[0])
     for row in by_study:
-        alone = agreement([one for one in cells if one.cell.study_id == row["study_id"]])
-        assert {name: alone[name] for name in row if name != "study_id"} == {
-            name: row[name] for name in row if name != "study_id"
-        }
-    assert len(by_study) == len(studies)
+        study = row.pop("study_id")
+        alone = agreement([one for one in cells if one.cell.study_id == study])
+        assert row == {name: alone[name] for name in row}
+    assert len(by_study) == lines["study_id"].nunique()
 
 
 def test_the_order_of_cells_and_the_numbering_of_conditions_do_not_matter():
@@ -175,9 +157,8 @@ def test_without_treatment_effects_there_is_no_ceiling_and_no_corrected_slope():
     ]
     result = agreement(cells, resamples=200)
     assert result["correlation"] is not None and result["slope_ci95"] is not None
-    assert all(
-        result[name] is None for name in ("correlation_ceiling", "correlation_empirical_best", "slope_corrected")
-    )
+    for name in ("correlation_ceiling", "correlation_empirical_best", "slope_corrected"):
+        assert result[name] is None
 
 
 def test_a_model_that_always_says_the_same_agrees_with_half_of_the_signs_and_correlates_with_nothing():

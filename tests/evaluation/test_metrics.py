@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections import defaultdict
 from fractions import Fraction
 from functools import partial
@@ -141,7 +140,6 @@ def scored(rows):
         reject()
 
 
-@pytest.mark.numerical
 @fast
 @given(made_up_rows() | made_up_rows(no_distribution=True))
 def test_agrees_with_the_second_implementation(rows):
@@ -162,33 +160,13 @@ def test_agrees_with_the_second_implementation(rows):
 def test_correlation_agrees_with_the_second_implementation(pairs):
     xs, ys = ([v / 100 for v in side] for side in zip(*pairs, strict=True))
     found, expected = pearson_correlation(np.array(xs), np.array(ys)), exact_correlation(xs, ys)
-    assert (found is None) == (expected is None)
-    assert found is None or abs(found - expected) <= TOLERANCE
+    assert found == expected if expected is None else found == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_correlation_is_over_the_standardised_rows_of_all_cells():
     rows = [*rows_of([1, 5, 2], [2, 9, None]), *rows_of([0, 100], [25, 50], Cell("b", 0, 0))]
     expected = exact_correlation([0, 1, 0, 1], [0.25, 1, 0.25, 0.5])
     assert score(rows).metrics.correlation == pytest.approx(expected, abs=TOLERANCE)
-
-
-@fast
-@given(made_up_rows())
-def test_every_number_lies_within_its_range(rows):
-    metrics = scored(rows)
-    for name in ("wasserstein_distance", "mae", "rmse", "accuracy"):
-        assert 0 <= getattr(metrics, name) <= 1, name
-    assert metrics.wasserstein_expected is None or 0 <= metrics.wasserstein_expected <= 1
-    assert metrics.correlation is None or -1 <= metrics.correlation <= 1
-
-
-@fast
-@given(made_up_rows())
-def test_identical_answers_give_zero(rows):
-    rows = [ScoredRow(row.cell, row.response, row.response, Distribution((row.response,), (0.3,))) for row in rows]
-    metrics = scored(rows)
-    assert (metrics.wasserstein_distance, metrics.mae, metrics.rmse, metrics.accuracy) == (0, 0, 0, 1)
-    assert metrics.wasserstein_expected == pytest.approx(0, abs=TOLERANCE)
 
 
 @fast
@@ -227,44 +205,15 @@ def test_the_same_affine_change_of_human_and_predicted_answers_changes_nothing(r
         assert abs(getattr(before, name) - getattr(after, name)) <= TOLERANCE, name
 
 
-@fast
-@given(made_up_rows(), st.randoms(use_true_random=False))
-def test_row_order_changes_no_digit(rows, generator: random.Random):
-    scored(rows)
-    shuffled = generator.sample(rows, len(rows))
-    assert score(shuffled) == score(rows)
-
-
 def test_row_order_changes_no_digit_of_long_sums():
     rng = np.random.default_rng(0)
     rows = [
-        ScoredRow(Cell("s", 0, int(task)), float(h), float(p), Distribution((1, 2, 3), tuple(rng.dirichlet([1, 1, 1]))))
-        for task, h, p in zip(rng.integers(0, 5, 3000), rng.normal(size=3000), rng.normal(size=3000), strict=True)
+        ScoredRow(
+            Cell("s", 0, task), *rng.normal(size=2).tolist(), Distribution((1, 2, 3), tuple(rng.dirichlet([1] * 3)))
+        )
+        for task in rng.integers(0, 5, 3000).tolist()
     ]
     assert score(rows[::-1]) == score(rows)
-
-
-def test_a_missing_prediction_changes_neither_the_human_distribution_nor_its_range():
-    complete = score(rows_of([1, 2, 3, 5], [2, 2, 2, 2]))
-    partial = score(rows_of([1, 2, 3, 5], [2, 2, 2, None]))
-    assert partial.metrics.wasserstein_distance == complete.metrics.wasserstein_distance
-    assert (partial.cells[0].human_min, partial.cells[0].human_max) == (1, 5)
-    assert (partial.cells[0].n_human, partial.cells[0].n_predicted) == (4, 3)
-    assert partial.metrics.mae == pytest.approx((1 / 4 + 0 + 1 / 4) / 3)  # the fourth row has no error
-
-
-def test_cells_are_averaged_within_a_study_and_studies_count_once():
-    def cell(study, task, predictions):
-        return rows_of([0, 10], predictions, Cell(study, 0, task))
-
-    # Study a: two cells, W 0 and 0.5, and one of 100 rows would not weigh more; study b: one cell, W 0.2.
-    result = score([*cell("a", 1, [0, 10] * 1), *cell("a", 2, [5, 15]), *cell("b", 1, [2, 8])])
-    by_cell = [c.wasserstein_distance for c in result.cells]
-    assert by_cell == pytest.approx([0, 0.25, 0.2])
-    assert result.metrics.wasserstein_distance == pytest.approx(0.1625)
-    assert result.metrics.mae == pytest.approx((0 + 0 + 0.5 + 0 + 0.2 + 0.2) / 6)
-    assert result.metrics.rmse == pytest.approx(math.sqrt((0.25 + 0.04 + 0.04) / 6))
-    assert result.metrics.accuracy == pytest.approx(((1 - 0.5 / 4) + (1 - 0.4 / 2)) / 2)
 
 
 def test_cells_that_cannot_be_scored_are_counted_by_reason():
@@ -302,9 +251,6 @@ def test_expected_needs_the_distribution_of_every_scored_prediction():
     elsewhere = rows_of([3, 3], [1, 1], Cell("z", 0, 0))  # a skipped cell
     skipped_too = score([*rows_of([1, 2], [1, 2], distributions=[half, half]), *elsewhere])
     assert skipped_too.metrics.wasserstein_expected == pytest.approx(0)
-
-
-def test_expected_is_of_the_mean_distribution_and_normalises_each():
     sure = [Distribution((1, 2), (0.2, 0.0)), Distribution((2, 1), (7.0, 0.0))]  # other orders, other totals
     assert score(rows_of([1, 2], [2, 1], distributions=sure)).metrics.wasserstein_expected == 0
 
@@ -353,22 +299,3 @@ def test_cells_with_numbers_and_texts_as_tasks_are_sorted_together():
     cells = [Cell("a", 1, "q-1"), Cell("a", 1, 10), Cell("a", 1, 9), Cell("a", 0, 1)]
     result = score([row for cell in cells for row in rows_of([1, 2], [1, 2], cell)])
     assert [cell.cell for cell in result.cells] == cells[::-1]
-
-
-def test_the_failures_of_an_own_scale_score_badly():
-    """A published "0.0811" scaled both sides by their own range: see the reference. These are made-up answers."""
-    rng = np.random.default_rng(7)
-    rows = [
-        (Cell(f"study{task % 4}", 0, task), int(answer))
-        for task in range(20)
-        for answer in np.clip(np.round(rng.normal(2.2, 0.9, size=60)), 1, 7)
-    ]
-
-    def wrong(change):
-        return score([ScoredRow(cell, answer, change(answer)) for cell, answer in rows])
-
-    off_by_a_thousand, opposite = wrong(lambda a: a + 1000), wrong(lambda a: 8 - a)
-    assert off_by_a_thousand.metrics.wasserstein_distance > 0.4
-    assert opposite.metrics.wasserstein_distance > 0.3
-    assert opposite.metrics.accuracy < 0.6 and opposite.metrics.correlation < 0
-    assert wrong(lambda a: a).metrics.wasserstein_distance == 0

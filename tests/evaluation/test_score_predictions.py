@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparing import json_lines
 from processes import ROOT, run_loaded
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
+from socrates.evaluation.cell_lines import DISTANCES
 from socrates.evaluation.cells import Distribution, ScoredRow
 from socrates.evaluation.lines import (
     prediction_line,
@@ -71,20 +73,14 @@ def made_up_lines(n=120, seed=5):
 
 def write_made_up_results(folder, lines=None, seed=3, **about):
     lines = sample_predictions(made_up_lines() if lines is None else lines, seed)
-    identity = comparability(
-        lines,
-        seed=seed,
-        data_sha256="d" * 64,
-        prompt_fingerprint="f" * 16,
-        decoding={"temperature": 0.6, "top_p": 0.9},
-    )
+    of = {"data_sha256": "d" * 64, "prompt_fingerprint": "f" * 16, "decoding": {"temperature": 0.6, "top_p": 0.9}}
+    identity = comparability(lines, seed=seed, **of)
     scores = score(map(scored_row, lines))
     return write_results(folder, scores=scores, predictions=lines, comparability=identity, about=about), scores, lines
 
 
-@pytest.fixture
-def mixed(tmp_path):
-    """A file with predictions, one missing, and distributions, over two studies."""
+def test_the_script_gives_what_the_library_gives(tmp_path):
+    """Of a file with predictions, one missing, and distributions, over two studies."""
     rows = [
         row(1, prediction=1),
         row(4, prediction=2),
@@ -95,14 +91,11 @@ def mixed(tmp_path):
         row(2, study="bbbbb", predicted_distribution={"2": 1}),
         row(2, study="bbbbb", prediction=1, predicted_distribution={"1": 1, "2": 0}),
     ]
-    return write_lines(tmp_path / "answers.jsonl", rows)
-
-
-def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
+    mixed = write_lines(tmp_path / "answers.jsonl", rows)
     result = run_loaded(SCRIPT.name, mixed, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     content = read_metrics(tmp_path / "out" / "metrics.json")
-    drawn = [line["prediction"] for line in map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())]
+    drawn = [line["prediction"] for line in json_lines(tmp_path / "out" / "predictions.jsonl")]
     assert drawn[:5] == [1, 2, None, 9.5, 3] and drawn[5] in (1, 2) and drawn[6:] == [2, 1]
 
     a1, a2, b = Cell("aaaaa", 0, 1), Cell("aaaaa", 0, 2), Cell("bbbbb", 0, 1)
@@ -113,6 +106,9 @@ def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
     assert {name: content["bounds"][name] for name in asdict(library.bounds)} == asdict(library.bounds)
     assert content["coverage"] == asdict(library.coverage)
     assert content["valid_mass"] is None
+    identity = content["comparability"]  # the gate compares such results with one another, and not with an evaluation
+    assert identity["data_sha256"] == identity["rows_sha256"] == rows_sha256(read_predictions(mixed))
+    assert identity["prompt_fingerprint"] == identity["decoding"] == "external"
     assert "Scored 7 of 8 rows, 3 of 3 cells, 2 of 2 studies" in result.stdout
     assert "Rows without a prediction: 1" in result.stdout
     low, high = content["wasserstein_distance_ci95"]
@@ -121,15 +117,6 @@ def test_the_script_gives_what_the_library_gives(mixed, tmp_path):
     assert re.search(rf"^Wasserstein distance: +{re.escape(shown)}$", result.stdout, re.M)
     assert re.search(r"^  without a draw: +N/A$", result.stdout, re.M)
     assert f"Results: {tmp_path / 'out' / 'metrics.json'}" in result.stdout
-
-
-def test_distributions_alone_give_both_distances(tmp_path, score_file):
-    rows = [row(r, predicted_distribution={"1": 0.5, "2": 0.5}) for r in (1, 2)]
-    write_lines(tmp_path / "in.jsonl", rows)
-    assert score_file(tmp_path / "in.jsonl", tmp_path / "out") == 0
-    content = read_metrics(tmp_path / "out" / "metrics.json")
-    assert content["wasserstein_expected"] == 0
-    assert content["wasserstein_distance"] in (0, 0.5)
 
 
 def test_scoring_a_written_predictions_file_gives_its_own_metrics(tmp_path, score_file):
@@ -154,7 +141,7 @@ def of_many(tmp_path):
 def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path, score_file):
     asked, people = of_many
     score_file(asked, tmp_path / "a", "--human-answers", str(people))
-    (cell,) = map(json.loads, (tmp_path / "a" / "cells.jsonl").open())
+    (cell,) = json_lines(tmp_path / "a" / "cells.jsonl")
     assert cell["human_answers"] == {"1": 1, "2": 2, "3": 3, "4": 1, "9": 1}
     assert (cell["n_human"], cell["n_asked"], cell["human_min"], cell["human_max"]) == (8, 2, 1, 9)
     assert cell["scale"] == "1 to 4, 9"
@@ -172,6 +159,9 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
     assert alone["coverage"]["human_answers"] == 2
 
 
+COUNTED = {**row(1), "n_human": 8, "skipped": None, **dict.fromkeys(DISTANCES)}  # a line of a cells.jsonl
+
+
 @pytest.mark.parametrize(
     ("people", "reason"),
     [
@@ -179,15 +169,19 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
         ([row(1), {"study_id": "aaaaa"}], 'people.jsonl, line 2: no "response"'),
         ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "wasserstein_distance"; made by an older'),
         ([row(1, study="zzzzz")], "1 of the 1 cells are not among the human answers given, the first of them study aa"),
-        ([{**row(1), "n_human": 8, "skipped": None}], 'no "human_answers"; made by an older version of this program'),
+        ([COUNTED], 'no "human_answers"; made by an older version of this program'),
         ([], "people.jsonl: holds no rows"),
+        *(
+            ([{**COUNTED, "human_answers": counts}], 'task 1: "human_answers"')
+            for counts in ({}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2], {"1": 10**400, "2": 1}, {"1": 1, "1.0": 1})
+        ),
     ],
 )
-def test_human_answers_that_cannot_be_used(of_many, tmp_path, people, reason):
+def test_human_answers_that_cannot_be_used(of_many, tmp_path, score_file, people, reason):
     file = write_lines(tmp_path / "people.jsonl", [{"prompt": "How many?", **one} for one in people])
-    result = run_loaded(SCRIPT.name, of_many[0], "--output", tmp_path / "out", "--human-answers", file)
-    assert result.returncode == 2 and reason in result.stderr and "Traceback" not in result.stderr
-    assert not (tmp_path / "out" / "metrics.json").exists()
+    with pytest.raises(SocratesError) as error:
+        score_file(of_many[0], tmp_path / "out", "--human-answers", str(file))
+    assert reason in str(error.value) and not (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_effects_and_groups_stand_in_the_results(tmp_path, score_file):
@@ -206,15 +200,14 @@ def test_effects_and_groups_stand_in_the_results(tmp_path, score_file):
     score_file(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out")
     metrics = read_metrics(tmp_path / "out" / "metrics.json")
     assert metrics["effects"]["pairs"] == 3 and metrics["effects"]["left_out"].keys()
-    lines = [json.loads(line) for line in (tmp_path / "out" / "effects.jsonl").open()]
-    assert [(line["study_id"], line["condition_a"], line["condition_b"]) for line in lines] == [
-        (f"s{study}", 0, 1) for study in range(3)
-    ]
+    lines = json_lines(tmp_path / "out" / "effects.jsonl")
+    found = [(line["study_id"], line["condition_a"], line["condition_b"]) for line in lines]
+    assert found == [(f"s{study}", 0, 1) for study in range(3)]
     woman, man = sorted(metrics["groups"]["gender"]["groups"], key=lambda group: -group["accuracy"])
     assert (woman["group"], woman["rows"], man["group"]) == ("Woman", 120, "man")
     assert list(metrics["groups"]) == ["gender"]
     # Women are answered the middle of the scale, men its end: by hand, over rows.
-    lines = map(json.loads, (tmp_path / "out" / "cells.jsonl").open())
+    lines = json_lines(tmp_path / "out" / "cells.jsonl")
     cells = {(line["study_id"], line["condition_num"]): line for line in lines}
     by_hand = []
     for one in rows[1::2]:
@@ -236,84 +229,43 @@ def test_cells_that_lack_one_are_not_filled_up_with_the_rows(tmp_path, score_fil
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize(
-    "counts", [{}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2], {"1": 10**400, "2": 1}, {"1": 1, "1.0": 1, "2": 1}]
-)
-def test_damaged_counts_of_human_answers(of_many, tmp_path, score_file, counts):
-    score_file(of_many[0], tmp_path / "a")
-    cells = tmp_path / "a" / "cells.jsonl"
-    write_lines(cells, [{**json.loads(cells.read_text()), "human_answers": counts}])
-    result = run_loaded(SCRIPT.name, of_many[0], "--output", tmp_path / "b", "--human-answers", cells)
-    assert result.returncode == 2 and 'study aaaaa, condition 0, task 1: "human_answers"' in result.stderr
-
-
 def test_what_is_written_is_what_was_scored(tmp_path):
     lines = [line for line in made_up_lines() if line["predicted_distribution"]]
     written, scores, lines = write_made_up_results(tmp_path, lines, model="tiny")
     assert json.loads((tmp_path / "metrics.json").read_text()) == written
     assert [name for name in written if not name.endswith("_ci95")] == list(MetricsFile.__annotations__)
     for numbers in (written, written["bounds"]):
-        limits = [name for name in numbers if name.endswith("_ci95")]
-        assert limits and all(
-            numbers[name] is None or numbers[name][0] <= numbers[name.removesuffix("_ci95")] <= numbers[name][1]
-            for name in limits
-        )
+        limits = {name: numbers[name] for name in numbers if name.endswith("_ci95") and numbers[name]}
+        assert limits
+        for name, (low, high) in limits.items():
+            assert low <= numbers[name.removesuffix("_ci95")] <= high, name
     assert written["about"] == {"model": "tiny"}
     assert written["wasserstein_expected"] == scores.metrics.wasserstein_expected is not None
     assert written["valid_mass"] == math.fsum(line["valid_mass"] for line in lines) / len(lines)
     assert written["comparability"]["metric_version"] == METRIC_VERSION
-    assert [json.loads(line) for line in (tmp_path / "predictions.jsonl").open()] == lines
-    cells = [json.loads(line) for line in (tmp_path / "cells.jsonl").open()]
+    assert json_lines(tmp_path / "predictions.jsonl") == lines
+    cells = json_lines(tmp_path / "cells.jsonl")
     assert len(cells) == written["coverage"]["cells"]
-    assert list(cells[0]) == [
-        *(
-            "study_id",
-            "condition_num",
-            "task_num",
-            "n_human",
-            "n_asked",
-            "n_predicted",
-            "human_min",
-            "human_max",
-            "scale",
-        ),
-        *(
-            "wasserstein_distance",
-            "wasserstein_expected",
-            "wasserstein_stated_scale",
-            "uniform_guess",
-            "empirical_best",
-        ),
-        *("human_mean", "human_sd", "predicted_mean", "predicted_sd"),
-        *("human_answers", "predicted_answers", "predicted_distribution", "skipped"),
-    ]
     assert [c["wasserstein_distance"] for c in cells] == [c.wasserstein_distance for c in scores.cells]
     # The rows themselves, by another road: from the file to the metric without the project's reader.
-    rows = [
-        ScoredRow(
-            Cell(line["study_id"], line["condition_num"], line["task_num"]),
-            line["response"],
-            line["prediction"],
-            Distribution(
-                tuple(map(int, line["predicted_distribution"])), tuple(line["predicted_distribution"].values())
-            ),
-        )
-        for line in map(json.loads, (tmp_path / "predictions.jsonl").open())
-    ]
+    rows = []
+    for line in json_lines(tmp_path / "predictions.jsonl"):
+        cell, shares = Cell(line["study_id"], line["condition_num"], line["task_num"]), line["predicted_distribution"]
+        distribution = Distribution(tuple(map(int, shares)), tuple(shares.values()))
+        rows.append(ScoredRow(cell, line["response"], line["prediction"], distribution))
     assert score(rows) == scores
 
 
-def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_path):
+def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_path, score_file):
     seen = {"rows": 1, "of": 2, "studies": ["s"], "split": None}
     rows = [{"study_id": "s", "condition_num": 0, "task_num": 0, "response": n, "prediction": n} for n in (1, 2)]
     write_jsonl(tmp_path / "evaluation/predictions.jsonl", rows)
     write_json(tmp_path / "evaluation/metrics.json", {"seen": seen})
-    done = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
-    assert done.returncode == 0, done.stderr
+    assert score_file(tmp_path / "evaluation/predictions.jsonl", tmp_path / "again") == 0
     assert read_metrics(tmp_path / "again/metrics.json")["seen"] == seen
     write_json(tmp_path / "evaluation/metrics.json", {"seen": "1 of 2"})
-    refused = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
-    assert refused.returncode == 2 and 'metrics.json, "seen": 1 problem' in refused.stderr
+    with pytest.raises(SocratesError, match=r'metrics.json, "seen": 1 problem'):
+        score_file(tmp_path / "evaluation/predictions.jsonl", tmp_path / "again")
 
 
 def test_finished_results_learn_which_rows_were_trained_on_and_never_forget_it(tmp_path):
@@ -392,50 +344,19 @@ def test_draws_follow_the_distribution_and_two_models_share_their_luck():
     assert sum(a != b for a, b in zip(one, other, strict=True)) == one.count(10) - other.count(10)
 
 
-def test_scoring_in_any_order_gives_the_same_metrics(mixed, tmp_path, score_file):
-    lines = mixed.read_text().splitlines()
-    (tmp_path / "reversed.jsonl").write_text("\n".join(lines[::-1]))
-    for name in ("answers", "reversed"):
-        assert score_file(tmp_path / f"{name}.jsonl", tmp_path / name) == 0
-    one, other = (read_metrics(tmp_path / name / "metrics.json") for name in ("answers", "reversed"))
-    assert {**one, "about": {}} == {**other, "about": {}}
-
-
 # What may be compared
 
 
-def test_rows_hash_is_of_rows_not_of_predictions_or_order():
+def test_rows_hash_is_the_documented_one_of_rows_not_of_predictions_or_order():
     lines = made_up_lines()
     same = [{**line, "prediction": 1, "predicted_distribution": None, "line": 0} for line in lines[::-1]]
     assert rows_sha256(same) == rows_sha256(lines)
     for key, value in (("response", 77), ("participant", 777), ("sample_id", 0), ("task_num", 9), ("study_id", "z")):
         assert rows_sha256([{**lines[0], key: value}, *lines[1:]]) != rows_sha256(lines), key
     assert rows_sha256(lines[1:]) != rows_sha256(lines)
-
-
-def test_rows_hash_is_the_documented_one():
     lines = [row(2, participant=1, sample_id=None), row(1, participant=0, sample_id="é")]
     text = '["aaaaa",0,1,0,"é",1]\n["aaaaa",0,1,1,null,2]'
     assert rows_sha256(lines) == sha256(text.encode()).hexdigest()
-
-
-def test_two_external_files_are_compared_and_an_evaluation_is_not(tmp_path, score_file):
-    rows = [row(r, participant=i) for i, r in enumerate([1, 2, 3, 5])]
-    write_lines(tmp_path / "poor.jsonl", [{**r, "prediction": 1} for r in rows])
-    write_lines(tmp_path / "good.jsonl", [{**r, "prediction": r["response"]} for r in rows])
-    for name in ("poor", "good"):
-        assert score_file(tmp_path / f"{name}.jsonl", tmp_path / name) == 0
-    poor, good = tmp_path / "poor" / "metrics.json", tmp_path / "good" / "metrics.json"
-    assert run_loaded("gate.py", poor, good).returncode == 0
-    assert run_loaded("gate.py", good, good).returncode == 2  # a baseline of 0
-    identity = read_metrics(poor)["comparability"]
-    assert identity["data_sha256"] == identity["rows_sha256"]
-    assert identity["prompt_fingerprint"] == identity["decoding"] == "external"
-
-    evaluated = write_made_up_results(tmp_path / "eval", read_predictions(tmp_path / "poor.jsonl"), seed=0)[0]
-    assert evaluated["comparability"]["rows_sha256"] == identity["rows_sha256"]
-    refused = run_loaded("gate.py", tmp_path / "eval" / "metrics.json", good)
-    assert refused.returncode == 2 and "score_predictions.py too" in refused.stderr
 
 
 # Wrong input
@@ -443,16 +364,12 @@ def test_two_external_files_are_compared_and_an_evaluation_is_not(tmp_path, scor
 D = "predicted_distribution"
 BAD = [
     ("{not json", "line 2: not JSON"),
-    ("[1]", "line 2: must be a JSON object"),
     (row(), 'neither "prediction" nor "predicted_distribution"'),
     ({k: v for k, v in row(prediction=1).items() if k != "response"}, 'no "response"'),
-    ({k: v for k, v in row(prediction=1).items() if k != "task_num"}, 'no "task_num"'),
-    (row(None, prediction=1), '"response" must be a finite number, not null'),
     (row("1", prediction=1), '"response" must be a finite number, not "1"'),
     (row(math.nan, prediction=1), "NaN is not a number that JSON allows"),
     (row(prediction="2"), '"prediction" must be a finite number, not "2"'),
     (json.dumps(row(prediction=77)).replace("77", "1e999"), '"prediction" must be a finite number, not Infinity'),
-    (row(prediction=10**400), '"prediction" must be a finite number, not 1000'),
     (row(prediction=1, study=""), '"study_id" must be a text'),
     (row(prediction=1, participant=[1]), '"participant" must be a whole number'),
     (row(prediction=1, valid_mass=1.5), '"valid_mass" must lie between 0 and 1'),
@@ -462,12 +379,9 @@ BAD = [
     (row(**{D: {"1": 0.5, "1.0": 0.5}}), "the answer 1 stands there twice"),
     (row(**{D: {}}), "must be an object, answer -> probability"),
     (row(prediction=1, scale="1 to 99999999"), '"scale" must name the valid answers'),
-    (row(prediction=1, scale="1, " + "9" * 400), '"scale" must name the valid answers'),
     (row(prediction=1, demographic="age 34"), '"demographic" must be an object'),
     (row(prediction=1, demographic={"age": [34]}), 'field "age" must be a text, a finite number or null, not [34]'),
-    (json.dumps(row(prediction=1, demographic={"age": 77})).replace("77", "1e999"), 'field "age" must be a text, a f'),
     (row(prediction=1, demographic={"age": "\ud800"}), '"age" holds half a character'),
-    (row(prediction=1, demographic={"\ud800": 1}), '"demographic" holds half a character'),
 ]
 
 
@@ -481,19 +395,18 @@ def test_a_bad_line_is_named_by_file_line_and_field(tmp_path, bad, reason):
     assert str(error.value).startswith(f"{path}, line 2: ") and reason in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (None, "no such data file"),
-        ("", "holds no rows"),
-        (json.dumps(row()) + "\n", "line 1"),
-        (json.dumps(row(prediction=1)) + "\n", "none of the 1 cells can be scored"),
-    ],
-)
-def test_what_cannot_be_scored_leaves_nothing_behind(tmp_path, score_file, text, reason):
+NOTHING = [
+    (None, "no such data file"),
+    ([], "holds no rows"),
+    ([row(prediction=1)], "none of the 1 cells can be scored"),
+]
+
+
+@pytest.mark.parametrize(("rows", "reason"), NOTHING)
+def test_what_cannot_be_scored_leaves_nothing_behind(tmp_path, score_file, rows, reason):
     path = tmp_path / "in.jsonl"
-    if text is not None:
-        path.write_text(text)
+    if rows is not None:
+        write_lines(path, rows)
     with pytest.raises(SocratesError) as error:
         score_file(path, tmp_path / "out")
     assert str(error.value).startswith(str(path)) and reason in str(error.value)
@@ -507,23 +420,12 @@ def test_wrong_input_leaves_the_script_with_2_and_its_message_alone(tmp_path):
     assert result.stderr == (f'error: {tmp_path}/in.jsonl, line 2: "response" must be a finite number, not "x"\n')
 
 
-def test_a_sum_within_the_tolerance_is_taken(tmp_path):
-    rows = [row(r, predicted_distribution={"1": 0.5, "2": 0.5000009}) for r in (1, 2)]
-    assert len(read_predictions(write_lines(tmp_path / "in.jsonl", rows))) == 2
-
-
 def test_the_folder_of_the_file_itself_is_refused(tmp_path, score_file):
     write_made_up_results(tmp_path / "evaluated")
     before = (tmp_path / "evaluated" / "metrics.json").read_bytes()
     with pytest.raises(SocratesError, match="would overwrite"):
         score_file(tmp_path / "evaluated" / "predictions.jsonl", tmp_path / "evaluated")
     assert (tmp_path / "evaluated" / "metrics.json").read_bytes() == before
-
-
-def test_a_seed_below_0_is_refused(mixed, tmp_path, capsys, score_file):
-    with pytest.raises(SystemExit) as left:
-        score_file(mixed, tmp_path / "out", "--seed", "-1")
-    assert left.value.code == 2 and "--seed: must be at least 0, not -1" in capsys.readouterr().err
 
 
 # A results folder is of one piece
@@ -546,13 +448,5 @@ def test_a_full_disk_leaves_no_metrics_and_nothing_half_written(tmp_path, monkey
     monkeypatch.undo()
     assert not (tmp_path / "metrics.json").exists()  # the older one belongs to other predictions
     for name in ("predictions.jsonl", "cells.jsonl", "effects.jsonl"):
-        assert all(json.loads(line) for line in (tmp_path / name).open())
+        assert json_lines(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "cells.jsonl", "effects.jsonl"}
-
-
-def test_scores_of_other_rows_are_not_written(tmp_path):
-    _, scores, lines = write_made_up_results(tmp_path / "one")
-    identity = comparability(lines, seed=0, data_sha256="d", prompt_fingerprint="p", decoding="x")
-    with pytest.raises(SocratesError, match="120 rows were scored, and 119 are to be written"):
-        write_results(tmp_path / "two", scores=scores, predictions=lines[1:], comparability=identity, about={})
-    assert not (tmp_path / "two").exists()

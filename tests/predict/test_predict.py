@@ -9,16 +9,23 @@ import shutil
 
 import numpy as np
 import pytest
-from comparing import assert_close
+from comparing import assert_close, json_lines
 from processes import ROOT, run_loaded
+from tiny import save_model, survey_model
 
 from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
+from socrates.inference.decoding import Decoding
+from socrates.inference.engine import Question, answer_distributions
+from socrates.model.chat import prompt_token_ids
+from socrates.model.load import load_model
+from socrates.predict import predict as predicting
 from socrates.predict.estimates import MEAN, estimate_conditions, estimate_differences, sample_answers
 from socrates.predict.experiment import read_experiment
 from socrates.predict.population import FIELDS, Margins, quotas, read_personas
 from socrates.predict.predict import QuestionPrediction
 from socrates.predict.prompts import QuestionAnswers, plan_prompts
+from socrates.predict.tables import write_prediction
 
 EXAMPLES = ROOT / "examples"
 
@@ -60,83 +67,59 @@ def people(**fields):
     return changed(population=fields)
 
 
+def warmth(**scale):
+    return changed(questions__warmth__scale=scale)
+
+
+def options(**options):
+    return changed(questions__yes__scale={"options": options})
+
+
 SHARES = {"gender": {"Male": 0.49, "Female": 0.51}}
+OWN_SCALE = "Only return an integer from 1 to 5, nothing else."
 
 MALFORMED = {
     "not JSON": ('{"title": ', "experiment.json: line 1, column 11: not JSON"),
-    "not an object": ("[]", "must be a JSON object, not a list"),
-    "a key twice": ('{"title": "a", "title": "b"}', '"title" stands there twice'),
     "a key misspelt": (changed(condition={}), '"condition": unknown key; did you mean "conditions"?'),
     "no title": (changed(title=...), '"title": missing'),
     "no conditions": (changed(conditions={}), '"conditions": must be an object'),
     "a condition without text": (changed(conditions__late=" "), '"conditions.late": must not be empty'),
     "half a character": (changed(conditions__late="a\ud800"), '"conditions.late": holds half a character'),
-    "half a character in a name": (
-        changed(conditions={"a\ud800": None}),
-        ": holds half a character",
-    ),
     "a line break in a name": (changed(questions={"a\nb": {}}), '"questions.a\\nb": holds a line break'),
     "one name twice": (changed(conditions={"a": None, "a ": "x"}), '"conditions.a ": has white space around it'),
     "a control character": (changed(conditions__late="a\0b"), '"conditions.late": holds a control character (U+0000)'),
-    "no questions": (changed(questions=[]), '"questions": must be an object'),
-    "a question without text": (changed(questions__yes__text=...), '"questions.yes.text": missing'),
     "no scale": (changed(questions__yes__scale=...), '"questions.yes.scale": missing: the valid answers'),
-    "one value": (changed(questions__warmth__scale={"low": 3, "high": 3}), "from 3 to 3 is one answer alone"),
-    "one option": (changed(questions__yes__scale={"options": {"1": "Yes"}}), "one answer alone is no scale"),
-    "turned round": (changed(questions__warmth__scale={"low": 7, "high": 1}), "exchange them"),
-    "no whole ends": (changed(questions__warmth__scale={"low": 0.5, "high": True}), "must be a whole number, not 0.5"),
-    "a high end alone": (changed(questions__warmth__scale={"high": 7}), 'warmth.scale": takes "low" and "high"'),
-    "both kinds": (
-        changed(questions__yes__scale={"low": 1, "options": {"1": "a", "2": "b"}}),
-        'takes either "options"',
-    ),
-    "too wide": (changed(questions__warmth__scale={"low": 0, "high": 9999}), "10,000 answers; at most 4,096"),
-    "a label outside": (
-        changed(questions__warmth__scale={"low": 1, "high": 7, "labels": {"8": "x"}}),
-        '"questions.warmth.scale": the label of 8 lies outside 1 to 7',
-    ),
-    "an option that is no number": (
-        changed(questions__yes__scale={"options": {"Yes": "1", "No": "2"}}),
-        '"questions.yes.scale.options.Yes": the answer must be a whole number',
-    ),
-    "an option twice": (changed(questions__yes__scale={"options": {"1": "a", "01": "b"}}), 'not "01"'),
+    "one value": (warmth(low=3, high=3), "from 3 to 3 is one answer alone"),
+    "turned round": (warmth(low=7, high=1), "exchange them"),
+    "no whole ends": (warmth(low=0.5, high=True), "must be a whole number, not 0.5"),
+    "a high end alone": (warmth(high=7), 'warmth.scale": takes "low" and "high"'),
+    "both kinds": (warmth(low=1, options={"1": "a", "2": "b"}), 'takes either "options"'),
+    "too wide": (warmth(low=0, high=9999), "10,000 answers; at most 4,096"),
+    "a label outside": (warmth(low=1, high=7, labels={"8": "x"}), 'warmth.scale": the label of 8 lies outside 1 to 7'),
+    "an option that is no number": (options(Yes="1", No="2"), 'scale.options.Yes": the answer must be a whole number'),
     "labels that read as another scale": (
-        changed(questions__yes__scale={"options": {"1": "Yes", "2": "No”; 9 for “Perhaps"}}),
+        options(**{"1": "Yes", "2": "No”; 9 for “Perhaps"}),
         "it reads as the scale 1, 2, 9, not 1, 2",
     ),
     "an instruction of its own": (
-        changed(questions__warmth__text="How warm? Only return an integer from 1 to 5."),
+        changed(questions__warmth__text=f"How warm? {OWN_SCALE}"),
         '"questions.warmth.text": states the scale 1 to 5 itself, and not 1 to 7',
     ),
     "an instruction in a condition": (
-        changed(conditions__late="The ferry was late. Only return an integer from 1 to 5, nothing else."),
+        changed(conditions__late=f"The ferry was late. {OWN_SCALE}"),
         '"conditions.late": tells to answer from 1 to 5, and not from 1 to 7, which "questions.warmth"',
     ),
     "no population": (changed(population=...), '"population": missing'),
-    "an empty population": (changed(population={}), '"population": is empty: name shares'),
-    "nobody described": (people(size=10), '"population": is empty: name shares or counts'),
-    "nobody asked": (people(size=0, **SHARES), '"population.size": must be at least 1, not 0'),
     "no size": (people(**SHARES), '"population": "size" is missing'),
     "an unknown field": (people(size=9, gendre=SHARES["gender"]), '"population.gendre": unknown key; did you mean "ge'),
-    "shares that do not sum to 1": (
-        people(size=100, gender={"Male": 0.5, "Female": 0.4}),
-        '"population": "gender" sums to 0.9: must be shares that sum to 1, or whole counts that sum to 100',
-    ),
+    "shares that do not sum to 1": (people(size=9, gender={"a": 0.5, "b": 0.4}), '"gender" sums to 0.9: must be s'),
     "counts that are not whole": (people(gender={"a": 1.5, "b": 2.5}), '"gender" sums to 4: must be shares'),
-    "counts of fewer": (people(size=100, gender={"a": 40, "b": 40}), "sums to 80, but the population has 100"),
     "counts of other numbers": (people(gender={"a": 5}, education={"b": 6}), "sums to 6, but the population has 5"),
     "a share below 0": (people(size=9, gender={"a": -1, "b": 2}), '"population.gender.a": must be at least 0'),
     "an open range of ages": (people(size=9, age={"65+": 1}), '.age": "65+" must be an age ("34") or a range'),
-    "nobody in a range of ages": (people(size=9, age={"65-30": 1}), '"population.age": "65-30" must be an age'),
-    "half a character in a value": (people(size=9, gender={"\ud800": 1}), "holds half a character"),
     "a value twice": (people(size=9, gender={"Male": 0.5, "Male ": 0.5}), '"Male" stands there twice'),
     "a value that is none": (people(size=9, party_id={"NaN": 1}), '"NaN" is no value; leave it empty'),
-    "other digits": (people(size=9, age={"\u0663\u0664": 1}), '"population.age": "\u0663\u0664" must be an age'),
-    "an age with zeros before it": (people(size=9, age={"007": 1}), '"population.age": "007" must be an age'),
-    "ages that overlap": (
-        people(size=9, age={"18-29": 0.5, "20-40": 0.5}),
-        '"population.age": "20-40": the age 20 is in "18-29" already',
-    ),
+    "ages that overlap": (people(size=9, age={"18-29": 1, "20-40": 1}), '"20-40": the age 20 is in "18-29" already'),
     "fields beside a CSV": (people(csv="people.csv", size=9), '"population": "size" does not go with "csv"'),
 }
 
@@ -147,46 +130,39 @@ MALFORMED_PEOPLE = {
     "a column twice": ("age,age\n1,2\n", 'the column "age" stands there twice'),
     "no field": ("weight\n1\n", "line 1: names no demographic field"),
     "ragged": ("age,gender\n34,Male\n35\n36,Male,x\n", "line 3: has 1 values, and line 1 names 2 columns"),
-    "nothing known": ("age,gender\n34,Male\n , \n,\n", None),  # empty lines, in a way
     "nothing known of one": ("age,weight\n34,1\n,1\n", "line 3: says nothing of this person"),
     "a bad weight": ("age,weight\n34,much\n35,-1\n36,nan\n", "line 2: the weight must be a number of 0 or more"),
     "no weight": ("age,weight\n34,0\n35,0\n", "all weights are 0"),
     "an open quote": ('age\n"34\n', "not CSV"),
     "a line break in a value": ('gender\n"a\nb"\n', "line 3, gender: holds a line break"),
-    "a NUL": ("gender\na\0b\n", "line 2, gender: holds a control character (U+0000)"),
     **{
         f"no age: {age}": (f"gender,age\na,{age}\n", 'line 2, age: must be an age ("34"), whole years of one person')
-        for age in ("18-29", "twenty", "-5", "250", "37.5", "\u0663\u0664", "007")
+        for age in ("18-29", "-5", "250", "37.5", "\u0663\u0664", "007")
     },
     **{
         f"no value: {value}": (f"age,income\n34,{value}\n", "is no value; leave it empty where it is not known")
-        for value in ("NA", "nan", "null", "None", "n/a")
+        for value in ("NA", "null", "n/a")
     },
 }
 
 
-@pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_experiment_gets_its_message(tmp_path, case):
-    experiment, message = MALFORMED[case]
+@pytest.mark.parametrize(("experiment", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_experiment_gets_its_message(tmp_path, experiment, message):
     with pytest.raises(SocratesError) as error:
         read_experiment(write(tmp_path, experiment))
     assert message in str(error.value) and str(tmp_path / "experiment.json") in str(error.value)
 
 
-@pytest.mark.parametrize("case", MALFORMED_PEOPLE)
-def test_a_malformed_list_of_personas_gets_its_message(tmp_path, case):
-    text, message = MALFORMED_PEOPLE[case]
+@pytest.mark.parametrize(("text", "message"), MALFORMED_PEOPLE.values(), ids=MALFORMED_PEOPLE)
+def test_a_malformed_list_of_personas_gets_its_message(tmp_path, text, message):
     (tmp_path / "people.csv").write_text(text)
-    if message is None:
-        assert len(read_personas(tmp_path / "people.csv")) == 1
-        return
     with pytest.raises(SocratesError) as error:
         read_personas(tmp_path / "people.csv")
     assert message in str(error.value) and "people.csv" in str(error.value)
 
 
 def test_personas_of_a_data_frame_with_gaps_and_of_any_weights(tmp_path):
-    (tmp_path / "people.csv").write_text("age,household_size,weight\n37.0,2.0,1e308\n,3,1e308\n")
+    (tmp_path / "people.csv").write_text("age,household_size,weight\n37.0,2.0,1e308\n , \n,3,1e308\n")
     personas = read_personas(tmp_path / "people.csv")
     assert [dict(one.demographic) for one in personas] == [
         {"age": "37", "household_size": "2"},
@@ -207,11 +183,8 @@ def test_all_problems_are_told_at_once_and_leave_with_2(tmp_path):
     path = write(tmp_path, changed(title=" ", questions__yes__scale={"low": 1, "high": 1}, population={"size": 3}))
     result = run_loaded("predict.py", path, "--model", tmp_path, "--output", tmp_path / "out")
     assert result.returncode == 2 and "Traceback" not in result.stderr and not (tmp_path / "out").exists()
-    assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == [
-        '  "title"',
-        '  "questions.yes.scale"',
-        '  "population"',
-    ]
+    problems = [line.split(":")[0].strip() for line in result.stderr.splitlines()[1:]]
+    assert problems == ['"title"', '"questions.yes.scale"', '"population"']
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -227,14 +200,10 @@ def test_a_missing_file_is_named(tmp_path):
     [
         ({"low": -3, "high": 3}, "Only return an integer from -3 to 3, nothing else."),
         (
-            {"low": 1, "high": 7, "labels": {"7": "agree (strongly)", "1": "disagree", "4": "neither"}},
-            "Only return an integer from 1 to 7, where 1 means disagree, 4 means neither and 7 means agree (strongly), "
-            "nothing else.",
+            {"low": 1, "high": 7, "labels": {"7": "yes (all)", "1": "no", "4": "so so"}},
+            "Only return an integer from 1 to 7, where 1 means no, 4 means so so and 7 means yes (all), nothing else.",
         ),
-        (
-            {"options": {"1": "$11-$25", "2": "25 to 50"}},
-            "Only return 1 for “$11-$25” or 2 for “25 to 50”, nothing else.",
-        ),
+        ({"options": {"1": "$1-$5", "2": "5 to 50"}}, "Only return 1 for “$1-$5” or 2 for “5 to 50”, nothing else."),
         (
             {"options": {"8": "Don't know", "1": "1 or 2 times", "2": "from 3 to 9"}},
             "Only return 1 for “1 or 2 times”; 2 for “from 3 to 9”; 8 for “Don't know”, nothing else.",
@@ -245,10 +214,8 @@ def test_answer_instructions_are_those_of_the_data_set(tmp_path, scale, instruct
     experiment = read_experiment(write(tmp_path, changed(questions__yes__scale=scale)))
     question = experiment.questions[1]
     assert question.instruction == instruction
-    for condition, told in (
-        ("control", "You were asked: "),
-        ("late", "You read “The ferry to the island was late again.”"),
-    ):
+    late = "You read “The ferry to the island was late again.”"
+    for condition, told in (("control", "You were asked: "), ("late", late)):
         stimuli = experiment.stimuli(condition, question)
         assert stimuli.startswith(told) and stimuli.endswith(f": “Would you go?” {instruction}")
         assert parse_scale(stimuli) == question.scale
@@ -261,21 +228,18 @@ def test_quotas_are_the_whole_numbers_nearest_to_the_shares():
         found = quotas(shares.tolist(), size)
         whole = [parts for parts in itertools.product(range(size + 1), repeat=3) if sum(parts) == size]
         assert sum(found) == size
-        assert np.isclose(
-            np.abs(found - shares * size).sum(), min(np.abs(parts - shares * size).sum() for parts in whole)
-        )
+        nearest = min(np.abs(parts - shares * size).sum() for parts in whole)
+        assert np.isclose(np.abs(found - shares * size).sum(), nearest)
     assert quotas([0.1, 0.2, 0.7], 10) == [1, 2, 7]  # 0.7 * 10 is not quite 7 in binary
 
 
 def test_personas_have_the_margins_exactly_and_fields_are_independent():
-    margins = Margins(
-        200,
-        {
-            "gender": {"Female": 0.51, "Male": 0.49},
-            "age": {"18-29": 0.2, "30-44": 0.3, "45-90": 0.5},
-            "ideology": {"Liberal": 40, "Moderate": 100, "Conservative": 60},
-        },
-    )
+    shares = {
+        "gender": {"Female": 0.51, "Male": 0.49},
+        "age": {"18-29": 0.2, "30-44": 0.3, "45-90": 0.5},
+        "ideology": {"Liberal": 40, "Moderate": 100, "Conservative": 60},
+    }
+    margins = Margins(200, shares)
     personas = [dict(persona.demographic) for persona in margins.sample(1)]
     assert [list(persona) for persona in personas[:2]] == [["age", "gender", "ideology"]] * 2  # the data set's order
     ages = np.array([int(persona["age"]) for persona in personas])
@@ -332,27 +296,24 @@ def test_differences_compare_the_same_personas():
 
 
 def test_of_options_the_shares_are_compared():
-    table = random_answers(np.random.default_rng(0), 2, 50, 3)
-    (two,) = estimate_differences(
-        np.array([1.0, 2.0]), table[..., :2] / table[..., :2].sum(-1, keepdims=True), np.ones(50), 0, options=True
-    )
+    rng, weights = np.random.default_rng(0), np.ones(50)
+    (two,) = estimate_differences(np.array([1.0, 2.0]), random_answers(rng, 2, 50, 2), weights, 0, options=True)
     assert two.measure == 1 and two.standardized.value is None
-    three = estimate_differences(np.array([1.0, 2.0, 8.0]), table, np.ones(50), 0, options=True)
-    shares = table.mean(axis=1)
+    answers = random_answers(rng, 2, 50, 3)
+    three = estimate_differences(np.array([1.0, 2.0, 8.0]), answers, weights, 0, options=True)
+    shares = answers.mean(axis=1)
     assert [one.measure for one in three] == [1, 2, 8]
     assert np.allclose([one.difference.value for one in three], shares[1] - shares[0])
-    assert three[0].by_chance == pytest.approx(
-        1.96 * math.sqrt((shares[:, 0] * (1 - shares[:, 0])).sum() / 50), rel=1e-4
-    )
+    variance = (shares[:, 0] * (1 - shares[:, 0])).sum() / 50
+    assert three[0].by_chance == pytest.approx(1.96 * math.sqrt(variance), rel=1e-4)
 
 
 def test_a_weight_of_two_counts_as_two_and_one_persona_has_no_interval():
-    table = random_answers(np.random.default_rng(5), 2, 3, 4)
-    values = np.arange(4.0)
-    weighted = estimate_differences(values, table, np.array([2.0, 1, 1]), 0, options=False)[0]
-    twice = estimate_differences(values, table[:, [0, 0, 1, 2]], np.ones(4), 0, options=False)[0]
+    answers, values = random_answers(np.random.default_rng(5), 2, 3, 4), np.arange(4.0)
+    weighted = estimate_differences(values, answers, np.array([2.0, 1, 1]), 0, options=False)[0]
+    twice = estimate_differences(values, answers[:, [0, 0, 1, 2]], np.ones(4), 0, options=False)[0]
     assert weighted.difference.value == pytest.approx(twice.difference.value)
-    alone = estimate_conditions(values, table[:, :1], np.ones(1), 0)[0]
+    alone = estimate_conditions(values, answers[:, :1], np.ones(1), 0)[0]
     assert alone.mean.value is not None and alone.mean.limits is None
 
 
@@ -361,34 +322,27 @@ def test_drawn_answers_follow_the_probabilities():
     drawn = sample_answers(np.array([1.0, 2, 3, 4, 9]), probabilities, np.random.default_rng(0))
     assert set(drawn.tolist()) == {2, 4} and np.mean(drawn == 2) == pytest.approx(0.3, abs=0.01)
 
-    class Lowest:
-        def random(self, size):
-            return np.zeros(size)
-
-    assert sample_answers(np.array([1.0, 2, 3, 4, 9]), probabilities[:1], Lowest()).tolist() == [2]  # 1 is impossible
-
 
 # --- with a model ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    from tiny import save_model, survey_model
-
     return str(save_model(*survey_model(), tmp_path_factory.mktemp("model")))
 
 
 def predict(path, model, output, **options):
-    from socrates.predict.predict import predict
-    from socrates.predict.tables import write_prediction
-
-    write_prediction(output, predict(model, path, output, processes=1, **options))
+    write_prediction(output, predicting.predict(model, path, output, processes=1, **options))
     return json.loads((output / "predict.json").read_text())
 
 
-def table(path):
+def table(path, **chosen):
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if chosen.items() <= row.items()]
+
+
+def answers_in(folder):
+    return json_lines(folder / "answers.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -405,11 +359,6 @@ def files_of(folder):
 
 def test_tables_hold_what_the_model_answers(made, model):
     """Against the exact answers to prompts that are written out here."""
-    from socrates.inference.decoding import Decoding
-    from socrates.inference.engine import Question, answer_distributions
-    from socrates.model.chat import prompt_token_ids
-    from socrates.model.load import load_model
-
     before = "You are a survey respondent with the following demographic profile:\n"
     after = (
         "\n\nRead the question below and answer exactly as this person would. Follow the response instructions "
@@ -426,9 +375,8 @@ def test_tables_hold_what_the_model_answers(made, model):
     shares = np.array([exact[index].normalized() for index in range(3)])
 
     _, out, record = made
-    lines = [
-        row for row in table(out / "predictions.csv") if row["condition"] == "late" and row["question"] == "warmth"
-    ]
+    late = {"condition": "late", "question": "warmth"}
+    lines = table(out / "predictions.csv", **late)
     assert [(row["persona"], row["age"], row["gender"], row["weight"]) for row in lines] == [
         ("1", "34", "Female", "1"),
         ("2", "70", "", "2"),
@@ -441,19 +389,16 @@ def test_tables_hold_what_the_model_answers(made, model):
         assert shares[index][int(row["answer"]) - 1] > 0
         assert float(row["valid_mass"]) == pytest.approx(exact[index].valid_mass, rel=1e-4)
     mixture = (2 * shares[0] + 2 * shares[1] + shares[2]) / 5
-    rows = [
-        row for row in table(out / "distributions.csv") if row["condition"] == "late" and row["question"] == "warmth"
-    ]
+    rows = table(out / "distributions.csv", **late)
     assert np.allclose([float(row["probability"]) for row in rows], mixture, atol=1e-5)
     assert all(float(row["low"]) - 1e-6 <= float(row["probability"]) <= float(row["high"]) + 1e-6 for row in rows)
-    means = {row["condition"]: float(row["mean"]) for row in table(out / "means.csv") if row["question"] == "warmth"}
+    means = {row["condition"]: float(row["mean"]) for row in table(out / "means.csv", question="warmth")}
     assert means["late"] == pytest.approx(mixture @ np.arange(1, 8), abs=1e-5)
-    (difference,) = [row for row in table(out / "differences.csv") if row["question"] == "warmth"]
+    (difference,) = table(out / "differences.csv", question="warmth")
     assert float(difference["difference"]) == pytest.approx(means["late"] - means["control"], abs=1e-6)
     assert (difference["condition_a"], difference["condition_b"]) == ("control", "late")
     assert record["questions"]["warmth"]["conditions"]["late"]["mean"] == pytest.approx(means["late"], abs=1e-6)
-    answers = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
-    assert len(answers) == 3 * 2 * 2  # the same is known of two of the four, who are asked once
+    assert len(answers_in(out)) == 3 * 2 * 2  # the same is known of two of the four, who are asked once
 
 
 def test_the_page_says_what_it_is_not_and_needs_nothing_else(made):
@@ -469,10 +414,9 @@ def test_the_page_says_what_it_is_not_and_needs_nothing_else(made):
     assert pictures == [f"predict-{kind}-{n}.png" for kind in ("differences", "distributions") for n in (1, 2)]
 
 
-def test_done_once_nothing_is_asked_again(made, model, monkeypatch, capsys):
+@pytest.mark.slow
+def test_done_once_nothing_is_asked_again(made, model, tmp_path, monkeypatch, capsys):
     path, out, record = made
-    from socrates.predict import predict as predicting
-
     before = files_of(out)
     for name in ("predict.json", "means.csv", "predict-differences-1.png"):  # as after a kill while they were written
         (out / name).unlink()
@@ -483,9 +427,18 @@ def test_done_once_nothing_is_asked_again(made, model, monkeypatch, capsys):
     assert set(after) == set(before)
     same = [name for name in before if not name.startswith("predict.")]  # those two tell when they were made
     assert [after[name] for name in same] == [before[name] for name in same]
+    conditions = record["questions"]["warmth"]["conditions"]
     undecoded = predict(path, model, out, undecoded=True)
-    means = [r["questions"]["warmth"]["conditions"]["late"] for r in (record, undecoded)]
-    assert means[0]["sd"] < means[1]["sd"] and undecoded["probabilities"]["temperature"] == 1
+    assert undecoded["probabilities"]["temperature"] == 1
+    assert conditions["late"]["sd"] < undecoded["questions"]["warmth"]["conditions"]["late"]["sd"]
+
+    renamed = changed(conditions={"late": None, "early": EXPERIMENT["conditions"]["late"]})  # nor are names asked
+    other = predict(write(tmp_path, renamed), model, shutil.copytree(out, tmp_path / "out"))
+    found = other["questions"]["warmth"]["conditions"]
+    assert (found["late"], found["early"]) == (conditions["control"], conditions["late"])
+    names = {"control": "late", "late": "early"}
+    expected = [line | {"condition": names[line["condition"]]} for line in answers_in(out)]
+    assert answers_in(tmp_path / "out") == expected
     predict(path, model, out)
 
 
@@ -502,16 +455,13 @@ def test_another_prediction_and_foreign_files_are_refused(made, model, tmp_path)
         predict(other, model, tmp_path / "checkpoint-7", overwrite=True)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "means.csv").write_text("mine")
-    with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
-        predict(other, model, tmp_path / "foreign")
-    with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
-        predict(other, model, tmp_path / "foreign", overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(SocratesError, match=r"holds means\.csv, and no asked\.json"):
+            predict(other, model, tmp_path / "foreign", overwrite=overwrite)
     assert files_of(tmp_path / "foreign") == {"means.csv": b"mine"}
 
 
 def test_a_prediction_is_replaced_once_there_is_another(made, model, tmp_path, monkeypatch):
-    from socrates.predict import predict as predicting
-
     _, out, _ = made
     shutil.copytree(out, tmp_path / "out")
     out = tmp_path / "out"
@@ -534,23 +484,6 @@ def test_a_prediction_is_replaced_once_there_is_another(made, model, tmp_path, m
     assert set(after) == set(before) and after["predict-notes.png"] == after["predict-mine-7.png"] == b"mine"
 
 
-def test_names_may_change_without_asking_again(made, model, tmp_path, monkeypatch):
-    from socrates.predict import predict as predicting
-
-    _, out, record = made
-    shutil.copytree(out, tmp_path / "out")
-    monkeypatch.setattr(predicting, "run_inference", lambda *_, **__: pytest.fail("the model was asked"))
-    conditions = {"late": None, "early": EXPERIMENT["conditions"]["late"]}
-    renamed = predict(write(tmp_path, changed(conditions=conditions)), model, tmp_path / "out")
-    old, new = (record["questions"]["warmth"]["conditions"], renamed["questions"]["warmth"]["conditions"])
-    assert (new["late"], new["early"]) == (old["control"], old["late"])
-    lines = [
-        [json.loads(line) for line in files_of(at)["answers.jsonl"].splitlines()] for at in (out, tmp_path / "out")
-    ]
-    names = {"control": "late", "late": "early"}
-    assert lines[1] == [line | {"condition": names[line["condition"]]} for line in lines[0]]
-
-
 def test_the_headline_says_which_option_it_is_of(made, tmp_path):
     questions = {"bus": {"text": "Which?", "scale": {"options": {"1": "Red", "2": "Blue", "3": "None"}}}}
     question = read_experiment(write(tmp_path, changed(questions=questions))).questions[0]
@@ -567,8 +500,6 @@ def test_the_headline_says_which_option_it_is_of(made, tmp_path):
 
 
 def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_path, monkeypatch, capsys):
-    from socrates.predict import predict as predicting
-
     path, out, _ = made
     kept = []
 
@@ -588,11 +519,7 @@ def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_pa
     (tmp_path / "out" / "answers.jsonl").write_text("")  # as after a kill between the two files that are written last
     predict(path, model, tmp_path / "out")
     assert "Going on: 5 of 12 rows are answered already" in capsys.readouterr().out
-    answers = [
-        [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
-        for folder in (tmp_path / "out", out)
-    ]
-    assert_close(*answers)
+    assert_close(answers_in(tmp_path / "out"), answers_in(out))
 
 
 def test_a_text_that_is_too_long_is_named_before_the_model_is_loaded(model, tmp_path):
@@ -639,8 +566,6 @@ def test_results_of_this_model_tell_how_far_to_believe_it(made, model, tmp_path)
 
 
 def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_path, monkeypatch):
-    from socrates.predict import predict as predicting
-
     path, out, _ = made
     whole, kept_answer = table(out / "predictions.csv"), predicting.kept_answer
     nothing = {"valid_mass": 0.0, "undecoded": {}, "decoded": {}}
@@ -653,12 +578,11 @@ def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_pa
     rows = table(tmp_path / "out" / "predictions.csv")
     gone = [row["question"] == "warmth" and row["persona"] in ("1", "3") for row in rows]
     assert [row["mean"] == "" == row["answer"] for row in rows] == gone
-    assert [row["mean"] for row, left in zip(rows, gone, strict=True) if not left] == [
-        row["mean"] for row, left in zip(whole, gone, strict=True) if not left
-    ]
-    means = [2 * float(rows[index]["mean"]) if index == 5 else float(rows[index]["mean"]) for index in (5, 7)]
+    for row, before, left in zip(rows, whole, gone, strict=True):
+        assert left or row["mean"] == before["mean"]
     late = record["questions"]["warmth"]["conditions"]["late"]["mean"]
-    assert late == pytest.approx(sum(means) / 3, abs=1e-6)  # of the second persona, who counts twice, and the fourth
+    second, fourth = float(rows[5]["mean"]), float(rows[7]["mean"])  # the second persona counts twice
+    assert late == pytest.approx((2 * second + fourth) / 3, abs=1e-6)
     assert "2 personas got no valid answer" in (tmp_path / "out" / "predict.html").read_text()
 
 
@@ -669,11 +593,8 @@ def test_one_condition_one_person_and_a_wide_scale_have_a_page_too(model, tmp_pa
     )
     record = predict(write(tmp_path, experiment), model, tmp_path / "out", people=1)
     only = record["questions"]["gift"]["conditions"]["only"]
-    assert (
-        only["mean_ci95"] is None
-        and len(only["distribution"]) == 301
-        and not record["questions"]["gift"]["differences"]
-    )
+    assert only["mean_ci95"] is None and len(only["distribution"]) == 301
+    assert not record["questions"]["gift"]["differences"]
     assert table(tmp_path / "out" / "differences.csv") == []
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["predict-distributions-1.png"]
 

@@ -8,25 +8,18 @@ make_inputs() {
   BASELINE=evaluation_results/baseline/metrics.json
 }
 
-@test "the checkpoint is evaluated, then compared, in the guide's words" {
+# By `run`; a variable before it reaches the script, too.
+evaluate_checkpoint() { run "$ROOT/scripts/evaluate_checkpoint.sh" "$@"; }
+
+@test "the checkpoint is evaluated, then compared, in the guide's words; GO can be made to need significance" {
   make_inputs
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT/" "$BASELINE"
+  evaluate_checkpoint "$CHECKPOINT/" "$BASELINE" --require-significant
   assert_status 0
-  [[ ${lines[0]} == "========================================" ]]
+  [[ ${lines[0]} == "========================================" && ${lines[2]} == "${lines[0]}" ]]
   [[ ${lines[1]} == "Checkpoint Evaluation & GO/NO-GO Decision" ]]
-  [[ ${lines[2]} == "========================================" ]]
   results="evaluation_results/my run/checkpoint-500"
   [[ $(arguments_of evaluate) == $'--model\n'"$CHECKPOINT"$'\n--output\n'"$results"$'\n--label\ncheckpoint\n--compare-with\n'"$BASELINE" ]]
-  [[ $(arguments_of gate) == "$BASELINE"$'\n'"$results/metrics.json"$'\n--output\n'"$results/decision.json" ]]
-}
-
-@test "GO can be made to need significance, and the decision is drawn" {
-  make_inputs
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE" --require-significant
-  assert_status 0
-  results="evaluation_results/my run/checkpoint-500"
-  [[ $(arguments_of gate) == *$'\n--require-significant' ]]
-  [[ $(arguments_of evaluate) != *--require-significant* ]]
+  [[ $(arguments_of gate) == "$BASELINE"$'\n'"$results/metrics.json"$'\n--output\n'"$results/decision.json"$'\n--require-significant' ]]
   [[ $(arguments_of report) == evaluation_results/baseline$'\n'"$results" ]]
 }
 
@@ -36,23 +29,23 @@ make_inputs() {
   mkdir -p "$results"
   for answer in 0 1; do
     echo '<meta name="generator" content="scripts/report.py">' >"$results/report.html"
-    STATUS_gate=$answer STATUS_report=2 run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+    STATUS_gate=$answer STATUS_report=2 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
     assert_status "$answer"
     assert_output_has "no report.html (status 2); the decision above stands"
     [[ ! -e "$results/report.html" ]]
   done
   echo 'of another program' >"$results/report.html"
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
   [[ $(<"$results/report.html") == 'of another program' ]]
 }
 
 @test "the gate's answer is the exit status: 0 GO, 1 NO-GO, 2 cannot; killed, it gives none" {
   make_inputs
   for answer in 0 1 2; do
-    STATUS_gate=$answer run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+    STATUS_gate=$answer evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
     assert_status "$answer"
   done
-  STATUS_gate=137 run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  STATUS_gate=137 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
   assert_status 2
   assert_output_has "no decision"
 }
@@ -60,7 +53,7 @@ make_inputs() {
 @test "an evaluation that fails or is killed is never a NO-GO" {
   make_inputs
   for answer in 1 2 137; do
-    STATUS_evaluate=$answer run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+    STATUS_evaluate=$answer evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
     assert_status 2
     assert_output_has "no decision"
   done
@@ -82,10 +75,10 @@ make_inputs() {
   results="evaluation_results/my run/checkpoint-500"
   mkdir -p "$results"
   echo '{"decision": "GO"}' >"$results/decision.json"
-  STATUS_evaluate=2 run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  STATUS_evaluate=2 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
   assert_status 2
   [[ ! -e "$results/decision.json" ]]
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE" --output "$(dirname "$BASELINE")"
+  evaluate_checkpoint "$CHECKPOINT" "$BASELINE" --output "$(dirname "$BASELINE")"
   assert_status 2
   assert_output_has "would overwrite the baseline"
   [[ -f $BASELINE ]]
@@ -93,22 +86,18 @@ make_inputs() {
 
 @test "wrong arguments end with 2 before anything happens" {
   make_inputs
-  run "$ROOT/scripts/evaluate_checkpoint.sh"
-  assert_status 2
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT"
-  assert_status 2
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE" extra
-  assert_status 2
-  run "$ROOT/scripts/evaluate_checkpoint.sh" --nonsense "$CHECKPOINT" "$BASELINE"
-  assert_status 2
-  run "$ROOT/scripts/evaluate_checkpoint.sh" absent "$BASELINE"
+  for arguments in '' "'$CHECKPOINT'" "'$CHECKPOINT' $BASELINE extra" "--nonsense '$CHECKPOINT' $BASELINE"; do
+    eval "evaluate_checkpoint $arguments"
+    assert_status 2
+  done
+  evaluate_checkpoint absent "$BASELINE"
   assert_status 2
   assert_output_has "absent: no such checkpoint folder"
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" absent.json
+  evaluate_checkpoint "$CHECKPOINT" absent.json
   assert_status 2
   assert_output_has "run ./scripts/evaluate_baseline.sh first"
   rm "$CHECKPOINT/adapter_model.safetensors"
-  run "$ROOT/scripts/evaluate_checkpoint.sh" "$CHECKPOINT" "$BASELINE"
+  evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
   assert_status 2
   assert_output_has "holds no adapter"
   [[ ! -s $CALLS ]]

@@ -34,6 +34,8 @@ WRONG = {  # where Python reads the arguments; those of the other bash scripts a
     ),
     "verify_test_run.sh": ("0 1", "../x", "-1", "0;x", "--config", "--json=1", "--config absent.json"),
     "evaluate_baseline.sh": ("extra", "--config", "--output", "--max-examples", "--config absent.json"),
+    "evaluate.py": ("--max-examples -1", "--max-examples x"),
+    "score_predictions.py": ("in.jsonl --output out --seed -1",),
 }
 NOT_OURS = {  # options of other programs that the pages name
     *("--num_gpus", "--no-first-run"),

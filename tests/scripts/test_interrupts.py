@@ -18,6 +18,18 @@ while True:
 """
 
 
+def start(command, folder, environment):
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
 @pytest.mark.parametrize("script", ["monitor_checkpoints.sh 0 1", "evaluate_baseline.sh", "status.sh 0"])
 def test_a_script_does_not_go_on_when_the_python_that_it_asks_is_interrupted(tmp_path, script):
     program = tmp_path / "venv" / "bin" / "python"
@@ -26,15 +38,8 @@ def test_a_script_does_not_go_on_when_the_python_that_it_asks_is_interrupted(tmp
     program.chmod(0o755)
     (tmp_path / "config_500step_validation.json").write_text("{}")
     name, *arguments = script.split()
-    process = subprocess.Popen(
-        [ROOT / "scripts" / name, *arguments],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "VIRTUAL_ENV": str(tmp_path / "venv"), "PROBED": str(tmp_path / "probed")},
-        start_new_session=True,
-    )
+    environment = {"VIRTUAL_ENV": str(tmp_path / "venv"), "PROBED": str(tmp_path / "probed")}
+    process = start([ROOT / "scripts" / name, *arguments], tmp_path, environment)
     try:
         wait_for((tmp_path / "probed").exists)
         os.killpg(process.pid, signal.SIGINT)
@@ -50,12 +55,7 @@ def test_an_entry_point_that_is_interrupted_while_it_imports_ends_without_a_trac
     slow = tmp_path / "traceback.py"  # found before Python's own, like a slow import
     slow.write_text(f"import pathlib, time; pathlib.Path({str(tmp_path / 'importing')!r}).touch(); time.sleep(3600)")
     name, *arguments = script.split()
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "scripts" / name, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
+    process = start([sys.executable, ROOT / "scripts" / name, *arguments], tmp_path, {"PYTHONPATH": str(tmp_path)})
     wait_for((tmp_path / "importing").exists)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=PATIENCE)[0] == b"" and process.returncode == -signal.SIGINT
