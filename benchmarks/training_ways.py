@@ -103,9 +103,9 @@ def _run(way: Way, job: Job) -> Measured:
     import torch
 
     device = frame.usable_device(job.device)
-    attention = _attention(way)
-    model = random_qwen2(job.shape, device, job.seed, attention)
     config = run_config(job)
+    attention = _attention(way, config, device)
+    model = random_qwen2(job.shape, device, job.seed, attention)
     if way.all_logits:
         _keep_all_logits(model)
     clock, base = _clock(device, model), _resident_bytes()
@@ -159,13 +159,18 @@ def training_operations(shape: dict[str, int], rank: int, lengths: Sequence[int]
     return layers * layer - spared + 4 * shape["vocab_size"] * hidden * ANSWER_TOKENS * len(lengths)
 
 
-def _attention(way: Way) -> str:
-    """The models library's name of the kernel."""
+def _attention(way: Way, config: RunConfig, device: torch.device) -> str:
+    """The models library's name of the kernel; SocratesError where it does not run here."""
     from socrates.model.attention import choose_attention
+    from socrates.model.kernels import refused_settings
 
     auto = choose_attention("auto")
     if way.trl or way.attention == "dense":
         return auto if way.padding_free and auto == "flash_attention_2" else "sdpa"
+    training = config.training.model_copy(update={"attn_implementation": way.attention})
+    refused = refused_settings(config.model_copy(update={"training": training}), device.type == "cuda")
+    if why := next((text for text in refused if "attn_implementation" in text), None):
+        raise SocratesError(why)
     found = choose_attention(way.attention)
     if way.attention != "auto" and found == auto:
         raise SocratesError(
