@@ -52,7 +52,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--model", metavar="NAME|DIR", help="hub name or folder of a model, to count tokens with its tokenizer")
     add("--config", metavar="FILE", help="run config: its model, system message and max_length")
     add("--max-length", metavar="N", type=int, help="count rows of more tokens (default: the config's)")
-    add("--processes", metavar="N", type=int, help="of earlier versions: one process reads the file now")
     arguments = parser.parse_args()
     if arguments.file is None and arguments.report not in (None, PAGE_HERE) and arguments.report.suffix != ".html":
         arguments.file, arguments.report = arguments.report, PAGE_HERE  # inspect_data.py --report FILE

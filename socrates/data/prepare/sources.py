@@ -6,17 +6,13 @@ commit, in the local cache. It is read in batches, so that memory does not grow 
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.data.records import BadRow, parse_line
 from socrates.errors import SocratesError
-from socrates.files import unique_keys
 from socrates.model.hub import check_revision, names_a_folder, snapshot
 
 PUBLISHED = "socratesft/SocSci210"
@@ -27,11 +23,7 @@ _COLUMNS = (
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
-_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=unique_keys)
 _NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")
-
-
-Row = dict[str, Any] | BadRow
 
 
 @dataclass(frozen=True)
@@ -141,70 +133,49 @@ def _check_complete(name: str, files: tuple[Path, ...]) -> None:
 
     Where another program filled the cache, nothing else says what there should be.
     """
-    endings = Counter(match[0] for file in files if (match := _NUMBERED.search(file.name)))
-    for ending, there in endings.items():
-        promised = int(_NUMBERED.match(ending)[1])
-        if there < promised:
-            raise SocratesError(
-                f"{name}: the local cache holds only a part of it ({there} of {promised} files *{ending}); run again "
-                "where the hub can be reached"
-            )
+    promised = max((int(match[1]) for file in files if (match := _NUMBERED.search(file.name))), default=0)
+    if len(files) < promised:
+        raise SocratesError(
+            f"{name}: the local cache holds only a part of it ({len(files)} of {promised} files); run again where the "
+            "hub can be reached"
+        )
 
 
 # --- its rows ------------------------------------------------------------------------------------------------------
 
 
-def read_rows(source: Source) -> Iterator[tuple[Path, int, Row]]:
-    """Yield (file, number, row) of a source; numbers count from 1 in each file, an empty line counts and is no row.
+def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | bytes]]:
+    """Yield (file, number, row) of a source; a row of JSONL is its line.
+
+    Numbers count from 1 in each file; an empty line counts and is no row.
 
     Raises:
         SocratesError: a file is damaged or cannot be read.
     """
-    for file in source.files:
-        rows = _rows_of_parquet(file) if source.unit == "row" else _rows_of_lines(file)
-        for number, row in enumerate(rows, start=1):
-            if row is not None:
-                yield file, number, row
-
-
-def _rows_of_lines(path: Path) -> Iterator[Row | None]:
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                yield parse_published(line) if line.strip() else None
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
-
-
-def parse_published(line: bytes) -> Row:
-    """The row of a line, in which a key may not stand twice; NaN, as some converters write null, is let through."""
-    try:
-        return parse_line(line, _UNIQUE_KEYS)
-    except BadRow as error:
-        return error
-
-
-def _rows_of_parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
+
+    for file in source.files:
+        try:
+            for number, row in enumerate(_rows_of(file), start=1):
+                if not isinstance(row, bytes) or row.strip():
+                    yield file, number, row
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise SocratesError(
+                f"{file}: no parquet file, or one that is damaged or was cut off: {error}; download or copy it again"
+            ) from error
+        except OSError as error:
+            raise SocratesError(f"{file}: cannot read: {error.strerror or error}; download or copy it again") from error
+
+
+def _rows_of(path: Path) -> Iterator[dict[str, Any] | bytes]:
+    if path.suffix == ".jsonl":
+        with path.open("rb") as lines:
+            yield from lines
+        return
     import pyarrow.parquet as pq
 
-    try:  # a buffer, and not a whole row group at once: it may hold a million rows
-        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
-            columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-            for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
-                yield from _rows_of_batch(batch)
-    except pa.ArrowException as error:
-        raise SocratesError(
-            f"{path}: no parquet file, or one that is damaged or was cut off: {error}; download or copy it again"
-        ) from error
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}; download or copy it again") from error
-
-
-def _rows_of_batch(batch: Any) -> list[Row]:
-    try:
-        return batch.to_pylist()
-    except UnicodeDecodeError as error:
-        if batch.num_rows == 1:
-            return [BadRow(f"not UTF-8 text (byte {error.start} of a field)")]
-        return [row for i in range(batch.num_rows) for row in _rows_of_batch(batch.slice(i, 1))]
+    # a buffer, and not a whole row group at once: it may hold a million rows
+    with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            yield from batch.to_pylist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,6 +40,10 @@ class Scale:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __contains__(self, value: int) -> bool:
+        index = bisect_left(self.values, value)
+        return index < len(self.values) and self.values[index] == value
 
     def __str__(self) -> str:
         """The values as files show them: "1 to 7", "1, 2, 8"; `scale_from_text` reads it."""
