@@ -130,16 +130,8 @@ def to_line(answer: Answer) -> bytes:
     for name, value in demographic.items():
         if type(value) not in _SCALARS:
             raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
-    row = {
-        "prompt": answer.prompt,
-        "response": answer.response,
-        "study_id": answer.cell.study_id,
-        "condition_num": answer.cell.condition_num,
-        "task_num": answer.cell.task_num,
-        "participant": answer.participant,
-        "sample_id": answer.sample_id,
-        "demographic": demographic,
-    }
+    row = {"prompt": answer.prompt, "response": answer.response, **answer.keys(), "demographic": demographic}
+    del row["line"]
     if stimuli_of(answer.prompt) != answer.stimuli:
         row["stimuli"] = answer.stimuli
     try:

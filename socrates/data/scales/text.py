@@ -14,6 +14,7 @@ Patterns that are searched for bound what they may skip over, so that the time i
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -105,7 +106,6 @@ _BOUNDARY = re.compile(
 _ABBREVIATED = re.compile(r"\b(?:[A-Z]|[A-Z]\.[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Sen|Rep|Gov|Jr|Sr|vs|Inc|Co|Corp)\Z")
 _QUESTION_WORD = re.compile(r"[\"'(\[]*(?:How|Wh[a-z]+|Do|Does|Did|Is|Are|Would|Will|Should|Can|Could|To|On|If)\b")
 _SENTENCE = re.compile(r"[^.?!]*[.?!]?")
-_END = 150  # characters at the end of a text that are searched first
 
 
 def _flat(text: str) -> str:
@@ -127,15 +127,7 @@ def _split(plain: str) -> tuple[str, str]:
 
 
 def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last match of a pattern whose matches never overlap: what is looked for stands near the end of a text."""
-    size = _END
-    while True:
-        start, last = max(0, len(text) - size), None
-        for match in pattern.finditer(text, start):
-            last = match
-        if last or not start:
-            return last
-        size *= 4
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 @lru_cache(maxsize=1024)
