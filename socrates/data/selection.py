@@ -1,13 +1,12 @@
 """Evaluation rows: a few people of each of many cells, the same for every model.
 
-The human side of a cell costs nothing: it is all its human answers, asked or not. The model's side costs a forward pass
-a row, and once a cell has given some answers, one more from another cell tells more about the mean over cells. So the
-examples are shared equally among the studies, and a study's share among as many of its cells as get at most
-``rows_per_cell`` of it; only a study all of whose cells are in gets more of each. Cells, and people within a cell, are
-random choices. Cells that the metric cannot score (fewer than two human answers, or all the same) are not asked.
+The model's side of a cell costs a forward pass a row, and once a cell has given some answers, one more from another
+cell tells more about the mean over cells. So the examples are shared equally among the studies, and a study's share
+among as many of its cells as get at most ``rows_per_cell`` of it; only a study all of whose cells are in gets more of
+each. Cells that the metric cannot score (fewer than two human answers, or all the same) are not asked.
 
-The choice depends on the rows of the data file, ``max_examples``, ``rows_per_cell`` and the seed alone, and not on the
-rows' order as long as they can be told apart. The first N lines of a file would be a few studies.
+The choice depends on the rows of the file, ``max_examples``, ``rows_per_cell`` and the seed alone, and not on the rows'
+order as long as they can be told apart.
 """
 
 from __future__ import annotations

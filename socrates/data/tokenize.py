@@ -1,11 +1,9 @@
 """Rows to token ids, once: a data file to its `tokenized-<fingerprint>/`.
 
-One process reads the rows in batches, so that memory does not grow with their number. A row that is longer than the
-limit gets its stimulus shortened (`shorten.py`), or is dropped: cutting it would cut its answer. Both are counted.
-
-Covers: a crash, a kill or a full disk leaves no folder under the final name that is not whole. Measured: 13,000
-rows a second, as the `map` of `datasets` in one process. In two that has 19,000, but a kill leaves these behind for
-good, with the lock, and Ctrl-C ends in a traceback.
+A row that is longer than the limit gets its stimulus shortened (`shorten.py`), or is dropped: cutting it would cut its
+answer. Both are counted. A crash, a kill or a full disk leaves no folder under the final name that is not whole.
+Measured: 13,000 rows a second, as the `map` of `datasets` in one process. In two that has 19,000, but a kill leaves
+these behind for good, with the lock, and Ctrl-C ends in a traceback.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """A tokenized set on disk, `tokenized-<fingerprint>/`: named by all that went into it, mapped into memory by all ranks.
 
 `data.arrow` holds `input_ids` and `answer_tokens`: how many of them, at the end, carry loss: the answer's and the
-end-of-turn token. Prompt tokens do not; what the chat template puts after the end of the turn is left out (its line
-break alone would be a third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data
-file (`contamination.py`).
+end-of-turn token. What the chat template puts after the end of the turn is left out (its line break alone would be a
+third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data file (`contamination.py`).
 
-Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place, which would
-take a reading of all. How a set is made: `tokenize.py`.
+Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
-from socrates.data.scales import text as scales
 from socrates.data.scales.text import (
     IN_QUESTION,
     NAMED_OPTIONS,
@@ -41,14 +40,15 @@ def values_of(text):
 # --- the scale itself ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [(), [1, 2], (2, 1), (1, 1), (1, 2.0), (True, 2), (1, "2"), None])
-def test_a_scale_is_a_tuple_of_ascending_integers(values):
+@pytest.mark.parametrize("values", [(), (2, 1), (1, 1)])
+def test_a_scale_has_values_in_ascending_order(values):
     with pytest.raises(ValueError, match="scale"):
         Scale(values)
 
 
 def test_a_scale_names_its_ends_and_serves_as_a_key():
     scale = Scale((-1, 0, 8))
+    assert [value for value in range(-3, 10) if value in scale] == [-1, 0, 8]
     assert (scale.low, scale.high, len(scale)) == (-1, 8, 3)
     assert {scale: "a"}[Scale((-1, 0, 8))] == "a" and scale != Scale((-1, 0, 1, 8))
 
@@ -56,12 +56,7 @@ def test_a_scale_names_its_ends_and_serves_as_a_key():
 @given(st.sets(st.integers(-30, 30) | st.integers(-9, 9), min_size=1).map(lambda values: tuple(sorted(values))))
 def test_a_scale_is_read_from_its_text(values):
     assert scale_from_text(str(Scale(values))) == Scale(values)
-
-
-def test_the_text_of_a_scale():
-    assert str(Scale((1, 2, 3, 4, 5, 6, 7))) == "1 to 7"
-    assert str(Scale((1, 2, 8))) == "1, 2, 8"
-    assert str(Scale((-3, -2, -1, 5))) == "-3 to -1, 5"
+    assert (str(Scale((1, 2, 3, 4))), str(Scale((-3, -2, -1, 1, 8)))) == ("1 to 4", "-3 to -1, 1, 8")
 
 
 # --- made-up texts ---------------------------------------------------------------------------------------------
@@ -76,23 +71,6 @@ def expected(case):
     return values and tuple(values)
 
 
-def test_the_fixture_covers_every_form():
-    assert len(CASES) >= 150 and len({case["text"] for case in CASES}) == len(CASES)
-    counts = Counter(case["form"] for case in CASES)
-    assert set(counts) == {
-        "from A to B",
-        "between A and B",
-        "A-B",
-        "on a scale",
-        "1 for X; 2 for Y",
-        "endpoints",
-        "options in the question",
-        "no bound",
-        "distractors",
-    }
-    assert counts["no bound"] >= 30, "the hard negatives"
-
-
 @pytest.mark.parametrize("case", CASES, ids=[f"{i}-{case['form']}" for i, case in enumerate(CASES, start=1)])
 def test_made_up_text(case):
     text, values = case["text"], expected(case)
@@ -100,14 +78,6 @@ def test_made_up_text(case):
     assert values_of(render_prompt(PERSONA, text)) == values, "the persona in front changed it"
     assert values_of(text.replace(" ", "\n")) == values, "line breaks in the place of spaces changed it"
     assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
-
-
-@pytest.mark.parametrize("end", [1, 7, 40])
-def test_however_much_of_the_end_is_searched_first(monkeypatch, end):
-    texts = [case["text"] for case in CASES]
-    expected = [(read_scale(text), question_text(text)) for text in texts]
-    monkeypatch.setattr(scales, "_END", end)
-    assert [(read_scale(text), question_text(text)) for text in texts] == expected
 
 
 # --- the form in which a scale is stated -----------------------------------------------------------------------
@@ -141,10 +111,6 @@ def test_however_much_of_the_end_is_searched_first(monkeypatch, end):
 def test_the_wording_of_a_scale(form, text):
     scale, found = read_scale(text)
     assert found == form and scale is not None
-
-
-def test_a_text_without_a_scale_has_no_wording():
-    assert read_scale("How warm is it?") == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -274,15 +240,15 @@ def test_a_quoted_question_is_whole_and_the_text_before_it_is_left_out():
 
 
 @pytest.mark.parametrize(
-    "lead", ["You saw a lake and were then asked: ", "You saw a lake. Please answer this question: "]
+    ("lead", "question"),
+    [
+        ("You saw a lake and were then asked: ", "how deep is it?"),
+        ("You saw a lake. Please answer this question: ", "how deep is it?"),
+        ('You were asked: "How old are you?" You said 30. You then saw a lake. ', "How deep is it?"),
+    ],
 )
-def test_the_words_that_introduce_a_question_are_left_out(lead):
-    assert question_text(f"{lead}how deep is it? {ASK}") == f"how deep is it? {ASK}"
-
-
-def test_a_quoted_question_that_was_answered_before_is_not_the_outcome_question():
-    text = f'You were asked: "How old are you?" You said 30. You then saw a lake. How deep is it? {ASK}'
-    assert question_text(text) == f"How deep is it? {ASK}"
+def test_words_that_introduce_a_question_and_questions_before_it_are_left_out(lead, question):
+    assert question_text(f"{lead}{question} {ASK}") == f"{question} {ASK}"
 
 
 def test_a_statement_in_quotes_leaves_no_stimulus_in_the_question():

@@ -69,7 +69,7 @@ class Source:
 # --- where they lie ------------------------------------------------------------------------------------------------
 
 
-def open_source(name: str = PUBLISHED, revision: str | None = None) -> Source:
+def open_source(name: str, revision: str | None = None) -> Source:
     """The data set that a name means: a folder or file of this machine, or a data set of the hub, downloaded first.
 
     Args:
@@ -77,21 +77,15 @@ def open_source(name: str = PUBLISHED, revision: str | None = None) -> Source:
         revision: branch, tag or commit of the hub's repository; the default branch's newest commit if None.
 
     Raises:
-        SocratesError: nothing there, or the hub cannot be reached, does not know it or does not let us read it.
+        SocratesError: nothing there, no data in it, parquet and JSONL files both, or the hub cannot be reached, does
+            not know it or does not let us read it.
     """
-    if not name:
-        raise SocratesError("--source: the name of the data set is empty")
     check_revision(name, revision)
-    return open_folder(name) if names_a_folder(name) else _open_hub(name, revision)
+    return _open_folder(name) if names_a_folder(name) else _open_hub(name, revision)
 
 
-def open_folder(path: Path | str) -> Source:
-    """A local folder, or one data file, as a source.
-
-    Raises:
-        SocratesError: nothing there, no data file in it, or parquet and JSONL files both.
-    """
-    name, path = str(path), Path(path).expanduser()
+def _open_folder(name: str) -> Source:
+    path = Path(name).expanduser()
     if path.is_file():
         if path.suffix not in _ENDINGS:
             raise SocratesError(f"{name}: expected a .parquet or a .jsonl file, or a folder of them")
@@ -111,9 +105,9 @@ def open_folder(path: Path | str) -> Source:
 
 def _data_files(folder: Path, ending: str) -> tuple[Path, ...]:
     """The files of a kind, but for those in `metadata/`, and hidden ones (a hub client's cache, a run's leftovers)."""
-    files = sorted(file for file in folder.rglob(f"*{ending}") if file.is_file())
-    inside = [(file, file.relative_to(folder).parts) for file in files]
-    return tuple(f for f, parts in inside if parts[0] != "metadata" and not any(p.startswith(".") for p in parts))
+    found = {file.relative_to(folder): file for file in sorted(folder.rglob(f"*{ending}")) if file.is_file()}
+    hidden = {name for name in found if name.parts[0] == "metadata" or any(part[0] == "." for part in name.parts)}
+    return tuple(file for name, file in found.items() if name not in hidden)
 
 
 def _open_hub(name: str, revision: str | None) -> Source:

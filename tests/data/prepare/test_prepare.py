@@ -1,6 +1,5 @@
 """Preparing the published data: the right rows in the right part, the same bytes whatever happened on the way."""
 
-import itertools
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE, ROOT, run_loaded
+from processes import PATIENCE, ROOT, in_a_fork, run_loaded
 from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
 
 from socrates.data.dataset import read_metadata
@@ -22,7 +21,6 @@ from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file, try_lock
 
-SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 PARTS = ("train", "val", "test")
 FIELDS = ["prompt", "response", "study_id", "condition_num", "task_num", "participant", "sample_id", "demographic"]
 
@@ -144,32 +142,6 @@ def test_both_layouts_give_the_same_answers_scales_and_cells(tmp_path):
         assert [a.cell[:2] for a in one] == [b.cell[:2] for b in other]
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers are not part of this repository")
-def test_both_layouts_of_real_answers(tmp_path):
-    """The published rows and the same rows in the instruction layout, each prepared: as far as the layout can tell."""
-    published = [row for _, row in read_jsonl(SAMPLE / "published_layout.jsonl")]
-    studies = sorted({row["study_id"] for row in published})
-    (tmp_path / "metadata").mkdir()
-    lists = {"seen": studies[:3], "unseen": studies[3:]}
-    (tmp_path / "metadata" / "participant_mapping.json").write_text(json.dumps(lists))
-    answers = {}
-    for name in ("published_layout", "val"):
-        write_rows(tmp_path / name / "rows.jsonl", (row for _, row in read_jsonl(SAMPLE / f"{name}.jsonl")))
-        (tmp_path / name / "participant_mapping.json").write_text(json.dumps(lists))
-        prepare(tmp_path / f"out-{name}", source=str(tmp_path / name), max_bad_rows=0)
-        answers[name] = {
-            (part, a.prompt, a.response): a
-            for part in PARTS
-            for a in read_answers(tmp_path / f"out-{name}/{part}.jsonl")
-        }
-    common = {key[1:]: a for key, a in answers["published_layout"].items()}
-    others = {key[1:]: a for key, a in answers["val"].items()}
-    assert len(common.keys() & others.keys()) == len(common) > 300
-    pairs = [(common[key], others[key]) for key in common]
-    assert all(a.stimuli == b.stimuli and parse_scale(a.stimuli) == parse_scale(b.stimuli) for a, b in pairs)
-    assert all(a.cell[:2] == b.cell[:2] for a, b in pairs)
-
-
 # --- bad input -------------------------------------------------------------------------------------------------
 
 GOOD = next(made_rows())
@@ -240,21 +212,6 @@ def test_a_bad_row_of_a_parquet_file_is_named_by_its_row(tmp_path):
     with pytest.raises(SocratesError, match=r'x.parquet, row 78: "response" must be a whole number, not null'):
         prepare(tmp_path / "out", source=source)
     assert prepare(tmp_path / "out", source=source, max_bad_rows=1)["bad_rows"]["first"][0]["row"] == 78
-
-
-def test_a_text_of_a_parquet_file_that_is_no_utf_8_is_named_by_its_row(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    write_parquet(tmp_path / "in" / "x.parquet", list(made_rows(words=2)))
-    table = pq.read_table(tmp_path / "in" / "x.parquet")
-    prompts = [prompt.encode() for prompt in table["prompt"].to_pylist()]
-    prompts[77] = b"caf\xe9"
-    at = table.schema.get_field_index("prompt")
-    broken = pa.array(prompts, pa.binary()).cast(pa.string(), safe=False).view(pa.string())
-    pq.write_table(table.set_column(at, "prompt", broken), tmp_path / "in" / "x.parquet")
-    with pytest.raises(SocratesError, match=r"x.parquet, row 78: not UTF-8 text \(byte 3 of a field\)"):
-        prepare(tmp_path / "out", source=str(write_mappings(tmp_path / "in")))
 
 
 def test_sources_that_cannot_be_used(tmp_path):
@@ -364,24 +321,6 @@ def test_two_at_once_are_refused(tmp_path, published):
             prepare(tmp_path / "out", source=published(made_rows(words=2)))
 
 
-def in_a_fork(output, source, *, at_sync=None, overwrite=False):
-    """Prepare in a process of its own, killed at its n-th fsync; whether it finished."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            syncs, real = itertools.count(1), os.fsync
-            os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(syncs) == at_sync else real(file)
-            prepare(output, source=source, overwrite=overwrite)
-        except BaseException as error:
-            sys.stderr.write(f"{error!r}\n")
-            os._exit(3)
-        os._exit(0)
-    status = os.waitpid(pid, 0)[1]
-    assert status in (0, signal.SIGKILL), status
-    return status == 0
-
-
 @pytest.fixture
 def three_files(tmp_path):
     return str(published_folder(tmp_path / "in", "jsonl", files=3, words=20))
@@ -394,10 +333,10 @@ def test_killed_at_each_write_to_disk_it_leaves_nothing_and_the_next_run_ends_wi
     wanted = hashes(tmp_path / "whole") | {"metadata": sha256_file(tmp_path / "whole" / "metadata.json")}
     for n in range(1, 40):
         out = tmp_path / f"out{n}"
-        if in_a_fork(out, three_files, at_sync=n):
+        if in_a_fork(lambda out=out: prepare(out, source=three_files), at_sync=n):
             break
         check_whole_or_absent(out, wanted)
-        assert in_a_fork(out, three_files)
+        prepare(out, source=three_files)
         check_whole_or_absent(out, wanted, complete=True)
     assert 8 < n < 39
 
@@ -420,7 +359,7 @@ def test_a_kill_while_replacing_never_mixes_two_sets_under_one_metadata(tmp_path
     ends = set()
     for n in range(1, 40):
         out = Path(shutil.copytree(tmp_path / "old", tmp_path / f"out{n}"))
-        done = in_a_fork(out, three_files, at_sync=n, overwrite=True)
+        done = in_a_fork(lambda out=out: prepare(out, source=three_files, overwrite=True), at_sync=n)
         if (out / "metadata.json").exists():
             assert read_metadata(out)["sha256"] == hashes(out)
             ends.add("old" if hashes(out) == old else "new")
