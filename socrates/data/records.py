@@ -4,10 +4,8 @@ Published layout (`socratesft/SocSci210`): `prompt`, `response`, `study_id`, `co
 `participant`, `sample_id`, `demographic`, `stimuli` (which `prompt` ends with, so that it may be left out).
 
 Instruction layout (data prepared by earlier users of the guide): `instruction`, `input` ("Demographics: Age: 74;
-…\n\nScenario: …"), `output` ("Response: 2"), `study_id`, `condition_num`. It is turned into the published one: the
-same persona list and instruction sentence, so that both layouts give a model the same prompt (measured: equal to the
-published `prompt`, character by character, on 400 rows that exist in both). It has no `task_num`; the question's own
-text takes its place.
+…\n\nScenario: …"), `output` ("Response: 2"), `study_id`, `condition_num`. It is turned into the published one, so that
+both give a model the same prompt. It has no `task_num`; the question's own text takes its place.
 """
 
 from __future__ import annotations
