@@ -192,7 +192,7 @@ def _summarise(found: _Found, rows: pd.DataFrame, tokenizer: str | None, max_len
             "cells": len(cells),
             "participants": named["person"].nunique() or None,
         },
-        "studies": _studies(cells, rows, named, repeated),
+        "studies": _studies(rows, named, repeated),
         "cells": _cells(answers),
         "participants": _participants(rows, named),
         "demographics": [_demographic(name, values, found.known[name]) for name, values in found.values.items()],
@@ -225,22 +225,19 @@ def _tables(found: _Found, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     return cells, rows
 
 
-def _studies(
-    cells: pd.DataFrame, rows: pd.DataFrame, named: pd.DataFrame, repeated: pd.DataFrame
-) -> list[dict[str, Any]]:
-    of_cells = cells.groupby("study_id")
-    counts = {
-        "rows": rows.groupby("study_id").size(),
-        "conditions": of_cells["condition"].nunique(),
-        "questions": of_cells["question"].nunique(),
-        "cells": of_cells.size(),
-        "participants": named.groupby("study_id")["person"].nunique(),
-        "without_scale": rows["scale"].isna().groupby(rows["study_id"]).sum(),
-        "outside_scale": rows.groupby("study_id")["outside"].sum(),
-        "repeated": repeated.groupby("study_id").size(),
-    }
-    table = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("study_id").reset_index()
-    studies = sorted(table.to_dict("records"), key=_largest_first)
+def _studies(rows: pd.DataFrame, named: pd.DataFrame, repeated: pd.DataFrame) -> list[dict[str, Any]]:
+    table = rows.groupby("study_id").agg(
+        rows=("cell", "size"),
+        conditions=("condition", "nunique"),
+        questions=("question", "nunique"),
+        cells=("cell", "nunique"),
+        participants=("person", "nunique"),
+        without_scale=("wording", lambda some: (some < 0).sum()),
+        outside_scale=("outside", "sum"),
+    )
+    table["participants"] = named.groupby("study_id")["person"].nunique()
+    table["repeated"] = repeated.groupby("study_id").size()
+    studies = sorted(table.fillna(0).astype(int).reset_index().to_dict("records"), key=_largest_first)
     for study in studies:
         if not study["participants"]:
             study["participants"] = study["repeated"] = None

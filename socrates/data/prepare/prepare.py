@@ -90,16 +90,14 @@ def prepare(
     settings = settings or PrepareSettings()
     if max_bad_rows < 0:
         raise SocratesError(f"--max-bad-rows: must be 0 or more, not {max_bad_rows}")
-    if not overwrite and _holds_commit(output, source, revision, settings):
-        return None
-    there = open_source(source, revision)
+    there = open_source(source, revision if overwrite else _recorded_commit(output, source, revision))
     if output.resolve().is_relative_to(there.folder.resolve()) and Path(source).expanduser().is_dir():
         raise SocratesError(f"--output {output}: lies in the source's folder; choose a folder outside of it")
     lists = there.find_beside(MAPPINGS[settings.split])
     split = load_split(settings.split, lists)
     print(f"Source: {_shown(there)}", flush=True)
     identities = list(map(file_identity, there.files))
-    recipe = _hash_source(there, lists, settings)
+    recipe = _recipe(there, lists, settings)
     with _locked(output):
         if not overwrite and _holds(output, recipe, there.origin):
             return None
@@ -151,21 +149,15 @@ def _settle(output: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _holds_commit(output: Path, name: str, revision: str | None, settings: PrepareSettings) -> bool:
-    """Whether the folder holds this very set of a hub's commit, which can be told without the hub.
+def _recorded_commit(output: Path, name: str, revision: str | None) -> str | None:
+    """The commit that a set of the same name and revision was prepared from; else the revision.
 
     A branch may move between two runs of one command; what the second does must not depend on that.
     """
     there = read_json(output / METADATA, "data set's metadata") if (output / METADATA).is_file() else {}
     origin = there.get("source")
-    if not isinstance(origin, dict) or not origin.get("commit"):
-        return False
-    if (origin["name"], origin["revision"]) != (name, revision):
-        return False
-    with _locked(output):
-        held = _holds(output, _recipe(origin["files"], origin["lists"], settings), origin)
-    print(f"Source: {name}, commit {origin['commit']}, which {output} was prepared from", flush=True)
-    return held
+    is_same = isinstance(origin, dict) and (origin.get("name"), origin.get("revision")) == (name, revision)
+    return origin.get("commit") if is_same else revision
 
 
 def _holds(output: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
@@ -205,18 +197,14 @@ def _difference(there: Mapping[str, Any], recipe: Mapping[str, Any], origin: Map
     return ", ".join(found) or "another version of this program"
 
 
-def _recipe(files: Mapping[str, str], lists: Mapping[str, str], settings: PrepareSettings) -> dict[str, Any]:
+def _recipe(source: Source, lists: Path, settings: PrepareSettings) -> dict[str, Any]:
     """What decides the bytes: the source's files and the published lists by hash, and the settings."""
-    return {"version": VERSION, "files": files, "lists": lists, "settings": asdict(settings)}
-
-
-def _hash_source(source: Source, lists: Path, settings: PrepareSettings) -> dict[str, Any]:
-    """The recipe of a set that is made of this source."""
     try:
         files = {file.relative_to(source.folder).as_posix(): sha256_file(file) for file in source.files}
-        return _recipe(files, {lists.name: sha256_file(lists)}, settings)
+        hashes = {lists.name: sha256_file(lists)}
     except OSError as error:
         raise SocratesError(f"{error.filename}: cannot read: {error.strerror or error}") from error
+    return {"version": VERSION, "files": files, "lists": hashes, "settings": asdict(settings)}
 
 
 def _shown(source: Source) -> str:
