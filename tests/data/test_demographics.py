@@ -20,17 +20,13 @@ from socrates.evaluation.groups import LEAST_ROWS, accuracy_by_group
     ("field", "value", "name"),
     [
         ("age", 17, "under 18"),
-        ("age", 18, "18-29"),
         ("age", "29", "18-29"),
         ("age", 30.0, "30-44"),
         ("age", "44.5", "30-44"),
-        ("age", 45, "45-64"),
-        ("age", 65, "65+"),
         ("age", 120, "65+"),
         ("age", 999, None),
         ("age", -1, None),
         ("age", " 25 -  34 ", "25 - 34"),
-        ("household_size", 1, "1"),
         ("household_size", "4", "3-4"),
         ("household_size", 5, "5+"),
         ("household_size", 0, None),
@@ -58,12 +54,8 @@ def test_groups_are_told_apart_by_field_and_not_by_case_and_stand_in_order():
     assert groups["party_id"].names == ("OTHER",)  # as most write it
     assert groups["extra"].of_rows.tolist() == [NOT_KNOWN, 0, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN]
     incomes = ["100-124K", "20-29K", "refused", "under 20K"]
-    assert find_groups([{"income": income} for income in incomes])["income"].names == (
-        "20-29K",
-        "under 20K",
-        "100-124K",
-        "refused",
-    )
+    ordered = ("20-29K", "under 20K", "100-124K", "refused")
+    assert find_groups([{"income": income} for income in incomes])["income"].names == ordered
 
 
 def test_a_value_that_is_neither_text_nor_number_names_its_field():
@@ -141,10 +133,8 @@ def test_what_is_expected_by_chance_is_the_mean_over_permutations_within_cells()
 def test_groups_that_answer_other_questions_differ_in_accuracy_and_not_within_cells():
     """Women are asked the easy question more often; within a question everyone is predicted alike."""
     easy, hard = Cell("a", 1, 1), Cell("b", 1, 1)
-    rows = [(easy, "Female", value) for value in (0.8, 1.0) * 60] + [(easy, "Male", value) for value in (0.8, 1.0) * 20]
-    rows += [(hard, "Female", value) for value in (0.3, 0.5) * 20] + [
-        (hard, "Male", value) for value in (0.3, 0.5) * 60
-    ]
+    asked = ((easy, "Female", 0.9, 60), (easy, "Male", 0.9, 20), (hard, "Female", 0.4, 20), (hard, "Male", 0.4, 60))
+    rows = [(cell, gender, mean + d) for cell, gender, mean, pairs in asked for d in (-0.1, 0.1) * pairs]
     cells, genders, accuracy = zip(*rows, strict=True)
     people = [{"gender": gender} for gender in genders]
     found = accuracy_by_group(cells, np.array(accuracy), people, seed=1, resamples=50)["gender"]
@@ -170,7 +160,7 @@ def test_what_is_not_defined_is_null_and_what_one_study_knows_has_no_interval():
     assert (result["id"]["groups"], result["id"]["small_groups"], result["id"]["small_groups_rows"]) == ([], 120, 120)
     json.dumps(result, allow_nan=False)
     assert (
-        accuracy_by_group([], np.empty(0), [], seed=1) == accuracy_by_group(cells, accuracy, [{}] * 240, seed=1) == {}
+        accuracy_by_group([], np.empty(0), [], seed=1) == {} == accuracy_by_group(cells, accuracy, [{}] * 240, seed=1)
     )
 
 

@@ -89,19 +89,12 @@ def test_made_up_text(case):
         (RANGE, "It is 1 to 7. How warm? Only return an integer from 1 to 5, nothing else."),
         (RANGE, "How warm, on a scale from 1 (cold) to 5 (hot)? Only return an integer from 1 to 5, nothing else."),
         (RANGE, "How much? Only return an integer from 0 to 1,200 representing dollars, nothing else."),
-        (RANGE, "How much? Answer with a whole number between 0 and 100."),
-        (RANGE, "From 0 (cold) to 100 (hot), how warm? Answer with a whole number from 0 to 100."),
         (NAMED_RANGE, "How warm? Only return an integer from 1 (Cold) to 5 (Hot), nothing else."),
         (NAMED_RANGE, "How warm? Only return an integer from 1 to 7, where 1 means cold and 7 means hot."),
         (NAMED_OPTIONS, "Is it? Only return 1 for “Yes” or 2 for “No”, nothing else."),
-        (
-            NAMED_OPTIONS,
-            "Why? Only return 1 for 'It cost $11-$25.'; 2 for 'It was free.', nothing else.",
-        ),
         (NAMED_OPTIONS, "Did the cat purr? Only return 1 if it purred, otherwise return 0."),
         (NAMED_RANGE, "How soft is it? Only return an integer where 0 = Hard, 50 = Neither, and 100 = Soft."),
         (RANGE, "How fair was it? Only return an integer from 1 to 5, or 8 if you don't know, nothing else."),
-        (RANGE, "How warm? Only return an integer from -10 to +10, nothing else."),
         (OPTIONS, "Is it? Only return 1, 2 or 3, nothing else."),
         (RANGE + IN_QUESTION, "Rate the lake from 1 to 10. Only return an integer, nothing else."),
         (NAMED_RANGE + IN_QUESTION, "On a scale from 1 (cold) to 7 (hot), how warm is it? Only return an integer."),
@@ -137,9 +130,9 @@ READ_BY_HAND = {
     (1, 2): "cfa0e92b55c1 2a517473c754 d04ef83f4cbe 29a0cdd23197 291ecf319aa9",
     (1, 2, 3): "76fb53daf967",
     range(1, 5): "c4873b4c4b44 243fd2e948e2 1287dc5b947f a198db0d1996 302b71c1acfd ce54cd30cf25",
-    range(
-        1, 6
-    ): "5a7a0c29599a 6e668d88d64c d15534de7708 d6a28bfc30a6 f3b08e047e6e 0494d16c4360 0a0780af032f c46dffbfe9de",
+    range(1, 6): (
+        "5a7a0c29599a 6e668d88d64c d15534de7708 d6a28bfc30a6 f3b08e047e6e 0494d16c4360 0a0780af032f c46dffbfe9de"
+    ),
     range(1, 7): "a2e6feb72129 af3a7e3e7cd9",
     range(1, 8): (
         "4adac59d04d7 46aa3dc052e4 478b311d6198 59ae31cf0622 53c21e9c0da2 1103a0a27809 85e7ce3dd55f "
@@ -257,11 +250,9 @@ def test_a_statement_in_quotes_leaves_no_stimulus_in_the_question():
 
 
 def test_the_last_instruction_names_the_question_also_without_a_space_before_it():
-    text = (
-        "You read a letter. Only return 1 for Yes or 2 for No. "
-        "Then you were asked: 'Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
-    )
-    assert question_text(text) == "Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
+    question = "Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
+    text = f"You read a letter. Only return 1 for Yes or 2 for No. Then you were asked: '{question}"
+    assert question_text(text) == question
     assert question_text(text.replace("call", "write")) != question_text(text)
 
 
@@ -346,9 +337,8 @@ def test_an_amount_stays_open_whatever_stands_in_front(unit, stimulus):
 @given(stimulus=st.lists(st.sampled_from(NASTY), max_size=6).map(" ".join))
 @settings(max_examples=100, deadline=None)
 def test_a_bare_instruction_takes_no_scale_from_the_stimulus(stimulus):
-    assert (
-        parse_scale(f"{stimulus}. So much for that. How many are left? Only return an integer, nothing else.") is None
-    )
+    text = f"{stimulus}. So much for that. How many are left? Only return an integer, nothing else."
+    assert parse_scale(text) is None
 
 
 @given(
