@@ -6,7 +6,7 @@ is kept grows with the cells, scales and demographic values that occur.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +25,6 @@ from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 from socrates.files import file_identity
 
-MOST_VALUES = 10_000  # of a demographic field that are told apart
 QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
 _ROW = np.dtype(
     [
@@ -110,8 +109,7 @@ class _Found:
         self.wordings: dict[tuple[Scale, str], int] = {}  # (scale, form in which it is stated)
         self.unscaled: dict[str, dict[str, Any]] = {}  # by study: the first row's line, and how its text ends
         self.layouts: Counter[str] = Counter()
-        self.values: dict[str, Counter[str]] = {}  # of each demographic field, at most one more than `MOST_VALUES`
-        self.known: Counter[str] = Counter()  # rows of each field
+        self.values: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of each demographic field
         self.bad_rows = 0
         self.first_bad: list[dict[str, Any]] = []
 
@@ -161,13 +159,9 @@ class _Found:
 
     def _count_demographic(self, demographic: Mapping[str, Any]) -> None:
         for name, value in demographic.items():
-            values = self.values.setdefault(name, Counter())
-            if value is None or value == "" or value != value:  # NaN: as some converters write null
-                continue
-            text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
-            self.known[name] += 1
-            if text in values or len(values) <= MOST_VALUES:
-                values[text] += 1
+            values = self.values[name]
+            if value is not None and value != "" and value == value:  # NaN: as some converters write null
+                values[str(int(value) if isinstance(value, float) and value.is_integer() else value)] += 1
 
 
 _read_scale = lru_cache(maxsize=8192)(read_scale)  # hundreds of people read the same text
@@ -195,7 +189,7 @@ def _summarise(found: _Found, rows: pd.DataFrame, tokenizer: str | None, max_len
         "studies": _studies(rows, named, repeated),
         "cells": _cells(answers),
         "participants": _participants(rows, named),
-        "demographics": [_demographic(name, values, found.known[name]) for name, values in found.values.items()],
+        "demographics": [_demographic(name, values) for name, values in found.values.items()],
         "scales": _scales(rows, cells, found.unscaled),
         "repeated": _repeated(named, repeated) if len(named) else None,
         "lengths": {
@@ -264,16 +258,14 @@ def _participants(rows: pd.DataFrame, named: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _demographic(name: str, values: Counter[str], known: int) -> dict[str, Any]:
-    if len(values) > MOST_VALUES:
-        return {"field": name, "known": known, "distinct": None, "common": [], "numbers": None}
+def _demographic(name: str, values: Counter[str]) -> dict[str, Any]:
     numbers = pd.to_numeric(pd.Series([*values], dtype=object), errors="coerce").astype(float)
     usable = numbers.abs() < 1e15  # not so where it is no number
     each = np.repeat(numbers[usable], np.array([*values.values()], int)[usable])
-    is_numeric = each.nunique() > 1 and len(each) >= 0.95 * known
+    is_numeric = each.nunique() > 1 and len(each) >= 0.95 * values.total()
     return {
         "field": name,
-        "known": known,
+        "known": values.total(),
         "distinct": len(values),
         "common": [{"value": value, "rows": rows} for value, rows in _most_common(values)],
         "numbers": spread_of(each) if is_numeric else None,

@@ -134,7 +134,7 @@ def test_groups_that_answer_other_questions_differ_in_accuracy_and_not_within_ce
     """Women are asked the easy question more often; within a question everyone is predicted alike."""
     easy, hard = Cell("a", 1, 1), Cell("b", 1, 1)
     asked = ((easy, "Female", 0.9, 60), (easy, "Male", 0.9, 20), (hard, "Female", 0.4, 20), (hard, "Male", 0.4, 60))
-    rows = [(cell, gender, mean + d) for cell, gender, mean, pairs in asked for d in (-0.1, 0.1) * pairs]
+    rows = [(cell, gender, middle + d) for cell, gender, middle, pairs in asked for d in (-0.1, 0.1) * pairs]
     cells, genders, accuracy = zip(*rows, strict=True)
     people = [{"gender": gender} for gender in genders]
     found = accuracy_by_group(cells, np.array(accuracy), people, seed=1, resamples=50)["gender"]

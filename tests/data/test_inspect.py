@@ -13,7 +13,7 @@ from published import instruction_row, made_rows, write_rows
 
 from socrates.console import share
 from socrates.data import inspect as inspecting
-from socrates.data.inspect import MOST_VALUES, inspect_file
+from socrates.data.inspect import inspect_file
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales.text import NAMED_OPTIONS, RANGE
 from socrates.errors import SocratesError
@@ -183,15 +183,6 @@ def test_demographics_and_numbers_among_them(found):
     for name, part in {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}.items():
         assert spread[name] == np.quantile(lengths, part, method="inverted_cdf")
     assert found.record["lengths"]["tokens"] is None and "tokens                  –" in inspection_text(found)
-
-
-def test_a_field_of_too_many_values_is_counted_and_not_kept(tmp_path):
-    rows = [row(demographic={"note": f"n{i}", "age": i % 3}) for i in range(MOST_VALUES + 2)]
-    fields = inspect_rows(tmp_path, rows).record["demographics"]
-    assert [(one["field"], one["known"], one["distinct"]) for one in fields] == [
-        ("note", MOST_VALUES + 2, None),
-        ("age", MOST_VALUES + 2, 3),
-    ]
 
 
 def test_the_instruction_layout(tmp_path):
