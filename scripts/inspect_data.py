@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.epilog = KEYS
     add = parser.add_argument
-    add("file", metavar="FILE", type=Path, nargs="?", help="JSONL with human answers")
+    add("file", metavar="FILE", type=Path, help="JSONL with human answers")
     add("--json", action="store_true", help="print one JSON object, with everything in full, and no text")
     add(
         "--report",
@@ -50,12 +50,7 @@ def parse_arguments() -> argparse.Namespace:
         help="write a page with plots as well (inspection-FOLDER-FILE.html in the current folder)",
     )
     add("--config", metavar="FILE", help="run config: count tokens for its model, and rows longer than its max_length")
-    arguments = parser.parse_args()
-    if arguments.file is None and arguments.report not in (None, PAGE_HERE) and arguments.report.suffix != ".html":
-        arguments.file, arguments.report = arguments.report, PAGE_HERE  # inspect_data.py --report FILE
-    if arguments.file is None:
-        parser.error("the following arguments are required: FILE")
-    return arguments
+    return parser.parse_args()
 
 
 def main() -> int:

@@ -344,7 +344,7 @@ def test_a_page_of_one_row_and_of_strange_numbers(tmp_path):
 
 def test_a_page_replaces_only_an_earlier_page(tmp_path):
     data, other = (write_rows(tmp_path / "set" / name, planted()) for name in ("train.jsonl", "val.jsonl"))
-    assert run("--report", data, cwd=tmp_path).stdout.endswith("Report: inspection-set-train.html\n")
+    assert run(data, "--report", cwd=tmp_path).stdout.endswith("Report: inspection-set-train.html\n")
     made = tmp_path / "inspection-set-train.html"
     assert made.name == str(default_page(data)) and "train.jsonl" in made.read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {made.name, "set"}
