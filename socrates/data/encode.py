@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
@@ -45,7 +44,6 @@ _PATTERN = (
 _LINE_ENDS = re.compile(r"\n(?=[!-~])")
 _LETTER = re.compile("[A-Za-z]")
 _WORD_ENDS = re.compile(rf" (?={_LETTER.pattern})")
-_A_PIECE = 110  # bytes of it in the dictionary, about
 
 
 class PromptEncoder:
@@ -55,11 +53,11 @@ class PromptEncoder:
         tokenizer: the model's.
         system_message: None for none.
         frame: what the chat template puts before and after a prompt; None: prompts are not cut.
-        remembered: bytes of pieces and their ids that are kept in memory.
+        remembered: pieces whose ids are kept in memory, about; most are words.
         encode_answer: a bare integer as `answer_token_ids` gives it, and the end of the turn; int32 likewise.
     """
 
-    remembered = 128 * 2**20
+    remembered = 100_000
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, system_message: str | None, frame: tuple[str, str] | None
@@ -67,7 +65,6 @@ class PromptEncoder:
         self.tokenizer, self.system_message, self.frame = tokenizer, system_message, frame
         self._backend = Tokenizer.from_str(tokenizer_json(tokenizer)) if frame else None
         self._pieces: dict[str, bytes] = {}
-        self._size = 0
         self.encode_answer = lru_cache(100_000)(self._encode_answer)
 
     def encode(self, prompts: Sequence[str]) -> list[bytes]:
@@ -85,21 +82,16 @@ class PromptEncoder:
 
     def _ids_of(self, lines: Iterable[str]) -> dict[str, bytes]:
         """The ids of each line, from memory or from its words."""
-        if self._size > self.remembered:
+        if len(self._pieces) > self.remembered:
             self._pieces.clear()
-            self._size = 0
         new = {line: _words_of(line) for line in lines if line not in self._pieces}
         words = sorted({word for words in new.values() for word in words if word not in self._pieces})
         for word, encoding in zip(words, self._backend.encode_batch_fast(words, add_special_tokens=False), strict=True):
-            self._remember(word, _as_bytes(encoding.ids))
+            self._pieces[word] = _as_bytes(encoding.ids)
         for line, words in new.items():
             if len(words) > 1:
-                self._remember(line, b"".join([self._pieces[word] for word in words]))
+                self._pieces[line] = b"".join([self._pieces[word] for word in words])
         return self._pieces
-
-    def _remember(self, text: str, ids: bytes) -> None:
-        self._pieces[text] = ids
-        self._size += sys.getsizeof(text) + sys.getsizeof(ids) + _A_PIECE
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
