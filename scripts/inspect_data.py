@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, make_parser, run_entry_point
+from socrates.errors import EXIT_DONE, EXIT_NO, make_parser, run_entry_point
 
 KEYS = """
 keys of --json (null: the file cannot tell):
@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.epilog = KEYS
     add = parser.add_argument
-    add("file", metavar="FILE", type=Path, nargs="?", help="JSONL with human answers")
+    add("file", metavar="FILE", type=Path, help="JSONL with human answers")
     add("--json", action="store_true", help="print one JSON object, with everything in full, and no text")
     add(
         "--report",
@@ -49,20 +49,8 @@ def parse_arguments() -> argparse.Namespace:
         const=PAGE_HERE,
         help="write a page with plots as well (inspection-FOLDER-FILE.html in the current folder)",
     )
-    add("--model", metavar="NAME|DIR", help="hub name or folder of a model, to count tokens with its tokenizer")
-    add("--config", metavar="FILE", help="run config: its model, system message and max_length")
-    add("--max-length", metavar="N", type=int, help="count rows of more tokens (default: the config's)")
-    add("--processes", metavar="N", type=int, help="of earlier versions: one process reads the file now")
-    arguments = parser.parse_args()
-    if arguments.file is None and arguments.report not in (None, PAGE_HERE) and arguments.report.suffix != ".html":
-        arguments.file, arguments.report = arguments.report, PAGE_HERE  # inspect_data.py --report FILE
-    if arguments.file is None:
-        parser.error("the following arguments are required: FILE")
-    if arguments.max_length is not None and arguments.max_length < 1:
-        raise SocratesError(f"--max-length: must be 1 or more, not {arguments.max_length}")
-    if arguments.max_length and not (arguments.model or arguments.config):
-        raise SocratesError("--max-length: counts tokens, and needs --model or --config for that")
-    return arguments
+    add("--config", metavar="FILE", help="run config: count tokens for its model, and rows longer than its max_length")
+    return parser.parse_args()
 
 
 def main() -> int:
@@ -79,7 +67,7 @@ def main() -> int:
 
         page = default_page(arguments.file) if arguments.report == PAGE_HERE else arguments.report
         check_page(page, (), PROGRAM, "--report")
-    found = inspect_file(arguments.file, **tokens_of(arguments))
+    found = inspect_file(arguments.file, **(tokens_of(arguments.config) if arguments.config else {}))
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: scales have dashes, and studies any name
     if arguments.json:
         import json
@@ -105,21 +93,16 @@ def main() -> int:
     return EXIT_NO if bad_rows else EXIT_DONE
 
 
-def tokens_of(arguments: argparse.Namespace) -> dict:
-    """What `inspect_file` needs to count tokens; empty where no tokenizer is named."""
-    if not (arguments.model or arguments.config):
-        return {}
+def tokens_of(path: str) -> dict:
+    """What `inspect_file` needs to count tokens as training with a config would."""
     from socrates.config import load_config
     from socrates.data.encode import make_encoder
     from socrates.model.load import load_tokenizer, quiet_libraries
 
-    config = load_config(arguments.config) if arguments.config else None
-    name = arguments.model or config.model_name
+    config = load_config(path)
     quiet_libraries()
-    tokenizer = load_tokenizer(name, None if arguments.model else config.model_revision)
-    encoder = make_encoder(tokenizer, config.prompt.system_message if config else None)
-    max_length = arguments.max_length or (config.training.max_length if config else None)
-    return {"encoder": encoder, "tokenizer": name, "max_length": max_length}
+    encoder = make_encoder(load_tokenizer(config.model_name, config.model_revision), config.prompt.system_message)
+    return {"encoder": encoder, "tokenizer": config.model_name, "max_length": config.training.max_length}
 
 
 if __name__ == "__main__":

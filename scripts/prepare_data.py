@@ -16,7 +16,6 @@ Exit status: 0 done, 2 cannot, 130 interrupted.
 import _bootstrap  # noqa: F401
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,6 @@ from socrates.errors import SocratesError, make_parser, run_entry_point
 
 if TYPE_CHECKING:
     from socrates.config import RunConfig
-    from socrates.data.prepare.leaks import LeakReport
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,7 +42,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--sample", metavar="N", type=int, help="about N rows only, in whole cells (study, condition, question)")
     add("--seed", metavar="S", type=int, default=0, help="of which studies validate, and of the sample (0)")
     add("--max-bad-rows", metavar="N", type=int, default=0, help="leave so many bad rows out and go on (0)")
-    add("--processes", metavar="N", type=int, help="of earlier versions: one process makes the tokens now")
     add("--overwrite", action="store_true", help="replace another prepared set there; takes the newest commit")
     add("--check", action="store_true", help="prepare nothing; prove that nothing leaks in the set in --output")
     add("--tokenize", action="store_true", help="then turn train.jsonl into tokens, as training would (needs --config)")
@@ -59,7 +56,8 @@ def main() -> int:
     if arguments.check:
         from socrates.data.prepare.leaks import check_prepared
 
-        print_check(check_prepared(arguments.output), arguments.output)
+        print_summary(check_prepared(arguments.output))
+        print(f"Checked: {arguments.output}", flush=True)
     else:
         from socrates.data.dataset import read_metadata
         from socrates.data.prepare.prepare import PrepareSettings, prepare
@@ -76,7 +74,8 @@ def main() -> int:
         if metadata is None:
             print(f"{arguments.output}: holds exactly this set already; nothing to do")
             metadata = read_metadata(arguments.output)
-        print_summary(metadata, arguments.output)
+        print_summary(metadata)
+        print(f"Prepared: {arguments.output}", flush=True)
     if config is not None:
         from socrates.data.tokenize import tokenize_for
         from socrates.data.tokenized import read_info
@@ -105,36 +104,18 @@ def tokenizing_config(tokenize: bool, path: str | None, output: Path) -> "RunCon
     return config
 
 
-def print_check(report: "LeakReport", output: Path) -> None:
-    """What was counted and proved."""
-    print_parts(report.counts["rows"], report.counts)
-    print_proof(report.unit)
-    print(f"Checked: {output}", flush=True)
-
-
-def print_parts(rows: Mapping[str, int], counts: Mapping[str, Mapping[str, int]]) -> None:
-    """What each part holds."""
-    for part, number in rows.items():
-        studies, cells = counts["studies"][part], counts["cells"][part]
-        print(f"  {part}.jsonl: {number:,} rows, {studies} {'study' if studies == 1 else 'studies'}, {cells:,} cells")
-
-
-def print_proof(unit: str) -> None:
-    """What it means that the check found nothing."""
-    print(f"No {unit} is in two parts, and no prompt of val or test is in train")
-
-
-def print_summary(metadata: dict, output: Path) -> None:
-    """What each part holds, what was left out, and what was proved."""
-    print_parts(metadata["rows"], metadata["counts"])
-    for reason, found in metadata["left_out"].items():
+def print_summary(metadata: dict) -> None:
+    """What each part holds, what was left out (a check does not tell), and what was proved."""
+    for part, rows in metadata["rows"].items():
+        studies, cells = metadata["counts"]["studies"][part], metadata["counts"]["cells"][part]
+        print(f"  {part}.jsonl: {rows:,} rows, {studies} {'study' if studies == 1 else 'studies'}, {cells:,} cells")
+    for reason, found in metadata.get("left_out", {}).items():
         names = list(found["where"])
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         print(f"  left out: {found['rows']:,} rows, {reason}: {shown}")
-    if bad := metadata["bad_rows"]["rows"]:
-        print(f"  left out: {bad:,} bad rows; the first are named in {output}/metadata.json")
-    print_proof(metadata["no_leak"]["unit"])
-    print(f"Prepared: {output}", flush=True)
+    if bad := metadata.get("bad_rows", {}).get("rows"):
+        print(f"  left out: {bad:,} bad rows; the first are named in metadata.json")
+    print(f"No {metadata['no_leak']['unit']} is in two parts, and no prompt of val or test is in train")
 
 
 def print_tokenized(folder: Path, info: dict) -> None:

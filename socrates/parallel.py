@@ -1,4 +1,4 @@
-"""One process pool: a function that is sent once to each worker, and many tasks for it.
+"""One process pool: a function in each worker, and many tasks for them.
 
 Covers: workers end at once when the parent does, also when it is killed, and when it wants no more; Ctrl+C reaches the
 parent alone; an error of a task is raised where its result is taken; a worker that is killed, also while it sends, is
@@ -15,10 +15,9 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -30,22 +29,20 @@ _PATIENCE = 5.0  # seconds for a worker that has nothing left to do
 
 
 @contextmanager
-def process_pool(function: Callable[[Any], Any], count: int) -> Iterator[Callable[[Any], Future[Any]]]:
+def process_pool(functions: Sequence[Callable[[Any], Any]]) -> Iterator[Callable[[Any], Future[Any]]]:
     """Workers, each behind a thread of this process that takes its results while the caller does something else.
 
     Args:
-        function: of a module, a `partial` of one, a method or an object: it is sent to each worker once, with what it
-            is bound to, and may remember things from task to task.
-        count: of workers; as many tasks as that, submitted at once, go to one each.
+        functions: one a worker, which may remember things from task to task; of a module, a `partial` of one, a method
+            or an object. As many tasks as there are workers, submitted at once, go to one each.
 
     Yields:
-        What submits a task. The future raises what ``function`` raised, or a SocratesError where its worker was killed
-        (by a lack of memory, mostly).
+        What submits a task. The future raises the SocratesError that the function raised, a RuntimeError that shows any
+        other error, or a SocratesError where the worker was killed (by a lack of memory, mostly).
     """
-    sent = pickle.dumps(function)
     workers: list[_Worker] = []
     idle: SimpleQueue[_Worker] = SimpleQueue()
-    threads = ThreadPoolExecutor(count, "worker")
+    threads = ThreadPoolExecutor(len(functions), "worker")
 
     def do(task: Any) -> Any:
         worker = idle.get()
@@ -56,8 +53,8 @@ def process_pool(function: Callable[[Any], Any], count: int) -> Iterator[Callabl
 
     try:
         resource_tracker.ensure_running()  # here: when it is started, it lets interrupts through again
-        for _ in range(count):
-            workers.append(_Worker.start(sent, len(workers)))
+        for function in functions:
+            workers.append(_Worker(function))
             idle.put(workers[-1])
         yield lambda task: threads.submit(do, task)
         for worker in workers:
@@ -73,25 +70,21 @@ def process_pool(function: Callable[[Any], Any], count: int) -> Iterator[Callabl
             worker.connection.close()
 
 
-@dataclass(frozen=True)
 class _Worker:
-    process: Any
-    connection: Connection
+    """A process, and this side of its pipe."""
 
-    @staticmethod
-    def start(function: bytes, number: int) -> _Worker:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         # spawned, not forked: libraries may have threads already, and a fork would inherit locks
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, function, number), daemon=True)
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
         # Ctrl-C waits, and the worker never sees it: it would end with a traceback
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with theirs:
-                process.start()
+                self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return _Worker(process, ours)
 
     def do(self, task: Any) -> Any:
         try:
@@ -110,44 +103,21 @@ class _Worker:
         return value
 
 
-# --- in a worker ---------------------------------------------------------------------------------------------------
-
-_number = 0
-
-
-def worker_number() -> int:
-    """Of the worker that calls it, from 0."""
-    return _number
-
-
-def _serve(connection: Connection, sent: bytes, number: int) -> None:
-    global _number
-    _number = number
+def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
+    """What a worker does: tasks, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what to do
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    function = None
-    try:
+    with suppress(EOFError, ConnectionError):
         while True:
             task = connection.recv()
             try:
-                function = pickle.loads(sent) if function is None else function
                 reply = pickle.dumps((function(task), None), pickle.HIGHEST_PROTOCOL)
-            except BaseException as error:
-                reply = pickle.dumps((None, _sendable(error)))
+            except SocratesError as error:
+                reply = pickle.dumps((None, SocratesError(str(error))))
+            except BaseException:
+                reply = pickle.dumps((None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}")))
             connection.send_bytes(reply)
-    except (EOFError, ConnectionError):
-        return
-
-
-def _sendable(error: BaseException) -> BaseException:
-    where = f"in a worker process:\n{traceback.format_exc()}"
-    if not isinstance(error, SocratesError):  # which says all in its message
-        error.add_note(where)
-    try:
-        return pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(where)
 
 
 def _end_with_parent() -> None:

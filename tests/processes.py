@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -227,3 +229,21 @@ def cosine_rate(step: int, steps: int, warmup_ratio: float, peak: float) -> floa
     if done < warmup:
         return peak * done / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (steps - warmup)))
+
+
+def in_a_fork(work, at_sync: int | None = None) -> bool:
+    """Do some work in a process of its own, killed at its n-th fsync; whether it finished."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            syncs, real = itertools.count(1), os.fsync
+            os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(syncs) == at_sync else real(file)
+            work()
+        except BaseException as error:
+            sys.stderr.write(f"{error!r}\n")
+            os._exit(3)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGKILL), status
+    return status == 0

@@ -1,9 +1,8 @@
 """Contamination: whether a checkpoint may have been trained on the rows that it is to be evaluated on.
 
-Every checkpoint names the cells of its training file (`training_data.json`): a row of such a cell may have been trained
-on, or a row beside it was, by people who saw the same. Where the two files name their questions in different ways (the
-instruction layout has no numbers), study and condition decide. Of checkpoints of earlier versions the hash of their
-training file alone is known.
+Every checkpoint names the cells of its training file (`training_data.json`). Where the two files name their questions
+in different ways (the instruction layout has no numbers), study and condition decide. Of checkpoints of earlier
+versions the hash of their training file alone is known.
 Does not cover: what the base model saw before, adapters made by other software, and stimuli that are alike under other
 study ids (the proof in `prepare/leaks.py` covers equal ones).
 """
@@ -69,18 +68,13 @@ def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], data_sha256
     Raises:
         SocratesError: the record is there and malformed.
     """
-    path = Path(checkpoint) / TRAINING_DATA
-    if path.is_file():
-        record = read_json(path, "record of the training data")
-        trained = _read_cells(record, path)
-    else:
-        record, trained = _file_trained_on(Path(checkpoint)), frozenset()
-        if record.get("train_sha256") != data_sha256:
-            return None
+    record, trained = _read_record(Path(checkpoint))
+    same_file = record.get("train_sha256") == data_sha256
+    if not same_file and not trained:
+        return None
     namings: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     for cell in trained:
         namings[cell[:2]].add(_naming(cell))
-    same_file = record.get("train_sha256") == data_sha256
     counted, seen, studies = 0, 0, set()
     for cell in rows:
         counted += 1
@@ -110,15 +104,14 @@ def _naming(cell: Cell) -> str:
     return "hash of its text" if cell.task_num.startswith(QUESTION_PREFIX) else "own name"
 
 
-def _file_trained_on(checkpoint: Path) -> Mapping[str, Any]:
-    """What `training_config.json` says of the training file; empty where there is none."""
-    if not (checkpoint / TRAINING_CONFIG).is_file():
-        return {}
-    data = read_training_config(checkpoint).get("data")
-    return data if isinstance(data, Mapping) else {}
-
-
-def _read_cells(record: Mapping[str, Any], path: Path) -> frozenset[Cell]:
+def _read_record(checkpoint: Path) -> tuple[Mapping[str, Any], frozenset[Cell]]:
+    """What a checkpoint says of its training file, and the cells in that; empty where it says nothing."""
+    path = checkpoint / TRAINING_DATA
+    if not path.is_file():
+        config = read_training_config(checkpoint) if (checkpoint / TRAINING_CONFIG).is_file() else {}
+        data = config.get("data")
+        return data if isinstance(data, Mapping) else {}, frozenset()
+    record = read_json(path, "record of the training data")
     try:
         cells = frozenset(
             Cell(study, int(condition), task)
@@ -130,4 +123,4 @@ def _read_cells(record: Mapping[str, Any], path: Path) -> frozenset[Cell]:
             raise TypeError
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise SocratesError(f'{path}: "cells" must be {{study: {{condition: [question, …]}}}}') from error
-    return cells
+    return record, cells

@@ -35,18 +35,6 @@ def read_metadata(folder: Path | str) -> dict[str, Any]:
     return metadata
 
 
-def check_unchanged(folder: Path | str) -> dict[str, Any]:
-    """The metadata of a prepared set, once its data files were found to be the ones that it describes.
-
-    Raises:
-        SocratesError: a data file is missing or was changed after its metadata; names it.
-    """
-    metadata = read_metadata(folder)
-    for part in metadata["sha256"]:
-        sha256_of_part(part_file(Path(folder), part))
-    return metadata
-
-
 def check_hash(file: Path, found: str, recorded: str) -> None:
     """SocratesError unless a data file's SHA-256 is the one in its metadata."""
     if found != recorded:

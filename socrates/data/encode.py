@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -44,21 +44,20 @@ _PATTERN = (
 _LINE_ENDS = re.compile(r"\n(?=[!-~])")
 _LETTER = re.compile("[A-Za-z]")
 _WORD_ENDS = re.compile(rf" (?={_LETTER.pattern})")
-_ANSWERS = 100_000  # so many different ones are remembered
-_A_PIECE = 110  # bytes of it in the dictionary, about
 
 
 class PromptEncoder:
-    """Prompts to token ids, as `prompt_token_ids` gives them; made by `make_encoder` or `whole_encoder`.
+    """Prompts to token ids, as `prompt_token_ids` gives them; made by `make_encoder`.
 
     Attributes:
         tokenizer: the model's.
         system_message: None for none.
         frame: what the chat template puts before and after a prompt; None: prompts are not cut.
-        remembered: bytes of pieces and their ids that are kept in memory.
+        remembered: pieces whose ids are kept in memory, about; most are words.
+        encode_answer: a bare integer as `answer_token_ids` gives it, and the end of the turn; int32 likewise.
     """
 
-    remembered = 128 * 2**20
+    remembered = 100_000
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, system_message: str | None, frame: tuple[str, str] | None
@@ -66,8 +65,7 @@ class PromptEncoder:
         self.tokenizer, self.system_message, self.frame = tokenizer, system_message, frame
         self._backend = Tokenizer.from_str(tokenizer_json(tokenizer)) if frame else None
         self._pieces: dict[str, bytes] = {}
-        self._size = 0
-        self._answers: dict[int, bytes] = {}
+        self.encode_answer = lru_cache(100_000)(self._encode_answer)
 
     def encode(self, prompts: Sequence[str]) -> list[bytes]:
         """The token ids of each prompt, int32 in the machine's order."""
@@ -79,32 +77,21 @@ class PromptEncoder:
         known = self._ids_of({line + "\n" for lines in texts for line in lines[:-1]} | {lines[-1] for lines in texts})
         return [b"".join([known[line + "\n"] for line in lines[:-1]]) + known[lines[-1]] for lines in texts]
 
-    def encode_answer(self, value: int) -> bytes:
-        """A bare integer as `answer_token_ids` gives it, and the end of the turn."""
-        if value not in self._answers:
-            if len(self._answers) > _ANSWERS:
-                self._answers.clear()
-            ids = answer_token_ids(self.tokenizer, value)
-            self._answers[value] = _as_bytes([*ids, end_of_turn_id(self.tokenizer)])
-        return self._answers[value]
+    def _encode_answer(self, value: int) -> bytes:
+        return _as_bytes([*answer_token_ids(self.tokenizer, value), end_of_turn_id(self.tokenizer)])
 
     def _ids_of(self, lines: Iterable[str]) -> dict[str, bytes]:
         """The ids of each line, from memory or from its words."""
-        if self._size > self.remembered:
+        if len(self._pieces) > self.remembered:
             self._pieces.clear()
-            self._size = 0
         new = {line: _words_of(line) for line in lines if line not in self._pieces}
         words = sorted({word for words in new.values() for word in words if word not in self._pieces})
         for word, encoding in zip(words, self._backend.encode_batch_fast(words, add_special_tokens=False), strict=True):
-            self._remember(word, _as_bytes(encoding.ids))
+            self._pieces[word] = _as_bytes(encoding.ids)
         for line, words in new.items():
             if len(words) > 1:
-                self._remember(line, b"".join([self._pieces[word] for word in words]))
+                self._pieces[line] = b"".join([self._pieces[word] for word in words])
         return self._pieces
-
-    def _remember(self, text: str, ids: bytes) -> None:
-        self._pieces[text] = ids
-        self._size += sys.getsizeof(text) + sys.getsizeof(ids) + _A_PIECE
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
@@ -112,11 +99,6 @@ def make_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None)
     frame = prompt_frame(tokenizer, system_message)
     separable = frame is not None and _is_separable(json.loads(tokenizer_json(tokenizer)))
     return PromptEncoder(tokenizer, system_message, frame if separable else None)
-
-
-def whole_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
-    """An encoder that cuts nothing: for tokenizers and chat templates of which too little is known."""
-    return PromptEncoder(tokenizer, system_message, frame=None)
 
 
 def tokenizer_json(tokenizer: PreTrainedTokenizerBase) -> str:

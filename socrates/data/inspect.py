@@ -1,12 +1,12 @@
 """Inspection of a data file of human answers: one pass over its rows, then counts by pandas over columns of numbers.
 
-Covers: files of any size in either layout. A row leaves 56 bytes behind: texts, people and lines become 64-bit hashes,
-taken as what they stand for. All else that is kept grows with the cells, scales and demographic values that occur.
+A row leaves 73 bytes behind: texts, people and lines become 64-bit hashes, taken as what they stand for. All else that
+is kept grows with the cells, scales and demographic values that occur.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,21 +18,22 @@ import pandas as pd
 
 from socrates.console import progress
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
-from socrates.data.prepare.lines import to_answer, to_line
-from socrates.data.prepare.sources import parse_published
+from socrates.data.prepare.lines import LISTED, parse_published, to_answer, to_line
 from socrates.data.records import Answer, BadRow, Cell, as_number
 from socrates.data.scales import Scale
 from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 from socrates.files import file_identity
 
-LISTED = 20  # of bad rows, of values outside a scale and of a demographic field; all are counted
-MOST_VALUES = 10_000  # of a demographic field that are told apart
 QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
-_INDICES = ("cell", "wording")  # wording: -1 where the text states no scale
-_LENGTHS = ("characters", "tokens")  # of the prompt, of the row
-_HASHES = ("line", "prompt", "stimuli", "person")  # person: of study and participant; 0 where the row names none
-_ROW = np.dtype([*((name, "i8") for name in (*_HASHES, "response")), *((name, "i4") for name in _INDICES + _LENGTHS)])
+_ROW = np.dtype(
+    [
+        *((name, "i8") for name in ("line", "prompt", "stimuli", "person")),  # hashes; person: 0 where none is named
+        *((name, "i8") for name in ("response", "cell", "wording")),  # wording: -1 where the text states no scale
+        *((name, "i8") for name in ("characters", "tokens")),  # of the prompt, of the row
+        ("outside", bool),  # the scale that the text states
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,18 @@ def inspect_file(
     """
     path = Path(path)
     check_file(path)
-    before = file_identity(path)
     found = _Found(path, encoder)
     try:
+        before = file_identity(path)
         with path.open("rb") as file:
             rows = np.fromiter(found.read(progress(file, "inspecting")), _ROW)
+        if file_identity(path) != before:
+            raise SocratesError(f"{path}: was changed while it was read; run the same command again")
     except OSError as error:
         raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
-    if not path.is_file() or file_identity(path) != before:
-        raise SocratesError(f"{path}: was changed while it was read; run the same command again")
-    if not found.cells and not found.bad_rows:
-        raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
     if not found.cells:
+        if not found.bad_rows:
+            raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
         reason = "line {line}: {reason}".format(**found.first_bad[0])
         raise SocratesError(f"{path}: none of its {found.bad_rows} rows can be used; {reason}")
     return _summarise(found, pd.DataFrame(rows), tokenizer if encoder else None, max_length)
@@ -94,12 +95,9 @@ def check_file(path: Path) -> None:
         choice = f"; choose one of its files: {', '.join(files)}" if files else ", and holds no .jsonl file"
         raise SocratesError(f"{path}: is a folder{choice}")
     if not path.is_file():
-        what = "is no ordinary file; write its rows into one" if path.exists() else "no such data file"
-        raise SocratesError(f"{path}: {what}")
+        raise SocratesError(f"{path}: no such data file")
     if path.suffix == ".parquet":
-        raise SocratesError(
-            f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL files of it"
-        )
+        raise SocratesError(f"{path}: is a parquet file; scripts/prepare_data.py --source {path} makes JSONL of it")
 
 
 class _Found:
@@ -108,12 +106,10 @@ class _Found:
     def __init__(self, path: Path, encoder: PromptEncoder | None) -> None:
         self.path, self.encoder = path, encoder
         self.cells: dict[Cell, int] = {}
-        self.wordings: dict[tuple[str, str], int] = {}  # (name of the scale, form)
-        self.scales: dict[str, Scale] = {}  # by name
+        self.wordings: dict[tuple[Scale, str], int] = {}  # (scale, form in which it is stated)
         self.unscaled: dict[str, dict[str, Any]] = {}  # by study: the first row's line, and how its text ends
         self.layouts: Counter[str] = Counter()
-        self.values: dict[str, Counter[str]] = {}  # of each demographic field, at most one more than `MOST_VALUES`
-        self.known: Counter[str] = Counter()  # rows of each field
+        self.values: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of each demographic field
         self.bad_rows = 0
         self.first_bad: list[dict[str, Any]] = []
 
@@ -131,6 +127,7 @@ class _Found:
                 reason = str(error).encode(errors="replace").decode()
                 self.first_bad += [{"line": number, "reason": reason}] if self.bad_rows <= LISTED else []
                 continue
+            wording, is_outside = self._wording_of(answer)
             self.layouts["instruction" if "output" in row and "response" not in row else "published"] += 1
             self._count_demographic(answer.demographic)
             yield (
@@ -140,51 +137,39 @@ class _Found:
                 0 if answer.participant is None else hash(f"{answer.cell.study_id}\n{answer.participant}") or 1,
                 max(-(2**63), min(answer.response, 2**63 - 1)),
                 self.cells.setdefault(answer.cell, len(self.cells)),
-                self._wording_of(answer),
+                wording,
                 len(answer.prompt),
-                _count_tokens(answer, self.encoder) if self.encoder else 0,
+                self._count_tokens(answer) if self.encoder else 0,
+                is_outside,
             )
 
-    def _wording_of(self, answer: Answer) -> int:
-        scale, name, form = _read_scale(answer.stimuli)
+    def _wording_of(self, answer: Answer) -> tuple[int, bool]:
+        """The number of the wording, and whether the answer is outside the scale that it states."""
+        scale, form = _read_scale(answer.stimuli)
         if scale is None:
             ends = " ".join(answer.stimuli[-120:].split())
             self.unscaled.setdefault(answer.cell.study_id, {"line": answer.line, "ends": ends})
-            return -1
-        self.scales.setdefault(name, scale)
-        return self.wordings.setdefault((name, form), len(self.wordings))
+            return -1, False
+        return self.wordings.setdefault((scale, form), len(self.wordings)), answer.response not in scale
+
+    def _count_tokens(self, answer: Answer) -> int:
+        """As a training row has them: prompt, answer, end of the turn."""
+        [prompt] = self.encoder.encode([answer.prompt])
+        return (len(prompt) + len(self.encoder.encode_answer(answer.response))) // BYTES_A_TOKEN
 
     def _count_demographic(self, demographic: Mapping[str, Any]) -> None:
         for name, value in demographic.items():
-            values = self.values.setdefault(name, Counter())
-            if value is None or value == "" or value != value:  # NaN: as some converters write null
-                continue
-            text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
-            self.known[name] += 1
-            if text in values or len(values) <= MOST_VALUES:
-                values[text] += 1
+            values = self.values[name]
+            if value is not None and value != "" and value == value:  # NaN: as some converters write null
+                values[str(int(value) if isinstance(value, float) and value.is_integer() else value)] += 1
 
 
-@lru_cache(maxsize=8192)  # hundreds of people read the same text
-def _read_scale(text: str) -> tuple[Scale | None, str, str]:
-    """The scale that a text states, its name ("1–5", with gaps "1–5, 8"), and the form in which it is stated."""
-    scale, form = read_scale(text)
-    if scale is None:
-        return None, "", ""
-    has_gaps = len(scale) <= scale.high - scale.low
-    return scale, str(scale).replace(" to ", "–") if has_gaps else f"{scale.low}–{scale.high}", form
-
-
-def _count_tokens(answer: Answer, encoder: PromptEncoder) -> int:
-    """As a training row has them: prompt, answer, end of the turn."""
-    [prompt] = encoder.encode([answer.prompt])
-    return (len(prompt) + len(encoder.encode_answer(answer.response))) // BYTES_A_TOKEN
+_read_scale = lru_cache(maxsize=8192)(read_scale)  # hundreds of people read the same text
 
 
 def _summarise(found: _Found, rows: pd.DataFrame, tokenizer: str | None, max_length: int | None) -> Inspection:
     cells, rows = _tables(found, rows)
     named = rows[rows["person"] != 0]
-    outside = _outside_rows(rows, found)
     repeated = _repeated_groups(named)
     answers = rows.groupby("cell")["response"].agg(["size", "min", "max"])
     lengths = rows["tokens" if tokenizer else "characters"].to_numpy()
@@ -201,16 +186,11 @@ def _summarise(found: _Found, rows: pd.DataFrame, tokenizer: str | None, max_len
             "cells": len(cells),
             "participants": named["person"].nunique() or None,
         },
-        "studies": _studies(cells, rows, named, outside, repeated),
+        "studies": _studies(rows, named, repeated),
         "cells": _cells(answers),
         "participants": _participants(rows, named),
-        "demographics": [_demographic(name, values, found.known[name]) for name, values in found.values.items()],
-        "scales": {
-            "stated": _stated(rows),
-            "without_scale": _without_scale(rows, found),
-            "outside_scale": _outside_scale(outside),
-            "differing": _differing(rows, cells),
-        },
+        "demographics": [_demographic(name, values) for name, values in found.values.items()],
+        "scales": _scales(rows, cells, found.unscaled),
         "repeated": _repeated(named, repeated) if len(named) else None,
         "lengths": {
             "characters": spread_of(rows["characters"]),
@@ -228,43 +208,37 @@ def _tables(found: _Found, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     """The cells, with the numbers of their condition and question; the rows, with all of their cell and wording."""
     cells = pd.DataFrame(list(found.cells), columns=list(Cell._fields)).astype({"study_id": "category"})
     for name, key in (("condition", "condition_num"), ("question", "task_num")):
-        cells[name] = cells.groupby(["study_id", key], sort=False).ngroup().astype(np.int32)
-    wordings = pd.DataFrame(list(found.wordings), columns=["scale", "form"], dtype="category")
-    by_values = sorted(found.scales, key=lambda name: found.scales[name].values)
-    wordings["scale"] = wordings["scale"].cat.set_categories(by_values, ordered=True)
-    for table, key, names in ((cells, "cell", ["study_id", "condition", "question"]), (wordings, "wording", wordings)):
-        for name in names:
-            rows[name] = table[name].array.take(rows[key].to_numpy(), allow_fill=True)
+        cells[name] = cells.groupby(["study_id", key], sort=False).ngroup()
+    names = {
+        scale: f"{scale.low}–{scale.high}" if len(scale) > scale.high - scale.low else str(scale).replace(" to ", "–")
+        for scale in sorted({scale for scale, _ in found.wordings}, key=lambda scale: scale.values)
+    }
+    stated = pd.Categorical([names[scale] for scale, _ in found.wordings], [*names.values()], ordered=True)
+    wordings = pd.DataFrame({"scale": stated, "form": pd.Categorical([form for _, form in found.wordings])})
+    rows = rows.join(cells[["study_id", "condition", "question"]], on="cell").join(wordings, on="wording")
     return cells, rows
 
 
-def _studies(
-    cells: pd.DataFrame, rows: pd.DataFrame, named: pd.DataFrame, outside: pd.DataFrame, repeated: pd.DataFrame
-) -> list[dict[str, Any]]:
-    counts = {
-        "rows": rows.groupby("study_id").size(),
-        "conditions": cells.groupby("study_id")["condition"].nunique(),
-        "questions": cells.groupby("study_id")["question"].nunique(),
-        "cells": cells.groupby("study_id").size(),
-        "participants": named.groupby("study_id")["person"].nunique(),
-        "without_scale": rows[rows["scale"].isna()].groupby("study_id").size(),
-        "outside_scale": outside.groupby("study_id").size(),
-        "repeated": repeated.groupby("study_id").size(),
-    }
-    table = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("study_id").reset_index()
-    studies = _largest_first(table.to_dict("records"))
+def _studies(rows: pd.DataFrame, named: pd.DataFrame, repeated: pd.DataFrame) -> list[dict[str, Any]]:
+    table = rows.groupby("study_id").agg(
+        rows=("cell", "size"),
+        conditions=("condition", "nunique"),
+        questions=("question", "nunique"),
+        cells=("cell", "nunique"),
+        participants=("person", "nunique"),
+        without_scale=("wording", lambda some: (some < 0).sum()),
+        outside_scale=("outside", "sum"),
+    )
+    table["participants"] = named.groupby("study_id")["person"].nunique()
+    table["repeated"] = repeated.groupby("study_id").size()
+    studies = sorted(table.fillna(0).astype(int).reset_index().to_dict("records"), key=_largest_first)
     for study in studies:
         if not study["participants"]:
             study["participants"] = study["repeated"] = None
     return studies
 
 
-def _largest_first(studies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(studies, key=lambda study: (-study["rows"], study["study_id"]))
-
-
 def _cells(answers: pd.DataFrame) -> dict[str, Any]:
-    """Of the cells' numbers of answers, and their least and largest one."""
     size, differ = answers["size"], answers["min"] < answers["max"]
     return {
         "sizes": spread_of(size),
@@ -284,49 +258,45 @@ def _participants(rows: pd.DataFrame, named: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _demographic(name: str, values: Counter[str], known: int) -> dict[str, Any]:
-    if len(values) > MOST_VALUES:
-        return {"field": name, "known": known, "distinct": None, "common": [], "numbers": None}
+def _demographic(name: str, values: Counter[str]) -> dict[str, Any]:
     numbers = pd.to_numeric(pd.Series([*values], dtype=object), errors="coerce").astype(float)
     usable = numbers.abs() < 1e15  # not so where it is no number
     each = np.repeat(numbers[usable], np.array([*values.values()], int)[usable])
-    is_numeric = each.nunique() > 1 and len(each) >= 0.95 * known
+    is_numeric = each.nunique() > 1 and len(each) >= 0.95 * values.total()
     return {
         "field": name,
-        "known": known,
+        "known": values.total(),
         "distinct": len(values),
         "common": [{"value": value, "rows": rows} for value, rows in _most_common(values)],
         "numbers": spread_of(each) if is_numeric else None,
     }
 
 
+def _largest_first(study: Mapping[str, Any]) -> tuple[int, str]:
+    return -study["rows"], study["study_id"]
+
+
 def _most_common(counts: Mapping[Any, int]) -> list[tuple[Any, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LISTED]
 
 
-def _stated(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _scales(rows: pd.DataFrame, cells: pd.DataFrame, unscaled: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The scales that texts state; by study, rows whose text states none, and answers that are not on theirs."""
     uses = rows.groupby(["scale", "form"]).agg(rows=("cell", "size"), studies=("study_id", "nunique")).reset_index()
-    return uses.sort_values(["rows", "scale", "form"], ascending=[False, True, True]).to_dict("records")
-
-
-def _without_scale(rows: pd.DataFrame, found: _Found) -> list[dict[str, Any]]:
-    counts = rows[rows["scale"].isna()].groupby("study_id").size()
-    studies = [{"study_id": study, "rows": int(counts[study]), **first} for study, first in found.unscaled.items()]
-    return _largest_first(studies)
-
-
-def _outside_rows(rows: pd.DataFrame, found: _Found) -> pd.DataFrame:
-    """The rows whose answers are not on the scale that their text states."""
-    by_scale = rows.groupby("scale")["response"]
-    return rows.loc[[i for name, some in by_scale for i in some.index[~some.isin(found.scales[name].values)]]]
-
-
-def _outside_scale(outside: pd.DataFrame) -> list[dict[str, Any]]:
-    studies = []
-    for study, rows in outside.groupby("study_id"):
-        values = [{"answer": answer, "rows": n} for answer, n in _most_common(Counter(rows["response"].tolist()))]
-        studies.append({"study_id": study, "rows": len(rows), "cells": rows["cell"].nunique(), "values": values})
-    return _largest_first(studies)
+    without = rows[rows["scale"].isna()].groupby("study_id").size()
+    outside = []
+    for study, some in rows[rows["outside"]].groupby("study_id"):
+        values = [{"answer": answer, "rows": n} for answer, n in _most_common(Counter(some["response"].tolist()))]
+        outside.append({"study_id": study, "rows": len(some), "cells": some["cell"].nunique(), "values": values})
+    return {
+        "stated": uses.sort_values(["rows", "scale", "form"], ascending=[False, True, True]).to_dict("records"),
+        "without_scale": sorted(
+            ({"study_id": study, "rows": int(without[study]), **first} for study, first in unscaled.items()),
+            key=_largest_first,
+        ),
+        "outside_scale": sorted(outside, key=_largest_first),
+        "differing": _differing(rows, cells),
+    }
 
 
 def _differing(rows: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:

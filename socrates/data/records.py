@@ -4,14 +4,13 @@ Published layout (`socratesft/SocSci210`): `prompt`, `response`, `study_id`, `co
 `participant`, `sample_id`, `demographic`, `stimuli` (which `prompt` ends with, so that it may be left out).
 
 Instruction layout (data prepared by earlier users of the guide): `instruction`, `input` ("Demographics: Age: 74;
-…\n\nScenario: …"), `output` ("Response: 2"), `study_id`, `condition_num`. It is turned into the published one: the
-same persona list and instruction sentence, so that both layouts give a model the same prompt (measured: equal to the
-published `prompt`, character by character, on 400 rows that exist in both). It has no `task_num`; the question's own
-text takes its place.
+…\n\nScenario: …"), `output` ("Response: 2"), `study_id`, `condition_num`. It is turned into the published one, so that
+both give a model the same prompt. It has no `task_num`; the question's own text takes its place.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -67,14 +66,8 @@ class Answer:
 
     def keys(self) -> dict[str, Any]:
         """What names this answer in the files that this project writes."""
-        return {
-            "study_id": self.cell.study_id,
-            "condition_num": self.cell.condition_num,
-            "task_num": self.cell.task_num,
-            "participant": self.participant,
-            "sample_id": self.sample_id,
-            "line": self.line,
-        }
+        names = {"participant": self.participant, "sample_id": self.sample_id, "line": self.line}
+        return {**self.cell._asdict(), **names}
 
 
 def read_answers(path: Path | str) -> Iterator[Answer]:
@@ -101,12 +94,10 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, parse_line(line)
     except BadRow as error:
         raise SocratesError(f"{path}, line {number}: {error}") from error
-    except FileNotFoundError as error:
-        raise SocratesError(f"{path}: no such data file") from error
-    except IsADirectoryError as error:
-        raise SocratesError(f"{path}: is a folder; name the .jsonl file in it") from error
     except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+        problems = {errno.ENOENT: "no such data file", errno.EISDIR: "is a folder; name the .jsonl file in it"}
+        problem = problems.get(error.errno, f"cannot read: {error.strerror or error}")
+        raise SocratesError(f"{path}: {problem}") from error
 
 
 def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
@@ -121,8 +112,7 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         prompt = None
     else:
         response = require_integer(row, "response", where)
-        demographic = row.get("demographic")
-        demographic = {} if demographic is None else demographic
+        demographic = row["demographic"] if row.get("demographic") is not None else {}
         if not isinstance(demographic, Mapping):
             raise SocratesError(f'{where}: "demographic" must be an object, not {_shown(demographic)}')
         stimuli, prompt = row.get("stimuli"), row.get("prompt")
@@ -149,12 +139,10 @@ def read_cell(row: Mapping[str, Any], where: str, stimuli: str | None = None) ->
         raise SocratesError(f'{where}: "study_id" must be a text, not {_shown(study_id)}')
     require_encodable(study_id, "study_id", where)
     condition_num = require_integer(row, "condition_num", where)
-    task_num: int | str | None = row.get("task_num")
+    task_num = read_identifier(row, "task_num", where)
     if task_num is None and stimuli is not None:
-        return Cell(study_id, condition_num, _question_name(stimuli))
-    if isinstance(task_num, str) and task_num:
-        return Cell(study_id, condition_num, require_encodable(task_num, "task_num", where))
-    return Cell(study_id, condition_num, require_integer(row, "task_num", where))
+        task_num = _question_name(stimuli)
+    return Cell(study_id, condition_num, task_num or require_integer(row, "task_num", where))
 
 
 @lru_cache(maxsize=8192)  # hundreds of people read the same text, and finding its question takes longest of all

@@ -1,22 +1,20 @@
 """Evaluation rows: a few people of each of many cells, the same for every model.
 
-The human side of a cell costs nothing: it is all its human answers, asked or not. The model's side costs a forward pass
-a row, and once a cell has given some answers, one more from another cell tells more about the mean over cells. So the
-examples are shared equally among the studies, and a study's share among as many of its cells as get at most
-``rows_per_cell`` of it; only a study all of whose cells are in gets more of each. Cells, and people within a cell, are
-random choices. Cells that the metric cannot score (fewer than two human answers, or all the same) are not asked.
+The model's side of a cell costs a forward pass a row, and once a cell has given some answers, one more from another
+cell tells more about the mean over cells. So the examples are shared equally among the studies, and a study's share
+among as many of its cells as get at most ``rows_per_cell`` of it; only a study all of whose cells are in gets more of
+each. Cells that the metric cannot score (fewer than two human answers, or all the same) are not asked.
 
-The choice depends on the rows of the data file, ``max_examples``, ``rows_per_cell`` and the seed alone, and not on the
-rows' order as long as they can be told apart. The first N lines of a file would be a few studies.
+The choice depends on the rows of the file, ``max_examples``, ``rows_per_cell`` and the seed alone, and not on the rows'
+order as long as they can be told apart.
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,16 +44,6 @@ class Selection:
         return {name: value for name, value in vars(self).items() if isinstance(value, int)}
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What is kept of every row in one pass: 16 bytes; and of every cell the human answers."""
-
-    human_answers: dict[Cell, Counter[int]] = field(default_factory=dict)  # cells in the order of their first rows
-    cell: array[int] = field(default_factory=lambda: array("I"))  # index into human_answers
-    line: array[int] = field(default_factory=lambda: array("I"))
-    priority: array[int] = field(default_factory=lambda: array("Q"))  # random; the lowest of a cell are asked
-
-
 def select_cells(
     answers: Iterable[Answer], max_examples: int | None, seed: int, rows_per_cell: int | None = None
 ) -> Selection:
@@ -70,8 +58,7 @@ def select_cells(
     Raises:
         SocratesError: no cell can be scored, or whole cells are wanted and none is small enough for ``max_examples``.
     """
-    rows = _read(answers, seed)
-    humans = rows.human_answers
+    humans, rows = _read(answers, seed)
     sizes = {cell: counter.total() for cell, counter in humans.items()}
     scorable = {cell: size for cell, size in sizes.items() if len(humans[cell]) > 1}
     if not scorable:
@@ -87,7 +74,7 @@ def select_cells(
         )
     return Selection(
         cells=frozenset(chosen),
-        lines=_lowest(rows, chosen, seed),
+        lines=_lowest(rows, [chosen.get(cell, 0) for cell in humans], seed),
         human_answers={cell: humans[cell] for cell in sorted(chosen, key=cell_order)},
         rows=sum(chosen.values()),
         human_rows=sum(sizes[cell] for cell in chosen),
@@ -168,16 +155,17 @@ def share_out(total: int, sizes: Sequence[int]) -> list[int]:
     return shares
 
 
-def _read(answers: Iterable[Answer], seed: int) -> _Rows:
-    rows = _Rows()
+def _read(answers: Iterable[Answer], seed: int) -> tuple[dict[Cell, Counter[int]], np.ndarray]:
+    """The human answers of each cell; of each row the index of its cell, its line and its priority, 16 bytes."""
+    humans: dict[Cell, Counter[int]] = {}
     indices: dict[Cell, int] = {}
-    for answer in answers:
-        index = indices.setdefault(answer.cell, len(indices))
-        rows.human_answers.setdefault(answer.cell, Counter())[answer.response] += 1
-        rows.cell.append(index)
-        rows.line.append(answer.line)
-        rows.priority.append(_priority(answer, seed))
-    return rows
+
+    def rows() -> Iterator[tuple[int, int, int]]:
+        for answer in answers:
+            humans.setdefault(answer.cell, Counter())[answer.response] += 1
+            yield indices.setdefault(answer.cell, len(indices)), answer.line, _priority(answer, seed)
+
+    return humans, np.fromiter(rows(), [("cell", "u4"), ("line", "u4"), ("priority", "u8")])
 
 
 def _priority(answer: Answer, seed: int) -> int:
@@ -187,16 +175,13 @@ def _priority(answer: Answer, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
-def _lowest(rows: _Rows, chosen: Mapping[Cell, int], seed: int) -> frozenset[int]:
-    """Lines of the rows with the lowest priorities of each chosen cell; rows of one name are chosen by their lines."""
-    takes = np.array([chosen.get(cell, 0) for cell in rows.human_answers])
-    cell = np.frombuffer(rows.cell, rows.cell.typecode)
-    ties = np.random.default_rng(seed).permutation(len(cell))
-    order = np.lexsort((ties, np.frombuffer(rows.priority, rows.priority.typecode), cell))
-    sizes = np.bincount(cell)
-    rank = np.arange(len(cell)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the cell
-    taken = order[rank < np.repeat(takes, sizes)]
-    return frozenset(np.frombuffer(rows.line, rows.line.typecode)[taken].tolist())
+def _lowest(rows: np.ndarray, takes: Sequence[int], seed: int) -> frozenset[int]:
+    """Lines of the rows with the lowest priorities of each cell; rows of one name are chosen by their lines."""
+    ties = np.random.default_rng(seed).permutation(len(rows))
+    order = np.lexsort((ties, rows["priority"], rows["cell"]))
+    sizes = np.bincount(rows["cell"])
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the cell
+    return frozenset(rows["line"][order[rank < np.repeat(takes, sizes)]].tolist())
 
 
 def _shuffled_by_study(cells: Collection[Cell], rng: np.random.Generator) -> dict[str, list[Cell]]:

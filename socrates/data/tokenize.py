@@ -1,11 +1,9 @@
 """Rows to token ids, once: a data file to its `tokenized-<fingerprint>/`.
 
-One process reads the rows in batches, so that memory does not grow with their number. A row that is longer than the
-limit gets its stimulus shortened (`shorten.py`), or is dropped: cutting it would cut its answer. Both are counted.
-
-Covers: a crash, a kill or a full disk leaves no folder under the final name that is not whole. Measured: 13,000
-rows a second, as the `map` of `datasets` in one process. In two that has 19,000, but a kill leaves these behind for
-good, with the lock, and Ctrl-C ends in a traceback.
+A row that is longer than the limit gets its stimulus shortened (`shorten.py`), or is dropped: cutting it would cut its
+answer. Both are counted. A crash, a kill or a full disk leaves no folder under the final name that is not whole.
+Measured: 13,000 rows a second, as the `map` of `datasets` in one process. In two that has 19,000, but a kill leaves
+these behind for good, with the lock, and Ctrl-C ends in a traceback.
 """
 
 from __future__ import annotations
@@ -13,9 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,7 +24,7 @@ import pyarrow as pa
 from socrates.config import RunConfig
 from socrates.console import progress
 from socrates.data.contamination import nest_cells
-from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder, make_encoder, whole_encoder
+from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder, make_encoder
 from socrates.data.records import Answer, Cell, read_answers
 from socrates.data.shorten import shorten_prompt
 from socrates.data.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
@@ -41,11 +38,6 @@ if TYPE_CHECKING:
 _SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("answer_tokens", pa.int32())])
 _BATCH = 2048  # rows
 _COMPARED_EVERY = 512  # rows
-_ROWS_A_LINE = 100_000
-
-
-class _PiecesDiffer(Exception):
-    """A row's ids, put together from pieces, are not those of the whole prompt."""
 
 
 @dataclass
@@ -104,7 +96,7 @@ def ensure_tokenized(
         read_info(folder)
         return folder
     try:
-        with _lock(data_file.parent / f".{folder.name}.lock"):
+        with _lock(data_file.parent / ".tokenized.lock"):
             if not folder.is_dir():
                 _write_folder(folder, data_file, tokenizer, system_message, max_length, identity)
     except OSError as error:
@@ -120,21 +112,20 @@ def _write_folder(
     max_length: int,
     identity: dict[str, int],
 ) -> None:
-    temporary = folder.with_name(f".{folder.name}.tmp")  # one name, under the lock: a killed run's is cleared away here
-    _clear_leftovers(folder.parent)
+    for left in folder.parent.glob(".tokenized-*.tmp"):  # of killed runs, and as large as a whole set
+        shutil.rmtree(left, ignore_errors=True)
     print(f"Tokenizing {data_file} (once)", flush=True)
     # Threads of the tokenizer's library cost more than they give for pieces as short as these.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.tmp")
     try:
         temporary.mkdir()
-        try:
-            encoder = make_encoder(tokenizer, system_message)
-            counts, cells = _write_rows(temporary / ROWS, data_file, encoder, max_length)
-        except _PiecesDiffer:
+        written = _write_rows(temporary / ROWS, data_file, make_encoder(tokenizer, system_message), max_length)
+        if written is None:
             print("  this tokenizer's prompts cannot be cut into pieces: starting again, row by row", flush=True)
-            encoder = whole_encoder(tokenizer, system_message)
-            counts, cells = _write_rows(temporary / ROWS, data_file, encoder, max_length)
+            encoder = PromptEncoder(tokenizer, system_message, frame=None)
+            written = _write_rows(temporary / ROWS, data_file, encoder, max_length)
+        counts, cells = written
         if file_identity(data_file) != identity:
             raise SocratesError(f"{data_file}: was changed while it was tokenized; run the same command again")
         if counts.rows == 0:
@@ -150,30 +141,27 @@ def _write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_rows(path: Path, data_file: Path, encoder: PromptEncoder, max_length: int) -> tuple[Counts, set[Cell]]:
-    """Write the Arrow file; what became of the rows, and the cells of all that were read."""
+def _write_rows(
+    path: Path, data_file: Path, encoder: PromptEncoder, max_length: int
+) -> tuple[Counts, set[Cell]] | None:
+    """Write the Arrow file; what became of the rows, and the cells of all that were read.
+
+    None where a row's ids, put together from pieces, turn out not to be those of the whole prompt.
+    """
     counts, cells = Counts(), set()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
-        for answers in _batches(progress(read_answers(data_file), f"tokenizing {data_file}")):
+        rows = iter(progress(read_answers(data_file), f"tokenizing {data_file}"))
+        while answers := list(islice(rows, _BATCH)):
             cells.update(answer.cell for answer in answers)
             kept = list(_encode(answers, encoder, max_length, counts))
             if encoder.frame and not _agree(kept[::_COMPARED_EVERY], encoder):
-                raise _PiecesDiffer
+                return None
             if kept:
                 writer.write_batch(_record_batch(kept, counts))
-            lines = counts.read // _ROWS_A_LINE
             counts.read += len(answers)
-            if counts.read // _ROWS_A_LINE > lines and not sys.stderr.isatty():  # so that nobody takes it for dead
-                print(f"  {counts.read // _ROWS_A_LINE * _ROWS_A_LINE} rows", flush=True)
     with path.open("rb") as written:
         os.fsync(written.fileno())
     return counts, cells
-
-
-def _batches(answers: Iterable[Answer]) -> Iterator[list[Answer]]:
-    answers = iter(answers)
-    while batch := list(islice(answers, _BATCH)):
-        yield batch
 
 
 _Encoded = tuple[str, bytes, bytes]  # a prompt, its ids, the ids of its answer and the end of the turn
@@ -220,14 +208,6 @@ def _lock(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if os.environ.get("LOCAL_RANK", "0") == "0":  # one line a machine
-                print("Waiting for another process that tokenizes the same rows", flush=True)
+                print("Waiting for another process that tokenizes the same file", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what killed runs left, with these or with other settings: hidden, and as large as a whole set."""
-    for left in folder.glob(".tokenized-*.tmp"):
-        with suppress(OSError), left.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)

@@ -1,12 +1,10 @@
 """A tokenized set on disk, `tokenized-<fingerprint>/`: named by all that went into it, mapped into memory by all ranks.
 
 `data.arrow` holds `input_ids` and `answer_tokens`: how many of them, at the end, carry loss: the answer's and the
-end-of-turn token. Prompt tokens do not; what the chat template puts after the end of the turn is left out (its line
-break alone would be a third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data
-file (`contamination.py`).
+end-of-turn token. What the chat template puts after the end of the turn is left out (its line break alone would be a
+third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data file (`contamination.py`).
 
-Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place, which would
-take a reading of all. How a set is made: `tokenize.py`.
+Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place.
 """
 
 from __future__ import annotations
@@ -54,11 +52,8 @@ def read_info(folder: Path) -> dict[str, Any]:
     Raises:
         SocratesError: the set is not whole; says what to do.
     """
-    try:
-        info = read_json(folder / INFO, "tokenized set's info")
-        size = (folder / ROWS).stat().st_size
-    except (SocratesError, OSError) as error:
-        raise SocratesError(f"{folder}: not a whole tokenized set: {error}; {_remedy(folder)}") from error
+    info = _read_json(folder, INFO, "tokenized set's info")
+    size = (folder / ROWS).stat().st_size if (folder / ROWS).is_file() else 0
     if size != info.get("bytes"):
         raise SocratesError(
             f"{folder}/{ROWS}: {size} bytes, not {info.get('bytes')}: cut off, by a copy perhaps; {_remedy(folder)}"
@@ -72,10 +67,7 @@ def read_cells(folder: Path) -> Nested:
     Raises:
         SocratesError: the set is not whole.
     """
-    try:
-        return read_json(folder / CELLS, "tokenized set's cells")
-    except SocratesError as error:
-        raise SocratesError(f"{folder}: not a whole tokenized set: {error}; {_remedy(folder)}") from error
+    return _read_json(folder, CELLS, "tokenized set's cells")
 
 
 def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
@@ -88,12 +80,16 @@ def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
 
     info = read_info(folder)
     try:
-        dataset = Dataset.from_file(str(folder / ROWS))
+        return Dataset.from_file(str(folder / ROWS)).with_format("numpy"), info
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise SocratesError(f"{folder}/{ROWS}: cannot be read: {first_line(error)}; remove the folder") from error
-    if len(dataset) != info["rows"]:
-        raise SocratesError(f"{folder}: {len(dataset)} rows, {INFO} says {info['rows']}; remove the folder")
-    return dataset.with_format("numpy"), info
+        raise SocratesError(f"{folder}/{ROWS}: cannot be read: {first_line(error)}; {_remedy(folder)}") from error
+
+
+def _read_json(folder: Path, name: str, what: str) -> dict[str, Any]:
+    try:
+        return read_json(folder / name, what)
+    except SocratesError as error:
+        raise SocratesError(f"{folder}: not a whole tokenized set: {error}; {_remedy(folder)}") from error
 
 
 def _remedy(folder: Path) -> str:

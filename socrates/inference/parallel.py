@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
 from socrates.inference.batching import BatchQueue
-from socrates.parallel import process_pool, worker_number
+from socrates.parallel import process_pool
 
 if TYPE_CHECKING:
     from socrates.inference.decoding import Decoding
@@ -54,7 +54,7 @@ class _Worker:
     """What each process of a pool does: loads its engine when it is given its first work, and answers."""
 
     load: Callable[..., Engine]
-    devices: Sequence[str | None]
+    device: str | None
     threads: int
     engine: Engine | None = None
 
@@ -67,7 +67,7 @@ class _Worker:
 
             quiet_libraries(bars=False)
             torch.set_num_threads(self.threads)
-            self.engine = self.load(device=self.devices[worker_number()])
+            self.engine = self.load(device=self.device)
         if work is None:
             return self.engine.budget, self.engine.about
         questions, budget = work
@@ -132,6 +132,7 @@ def open_engine(load: Callable[..., Engine], processes: int | None) -> Iterator[
     if count == 1:
         yield load()
         return
-    devices = [f"cuda:{number}" if gpus else None for number in range(count)]
-    with process_pool(_Worker(load, devices, max(1, torch.get_num_threads() // count)), count) as submit:
+    threads = max(1, torch.get_num_threads() // count)
+    workers = [_Worker(load, f"cuda:{number}" if gpus else None, threads) for number in range(count)]
+    with process_pool(workers) as submit:
         yield EnginePool(submit, count)

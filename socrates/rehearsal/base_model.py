@@ -62,18 +62,13 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
     torch.manual_seed(seed)
     model = _tiny_qwen2(tokenizer)
     _teach_format(model, tokenizer, closed, steps, seed)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        write_json(temporary / MADE, recipe)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    write_json(folder / MADE, recipe)
     return True
 
 
@@ -114,6 +109,7 @@ def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
 def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
+    end, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=64,
@@ -124,13 +120,11 @@ def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
         max_position_embeddings=4096,
         tie_word_embeddings=False,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=end,
+        pad_token_id=padding,
     )
     model = Qwen2ForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id], pad_token_id=tokenizer.pad_token_id
-    )
+    model.generation_config = GenerationConfig(eos_token_id=[end, padding], pad_token_id=padding)
     return model
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -37,49 +36,26 @@ _TOPICS = (
 _VOICES = ("a neighbour", "an expert", "a newspaper", "the mayor")
 
 
-@dataclass(frozen=True)
-class _Question:
-    """A made-up outcome question: its wording, its answer instruction, its valid answers."""
-
-    wording: str
-    instruction: str
-    low: int
-    high: int
-
-
+# the least and the largest valid answer to a question, its wording, its answer instruction
 _QUESTIONS = (
-    _Question("How strongly do you support {}?", "Only return an integer from 1 to 5, nothing else.", 1, 5),
-    _Question(
-        "How much do you agree that {} would help people like you?",
+    (1, 5, "How strongly do you support {}?", "Only return an integer from 1 to 5, nothing else."),
+    (
+        *(1, 7, "How much do you agree that {} would help people like you?"),
         "Only return an integer from 1 to 7, where 1 means strongly disagree and 7 means strongly agree.",
-        1,
-        7,
     ),
-    _Question("How warm do you feel towards {}?", "Only return an integer from 0 to 100, nothing else.", 0, 100),
-    _Question(
-        "How likely is it, out of ten, that you would vote for {}?",
+    (0, 100, "How warm do you feel towards {}?", "Only return an integer from 0 to 100, nothing else."),
+    (
+        *(0, 10, "How likely is it, out of ten, that you would vote for {}?"),
         "Only return a number from 0 to 10, where 0 means 'not at all' and 10 means 'certainly'.",
-        0,
-        10,
     ),
-    _Question("Would you sign a petition for {}?", "Only return 1 for 'Yes' or 2 for 'No', nothing else.", 1, 2),
+    (1, 2, "Would you sign a petition for {}?", "Only return 1 for 'Yes' or 2 for 'No', nothing else."),
 )
 
 
 def make_sample_data(
     folder: Path, seed: int = 0, *, train_studies: int = 10, val_studies: int = 5, people: int = 24
-) -> bool:
-    """Write made-up `train.jsonl`, `val.jsonl` (other studies) and `metadata.json` in the published layout.
-
-    Returns:
-        False if the folder already holds exactly this; then nothing is written.
-    """
-    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, val_studies], "people": people}
-    if is_made(folder, recipe):
-        return False
-    for name in ("train.jsonl", "val.jsonl"):
-        if (folder / name).exists() and not (folder / MADE).is_file():
-            raise SocratesError(f"{folder / name}: is there and was not made by a rehearsal; choose another folder")
+) -> None:
+    """Write made-up `train.jsonl`, `val.jsonl` (other studies) and `metadata.json` in the published layout."""
     studies = _studies(train_studies + val_studies, seed, people)
     parts = {"train": studies[:train_studies], "val": studies[train_studies:]}
     for part, some in parts.items():
@@ -88,8 +64,6 @@ def make_sample_data(
     hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in parts}
     about = {"source": _MADE_UP, "split": "study", "seed": seed, "rows": rows, "sha256": hashes}
     write_json(folder / "metadata.json", about)
-    write_json(folder / MADE, recipe)
-    return True
 
 
 def make_published_sample(
@@ -171,10 +145,10 @@ def _study(number: int, seed: int, people: int) -> Iterator[dict[str, Any]]:
                 "ideology": _IDEOLOGY[ideology] if rng.random() < 0.9 else None,
             }
             attitude = mean + effect * condition - 0.35 * (ideology - 2) + rng.normal(0, 0.9)
-            for task, question in enumerate(_QUESTIONS[q] for q in questions):
+            for task, (low, high, wording, instruction) in enumerate(_QUESTIONS[q] for q in questions):
                 stimuli = (
                     f"You read what {_VOICES[voices[condition]]} wrote about {topic} and then were asked: "
-                    f'"{question.wording.format(topic)}" {question.instruction}'
+                    f'"{wording.format(topic)}" {instruction}'
                 )
                 yield {
                     "study_id": f"made{number}",
@@ -185,18 +159,18 @@ def _study(number: int, seed: int, people: int) -> Iterator[dict[str, Any]]:
                     "demographic": demographic,
                     "stimuli": stimuli,
                     "prompt": render_prompt(demographic, stimuli),
-                    "response": _response(attitude, question, rng),
+                    "response": _response(attitude, low, high, rng),
                 }
                 sample_id += 1
 
 
-def _response(attitude: float, question: _Question, rng: np.random.Generator) -> int:
+def _response(attitude: float, low: int, high: int, rng: np.random.Generator) -> int:
     """An answer as people give it: from an attitude (standard normal units), tens on a long scale."""
     share = 1 / (1 + np.exp(-(attitude + rng.normal(0, 0.5))))
-    if question.high == 2:  # 1 is yes
+    if high == 2:  # 1 is yes
         return 1 if rng.random() < share else 2
-    value = question.low + share * (question.high - question.low)
-    if question.high == 100 and rng.random() < 0.8:
+    value = low + share * (high - low)
+    if high == 100 and rng.random() < 0.8:
         value = round(value / 10) * 10
     return round(value)
 
@@ -249,11 +223,9 @@ def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, bas
 
 def rehearsal_deepspeed() -> dict[str, Any]:
     """The DeepSpeed config that goes with `rehearsal_config`."""
+    by_the_trainer = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
     return {
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
+        **dict.fromkeys([*by_the_trainer, "gradient_clipping"], "auto"),
         "bf16": {"enabled": "auto"},
         "zero_optimization": {"stage": 2, "contiguous_gradients": True},
         "steps_per_print": 1_000_000_000,

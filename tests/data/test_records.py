@@ -66,14 +66,8 @@ def test_published_row(read):
     assert answer.cell == Cell("made0", 2, 3)
     assert (answer.prompt, answer.stimuli, answer.response) == (PUBLISHED["prompt"], STIMULI, 4)
     assert answer.demographic == PUBLISHED["demographic"]
-    assert answer.keys() == {
-        "study_id": "made0",
-        "condition_num": 2,
-        "task_num": 3,
-        "participant": 100003,
-        "sample_id": 7,
-        "line": 1,
-    }
+    names = ("study_id", "condition_num", "task_num", "participant", "sample_id")
+    assert answer.keys() == {name: PUBLISHED[name] for name in names} | {"line": 1}
 
 
 def test_a_missing_prompt_is_rendered_and_missing_stimuli_are_what_it_ends_with(read):
@@ -93,15 +87,10 @@ def test_people_and_samples_may_be_unnamed_or_named_by_text(read):
     assert (unnamed.participant, unnamed.sample_id, named.participant, named.sample_id) == (None, None, "p-1", "s-1")
 
 
-@pytest.mark.parametrize("response", [4.0, 4])
-def test_a_whole_number_may_be_written_as_a_float(read, response):
+@pytest.mark.parametrize("response", [4.0, 0, -3, 99999, 123456789012345678])
+def test_any_whole_number_is_a_response_and_may_be_written_as_a_float(read, response):
     [answer] = read(PUBLISHED | {"response": response, "condition_num": 2.0})
-    assert (answer.response, type(answer.response), answer.cell.condition_num) == (4, int, 2)
-
-
-@pytest.mark.parametrize("response", [0, -3, 99999, 123456789012345678])
-def test_any_whole_number_is_a_response(read, response):
-    assert read(PUBLISHED | {"response": response})[0].response == response
+    assert (answer.response, type(answer.response), answer.cell.condition_num) == (response, int, 2)
 
 
 def test_without_task_num_the_question_tells_tasks_apart_and_the_stimulus_does_not(read):
@@ -149,9 +138,7 @@ def test_demographic_values_may_hold_separators(read, text, fields):
     assert answer.stimuli == STIMULI
 
 
-@pytest.mark.parametrize(
-    "text", ["Gender: ; Age: 74", "Age: 74; Gender: ", "Age: 74; Gender:", "Age: 74;", "Age: 74; Gender: ; Location: "]
-)
+@pytest.mark.parametrize("text", ["Gender: ; Age: 74", "Age: 74; Gender:", "Age: 74; Gender: ; Location: "])
 def test_an_empty_field_and_a_last_separator_do_not_reach_the_prompt(read, text):
     [answer] = read(demographics(text))
     assert answer.prompt.split("\n\n")[0].splitlines()[1:] == ["- Age: 74"]
@@ -184,32 +171,19 @@ BAD_LINES = {
     "nested beyond reason": (b"[" * 100_000, "JSON"),
     "a number of 5,000 digits": (b'{"response": ' + b"9" * 5000 + b"}", "JSON"),
     "no response": (without(PUBLISHED, "response"), 'no "response"'),
-    "response 4x": (PUBLISHED | {"response": "4x"}, '"response" must be a whole number, not "4x"'),
     "response 3.5": (PUBLISHED | {"response": 3.5}, '"response" must be a whole number, not 3.5'),
-    "response true": (PUBLISHED | {"response": True}, '"response" must be a whole number, not true'),
-    "response null": (PUBLISHED | {"response": None}, '"response" must be a whole number, not null'),
     "response NaN": (PUBLISHED | {"response": float("nan")}, "NaN is not a number that JSON allows; where nothing"),
     "response 1e999": (json.dumps(PUBLISHED | {"response": 4}).replace("4,", "1e999,").encode(), "whole number"),
     "half a character in study_id": (PUBLISHED | {"study_id": "\ud800"}, '"study_id" holds half a character'),
-    "half a character in participant": (PUBLISHED | {"participant": "\ud800"}, '"participant" holds half a char'),
-    "demographic NaN": (PUBLISHED | {"demographic": {"age": float("nan")}}, "NaN is not a number"),
     "no study_id": (without(PUBLISHED, "study_id"), '"study_id" must be a text'),
-    "study_id a number": (PUBLISHED | {"study_id": 12345}, '"study_id" must be a text, not 12345'),
     "no condition_num": (without(PUBLISHED, "condition_num"), 'no "condition_num"'),
-    "condition_num a text": (PUBLISHED | {"condition_num": "2"}, '"condition_num" must be a whole number, not "2"'),
     "task_num true": (PUBLISHED | {"task_num": True}, '"task_num" must be a whole number, not true'),
-    "participant 1.5": (PUBLISHED | {"participant": 1.5}, '"participant" must be a whole number, not 1.5'),
     "demographic a list": (PUBLISHED | {"demographic": ["Age: 4"]}, '"demographic" must be an object'),
     "no text": (PUBLISHED | {"prompt": None, "stimuli": ""}, 'no "prompt"'),
-    "blank prompt": (PUBLISHED | {"prompt": "  "}, '"prompt" must be a text'),
-    "stimuli a number": (PUBLISHED | {"stimuli": 5}, '"stimuli" must be a text, not 5'),
     "instruction layout, no input": (without(INSTRUCTION, "input"), '"input" must be a text, not null'),
     "input without a scenario": (INSTRUCTION | {"input": "Demographics: Age: 4"}, "Scenario"),
-    "input with a blank scenario": (INSTRUCTION | {"input": "Demographics: Age: 4\n\nScenario:  "}, "Scenario"),
     "input with no field name": (demographics("aged 74"), '"aged 74" in "input" is no demographic field'),
-    "output 4x": (INSTRUCTION | {"output": "Response: 4x"}, '"output" must read'),
     "output a reasoned answer": (INSTRUCTION | {"output": "I am 74, so 2"}, '"output" must read'),
-    "output true": (INSTRUCTION | {"output": True}, '"output" must read'),
     "output null": (INSTRUCTION | {"output": None}, '"output" must read'),
     "output of 5,000 digits": (INSTRUCTION | {"output": "Response: " + "9" * 5000}, '"output" must read'),
 }
@@ -242,13 +216,9 @@ def test_lines_may_end_as_on_windows_and_hold_any_line_separator_but_the_line_fe
     assert [(answer.line, answer.stimuli) for answer in answers] == [(1, text), (2, text)]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n  \n"])
-def test_a_file_without_rows_is_an_error(read, content):
+def test_a_file_without_rows_a_missing_one_and_a_folder_are_told_apart(tmp_path, read):
     with pytest.raises(SocratesError, match=r"rows\.jsonl: holds no rows"):
-        read(content)
-
-
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+        read(b"\n\n  \n")
     with pytest.raises(SocratesError, match=r"none\.jsonl: no such data file"):
         list(read_answers(tmp_path / "none.jsonl"))
     with pytest.raises(SocratesError, match=r"is a folder; name the \.jsonl file in it"):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
-from socrates.data.scales import text as scales
 from socrates.data.scales.text import (
     IN_QUESTION,
     NAMED_OPTIONS,
@@ -41,14 +40,15 @@ def values_of(text):
 # --- the scale itself ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [(), [1, 2], (2, 1), (1, 1), (1, 2.0), (True, 2), (1, "2"), None])
-def test_a_scale_is_a_tuple_of_ascending_integers(values):
+@pytest.mark.parametrize("values", [(), (2, 1), (1, 1)])
+def test_a_scale_has_values_in_ascending_order(values):
     with pytest.raises(ValueError, match="scale"):
         Scale(values)
 
 
 def test_a_scale_names_its_ends_and_serves_as_a_key():
     scale = Scale((-1, 0, 8))
+    assert [value for value in range(-3, 10) if value in scale] == [-1, 0, 8]
     assert (scale.low, scale.high, len(scale)) == (-1, 8, 3)
     assert {scale: "a"}[Scale((-1, 0, 8))] == "a" and scale != Scale((-1, 0, 1, 8))
 
@@ -56,12 +56,7 @@ def test_a_scale_names_its_ends_and_serves_as_a_key():
 @given(st.sets(st.integers(-30, 30) | st.integers(-9, 9), min_size=1).map(lambda values: tuple(sorted(values))))
 def test_a_scale_is_read_from_its_text(values):
     assert scale_from_text(str(Scale(values))) == Scale(values)
-
-
-def test_the_text_of_a_scale():
-    assert str(Scale((1, 2, 3, 4, 5, 6, 7))) == "1 to 7"
-    assert str(Scale((1, 2, 8))) == "1, 2, 8"
-    assert str(Scale((-3, -2, -1, 5))) == "-3 to -1, 5"
+    assert (str(Scale((1, 2, 3, 4))), str(Scale((-3, -2, -1, 1, 8)))) == ("1 to 4", "-3 to -1, 1, 8")
 
 
 # --- made-up texts ---------------------------------------------------------------------------------------------
@@ -76,23 +71,6 @@ def expected(case):
     return values and tuple(values)
 
 
-def test_the_fixture_covers_every_form():
-    assert len(CASES) >= 150 and len({case["text"] for case in CASES}) == len(CASES)
-    counts = Counter(case["form"] for case in CASES)
-    assert set(counts) == {
-        "from A to B",
-        "between A and B",
-        "A-B",
-        "on a scale",
-        "1 for X; 2 for Y",
-        "endpoints",
-        "options in the question",
-        "no bound",
-        "distractors",
-    }
-    assert counts["no bound"] >= 30, "the hard negatives"
-
-
 @pytest.mark.parametrize("case", CASES, ids=[f"{i}-{case['form']}" for i, case in enumerate(CASES, start=1)])
 def test_made_up_text(case):
     text, values = case["text"], expected(case)
@@ -100,14 +78,6 @@ def test_made_up_text(case):
     assert values_of(render_prompt(PERSONA, text)) == values, "the persona in front changed it"
     assert values_of(text.replace(" ", "\n")) == values, "line breaks in the place of spaces changed it"
     assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
-
-
-@pytest.mark.parametrize("end", [1, 7, 40])
-def test_however_much_of_the_end_is_searched_first(monkeypatch, end):
-    texts = [case["text"] for case in CASES]
-    expected = [(read_scale(text), question_text(text)) for text in texts]
-    monkeypatch.setattr(scales, "_END", end)
-    assert [(read_scale(text), question_text(text)) for text in texts] == expected
 
 
 # --- the form in which a scale is stated -----------------------------------------------------------------------
@@ -119,19 +89,12 @@ def test_however_much_of_the_end_is_searched_first(monkeypatch, end):
         (RANGE, "It is 1 to 7. How warm? Only return an integer from 1 to 5, nothing else."),
         (RANGE, "How warm, on a scale from 1 (cold) to 5 (hot)? Only return an integer from 1 to 5, nothing else."),
         (RANGE, "How much? Only return an integer from 0 to 1,200 representing dollars, nothing else."),
-        (RANGE, "How much? Answer with a whole number between 0 and 100."),
-        (RANGE, "From 0 (cold) to 100 (hot), how warm? Answer with a whole number from 0 to 100."),
         (NAMED_RANGE, "How warm? Only return an integer from 1 (Cold) to 5 (Hot), nothing else."),
         (NAMED_RANGE, "How warm? Only return an integer from 1 to 7, where 1 means cold and 7 means hot."),
         (NAMED_OPTIONS, "Is it? Only return 1 for “Yes” or 2 for “No”, nothing else."),
-        (
-            NAMED_OPTIONS,
-            "Why? Only return 1 for 'It cost $11-$25.'; 2 for 'It was free.', nothing else.",
-        ),
         (NAMED_OPTIONS, "Did the cat purr? Only return 1 if it purred, otherwise return 0."),
         (NAMED_RANGE, "How soft is it? Only return an integer where 0 = Hard, 50 = Neither, and 100 = Soft."),
         (RANGE, "How fair was it? Only return an integer from 1 to 5, or 8 if you don't know, nothing else."),
-        (RANGE, "How warm? Only return an integer from -10 to +10, nothing else."),
         (OPTIONS, "Is it? Only return 1, 2 or 3, nothing else."),
         (RANGE + IN_QUESTION, "Rate the lake from 1 to 10. Only return an integer, nothing else."),
         (NAMED_RANGE + IN_QUESTION, "On a scale from 1 (cold) to 7 (hot), how warm is it? Only return an integer."),
@@ -141,10 +104,6 @@ def test_however_much_of_the_end_is_searched_first(monkeypatch, end):
 def test_the_wording_of_a_scale(form, text):
     scale, found = read_scale(text)
     assert found == form and scale is not None
-
-
-def test_a_text_without_a_scale_has_no_wording():
-    assert read_scale("How warm is it?") == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +130,9 @@ READ_BY_HAND = {
     (1, 2): "cfa0e92b55c1 2a517473c754 d04ef83f4cbe 29a0cdd23197 291ecf319aa9",
     (1, 2, 3): "76fb53daf967",
     range(1, 5): "c4873b4c4b44 243fd2e948e2 1287dc5b947f a198db0d1996 302b71c1acfd ce54cd30cf25",
-    range(
-        1, 6
-    ): "5a7a0c29599a 6e668d88d64c d15534de7708 d6a28bfc30a6 f3b08e047e6e 0494d16c4360 0a0780af032f c46dffbfe9de",
+    range(1, 6): (
+        "5a7a0c29599a 6e668d88d64c d15534de7708 d6a28bfc30a6 f3b08e047e6e 0494d16c4360 0a0780af032f c46dffbfe9de"
+    ),
     range(1, 7): "a2e6feb72129 af3a7e3e7cd9",
     range(1, 8): (
         "4adac59d04d7 46aa3dc052e4 478b311d6198 59ae31cf0622 53c21e9c0da2 1103a0a27809 85e7ce3dd55f "
@@ -274,15 +233,15 @@ def test_a_quoted_question_is_whole_and_the_text_before_it_is_left_out():
 
 
 @pytest.mark.parametrize(
-    "lead", ["You saw a lake and were then asked: ", "You saw a lake. Please answer this question: "]
+    ("lead", "question"),
+    [
+        ("You saw a lake and were then asked: ", "how deep is it?"),
+        ("You saw a lake. Please answer this question: ", "how deep is it?"),
+        ('You were asked: "How old are you?" You said 30. You then saw a lake. ', "How deep is it?"),
+    ],
 )
-def test_the_words_that_introduce_a_question_are_left_out(lead):
-    assert question_text(f"{lead}how deep is it? {ASK}") == f"how deep is it? {ASK}"
-
-
-def test_a_quoted_question_that_was_answered_before_is_not_the_outcome_question():
-    text = f'You were asked: "How old are you?" You said 30. You then saw a lake. How deep is it? {ASK}'
-    assert question_text(text) == f"How deep is it? {ASK}"
+def test_words_that_introduce_a_question_and_questions_before_it_are_left_out(lead, question):
+    assert question_text(f"{lead}{question} {ASK}") == f"{question} {ASK}"
 
 
 def test_a_statement_in_quotes_leaves_no_stimulus_in_the_question():
@@ -291,11 +250,9 @@ def test_a_statement_in_quotes_leaves_no_stimulus_in_the_question():
 
 
 def test_the_last_instruction_names_the_question_also_without_a_space_before_it():
-    text = (
-        "You read a letter. Only return 1 for Yes or 2 for No. "
-        "Then you were asked: 'Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
-    )
-    assert question_text(text) == "Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
+    question = "Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
+    text = f"You read a letter. Only return 1 for Yes or 2 for No. Then you were asked: '{question}"
+    assert question_text(text) == question
     assert question_text(text.replace("call", "write")) != question_text(text)
 
 
@@ -380,9 +337,8 @@ def test_an_amount_stays_open_whatever_stands_in_front(unit, stimulus):
 @given(stimulus=st.lists(st.sampled_from(NASTY), max_size=6).map(" ".join))
 @settings(max_examples=100, deadline=None)
 def test_a_bare_instruction_takes_no_scale_from_the_stimulus(stimulus):
-    assert (
-        parse_scale(f"{stimulus}. So much for that. How many are left? Only return an integer, nothing else.") is None
-    )
+    text = f"{stimulus}. So much for that. How many are left? Only return an integer, nothing else."
+    assert parse_scale(text) is None
 
 
 @given(

@@ -9,10 +9,10 @@ people within a study).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,38 +25,20 @@ from socrates.errors import SocratesError
 from socrates.files import sha256_file
 
 
-@dataclass(frozen=True)
-class LeakReport:
-    """What was counted in the files of a prepared set; that it exists says that nothing leaks.
-
-    Attributes:
-        split: "study", "condition" or "task".
-        unit: what no two parts share, in words.
-        counts: "rows", "units", "studies", "cells" and "prompts" (distinct texts), each by part.
-        shared_prompts: by pair of parts; 0 between `train` and the others. A prompt in both `val` and `test` (the same
-            persona and text in two studies) is no leak of training.
-        sha256: by part.
-    """
-
-    split: str
-    unit: str
-    counts: dict[str, dict[str, int]]
-    shared_prompts: dict[str, int]
-    sha256: dict[str, str]
-
-
-@dataclass(frozen=True)
-class _Found:
+class _Part(NamedTuple):
     """What a part holds."""
 
     rows: int
-    units: Mapping[Unit, int]  # the first line of each
-    cells: Set[Cell]
+    cells: Mapping[Cell, int]  # the first line of each
+    units: Mapping[Unit, int]  # likewise
     prompts: np.ndarray  # 64-bit hashes, ascending, each once
 
 
-def check_prepared(folder: Path | str) -> LeakReport:
+def check_prepared(folder: Path | str) -> dict[str, Any]:
     """Prove, from its files, that nothing leaks between the parts of a prepared set.
+
+    Returns:
+        As `prove_no_leak`.
 
     Raises:
         SocratesError: the first leak or disagreement found; names the study, the prompt (file and lines) or the file.
@@ -65,22 +47,24 @@ def check_prepared(folder: Path | str) -> LeakReport:
     if not (folder / METADATA).is_file():
         raise SocratesError(f"{folder}: no prepared set is there, since it holds no {METADATA}; prepare the data first")
     metadata = read_metadata(folder)
-    report = prove_no_leak(folder, metadata.get("split"), metadata["rows"])
-    for part, found in report.sha256.items():
-        check_hash(part_file(folder, part), found, metadata["sha256"][part])
-    return report
+    found = prove_no_leak(folder, metadata.get("split"), metadata["rows"])
+    for part, digest in found["sha256"].items():
+        check_hash(part_file(folder, part), digest, metadata["sha256"][part])
+    return found
 
 
-def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> LeakReport:
-    """As `check_prepared`, for parts whose counts are known and whose metadata is not written yet."""
+def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> dict[str, Any]:
+    """As `check_prepared`, for parts whose counts are known and whose metadata is not written yet.
+
+    Returns:
+        "rows", "sha256", "counts" (by part) and "no_leak", as `metadata.json` holds them. A prompt in both `val` and
+        `test` (the same persona and text in two studies) is counted there, and is no leak of training.
+    """
     if split not in MAPPINGS:
         raise SocratesError(f'{folder}: "split" must be one of {", ".join(MAPPINGS)}, not {split!r}')
     if "train" not in rows or len(rows) < 2 or not set(PARTS).issuperset(rows):
         raise SocratesError(f"{folder}: must have train and val or test for a leak to be looked for, not {list(rows)}")
     files = {part: part_file(folder, part) for part in rows}
-    for file in files.values():
-        if not file.is_file():
-            raise SocratesError(f"{file}: no such data file; prepare the data again")
     found = {part: _read(file, split, rows[part]) for part, file in files.items()}
     for one, other in combinations(files, 2):
         _check_units(found[one].units, found[other].units, split, files[one], files[other])
@@ -93,27 +77,30 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> LeakRepo
     for part, one in found.items():
         if one.rows != rows[part]:
             raise SocratesError(f"{files[part]}: holds {one.rows} rows, {METADATA} says {rows[part]}; prepare it again")
-    counts = {
-        "rows": {part: one.rows for part, one in found.items()},
-        "units": {part: len(one.units) for part, one in found.items()},
-        "studies": {part: len({cell.study_id for cell in one.cells}) for part, one in found.items()},
-        "cells": {part: len(one.cells) for part, one in found.items()},
-        "prompts": {part: len(one.prompts) for part, one in found.items()},
-    }
     unit = "study" if split == "study" else f"{split} of a study"
-    return LeakReport(split, unit, counts, shared_prompts, {part: sha256_file(file) for part, file in files.items()})
+    return {
+        "rows": {part: one.rows for part, one in found.items()},
+        "sha256": {part: sha256_file(file) for part, file in files.items()},
+        "counts": {
+            "studies": {part: len({cell.study_id for cell in one.cells}) for part, one in found.items()},
+            "units": {part: len(one.units) for part, one in found.items()},
+            "cells": {part: len(one.cells) for part, one in found.items()},
+            "prompts": {part: len(one.prompts) for part, one in found.items()},
+        },
+        "no_leak": {"unit": unit, "shared_units": 0, "shared_prompts": shared_prompts},
+    }
 
 
-def _read(file: Path, split: str, rows: int) -> _Found:
-    units: dict[Unit, int] = {}
-    cells: set[Cell] = set()
+def _read(file: Path, split: str, rows: int) -> _Part:
+    cells: dict[Cell, int] = {}
     hashes = array("Q")  # as a list: ten times the memory
     for answer in progress(read_answers(file), f"checking {file.name}", total=rows):
-        if answer.cell not in cells:
-            cells.add(answer.cell)
-            units.setdefault(unit_of(answer.cell, split), answer.line)
+        cells.setdefault(answer.cell, answer.line)
         hashes.append(prompt_hash(answer.prompt))
-    return _Found(len(hashes), units, cells, np.unique(np.array(hashes)))
+    units: dict[Unit, int] = {}
+    for cell, line in cells.items():
+        units.setdefault(unit_of(cell, split), line)
+    return _Part(len(hashes), cells, units, np.unique(np.array(hashes)))
 
 
 def _check_units(ones: Mapping[Unit, int], others: Mapping[Unit, int], split: str, one: Path, other: Path) -> None:

@@ -8,22 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from socrates.console import progress
-from socrates.data.prepare.sources import Row, Source, read_rows
+from socrates.data.prepare.sources import Source, read_rows
 from socrates.data.prepare.splits import Split, unit_of
-from socrates.data.records import Answer, BadRow, Cell, parse_answer, stimuli_of
+from socrates.data.records import Answer, BadRow, Cell, parse_answer, parse_line, stimuli_of
 from socrates.errors import SocratesError
+from socrates.files import unique_keys
 
 LISTED = 20  # bad rows that are named; all are counted
 _SHOWN = 10  # of them, in a message
 _STOP_EVERY = 20_000  # rows after which too many bad ones end it, so that the message can show more than the first
 _SCALARS = frozenset({str, int, float, bool})
+_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=unique_keys)
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # made once: json.dumps makes one a call
 
 
@@ -37,24 +39,21 @@ class Lines:
         prompt: of each line, the hash of its prompt.
         left_out: {reason: {study or unit: rows}}.
         bad: rows that cannot be used.
-        first_bad: some of them, as (file, number in the file, reason).
+        first_bad: some of them, as `metadata.json` names them.
     """
 
     cells: dict[Cell, int] = field(default_factory=dict)
     cell: array = field(default_factory=lambda: array("i"))  # as a list: ten times the memory
     prompt: array = field(default_factory=lambda: array("Q"))
-    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    left_out: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     bad: int = 0
-    first_bad: list[tuple[Path, int, str]] = field(default_factory=list)
-
-    def sizes(self) -> dict[Cell, int]:
-        """The rows of each cell."""
-        return dict(zip(self.cells, np.bincount(self.cell, minlength=len(self.cells)).tolist(), strict=True))
+    first_bad: list[dict[str, Any]] = field(default_factory=list)
 
 
 def write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> Lines:
     """The pass: every row that is in a published list becomes a line of one file."""
     lines = Lines()
+    studies = {unit[0] for unit in split.train | split.evaluation}
     with path.open("wb") as out:
         for count, (file, number, row) in enumerate(progress(read_rows(source), "reading")):
             if count % _STOP_EVERY == 0:
@@ -62,13 +61,14 @@ def write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> 
             try:
                 answer = to_answer(row)
                 if split.side(answer.cell) is None:
-                    _leave_out(lines, answer.cell, split)
+                    _leave_out(lines, answer.cell, split.name, studies)
                     continue
                 out.write(to_line(answer))
             except BadRow as error:
                 lines.bad += 1
                 if lines.bad <= LISTED:
-                    lines.first_bad.append((file, number, str(error)))
+                    name = file.relative_to(source.folder).as_posix()
+                    lines.first_bad.append({"file": name, source.unit: number, "reason": str(error)})
                 continue
             lines.cell.append(lines.cells.setdefault(answer.cell, len(lines.cells)))
             lines.prompt.append(prompt_hash(answer.prompt))
@@ -80,34 +80,41 @@ def _check_bad_rows(lines: Lines, source: Source, allowed: int) -> None:
     """SocratesError, which names the first of them, if more rows than allowed cannot be used."""
     if lines.bad <= allowed:
         return
-    shown = [f"{file}, {source.unit} {number}: {reason}" for file, number, reason in lines.first_bad[:_SHOWN]]
-    shown += [f"… and {lines.bad - _SHOWN:,} more"] if lines.bad > _SHOWN else []
+    shown = [
+        f"{source.folder / bad['file']}, {source.unit} {bad[source.unit]}: {bad['reason']}" for bad in lines.first_bad
+    ]
+    more = f"\n  … and {lines.bad - _SHOWN:,} more" if lines.bad > _SHOWN else ""
     raise SocratesError(
-        "\n  ".join(shown) + f"\n  {lines.bad} bad row{'s' * (lines.bad != 1)} so far, {allowed} allowed: put the "
-        "source right, or leave bad rows out with --max-bad-rows N"
+        "\n  ".join(shown[:_SHOWN]) + f"{more}\n  {lines.bad} bad row{'s' * (lines.bad != 1)} so far, {allowed} "
+        "allowed: put the source right, or leave bad rows out with --max-bad-rows N"
     )
 
 
-def _leave_out(lines: Lines, cell: Cell, split: Split) -> None:
+def _leave_out(lines: Lines, cell: Cell, split: str, studies: Set[str]) -> None:
     """Count a row that is in no published list; those of the study split name every study: there it is a mistake."""
-    if split.name == "study":
+    if split == "study":
         raise BadRow(f'study "{cell.study_id}" is in neither published list (seen, unseen)')
-    reason, name = "study in no list", cell.study_id
-    if cell.study_id in split.studies:
-        reason, name = f"{split.name} in no list", "/".join(map(str, unit_of(cell, split.name)))
-    lines.left_out.setdefault(reason, Counter())[name] += 1
+    if cell.study_id in studies:
+        lines.left_out[f"{split} in no list"]["/".join(map(str, unit_of(cell, split)))] += 1
+    else:
+        lines.left_out["study in no list"][cell.study_id] += 1
 
 
-def to_answer(row: Row, number: int = 0) -> Answer:
-    """A row as an answer; BadRow, with the reason alone, for one that cannot be used."""
-    if isinstance(row, BadRow):
-        raise row
+def to_answer(row: Mapping[str, Any] | bytes, number: int = 0) -> Answer:
+    """A row, or a line of JSON, as an answer; BadRow, with the reason alone, for one that cannot be used."""
     try:
-        return parse_answer(row, "", number)
+        return parse_answer(parse_published(row) if isinstance(row, bytes) else row, "", number)
+    except BadRow:
+        raise
     except SocratesError as error:
         raise BadRow(str(error).removeprefix(f", line {number}: ")) from error
     except (ValueError, OverflowError) as error:
         raise BadRow(f"cannot be read: {error}") from error
+
+
+def parse_published(line: bytes) -> dict[str, Any]:
+    """The row of a line, in which no key stands twice; NaN, as some converters write null, is let through."""
+    return parse_line(line, _UNIQUE_KEYS)
 
 
 def to_line(answer: Answer) -> bytes:
@@ -123,16 +130,8 @@ def to_line(answer: Answer) -> bytes:
     for name, value in demographic.items():
         if type(value) not in _SCALARS:
             raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
-    row = {
-        "prompt": answer.prompt,
-        "response": answer.response,
-        "study_id": answer.cell.study_id,
-        "condition_num": answer.cell.condition_num,
-        "task_num": answer.cell.task_num,
-        "participant": answer.participant,
-        "sample_id": answer.sample_id,
-        "demographic": demographic,
-    }
+    row = {"prompt": answer.prompt, "response": answer.response, **answer.keys(), "demographic": demographic}
+    del row["line"]
     if stimuli_of(answer.prompt) != answer.stimuli:
         row["stimuli"] = answer.stimuli
     try:

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -22,27 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from socrates.data.dataset import METADATA, PARTS, VERSION, check_unchanged, part_file
-from socrates.data.prepare.leaks import LeakReport, prove_no_leak
+from socrates.data.dataset import METADATA, PARTS, VERSION, part_file, sha256_of_part
+from socrates.data.prepare.leaks import prove_no_leak
 from socrates.data.prepare.lines import Lines, write_lines
 from socrates.data.prepare.sources import PUBLISHED, Source, open_source
-from socrates.data.prepare.splits import (
-    MAPPINGS,
-    NOWHERE,
-    TRAIN,
-    Split,
-    Unit,
-    assign_parts,
-    carve,
-    choose_sample,
-    evaluation_units,
-    load_split,
-)
+from socrates.data.prepare.splits import MAPPINGS, Split, assign_parts, choose_sample, load_split
+from socrates.data.records import Cell
 from socrates.errors import SocratesError
 from socrates.files import file_identity, read_json, sha256_file, sha256_json, sync_folder, try_lock, write_json
 
 WORK, LOCK = ".preparing", ".preparing.lock"
 _ALL = "rows.jsonl"
+_NOWHERE = -1  # in place of a part's number
 _PACKAGES = ("huggingface_hub", "numpy", "pyarrow")
 
 
@@ -63,8 +54,6 @@ class PrepareSettings:
     sample: int | None = None
 
     def __post_init__(self) -> None:
-        if self.split not in MAPPINGS:
-            raise SocratesError(f"--split: must be one of {', '.join(MAPPINGS)}, not {self.split!r}")
         if not 0 < self.val_share < 1:
             raise SocratesError(f"--val-share: must be between 0 and 1, not {self.val_share}")
         if self.seed < 0:
@@ -101,9 +90,7 @@ def prepare(
     settings = settings or PrepareSettings()
     if max_bad_rows < 0:
         raise SocratesError(f"--max-bad-rows: must be 0 or more, not {max_bad_rows}")
-    if not overwrite and _holds_commit(output, source, revision, settings):
-        return None
-    there = open_source(source, revision)
+    there = open_source(source, revision if overwrite else _recorded_commit(output, source, revision))
     if output.resolve().is_relative_to(there.folder.resolve()) and Path(source).expanduser().is_dir():
         raise SocratesError(f"--output {output}: lies in the source's folder; choose a folder outside of it")
     lists = there.find_beside(MAPPINGS[settings.split])
@@ -162,22 +149,15 @@ def _settle(output: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _holds_commit(output: Path, name: str, revision: str | None, settings: PrepareSettings) -> bool:
-    """Whether the folder holds this very set of a hub's commit, which can be told without the hub.
+def _recorded_commit(output: Path, name: str, revision: str | None) -> str | None:
+    """The commit that a set of the same name and revision was prepared from; else the revision.
 
     A branch may move between two runs of one command; what the second does must not depend on that.
     """
     there = read_json(output / METADATA, "data set's metadata") if (output / METADATA).is_file() else {}
     origin = there.get("source")
-    if not isinstance(origin, dict) or (origin.get("name"), origin.get("revision")) != (name, revision):
-        return False
-    if origin.get("commit") is None:
-        return False
-    recipe = {"version": VERSION, **{key: origin.get(key) for key in ("files", "lists")}, "settings": asdict(settings)}
-    with _locked(output):
-        held = _holds(output, recipe, origin)
-    print(f"Source: {name}, commit {origin['commit']}, which {output} was prepared from", flush=True)
-    return held
+    is_same = isinstance(origin, dict) and (origin.get("name"), origin.get("revision")) == (name, revision)
+    return origin.get("commit") if is_same else revision
 
 
 def _holds(output: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
@@ -189,7 +169,8 @@ def _holds(output: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -
     present = [name for name in (METADATA, *(f"{part}.jsonl" for part in PARTS)) if (output / name).exists()]
     there = read_json(output / METADATA, "data set's metadata") if METADATA in present else {}
     if there.get("recipe_sha256") == sha256_json(recipe):
-        check_unchanged(output)
+        for part in PARTS:
+            sha256_of_part(part_file(output, part))
         return True
     if present:
         raise SocratesError(
@@ -201,31 +182,29 @@ def _holds(output: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -
 
 def _difference(there: Mapping[str, Any], recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
     """What sets the set that is there apart, as far as its metadata says."""
-    if not isinstance(source := there.get("source"), dict) or not isinstance(settings := there.get("settings"), dict):
+    if not isinstance(settings := there.get("settings"), dict):
         return "which nothing is known"
-    asked = recipe["settings"]
-    found = [f"{key} {settings.get(key)} (now {asked[key]})" for key in asked if settings.get(key) != asked[key]]
-    if source.get("commit") != origin["commit"] and source.get("name") == origin["name"]:
+    found = [
+        f"{key} {settings.get(key)} (now {new})" for key, new in recipe["settings"].items() if settings[key] != new
+    ]
+    source = there["source"]
+    if source["commit"] != origin["commit"] and source["name"] == origin["name"]:
         found.append(
             f"commit {source['commit']} (now {origin['commit']}; --revision {source['commit']} gives the same data)"
         )
-    elif source.get("files") != recipe["files"] or source.get("lists") != recipe["lists"]:
-        found.append(f"another source ({source.get('name')}), or of files that have changed since")
+    elif (source["files"], source["lists"]) != (recipe["files"], recipe["lists"]):
+        found.append(f"another source ({source['name']}), or of files that have changed since")
     return ", ".join(found) or "another version of this program"
 
 
 def _recipe(source: Source, lists: Path, settings: PrepareSettings) -> dict[str, Any]:
     """What decides the bytes: the source's files and the published lists by hash, and the settings."""
     try:
-        hashes = {file: sha256_file(file) for file in (*source.files, lists)}
+        files = {file.relative_to(source.folder).as_posix(): sha256_file(file) for file in source.files}
+        hashes = {lists.name: sha256_file(lists)}
     except OSError as error:
         raise SocratesError(f"{error.filename}: cannot read: {error.strerror or error}") from error
-    return {
-        "version": VERSION,
-        "files": {file.relative_to(source.folder).as_posix(): hashes[file] for file in source.files},
-        "lists": {lists.name: hashes[lists]},
-        "settings": asdict(settings),
-    }
+    return {"version": VERSION, "files": files, "lists": hashes, "settings": asdict(settings)}
 
 
 def _shown(source: Source) -> str:
@@ -247,73 +226,53 @@ def _write_set(
     """Write the data files of a set into ``work`` and prove that nothing leaks; returns its metadata."""
     work.mkdir()
     lines = write_lines(work / _ALL, source, split, max_bad_rows)
-    sizes = lines.sizes()
-    if not sizes:
+    if not lines.cells:
         hint = "; rows of the instruction layout have no task_num, which it needs" if split.name == "task" else ""
         raise SocratesError(f"{source.name}: no row of it is in a list of the {split.name} split{hint}")
+    sizes = dict(zip(lines.cells, np.bincount(lines.cell).tolist(), strict=True))
     if settings.sample:
-        kept = choose_sample(sizes, split, settings.sample, settings.seed)
-        sizes = {cell: rows for cell, rows in sizes.items() if cell in kept}
-    if not any(split.side(cell) == TRAIN for cell in sizes):
-        raise SocratesError(f"no row of the source is in the training list of the {split.name} split")
-    val = carve(evaluation_units(sizes, split), settings.val_share, settings.seed)
-    rows = _divide(work, lines, assign_parts(list(lines.cells), split, val, frozenset(sizes)))
+        sizes = choose_sample(sizes, split, settings.sample, settings.seed)
+    parts, val = assign_parts(sizes, split, settings.val_share, settings.seed)
+    rows = _divide(work, lines, parts)
     print("Checking the written files for leaks", flush=True)
-    report = prove_no_leak(work, split.name, rows)
-    return _metadata(source, recipe, lines, report, val, max_bad_rows)
+    found = prove_no_leak(work, split.name, rows)
+    return {
+        "version": VERSION,
+        "source": {**source.origin, "files": recipe["files"], "lists": recipe["lists"]},
+        "split": split.name,
+        "settings": recipe["settings"],
+        "rows": found["rows"],
+        "sha256": found["sha256"],
+        "counts": found["counts"],
+        "left_out": {
+            reason: {"rows": names.total(), "where": dict(sorted(names.items()))}
+            for reason, names in sorted(lines.left_out.items())
+        },
+        "bad_rows": {"rows": lines.bad, "allowed": max_bad_rows, "first": lines.first_bad},
+        "val_units": sorted(map(list, val), key=str),
+        "no_leak": found["no_leak"],
+        "recipe_sha256": sha256_json(recipe),
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}},
+    }
 
 
-def _divide(work: Path, lines: Lines, part_of_cell: np.ndarray) -> dict[str, int]:
+def _divide(work: Path, lines: Lines, parts: Mapping[Cell, str]) -> dict[str, int]:
     """Write each line to its part, but those of `train` whose prompt is in `val` or `test` too; rows of each part."""
-    cell, prompt = np.array(lines.cell), np.array(lines.prompt)
-    part = part_of_cell[cell]
+    cells, cell, prompt = list(lines.cells), np.array(lines.cell), np.array(lines.prompt)
+    part = np.array([PARTS.index(parts[one]) if one in parts else _NOWHERE for one in cells])[cell]
     repeated = (part == 0) & np.isin(prompt, prompt[part > 0])
     if repeated.any():
-        cells = list(lines.cells)
         studies = Counter(cells[number].study_id for number in cell[repeated].tolist())
         lines.left_out["prompt of train that is in val or test too"] = studies
-    part[repeated] = NOWHERE
+    part[repeated] = _NOWHERE
     with ExitStack() as stack:
         files = [stack.enter_context(part_file(work, name).open("wb")) for name in PARTS]
         text = stack.enter_context((work / _ALL).open("rb"))
         for line, number in zip(text, part.tolist(), strict=True):
-            if number != NOWHERE:
+            if number != _NOWHERE:
                 files[number].write(line)
         for file in files:
             file.flush()
             os.fsync(file.fileno())
     (work / _ALL).unlink()
     return {name: int((part == number).sum()) for number, name in enumerate(PARTS)}
-
-
-def _metadata(
-    source: Source,
-    recipe: Mapping[str, Any],
-    lines: Lines,
-    report: LeakReport,
-    val: Iterable[Unit],
-    max_bad_rows: int,
-) -> dict[str, Any]:
-    """All that `metadata.json` says."""
-    bad = [
-        {"file": file.relative_to(source.folder).as_posix(), source.unit: number, "reason": reason}
-        for file, number, reason in lines.first_bad
-    ]
-    return {
-        "version": VERSION,
-        "source": {**source.origin, "files": recipe["files"], "lists": recipe["lists"]},
-        "split": report.split,
-        "settings": recipe["settings"],
-        "rows": report.counts["rows"],
-        "sha256": report.sha256,
-        "counts": {name: report.counts[name] for name in ("studies", "units", "cells", "prompts")},
-        "left_out": {
-            reason: {"rows": names.total(), "where": dict(sorted(names.items()))}
-            for reason, names in sorted(lines.left_out.items())
-        },
-        "bad_rows": {"rows": lines.bad, "allowed": max_bad_rows, "first": bad},
-        "val_units": sorted(map(list, val), key=str),
-        "no_leak": {"unit": report.unit, "shared_units": 0, "shared_prompts": report.shared_prompts},
-        "recipe_sha256": sha256_json(recipe),
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}},
-    }

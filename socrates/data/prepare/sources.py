@@ -6,17 +6,13 @@ commit, in the local cache. It is read in batches, so that memory does not grow 
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.data.records import BadRow, parse_line
 from socrates.errors import SocratesError
-from socrates.files import unique_keys
 from socrates.model.hub import check_revision, names_a_folder, snapshot
 
 PUBLISHED = "socratesft/SocSci210"
@@ -27,11 +23,7 @@ _COLUMNS = (
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
-_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=unique_keys)
 _NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")
-
-
-Row = dict[str, Any] | BadRow
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Source:
 # --- where they lie ------------------------------------------------------------------------------------------------
 
 
-def open_source(name: str = PUBLISHED, revision: str | None = None) -> Source:
+def open_source(name: str, revision: str | None = None) -> Source:
     """The data set that a name means: a folder or file of this machine, or a data set of the hub, downloaded first.
 
     Args:
@@ -85,21 +77,15 @@ def open_source(name: str = PUBLISHED, revision: str | None = None) -> Source:
         revision: branch, tag or commit of the hub's repository; the default branch's newest commit if None.
 
     Raises:
-        SocratesError: nothing there, or the hub cannot be reached, does not know it or does not let us read it.
+        SocratesError: nothing there, no data in it, parquet and JSONL files both, or the hub cannot be reached, does
+            not know it or does not let us read it.
     """
-    if not name:
-        raise SocratesError("--source: the name of the data set is empty")
     check_revision(name, revision)
-    return open_folder(name) if names_a_folder(name) else _open_hub(name, revision)
+    return _open_folder(name) if names_a_folder(name) else _open_hub(name, revision)
 
 
-def open_folder(path: Path | str) -> Source:
-    """A local folder, or one data file, as a source.
-
-    Raises:
-        SocratesError: nothing there, no data file in it, or parquet and JSONL files both.
-    """
-    name, path = str(path), Path(path).expanduser()
+def _open_folder(name: str) -> Source:
+    path = Path(name).expanduser()
     if path.is_file():
         if path.suffix not in _ENDINGS:
             raise SocratesError(f"{name}: expected a .parquet or a .jsonl file, or a folder of them")
@@ -119,9 +105,9 @@ def open_folder(path: Path | str) -> Source:
 
 def _data_files(folder: Path, ending: str) -> tuple[Path, ...]:
     """The files of a kind, but for those in `metadata/`, and hidden ones (a hub client's cache, a run's leftovers)."""
-    files = sorted(file for file in folder.rglob(f"*{ending}") if file.is_file())
-    inside = [(file, file.relative_to(folder).parts) for file in files]
-    return tuple(f for f, parts in inside if parts[0] != "metadata" and not any(p.startswith(".") for p in parts))
+    found = {file.relative_to(folder): file for file in sorted(folder.rglob(f"*{ending}")) if file.is_file()}
+    hidden = {name for name in found if name.parts[0] == "metadata" or any(part[0] == "." for part in name.parts)}
+    return tuple(file for name, file in found.items() if name not in hidden)
 
 
 def _open_hub(name: str, revision: str | None) -> Source:
@@ -141,70 +127,49 @@ def _check_complete(name: str, files: tuple[Path, ...]) -> None:
 
     Where another program filled the cache, nothing else says what there should be.
     """
-    endings = Counter(match[0] for file in files if (match := _NUMBERED.search(file.name)))
-    for ending, there in endings.items():
-        promised = int(_NUMBERED.match(ending)[1])
-        if there < promised:
-            raise SocratesError(
-                f"{name}: the local cache holds only a part of it ({there} of {promised} files *{ending}); run again "
-                "where the hub can be reached"
-            )
+    promised = max((int(match[1]) for file in files if (match := _NUMBERED.search(file.name))), default=0)
+    if len(files) < promised:
+        raise SocratesError(
+            f"{name}: the local cache holds only a part of it ({len(files)} of {promised} files); run again where the "
+            "hub can be reached"
+        )
 
 
 # --- its rows ------------------------------------------------------------------------------------------------------
 
 
-def read_rows(source: Source) -> Iterator[tuple[Path, int, Row]]:
-    """Yield (file, number, row) of a source; numbers count from 1 in each file, an empty line counts and is no row.
+def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | bytes]]:
+    """Yield (file, number, row) of a source; a row of JSONL is its line.
+
+    Numbers count from 1 in each file; an empty line counts and is no row.
 
     Raises:
         SocratesError: a file is damaged or cannot be read.
     """
-    for file in source.files:
-        rows = _rows_of_parquet(file) if source.unit == "row" else _rows_of_lines(file)
-        for number, row in enumerate(rows, start=1):
-            if row is not None:
-                yield file, number, row
-
-
-def _rows_of_lines(path: Path) -> Iterator[Row | None]:
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                yield parse_published(line) if line.strip() else None
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
-
-
-def parse_published(line: bytes) -> Row:
-    """The row of a line, in which a key may not stand twice; NaN, as some converters write null, is let through."""
-    try:
-        return parse_line(line, _UNIQUE_KEYS)
-    except BadRow as error:
-        return error
-
-
-def _rows_of_parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
+
+    for file in source.files:
+        try:
+            for number, row in enumerate(_rows_of(file), start=1):
+                if not isinstance(row, bytes) or row.strip():
+                    yield file, number, row
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise SocratesError(
+                f"{file}: no parquet file, or one that is damaged or was cut off: {error}; download or copy it again"
+            ) from error
+        except OSError as error:
+            raise SocratesError(f"{file}: cannot read: {error.strerror or error}; download or copy it again") from error
+
+
+def _rows_of(path: Path) -> Iterator[dict[str, Any] | bytes]:
+    if path.suffix == ".jsonl":
+        with path.open("rb") as lines:
+            yield from lines
+        return
     import pyarrow.parquet as pq
 
-    try:  # a buffer, and not a whole row group at once: it may hold a million rows
-        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
-            columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-            for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
-                yield from _rows_of_batch(batch)
-    except pa.ArrowException as error:
-        raise SocratesError(
-            f"{path}: no parquet file, or one that is damaged or was cut off: {error}; download or copy it again"
-        ) from error
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}; download or copy it again") from error
-
-
-def _rows_of_batch(batch: Any) -> list[Row]:
-    try:
-        return batch.to_pylist()
-    except UnicodeDecodeError as error:
-        if batch.num_rows == 1:
-            return [BadRow(f"not UTF-8 text (byte {error.start} of a field)")]
-        return [row for i in range(batch.num_rows) for row in _rows_of_batch(batch.slice(i, 1))]
+    # a buffer, and not a whole row group at once: it may hold a million rows
+    with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            yield from batch.to_pylist()

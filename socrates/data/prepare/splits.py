@@ -8,33 +8,25 @@ the evaluation side by whole units, so that choosing a checkpoint on it tells no
 | study | participant_mapping.json | "seen" | "unseen" | a study |
 | condition | condition_mapping.json | "train" | "eval" | a condition of a study |
 | task | task_mapping.json | "train" | "eval" | a question (task) of a study, in all its conditions |
-
-Pure functions, apart from `load_split`, which reads one of these files.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from socrates.data.dataset import PARTS
 from socrates.data.records import Cell
 from socrates.data.selection import choose_cells
 from socrates.errors import SocratesError
 from socrates.files import read_json
 
-MAPPINGS = {
-    "study": "participant_mapping.json",
-    "condition": "condition_mapping.json",
-    "task": "task_mapping.json",
-}
-TRAIN, EVALUATION = "train", "evaluation"
-NOWHERE = -1  # in place of a part's number
+MAPPINGS = {"study": "participant_mapping.json", "condition": "condition_mapping.json", "task": "task_mapping.json"}
+TRAIN, EVALUATION = "training", "evaluation"
 Unit = tuple[Any, ...]  # (study,), (study, condition) or (study, task): what the parts of a split must not share
 
 
@@ -58,11 +50,6 @@ class Split:
     train: frozenset[Unit]
     evaluation: frozenset[Unit]
 
-    @property
-    def studies(self) -> frozenset[str]:
-        """All studies that the lists name."""
-        return frozenset(unit[0] for unit in self.train | self.evaluation)
-
     def side(self, cell: Cell) -> str | None:
         """`TRAIN`, `EVALUATION`, or None for a cell that is in no list."""
         unit = unit_of(cell, self.name)
@@ -80,7 +67,11 @@ def load_split(name: str, path: Path) -> Split:
         sides = [{(study,) for study in _list(mapping, side, path)} for side in ("seen", "unseen")]
     else:
         sides = [
-            {(study, _number(n)) for study, lists in mapping.items() for n in _list(lists, side, f"{path}, {study}")}
+            {
+                (study, int(n) if str(n).removeprefix("-").isdecimal() else n)
+                for study, lists in mapping.items()
+                for n in _list(lists, side, f"{path}, {study}")
+            }
             for side in ("train", "eval")
         ]
     train, evaluation = map(frozenset, sides)
@@ -136,49 +127,53 @@ def carve(sizes: Mapping[Unit, int], share: float, seed: int) -> frozenset[Unit]
     return frozenset(chosen)
 
 
-def choose_sample(sizes: Mapping[Cell, int], split: Split, rows: int, seed: int) -> frozenset[Cell]:
-    """Whole cells with about ``rows`` rows together, from both sides of the split as the source has them.
+def choose_sample(sizes: Mapping[Cell, int], split: Split, rows: int, seed: int) -> dict[Cell, int]:
+    """Whole cells, with their sizes, of about ``rows`` rows together, from both sides as the source has them.
 
     Raises:
         SocratesError: the smallest cell of a side is too large for that.
     """
     total = sum(sizes.values())
     if rows >= total:
-        return frozenset(sizes)
+        return dict(sizes)
     chosen: set[Cell] = set()
-    for side, what in ((TRAIN, "training"), (EVALUATION, "evaluation")):
+    for side in (TRAIN, EVALUATION):
         cells = {cell: size for cell, size in sizes.items() if split.side(cell) == side}
         share = round(rows * sum(cells.values()) / total)
         picked = choose_cells(cells, share, seed)
         if cells and not picked:
             raise SocratesError(
-                f"--sample {rows}: too few for whole cells; the {what} rows would be {share}, and their smallest cell "
+                f"--sample {rows}: too few for whole cells; the {side} rows would be {share}, and their smallest cell "
                 f"(study, condition, question) holds {min(cells.values())}; take a larger sample"
             )
         chosen |= picked
-    return frozenset(chosen)
+    return {cell: size for cell, size in sizes.items() if cell in chosen}
 
 
-def evaluation_units(sizes: Mapping[Cell, int], split: Split) -> Counter[Unit]:
-    """Rows of each unit that is to be divided into `val` and `test`, from the rows of each cell."""
-    units: Counter[Unit] = Counter()
+def assign_parts(
+    sizes: Mapping[Cell, int], split: Split, val_share: float, seed: int
+) -> tuple[dict[Cell, str], frozenset[Unit]]:
+    """The part that each cell's rows go to, and the units that `val` gets (see `carve`).
+
+    Args:
+        sizes: rows of each cell, all of them on a side of the split.
+        split: the published lists.
+        val_share: of the evaluation rows, for `val`.
+        seed: of which units those are.
+
+    Raises:
+        SocratesError: no cell is for training, or fewer than two units are for evaluation.
+    """
+    units = {cell: unit_of(cell, split.name) for cell in sizes}
+    evaluation: Counter[Unit] = Counter()
     for cell, rows in sizes.items():
         if split.side(cell) == EVALUATION:
-            units[unit_of(cell, split.name)] += rows
-    return units
-
-
-def assign_parts(cells: Sequence[Cell], split: Split, val: frozenset[Unit], kept: frozenset[Cell]) -> np.ndarray:
-    """For each cell the number in `PARTS` of the part that its rows go to; `NOWHERE` for one that is not kept."""
-
-    def part(cell: Cell) -> int:
-        if cell not in kept:
-            return NOWHERE
-        if split.side(cell) == TRAIN:
-            return PARTS.index("train")
-        return PARTS.index("val" if unit_of(cell, split.name) in val else "test")
-
-    return np.array([part(cell) for cell in cells], np.int8)
+            evaluation[units[cell]] += rows
+    if not any(unit in split.train for unit in units.values()):
+        raise SocratesError(f"no row of the source is in the training list of the {split.name} split")
+    val = carve(evaluation, val_share, seed)
+    parts = {cell: "train" if unit in split.train else "val" if unit in val else "test" for cell, unit in units.items()}
+    return parts, val
 
 
 def _list(lists: Any, side: str, where: Path | str) -> list[Any]:
@@ -186,7 +181,3 @@ def _list(lists: Any, side: str, where: Path | str) -> list[Any]:
     if not isinstance(values, list) or not all(isinstance(v, str | int) and not isinstance(v, bool) for v in values):
         raise SocratesError(f'{where}: "{side}" must be a list of names or numbers; expected the published file')
     return values
-
-
-def _number(value: str | int) -> str | int:
-    return int(value) if isinstance(value, str) and value.removeprefix("-").isdecimal() else value

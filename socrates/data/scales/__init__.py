@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,18 +15,14 @@ class Scale:
     """The whole numbers that are valid answers to a question, in ascending order, each once.
 
     Raises:
-        ValueError: no values, values that are not integers, or values not in strictly ascending order.
+        ValueError: no values, or values not in strictly ascending order.
     """
 
     values: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.values, tuple) or not self.values:
-            raise ValueError(f"a scale needs a tuple of at least one value, not {self.values!r}")
-        if any(type(value) is not int for value in self.values):
-            raise ValueError("the values of a scale must be integers")
-        if any(b <= a for a, b in pairwise(self.values)):
-            raise ValueError("the values of a scale must be in ascending order, each once")
+        if not self.values or any(b <= a for a, b in pairwise(self.values)):
+            raise ValueError("a scale needs values, in ascending order, each once")
 
     @property
     def low(self) -> int:
@@ -39,6 +36,10 @@ class Scale:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __contains__(self, value: int) -> bool:
+        index = bisect_left(self.values, value)
+        return index < len(self.values) and self.values[index] == value
 
     def __str__(self) -> str:
         """The values as files show them: "1 to 7", "1, 2, 8"; `scale_from_text` reads it."""

@@ -14,7 +14,8 @@ Patterns that are searched for bound what they may skip over, so that the time i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 
@@ -43,7 +44,7 @@ def read_scale(text: str) -> tuple[Scale | None, str | None]:
 
     The form is `RANGE`, `NAMED_RANGE`, `OPTIONS` or `NAMED_OPTIONS`, and `IN_QUESTION` may be added to it.
     """
-    before, after = _split(_plain(_flat(text)))
+    before, after = _split(_flat(text).translate(_PLAIN))
     request = _request(after)
     if _leaves_bounds_to_question(request) and _is_instruction(before[_sentence_starts(before)[-1] :]):
         before, after = _split(before)  # "Only return 1 or 2. Only return the number."
@@ -66,12 +67,11 @@ def question_text(text: str) -> str:
     It starts where the text says that a question starts ("and then were asked: “…"), if that question runs up to the
     instruction, and else with the last sentence before the instruction. A sentence that only helps to answer
     ("Options: 1 = …", "I would . . .") takes the one before it along, and a request to use a scale right before the
-    question belongs to it: the text holds all that `parse_scale` reads. Two people who read different stimuli and got
-    the same question get the same text. Where a question refers to the sentence before it ("What is your opinion
-    of this practice?"), wording alone cannot tell that sentence from a stimulus, and it is left out.
+    question belongs to it: the text holds all that `parse_scale` reads. A sentence that the question refers to ("What
+    is your opinion of this practice?") cannot be told from a stimulus, and is left out.
     """
     flat = _flat(text)
-    before, _ = _split(_plain(flat))
+    before, _ = _split(flat.translate(_PLAIN))
     start = _start_of_quoted_question(before)
     if start is None:
         start = _question_start(before)
@@ -80,6 +80,7 @@ def question_text(text: str) -> str:
 
 # --- the parts of a text ---------------------------------------------------------------------------------------
 
+# straight quotes and hyphens, character for character, so that positions stay
 _PLAIN = str.maketrans({**dict.fromkeys("“”„‟", '"'), **dict.fromkeys("‘’‚‛", "'"), **dict.fromkeys("–−‐‑‒", "-")})
 
 # what is asked for: "an integer", "a single whole number", "your answer as a number"
@@ -105,17 +106,11 @@ _BOUNDARY = re.compile(
 _ABBREVIATED = re.compile(r"\b(?:[A-Z]|[A-Z]\.[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Sen|Rep|Gov|Jr|Sr|vs|Inc|Co|Corp)\Z")
 _QUESTION_WORD = re.compile(r"[\"'(\[]*(?:How|Wh[a-z]+|Do|Does|Did|Is|Are|Would|Will|Should|Can|Could|To|On|If)\b")
 _SENTENCE = re.compile(r"[^.?!]*[.?!]?")
-_END = 150  # characters at the end of a text that are searched first
 
 
 def _flat(text: str) -> str:
     """White space as one space, or as one line break between paragraphs."""
     return "\n".join(" ".join(part.split()) for part in re.split(r"\n[^\S\n]*\n\s*", text.strip()))
-
-
-def _plain(flat: str) -> str:
-    """Straight quotes and hyphens, character for character, so that positions stay."""
-    return flat.translate(_PLAIN)
 
 
 def _split(plain: str) -> tuple[str, str]:
@@ -127,15 +122,7 @@ def _split(plain: str) -> tuple[str, str]:
 
 
 def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last match of a pattern whose matches never overlap: what is looked for stands near the end of a text."""
-    size = _END
-    while True:
-        start, last = max(0, len(text) - size), None
-        for match in pattern.finditer(text, start):
-            last = match
-        if last or not start:
-            return last
-        size *= 4
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 @lru_cache(maxsize=1024)
@@ -169,7 +156,8 @@ def _question_start(before: str) -> int:
     index, end = len(starts) - 1, len(before)
     while index > 0 and _only_helps(before[starts[index] : end]):
         index, end = index - 1, starts[index]
-    if index > 0 and _asks_to_use_a_scale(before[starts[index - 1] : starts[index]]):
+    request = before[starts[index - 1] : starts[index]] if index else ""
+    if _AID.match(request) and _read_statement(_hide_labels(request)):
         index -= 1
     return starts[index]
 
@@ -248,7 +236,8 @@ _AMOUNT = re.compile(
 )
 
 
-_Found = tuple[Sequence[int], str]  # the values, and the form in which they are stated
+_Values = range | tuple[int, ...]
+_Found = tuple[_Values, str]  # the values, and the form in which they are stated
 
 
 @lru_cache(maxsize=1024)  # thousands of rows end in the same words
@@ -266,7 +255,7 @@ def _read_range(request: str) -> _Found | None:
     values, form = _span(match), _range_form(match)
     rest = re.split(r"\b(?:where|with)\b", request[match.end() :], maxsplit=1)[0]
     extra = [_number(text) for text in _EXTRA.findall(rest)]
-    return (sorted({*values, *extra}) if extra and len(values) <= MAX_VALUES else values), form
+    return (tuple(sorted({*values, *extra})) if extra and len(values) <= MAX_VALUES else values), form
 
 
 def _read_up_to(request: str) -> _Found | None:
@@ -281,7 +270,7 @@ def _read_choices(request: str) -> _Found | None:
         texts = [first[1], *others, *_OTHERWISE.findall(request)]
     else:
         texts = _NUMBER_IN_BRACKETS.findall(request)
-    values = sorted({_number(text) for text in texts})
+    values = tuple(sorted({_number(text) for text in texts}))
     if len(values) < 2:
         return None
     return _fill(texts) if _NUMBER_THEN.match(request) else (values, NAMED_OPTIONS)
@@ -289,7 +278,7 @@ def _read_choices(request: str) -> _Found | None:
 
 def _read_numbers(request: str) -> _Found | None:
     match = _NUMBERS.match(request)
-    return match and (sorted({_number(text) for text in re.findall(_INT, match[1])}), OPTIONS)
+    return match and (tuple(sorted({_number(text) for text in re.findall(_INT, match[1])})), OPTIONS)
 
 
 def _leaves_bounds_to_question(request: str) -> bool:
@@ -348,10 +337,6 @@ def _is_instruction(sentence: str) -> bool:
     return "?" not in sentence and _INSTRUCTION.match(sentence) is not None
 
 
-def _asks_to_use_a_scale(sentence: str) -> bool:
-    return bool(_AID.match(sentence)) and _read_statement(_hide_labels(sentence)) is not None
-
-
 def _about_years(match: re.Match[str]) -> bool:
     years = all(_FIRST_YEAR <= _number(match[name]) <= _LAST_YEAR for name in ("low", "high"))
     return years and "scale" not in match[0]
@@ -362,7 +347,7 @@ def _about_years(match: re.Match[str]) -> bool:
 
 def _fill(texts: Iterable[str]) -> _Found | None:
     """The values behind labelled numbers: two, or evenly spaced ones, mark a whole range (1 … 7; 0, 50, 100)."""
-    values = sorted({_number(text) for text in texts})
+    values = tuple(sorted({_number(text) for text in texts}))
     if len(values) < 2:
         return None
     evenly = len({b - a for a, b in pairwise(values)}) == 1
@@ -386,13 +371,6 @@ def _number(text: str) -> int:
     return int(re.sub(r"[$,%\s+]|plus", "", text).replace("minus", "-"))
 
 
-def _scale(values: Sequence[int], form: str) -> tuple[Scale | None, str | None]:
-    if not 1 < len(values) <= MAX_VALUES:
-        return None, None
-    return _shared_scale(values if isinstance(values, range) else tuple(values)), form
-
-
-@lru_cache(maxsize=1024)
-def _shared_scale(values: range | tuple[int, ...]) -> Scale:
-    """One object for all rows of a scale: a row's own tuple would take 4 MB for 0 to 100000."""
-    return Scale(tuple(values))
+@lru_cache(maxsize=1024)  # one object for all rows of a scale: a row's own tuple would take 4 MB for 0 to 100000
+def _scale(values: _Values, form: str) -> tuple[Scale | None, str | None]:
+    return (Scale(tuple(values)), form) if 1 < len(values) <= MAX_VALUES else (None, None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from socrates.data.prepare.splits import EVALUATION, TRAIN, carve, load_split, show_unit, unit_of
+from socrates.data.prepare.splits import EVALUATION, TRAIN, carve, load_split
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
 
@@ -35,16 +35,6 @@ def test_conditions_and_tasks_are_each_their_own_number(lists, numbers):
     assert condition.side(Cell("a", 2, 0)) == EVALUATION and task.side(Cell("a", 2, 0)) == TRAIN
     assert condition.side(Cell("b", 0, 2)) == EVALUATION and task.side(Cell("b", 0, 2)) == TRAIN
     assert condition.side(Cell("a", 3, 0)) is None and condition.side(Cell("c", 0, 0)) is None
-    assert condition.studies == {"a", "b"}
-
-
-def test_units_and_their_names():
-    cell = Cell("a", 3, "q-1")
-    assert [unit_of(cell, split) for split in ("study", "condition", "task")] == [("a",), ("a", 3), ("a", "q-1")]
-    assert [show_unit(u, s) for u, s in [(("a",), "study"), (("a", 3), "condition")]] == [
-        "study a",
-        "study a, condition 3",
-    ]
 
 
 @pytest.mark.parametrize(
