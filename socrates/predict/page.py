@@ -9,14 +9,14 @@ from typing import Any
 
 from socrates.data.demographics import NOT_KNOWN, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
-from socrates.predict.estimates import RESAMPLES, Number
+from socrates.predict.estimates import RESAMPLES
 from socrates.predict.files import PROGRAM
 from socrates.predict.pictures import MOST, difference_label
 from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report import html
 from socrates.report.html import Table
 from socrates.report.plot import Plot
-from socrates.report.results_folders import Value, fixed
+from socrates.report.results_folders import fixed
 
 COVERS = "which personas happened to be made or listed; not the model's error"
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
@@ -52,14 +52,16 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
     written = [f"{100 * n.value:.0f}%" if question.options else fixed(n.value, 2) for n in numbers]
     order = sorted(range(len(names)), key=lambda index: numbers[index].value)
     tables, folded = [], {}
-    if len(question.scale) <= _MOST_ANSWERS:
+    if len(question.scale) <= _MOST_ANSWERS and question.options:
+        tables = [_shares(one, names)]
+    elif len(question.scale) <= _MOST_ANSWERS:
         folded = {"The share of each answer": _shares(one, names)}
     if not question.options:
-        rows = tuple((name, *map(_written, (e.mean, e.sd))) for name, e in zip(names, one.conditions, strict=True))
+        rows = tuple((name, e.mean.written(2), e.sd.written(2)) for name, e in zip(names, one.conditions, strict=True))
         title = "Answers by condition, scale points [95% over personas]"
         tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
-    elif folded:
-        tables, folded = [*folded.values()], {}
+    if one.differences:
+        tables.append(_differences(one, names))
     return {
         "question": question,
         "what": what,
@@ -69,20 +71,17 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
         "little_mass": 100 * one.least_mass if one.least_mass < LITTLE_MASS else None,
         "most": MOST if max(len(names), len(one.differences)) > MOST else None,
         "plots": plots,
-        "tables": [*tables, _differences(one, names)] if one.differences else tables,
+        "tables": tables,
         "folded": folded,
     }
 
 
 def _shares(one: QuestionPrediction, names: Sequence[str]) -> Table:
-    question = one.answers.question
-
-    def row(index: int, value: int) -> tuple[str, ...]:
-        shares = [_written(estimate.shares[index], 1, 100, "%") for estimate in one.conditions]
-        return f"{value} {question.labels.get(value, '')}".strip(), *shares
-
-    rows = tuple(row(*both) for both in enumerate(question.scale.values))
-    return Table(("answer", *names), rows, title="Share of each answer [95% over personas]")
+    rows = []
+    for index, value in enumerate(one.answers.question.scale.values):
+        label = f"{value} {one.answers.question.labels.get(value, '')}".strip()
+        rows.append((label, *(estimate.shares[index].times(100).written(1, "%") for estimate in one.conditions)))
+    return Table(("answer", *names), tuple(rows), title="Share of each answer [95% over personas]")
 
 
 def _differences(one: QuestionPrediction, names: Sequence[str]) -> Table:
@@ -91,9 +90,9 @@ def _differences(one: QuestionPrediction, names: Sequence[str]) -> Table:
     rows = tuple(
         (
             difference_label(found, question, names),
-            _written(found.difference, digits, scale),
+            found.difference.times(scale).written(digits),
             f"±{found.by_chance * scale:.{digits}f}",
-            *([] if question.options else [_written(found.standardized)]),
+            *([] if question.options else [found.standardized.written(2)]),
         )
         for found in one.differences
     )
@@ -128,7 +127,3 @@ def _made(prediction: Prediction) -> tuple[tuple[str, str], ...]:
         "prompts asked": f"{len(prediction.plan.prompts):,} in {prediction.seconds:,.0f} s",
     }
     return tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))
-
-
-def _written(number: Number, digits: int = 2, scale: float = 1.0, unit: str = "") -> str:
-    return Value(number.value, number.limits).times(scale).written(digits, unit)

@@ -32,7 +32,7 @@ def difference_label(found: Difference, question: OutcomeQuestion, names: Sequen
     """Which conditions are compared, and of several options which one."""
     pair = f"{names[found.b]} − {names[found.a]}"
     alone = found.measure == MEAN or len(question.scale) == 2
-    return pair if alone else f"{question.labels[int(found.measure)]}: {pair}"
+    return pair if alone else f"{question.labels[found.measure]}: {pair}"
 
 
 def _draw_distributions(one: QuestionPrediction, names: Sequence[str], name: str) -> Plot:
@@ -75,8 +75,7 @@ def _draw_differences(one: QuestionPrediction, chosen: Sequence[Difference], nam
     points = [
         Point(
             difference_label(found, question, names),
-            found.difference.value * scale,
-            found.difference.limits and tuple(limit * scale for limit in found.difference.limits),
+            *found.difference.times(scale),
             around=found.by_chance * scale,
         )
         for found in chosen

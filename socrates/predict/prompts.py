@@ -90,13 +90,7 @@ def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> PromptP
     ]
     prompts = tuple((render_prompt(profile, text), scale) for profile in profiles for text, scale in stimuli)
     weights = np.array([persona.weight for persona in personas])
-    return PromptPlan(
-        experiment,
-        profiles,
-        np.array(profile_of),
-        weights / weights.max(),
-        prompts,
-    )
+    return PromptPlan(experiment, profiles, np.array(profile_of), weights / weights.max(), prompts)
 
 
 def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:
@@ -120,34 +114,22 @@ def gather_answers(plan: PromptPlan, answers: Sequence[Mapping[str, Any]], *, un
         undecoded: whether the model's probabilities are taken as they are; else after decoding. Where decoding leaves
             no valid answer at all, they are taken as they are, too, as the evaluation does.
     """
-    conditions, questions = len(plan.experiment.conditions), plan.experiment.questions
+    questions = plan.experiment.questions
+    shape = (len(plan.profiles), len(plan.experiment.conditions))
     found = []
     for place, question in enumerate(questions):
         values = question.scale.values
-        column = {value: index for index, value in enumerate(values)}
-        table = np.zeros((len(plan.profiles), conditions, len(values)))
-        mass = np.zeros((len(plan.profiles), conditions))
-        for profile in range(len(plan.profiles)):
-            for condition in range(conditions):
-                answer = answers[(profile * conditions + condition) * len(questions) + place]
-                chosen = answer["undecoded"] if undecoded or not answer["decoded"] else answer["decoded"]
-                for value, probability in chosen.items():
-                    table[profile, condition, column[int(value)]] = probability
-                mass[profile, condition] = answer["valid_mass"]
+        mine = answers[place :: len(questions)]
+        rows = [answer["undecoded"] if undecoded else answer["decoded"] or answer["undecoded"] for answer in mine]
+        table = np.array([[row.get(str(value), 0.0) for value in values] for row in rows]).reshape(*shape, -1)
+        mass = np.array([answer["valid_mass"] for answer in mine]).reshape(shape)
         totals = table.sum(axis=2)
         answered = (totals > 0).all(axis=1)
         table[answered] /= totals[answered][..., None]
         personas = np.flatnonzero(answered[plan.profile_of])
-        chosen_profiles = plan.profile_of[personas]
-        found.append(
-            QuestionAnswers(
-                question,
-                np.array(values, np.float64),
-                table[chosen_profiles].transpose(1, 0, 2),
-                personas,
-                mass[plan.profile_of].T,
-            )
-        )
+        probabilities = table[plan.profile_of[personas]].transpose(1, 0, 2)
+        numbers = np.array(values, np.float64)
+        found.append(QuestionAnswers(question, numbers, probabilities, personas, mass[plan.profile_of].T))
     return found
 
 

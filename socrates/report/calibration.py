@@ -18,8 +18,9 @@ from socrates.console import progress, share
 from socrates.evaluation.bootstrap import Interval, Weights, intervals, sorted_units
 from socrates.report.html import Table
 from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, legend, percent, short, thousands
-from socrates.report.results_folders import Material, Results, Value, read_lines
+from socrates.report.results_folders import Material, Results, Value, decoding_text, read_lines
 
+_PAPER = {"temperature": 0.6, "top_p": 0.9}
 BINS = 10  # of probability, equally wide
 _NAMES = [f"{100 * low // BINS}–{100 * (low + 1) // BINS}%" for low in range(BINS)]
 
@@ -130,12 +131,12 @@ def calibration_part(material: Material) -> dict[str, Any]:
 
 def decoding_in_words(subject: Results) -> str:
     """What was done to the probabilities that are shown."""
-    temperature, top_p = (subject.value("comparability", "decoding", key).value for key in ("temperature", "top_p"))
-    if temperature is None or top_p is None:
+    if subject.decoding is None:
         return "Decoding may have sharpened these probabilities; how they were made is not recorded."
-    paper = ", as the paper asks its models" if (temperature, top_p) == (0.6, 0.9) else ""
-    words = f"The probabilities are those after decoding (temperature {temperature:g}, top-p {top_p:g}){paper}."
-    if temperature < 1 or top_p < 1:
+    paper = ", as the paper asks its models" if subject.decoding == decoding_text(_PAPER) else ""
+    words = f"The probabilities are those after decoding ({subject.decoding}){paper}."
+    decoding = subject.metrics["comparability"]["decoding"]
+    if decoding["temperature"] < 1 or decoding["top_p"] < 1:
         words += (
             " That sharpens them, so a curve flatter than the line is expected even of a model that is calibrated "
             "before decoding."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.console import progress
+from socrates.evaluation.results import PREDICTIONS
 from socrates.files import atomic_write, remove_file
 from socrates.report.calibration import calibration_part, read_calibration
 from socrates.report.cells import KINDS, cells_part
@@ -51,7 +52,7 @@ def read_material(folders: Sequence[Path], run: Path | None = None) -> Material:
     """
     baseline, evaluated = in_order([read_results(folder) for folder in folders])
     material = Material(evaluated[-1], baseline, evaluated, find_log(evaluated[-1], run))
-    found = {one.label: read_calibration(one.predictions) for one in material.main}
+    found = {one.label: read_calibration(one.folder / PREDICTIONS) for one in material.main}
     return replace(material, calibrations={label: one for label, one in found.items() if one is not None})
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from socrates.data.records import read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import REMEDIES
-from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, Recorded, check_metrics, read_metrics
+from socrates.evaluation.results import CELLS, EFFECTS, METRICS, Recorded, check_metrics, read_metrics
 from socrates.files import finite, read_json
 from socrates.schema import S, validate
 
@@ -88,6 +88,12 @@ def signed(value: float, digits: int = 3) -> str:
 def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: str = "") -> str:
     """The interval as it follows a number in a sentence."""
     return "" if limits is None else " (95% interval {} to {})".format(*(fixed(x, digits) + unit for x in limits))
+
+
+def decoding_text(decoding: Any) -> str | None:
+    """A recorded decoding in words; None: it says neither temperature nor top-p."""
+    temperature, top_p = (value_at(decoding, key).value for key in ("temperature", "top_p"))
+    return None if temperature is None or top_p is None else f"temperature {temperature:g}, top-p {top_p:g}"
 
 
 _Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
@@ -167,9 +173,10 @@ class Results:
         return self.value("wasserstein_distance")
 
     @property
-    def predictions(self) -> Path:
-        """The file with a line for each row."""
-        return self.folder / PREDICTIONS
+    def decoding(self) -> str | None:
+        """What was done to the model's probabilities, in words; None: not recorded."""
+        recorded = self.metrics.get("comparability", {}).get("decoding")
+        return decoding_text(recorded) if isinstance(recorded, Mapping) else None
 
 
 def read_results(folder: Path) -> Results:
