@@ -47,7 +47,7 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
 
 
 def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Prediction) -> dict[str, Any]:
-    question, names = one.answers.question, list(prediction.experiment.conditions)
+    question, names = one.question, list(prediction.experiment.conditions)
     what, numbers = one.headline
     written = [f"{100 * n.value:.0f}%" if question.options else fixed(n.value, 2) for n in numbers]
     order = sorted(range(len(names)), key=lambda index: numbers[index].value)
@@ -67,7 +67,7 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
         "what": what,
         "low": f"{written[order[0]]} ({names[order[0]]})",
         "high": f"{written[order[-1]]} ({names[order[-1]]})",
-        "left_out": len(prediction.personas) - len(one.answers.personas),
+        "left_out": len(prediction.personas) - len(one.personas),
         "little_mass": 100 * one.least_mass if one.least_mass < LITTLE_MASS else None,
         "most": MOST if max(len(names), len(one.differences)) > MOST else None,
         "plots": plots,
@@ -78,14 +78,14 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
 
 def _shares(one: QuestionPrediction, names: Sequence[str]) -> Table:
     rows = []
-    for index, value in enumerate(one.answers.question.scale.values):
-        label = f"{value} {one.answers.question.labels.get(value, '')}".strip()
+    for index, value in enumerate(one.question.scale.values):
+        label = f"{value} {one.question.labels.get(value, '')}".strip()
         rows.append((label, *(estimate.shares[index].times(100).written(1, "%") for estimate in one.conditions)))
     return Table(("answer", *names), tuple(rows), title="Share of each answer [95% over personas]")
 
 
 def _differences(one: QuestionPrediction, names: Sequence[str]) -> Table:
-    question = one.answers.question
+    question = one.question
     digits, scale = (1, 100) if question.options else (2, 1)
     rows = tuple(
         (
@@ -114,7 +114,7 @@ def _made(prediction: Prediction) -> tuple[tuple[str, str], ...]:
     model, checkpoint = prediction.model, prediction.model.get("checkpoint")
     how = "as the model is evaluated, so that what is known of its accuracy holds for them; they are narrower than the "
     own = "the model's own, not narrowed by any decoding (--undecoded)"
-    masses = [f"{one.answers.question.name} {100 * one.valid_mass.mean():.1f}%" for one in prediction.questions]
+    masses = [f"{one.question.name} {100 * one.mean_mass.mean():.1f}%" for one in prediction.questions]
     facts = {
         "model": model["name"],
         "base model": model.get("base_model"),

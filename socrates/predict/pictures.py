@@ -37,7 +37,7 @@ def difference_label(found: Difference, question: OutcomeQuestion, names: Sequen
 
 def _draw_distributions(one: QuestionPrediction, names: Sequence[str], name: str) -> Plot:
     """Bars of each condition's answers on common axes, with the mean as a line where numbers measure something."""
-    question, chosen = one.answers.question, list(zip(names, one.conditions, strict=True))[:MOST]
+    question, chosen = one.question, list(zip(names, one.conditions, strict=True))[:MOST]
     values, below = question.scale.values, _answers_named(question)
     means = [": mean " + fixed(estimate.mean.value, 2) if not question.options else "" for _, estimate in chosen]
     highest = max(share.value for _, estimate in chosen for share in estimate.shares)
@@ -70,7 +70,7 @@ def _draw_distributions(one: QuestionPrediction, names: Sequence[str], name: str
 
 def _draw_differences(one: QuestionPrediction, chosen: Sequence[Difference], names: Sequence[str], name: str) -> Plot:
     """Each difference as a point on its interval, and thin what chance adds where people are asked."""
-    question = one.answers.question
+    question = one.question
     scale, unit = (100.0, "percentage points") if question.options else (1.0, "scale points")
     points = [
         Point(

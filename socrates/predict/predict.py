@@ -25,10 +25,10 @@ from socrates.files import read_json, sha256_file
 from socrates.inference.run import InferenceRequest, Settings, run_inference, settings_of
 from socrates.model.chat import answers_token_ids
 from socrates.predict.estimates import ConditionEstimate, Difference, estimate_conditions, estimate_differences
-from socrates.predict.experiment import Experiment, read_experiment
+from socrates.predict.experiment import Experiment, OutcomeQuestion, read_experiment
 from socrates.predict.files import Finished, check_folder, read_finished, write_answers, write_finished
 from socrates.predict.population import Persona
-from socrates.predict.prompts import PromptPlan, QuestionAnswers, gather_answers, kept_answer, plan_prompts
+from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
 from socrates.report.results_folders import Results, Value, decoding_text
 from socrates.schema import raise_problems
 
@@ -41,16 +41,22 @@ class QuestionPrediction:
     """What is predicted for one question.
 
     Attributes:
-        answers: of every persona.
+        question: what was asked.
+        probabilities: shape (C, N, A): of each answer, by condition and persona that has one in every condition.
+        personas: shape (N,): their indices among all.
+        valid_mass: shape (C, all personas): probability of any valid answer, before decoding.
+        mean_mass: shape (C,): the same on average.
         conditions: in the order of the experiment.
         differences: between conditions.
-        valid_mass: shape (C,): probability of any valid answer, before decoding, on average.
     """
 
-    answers: QuestionAnswers
+    question: OutcomeQuestion
+    probabilities: NDArray[np.float64]
+    personas: NDArray[np.int64]
+    valid_mass: NDArray[np.float64]
+    mean_mass: NDArray[np.float64]
     conditions: Sequence[ConditionEstimate]
     differences: Sequence[Difference]
-    valid_mass: NDArray[np.float64]
 
     @property
     def headline(self) -> tuple[str, list[Value]]:
@@ -58,7 +64,7 @@ class QuestionPrediction:
 
         Of two options the first one's, of more that of the option that differs most between conditions.
         """
-        question = self.answers.question
+        question = self.question
         if not question.options:
             return f"mean, {question.scale}", [estimate.mean for estimate in self.conditions]
         shares = np.array([[share.value for share in estimate.shares] for estimate in self.conditions])
@@ -72,7 +78,7 @@ class QuestionPrediction:
     @property
     def least_mass(self) -> float:
         """In the condition where it is least."""
-        return float(self.valid_mass.min())
+        return float(self.mean_mass.min())
 
 
 @dataclass(frozen=True)
@@ -173,12 +179,16 @@ def predict(
     manifest, checkpoint = Path(model) / MANIFEST, None
     if manifest.is_file():
         checkpoint = {"step": read_manifest(Path(model)).step, "manifest_sha256": sha256_file(manifest)}
-    gathered = gather_answers(plan, finished.answers, undecoded=undecoded)
+    number = len(experiment.questions)
+    by_question = [finished.answers[place::number] for place in range(number)]
     return Prediction(
         experiment=experiment,
         personas=personas,
         plan=plan,
-        questions=[_estimate(answers, plan, seed) for answers in gathered],
+        questions=[
+            _estimate(question, answers, plan, seed, undecoded=undecoded)
+            for question, answers in zip(experiment.questions, by_question, strict=True)
+        ],
         settings=settings,
         undecoded=undecoded,
         seed=seed,
@@ -189,19 +199,37 @@ def predict(
     )
 
 
-def _estimate(answers: QuestionAnswers, plan: PromptPlan, seed: int) -> QuestionPrediction:
-    weights = plan.weights[answers.personas]
+def _estimate(
+    question: OutcomeQuestion, answers: Sequence[Mapping[str, Any]], plan: PromptPlan, seed: int, *, undecoded: bool
+) -> QuestionPrediction:
+    """What is predicted for a question from the answers to all its prompts, by key.
+
+    Where decoding leaves no valid answer at all, the model's own probabilities are taken, as the evaluation does.
+    """
+    values, shape = question.scale.values, (len(plan.profiles), len(plan.experiment.conditions))
+    chosen = [answer["undecoded"] if undecoded else answer["decoded"] or answer["undecoded"] for answer in answers]
+    table = np.array([[one.get(str(value), 0.0) for value in values] for one in chosen]).reshape(*shape, -1)
+    mass = np.array([answer["valid_mass"] for answer in answers]).reshape(shape)[plan.profile_of].T
+    totals = table.sum(axis=2)
+    answered = (totals > 0).all(axis=1)
+    table[answered] /= totals[answered][..., None]
+    personas = np.flatnonzero(answered[plan.profile_of])
+    weights = plan.weights[personas]
     if not weights.any():
         raise SocratesError(
-            f'the model gives no valid answer to the question "{answers.question.name}", whoever is asked: it was not '
+            f'the model gives no valid answer to the question "{question.name}", whoever is asked: it was not '
             "trained to answer such questions with a number alone; take a trained checkpoint"
         )
-    given = (answers.values, answers.probabilities, weights, seed)
+    probabilities = table[plan.profile_of[personas]].transpose(1, 0, 2)
+    given = (np.array(values, np.float64), probabilities, weights, seed)
     return QuestionPrediction(
-        answers,
+        question,
+        probabilities,
+        personas,
+        mass,
+        np.average(mass, axis=1, weights=plan.weights),
         estimate_conditions(*given),
-        estimate_differences(*given, options=answers.question.options),
-        np.average(answers.valid_mass, axis=1, weights=plan.weights),
+        estimate_differences(*given, options=question.options),
     )
 
 

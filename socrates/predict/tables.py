@@ -52,21 +52,21 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
 
 def _answers(one: QuestionPrediction, prediction: Prediction, rng: np.random.Generator) -> pd.DataFrame:
     """A line for each condition and persona; ``answer`` is sampled from the probabilities."""
-    answers, personas = one.answers, prediction.personas
+    values, personas = np.array(one.question.scale.values, np.float64), prediction.personas
     known = {field for persona in personas for field in persona.demographic}
     people = pd.DataFrame({"persona": range(1, len(personas) + 1), "weight": [persona.weight for persona in personas]})
     for field in (field for field in FIELDS if field in known):
         people[field] = [persona.demographic.get(field) for persona in personas]
-    centre = answers.values.mean()
+    centre = values.mean()
     tables = []
     for condition, name in enumerate(prediction.experiment.conditions):
-        shares = answers.probabilities[condition]
-        mean = shares @ (answers.values - centre)
-        sd = np.sqrt(np.maximum(shares @ (answers.values - centre) ** 2 - mean**2, 0.0))
-        sampled = sample_answers(answers.values, shares, rng)
-        numbers = pd.DataFrame({"mean": mean + centre, "sd": sd, "answer": sampled}, index=answers.personas)
-        table = people.assign(condition=name, question=answers.question.name).join(numbers)
-        tables.append(table.assign(valid_mass=answers.valid_mass[condition]))
+        shares = one.probabilities[condition]
+        mean = shares @ (values - centre)
+        sd = np.sqrt(np.maximum(shares @ (values - centre) ** 2 - mean**2, 0.0))
+        sampled = sample_answers(values, shares, rng)
+        numbers = pd.DataFrame({"mean": mean + centre, "sd": sd, "answer": sampled}, index=one.personas)
+        table = people.assign(condition=name, question=one.question.name).join(numbers)
+        tables.append(table.assign(valid_mass=one.valid_mass[condition]))
     return pd.concat(tables)
 
 
@@ -74,8 +74,8 @@ def _tables(prediction: Prediction, recorded: dict[str, Any]) -> tuple[pd.DataFr
     """Distributions, means and differences as the record has them, an interval in two columns."""
     distributions, means, differences = [], [], []
     for one in prediction.questions:
-        question, record = one.answers.question, recorded[one.answers.question.name]
-        for (condition, numbers), mass in zip(record["conditions"].items(), one.valid_mass, strict=True):
+        question, record = one.question, recorded[one.question.name]
+        for (condition, numbers), mass in zip(record["conditions"].items(), one.mean_mass, strict=True):
             names = {"condition": condition, "question": question.name}
             for answer, share in numbers["distribution"].items():
                 label = question.labels.get(int(answer))
@@ -134,7 +134,7 @@ def _record(prediction: Prediction, created: datetime) -> dict[str, Any]:
             "system_message": prediction.settings.prompt.system_message,
         },
         "model": prediction.model,
-        "questions": {one.answers.question.name: _question(one, prediction) for one in prediction.questions},
+        "questions": {one.question.name: _question(one, prediction) for one in prediction.questions},
         "intervals": {"method": METHOD, "resamples": RESAMPLES, "seed": prediction.seed, "covers": COVERS},
         "evidence": _evidence(prediction),
         "asked": prediction.asked,
@@ -145,7 +145,7 @@ def _record(prediction: Prediction, created: datetime) -> dict[str, Any]:
 
 
 def _question(one: QuestionPrediction, prediction: Prediction) -> dict[str, Any]:
-    names, question = list(prediction.experiment.conditions), one.answers.question
+    names, question = list(prediction.experiment.conditions), one.question
     conditions = {
         name: {
             **_number("mean", estimate.mean),
@@ -171,8 +171,8 @@ def _question(one: QuestionPrediction, prediction: Prediction) -> dict[str, Any]
         for found in one.differences
     ]
     return {
-        "personas": len(one.answers.personas),
-        "without_an_answer": len(prediction.personas) - len(one.answers.personas),
+        "personas": len(one.personas),
+        "without_an_answer": len(prediction.personas) - len(one.personas),
         "conditions": conditions,
         "differences": differences,
     }
