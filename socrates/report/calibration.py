@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from socrates.console import progress, share
-from socrates.evaluation.bootstrap import Interval, Weights, intervals, sorted_units
+from socrates.evaluation.bootstrap import Interval, Units, Weights, intervals
 from socrates.report.html import Table
 from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, legend, percent, short, thousands
-from socrates.report.results_folders import Material, Results, Value, decoding_text, read_lines
+from socrates.report.results_folders import Material, Results, Value, decoding_text, fixed, read_lines
 
 _PAPER = {"temperature": 0.6, "top_p": 0.9}
 BINS = 10  # of probability, equally wide
@@ -69,11 +69,7 @@ class Calibration:
 
 
 def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
-    """Read a `predictions.jsonl`; None where there is none, or no row has a distribution.
-
-    Args:
-        path: of the file.
-        seed: of the resampling.
+    """Read a `predictions.jsonl`; None where there is none, or no row has a distribution; ``seed`` of the resampling.
 
     Raises:
         SocratesError: a line that is no prediction; names file, line and field.
@@ -103,7 +99,7 @@ def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
         with np.errstate(invalid="ignore"):
             return weights.pooled_sum(counts[:, 2]) / weights.pooled_sum(counts[:, 0])
 
-    limits = intervals(sorted_units(list(map(str, range(len(counts))))), frequencies, seed)
+    limits = intervals(Units(np.arange(len(counts))), frequencies, seed)
     with np.errstate(invalid="ignore"):
         mean, frequency = probability / answers, given / answers
     return Calibration(answers.astype(np.int64), mean, frequency, limits, rows, rows_without, missed)
@@ -124,8 +120,7 @@ def calibration_part(material: Material) -> dict[str, Any]:
         "decoding": decoding_in_words(subject),
         "errors": ", ".join(f"{one.label} {found.error:.3f}" for one, found in shown),
         "plots": (_picture(subject, shown),) if own else (),
-        "tables": (_table(subject, own),) if own else (),
-        "folded": {f"that of {one.label}": _table(one, found) for one, found in shown if one is not subject},
+        "tables": (_table(own),) if own else (),
     }
 
 
@@ -144,19 +139,13 @@ def decoding_in_words(subject: Results) -> str:
     return words
 
 
-def _table(results: Results, found: Calibration) -> Table:
+def _table(found: Calibration) -> Table:
     columns = (_NAMES, found.answers.tolist(), found.probability.tolist(), found.frequency.tolist(), found.limits)
     rows = tuple(
-        (
-            name,
-            f"{answers:,}",
-            Value(probability if answers else None).times(100).written(1),
-            Value(frequency if answers else None, limits).times(100).written(1),
-        )
+        (name, f"{answers:,}", fixed(100 * probability, 1), Value(frequency, limits).times(100).written(1))
         for name, answers, probability, frequency, limits in zip(*columns, strict=True)
     )
-    heads = ("probability", "answers", "mean, %", "given, % [95% interval]")
-    return Table(heads, rows, title=f"Calibration: {results.label}")
+    return Table(("probability", "answers", "mean, %", "given, % [95% interval]"), rows, title="Calibration")
 
 
 def _picture(subject: Results, shown: list[tuple[Results, Calibration]]) -> Plot:

@@ -34,12 +34,12 @@ def cells_to_show(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return {"typical": ordered} if len(ordered) else {}
     each = min(EACH, len(ordered) // len(KINDS))
     from_middle = np.argsort(np.abs(np.arange(len(ordered)) - len(ordered) // 2), kind="stable")
-    chosen = {}
+    chosen, left = {}, ordered
     for kind, candidates in (("best", ordered), ("worst", ordered[::-1]), ("typical", ordered.iloc[from_middle])):
-        left = candidates.drop([index for taken in chosen.values() for index in taken.index], errors="ignore")
-        of_others = left.drop_duplicates("study_id")
-        first = pd.concat([of_others, left.drop(of_others.index)])[:each].index
-        chosen[kind] = left[left.index.isin(first)]
+        left = candidates[candidates.index.isin(left.index)]
+        again = left.duplicated("study_id").sort_values(kind="stable")  # the first of each study, then the others
+        chosen[kind] = left[left.index.isin(again[:each].index)]
+        left = left.drop(chosen[kind].index)
     return {kind: chosen[kind] for kind in KINDS}
 
 

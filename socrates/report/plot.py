@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
 SMALL = 9  # points: the smallest text
-DARK, LIGHT, LINE = "#2b5c8a", "#c9d8e6", "#1c1c1c"
+DARK, LIGHT, LINE, GREY = "#2b5c8a", "#c9d8e6", "#1c1c1c", "#777777"
 EDGE = {"edgecolor": LINE, "linewidth": 0.7}
 WRITER = "SOCRATES: scripts/report.py or scripts/predict.py"  # what PNG files say, see `html.read_start`
 _PNG_DPI = 200
@@ -31,7 +30,7 @@ _STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#777777",
+    "axes.edgecolor": GREY,
     "axes.linewidth": 0.8,
     "axes.titlesize": SMALL,
     "axes.titleweight": "bold",
@@ -91,16 +90,18 @@ def drawn(
         alt: what it shows, in words.
         rows: axes, one below the other.
         ratios: their heights, relative to each other.
-        name: what the picture is called as a PNG file; empty: it is none.
+        name: of the PNG file; empty: there is none.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     draw(figure.subplots(rows, height_ratios=ratios))
     figure.suptitle(short(title, 60), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    svg = _saved(figure, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    png = _saved(figure, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": WRITER}) if name else b""
-    return Plot(svg, alt, name, png)
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    if name:
+        figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": WRITER})
+    return Plot(svg.getvalue(), alt, name, png.getvalue())
 
 
 class Point(NamedTuple):
@@ -188,12 +189,6 @@ def thousands(axis: Any) -> None:
 def short(text: str, most: int = 22) -> str:
     """A text of at most ``most`` characters; what was cut shows as "…"."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _saved(figure: Figure, **options: Any) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, **options)
-    return file.getvalue()
 
 
 def make_bars(

@@ -73,16 +73,7 @@ def value_at(record: Mapping[str, Any], *keys: str) -> Value:
 
 def fixed(value: float | None, digits: int = 3) -> str:
     """A number with so many decimals, and no minus before zeros."""
-    if value is None or value != value:
-        return NONE
-    text = f"{value:,.{digits}f}"
-    return text if text.strip("-0.,") else text.removeprefix("-")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """The same with its sign, but zero."""
-    text = fixed(value, digits)
-    return f"+{text}" if value > 0 and text.strip("0.") else text
+    return NONE if value is None or value != value else f"{value:z,.{digits}f}"
 
 
 def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: str = "") -> str:
@@ -116,11 +107,6 @@ class RecordedDecision(_Shown):
     baseline_wasserstein_distance: _Number
     checkpoint_wasserstein_distance: _Number
     notes: tuple[str, ...]
-
-    @property
-    def improvement(self) -> Value:
-        """In percent."""
-        return Value(self.improvement_percent, self.improvement_ci95)
 
 
 class _CellLine(_Shown):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from socrates.report.html import Table
 from socrates.report.plot import Point, draw_points
-from socrates.report.results_folders import Material, Results, comparability_differences, fixed, signed
+from socrates.report.results_folders import Material, Results, comparability_differences, fixed
 
 _MOST = 44  # studies that fit one below the other in a picture that fits on a page
 _EACH_END = 20  # of the gains and of the losses that are drawn where there are more
@@ -67,7 +67,7 @@ def _by_study(cells: pd.DataFrame) -> pd.DataFrame:
 def _table(studies: pd.DataFrame, subject: Results, baseline: Results | None) -> Table:
     heads = {"before": "W before", "W": "W after", "change": "change"} if baseline else {"W": "W"}
     heads |= {"uniform": "uniform", "best": "at best"}
-    columns = [studies[name].map(signed if name == "change" else fixed) for name in heads]
+    columns = [studies[name].map("{:+z.3f}".format if name == "change" else fixed) for name in heads]
     rows = zip(studies.index, studies["cells"].map("{:,}".format), *columns, strict=True)
     what = f"{baseline.label} before, {subject.label} after" if baseline else subject.label
     return Table(("study", "cells", *heads.values()), tuple(rows), title=f"W by study: {what}")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.report.plot import DARK, LINE, Plot, drawn, legend, thousands
+from socrates.report.plot import DARK, GREY, LINE, Plot, drawn, legend, thousands
 from socrates.report.results_folders import Material, Results
 
 TRAINER_STATE = "trainer_state.json"
@@ -33,8 +33,7 @@ def find_log(results: Results, run: Path | None) -> TrainingLog | None:
     """The log of the run that a result is of.
 
     Args:
-        results: whose `about.model` names the checkpoint, seen from the current folder or from the one that holds
-            `evaluation_results`.
+        results: whose `about.model` names the checkpoint, seen from here or from where `evaluation_results` is.
         run: the run's folder, where somebody named it.
 
     Raises:
@@ -72,14 +71,14 @@ def _picture(log: TrainingLog, material: Material) -> Plot:
 
     def draw(axes) -> None:
         upper, lower = axes
-        _curve(upper, log.loss, "-", "training loss")
-        _curve(upper, log.eval_loss, "o--", "loss on evaluation rows")
-        _curve(lower, log.learning_rate, "-", "")
-        for panel in axes:
-            for step in evaluated:
-                panel.axvline(step, color="#777777", linewidth=0.8, linestyle=":")
-        if evaluated:
-            upper.plot([], [], ":", color="#777777", linewidth=0.8, label="evaluated")
+        curves = ((upper, log.loss, "-", "training loss"), (upper, log.eval_loss, "o--", "loss on evaluation rows"))
+        for panel, points, style, label in (*curves, (lower, log.learning_rate, "-", "")):
+            style, color = ("o", DARK) if len(points) == 1 else (style, DARK if style == "-" else LINE)
+            options = {"color": color, "markerfacecolor": "white", "markersize": 4, "linewidth": 1.3}
+            panel.plot(points.index, points.values, style, label=label if len(points) else "", **options)
+        for step in evaluated:
+            upper.axvline(step, color=GREY, linewidth=0.8, linestyle=":", label="evaluated" * (step == evaluated[0]))
+            lower.axvline(step, color=GREY, linewidth=0.8, linestyle=":")
         upper.set_ylabel("loss")
         upper.sharex(lower)
         upper.tick_params(labelbottom=False)
@@ -93,10 +92,3 @@ def _picture(log: TrainingLog, material: Material) -> Plot:
     if len(log.learning_rate):
         alt += f", and below it the learning rate, at most {log.learning_rate.max():.3g}"
     return drawn("Loss and learning rate", 4.4, draw, f"{alt}.", rows=2, ratios=(2.0, 1.0), name="training")
-
-
-def _curve(axes: Any, points: pd.Series, style: str, label: str) -> None:
-    style, color = ("o", DARK) if len(points) == 1 else (style, DARK if style == "-" else LINE)
-    axes.plot(points.index, points.values, style, color=color, markerfacecolor="white", markersize=4, linewidth=1.3)
-    if label and len(points):
-        axes.lines[-1].set_label(label)
