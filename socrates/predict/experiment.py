@@ -131,6 +131,7 @@ class Experiment:
 
     Attributes:
         file: that describes it.
+        described: what stands in the file.
         title: of the page.
         note: what else the page is to say; may be empty.
         conditions: name -> what people of that condition read; None: nothing but the question.
@@ -139,6 +140,7 @@ class Experiment:
     """
 
     file: Path
+    described: Mapping[str, Any]
     title: str
     note: str
     conditions: Mapping[str, str | None]
@@ -168,11 +170,11 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         SocratesError: no such file, no JSON, or with every problem of it, a line each.
     """
-    described = validate(_Description, read_json(path, "experiment"), str(path))
-    questions = tuple(_outcome_question(name, question) for name, question in described.questions.items())
-    listed = described.population.csv
-    people = described.population.margins() if listed is None else path.parent / listed
-    experiment = Experiment(path, described.title, described.note or "", described.conditions, questions, people)
+    content = read_json(path, "experiment")
+    found = validate(_Description, content, str(path))
+    questions = tuple(_outcome_question(name, question) for name, question in found.questions.items())
+    people = found.population.margins() if found.population.csv is None else path.parent / found.population.csv
+    experiment = Experiment(path, content, found.title, found.note or "", found.conditions, questions, people)
     raise_problems(path, [problem for question in questions for problem in _scale_problems(experiment, question)])
     return experiment
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from socrates.files import atomic_write, remove_file, write_json
+from socrates.files import atomic_write, write_json
 from socrates.predict.estimates import MEAN, METHOD, RESAMPLES, sample_answers
 from socrates.predict.files import PAGE, PROGRAM, RECORD, TABLES, pictures_in
 from socrates.predict.page import COVERS, render
 from socrates.predict.pictures import make_plots
 from socrates.predict.population import FIELDS
 from socrates.predict.predict import Prediction, QuestionPrediction
+from socrates.report.html import write_page
 from socrates.report.plot import styled
 from socrates.report.results_folders import Value
 
@@ -39,14 +40,8 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     write_json(output / RECORD, record)
     with styled():
         plots = make_plots(prediction)
-    for path in pictures_in(output):  # of an earlier page, of which a new one may have fewer
-        remove_file(path)
     pictures = {output / f"predict-{plot.name}.png": plot.png for of_question in plots for plot in of_question}
-    for path, png in pictures.items():
-        with atomic_write(path, "wb") as file:
-            file.write(png)
-    with atomic_write(output / PAGE) as file:
-        file.write(render(prediction, plots, created.astimezone()))
+    write_page(output / PAGE, render(prediction, plots, created.astimezone()), pictures, pictures_in(output))
     return list(pictures)
 
 
@@ -105,22 +100,7 @@ def _record(prediction: Prediction, created: datetime) -> dict[str, Any]:
     experiment, decoding = prediction.experiment, prediction.settings.decoding
     return {
         "program": PROGRAM,
-        "experiment": {
-            "file": str(experiment.file),
-            "title": experiment.title,
-            "note": experiment.note,
-            "conditions": dict(experiment.conditions),
-            "questions": {
-                question.name: {
-                    "text": question.text,
-                    "scale": str(question.scale),
-                    "labels": {str(value): label for value, label in sorted(question.labels.items())},
-                    "options": question.options,
-                    "instruction": question.instruction,
-                }
-                for question in experiment.questions
-            },
-        },
+        "experiment": {"file": str(experiment.file), **experiment.described},
         "people": {
             "source": str(experiment.population) if isinstance(experiment.population, Path) else "margins",
             "personas": len(prediction.personas),

@@ -18,9 +18,8 @@ from socrates.console import progress, share
 from socrates.evaluation.bootstrap import Interval, Units, Weights, intervals
 from socrates.report.html import Table
 from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, legend, percent, short, thousands
-from socrates.report.results_folders import Material, Results, Value, decoding_text, fixed, read_lines
+from socrates.report.results_folders import Material, Results, Value, fixed, read_lines
 
-_PAPER = {"temperature": 0.6, "top_p": 0.9}
 BINS = 10  # of probability, equally wide
 _NAMES = [f"{100 * low // BINS}–{100 * (low + 1) // BINS}%" for low in range(BINS)]
 
@@ -117,26 +116,10 @@ def calibration_part(material: Material) -> dict[str, Any]:
     return {
         "own": own,
         "missed": own and share(own.missed, own.rows),
-        "decoding": decoding_in_words(subject),
         "errors": ", ".join(f"{one.label} {found.error:.3f}" for one, found in shown),
         "plots": (_picture(subject, shown),) if own else (),
         "tables": (_table(own),) if own else (),
     }
-
-
-def decoding_in_words(subject: Results) -> str:
-    """What was done to the probabilities that are shown."""
-    if subject.decoding is None:
-        return "Decoding may have sharpened these probabilities; how they were made is not recorded."
-    paper = ", as the paper asks its models" if subject.decoding == decoding_text(_PAPER) else ""
-    words = f"The probabilities are those after decoding ({subject.decoding}){paper}."
-    decoding = subject.metrics["comparability"]["decoding"]
-    if decoding["temperature"] < 1 or decoding["top_p"] < 1:
-        words += (
-            " That sharpens them, so a curve flatter than the line is expected even of a model that is calibrated "
-            "before decoding."
-        )
-    return words
 
 
 def _table(found: Calibration) -> Table:

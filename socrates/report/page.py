@@ -1,26 +1,21 @@
-"""The report page: one HTML file with its pictures in it, and the same pictures as PNGs beside it.
-
-Covers: earlier reports are replaced, pictures that a new one has no more included; what another program wrote is not.
-"""
+"""The report page: one HTML file with its pictures in it, and the same pictures as PNGs beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from socrates.console import progress
 from socrates.evaluation.results import PREDICTIONS
-from socrates.files import atomic_write, remove_file
 from socrates.report.calibration import calibration_part, read_calibration
 from socrates.report.cells import KINDS, cells_part
 from socrates.report.decision import decision_part
 from socrates.report.distances import distances_part
 from socrates.report.effects import effects_part
 from socrates.report.groups import groups_part
-from socrates.report.html import Table, check_page, render
+from socrates.report.html import Table, check_page, render, write_page
 from socrates.report.plot import Plot, styled
 from socrates.report.results_folders import NONE, Material, Results, in_order, read_results
 from socrates.report.studies import studies_part
@@ -52,8 +47,10 @@ def read_material(folders: Sequence[Path], run: Path | None = None) -> Material:
     """
     baseline, evaluated = in_order([read_results(folder) for folder in folders])
     material = Material(evaluated[-1], baseline, evaluated, find_log(evaluated[-1], run))
-    found = {one.label: read_calibration(one.folder / PREDICTIONS) for one in material.main}
-    return replace(material, calibrations={label: one for label, one in found.items() if one is not None})
+    for one in material.main:
+        if found := read_calibration(one.folder / PREDICTIONS):
+            material.calibrations[one.label] = found
+    return material
 
 
 def make_report(material: Material, when: datetime) -> tuple[str, list[Plot]]:
@@ -99,28 +96,20 @@ _PROVENANCE = ("coverage", "seen", "about", "comparability", "intervals")
 
 def check_report(page: Path) -> None:
     """SocratesError unless page and pictures may be written: under new names, or over an earlier report."""
-    check_page(page, [picture_path(page, name) for name in PICTURES], PROGRAM, "--output")
+    check_page(page, picture_paths(page).values(), PROGRAM, "--output")
 
 
 def write_report(text: str, plots: Sequence[Plot], page: Path) -> list[Path]:
-    """Write the page and its pictures, each whole or not at all; returns the pictures' paths.
-
-    Pictures of an earlier report that this one does not have are removed.
+    """Write the page and its pictures in place of an earlier report's; returns the pictures' paths.
 
     Raises:
         SocratesError: something cannot be written.
     """
-    pictures = {picture_path(page, plot.name): plot.png for plot in plots}
-    for path in [path for name in PICTURES if (path := picture_path(page, name)) not in pictures]:
-        remove_file(path)
-    for path, png in pictures.items():
-        with atomic_write(path, "wb") as file:
-            file.write(png)
-    with atomic_write(page) as file:
-        file.write(text)
-    return list(pictures)
+    paths = picture_paths(page)
+    write_page(page, text, {paths[plot.name]: plot.png for plot in plots}, paths.values())
+    return [paths[plot.name] for plot in plots]
 
 
-def picture_path(page: Path, name: str) -> Path:
-    """Where a picture lies beside its page."""
-    return page.with_name(f"{page.stem}-{name}.png")
+def picture_paths(page: Path) -> dict[str, Path]:
+    """Where each picture that a report may have lies beside its page."""
+    return {name: page.with_name(f"{page.stem}-{name}.png") for name in PICTURES}
