@@ -273,7 +273,7 @@ def _read_evidence(folder: Path, model: str, fingerprint: str) -> Results:
             f"--results {folder}: are results of another model ({about.get('model')}), not of {model}; name those of "
             "this model, or leave --results out"
         )
-    evidence = Results(file.parent, model, None, metrics)
+    evidence = Results(file.parent, model, metrics)
     if evidence.distance.value is None:
         raise SocratesError(f'--results {folder}: {file}: "wasserstein_distance" is no number; evaluate again')
     return evidence

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from socrates.console import progress
+from socrates.errors import SocratesError
 from socrates.evaluation.results import PREDICTIONS
 from socrates.report.calibration import calibration_part, read_calibration
 from socrates.report.cells import KINDS, cells_part
@@ -17,7 +19,7 @@ from socrates.report.effects import effects_part
 from socrates.report.groups import groups_part
 from socrates.report.html import Table, check_page, render, write_page
 from socrates.report.plot import Plot, styled
-from socrates.report.results_folders import NONE, Material, Results, in_order, read_results
+from socrates.report.results_folders import NONE, Material, Results, read_results
 from socrates.report.studies import studies_part
 from socrates.report.training import find_log, training_part
 
@@ -35,22 +37,21 @@ PARTS = {
 PICTURES = (*(f"cells-{kind}" for kind in KINDS), *(key for key in PARTS if key != "cells"))
 
 
-def read_material(folders: Sequence[Path], run: Path | None = None) -> Material:
-    """Read all that a report is made from.
-
-    Args:
-        folders: of the results, see `results_folders.in_order`.
-        run: the folder of the training run; None: found through the results.
+def read_material(folders: Sequence[Path]) -> Material:
+    """Read all that a report is made from: the last folder is its subject, the first of several the baseline.
 
     Raises:
-        SocratesError: a file that is there and bad; one that is missing only leaves out a part.
+        SocratesError: a folder is named twice, or a file is there and bad; one that is missing only leaves out a part.
     """
-    baseline, evaluated = in_order([read_results(folder) for folder in folders])
-    material = Material(evaluated[-1], baseline, evaluated, find_log(evaluated[-1], run))
-    for one in material.main:
-        if found := read_calibration(one.folder / PREDICTIONS):
-            material.calibrations[one.label] = found
-    return material
+    results = [read_results(folder) for folder in folders]
+    paths, labels = [one.folder.resolve() for one in results], [one.label for one in results]
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise SocratesError(f"{folders[index]}: is named twice")
+        if labels.count(labels[index]) > 1:
+            results[index] = replace(results[index], label=f"{path.parent.name}/{path.name}")
+    found = {one.label: read_calibration(one.folder / PREDICTIONS) for one in (results[0], results[-1])}
+    return Material(results, find_log(results[-1]), {label: one for label, one in found.items() if one is not None})
 
 
 def make_report(material: Material, when: datetime) -> tuple[str, list[Plot]]:

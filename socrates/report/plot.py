@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
 SMALL = 9  # points: the smallest text
-DARK, LIGHT, LINE, GREY = "#2b5c8a", "#c9d8e6", "#1c1c1c", "#777777"
+DARK, LIGHT, LINE = "#2b5c8a", "#c9d8e6", "#1c1c1c"
 EDGE = {"edgecolor": LINE, "linewidth": 0.7}
 WRITER = "SOCRATES: scripts/report.py or scripts/predict.py"  # what PNG files say, see `html.read_start`
 _PNG_DPI = 200
@@ -30,7 +30,7 @@ _STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": "#777777",
     "axes.linewidth": 0.8,
     "axes.titlesize": SMALL,
     "axes.titleweight": "bold",

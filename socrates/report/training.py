@@ -11,9 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.report.plot import DARK, GREY, LINE, Plot, drawn, legend, thousands
+from socrates.report.plot import DARK, LINE, Plot, drawn, legend, thousands
 from socrates.report.results_folders import Material, Results
 
 TRAINER_STATE = "trainer_state.json"
@@ -29,26 +28,19 @@ class TrainingLog:
     learning_rate: pd.Series
 
 
-def find_log(results: Results, run: Path | None) -> TrainingLog | None:
-    """The log of the run that a result is of.
-
-    Args:
-        results: whose `about.model` names the checkpoint, seen from here or from where `evaluation_results` is.
-        run: the run's folder, where somebody named it.
+def find_log(results: Results) -> TrainingLog | None:
+    """The log of the run whose checkpoint was evaluated, seen from here or from where `evaluation_results` is.
 
     Raises:
-        SocratesError: ``run`` holds no log, or a log that is there cannot be read.
+        SocratesError: a log that is there cannot be read.
     """
-    model, runs = results.metrics["about"].get("model"), [run]
-    if run is None:
-        named = results.step is not None and isinstance(model, str)
-        runs = [(root / model).parent for root in (Path(), *results.folder.resolve().parents[2:3])] if named else []
-    for folder in runs:
-        states = folder.glob(f"checkpoint-*/{TRAINER_STATE}")
+    if not (model := results.metrics["about"].get("model")):
+        return None
+    run = Path(str(model)).parent
+    for root in (Path(), *results.folder.resolve().parents[2:3]):
+        states = (root / run).glob(f"checkpoint-*/{TRAINER_STATE}")
         if newest := max(states, key=lambda path: (len(path.parent.name), path), default=None):
             return _read_log(newest)
-    if run is not None:
-        raise SocratesError(f"--run {run}: holds no checkpoint with a {TRAINER_STATE}")
     return None
 
 
@@ -63,12 +55,10 @@ def _read_log(path: Path) -> TrainingLog:
 def training_part(material: Material) -> dict[str, Any]:
     """The curves of the trainer's log."""
     log = material.log if material.log is not None and len(material.log.loss) else None
-    return {"log": log, "plots": (_picture(log, material),) if log else ()}
+    return {"log": log, "plots": (_picture(log),) if log else ()}
 
 
-def _picture(log: TrainingLog, material: Material) -> Plot:
-    evaluated = [one.step for one in material.evaluated if one.step is not None]
-
+def _picture(log: TrainingLog) -> Plot:
     def draw(axes) -> None:
         upper, lower = axes
         curves = ((upper, log.loss, "-", "training loss"), (upper, log.eval_loss, "o--", "loss on evaluation rows"))
@@ -76,9 +66,6 @@ def _picture(log: TrainingLog, material: Material) -> Plot:
             style, color = ("o", DARK) if len(points) == 1 else (style, DARK if style == "-" else LINE)
             options = {"color": color, "markerfacecolor": "white", "markersize": 4, "linewidth": 1.3}
             panel.plot(points.index, points.values, style, label=label if len(points) else "", **options)
-        for step in evaluated:
-            upper.axvline(step, color=GREY, linewidth=0.8, linestyle=":", label="evaluated" * (step == evaluated[0]))
-            lower.axvline(step, color=GREY, linewidth=0.8, linestyle=":")
         upper.set_ylabel("loss")
         upper.sharex(lower)
         upper.tick_params(labelbottom=False)

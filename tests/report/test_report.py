@@ -21,7 +21,7 @@ from socrates.report.calibration import read_calibration
 from socrates.report.cells import cells_to_show
 from socrates.report.page import PICTURES, check_report, make_report, read_material, write_report
 from socrates.report.plot import make_bars
-from socrates.report.results_folders import Results, Value, comparability_differences, fixed, in_order
+from socrates.report.results_folders import Results, Value, comparability_differences, fixed
 from socrates.report.studies import compare_studies
 from socrates.report.training import find_log
 
@@ -81,11 +81,11 @@ class Page(HTMLParser):
         if re.fullmatch("h[1-6]", tag):
             self.heads.append(tag)
         if tag == "table":
-            self.tables.append({"caption": False, "scopes": True, "folded": "details" in self.open})
-        if tag == "caption":
-            self.tables[-1]["caption"] = True
-        if tag == "th":
-            self.tables[-1]["scopes"] &= attributes.get("scope") in ("row", "col")
+            self.tables.append({"named": "details" in self.open, "scopes": True})
+        if tag in ("caption", "th"):
+            table = self.tables[-1]
+            table["named"] |= tag == "caption"
+            table["scopes"] &= tag == "caption" or attributes.get("scope") in ("row", "col")
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -118,7 +118,7 @@ def report(made):
 
 def test_the_command_writes_a_page_that_needs_nothing_else_and_its_pictures(copied):
     folders = [
-        copied.folders[name].relative_to(copied.root) for name in ("checkpoint-100", "baseline", "checkpoint-500")
+        copied.folders[name].relative_to(copied.root) for name in ("baseline", "checkpoint-100", "checkpoint-500")
     ]
     result = run(*folders, cwd=copied.root)
     folder = copied.folders["checkpoint-500"]
@@ -128,7 +128,7 @@ def test_the_command_writes_a_page_that_needs_nothing_else_and_its_pictures(copi
     page = Page(text)
     assert page.sections == KEYS and page.language == "en" and page.heads == ["h1", *["h2"] * len(KEYS)]
     assert all(len(one["alt"]) > 40 and one["src"].startswith("data:image/svg+xml;base64,") for one in page.pictures)
-    assert all(table["scopes"] and (table["caption"] or table["folded"]) for table in page.tables)
+    assert all(table["scopes"] and table["named"] for table in page.tables)
     pictures = {path.name: path.read_bytes() for path in folder.glob("*.png")}
     assert sorted(pictures) == sorted(f"report-{name}.png" for name in PICTURES)
     assert len(page.pictures) == len(pictures)
@@ -164,7 +164,7 @@ def test_results_of_nothing_but_metrics(tmp_path):
         ("effects", "no effects.jsonl"),
         ("calibration", "no predictions.jsonl"),
         ("groups", "no groups"),
-        ("training", "--run DIR"),
+        ("training", "No log of the training"),
     ):
         assert reason in report.said(key)
 
@@ -234,8 +234,6 @@ def test_what_is_bad_is_named_with_file_line_and_key(copied, file, changes, mess
         (["nowhere"], "nowhere: no such results folder"),
         (["evaluation_results/baseline"] * 2, "is named twice"),
         (["evaluation_results/baseline", "--output", "page.pdf"], "must end in .html"),
-        (["evaluation_results/baseline", "--run", "models"], "holds no checkpoint with a trainer_state.json"),
-        (["evaluation_results/baseline", "--run", "nowhere"], "no such folder"),
     ],
 )
 def test_wrong_arguments(made, arguments, message):
@@ -246,25 +244,13 @@ def test_wrong_arguments(made, arguments, message):
 # --- which results ---------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_about_the_last_compared_with_the_baseline(made, tmp_path):
-    def roles(*names):
-        """The baseline and the others, of results with these names; a number: those of the checkpoint of that step."""
-        results = [
-            Results(tmp_path / str(name), str(name), name if isinstance(name, int) else None, {}) for name in names
-        ]
-        baseline, evaluated = in_order(results)
-        return baseline and baseline.label, [one.label for one in evaluated]
-
-    assert roles("a") == (None, ["a"]) and roles("baseline") == (None, ["baseline"])
-    assert roles(900, "baseline", 500, 100, 700) == ("baseline", ["100", "500", "900", "700"])
-    assert roles(900, 500) == ("900", ["500"])  # a baseline that is a later checkpoint
-    assert roles(500, "after") == ("500", ["after"]) and roles("before", 500) == ("before", ["500"])
-    assert roles("before", "after") == ("before", ["after"])
-    shutil.copytree(made.folders["baseline"], tmp_path / "gpt")
+def test_the_page_is_about_the_last_compared_with_the_first(made, tmp_path):
     shutil.copytree(made.folders["checkpoint-500"], tmp_path / "other" / "checkpoint-500")
-    folders = [tmp_path / "gpt", made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"]
+    folders = [made.folders["baseline"], made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"]
     material = read_material(folders)
-    assert [one.label for one in material.all] == ["gpt", "made-run/checkpoint-500", "other/checkpoint-500"]
+    assert [one.label for one in material.all] == ["baseline", "made-run/checkpoint-500", "other/checkpoint-500"]
+    assert [one.folder for one in material.main] == [folders[0], folders[2]]
+    assert read_material(folders[:1]).baseline is None
 
 
 def test_results_of_other_rows_are_not_drawn_together(copied):
@@ -340,18 +326,14 @@ def bare_results(folder, decision=None, **metrics):
     return folder / "baseline", folder / "checkpoint-500"
 
 
-def test_what_the_numbers_warn_of(tmp_path):
-    folders = bare_results(tmp_path, bounds={"uniform_guess": 0.159}, seen={"rows": 1200, "of": 5000})
-    text = report_on(*folders).said("decision")
-    assert "no better than a uniform guess" in text and "trained on 1,200 of the rows" in text
-    assert "No decision about these results is recorded" in text
-
-
-def test_what_the_number_rests_on(tmp_path):
+def test_what_the_numbers_warn_of_and_rest_on(tmp_path):
     limits = {"wasserstein_distance_ci95": [0.1, 0.2]}
     coverage = {"rows": 200, "human_answers": 1000, "studies_scored": 9}
-    some = report_on(*bare_results(tmp_path, coverage=coverage, **limits)).said("basis")
-    assert "asked about 200 of 1,000 answers. W then reads higher, by about 0.005" in some
+    warned = {"bounds": {"uniform_guess": 0.159}, "seen": {"rows": 1200, "of": 5000}}
+    some = report_on(*bare_results(tmp_path, coverage=coverage, **limits, **warned)).said
+    assert "no better than a uniform guess" in some("decision") and "trained on 1,200 of the rows" in some("decision")
+    assert "No decision about these results is recorded" in some("decision")
+    assert "asked about 200 of 1,000 answers. W then reads higher, by about 0.005" in some("basis")
     coverage = {"rows": 9, "human_answers": 9, "studies_scored": 1}
     one = report_on(*bare_results(tmp_path / "one", coverage=coverage, **limits)).said("basis")
     assert "--max-examples" not in one and "over other studies" not in one and "nothing of other studies" in one
@@ -419,13 +401,13 @@ def test_calibration_against_counting_one_by_one(tmp_path):
 
 
 def test_the_log_is_that_of_the_newest_checkpoint(report, tmp_path):
-    subject, log = report.material.subject, report.material.log
+    log = report.material.log
     assert log.source.parent.name == "checkpoint-500" and log.loss.index.tolist() == list(range(10, 501, 10))
     assert log.eval_loss.index.tolist() == [100, 200, 300, 400, 500]
     for step, history in ((9, []), (10, [{"step": 10, "loss": 1.0}, {"step": 10, "eval_loss": 2.0}, {"step": "x"}, 7])):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
-    found = find_log(subject, tmp_path)
+    found = find_log(Results(tmp_path, "", {"about": {"model": str(tmp_path / "checkpoint-9")}}))
     assert [dict(one) for one in (found.loss, found.eval_loss, found.learning_rate)] == [{10: 1.0}, {10: 2.0}, {}]
 
 
