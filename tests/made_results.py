@@ -121,7 +121,6 @@ def write_log(run: Path, steps: int = 500, every: int = 10) -> Path:
         {
             "step": step,
             "loss": 1.2 + 1.5 * np.exp(-step / 90) + 0.03 * np.sin(step),
-            "learning_rate": 1e-5 * min(step / 25, 1) * (0.5 + 0.5 * np.cos(np.pi * step / steps)),
         }
         for step in at.tolist()
     ]

@@ -33,7 +33,7 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
         generator=PROGRAM,
         when=when,
         prediction=prediction,
-        model=prediction.model,
+        model=prediction.facts["model"],
         covers=COVERS,
         questions=[_question(*both, prediction) for both in zip(prediction.questions, plots, strict=True)],
         evidence=prediction.evidence,
@@ -111,7 +111,8 @@ def _people(prediction: Prediction, field: str, groups: Any) -> Table:
 
 
 def _made(prediction: Prediction) -> tuple[tuple[str, str], ...]:
-    model, checkpoint = prediction.model, prediction.model.get("checkpoint")
+    model, undecoded = prediction.facts["model"], prediction.facts["probabilities"]["undecoded"]
+    checkpoint = model["checkpoint"]
     how = "as the model is evaluated, so that what is known of its accuracy holds for them; they are narrower than the "
     own = "the model's own, not narrowed by any decoding (--undecoded)"
     masses = [f"{one.question.name} {100 * one.mean_mass.mean():.1f}%" for one in prediction.questions]
@@ -120,10 +121,10 @@ def _made(prediction: Prediction) -> tuple[tuple[str, str], ...]:
         "base model": model.get("base_model"),
         "checkpoint": checkpoint and f"step {checkpoint['step']}, manifest {checkpoint['manifest_sha256']}",
         "precision and device": " ".join(str(model[key]) for key in ("dtype", "device") if model.get(key)),
-        "probabilities": f"{prediction.decoding}: {own if prediction.undecoded else how + 'model’s own (--undecoded)'}",
+        "probabilities": f"{prediction.decoding}: {own if undecoded else how + 'model’s own (--undecoded)'}",
         "probability on valid answers": ", ".join(masses),
         "seed": prediction.seed,
         "intervals": f"95%, from {RESAMPLES:,} resamples of the personas, the same ones in every condition",
-        "prompts asked": f"{len(prediction.plan.prompts):,} in {prediction.seconds:,.0f} s",
+        "prompts asked": f"{len(prediction.plan.prompts):,} in {prediction.facts['seconds']:,.0f} s",
     }
     return tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))

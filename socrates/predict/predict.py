@@ -22,7 +22,7 @@ from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
 from socrates.evaluation.results import METRICS, read_metrics
 from socrates.files import read_json, sha256_file
-from socrates.inference.run import InferenceRequest, Settings, run_inference, settings_of
+from socrates.inference.run import InferenceRequest, run_inference, settings_of
 from socrates.model.chat import answers_token_ids
 from socrates.predict.estimates import ConditionEstimate, Difference, estimate_conditions, estimate_differences
 from socrates.predict.experiment import Experiment, OutcomeQuestion, read_experiment
@@ -86,35 +86,30 @@ class Prediction:
     """All that files and page are made from.
 
     Attributes:
-        experiment: what was described.
+        plan: what was asked, of which experiment.
         personas: who was asked.
-        plan: what they were asked.
         questions: what is predicted.
-        settings: how the model was asked.
-        undecoded: whether its probabilities are taken as they are.
         seed: of personas, sampled answers and intervals.
-        model: facts about it, as JSON values.
-        seconds: that asking took.
-        asked: what makes the answers what they are.
+        facts: what else is recorded (`predict.json`): of the people, the probabilities, the model and the asking.
         evidence: what is known of the model's accuracy; None: nothing was given.
     """
 
-    experiment: Experiment
-    personas: Sequence[Persona]
     plan: PromptPlan
+    personas: Sequence[Persona]
     questions: Sequence[QuestionPrediction]
-    settings: Settings
-    undecoded: bool
     seed: int
-    model: Mapping[str, Any]
-    seconds: float
-    asked: Mapping[str, Any]
+    facts: Mapping[str, Any]
     evidence: Results | None
 
     @property
-    def decoding(self) -> str:
+    def experiment(self) -> Experiment:
+        """What was described."""
+        return self.plan.experiment
+
+    @property
+    def decoding(self) -> str | None:
         """What was done to the model's probabilities, in words."""
-        return decoding_text({"temperature": 1, "top_p": 1} if self.undecoded else self.settings.decoding.model_dump())
+        return decoding_text(self.facts["probabilities"])
 
 
 def predict(
@@ -179,24 +174,27 @@ def predict(
     manifest, checkpoint = Path(model) / MANIFEST, None
     if manifest.is_file():
         checkpoint = {"step": read_manifest(Path(model)).step, "manifest_sha256": sha256_file(manifest)}
-    number = len(experiment.questions)
-    by_question = [finished.answers[place::number] for place in range(number)]
-    return Prediction(
-        experiment=experiment,
-        personas=personas,
-        plan=plan,
-        questions=[
-            _estimate(question, answers, plan, seed, undecoded=undecoded)
-            for question, answers in zip(experiment.questions, by_question, strict=True)
-        ],
-        settings=settings,
-        undecoded=undecoded,
-        seed=seed,
-        model={"name": model, **finished.about, "checkpoint": checkpoint},
-        seconds=finished.seconds,
-        asked=asked,
-        evidence=evidence,
-    )
+    predicted = [
+        _estimate(question, finished.answers[place :: len(experiment.questions)], plan, seed, undecoded=undecoded)
+        for place, question in enumerate(experiment.questions)
+    ]
+    facts = {
+        "people": {
+            "source": str(experiment.population) if isinstance(experiment.population, Path) else "margins",
+            "personas": len(personas),
+            "profiles": len(plan.profiles),
+            "seed": seed,
+        },
+        "probabilities": {
+            "undecoded": undecoded,
+            **({"temperature": 1.0, "top_p": 1.0} if undecoded else settings.decoding.model_dump()),
+            "system_message": settings.prompt.system_message,
+        },
+        "model": {"name": model, **finished.about, "checkpoint": checkpoint},
+        "asked": asked,
+        "seconds": finished.seconds,
+    }
+    return Prediction(plan, personas, predicted, seed, facts, evidence)
 
 
 def _estimate(

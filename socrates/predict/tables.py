@@ -97,28 +97,14 @@ def _number(name: str, number: Value) -> dict[str, Any]:
 
 
 def _record(prediction: Prediction, created: datetime) -> dict[str, Any]:
-    experiment, decoding = prediction.experiment, prediction.settings.decoding
+    experiment = prediction.experiment
     return {
         "program": PROGRAM,
         "experiment": {"file": str(experiment.file), **experiment.described},
-        "people": {
-            "source": str(experiment.population) if isinstance(experiment.population, Path) else "margins",
-            "personas": len(prediction.personas),
-            "profiles": len(prediction.plan.profiles),
-            "seed": prediction.seed,
-        },
-        "probabilities": {
-            "undecoded": prediction.undecoded,
-            "temperature": 1.0 if prediction.undecoded else decoding.temperature,
-            "top_p": 1.0 if prediction.undecoded else decoding.top_p,
-            "system_message": prediction.settings.prompt.system_message,
-        },
-        "model": prediction.model,
+        **prediction.facts,
         "questions": {one.question.name: _question(one, prediction) for one in prediction.questions},
         "intervals": {"method": METHOD, "resamples": RESAMPLES, "seed": prediction.seed, "covers": COVERS},
         "evidence": _evidence(prediction),
-        "asked": prediction.asked,
-        "seconds": prediction.seconds,
         "created": created.isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in _PACKAGES},
     }

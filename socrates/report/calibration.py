@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from socrates.console import progress, share
 from socrates.evaluation.bootstrap import Interval, Units, Weights, intervals
 from socrates.report.html import Table
-from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, legend, percent, short, thousands
+from socrates.report.plot import DARK, LINE, Plot, drawn, legend, percent, short
 from socrates.report.results_folders import Material, Results, Value, fixed, read_lines
 
 BINS = 10  # of probability, equally wide
@@ -109,7 +109,7 @@ def _bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def calibration_part(material: Material) -> dict[str, Any]:
-    """The curve of the subject and of the baseline, how many answers each bin holds, and a table."""
+    """The curve of the subject and of the baseline, and a table."""
     subject = material.subject
     shown = [(one, found) for one in material.main if (found := material.calibrations.get(one.label))]
     own = material.calibrations.get(subject.label)
@@ -135,25 +135,19 @@ def _picture(subject: Results, shown: list[tuple[Results, Calibration]]) -> Plot
     own = next(found for one, found in shown if one is subject)
 
     def draw(axes) -> None:
-        upper, lower = axes
-        upper.plot([0, 1], [0, 1], color=LINE, linewidth=1, linestyle="--")
+        axes.plot([0, 1], [0, 1], color=LINE, linewidth=1, linestyle="--")
         for place, limits in zip(own.probability, own.limits, strict=True):
             if limits is not None:
-                upper.vlines(place, *limits, color=DARK, linewidth=1.3)
+                axes.vlines(place, *limits, color=DARK, linewidth=1.3)
         for one, found in shown:
             some = found.answers > 0
             style, color, face = ("o-", DARK, DARK) if one is subject else ("s:", LINE, "white")
             curve = (found.probability[some], found.frequency[some])
-            upper.plot(*curve, style, color=color, markerfacecolor=face, markersize=5, label=short(one.label))
-        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="people gave it")
-        upper.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], [])
-        percent(upper.yaxis)
-        legend(upper)
-        lower.bar((np.arange(BINS) + 0.5) / BINS, np.maximum(own.answers, 0.8), 0.09, color=LIGHT, **EDGE)
-        lower.set_yscale("log")
-        lower.set(xlim=(0, 1), ylim=(0.8, None), ylabel="answers", xlabel="the model's probability of an answer")
-        percent(lower.xaxis)
-        thousands(lower.yaxis)
+            axes.plot(*curve, style, color=color, markerfacecolor=face, markersize=5, label=short(one.label))
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="the model's probability of an answer", ylabel="people gave it")
+        percent(axes.xaxis)
+        percent(axes.yaxis)
+        legend(axes)
 
     words = ", ".join(
         f"{name} {100 * frequency:.0f}%"
@@ -161,4 +155,4 @@ def _picture(subject: Results, shown: list[tuple[Results, Calibration]]) -> Plot
         if answers
     )
     alt = f"Curve: how often people gave answers by the probability that {subject.label} gave them: {words}."
-    return drawn("Probability against frequency", 4.6, draw, alt, rows=2, ratios=(3, 1), name="calibration")
+    return drawn("Probability against frequency", 4.0, draw, alt, name="calibration")

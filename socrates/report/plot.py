@@ -78,7 +78,6 @@ def drawn(
     alt: str,
     *,
     rows: int = 1,
-    ratios: tuple[float, ...] | None = None,
     name: str = "",
 ) -> Plot:
     """A picture from a function that fills its axes.
@@ -89,13 +88,12 @@ def drawn(
         draw: gets the axes; where there are several rows, an array of them.
         alt: what it shows, in words.
         rows: axes, one below the other.
-        ratios: their heights, relative to each other.
         name: of the PNG file; empty: there is none.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    draw(figure.subplots(rows, height_ratios=ratios))
+    draw(figure.subplots(rows))
     figure.suptitle(short(title, 60), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)

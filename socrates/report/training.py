@@ -1,4 +1,4 @@
-"""Training loss and learning rate over the steps of the run, as the newest checkpoint's `trainer_state.json` has them.
+"""Training loss over the steps of the run, as the newest checkpoint's `trainer_state.json` has them.
 
 A run that goes on from a checkpoint takes its history along, and forgets what was logged beyond it.
 """
@@ -25,7 +25,6 @@ class TrainingLog:
     source: Path
     loss: pd.Series
     eval_loss: pd.Series
-    learning_rate: pd.Series
 
 
 def find_log(results: Results) -> TrainingLog | None:
@@ -47,7 +46,7 @@ def find_log(results: Results) -> TrainingLog | None:
 def _read_log(path: Path) -> TrainingLog:
     history = read_json(path, "trainer's state").get("log_history")
     lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
-    logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss", "learning_rate"])
+    logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss"])
     logged = logged.apply(pd.to_numeric, errors="coerce").dropna(subset="step").astype({"step": int}).set_index("step")
     return TrainingLog(path, *(logged[name].dropna() for name in logged))
 
@@ -60,22 +59,15 @@ def training_part(material: Material) -> dict[str, Any]:
 
 def _picture(log: TrainingLog) -> Plot:
     def draw(axes) -> None:
-        upper, lower = axes
-        curves = ((upper, log.loss, "-", "training loss"), (upper, log.eval_loss, "o--", "loss on evaluation rows"))
-        for panel, points, style, label in (*curves, (lower, log.learning_rate, "-", "")):
-            style, color = ("o", DARK) if len(points) == 1 else (style, DARK if style == "-" else LINE)
-            options = {"color": color, "markerfacecolor": "white", "markersize": 4, "linewidth": 1.3}
-            panel.plot(points.index, points.values, style, label=label if len(points) else "", **options)
-        upper.set_ylabel("loss")
-        upper.sharex(lower)
-        upper.tick_params(labelbottom=False)
-        lower.set(ylabel="learning rate", ylim=(0, None), xlabel="step")
-        lower.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-        thousands(lower.xaxis)
-        legend(upper)
+        curves = ((log.loss, "-", DARK, "training loss"), (log.eval_loss, "o--", LINE, "loss on evaluation rows"))
+        for points, style, color, label in curves:
+            if len(points):
+                style = "o" if len(points) == 1 else style
+                axes.plot(points, style, color=color, markerfacecolor="white", markersize=4, linewidth=1.3, label=label)
+        axes.set(ylabel="loss", xlabel="step")
+        thousands(axes.xaxis)
+        legend(axes)
 
     first, last = log.loss.index[0], log.loss.index[-1]
-    alt = f"Curves: training loss from {log.loss[first]:.3f} (step {first:,}) to {log.loss[last]:.3f} (step {last:,})"
-    if len(log.learning_rate):
-        alt += f", and below it the learning rate, at most {log.learning_rate.max():.3g}"
-    return drawn("Loss and learning rate", 4.4, draw, f"{alt}.", rows=2, ratios=(2.0, 1.0), name="training")
+    alt = f"Curves: training loss from {log.loss[first]:.3f} (step {first:,}) to {log.loss[last]:.3f} (step {last:,})."
+    return drawn("Loss", 3.2, draw, alt, name="training")
