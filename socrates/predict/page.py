@@ -9,7 +9,6 @@ from typing import Any
 
 from socrates.data.demographics import NOT_KNOWN, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
-from socrates.predict.estimates import RESAMPLES
 from socrates.predict.files import PROGRAM
 from socrates.predict.pictures import MOST, difference_label
 from socrates.predict.predict import Prediction, QuestionPrediction
@@ -42,7 +41,7 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
         people=[_people(prediction, *field) for field in find_groups([one.demographic for one in personas]).items()],
         texts=(Table(("condition", "text"), conditions, (0, 1), "Conditions"),),
         prompt={"One prompt, whole": Table(("line", "text"), prompt, (0, 1))},
-        made=(Table(("what", "how"), _made(prediction), (0, 1)),),
+        made=(Table(("what", "how"), tuple(html.flattened(prediction.facts).items()), (0, 1)),),
     )
 
 
@@ -108,23 +107,3 @@ def _people(prediction: Prediction, field: str, groups: Any) -> Table:
         if mine.any():
             rows.append((name, f"{int(mine.sum()):,}", f"{100 * weights[mine].sum() / weights.sum():.1f}%"))
     return Table((field.replace("_", " "), "personas", "share"), tuple(rows))
-
-
-def _made(prediction: Prediction) -> tuple[tuple[str, str], ...]:
-    model, undecoded = prediction.facts["model"], prediction.facts["probabilities"]["undecoded"]
-    checkpoint = model["checkpoint"]
-    how = "as the model is evaluated, so that what is known of its accuracy holds for them; they are narrower than the "
-    own = "the model's own, not narrowed by any decoding (--undecoded)"
-    masses = [f"{one.question.name} {100 * one.mean_mass.mean():.1f}%" for one in prediction.questions]
-    facts = {
-        "model": model["name"],
-        "base model": model.get("base_model"),
-        "checkpoint": checkpoint and f"step {checkpoint['step']}, manifest {checkpoint['manifest_sha256']}",
-        "precision and device": " ".join(str(model[key]) for key in ("dtype", "device") if model.get(key)),
-        "probabilities": f"{prediction.decoding}: {own if undecoded else how + 'model’s own (--undecoded)'}",
-        "probability on valid answers": ", ".join(masses),
-        "seed": prediction.seed,
-        "intervals": f"95%, from {RESAMPLES:,} resamples of the personas, the same ones in every condition",
-        "prompts asked": f"{len(prediction.plan.prompts):,} in {prediction.facts['seconds']:,.0f} s",
-    }
-    return tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))

@@ -58,6 +58,18 @@ def render(template: str, *, title: str, generator: str, when: datetime, **conte
     return text.encode(errors="backslashreplace").decode()  # JSON may hold half a character
 
 
+def flattened(record: Mapping[str, Any], name: str = "") -> dict[str, str]:
+    """The single values of a record as texts, each under the names that lead to it."""
+    found = {}
+    for key, value in record.items():
+        words = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{name}, {words}" if name else words)
+        elif value not in (None, "", []):
+            found[f"{name}: {words}" if name else words] = f"{value:,}" if type(value) is int else str(value)
+    return found
+
+
 def check_page(page: Path, pictures: Iterable[Path], program: str, option: str) -> None:
     """SocratesError unless a page and its pictures may be written: under new names, or over those of this program.
 

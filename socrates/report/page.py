@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from socrates.console import progress
 from socrates.errors import SocratesError
@@ -17,7 +16,7 @@ from socrates.report.decision import decision_part
 from socrates.report.distances import distances_part
 from socrates.report.effects import effects_part
 from socrates.report.groups import groups_part
-from socrates.report.html import Table, check_page, render, write_page
+from socrates.report.html import Table, check_page, flattened, render, write_page
 from socrates.report.plot import Plot, styled
 from socrates.report.results_folders import NONE, Material, Results, read_results
 from socrates.report.studies import studies_part
@@ -34,6 +33,7 @@ PARTS = {
     "groups": groups_part,
     "training": training_part,
 }
+_PROVENANCE = ("coverage", "seen", "about", "comparability", "intervals")
 PICTURES = (*(f"cells-{kind}" for kind in KINDS), *(key for key in PARTS if key != "cells"))
 
 
@@ -74,25 +74,14 @@ def make_report(material: Material, when: datetime) -> tuple[str, list[Plot]]:
 
 def _basis(results: Sequence[Results]) -> Table:
     """What is recorded of rows, model, settings, versions and dates, under the names in `metrics.json`."""
-    columns = [{} for _ in results]
-    for one, column in zip(results, columns, strict=True):
-        for section in _PROVENANCE:
-            _flatten(one.metrics[section] or {}, section, column)
+    recorded = [
+        {**one.metrics, "about": {**one.metrics["about"], "asked": None}} for one in results
+    ]  # as comparability
+    columns = [flattened({section: metrics[section] for section in _PROVENANCE}) for metrics in recorded]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = tuple((name, *(column.get(name, NONE) for column in columns)) for name in names)
     heads = ("what", *(one.label for one in results))
     return Table(heads, rows, tuple(range(len(heads))), "What the numbers rest on")
-
-
-def _flatten(record: Mapping[str, Any], name: str, found: dict[str, str]) -> None:
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            _flatten(value, f"{name}, {key.replace('_', ' ')}", found)
-        elif value not in (None, "", []) and not name.startswith("about, asked"):  # it stands in comparability
-            found[f"{name}: {key.replace('_', ' ')}"] = f"{value:,}" if isinstance(value, int) else str(value)
-
-
-_PROVENANCE = ("coverage", "seen", "about", "comparability", "intervals")
 
 
 def check_report(page: Path) -> None:

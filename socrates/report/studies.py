@@ -19,9 +19,9 @@ def studies_part(material: Material) -> dict[str, Any]:
     subject, baseline = material.subject, material.baseline
     if baseline is not None and (comparability_differences(baseline, subject) or baseline.cells.empty):
         baseline = None
-    studies = compare_studies(subject, baseline)
-    if studies.empty:
+    if subject.cells.empty:
         return {"number": 0, "ends": 0, "plots": (), "tables": ()}
+    studies = compare_studies(subject, baseline)
     shown, more = studies, len(studies) > _MOST
     if more:
         shown = pd.concat([studies[:_EACH_END], studies[-_EACH_END:]])
@@ -56,8 +56,6 @@ def compare_studies(subject: Results, baseline: Results | None) -> pd.DataFrame:
 
 
 def _by_study(cells: pd.DataFrame) -> pd.DataFrame:
-    if cells.empty:
-        return pd.DataFrame(columns=["cells", "W", "uniform", "best"])
     numbers = cells.astype({"uniform_guess": float, "empirical_best": float}).groupby("study_id")
     means = numbers[["wasserstein_distance", "uniform_guess", "empirical_best"]].mean()
     means.columns = ["W", "uniform", "best"]

@@ -287,25 +287,16 @@ def test_results_of_other_rows_are_not_drawn_together(copied):
     ],
 )
 def test_the_decision_in_words(tmp_path, changes, said, not_said):
-    decision = {
-        "decision": "GO",
-        "improvement_percent": 20.0,
-        "improvement_printed": "20.0%",
-        "improvement_ci95": [12.0, 27.0],
-        "threshold_percent": 5.0,
-        "baseline_wasserstein_distance": 0.2,
-        "checkpoint_wasserstein_distance": 0.16,
-        "require_significant": False,
-        "notes": [],
-        **changes,
-    }
-    report = report_on(*bare_results(tmp_path, decision))
+    baseline, checkpoint = bare_results(tmp_path)
+    distances = ({"wasserstein_distance": distance} for distance in (0.2, 0.16))
+    write_decision(checkpoint, *distances, **changes)
+    report = report_on(baseline, checkpoint)
     text = report.said("decision")
     assert said in text and not_said not in text
     assert ("decision" in report.plots) == ("20.0%" in text or "7.2%" in text)
 
 
-def bare_results(folder, decision=None, **metrics):
+def bare_results(folder, **metrics):
     """Folders of a baseline and a checkpoint with nothing but metrics, and few of these."""
     numbers = ("mae", "rmse", "correlation", "correlation_within_cells", "accuracy", "valid_mass")
     hashes = dict.fromkeys(("data_sha256", "rows_sha256", "prompt_fingerprint"), "f" * 64)
@@ -321,8 +312,6 @@ def bare_results(folder, decision=None, **metrics):
             content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
         (folder / name).mkdir(parents=True)
         (folder / name / "metrics.json").write_text(json.dumps(content))
-    if decision:
-        (folder / "checkpoint-500" / "decision.json").write_text(json.dumps(decision))
     return folder / "baseline", folder / "checkpoint-500"
 
 
