@@ -74,10 +74,10 @@ def make_report(material: Material, when: datetime) -> tuple[str, list[Plot]]:
 
 def _basis(results: Sequence[Results]) -> Table:
     """What is recorded of rows, model, settings, versions and dates, under the names in `metrics.json`."""
-    recorded = [
-        {**one.metrics, "about": {**one.metrics["about"], "asked": None}} for one in results
-    ]  # as comparability
-    columns = [flattened({section: metrics[section] for section in _PROVENANCE}) for metrics in recorded]
+    columns = []
+    for one in results:
+        about = {**one.metrics["about"], "asked": None}  # it stands in comparability
+        columns.append(flattened({key: about if key == "about" else one.metrics[key] for key in _PROVENANCE}))
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = tuple((name, *(column.get(name, NONE) for column in columns)) for name in names)
     heads = ("what", *(one.label for one in results))
