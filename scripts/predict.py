@@ -73,7 +73,7 @@ def print_summary(prediction) -> None:
     width = max(map(len, names)) + 2
     for one in prediction.questions:
         what, numbers = one.headline
-        print(f"{one.answers.question.name} ({what}):")
+        print(f"{one.question.name} ({what}):")
         for name, number in zip(names, numbers, strict=True):
             limits = "" if number.limits is None else "  [{:.3f}, {:.3f}]".format(*number.limits)
             print(f"  {name:<{width}}{number.value:.3f}{limits}")

@@ -5,10 +5,10 @@ r"""Show results as one page with pictures: the decision, distances, studies, an
         evaluation_results/socrates-qwen-500step-validation/checkpoint-500
 
 RESULTS are results folders: one, or several. The page is about the last and lies in its folder as report.html, unless
---output names another file. The first is the baseline that it is compared with, unless a folder is named "baseline":
-that one is, wherever it stands. Those between are other checkpoints of the run. The page needs nothing else, and the
-same pictures lie beside it as report-NAME.png. What a folder lacks is named on the page. The training's curves are
-those of the newest checkpoint's trainer_state.json in models/RUN, which is found through the results, or in --run.
+--output names another file. The first is the baseline that it is compared with; those between are other checkpoints of
+the run, in their order. The page needs nothing else, and the same pictures lie beside it as report-NAME.png. What a
+folder lacks is named on the page. The training's curves are those of the newest checkpoint's trainer_state.json in
+models/RUN, which is found through the results.
 
 Exit status: 0 done, 2 it cannot be made.
 """
@@ -20,7 +20,7 @@ import _bootstrap  # noqa: F401
 import sys
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
+from socrates.errors import EXIT_DONE, make_parser, run_entry_point
 
 
 def main() -> int:
@@ -30,16 +30,13 @@ def main() -> int:
         "results", metavar="RESULTS", type=Path, nargs="+", help="results folder; the last is what the page is about"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="the page, ending in .html")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the training run, models/RUN")
     arguments = parser.parse_args()
-    if arguments.run is not None and not arguments.run.is_dir():
-        raise SocratesError(f"--run {arguments.run}: no such folder")
 
     from datetime import datetime
 
     from socrates.report.page import PAGE, check_report, make_report, read_material, write_report
 
-    material = read_material(arguments.results, arguments.run)
+    material = read_material(arguments.results)
     page = arguments.output or material.subject.folder / PAGE
     check_report(page)
     text, plots = make_report(material, datetime.now().astimezone())

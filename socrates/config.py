@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 from socrates.checkpoint import is_run_name
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.schema import Schema, nearest, raise_problems, validate
+from socrates.schema import Schema, model_of, nearest, raise_problems, validate
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -189,9 +189,10 @@ def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: 
 def _cross_checks(config: RunConfig) -> Iterator[str]:
     t = config.training
     if t.global_batch_size % t.num_processes:
+        multiple = max(round(t.global_batch_size / t.num_processes), 1) * t.num_processes
         yield (
             f'"training.global_batch_size": {t.global_batch_size} does not divide by num_processes = '
-            f"{t.num_processes}; the nearest that does is {_nearest_multiple(t.global_batch_size, t.num_processes)}"
+            f"{t.num_processes}; the nearest that does is {multiple}"
         )
     if t.micro_batch_tokens < t.max_length:
         yield (
@@ -215,71 +216,52 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         yield f'"evaluation.data_file": must be a file name in dataset_path, not {config.evaluation.data_file!r}'
 
 
-# The top-level keys that a DeepSpeed file of this project may hold, and, for those that also stand in the run
-# config, the attribute that they must agree with ("auto" always does).
-_DEEPSPEED_KEYS = {
-    "train_batch_size": lambda c: c.training.global_batch_size,
-    "train_micro_batch_size_per_gpu": lambda c: "auto",  # a step's micro-batches are counted in tokens
-    "gradient_accumulation_steps": lambda c: "auto",
-    "gradient_clipping": lambda c: c.training.max_grad_norm,
-    "bf16": lambda c: c.training.bf16,
-    "zero_optimization": None,
-    "steps_per_print": None,
-    "wall_clock_breakdown": None,
-    "zero_allow_untested_optimizer": None,
-    "communication_data_type": None,
-    "checkpoint": None,
-    "comms_logger": None,
-    "flops_profiler": None,
+_AUTO = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+_DEEPSPEED_KEYS = (
+    *("train_batch_size", *_AUTO, "gradient_clipping", "bf16", "zero_optimization", "steps_per_print"),
+    *("wall_clock_breakdown", "zero_allow_untested_optimizer", "communication_data_type", "comms_logger"),
+    "flops_profiler",
+)
+_ZERO_KEYS = (  # what goes with stages 1 and 2 and an adapter on the GPU
+    *("stage", "overlap_comm", "contiguous_gradients", "reduce_scatter", "allgather_partitions"),
+    *("reduce_bucket_size", "allgather_bucket_size", "round_robin_gradients"),
+)
+_DEEPSPEED_GONE = {
+    "optimizer": "DeepSpeed's would silently replace the one of the run config",
+    "scheduler": "DeepSpeed's would silently replace the one of the run config",
+    "checkpoint": "a resumed run sets checkpoint.load_universal where the number of processes has changed",
 }
 
 
-# Of `zero_optimization`, what goes with stages 1 and 2 and an adapter on the GPU.
-_ZERO_KEYS = (
-    "stage",
-    "overlap_comm",
-    "contiguous_gradients",
-    "reduce_scatter",
-    "allgather_partitions",
-    "reduce_bucket_size",
-    "allgather_bucket_size",
-    "round_robin_gradients",
-)
-
-
 def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
-    for block in ("optimizer", "scheduler"):
-        if block in value:
-            yield f'"{block}": remove this block: DeepSpeed\'s would silently replace the one of the run config'
-    for key in value:
-        if key not in _DEEPSPEED_KEYS and key not in ("optimizer", "scheduler"):
-            yield f'"{key}": unknown key{nearest(key, _DEEPSPEED_KEYS)}'
-    for key, expected in _DEEPSPEED_KEYS.items():
-        if expected is None:
-            continue
-        if key not in value:
-            if key != "train_batch_size":  # it follows from the others
-                yield f'"{key}": missing; write ' + ('{"enabled": "auto"}' if key == "bf16" else '"auto"')
-            continue
-        actual, wanted = value[key], expected(config)
-        if key == "bf16":
-            if not isinstance(actual, Mapping) or set(actual) != {"enabled"}:
-                yield f'"bf16": must be {{"enabled": "auto"}}, not {actual!r}'
-                continue
-            actual = actual["enabled"]
-        if wanted == "auto" and actual != "auto":
-            yield f'"{key}": write "auto", not {actual!r}: micro-batches are counted in tokens (micro_batch_tokens)'
-        elif actual != "auto" and (actual != wanted or isinstance(actual, bool) != isinstance(wanted, bool)):
-            yield f'"{key}": {actual!r} contradicts the run config, which says {wanted!r} (or write "auto")'
-    if isinstance(value.get("checkpoint"), Mapping) and "load_universal" in value["checkpoint"]:
-        yield '"checkpoint.load_universal": remove it: a resumed run sets it where the number of processes has changed'
     zero = value.get("zero_optimization")
-    for key in zero if isinstance(zero, Mapping) else ():
-        if key not in _ZERO_KEYS:
-            yield f'"zero_optimization.{key}": unknown key{nearest(key, _ZERO_KEYS)}'
-    stage = zero.get("stage") if isinstance(zero, Mapping) else None
-    if stage not in (1, 2) or isinstance(stage, bool):
-        yield f'"zero_optimization.stage": must be 1 or 2, not {stage!r}'
+    zero = zero if isinstance(zero, Mapping) else {}
+    for prefix, section, valid in (("", value, _DEEPSPEED_KEYS), ("zero_optimization.", zero, _ZERO_KEYS)):
+        for key in section:
+            if not prefix and key in _DEEPSPEED_GONE:
+                yield f'"{key}": remove this block: {_DEEPSPEED_GONE[key]}'
+            elif key not in valid:
+                yield f'"{prefix}{key}": unknown key{nearest(key, valid)}'
+    if zero.get("stage") not in (1, 2):
+        yield f'"zero_optimization.stage": must be 1 or 2, not {zero.get("stage")!r}'
+    for key in (*_AUTO, "gradient_clipping", "bf16"):  # DeepSpeed would take its own default
+        if key not in value:
+            yield f'"{key}": missing; write ' + ('{"enabled": "auto"}' if key == "bf16" else '"auto"')
+    for key in _AUTO:
+        if value.get(key, "auto") != "auto":
+            yield f'"{key}": write "auto", not {value[key]!r}: micro-batches are counted in tokens (micro_batch_tokens)'
+    bf16 = value.get("bf16", {"enabled": "auto"})
+    if not isinstance(bf16, Mapping) or set(bf16) != {"enabled"}:
+        yield f'"bf16": must be {{"enabled": "auto"}}, not {bf16!r}'
+        bf16 = {"enabled": "auto"}
+    t = config.training
+    for key, actual, wanted in (
+        ("train_batch_size", value.get("train_batch_size", "auto"), t.global_batch_size),
+        ("gradient_clipping", value.get("gradient_clipping", "auto"), t.max_grad_norm),
+        ("bf16", bf16["enabled"], t.bf16),
+    ):
+        if actual != "auto" and (actual != wanted or isinstance(actual, bool) != isinstance(wanted, bool)):
+            yield f'"{key}": {actual!r} contradicts the run config, which says {wanted!r} (or write "auto")'
 
 
 def without_gone(record: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -301,25 +283,13 @@ def without_gone(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def _nearest_multiple(number: int, of: int) -> int:
-    return max(round(number / of), 1) * of
-
-
 def _hint(key: str, valid: Collection[str]) -> str | None:
     """What to do about an unknown key that was valid once, or that belongs into another section."""
     if key in _REPLACED:
         return f"; remove it: {_REPLACED[key]}"
-    section = next((name for name, keys in _SECTION_KEYS.items() if key in keys and key not in valid), None)
-    return f'; it belongs into "{section}"' if section else None
-
-
-_SECTION_KEYS = {
-    "lora": LoraSettings.model_fields,
-    "training": TrainingSettings.model_fields,
-    "prompt": PromptSettings.model_fields,
-    "decoding": DecodingSettings.model_fields,
-    "evaluation": EvaluationSettings.model_fields,
-}
+    sections = {name: model_of(field.annotation) for name, field in RunConfig.model_fields.items()}
+    section = next((name for name, model in sections.items() if model and key in model.model_fields), None)
+    return f'; it belongs into "{section}"' if section and key not in valid else None
 
 
 def main(config_name: str, deepspeed_name: str) -> None:

@@ -61,14 +61,6 @@ def share(part: int, total: int) -> str:
     return f"{percent:.0f}%" if part in (0, total) else f"{percent:.1f}%"
 
 
-def size(count: int) -> str:
-    """Bytes for people."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} bytes"
-
-
 NUMBERS = {
     "wasserstein_distance": "Wasserstein distance",
     "wasserstein_expected": "  without a draw",

@@ -156,15 +156,15 @@ def _model_at(schema: type[BaseModel], path: Collection[str]) -> type[BaseModel]
     """The model that describes the object at a path of keys."""
     for key in path:
         if key in schema.model_fields:
-            schema = _model_of(schema.model_fields[key].annotation) or schema
+            schema = model_of(schema.model_fields[key].annotation) or schema
     return schema
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
     """The model in an annotation: itself, in a union, or what a mapping's or a list's values are."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((model for part in typing.get_args(annotation) if (model := _model_of(part))), None)
+    return next((model for part in typing.get_args(annotation) if (model := model_of(part))), None)
 
 
 def _expected(schema: type[BaseModel], path: list[str]) -> str | None:

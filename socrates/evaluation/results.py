@@ -82,6 +82,12 @@ class RecordedContamination(Recorded):
         return self
 
 
+class RecordedGroups(Recorded):
+    """The groups of one demographic field (`groups.accuracy_by_group`)."""
+
+    groups: list[dict[str, Any]] = []
+
+
 class MetricsFile(Recorded):
     """`metrics.json`. "Range" is the range of a cell's human answers; null means not defined.
 
@@ -100,7 +106,7 @@ class MetricsFile(Recorded):
     dispersion: float | None = None  # standard deviation within cells, the model's by the people's
     bounds: RecordedBounds
     effects: dict[str, Any] = {}  # `effects.summarize_effects`: differences between conditions, and left_out
-    groups: dict[str, Any] = {}  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
+    groups: dict[str, RecordedGroups] = {}  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
     intervals: dict[str, Any] = {}  # how the intervals were made: method, resamples, seed
     valid_mass: Share | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: RecordedCoverage

@@ -1,7 +1,7 @@
 """From each persona's answer probabilities to a population's: distributions, means, differences between conditions.
 
 A condition's distribution is the weighted mean of its personas' distributions. Everybody is asked in every condition,
-so a difference compares the same personas. Pure functions.
+so a difference compares the same personas.
 
 Covers: 95% intervals over which personas happen to be asked (`bootstrap.py`, personas resampled, all conditions with
 the same ones). Does not cover: the model's error, which no resampling of its own answers can show.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from socrates.evaluation.bootstrap import Interval, Statistic, Units, Weights, estimate, intervals
 from socrates.evaluation.effects import ALL_PAIRS, condition_pairs
+from socrates.report.results_folders import Value
 
 Array = NDArray[np.float64]
 
@@ -25,19 +26,6 @@ METHOD = "bootstrap of personas, the same in all conditions; expanded percentile
 MEAN = "mean"
 _NORMAL = 1.959963984540054  # the standard normal's 97.5% quantile
 _ROUNDING = 1e-9  # of a scale's width: what is nearer to 0 than this is 0
-
-
-@dataclass(frozen=True)
-class Number:
-    """An estimate and its interval; either is None where it is not defined."""
-
-    value: float | None
-    limits: Interval | None = None
-
-    def plus(self, shift: float) -> Number:
-        """The same number of values that are all larger by ``shift``."""
-        value = None if self.value is None else self.value + shift
-        return Number(value, self.limits and Interval(*(limit + shift for limit in self.limits)))
 
 
 @dataclass(frozen=True)
@@ -50,9 +38,9 @@ class ConditionEstimate:
         sd: scale points; of answers, so both what differs between personas and what is open within them.
     """
 
-    shares: tuple[Number, ...]
-    mean: Number
-    sd: Number
+    shares: tuple[Value, ...]
+    mean: Value
+    sd: Value
 
 
 @dataclass(frozen=True)
@@ -77,8 +65,8 @@ class Difference:
     measure: str | int
     of_a: float
     of_b: float
-    difference: Number
-    standardized: Number
+    difference: Value
+    standardized: Value
     by_chance: float
 
 
@@ -91,7 +79,20 @@ def estimate_conditions(values: Array, probabilities: Array, weights: Array, see
         weights: shape (N,): how much each persona counts.
         seed: of the resampling.
     """
-    return [_condition(values, table, weights, seed) for table in _checked(values, probabilities, weights)]
+    centre = _centre(values)
+
+    def estimated(table: Array) -> ConditionEstimate:
+        def statistic(resampled: Weights) -> Array:
+            shares = _weighted_means(resampled, table, weights)
+            mean = shares @ (values - centre)
+            variance = np.maximum(shares @ (values - centre) ** 2 - mean**2, 0.0)
+            return np.concatenate([shares, mean[:, None], np.sqrt(variance)[:, None]], axis=1)
+
+        *shares, mean, sd = _with_intervals(statistic, len(weights), seed)
+        limits = mean.limits and Interval(*(limit + centre for limit in mean.limits))
+        return ConditionEstimate(tuple(shares), Value(mean.value + centre, limits), sd)
+
+    return [estimated(table) for table in probabilities]
 
 
 def estimate_differences(
@@ -107,8 +108,7 @@ def estimate_differences(
         options: whether answers are options: then shares are compared (of the first of two, of each of more), since
             their numbers mean nothing; else means.
     """
-    tables = _checked(values, probabilities, weights)
-    first, second = condition_pairs(len(tables), every=len(tables) <= ALL_PAIRS)
+    first, second = condition_pairs(len(probabilities), every=len(probabilities) <= ALL_PAIRS)
     if not len(first):
         return []
     centre = 0.0 if options else _centre(values)
@@ -118,38 +118,29 @@ def estimate_differences(
         shown = 1 if len(values) == 2 else len(values)
         measures, scores = [int(value) for value in values[:shown]], np.eye(len(values))[:, :shown]
     least = _ROUNDING * float(np.ptp(scores))
-    moments = np.concatenate([*(tables @ scores), *(tables @ scores**2)], axis=1)  # (N, 2 * C * K)
+    moments = np.concatenate([*(probabilities @ scores), *(probabilities @ scores**2)], axis=1)  # (N, 2 * C * K)
 
     def statistic(resampled: Weights) -> Array:
-        """(R, pairs, K, 5): mean of a, of b, difference, standardized, variance in a and b together."""
-        means = _weighted_means(resampled, moments, weights).reshape(-1, 2, len(tables), len(measures))
+        """(R, K * pairs * 5): mean of a, of b, difference, standardized, variance in a and b together."""
+        means = _weighted_means(resampled, moments, weights).reshape(-1, 2, len(probabilities), len(measures))
         a, b = means[:, :, first], means[:, :, second]
-        difference = _zeroed(b[:, 0] - a[:, 0], least)
+        difference = b[:, 0] - a[:, 0]
+        difference = np.where(np.abs(difference) > least, difference, 0.0)
         variance = np.maximum(a[:, 1] - a[:, 0] ** 2, 0) + np.maximum(b[:, 1] - b[:, 0] ** 2, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             d = np.where((variance > least**2) & (not options), difference / np.sqrt(variance / 2), np.nan)
-        return np.stack([a[:, 0], b[:, 0], difference, d, variance], axis=-1)
+        numbers = np.stack([a[:, 0], b[:, 0], difference, d, variance], axis=-1)
+        return numbers.swapaxes(1, 2).reshape(len(numbers), -1)
 
-    def flat(resampled: Weights) -> Array:
-        return statistic(resampled).reshape(len(resampled.within), -1)
-
-    units, shape = _units(len(weights)), (len(first), len(measures), 5)
-    found = estimate(units, flat).reshape(shape)
-    limits = iter(_intervals(units, flat, seed))
-    differences = {}
-    for pair in range(len(first)):
-        for k, measure in enumerate(measures):
-            numbers = [Number(_defined(value), next(limits)) for value in found[pair, k]]
-            differences[k, pair] = Difference(
-                int(first[pair]),
-                int(second[pair]),
-                measure,
-                *(float(value) + centre for value in found[pair, k, :2]),
-                difference=numbers[2],
-                standardized=numbers[3],
-                by_chance=_NORMAL * math.sqrt(found[pair, k, 4] / len(weights)),
-            )
-    return [differences[key] for key in sorted(differences)]
+    numbers = iter(_with_intervals(statistic, len(weights), seed))
+    found = []
+    for measure in measures:
+        for a, b in zip(first, second, strict=True):
+            of_a, of_b, difference, standardized, variance = (next(numbers) for _ in range(5))
+            by_chance = _NORMAL * math.sqrt(variance.value / len(weights))
+            both = (of_a.value + centre, of_b.value + centre)
+            found.append(Difference(int(a), int(b), measure, *both, difference, standardized, by_chance))
+    return found
 
 
 def sample_answers(values: Array, probabilities: Array, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -157,23 +148,6 @@ def sample_answers(values: Array, probabilities: Array, rng: np.random.Generator
     reached = probabilities.cumsum(axis=1)
     picks = (rng.random(len(probabilities)) * reached[:, -1])[:, None]
     return values.astype(np.int64)[np.minimum((reached <= picks).sum(axis=1), len(values) - 1)]
-
-
-def _condition(values: Array, table: Array, weights: Array, seed: int) -> ConditionEstimate:
-    centre = _centre(values)
-    from_centre = values - centre
-
-    def statistic(resampled: Weights) -> Array:
-        shares = _weighted_means(resampled, table, weights)
-        mean = shares @ from_centre
-        variance = np.maximum(shares @ from_centre**2 - mean**2, 0.0)
-        return np.concatenate([shares, mean[:, None], np.sqrt(variance)[:, None]], axis=1)
-
-    units = _units(len(weights))
-    found, limits = estimate(units, statistic), _intervals(units, statistic, seed)
-    numbers = [Number(_defined(value), limit) for value, limit in zip(found, limits, strict=True)]
-    *shares, mean, sd = numbers
-    return ConditionEstimate(tuple(shares), mean.plus(centre), sd)
 
 
 def _centre(values: Array) -> float:
@@ -188,26 +162,8 @@ def _weighted_means(resampled: Weights, columns: Array, weights: Array) -> Array
         return (counts @ columns) / counts.sum(axis=1, keepdims=True)
 
 
-def _intervals(units: Units, statistic: Statistic, seed: int) -> list[Interval | None]:
-    return intervals(units, statistic, seed, RESAMPLES)
-
-
-def _units(personas: int) -> Units:
-    return Units(np.zeros(personas, np.int64))
-
-
-def _checked(values: Array, probabilities: Array, weights: Array) -> Array:
-    conditions, personas, answers = probabilities.shape
-    if values.shape != (answers,) or weights.shape != (personas,) or not conditions or not personas:
-        raise ValueError(f"shapes {values.shape}, {probabilities.shape}, {weights.shape} do not fit")
-    if not np.allclose(probabilities.sum(axis=2), 1):
-        raise ValueError("the probabilities of a persona's answers must sum to 1")
-    return probabilities
-
-
-def _zeroed(differences: Array, least: float) -> Array:
-    return np.where(np.abs(differences) > least, differences, 0.0)
-
-
-def _defined(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _with_intervals(statistic: Statistic, personas: int, seed: int) -> list[Value]:
+    units = Units(np.zeros(personas, np.int64))
+    limits = intervals(units, statistic, seed, RESAMPLES)
+    found = estimate(units, statistic).tolist()
+    return [Value(*both) if math.isfinite(both[0]) else Value(None) for both in zip(found, limits, strict=True)]

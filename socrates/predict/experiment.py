@@ -3,9 +3,8 @@
 The model reads it in the words of the data set, so that it reads what it was trained to read: 'You read “…” and then
 were asked: “…” Only return an integer from 1 to 7, where 1 means … and 7 means …, nothing else.'
 
-Covers: what `schema.py` covers; and that the rendered question states the very scale that was meant, as the rest of
-this project reads it.
-Does not cover: whether it fits the model's length, which the model's tokenizer decides (`predict.py`).
+Covers: what `schema.py` covers; and that the rendered question states the very scale that was meant.
+Does not cover: whether it fits the model's length (`predict.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from socrates.data.scales import Scale
 from socrates.data.scales.text import IN_QUESTION, parse_scale, read_scale
 from socrates.files import read_json
 from socrates.inference.engine import MAX_TREE_ANSWERS
-from socrates.predict.population import Margins, Persona, Population, draw_some, read_personas
+from socrates.predict.population import Margins, Persona, Population, read_personas
 from socrates.schema import Line, Schema, Text, raise_problems, shown, validate
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,8}")
@@ -112,19 +111,18 @@ class OutcomeQuestion:
     text: str
     scale: Scale
     labels: Mapping[int, str]
-    options: bool = False
+    options: bool
 
     @property
     def instruction(self) -> str:
         """How to answer, in the data set's words."""
+        labels = sorted(self.labels.items())
         if self.options:
-            return options_instruction(self.labels)
-        return range_instruction(self.scale, self.labels)
-
-    def stimuli(self, read: str | None) -> str:
-        """What a person is told: what they read (None: nothing), what they were asked, and how to answer."""
-        before = "You were asked" if read is None else f"You read “{read}” and then were asked"
-        return f"{before}: “{self.text}” {self.instruction}"
+            named = [f"{value} for “{label}”" for value, label in labels]
+            return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}, nothing else."
+        *named, last = [f"{value} means {label}" for value, label in labels] or [""]
+        where = f", where {', '.join(named)}{' and ' if named else ''}{last}" if last else ""
+        return f"Only return an integer from {self.scale.low} to {self.scale.high}{where}, nothing else."
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,7 @@ class Experiment:
 
     Attributes:
         file: that describes it.
+        described: what stands in the file.
         title: of the page.
         note: what else the page is to say; may be empty.
         conditions: name -> what people of that condition read; None: nothing but the question.
@@ -141,6 +140,7 @@ class Experiment:
     """
 
     file: Path
+    described: Mapping[str, Any]
     title: str
     note: str
     conditions: Mapping[str, str | None]
@@ -148,8 +148,10 @@ class Experiment:
     population: Margins | Path
 
     def stimuli(self, condition: str, question: OutcomeQuestion) -> str:
-        """What a person of a condition reads, question and answer instruction included."""
-        return question.stimuli(self.conditions[condition])
+        """What a person of a condition is told: what they read, what they were asked, and how to answer."""
+        read = self.conditions[condition]
+        before = "You were asked" if read is None else f"You read “{read}” and then were asked"
+        return f"{before}: “{question.text}” {question.instruction}"
 
     def personas(self, seed: int, people: int | None = None) -> list[Persona]:
         """Who is asked: ``people`` of them, or as many as the file says.
@@ -159,8 +161,7 @@ class Experiment:
         """
         if isinstance(self.population, Margins):
             return self.population.sample(seed, people)
-        personas = read_personas(self.population)
-        return personas if people is None else draw_some(personas, people, seed, self.population)
+        return read_personas(self.population, people, seed)
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -169,64 +170,47 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         SocratesError: no such file, no JSON, or with every problem of it, a line each.
     """
-    described = validate(_Description, read_json(path, "experiment"), str(path))
-    questions = tuple(_outcome_question(name, question) for name, question in described.questions.items())
-    raise_problems(path, list(_scale_problems(described.conditions, questions)))
-    population = described.population
-    people = path.parent / population.csv if population.csv is not None else population.margins()
-    return Experiment(path, described.title, described.note or "", described.conditions, questions, people)
+    content = read_json(path, "experiment")
+    found = validate(_Description, content, str(path))
+    questions = tuple(_outcome_question(name, question) for name, question in found.questions.items())
+    people = found.population.margins() if found.population.csv is None else path.parent / found.population.csv
+    experiment = Experiment(path, content, found.title, found.note or "", found.conditions, questions, people)
+    raise_problems(path, [problem for question in questions for problem in _scale_problems(experiment, question)])
+    return experiment
 
 
 def _outcome_question(name: str, question: _Question) -> OutcomeQuestion:
     answers = question.scale
     if answers.options is not None:
-        return OutcomeQuestion(
-            name, question.text, Scale(tuple(sorted(answers.options))), answers.options, options=True
-        )
+        scale = Scale(tuple(sorted(answers.options)))
+        return OutcomeQuestion(name, question.text, scale, answers.options, options=True)
     assert answers.low is not None and answers.high is not None
-    return OutcomeQuestion(name, question.text, Scale(tuple(range(answers.low, answers.high + 1))), answers.labels)
+    scale = Scale(tuple(range(answers.low, answers.high + 1)))
+    return OutcomeQuestion(name, question.text, scale, answers.labels, options=False)
 
 
-def _scale_problems(conditions: Mapping[str, str | None], questions: tuple[OutcomeQuestion, ...]) -> Iterator[str]:
+def _scale_problems(experiment: Experiment, question: OutcomeQuestion) -> Iterator[str]:
     """What a person wrote may state another scale: a text with an instruction of its own, odd labels."""
-    for question in questions:
-        key = f'"questions.{question.name}"'
-        own = parse_scale(question.text)
-        if own not in (None, question.scale):
+    key = f'"questions.{question.name}"'
+    own = parse_scale(question.text)
+    if own not in (None, question.scale):
+        yield (
+            f'"questions.{question.name}.text": states the scale {own} itself, and not {question.scale}; leave the '
+            'answers to "scale"'
+        )
+    for name, text in experiment.conditions.items():
+        instructed, form = read_scale(text or "")
+        if form and not form.endswith(IN_QUESTION) and instructed != question.scale:
             yield (
-                f'"questions.{question.name}.text": states the scale {own} itself, and not {question.scale}; leave the '
-                'answers to "scale"'
+                f'"conditions.{name}": tells to answer from {instructed}, and not from {question.scale}, which '
+                f"{key} has; leave the instruction out"
             )
-        for name, text in conditions.items():
-            instructed, form = read_scale(text or "")
-            if form and not form.endswith(IN_QUESTION) and instructed != question.scale:
-                yield (
-                    f'"conditions.{name}": tells to answer from {instructed}, and not from {question.scale}, which '
-                    f"{key} has; leave the instruction out"
-                )
-        read_as = ((name, parse_scale(question.stimuli(text))) for name, text in conditions.items())
-        name, found = next(((name, found) for name, found in read_as if found != question.scale), (None, None))
-        if name is not None:
+    for name in experiment.conditions:
+        found = parse_scale(experiment.stimuli(name, question))
+        if found != question.scale:
             scale = f"the scale {found}" if found else "no scale at all"
             yield (
                 f"{key}: with its answer instruction it reads as {scale}, not {question.scale} "
-                f"(condition {shown(name)}); reword its text or its labels: "
-                f"{shown(question.instruction)}"
+                f"(condition {shown(name)}); reword its text or its labels: {shown(question.instruction)}"
             )
-
-
-def range_instruction(scale: Scale, labels: Mapping[int, str]) -> str:
-    """How to answer with a number of a range, of which some may have labels."""
-    named = [f"{value} means {labels[value]}" for value in sorted(labels)]
-    where = f", where {_listed(named)}" if named else ""
-    return f"Only return an integer from {scale.low} to {scale.high}{where}, nothing else."
-
-
-def options_instruction(labels: Mapping[int, str]) -> str:
-    """How to answer with the number of one of several options."""
-    named = [f"{value} for “{labels[value]}”" for value in sorted(labels)]
-    return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}, nothing else."
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+            break

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
 
 from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
@@ -19,6 +20,7 @@ from socrates.errors import SocratesError
 from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.inference.journal import UNFINISHED, differing
 from socrates.report.html import read_start
+from socrates.schema import Schema
 
 PROGRAM = "scripts/predict.py"
 ASKED, ANSWERS, RECORD, PAGE = "asked.json", "answers.jsonl", "predict.json", "predict.html"
@@ -26,17 +28,27 @@ TABLES = ("predictions.csv", "distributions.csv", "means.csv", "differences.csv"
 _PICTURE = re.compile(r"predict-[a-z]+-[0-9]+\.png")
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """All answers, and how they came about.
 
     Attributes:
         answers: `prompts.kept_answer` of every prompt, by key.
+        asked: what makes them what they are.
         about: the model, for the record.
         seconds: that asking took.
     """
 
     answers: list[dict[str, Any]]
+    asked: Mapping[str, Any]
+    about: Mapping[str, Any]
+    seconds: float
+
+
+class _Record(Schema):
+    """What `asked.json` says."""
+
+    program: Literal["scripts/predict.py"]
+    asked: dict[str, Any]
     about: dict[str, Any]
     seconds: float
 
@@ -61,28 +73,31 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finis
     """What a folder holds, if it answers what is to be asked; None where it holds nothing.
 
     Args:
-        output: the folder.
+        output: the folder, see `check_folder`.
         asked: what makes the answers what they are.
         prompts: how many.
 
     Raises:
-        SocratesError: it holds another prediction, or files of another program.
+        SocratesError: it holds another prediction.
     """
     if not (output / ASKED).exists():
         return None
-    recorded, about, seconds = _read_record(output)
-    recorded, about = without_gone(recorded, str(output / ASKED)), without_gone(about, str(output / ASKED))
-    if differences := differing(recorded, asked):
-        others = " of other texts, people or seed" * (recorded.get("prompts") != asked.get("prompts"))
+    record = _read_record(output)
+    if differences := differing(record.asked, asked):
+        others = " of other texts, people or seed" * (record.asked.get("prompts") != asked["prompts"])
         raise SocratesError(
             f"{output}: holds another prediction{others}: {differences}; choose another --output, or replace it with "
             "--overwrite"
         )
-    answers = _read_answers(output / ANSWERS, prompts)
-    if answers is None:
+    try:
+        answers = [row for _, row in read_jsonl(output / ANSWERS)]
+    except SocratesError:
+        answers = []
+    whole = all(isinstance(answer.get(kind), dict) for answer in answers for kind in ("undecoded", "decoded"))
+    if not whole or [answer.get("key") for answer in answers] != list(range(prompts)):
         print(f"{output / ANSWERS}: is gone or damaged; asking again", flush=True)
         return None
-    return Finished(answers, about, seconds)
+    return Finished(answers, asked, record.about, record.seconds)
 
 
 def write_answers(output: Path, finished: Finished, keys: Callable[[int], Mapping[str, Any]]) -> None:
@@ -90,64 +105,35 @@ def write_answers(output: Path, finished: Finished, keys: Callable[[int], Mappin
     write_jsonl(output / ANSWERS, ({**answer, **keys(answer["key"])} for answer in finished.answers))
 
 
-def write_finished(
-    output: Path, finished: Finished, asked: Mapping[str, Any], keys: Callable[[int], Mapping[str, Any]]
-) -> None:
+def write_finished(output: Path, finished: Finished, keys: Callable[[int], Mapping[str, Any]]) -> None:
     """Remove what an earlier prediction left, what tells of its answers last; write the answers, then what they answer.
 
     Args:
         output: the folder, see `check_folder`.
         finished: the new answers.
-        asked: what makes them what they are.
         keys: what names a prompt, by its key.
     """
     for path in [*_made_files(output), output / ASKED]:
         remove_file(path)
     write_answers(output, finished, keys)
-    record = {"program": PROGRAM, "asked": dict(asked), "about": finished.about, "seconds": finished.seconds}
-    write_json(output / ASKED, record)
+    _, asked, about, seconds = finished
+    write_json(output / ASKED, {"program": PROGRAM, "asked": asked, "about": about, "seconds": seconds})
 
 
-def remove_pictures(output: Path) -> None:
-    """Remove the pictures of an earlier page, of which a new one may have fewer."""
-    for path in _made_pictures(output):
-        remove_file(path)
-
-
-def _made_files(output: Path) -> list[Path]:
-    names = [output / name for name in (RECORD, PAGE, *TABLES, ANSWERS)]
-    return [*(path for path in names if path.exists()), *_made_pictures(output)]
-
-
-def _made_pictures(output: Path) -> list[Path]:
+def pictures_in(output: Path) -> list[Path]:
     """Those that this program wrote: a page's other files may have such names."""
     named = sorted(path for path in output.glob("predict-*.png") if _PICTURE.fullmatch(path.name))
     return [path for path in named if PROGRAM.encode() in (read_start(path) or b"")]
 
 
-def _read_record(output: Path) -> tuple[dict[str, Any], dict[str, Any], float]:
-    """(what was asked, about the model, seconds)."""
-    record = read_json(output / ASKED, "record of what was asked")
-    recorded, about, seconds = (record.get(key) for key in ("asked", "about", "seconds"))
-    if (
-        record.get("program") != PROGRAM
-        or not isinstance(recorded, dict)
-        or not isinstance(about, dict)
-        or not isinstance(seconds, int | float)
-    ):
-        raise SocratesError(f"{output / ASKED}: {PROGRAM} did not write this file; choose another --output")
-    return recorded, about, seconds
-
-
-def _read_answers(path: Path, prompts: int) -> list[dict[str, Any]] | None:
+def _read_record(output: Path) -> _Record:
+    content = read_json(output / ASKED, "record of what was asked")
     try:
-        answers = [row for _, row in read_jsonl(path)]
-    except SocratesError:
-        return None
-    whole = all(
-        answer.get("key") == key
-        and isinstance(answer.get("valid_mass"), float)
-        and all(isinstance(answer.get(kind), dict) for kind in ("undecoded", "decoded"))
-        for key, answer in enumerate(answers)
-    )
-    return answers if whole and len(answers) == prompts else None
+        return _Record.model_validate(without_gone(content, str(output / ASKED)))
+    except ValidationError as error:
+        raise SocratesError(f"{output / ASKED}: {PROGRAM} did not write this file; choose another --output") from error
+
+
+def _made_files(output: Path) -> list[Path]:
+    names = [output / name for name in (RECORD, PAGE, *TABLES, ANSWERS)]
+    return [*(path for path in names if path.exists()), *pictures_in(output)]

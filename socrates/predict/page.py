@@ -9,14 +9,13 @@ from typing import Any
 
 from socrates.data.demographics import NOT_KNOWN, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
-from socrates.predict.estimates import RESAMPLES, Number
 from socrates.predict.files import PROGRAM
 from socrates.predict.pictures import MOST, difference_label
 from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report import html
 from socrates.report.html import Table
 from socrates.report.plot import Plot
-from socrates.report.results_folders import Value, fixed
+from socrates.report.results_folders import fixed
 
 COVERS = "which personas happened to be made or listed; not the model's error"
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
@@ -33,7 +32,7 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
         generator=PROGRAM,
         when=when,
         prediction=prediction,
-        model=prediction.model,
+        model=prediction.facts["model"],
         covers=COVERS,
         questions=[_question(*both, prediction) for both in zip(prediction.questions, plots, strict=True)],
         evidence=prediction.evidence,
@@ -42,58 +41,57 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
         people=[_people(prediction, *field) for field in find_groups([one.demographic for one in personas]).items()],
         texts=(Table(("condition", "text"), conditions, (0, 1), "Conditions"),),
         prompt={"One prompt, whole": Table(("line", "text"), prompt, (0, 1))},
-        made=(Table(("what", "how"), _made(prediction), (0, 1)),),
+        made=(Table(("what", "how"), tuple(html.flattened(prediction.facts).items()), (0, 1)),),
     )
 
 
 def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Prediction) -> dict[str, Any]:
-    question, names = one.answers.question, list(prediction.experiment.conditions)
+    question, names = one.question, list(prediction.experiment.conditions)
     what, numbers = one.headline
     written = [f"{100 * n.value:.0f}%" if question.options else fixed(n.value, 2) for n in numbers]
     order = sorted(range(len(names)), key=lambda index: numbers[index].value)
     tables, folded = [], {}
-    if len(question.scale) <= _MOST_ANSWERS:
+    if len(question.scale) <= _MOST_ANSWERS and question.options:
+        tables = [_shares(one, names)]
+    elif len(question.scale) <= _MOST_ANSWERS:
         folded = {"The share of each answer": _shares(one, names)}
     if not question.options:
-        rows = tuple((name, *map(_written, (e.mean, e.sd))) for name, e in zip(names, one.conditions, strict=True))
+        rows = tuple((name, e.mean.written(2), e.sd.written(2)) for name, e in zip(names, one.conditions, strict=True))
         title = "Answers by condition, scale points [95% over personas]"
         tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
-    elif folded:
-        tables, folded = [*folded.values()], {}
+    if one.differences:
+        tables.append(_differences(one, names))
     return {
         "question": question,
         "what": what,
         "low": f"{written[order[0]]} ({names[order[0]]})",
         "high": f"{written[order[-1]]} ({names[order[-1]]})",
-        "left_out": len(prediction.personas) - len(one.answers.personas),
+        "left_out": len(prediction.personas) - len(one.personas),
         "little_mass": 100 * one.least_mass if one.least_mass < LITTLE_MASS else None,
         "most": MOST if max(len(names), len(one.differences)) > MOST else None,
         "plots": plots,
-        "tables": [*tables, _differences(one, names)] if one.differences else tables,
+        "tables": tables,
         "folded": folded,
     }
 
 
 def _shares(one: QuestionPrediction, names: Sequence[str]) -> Table:
-    question = one.answers.question
-
-    def row(index: int, value: int) -> tuple[str, ...]:
-        shares = [_written(estimate.shares[index], 1, 100, "%") for estimate in one.conditions]
-        return f"{value} {question.labels.get(value, '')}".strip(), *shares
-
-    rows = tuple(row(*both) for both in enumerate(question.scale.values))
-    return Table(("answer", *names), rows, title="Share of each answer [95% over personas]")
+    rows = []
+    for index, value in enumerate(one.question.scale.values):
+        label = f"{value} {one.question.labels.get(value, '')}".strip()
+        rows.append((label, *(estimate.shares[index].times(100).written(1, "%") for estimate in one.conditions)))
+    return Table(("answer", *names), tuple(rows), title="Share of each answer [95% over personas]")
 
 
 def _differences(one: QuestionPrediction, names: Sequence[str]) -> Table:
-    question = one.answers.question
+    question = one.question
     digits, scale = (1, 100) if question.options else (2, 1)
     rows = tuple(
         (
             difference_label(found, question, names),
-            _written(found.difference, digits, scale),
+            found.difference.times(scale).written(digits),
             f"±{found.by_chance * scale:.{digits}f}",
-            *([] if question.options else [_written(found.standardized)]),
+            *([] if question.options else [found.standardized.written(2)]),
         )
         for found in one.differences
     )
@@ -109,26 +107,3 @@ def _people(prediction: Prediction, field: str, groups: Any) -> Table:
         if mine.any():
             rows.append((name, f"{int(mine.sum()):,}", f"{100 * weights[mine].sum() / weights.sum():.1f}%"))
     return Table((field.replace("_", " "), "personas", "share"), tuple(rows))
-
-
-def _made(prediction: Prediction) -> tuple[tuple[str, str], ...]:
-    model, checkpoint = prediction.model, prediction.model.get("checkpoint")
-    how = "as the model is evaluated, so that what is known of its accuracy holds for them; they are narrower than the "
-    own = "the model's own, not narrowed by any decoding (--undecoded)"
-    masses = [f"{one.answers.question.name} {100 * one.valid_mass.mean():.1f}%" for one in prediction.questions]
-    facts = {
-        "model": model["name"],
-        "base model": model.get("base_model"),
-        "checkpoint": checkpoint and f"step {checkpoint['step']}, manifest {checkpoint['manifest_sha256']}",
-        "precision and device": " ".join(str(model[key]) for key in ("dtype", "device") if model.get(key)),
-        "probabilities": f"{prediction.decoding}: {own if prediction.undecoded else how + 'model’s own (--undecoded)'}",
-        "probability on valid answers": ", ".join(masses),
-        "seed": prediction.seed,
-        "intervals": f"95%, from {RESAMPLES:,} resamples of the personas, the same ones in every condition",
-        "prompts asked": f"{len(prediction.plan.prompts):,} in {prediction.seconds:,.0f} s",
-    }
-    return tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))
-
-
-def _written(number: Number, digits: int = 2, scale: float = 1.0, unit: str = "") -> str:
-    return Value(number.value, number.limits).times(scale).written(digits, unit)

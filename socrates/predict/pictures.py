@@ -32,12 +32,12 @@ def difference_label(found: Difference, question: OutcomeQuestion, names: Sequen
     """Which conditions are compared, and of several options which one."""
     pair = f"{names[found.b]} − {names[found.a]}"
     alone = found.measure == MEAN or len(question.scale) == 2
-    return pair if alone else f"{question.labels[int(found.measure)]}: {pair}"
+    return pair if alone else f"{question.labels[found.measure]}: {pair}"
 
 
 def _draw_distributions(one: QuestionPrediction, names: Sequence[str], name: str) -> Plot:
     """Bars of each condition's answers on common axes, with the mean as a line where numbers measure something."""
-    question, chosen = one.answers.question, list(zip(names, one.conditions, strict=True))[:MOST]
+    question, chosen = one.question, list(zip(names, one.conditions, strict=True))[:MOST]
     values, below = question.scale.values, _answers_named(question)
     means = [": mean " + fixed(estimate.mean.value, 2) if not question.options else "" for _, estimate in chosen]
     highest = max(share.value for _, estimate in chosen for share in estimate.shares)
@@ -70,13 +70,12 @@ def _draw_distributions(one: QuestionPrediction, names: Sequence[str], name: str
 
 def _draw_differences(one: QuestionPrediction, chosen: Sequence[Difference], names: Sequence[str], name: str) -> Plot:
     """Each difference as a point on its interval, and thin what chance adds where people are asked."""
-    question = one.answers.question
+    question = one.question
     scale, unit = (100.0, "percentage points") if question.options else (1.0, "scale points")
     points = [
         Point(
             difference_label(found, question, names),
-            found.difference.value * scale,
-            found.difference.limits and tuple(limit * scale for limit in found.difference.limits),
+            *found.difference.times(scale),
             around=found.by_chance * scale,
         )
         for found in chosen

@@ -1,9 +1,8 @@
 """Who is asked: personas from the margins of a population, or from a CSV file.
 
 Covers: a field's shares or counts become whole numbers of personas by largest remainder, so that every margin is exact;
-who gets which value is shuffled with the seed, each field on its own. A CSV file has a persona a line: columns that are
-demographic fields of SocSci210, and `weight`; what spreadsheets and data frames leave in it (37.0, NaN) and ages that
-are no age are refused, or read as what they mean, with the line.
+who gets which value is shuffled with the seed, each field on its own. A CSV file has a persona a line; what a
+spreadsheet or a data frame leaves in it (37.0, NaN) is read as what it means, or refused with the line.
 Does not cover: how fields go together in margins (where that matters, party and ideology, say, take a CSV of personas),
 and whether the data set has such a value; a model reads "Bachelors" too, if less well.
 """
@@ -23,26 +22,13 @@ import numpy as np
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from socrates.errors import SocratesError
-from socrates.files import read_text
+from socrates.files import finite, read_text
 from socrates.schema import Schema, Text, nearest, raise_problems, shown, text_problem
 
 # The demographic fields of SocSci210, in the order of its prompts (as far as they were seen).
 FIELDS = (
-    "age",
-    "gender",
-    "education",
-    "income",
-    "employment",
-    "party_id",
-    "ideology",
-    "ethnicity",
-    "location",
-    "marital_status",
-    "household_size",
-    "housing_ownership",
-    "housing_type",
-    "metro_status",
-    "internet_access",
+    *("age", "gender", "education", "income", "employment", "party_id", "ideology", "ethnicity", "location"),
+    *("marital_status", "household_size", "housing_ownership", "housing_type", "metro_status", "internet_access"),
     "phone_service",
 )
 MOST_PEOPLE = 100_000
@@ -50,8 +36,7 @@ _ROUNDED = 0.001  # what shares that were rounded (0.333 three times) may lack o
 OLDEST = 120
 _NOT_KNOWN = frozenset(("na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
 _WHOLE_AS_FLOAT = re.compile(r"(-?[0-9]+)\.0+")  # how a column of whole numbers with gaps is written by pandas
-_AGE = re.compile(r"0|[1-9][0-9]{0,2}")
-_AGES = re.compile(r"(0|[1-9][0-9]{0,2})\s*[-–]\s*(0|[1-9][0-9]{0,2})")
+_AGES = re.compile(r"(0|[1-9][0-9]{0,2})(?:\s*[-–]\s*(0|[1-9][0-9]{0,2}))?")
 WEIGHT = "weight"
 _MOST_PROBLEMS = 10  # that are listed; a file of the wrong kind has one a line
 
@@ -83,7 +68,7 @@ class Margins:
 
     def sample(self, seed: int, size: int | None = None) -> list[Persona]:
         """So many personas (default: ``self.size``) whose margins are these, but for rounding."""
-        size = self.size if size is None else size
+        size = size or self.size
         columns = {}
         for place, name in enumerate(FIELDS):
             if name in self.fields:
@@ -93,19 +78,20 @@ class Margins:
         return [Persona(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
-def _check_shares(numbers: dict[str, float], *, ages: bool = False) -> dict[str, float]:
+def _check_shares(numbers: dict[str, float], field: str) -> dict[str, float]:
     """The shares or counts of a field's values, which are cleaned. ValueError with the first problem."""
     found: dict[str, float] = {}
     taken: dict[int, str] = {}
     for name, number in numbers.items():
-        value = clean_value(name)
+        try:
+            value = _clean(name, field, ranges=True)
+        except ValueError as error:
+            raise ValueError(f"{shown(name)} {error}") from error
         if not value:
             raise ValueError("names an empty value; leave the field out where it is not known")
-        if problem := value_problem("age" if ages else "", value, ranges=True):
-            raise ValueError(f"{shown(name)} {problem}")
         if value in found:
             raise ValueError(f"{shown(value)} stands there twice")
-        years = (years_of(value) or ()) if ages else ()
+        years = _years(value) if field == "age" else ()
         if (twice := next((year for year in years if year in taken), None)) is not None:
             raise ValueError(f"{shown(value)}: the age {twice} is in {shown(taken[twice])} already")
         taken |= dict.fromkeys(years, value)
@@ -166,7 +152,7 @@ class _People(Schema):
 
 def _field(name: str) -> Any:
     number = Annotated[float, Field(ge=0, le=1e12, description="a share or a count")]
-    check = AfterValidator(lambda numbers: _check_shares(numbers, ages=name == "age"))
+    check = AfterValidator(lambda numbers: _check_shares(numbers, name))
     expected = 'shares or counts, such as {"Male": 0.49, "Female": 0.51}'
     return Annotated[dict[str, number], check] | None, Field(None, min_length=1, description=expected)
 
@@ -174,57 +160,48 @@ def _field(name: str) -> Any:
 Population = create_model("Population", __base__=_People, **{name: _field(name) for name in FIELDS})
 
 
-def read_personas(path: Path) -> list[Persona]:
+def read_personas(path: Path, people: int | None = None, seed: int = 0) -> list[Persona]:
     """The personas of a CSV file, in its order.
 
+    Args:
+        path: of the file.
+        people: how many of them, each at most once, chosen at random; None: all.
+        seed: of that choice.
+
     Raises:
-        SocratesError: no such file, nobody in it, a column that is no demographic field, a line of another length, a
-            line of which nothing is known, a value that is none, a weight that is no number of 0 or more, or all
-            weights 0.
+        SocratesError: no such file, nobody in it or fewer than ``people``, a column that is no demographic field, a
+            line of another length, a line of which nothing is known, a value that is none, a weight that is no number
+            of 0 or more, or nobody with a weight above 0.
     """
     text = read_text(path, "CSV file of personas").removeprefix("\ufeff")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     personas, problems = [], []
     try:
         header = [name.strip() for name in next(reader, [])]
-        _check_header(header, path)
+        raise_problems(path, _header_problems(header))
         for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            if len(problems) >= _MOST_PROBLEMS:
-                problems.append("and perhaps more below")
-                break
             try:
-                personas.append(_read_persona(header, values))
+                if any(value.strip() for value in values):
+                    personas.append(_read_persona(header, values))
             except ValueError as error:
                 problems.append(f"line {reader.line_num}{error}")
     except csv.Error as error:
         raise SocratesError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+    if len(problems) > _MOST_PROBLEMS:
+        problems[_MOST_PROBLEMS:] = ["and more below"]
     raise_problems(path, problems)
     if not personas:
         raise SocratesError(f"{path}: lists nobody; below the names of the fields, one line a person is expected")
-    if len(personas) > MOST_PEOPLE:
-        raise SocratesError(
-            f"{path}: lists {len(personas):,} people; at most {MOST_PEOPLE:,} can be asked (draw a sample of them)"
-        )
-    if not any(persona.weight for persona in personas):
-        raise SocratesError(f"{path}: all weights are 0, so nobody counts")
-    return personas
-
-
-def draw_some(personas: list[Persona], people: int, seed: int, path: Path) -> list[Persona]:
-    """So many of the listed personas, each at most once, chosen at random and kept in their order.
-
-    Raises:
-        SocratesError: more than are listed, or those that were chosen all have weight 0.
-    """
-    if people > len(personas):
+    if people is not None and people > len(personas):
         raise SocratesError(f"--people {people}: {path} lists {len(personas)}")
-    chosen = sorted(np.random.default_rng(seed).permutation(len(personas))[:people].tolist())
-    found = [personas[index] for index in chosen]
-    if not any(persona.weight for persona in found):
-        raise SocratesError(f"--people {people}: all that were chosen of {path} have weight 0; take more")
-    return found
+    if people is not None:
+        chosen = np.random.default_rng(seed).permutation(len(personas))[:people]
+        personas = [personas[index] for index in sorted(chosen)]
+    if len(personas) > MOST_PEOPLE:
+        raise SocratesError(f"{path}: lists {len(personas):,} people; at most {MOST_PEOPLE:,} can be asked")
+    if not any(persona.weight for persona in personas):
+        raise SocratesError(f"{path}: all weights are 0, so nobody{' of --people' if people else ''} counts")
+    return personas
 
 
 def quotas(numbers: Sequence[float], size: int) -> list[int]:
@@ -242,85 +219,70 @@ def _column(name: str, numbers: Mapping[str, float], size: int) -> list[str]:
     """The values of one field, sorted; a range of ages as single years, evenly spread, as prompts have them."""
     column: list[str] = []
     for value, count in zip(numbers, quotas(list(numbers.values()), size), strict=True):
-        years = years_of(value) if name == "age" else None
-        if years is None:
-            column += [value] * count
-        else:
-            column += [str(years[(2 * index + 1) * len(years) // (2 * count)]) for index in range(count)]
+        years = _years(value) if name == "age" else ()
+        spread = [str(years[(2 * index + 1) * len(years) // (2 * count)]) for index in range(count if years else 0)]
+        column += spread or [value] * count
     return column
 
 
-def clean_value(text: str) -> str:
-    """The value without white space around it, and whole numbers without ".0"."""
-    text = text.strip()
-    whole = _WHOLE_AS_FLOAT.fullmatch(text)
-    return whole[1] if whole else text
+def _clean(text: str, field: str, *, ranges: bool = False) -> str:
+    """A value without white space around it, and whole numbers without ".0"; a range of ages only with ``ranges``.
 
-
-def value_problem(field: str, value: str, *, ranges: bool) -> str | None:
-    """What is wrong with a value that `clean_value` returned and that is not empty; None: nothing.
-
-    Args:
-        field: of which it is.
-        value: the text.
-        ranges: whether a range of ages may stand for the years in it.
+    Raises:
+        ValueError: it is no value of that field.
     """
-    if problem := text_problem(value, one_line=True):
-        return problem
-    if value.lower() in _NOT_KNOWN:
-        return f"{shown(value)} is no value; leave it empty where it is not known"
-    if field == "age" and not (years_of(value) if ranges else _is_age(value)):
+    text = text.strip()
+    if whole := _WHOLE_AS_FLOAT.fullmatch(text):
+        text = whole[1]
+    if problem := text_problem(text, one_line=True):
+        raise ValueError(problem)
+    if text.lower() in _NOT_KNOWN:
+        raise ValueError("is no value; leave it empty where it is not known")
+    if field == "age" and text and not (_years(text) if ranges else len(_years(text)) == 1 and text.isdigit()):
         wanted = ' or a range of ages with both ends ("65-90")' if ranges else ", whole years of one person"
-        return f'must be an age ("34"){wanted}, up to {OLDEST}, not {shown(value)}'
-    return None
+        raise ValueError(f'must be an age ("34"){wanted}, up to {OLDEST}, not {shown(text)}')
+    return text
 
 
-def years_of(age: str) -> range | None:
-    """The years that an age or a range of ages holds; None: it is neither."""
-    if _is_age(age):
-        return range(int(age), int(age) + 1)
-    found = _AGES.fullmatch(age)
-    return range(int(found[1]), int(found[2]) + 1) or None if found and int(found[2]) <= OLDEST else None
+def _years(age: str) -> range:
+    """The years that an age or a range of ages holds; none where it is neither."""
+    low, high = found.group(1, 2) if (found := _AGES.fullmatch(age)) else (1, 0)
+    years = range(int(low), int(low if high is None else high) + 1)
+    return years if years and years[-1] <= OLDEST else range(0)
 
 
-def _is_age(text: str) -> bool:
-    return _AGE.fullmatch(text) is not None and int(text) <= OLDEST
-
-
-def _check_header(header: list[str], path: Path) -> None:
-    if not header:
-        raise SocratesError(f"{path}: is empty; the first line must name demographic fields: {', '.join(FIELDS)}")
+def _header_problems(header: list[str]) -> list[str]:
     problems = []
+    if not set(header) & set(FIELDS):
+        said = "names no demographic field" if header else "is empty; the first line must name demographic fields"
+        problems.append(f"line 1: {said}: {', '.join(FIELDS)}")
     for name in dict.fromkeys(header):
         if name not in (*FIELDS, WEIGHT):
             problems.append(f"line 1: the column {shown(name)} is no demographic field{nearest(name, FIELDS)}")
         elif header.count(name) > 1:
             problems.append(f"line 1: the column {shown(name)} stands there twice")
-    if not set(header) & set(FIELDS):
-        problems.append("line 1: names no demographic field")
-    raise_problems(path, problems)
+    return problems
 
 
 def _read_persona(header: list[str], values: list[str]) -> Persona:
     """The person of a line. ValueError with what is wrong, to be read after the line's number."""
     if len(values) != len(header):
         raise ValueError(f": has {len(values)} values, and line 1 names {len(header)} columns")
-    line = {name: clean_value(value) for name, value in zip(header, values, strict=True)}
-    demographic = {name: line[name] for name in FIELDS if line.get(name)}
-    for name, value in demographic.items():
-        if problem := value_problem(name, value, ranges=False):
-            raise ValueError(f", {name}: {problem}")
-    weight = _weight(line.get(WEIGHT, "1"))
-    if weight is None:
-        raise ValueError(f": the weight must be a number of 0 or more, not {shown(line[WEIGHT])}")
-    if not demographic:
-        raise ValueError(": says nothing of this person")
-    return Persona(demographic, weight)
-
-
-def _weight(text: str) -> float | None:
+    line = dict(zip(header, values, strict=True))
+    demographic = {}
+    for name in (name for name in FIELDS if name in line):
+        try:
+            demographic[name] = _clean(line[name], name)
+        except ValueError as error:
+            raise ValueError(f", {name}: {error}") from error
+    weight = line.get(WEIGHT, "1")
     try:
-        weight = float(text)
+        number = finite(float(weight), 0)
     except ValueError:
-        return None
-    return weight if math.isfinite(weight) and weight >= 0 else None
+        number = None
+    if number is None:
+        raise ValueError(f": the weight must be a number of 0 or more, not {shown(weight)}")
+    known = {name: value for name, value in demographic.items() if value}
+    if not known:
+        raise ValueError(": says nothing of this person")
+    return Persona(known, number)

@@ -5,8 +5,10 @@ Read, plan, ask, estimate; the files come from `tables.py`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +21,16 @@ from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
 from socrates.evaluation.results import METRICS, read_metrics
-from socrates.files import finite, read_json, sha256_file
-from socrates.inference.run import InferenceRequest, Settings, run_inference, settings_of
+from socrates.files import read_json, sha256_file
+from socrates.inference.run import InferenceRequest, run_inference, settings_of
 from socrates.model.chat import answers_token_ids
-from socrates.predict.estimates import (
-    ConditionEstimate,
-    Difference,
-    Number,
-    estimate_conditions,
-    estimate_differences,
-)
-from socrates.predict.experiment import Experiment, read_experiment
+from socrates.predict.estimates import ConditionEstimate, Difference, estimate_conditions, estimate_differences
+from socrates.predict.experiment import Experiment, OutcomeQuestion, read_experiment
 from socrates.predict.files import Finished, check_folder, read_finished, write_answers, write_finished
 from socrates.predict.population import Persona
-from socrates.predict.prompts import PromptPlan, QuestionAnswers, gather_answers, kept_answer, plan_prompts
-from socrates.report.results_folders import Value, value_at
+from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
+from socrates.report.results_folders import Results, Value, decoding_text
+from socrates.schema import raise_problems
 
 if TYPE_CHECKING:
     from socrates.inference.engine import Question
@@ -44,24 +41,30 @@ class QuestionPrediction:
     """What is predicted for one question.
 
     Attributes:
-        answers: of every persona.
+        question: what was asked.
+        probabilities: shape (C, N, A): of each answer, by condition and persona that has one in every condition.
+        personas: shape (N,): their indices among all.
+        valid_mass: shape (C, all personas): probability of any valid answer, before decoding.
+        mean_mass: shape (C,): the same on average.
         conditions: in the order of the experiment.
         differences: between conditions.
-        valid_mass: shape (C,): probability of any valid answer, before decoding, on average.
     """
 
-    answers: QuestionAnswers
+    question: OutcomeQuestion
+    probabilities: NDArray[np.float64]
+    personas: NDArray[np.int64]
+    valid_mass: NDArray[np.float64]
+    mean_mass: NDArray[np.float64]
     conditions: Sequence[ConditionEstimate]
     differences: Sequence[Difference]
-    valid_mass: NDArray[np.float64]
 
     @property
-    def headline(self) -> tuple[str, list[Number]]:
+    def headline(self) -> tuple[str, list[Value]]:
         """One number a condition, and what it is: the mean, or the share of an option.
 
         Of two options the first one's, of more that of the option that differs most between conditions.
         """
-        question = self.answers.question
+        question = self.question
         if not question.options:
             return f"mean, {question.scale}", [estimate.mean for estimate in self.conditions]
         shares = np.array([[share.value for share in estimate.shares] for estimate in self.conditions])
@@ -75,7 +78,7 @@ class QuestionPrediction:
     @property
     def least_mass(self) -> float:
         """In the condition where it is least."""
-        return float(self.valid_mass.min())
+        return float(self.mean_mass.min())
 
 
 @dataclass(frozen=True)
@@ -83,36 +86,30 @@ class Prediction:
     """All that files and page are made from.
 
     Attributes:
-        experiment: what was described.
+        plan: what was asked, of which experiment.
         personas: who was asked.
-        plan: what they were asked.
         questions: what is predicted.
-        settings: how the model was asked.
-        undecoded: whether its probabilities are taken as they are.
         seed: of personas, sampled answers and intervals.
-        model: facts about it, as JSON values.
-        seconds: that asking took.
-        asked: what makes the answers what they are.
+        facts: what else is recorded (`predict.json`): of the people, the probabilities, the model and the asking.
         evidence: what is known of the model's accuracy; None: nothing was given.
     """
 
-    experiment: Experiment
-    personas: Sequence[Persona]
     plan: PromptPlan
+    personas: Sequence[Persona]
     questions: Sequence[QuestionPrediction]
-    settings: Settings
-    undecoded: bool
     seed: int
-    model: Mapping[str, Any]
-    seconds: float
-    asked: Mapping[str, Any]
-    evidence: Evidence | None
+    facts: Mapping[str, Any]
+    evidence: Results | None
 
     @property
-    def decoding(self) -> str:
+    def experiment(self) -> Experiment:
+        """What was described."""
+        return self.plan.experiment
+
+    @property
+    def decoding(self) -> str | None:
         """What was done to the model's probabilities, in words."""
-        decoding = self.settings.decoding
-        return decoding_text(1.0, 1.0) if self.undecoded else decoding_text(decoding.temperature, decoding.top_p)
+        return decoding_text(self.facts["probabilities"])
 
 
 def predict(
@@ -131,11 +128,11 @@ def predict(
     """Ask a model about an experiment, or take the answers that the output folder holds already.
 
     Args:
-        model: a model folder, a hub name, or a checkpoint folder with an adapter.
+        model: as of `InferenceRequest`; likewise base_model and processes.
         experiment_file: JSON (`experiment.py`).
         output: the folder; gets `answers.jsonl` and `asked.json`.
-        base_model: an adapter's base model, instead of the one that it names.
-        processes: how many run the model; None: one a GPU, and one where there is none.
+        base_model: see there.
+        processes: see there.
         seed: of personas, sampled answers and intervals.
         people: how many are asked, instead of the experiment's number.
         undecoded: whether the model's probabilities are taken as they are, instead of after the decoding that the
@@ -156,7 +153,7 @@ def predict(
     request = InferenceRequest(
         model, output, settings, base_model, config.model_revision if config else None, processes, overwrite
     )
-    evidence = read_evidence(results, model, request.identity["model"]) if results is not None else None
+    evidence = _read_evidence(results, model, request.identity["model"]) if results is not None else None
     questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
     _check_lengths(plan, questions, request, config)
     asked = {"prompts": plan.fingerprint, **request.identity}
@@ -167,49 +164,70 @@ def predict(
             f"{count(len(experiment.questions), 'question')} each: {count(len(plan.prompts), 'prompt')} that differ",
             flush=True,
         )
-        with run_inference(
-            request,
-            questions,
-            asked,
-            key_of=lambda kept: kept["key"],
-            keep=kept_answer,
-        ) as journal:
-            answers = sorted(journal.answers, key=lambda answer: answer["key"])
-            finished = Finished(answers, journal.header["about"], round(journal.seconds, 1))
-            write_finished(output, finished, asked, plan.keys)
+        with run_inference(request, questions, asked, key_of=itemgetter("key"), keep=kept_answer) as journal:
+            answers = sorted(journal.answers, key=itemgetter("key"))
+            finished = Finished(answers, asked, journal.header["about"], round(journal.seconds, 1))
+            write_finished(output, finished, plan.keys)
     else:
         write_answers(output, finished, plan.keys)
         print("Already asked: tables, pictures and page are made from the answers in the folder", flush=True)
-    return Prediction(
-        experiment=experiment,
-        personas=personas,
-        plan=plan,
-        questions=[
-            _estimate(answers, plan, seed) for answers in gather_answers(plan, finished.answers, undecoded=undecoded)
-        ],
-        settings=settings,
-        undecoded=undecoded,
-        seed=seed,
-        model={"name": model, **finished.about, "checkpoint": _checkpoint(Path(model))},
-        seconds=finished.seconds,
-        asked=asked,
-        evidence=evidence,
-    )
+    manifest, checkpoint = Path(model) / MANIFEST, None
+    if manifest.is_file():
+        checkpoint = {"step": read_manifest(Path(model)).step, "manifest_sha256": sha256_file(manifest)}
+    predicted = [
+        _estimate(question, finished.answers[place :: len(experiment.questions)], plan, seed, undecoded=undecoded)
+        for place, question in enumerate(experiment.questions)
+    ]
+    facts = {
+        "people": {
+            "source": str(experiment.population) if isinstance(experiment.population, Path) else "margins",
+            "personas": len(personas),
+            "profiles": len(plan.profiles),
+            "seed": seed,
+        },
+        "probabilities": {
+            "undecoded": undecoded,
+            **({"temperature": 1.0, "top_p": 1.0} if undecoded else settings.decoding.model_dump()),
+            "system_message": settings.prompt.system_message,
+        },
+        "model": {"name": model, **finished.about, "checkpoint": checkpoint},
+        "asked": asked,
+        "seconds": finished.seconds,
+    }
+    return Prediction(plan, personas, predicted, seed, facts, evidence)
 
 
-def _estimate(answers: QuestionAnswers, plan: PromptPlan, seed: int) -> QuestionPrediction:
-    weights = plan.weights[answers.personas]
+def _estimate(
+    question: OutcomeQuestion, answers: Sequence[Mapping[str, Any]], plan: PromptPlan, seed: int, *, undecoded: bool
+) -> QuestionPrediction:
+    """What is predicted for a question from the answers to all its prompts, by key.
+
+    Where decoding leaves no valid answer at all, the model's own probabilities are taken, as the evaluation does.
+    """
+    values, shape = question.scale.values, (len(plan.profiles), len(plan.experiment.conditions))
+    chosen = [answer["undecoded"] if undecoded else answer["decoded"] or answer["undecoded"] for answer in answers]
+    table = np.array([[one.get(str(value), 0.0) for value in values] for one in chosen]).reshape(*shape, -1)
+    mass = np.array([answer["valid_mass"] for answer in answers]).reshape(shape)[plan.profile_of].T
+    totals = table.sum(axis=2)
+    answered = (totals > 0).all(axis=1)
+    table[answered] /= totals[answered][..., None]
+    personas = np.flatnonzero(answered[plan.profile_of])
+    weights = plan.weights[personas]
     if not weights.any():
         raise SocratesError(
-            f'the model gives no valid answer to the question "{answers.question.name}", whoever is asked: it was not '
+            f'the model gives no valid answer to the question "{question.name}", whoever is asked: it was not '
             "trained to answer such questions with a number alone; take a trained checkpoint"
         )
-    given = (answers.values, answers.probabilities, weights, seed)
+    probabilities = table[plan.profile_of[personas]].transpose(1, 0, 2)
+    given = (np.array(values, np.float64), probabilities, weights, seed)
     return QuestionPrediction(
-        answers,
+        question,
+        probabilities,
+        personas,
+        mass,
+        np.average(mass, axis=1, weights=plan.weights),
         estimate_conditions(*given),
-        estimate_differences(*given, options=answers.question.options),
-        np.average(answers.valid_mass, axis=1, weights=plan.weights),
+        estimate_differences(*given, options=question.options),
     )
 
 
@@ -228,95 +246,32 @@ def _check_lengths(
         scale: max(map(len, answers_token_ids(request.tokenizer, (scale.low, scale.high)))) + 1
         for scale in {question.scale for question in questions}
     }
-    longest: dict[tuple[str, str], int] = {}
+    longest: Counter[str] = Counter()
     for question in questions:
         keys = plan.keys(question.key)
-        place = (keys["condition"], keys["question"])
-        longest[place] = max(longest.get(place, 0), len(question.prompt_ids) + answers[question.scale])
+        place = f'"conditions.{keys["condition"]}" with "questions.{keys["question"]}"'
+        longest[place] = max(longest[place], len(question.prompt_ids) + answers[question.scale])
     problems = [
-        f'"conditions.{condition}" with "questions.{question}": {tokens:,} tokens with its answer, more than the '
-        f"{limit:,} that {why}; shorten it"
-        for (condition, question), tokens in longest.items()
+        f"{place}: {tokens:,} tokens with its answer, more than the {limit:,} that {why}; shorten it"
+        for place, tokens in longest.items()
         if tokens > limit
     ]
-    if problems:
-        raise SocratesError("\n  ".join([f"{plan.experiment.file}: too long", *problems]))
+    raise_problems(f"{plan.experiment.file}: too long", problems)
 
 
-def _checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Which checkpoint it was; None where the model is none."""
-    if not (folder / MANIFEST).is_file():
-        return None
-    return {"step": read_manifest(folder).step, "manifest_sha256": sha256_file(folder / MANIFEST)}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """An evaluation of the model that predicts.
-
-    Attributes:
-        folder: of its results.
-        metrics: the content of `metrics.json`.
-    """
-
-    folder: Path
-    metrics: Mapping[str, Any]
-
-    def value(self, *keys: str) -> Value:
-        """A number of it, with its interval; without a value where it is not recorded."""
-        return value_at(self.metrics, *keys)
-
-    def count(self, *keys: str) -> int | None:
-        """A whole number of it."""
-        value = self.value(*keys).value
-        return None if value is None else int(value)
-
-    @property
-    def seen_rows(self) -> int | None:
-        """Judging rows that the model may have been trained on; None: not recorded."""
-        return self.count("seen", "rows")
-
-    @property
-    def decoding(self) -> str:
-        """What was done to the model's probabilities, in words."""
-        temperature, top_p = (self.value("comparability", "decoding", key).value for key in ("temperature", "top_p"))
-        return "not recorded" if temperature is None or top_p is None else decoding_text(temperature, top_p)
-
-    @property
-    def useless(self) -> bool:
-        """Whether it did no better than a uniform guess."""
-        distance, guess = self.value("wasserstein_distance").value, self.value("bounds", "uniform_guess").value
-        return distance is not None and guess is not None and distance >= guess
-
-
-def decoding_text(temperature: float, top_p: float) -> str:
-    """A decoding in words."""
-    return f"temperature {temperature:g}, top-p {top_p:g}"
-
-
-def read_evidence(folder: Path, model: str, fingerprint: str) -> Evidence:
-    """Read the results of an evaluation of this very model.
-
-    Args:
-        folder: results folder.
-        model: what the user calls the model.
-        fingerprint: of its files (`hub.fingerprint`).
-
-    Raises:
-        SocratesError: no results there, or those of another model.
-    """
+def _read_evidence(folder: Path, model: str, fingerprint: str) -> Results:
+    """The results of an evaluation of this very model: ``fingerprint`` is that of its files (`hub.fingerprint`)."""
     file = folder if folder.name == METRICS else folder / METRICS
     metrics = read_metrics(file)
-    about = metrics.get("about")
-    about = about if isinstance(about, Mapping) else {}
-    asked = about.get("asked")
-    if not isinstance(asked, Mapping) or not isinstance(asked.get("model"), str):
+    about = metrics.get("about") or {}
+    if not (judged := (about.get("asked") or {}).get("model")):
         raise SocratesError(f"--results {folder}: {file} does not record which model it judged; evaluate {model} again")
-    if asked["model"] != fingerprint:
+    if judged != fingerprint:
         raise SocratesError(
             f"--results {folder}: are results of another model ({about.get('model')}), not of {model}; name those of "
             "this model, or leave --results out"
         )
-    if finite(metrics.get("wasserstein_distance")) is None:
+    evidence = Results(file.parent, model, metrics)
+    if evidence.distance.value is None:
         raise SocratesError(f'--results {folder}: {file}: "wasserstein_distance" is no number; evaluate again')
-    return Evidence(file.parent, metrics)
+    return evidence

@@ -1,4 +1,4 @@
-"""The prompts of an experiment, and its answers as arrays: condition by condition, persona by persona.
+"""The prompts of an experiment, and what is kept of their answers.
 
 Personas of whom the same is known get the same prompts; each is run once.
 """
@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from socrates.data.records import render_prompt
 from socrates.files import sha256_json
-from socrates.predict.experiment import Experiment, OutcomeQuestion
+from socrates.predict.experiment import Experiment
 from socrates.predict.population import Persona
 
 if TYPE_CHECKING:
     from socrates.data.scales import Scale
     from socrates.inference.engine import AnswerDistribution
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class PromptPlan:
     experiment: Experiment
     profiles: tuple[Mapping[str, str], ...]
     profile_of: NDArray[np.int64]
-    weights: Array
+    weights: NDArray[np.float64]
     prompts: tuple[tuple[str, Scale], ...]
 
     def keys(self, key: int) -> dict[str, Any]:
@@ -59,25 +57,6 @@ class PromptPlan:
         return sha256_json([[text, str(scale)] for text, scale in self.prompts])
 
 
-@dataclass(frozen=True)
-class QuestionAnswers:
-    """The answers to one question.
-
-    Attributes:
-        question: what was asked.
-        values: shape (A,): its scale.
-        probabilities: shape (C, N, A): of personas that have an answer in every condition, given that it is valid.
-        personas: shape (N,): their indices among all.
-        valid_mass: shape (C, N): probability of any valid answer, before decoding.
-    """
-
-    question: OutcomeQuestion
-    values: Array
-    probabilities: Array
-    personas: NDArray[np.int64]
-    valid_mass: Array
-
-
 def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> PromptPlan:
     """The prompts for these personas."""
     index: dict[tuple[tuple[str, str], ...], int] = {}
@@ -90,13 +69,7 @@ def plan_prompts(experiment: Experiment, personas: Sequence[Persona]) -> PromptP
     ]
     prompts = tuple((render_prompt(profile, text), scale) for profile in profiles for text, scale in stimuli)
     weights = np.array([persona.weight for persona in personas])
-    return PromptPlan(
-        experiment,
-        profiles,
-        np.array(profile_of),
-        weights / weights.max(),
-        prompts,
-    )
+    return PromptPlan(experiment, profiles, np.array(profile_of), weights / weights.max(), prompts)
 
 
 def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:
@@ -109,46 +82,6 @@ def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:
         "undecoded": _nonzero(values, result.probabilities.tolist()),
         "decoded": _nonzero(values, result.decoded.tolist()),
     }
-
-
-def gather_answers(plan: PromptPlan, answers: Sequence[Mapping[str, Any]], *, undecoded: bool) -> list[QuestionAnswers]:
-    """The answers to each question as arrays.
-
-    Args:
-        plan: what was asked.
-        answers: `kept_answer` of every prompt, by key.
-        undecoded: whether the model's probabilities are taken as they are; else after decoding. Where decoding leaves
-            no valid answer at all, they are taken as they are, too, as the evaluation does.
-    """
-    conditions, questions = len(plan.experiment.conditions), plan.experiment.questions
-    found = []
-    for place, question in enumerate(questions):
-        values = question.scale.values
-        column = {value: index for index, value in enumerate(values)}
-        table = np.zeros((len(plan.profiles), conditions, len(values)))
-        mass = np.zeros((len(plan.profiles), conditions))
-        for profile in range(len(plan.profiles)):
-            for condition in range(conditions):
-                answer = answers[(profile * conditions + condition) * len(questions) + place]
-                chosen = answer["undecoded"] if undecoded or not answer["decoded"] else answer["decoded"]
-                for value, probability in chosen.items():
-                    table[profile, condition, column[int(value)]] = probability
-                mass[profile, condition] = answer["valid_mass"]
-        totals = table.sum(axis=2)
-        answered = (totals > 0).all(axis=1)
-        table[answered] /= totals[answered][..., None]
-        personas = np.flatnonzero(answered[plan.profile_of])
-        chosen_profiles = plan.profile_of[personas]
-        found.append(
-            QuestionAnswers(
-                question,
-                np.array(values, np.float64),
-                table[chosen_profiles].transpose(1, 0, 2),
-                personas,
-                mass[plan.profile_of].T,
-            )
-        )
-    return found
 
 
 def _nonzero(values: list[int], probabilities: list[float]) -> dict[str, float]:

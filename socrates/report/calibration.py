@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from socrates.console import progress, share
-from socrates.evaluation.bootstrap import Interval, Weights, intervals, sorted_units
+from socrates.evaluation.bootstrap import Interval, Units, Weights, intervals
 from socrates.report.html import Table
-from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, legend, percent, short, thousands
-from socrates.report.results_folders import Material, Results, Value, read_lines
+from socrates.report.plot import DARK, LINE, Plot, drawn, legend, percent, short
+from socrates.report.results_folders import Material, Results, Value, fixed, read_lines
 
 BINS = 10  # of probability, equally wide
 _NAMES = [f"{100 * low // BINS}–{100 * (low + 1) // BINS}%" for low in range(BINS)]
@@ -68,11 +68,7 @@ class Calibration:
 
 
 def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
-    """Read a `predictions.jsonl`; None where there is none, or no row has a distribution.
-
-    Args:
-        path: of the file.
-        seed: of the resampling.
+    """Read a `predictions.jsonl`; None where there is none, or no row has a distribution; ``seed`` of the resampling.
 
     Raises:
         SocratesError: a line that is no prediction; names file, line and field.
@@ -102,7 +98,7 @@ def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
         with np.errstate(invalid="ignore"):
             return weights.pooled_sum(counts[:, 2]) / weights.pooled_sum(counts[:, 0])
 
-    limits = intervals(sorted_units(list(map(str, range(len(counts))))), frequencies, seed)
+    limits = intervals(Units(np.arange(len(counts))), frequencies, seed)
     with np.errstate(invalid="ignore"):
         mean, frequency = probability / answers, given / answers
     return Calibration(answers.astype(np.int64), mean, frequency, limits, rows, rows_without, missed)
@@ -113,74 +109,45 @@ def _bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def calibration_part(material: Material) -> dict[str, Any]:
-    """The curve of the subject and of the baseline, how many answers each bin holds, and a table."""
+    """The curve of the subject and of the baseline, and a table."""
     subject = material.subject
     shown = [(one, found) for one in material.main if (found := material.calibrations.get(one.label))]
     own = material.calibrations.get(subject.label)
     return {
         "own": own,
         "missed": own and share(own.missed, own.rows),
-        "decoding": decoding_in_words(subject),
         "errors": ", ".join(f"{one.label} {found.error:.3f}" for one, found in shown),
         "plots": (_picture(subject, shown),) if own else (),
-        "tables": (_table(subject, own),) if own else (),
-        "folded": {f"that of {one.label}": _table(one, found) for one, found in shown if one is not subject},
+        "tables": (_table(own),) if own else (),
     }
 
 
-def decoding_in_words(subject: Results) -> str:
-    """What was done to the probabilities that are shown."""
-    temperature, top_p = (subject.value("comparability", "decoding", key).value for key in ("temperature", "top_p"))
-    if temperature is None or top_p is None:
-        return "Decoding may have sharpened these probabilities; how they were made is not recorded."
-    paper = ", as the paper asks its models" if (temperature, top_p) == (0.6, 0.9) else ""
-    words = f"The probabilities are those after decoding (temperature {temperature:g}, top-p {top_p:g}){paper}."
-    if temperature < 1 or top_p < 1:
-        words += (
-            " That sharpens them, so a curve flatter than the line is expected even of a model that is calibrated "
-            "before decoding."
-        )
-    return words
-
-
-def _table(results: Results, found: Calibration) -> Table:
+def _table(found: Calibration) -> Table:
     columns = (_NAMES, found.answers.tolist(), found.probability.tolist(), found.frequency.tolist(), found.limits)
     rows = tuple(
-        (
-            name,
-            f"{answers:,}",
-            Value(probability if answers else None).times(100).written(1),
-            Value(frequency if answers else None, limits).times(100).written(1),
-        )
+        (name, f"{answers:,}", fixed(100 * probability, 1), Value(frequency, limits).times(100).written(1))
         for name, answers, probability, frequency, limits in zip(*columns, strict=True)
     )
-    heads = ("probability", "answers", "mean, %", "given, % [95% interval]")
-    return Table(heads, rows, title=f"Calibration: {results.label}")
+    return Table(("probability", "answers", "mean, %", "given, % [95% interval]"), rows, title="Calibration")
 
 
 def _picture(subject: Results, shown: list[tuple[Results, Calibration]]) -> Plot:
     own = next(found for one, found in shown if one is subject)
 
     def draw(axes) -> None:
-        upper, lower = axes
-        upper.plot([0, 1], [0, 1], color=LINE, linewidth=1, linestyle="--")
+        axes.plot([0, 1], [0, 1], color=LINE, linewidth=1, linestyle="--")
         for place, limits in zip(own.probability, own.limits, strict=True):
             if limits is not None:
-                upper.vlines(place, *limits, color=DARK, linewidth=1.3)
+                axes.vlines(place, *limits, color=DARK, linewidth=1.3)
         for one, found in shown:
             some = found.answers > 0
             style, color, face = ("o-", DARK, DARK) if one is subject else ("s:", LINE, "white")
             curve = (found.probability[some], found.frequency[some])
-            upper.plot(*curve, style, color=color, markerfacecolor=face, markersize=5, label=short(one.label))
-        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="people gave it")
-        upper.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], [])
-        percent(upper.yaxis)
-        legend(upper)
-        lower.bar((np.arange(BINS) + 0.5) / BINS, np.maximum(own.answers, 0.8), 0.09, color=LIGHT, **EDGE)
-        lower.set_yscale("log")
-        lower.set(xlim=(0, 1), ylim=(0.8, None), ylabel="answers", xlabel="the model's probability of an answer")
-        percent(lower.xaxis)
-        thousands(lower.yaxis)
+            axes.plot(*curve, style, color=color, markerfacecolor=face, markersize=5, label=short(one.label))
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="the model's probability of an answer", ylabel="people gave it")
+        percent(axes.xaxis)
+        percent(axes.yaxis)
+        legend(axes)
 
     words = ", ".join(
         f"{name} {100 * frequency:.0f}%"
@@ -188,4 +155,4 @@ def _picture(subject: Results, shown: list[tuple[Results, Calibration]]) -> Plot
         if answers
     )
     alt = f"Curve: how often people gave answers by the probability that {subject.label} gave them: {words}."
-    return drawn("Probability against frequency", 4.6, draw, alt, rows=2, ratios=(3, 1), name="calibration")
+    return drawn("Probability against frequency", 4.0, draw, alt, name="calibration")

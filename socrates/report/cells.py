@@ -23,24 +23,18 @@ def cells_part(material: Material) -> dict[str, Any]:
 
 
 def cells_to_show(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The best, typical and worst cells by W, at most `EACH` of a kind, of different studies where that is possible."""
+    """The best, typical and worst cells by W, at most `EACH` of a kind, of different studies; of few cells some."""
     if cells.empty:
         return {}
     answers = cells["human_answers"].map(lambda given: sum(given.values()))
     predicted = [sum(_predicted(cell).values()) for cell in cells.itertuples()]
     ordered = cells[(cells["n_human"] >= _enough(cells)) & (answers > 0) & (np.array(predicted) > 0)]
     ordered = ordered.sort_values("wasserstein_distance", kind="stable")
-    if len(ordered) < len(KINDS):
-        return {"typical": ordered} if len(ordered) else {}
-    each = min(EACH, len(ordered) // len(KINDS))
+    if len(ordered) < EACH * len(KINDS):
+        return {"typical": ordered[:EACH]} if len(ordered) else {}
     from_middle = np.argsort(np.abs(np.arange(len(ordered)) - len(ordered) // 2), kind="stable")
-    chosen = {}
-    for kind, candidates in (("best", ordered), ("worst", ordered[::-1]), ("typical", ordered.iloc[from_middle])):
-        left = candidates.drop([index for taken in chosen.values() for index in taken.index], errors="ignore")
-        of_others = left.drop_duplicates("study_id")
-        first = pd.concat([of_others, left.drop(of_others.index)])[:each].index
-        chosen[kind] = left[left.index.isin(first)]
-    return {kind: chosen[kind] for kind in KINDS}
+    by_kind = {"best": ordered, "typical": ordered.iloc[from_middle], "worst": ordered[::-1]}
+    return {kind: some.drop_duplicates("study_id")[:EACH] for kind, some in by_kind.items()}
 
 
 def _enough(cells: pd.DataFrame) -> int:

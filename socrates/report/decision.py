@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from socrates.report.plot import Point, draw_points
-from socrates.report.results_folders import Material, RecordedDecision, comparability_differences, limits_in_words
+from socrates.report.results_folders import Material, Value, comparability_differences, limits_in_words
 
 _SAME = 1e-9
 
@@ -16,8 +16,13 @@ _SAME = 1e-9
 def decision_part(material: Material) -> dict[str, Any]:
     """The decision, or why none is shown, and what must not be compared."""
     made, baseline, subject = material.subject.decision, material.baseline, material.subject
-    other = made and _of_other_numbers(made, material)
     differing = comparability_differences(baseline, subject) if baseline else []
+    other = None
+    for role, results in (("checkpoint", subject), ("baseline", baseline)) if made else ():
+        recorded = getattr(made, f"{role}_wasserstein_distance")
+        if results is not None and abs(recorded - results.distance.value) > _SAME:
+            has = f"where {results.label} has {results.distance.value:.6g}"
+            other = other or f"The recorded decision is of other numbers: a W of {recorded:.6g} for the {role}, {has}."
     if other or made is None:
         return {"made": None, "other": other, "differing": differing, "plots": ()}
     better, limits = made.improvement_percent >= 0, made.improvement_ci95
@@ -33,20 +38,7 @@ def decision_part(material: Material) -> dict[str, Any]:
         "made": made,
         "differing": differing,
         "change": f"{made.improvement_printed.removeprefix('-')} {'lower' if better else 'higher'} than",
-        "interval": limits_in_words(made.improvement.times(1 if better else -1).limits, 1, "%"),
+        "interval": limits_in_words(Value(made.improvement_percent, limits).times(1 if better else -1).limits, 1, "%"),
         "straddles": limits is not None and limits[0] < made.threshold_percent <= limits[1],
         "plots": (plot,),
     }
-
-
-def _of_other_numbers(made: RecordedDecision, material: Material) -> str | None:
-    """Which numbers a recorded decision is about, where they are not those of these results."""
-    pairs = (
-        ("checkpoint", made.checkpoint_wasserstein_distance, material.subject),
-        ("baseline", made.baseline_wasserstein_distance, material.baseline),
-    )
-    for role, recorded, results in pairs:
-        if results is not None and abs(recorded - results.distance.value) > _SAME:
-            has = f"{results.label} has {results.distance.value:.6g}"
-            return f"The recorded decision is of other numbers: a W of {recorded:.6g} for the {role}, where {has}."
-    return None

@@ -6,81 +6,48 @@ from collections.abc import Mapping
 from typing import Any
 
 from socrates.report.html import Table
-from socrates.report.plot import Plot, Point, draw_points
-from socrates.report.results_folders import Material, Results, fixed, value_at
+from socrates.report.plot import Point, draw_points
+from socrates.report.results_folders import Material, fixed, value_at
 
 _MOST_LINES = 44  # of the picture
 
 
 def groups_part(material: Material) -> dict[str, Any]:
-    """A picture of the groups by field, and tables."""
-    subject, baseline, fields = material.subject, material.baseline, sorted_fields(material.subject)
-    tables, folded = [], {}
-    if fields:
-        rows = tuple(
-            (
-                f"{_title(name)}: {_group_name(group)}",
-                *(str(value_at(group, key)) for key in ("accuracy", "accuracy_within_cells")),
-            )
-            for name, record in fields.items()
-            for group in _groups(record)
-        )
-        heads = ("group (rows)", "accuracy", "within cells")
-        tables = [_differences(subject), Table(heads, rows, title="Accuracy by group [95% interval]")]
-    if fields and baseline and baseline.metrics["groups"]:
-        folded = {f"parity differences of {baseline.label}": _differences(baseline)}
-    return {
-        "small": sum(int(value_at(record, "small_groups").value or 0) for record in fields.values()),
-        "plots": (_picture(subject, fields),) if fields else (),
-        "tables": tables,
-        "folded": folded,
-    }
-
-
-def sorted_fields(results: Results) -> dict[str, Mapping[str, Any]]:
-    """The fields that `metrics.json` records, the largest parity difference first."""
-    fields = {name: record for name, record in results.metrics["groups"].items() if isinstance(record, Mapping)}
-    differences = {name: value_at(record, "parity_difference").value or 0.0 for name, record in fields.items()}
-    return {name: fields[name] for name in sorted(fields, key=lambda name: (-differences[name], name))}
-
-
-def _groups(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    groups = record.get("groups")
-    return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
-
-
-def _group_name(group: Mapping[str, Any]) -> str:
-    return f"{group.get('group')} ({value_at(group, 'rows').written(0)})"
-
-
-def _differences(results: Results) -> Table:
-    rows = tuple(
-        (
-            f"{_title(name)} ({value_at(record, 'rows_known').written(0)})",
-            str(value_at(record, "parity_difference")),
-            fixed(value_at(record, "parity_difference_by_chance").value),
-            str(value_at(record, "parity_difference_within_cells")),
-            fixed(value_at(record, "parity_difference_within_cells_by_chance").value),
-        )
-        for name, record in sorted_fields(results).items()
-    )
-    heads = ("field (rows)", "difference", "by chance", "within cells", "by chance")
-    return Table(heads, rows, title=f"Parity differences [95% interval]: {results.label}")
-
-
-def _picture(subject: Results, fields: Mapping[str, Mapping[str, Any]]) -> Plot:
-    points: list[Point] = []
-    for name, record in fields.items():
-        groups = [(group, value_at(group, "accuracy")) for group in _groups(record)]
-        points += [Point(_title(name)), *(Point(_group_name(group), *value) for group, value in groups if value.value)]
-    return draw_points(
+    """A picture of the groups by field, the field with the largest parity difference first, and tables."""
+    recorded = material.subject.metrics["groups"].items()
+    fields = {name.replace("_", " "): field for name, field in recorded if isinstance(field, Mapping)}
+    by_difference = sorted(fields, key=lambda name: (-(value_at(fields[name], "parity_difference").value or 0), name))
+    fields = {name: fields[name] for name in by_difference}
+    if not fields:
+        return {"small": 0, "plots": (), "tables": ()}
+    points, accuracies, differences = [], [], []
+    for name, field in fields.items():
+        points.append(Point(name))
+        for group in (group for group in field.get("groups", ()) if isinstance(group, Mapping)):
+            accuracy, called = value_at(group, "accuracy"), f"{group.get('group')} ({_rows(group, 'rows')})"
+            points += [Point(called, *accuracy)] if accuracy.value else []
+            accuracies.append((f"{name}: {called}", str(accuracy), str(value_at(group, "accuracy_within_cells"))))
+        numbers = []
+        for key in ("parity_difference", "parity_difference_within_cells"):
+            numbers += [str(value_at(field, key)), fixed(value_at(field, f"{key}_by_chance").value)]
+        differences.append((f"{name} ({_rows(field, 'rows_known')})", *numbers))
+    plot = draw_points(
         "Accuracy by group (rows)",
         points[:_MOST_LINES],
         "individual accuracy",
-        lines={"everybody": subject.value("accuracy").value},
+        lines={"everybody": material.subject.value("accuracy").value},
         name="groups",
     )
+    heads = ("field (rows)", "difference", "by chance", "within cells", "by chance")
+    tables = (
+        Table(heads, tuple(differences), title="Parity differences [95% interval]"),
+        Table(
+            ("group (rows)", "accuracy", "within cells"), tuple(accuracies), title="Accuracy by group [95% interval]"
+        ),
+    )
+    small = sum(int(value_at(field, "small_groups").value or 0) for field in fields.values())
+    return {"small": small, "plots": (plot,), "tables": tables}
 
 
-def _title(name: str) -> str:
-    return name.replace("_", " ")
+def _rows(record: Mapping[str, Any], key: str) -> str:
+    return value_at(record, key).written(0)

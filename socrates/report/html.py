@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from socrates.console import count, number
 from socrates.errors import SocratesError
+from socrates.files import atomic_write, remove_file
 from socrates.report.results_folders import fixed
 
 _TEMPLATES = Environment(
@@ -57,14 +58,22 @@ def render(template: str, *, title: str, generator: str, when: datetime, **conte
     return text.encode(errors="backslashreplace").decode()  # JSON may hold half a character
 
 
-def check_page(page: Path, pictures: Iterable[Path], program: str, option: str) -> None:
-    """SocratesError unless a page and its pictures may be written: under new names, or over earlier ones.
+def flattened(record: Mapping[str, Any], name: str = "") -> dict[str, str]:
+    """The single values of a record as texts, each under the names that lead to it."""
+    found = {}
+    for key, value in record.items():
+        words = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{name}, {words}" if name else words)
+        elif value not in (None, "", []):
+            found[f"{name}: {words}" if name else words] = f"{value:,}" if type(value) is int else str(value)
+    return found
 
-    Args:
-        page: its path, which ``option`` gave.
-        pictures: their paths.
-        program: that wrote the earlier ones.
-        option: of the command line.
+
+def check_page(page: Path, pictures: Iterable[Path], program: str, option: str) -> None:
+    """SocratesError unless a page and its pictures may be written: under new names, or over those of this program.
+
+    The page's path is what ``option`` of the command line gave.
     """
     if page.suffix.lower() not in (".html", ".htm"):
         raise SocratesError(f"{option} {page}: the page's name must end in .html")
@@ -76,6 +85,21 @@ def check_page(page: Path, pictures: Iterable[Path], program: str, option: str) 
             raise SocratesError(
                 f"{path}: {program} did not write this file; name another page with {option} FILE, or move it away"
             )
+
+
+def write_page(page: Path, text: str, pictures: Mapping[Path, bytes], earlier: Iterable[Path]) -> None:
+    """Write a page and its pictures, each whole or not at all; of the ``earlier`` pictures, others are removed.
+
+    Raises:
+        SocratesError: something cannot be written.
+    """
+    for path in set(earlier) - set(pictures):
+        remove_file(path)
+    for path, png in pictures.items():
+        with atomic_write(path, "wb") as file:
+            file.write(png)
+    with atomic_write(page) as file:
+        file.write(text)
 
 
 def read_start(path: Path) -> bytes | None:

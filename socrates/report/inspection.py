@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as TextTable
@@ -50,38 +51,32 @@ def inspection_sections(record: _Record) -> list[Section]:
 
 
 def _tables(part: Any, title: str) -> Iterator[Table]:
+    """Of an object its single values, its spreads, then what is nested; of a list a row a record, then the spreads."""
     if isinstance(part, list):
-        yield from _listed(part, title)
+        names = [key for key in (part[0] if part else ()) if not any(_is_spread(one[key]) for one in part)]
+        if not names:
+            return
+        words = tuple(i for i, key in enumerate(names) if not all(isinstance(one[key], int | None) for one in part))
+        rows = tuple(tuple(_text(one[key]) for key in names) for one in part)
+        yield Table(tuple(map(_title, names)), rows, words, title)
+        for key in part[0]:
+            yield from _spread_table({one[names[0]]: one[key] for one in part if _is_spread(one[key])}, _title(key))
         return
-    spreads = {key: value for key, value in part.items() if _is_spread(value)}
     nested = {key: value for key, value in part.items() if isinstance(value, Mapping | list) and value}
     facts = tuple((_title(key), _text(value)) for key, value in part.items() if key not in nested)
     if facts:
         yield Table((), facts, (0, 1), title)
-    if spreads:
-        yield _spread_table(spreads, "")
+    yield from _spread_table({key: value for key, value in nested.items() if _is_spread(value)}, "")
     for key, value in nested.items():
-        if key not in spreads:
+        if not _is_spread(value):
             yield from _tables(value, _title(key))
 
 
-def _listed(records: Sequence[_Record], title: str) -> Iterator[Table]:
-    """A row a record; the spreads in them are a table of their own, named by the first value."""
-    names = [key for key in (records[0] if records else ()) if not any(_is_spread(one[key]) for one in records)]
-    if not names:
-        return
-    words = [i for i, key in enumerate(names) if not all(isinstance(one[key], int | None) for one in records)]
-    rows = tuple(tuple(_text(one[key]) for key in names) for one in records)
-    yield Table(tuple(map(_title, names)), rows, tuple(words), title)
-    for key in records[0]:
-        if spreads := {one[names[0]]: one[key] for one in records if _is_spread(one[key])}:
-            yield _spread_table(spreads, _title(key))
-
-
-def _spread_table(spreads: Mapping[str, _Record], title: str) -> Table:
-    keys = tuple(next(iter(spreads.values())))
-    rows = tuple((_title(name), *(_text(spread[key]) for key in keys)) for name, spread in spreads.items())
-    return Table(("", *map(_title, keys)), rows, title=title)
+def _spread_table(spreads: Mapping[str, _Record], title: str) -> Iterator[Table]:
+    if spreads:
+        keys = tuple(next(iter(spreads.values())))
+        rows = tuple((_title(name), *(_text(spread[key]) for key in keys)) for name, spread in spreads.items())
+        yield Table(("", *map(_title, keys)), rows, title=title)
 
 
 def _is_spread(value: Any) -> bool:
@@ -106,21 +101,21 @@ def _text(value: Any) -> str:
 
 
 def inspection_text(found: Inspection) -> str:
-    """All sections, one below the other, long tables cut."""
+    """All sections, one below the other, long tables cut; without what would steer a terminal: names are anybody's."""
     file = io.StringIO()
     console = Console(file=file, width=_WIDTH, color_system=None, markup=False, highlight=False, emoji=False)
     for part in inspection_sections(found.record):
         console.print(f"\n{part.title}")
         for table in part.tables:
             console.print(Padding(_text_table(table), (0, 0, 0, 2)))
-    return "\n".join(map(_printable, file.getvalue().strip("\n").split("\n")))
+    lines = [line.rstrip() for line in file.getvalue().strip("\n").split("\n")]
+    return "\n".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines)
 
 
 def _text_table(table: Table) -> TextTable:
     text = TextTable(box=None, pad_edge=False, show_header=bool(table.heads), title=table.title or None)
     text.title_justify = text.caption_justify = "left"
-    for index in range(len(table.rows[0])):
-        head = table.heads[index] if table.heads else ""
+    for index, head in enumerate(table.heads or [""] * len(table.rows[0])):
         text.add_column(head, justify="left" if index in table.words else "right", overflow="fold")
     for row in table.rows[:_MOST_ROWS]:
         text.add_row(*row)
@@ -129,15 +124,10 @@ def _text_table(table: Table) -> TextTable:
     return text
 
 
-def _printable(line: str) -> str:
-    """Without what would steer a terminal: names and values are as somebody wrote them."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line.rstrip())
-
-
 def default_page(data_file: Path) -> Path:
     """Where the page goes if nobody says: the current folder, named after the data file and its folder."""
-    folder = data_file.resolve().parent.name
-    return Path("-".join(["inspection", *([folder] if folder else []), data_file.stem]) + ".html")
+    names = ("inspection", data_file.resolve().parent.name, data_file.stem)
+    return Path("-".join(filter(None, names)) + ".html")
 
 
 def page(found: Inspection, when: datetime) -> str:
@@ -159,9 +149,11 @@ def page(found: Inspection, when: datetime) -> str:
 
 
 def _plot_cells(found: Inspection) -> Plot:
-    classes = Counter(int(size - 1).bit_length() for size in found.cell_sizes.tolist())  # 1, 2, 3–4, 5–8, …
-    names = ["1", "2", *(f"{2 ** (i - 1) + 1}–{2**i}" for i in range(2, max(classes) + 1))][: max(classes) + 1]
-    bars = {name: classes[index] for index, name in enumerate(names)}
+    classes = np.ceil(np.log2(found.cell_sizes)).astype(int)  # 1, 2, 3–4, 5–8, …
+    bars = {
+        str(2**of) if of < 2 else f"{2 ** (of - 1) + 1}–{2**of}": int((classes == of).sum())
+        for of in range(classes.max() + 1)
+    }
     alt = f"Bars: answers in a cell, in classes that double; {_told(found.record['cells']['sizes'])}."
     return _bars("Cells by their number of answers", bars, found.record["counts"]["cells"], alt)
 

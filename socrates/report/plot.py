@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
 SMALL = 9  # points: the smallest text
@@ -79,7 +78,6 @@ def drawn(
     alt: str,
     *,
     rows: int = 1,
-    ratios: tuple[float, ...] | None = None,
     name: str = "",
 ) -> Plot:
     """A picture from a function that fills its axes.
@@ -90,17 +88,18 @@ def drawn(
         draw: gets the axes; where there are several rows, an array of them.
         alt: what it shows, in words.
         rows: axes, one below the other.
-        ratios: their heights, relative to each other.
-        name: what the picture is called as a PNG file; empty: it is none.
+        name: of the PNG file; empty: there is none.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    draw(figure.subplots(rows, height_ratios=ratios))
+    draw(figure.subplots(rows))
     figure.suptitle(short(title, 60), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    svg = _saved(figure, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    png = _saved(figure, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": WRITER}) if name else b""
-    return Plot(svg, alt, name, png)
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    if name:
+        figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": WRITER})
+    return Plot(svg.getvalue(), alt, name, png.getvalue())
 
 
 class Point(NamedTuple):
@@ -188,12 +187,6 @@ def thousands(axis: Any) -> None:
 def short(text: str, most: int = 22) -> str:
     """A text of at most ``most`` characters; what was cut shows as "…"."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _saved(figure: Figure, **options: Any) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, **options)
-    return file.getvalue()
 
 
 def make_bars(

@@ -6,9 +6,8 @@ Does not cover: whether the results may be compared; the gate decides that, and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -18,7 +17,7 @@ from pydantic import Field
 from socrates.data.records import read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import REMEDIES
-from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, Recorded, check_metrics, read_metrics
+from socrates.evaluation.results import CELLS, EFFECTS, METRICS, Recorded, check_metrics, read_metrics
 from socrates.files import finite, read_json
 from socrates.schema import S, validate
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 NONE = "–"
 _MOST = 1e100  # what is larger is no number of an evaluation, and cannot be drawn
 DECISION = "decision.json"
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 class Value(NamedTuple):
@@ -73,21 +71,18 @@ def value_at(record: Mapping[str, Any], *keys: str) -> Value:
 
 def fixed(value: float | None, digits: int = 3) -> str:
     """A number with so many decimals, and no minus before zeros."""
-    if value is None or value != value:
-        return NONE
-    text = f"{value:,.{digits}f}"
-    return text if text.strip("-0.,") else text.removeprefix("-")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """The same with its sign, but zero."""
-    text = fixed(value, digits)
-    return f"+{text}" if value > 0 and text.strip("0.") else text
+    return NONE if value is None or value != value else f"{value:z,.{digits}f}"
 
 
 def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: str = "") -> str:
     """The interval as it follows a number in a sentence."""
     return "" if limits is None else " (95% interval {} to {})".format(*(fixed(x, digits) + unit for x in limits))
+
+
+def decoding_text(decoding: Any) -> str | None:
+    """A recorded decoding in words; None: it says neither temperature nor top-p."""
+    temperature, top_p = (value_at(decoding, key).value for key in ("temperature", "top_p"))
+    return None if temperature is None or top_p is None else f"temperature {temperature:g}, top-p {top_p:g}"
 
 
 _Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
@@ -110,11 +105,6 @@ class RecordedDecision(_Shown):
     baseline_wasserstein_distance: _Number
     checkpoint_wasserstein_distance: _Number
     notes: tuple[str, ...]
-
-    @property
-    def improvement(self) -> Value:
-        """In percent."""
-        return Value(self.improvement_percent, self.improvement_ci95)
 
 
 class _CellLine(_Shown):
@@ -142,7 +132,6 @@ class Results:
     Attributes:
         folder: where it is.
         label: what the report calls it.
-        step: of the checkpoint that was evaluated; None: it was none.
         metrics: the content of `metrics.json`.
         decision: that of `decision.json`, or None.
         cells: a row a scored cell of `cells.jsonl`: its names, and the fields of its line; empty where that is missing.
@@ -151,7 +140,6 @@ class Results:
 
     folder: Path
     label: str
-    step: int | None
     metrics: Mapping[str, Any]
     decision: RecordedDecision | None = None
     cells: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -167,9 +155,10 @@ class Results:
         return self.value("wasserstein_distance")
 
     @property
-    def predictions(self) -> Path:
-        """The file with a line for each row."""
-        return self.folder / PREDICTIONS
+    def decoding(self) -> str | None:
+        """What was done to the model's probabilities, in words; None: not recorded."""
+        recorded = self.metrics.get("comparability", {}).get("decoding")
+        return decoding_text(recorded) if isinstance(recorded, Mapping) else None
 
 
 def read_results(folder: Path) -> Results:
@@ -185,16 +174,13 @@ def read_results(folder: Path) -> Results:
     metrics = check_metrics(read_metrics(folder / METRICS), str(folder / METRICS)).model_dump()
     path = folder / DECISION
     decision = validate(RecordedDecision, read_json(path, "decision"), str(path)) if path.exists() else None
-    name = folder.resolve().name or str(folder)
-    found = [_CHECKPOINT.fullmatch(one) for one in (Path(str(metrics["about"].get("model"))).name, name)]
-    step = next((int(match[1]) for match in found if match), None)
     cells = [
         {**read_cell(row, where)._asdict(), **line.model_dump()}
         for where, row, line in read_lines(folder / CELLS, _CellLine)
         if line.wasserstein_distance is not None and line.skipped is None
     ]
     effects = [line.model_dump() for _, _, line in read_lines(folder / EFFECTS, _EffectLine)]
-    return Results(folder, name, step, metrics, decision, pd.DataFrame(cells), pd.DataFrame(effects))
+    return Results(folder, folder.resolve().name, metrics, decision, pd.DataFrame(cells), pd.DataFrame(effects))
 
 
 def read_lines(path: Path, schema: type[S]):
@@ -202,35 +188,6 @@ def read_lines(path: Path, schema: type[S]):
     for number, row in read_jsonl(path) if path.exists() else ():
         where = f"{path}, line {number}"
         yield where, row, validate(schema, row, where)
-
-
-def in_order(results: Sequence[Results]) -> tuple[Results | None, list[Results]]:
-    """(the baseline or None, the others); the last of the others is what the report is about.
-
-    The baseline is a folder of that name with the results of no checkpoint, wherever it stands; else the first. The
-    last of the others as they were given stays the last; those before it are put in the order of their steps. One
-    folder alone is what the report is about, whatever it is.
-
-    Raises:
-        SocratesError: a folder is named twice.
-    """
-    folders = [one.folder.resolve() for one in results]
-    for index, folder in enumerate(folders):
-        if folder in folders[:index]:
-            raise SocratesError(f"{results[index].folder}: is named twice")
-    labels = [one.label for one in results]
-    named = [
-        one if labels.count(one.label) == 1 else replace(one, label=f"{folder.parent.name}/{one.label}")
-        for one, folder in zip(results, folders, strict=True)
-    ]
-    if len(named) == 1:
-        return None, named
-    called = [one for one in named if one.step is None and one.folder.resolve().name == "baseline"]
-    baseline = called[0] if called else named[0]
-    *others, subject = [one for one in named if one is not baseline]
-    if all(one.step is not None for one in others):
-        others.sort(key=lambda one: one.step or 0)
-    return baseline, [*others, subject]
 
 
 def comparability_differences(one: Results, other: Results) -> list[str]:
@@ -244,25 +201,26 @@ class Material:
     """All that a report is made from.
 
     Attributes:
-        subject: the results that the report is about: the last of ``evaluated``.
-        baseline: what they are compared with, or None.
-        evaluated: all others; those before the subject by step.
+        all: the results, under labels that differ: what the subject is compared with, other checkpoints, the subject.
         log: of the run that trained the subject, or None.
         calibrations: of the baseline and the subject, by label.
     """
 
-    subject: Results
-    baseline: Results | None
-    evaluated: Sequence[Results]
-    log: TrainingLog | None = None
-    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    all: Sequence[Results]
+    log: TrainingLog | None
+    calibrations: Mapping[str, Calibration]
 
     @property
-    def all(self) -> list[Results]:
-        """Baseline first."""
-        return [*([self.baseline] if self.baseline else []), *self.evaluated]
+    def subject(self) -> Results:
+        """The results that the report is about."""
+        return self.all[-1]
+
+    @property
+    def baseline(self) -> Results | None:
+        """What the subject is compared with."""
+        return self.all[0] if len(self.all) > 1 else None
 
     @property
     def main(self) -> list[Results]:
         """Baseline and subject."""
-        return [*([self.baseline] if self.baseline else []), self.subject]
+        return [*self.all[:-1][:1], self.subject]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from socrates.report.html import Table
 from socrates.report.plot import Point, draw_points
-from socrates.report.results_folders import Material, Results, comparability_differences, fixed, signed
+from socrates.report.results_folders import Material, Results, comparability_differences, fixed
 
 _MOST = 44  # studies that fit one below the other in a picture that fits on a page
 _EACH_END = 20  # of the gains and of the losses that are drawn where there are more
@@ -19,9 +19,9 @@ def studies_part(material: Material) -> dict[str, Any]:
     subject, baseline = material.subject, material.baseline
     if baseline is not None and (comparability_differences(baseline, subject) or baseline.cells.empty):
         baseline = None
-    studies = compare_studies(subject, baseline)
-    if studies.empty:
+    if subject.cells.empty:
         return {"number": 0, "ends": 0, "plots": (), "tables": ()}
+    studies = compare_studies(subject, baseline)
     shown, more = studies, len(studies) > _MOST
     if more:
         shown = pd.concat([studies[:_EACH_END], studies[-_EACH_END:]])
@@ -56,8 +56,6 @@ def compare_studies(subject: Results, baseline: Results | None) -> pd.DataFrame:
 
 
 def _by_study(cells: pd.DataFrame) -> pd.DataFrame:
-    if cells.empty:
-        return pd.DataFrame(columns=["cells", "W", "uniform", "best"])
     numbers = cells.astype({"uniform_guess": float, "empirical_best": float}).groupby("study_id")
     means = numbers[["wasserstein_distance", "uniform_guess", "empirical_best"]].mean()
     means.columns = ["W", "uniform", "best"]
@@ -67,7 +65,7 @@ def _by_study(cells: pd.DataFrame) -> pd.DataFrame:
 def _table(studies: pd.DataFrame, subject: Results, baseline: Results | None) -> Table:
     heads = {"before": "W before", "W": "W after", "change": "change"} if baseline else {"W": "W"}
     heads |= {"uniform": "uniform", "best": "at best"}
-    columns = [studies[name].map(signed if name == "change" else fixed) for name in heads]
+    columns = [studies[name].map("{:+z.3f}".format if name == "change" else fixed) for name in heads]
     rows = zip(studies.index, studies["cells"].map("{:,}".format), *columns, strict=True)
     what = f"{baseline.label} before, {subject.label} after" if baseline else subject.label
     return Table(("study", "cells", *heads.values()), tuple(rows), title=f"W by study: {what}")

@@ -1,4 +1,4 @@
-"""Training loss and learning rate over the steps of the run, as the newest checkpoint's `trainer_state.json` has them.
+"""Training loss over the steps of the run, as the newest checkpoint's `trainer_state.json` has them.
 
 A run that goes on from a checkpoint takes its history along, and forgets what was logged beyond it.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.report.plot import DARK, LINE, Plot, drawn, legend, thousands
 from socrates.report.results_folders import Material, Results
@@ -26,37 +25,28 @@ class TrainingLog:
     source: Path
     loss: pd.Series
     eval_loss: pd.Series
-    learning_rate: pd.Series
 
 
-def find_log(results: Results, run: Path | None) -> TrainingLog | None:
-    """The log of the run that a result is of.
-
-    Args:
-        results: whose `about.model` names the checkpoint, seen from the current folder or from the one that holds
-            `evaluation_results`.
-        run: the run's folder, where somebody named it.
+def find_log(results: Results) -> TrainingLog | None:
+    """The log of the run whose checkpoint was evaluated, seen from here or from where `evaluation_results` is.
 
     Raises:
-        SocratesError: ``run`` holds no log, or a log that is there cannot be read.
+        SocratesError: a log that is there cannot be read.
     """
-    model, runs = results.metrics["about"].get("model"), [run]
-    if run is None:
-        named = results.step is not None and isinstance(model, str)
-        runs = [(root / model).parent for root in (Path(), *results.folder.resolve().parents[2:3])] if named else []
-    for folder in runs:
-        states = folder.glob(f"checkpoint-*/{TRAINER_STATE}")
+    if not (model := results.metrics["about"].get("model")):
+        return None
+    run = Path(str(model)).parent
+    for root in (Path(), *results.folder.resolve().parents[2:3]):
+        states = (root / run).glob(f"checkpoint-*/{TRAINER_STATE}")
         if newest := max(states, key=lambda path: (len(path.parent.name), path), default=None):
             return _read_log(newest)
-    if run is not None:
-        raise SocratesError(f"--run {run}: holds no checkpoint with a {TRAINER_STATE}")
     return None
 
 
 def _read_log(path: Path) -> TrainingLog:
     history = read_json(path, "trainer's state").get("log_history")
     lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
-    logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss", "learning_rate"])
+    logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss"])
     logged = logged.apply(pd.to_numeric, errors="coerce").dropna(subset="step").astype({"step": int}).set_index("step")
     return TrainingLog(path, *(logged[name].dropna() for name in logged))
 
@@ -64,39 +54,20 @@ def _read_log(path: Path) -> TrainingLog:
 def training_part(material: Material) -> dict[str, Any]:
     """The curves of the trainer's log."""
     log = material.log if material.log is not None and len(material.log.loss) else None
-    return {"log": log, "plots": (_picture(log, material),) if log else ()}
+    return {"log": log, "plots": (_picture(log),) if log else ()}
 
 
-def _picture(log: TrainingLog, material: Material) -> Plot:
-    evaluated = [one.step for one in material.evaluated if one.step is not None]
-
+def _picture(log: TrainingLog) -> Plot:
     def draw(axes) -> None:
-        upper, lower = axes
-        _curve(upper, log.loss, "-", "training loss")
-        _curve(upper, log.eval_loss, "o--", "loss on evaluation rows")
-        _curve(lower, log.learning_rate, "-", "")
-        for panel in axes:
-            for step in evaluated:
-                panel.axvline(step, color="#777777", linewidth=0.8, linestyle=":")
-        if evaluated:
-            upper.plot([], [], ":", color="#777777", linewidth=0.8, label="evaluated")
-        upper.set_ylabel("loss")
-        upper.sharex(lower)
-        upper.tick_params(labelbottom=False)
-        lower.set(ylabel="learning rate", ylim=(0, None), xlabel="step")
-        lower.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-        thousands(lower.xaxis)
-        legend(upper)
+        curves = ((log.loss, "-", DARK, "training loss"), (log.eval_loss, "o--", LINE, "loss on evaluation rows"))
+        for points, style, color, label in curves:
+            if len(points):
+                style = "o" if len(points) == 1 else style
+                axes.plot(points, style, color=color, markerfacecolor="white", markersize=4, linewidth=1.3, label=label)
+        axes.set(ylabel="loss", xlabel="step")
+        thousands(axes.xaxis)
+        legend(axes)
 
     first, last = log.loss.index[0], log.loss.index[-1]
-    alt = f"Curves: training loss from {log.loss[first]:.3f} (step {first:,}) to {log.loss[last]:.3f} (step {last:,})"
-    if len(log.learning_rate):
-        alt += f", and below it the learning rate, at most {log.learning_rate.max():.3g}"
-    return drawn("Loss and learning rate", 4.4, draw, f"{alt}.", rows=2, ratios=(2.0, 1.0), name="training")
-
-
-def _curve(axes: Any, points: pd.Series, style: str, label: str) -> None:
-    style, color = ("o", DARK) if len(points) == 1 else (style, DARK if style == "-" else LINE)
-    axes.plot(points.index, points.values, style, color=color, markerfacecolor="white", markersize=4, linewidth=1.3)
-    if label and len(points):
-        axes.lines[-1].set_label(label)
+    alt = f"Curves: training loss from {log.loss[first]:.3f} (step {first:,}) to {log.loss[last]:.3f} (step {last:,})."
+    return drawn("Loss", 3.2, draw, alt, name="training")

@@ -24,7 +24,7 @@ from socrates.predict.estimates import MEAN, estimate_conditions, estimate_diffe
 from socrates.predict.experiment import read_experiment
 from socrates.predict.population import FIELDS, Margins, quotas, read_personas
 from socrates.predict.predict import QuestionPrediction
-from socrates.predict.prompts import QuestionAnswers, plan_prompts
+from socrates.predict.prompts import plan_prompts
 from socrates.predict.tables import write_prediction
 
 EXAMPLES = ROOT / "examples"
@@ -490,9 +490,8 @@ def test_the_headline_says_which_option_it_is_of(made, tmp_path):
     shares = np.array([[[0.5, 0.4, 0.1]], [[0.4, 0.2, 0.4]]])
 
     def headline(table):
-        answers = QuestionAnswers(question, np.arange(1.0, 4), table, np.arange(1), np.ones((len(table), 1)))
-        conditions = estimate_conditions(answers.values, table, np.ones(1), 0)
-        what, numbers = QuestionPrediction(answers, conditions, [], np.ones(len(table))).headline
+        conditions, mass = estimate_conditions(np.arange(1.0, 4), table, np.ones(1), 0), np.ones((len(table), 1))
+        what, numbers = QuestionPrediction(question, table, np.arange(1), mass, mass[:, 0], conditions, []).headline
         return what, [number.value for number in numbers]
 
     assert headline(shares) == ("share of “None”, the option that differs most", [0.1, 0.4])

@@ -17,11 +17,11 @@ from made_results import make_world, write_decision, write_log, write_made_resul
 from processes import run_loaded
 
 from socrates.errors import SocratesError
-from socrates.report.calibration import decoding_in_words, read_calibration
+from socrates.report.calibration import read_calibration
 from socrates.report.cells import cells_to_show
 from socrates.report.page import PICTURES, check_report, make_report, read_material, write_report
 from socrates.report.plot import make_bars
-from socrates.report.results_folders import Results, Value, comparability_differences, fixed, in_order, signed
+from socrates.report.results_folders import Results, Value, comparability_differences, fixed
 from socrates.report.studies import compare_studies
 from socrates.report.training import find_log
 
@@ -81,11 +81,11 @@ class Page(HTMLParser):
         if re.fullmatch("h[1-6]", tag):
             self.heads.append(tag)
         if tag == "table":
-            self.tables.append({"caption": False, "scopes": True, "folded": "details" in self.open})
-        if tag == "caption":
-            self.tables[-1]["caption"] = True
-        if tag == "th":
-            self.tables[-1]["scopes"] &= attributes.get("scope") in ("row", "col")
+            self.tables.append({"named": "details" in self.open, "scopes": True})
+        if tag in ("caption", "th"):
+            table = self.tables[-1]
+            table["named"] |= tag == "caption"
+            table["scopes"] &= tag == "caption" or attributes.get("scope") in ("row", "col")
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -118,7 +118,7 @@ def report(made):
 
 def test_the_command_writes_a_page_that_needs_nothing_else_and_its_pictures(copied):
     folders = [
-        copied.folders[name].relative_to(copied.root) for name in ("checkpoint-100", "baseline", "checkpoint-500")
+        copied.folders[name].relative_to(copied.root) for name in ("baseline", "checkpoint-100", "checkpoint-500")
     ]
     result = run(*folders, cwd=copied.root)
     folder = copied.folders["checkpoint-500"]
@@ -128,7 +128,7 @@ def test_the_command_writes_a_page_that_needs_nothing_else_and_its_pictures(copi
     page = Page(text)
     assert page.sections == KEYS and page.language == "en" and page.heads == ["h1", *["h2"] * len(KEYS)]
     assert all(len(one["alt"]) > 40 and one["src"].startswith("data:image/svg+xml;base64,") for one in page.pictures)
-    assert all(table["scopes"] and (table["caption"] or table["folded"]) for table in page.tables)
+    assert all(table["scopes"] and table["named"] for table in page.tables)
     pictures = {path.name: path.read_bytes() for path in folder.glob("*.png")}
     assert sorted(pictures) == sorted(f"report-{name}.png" for name in PICTURES)
     assert len(page.pictures) == len(pictures)
@@ -164,7 +164,7 @@ def test_results_of_nothing_but_metrics(tmp_path):
         ("effects", "no effects.jsonl"),
         ("calibration", "no predictions.jsonl"),
         ("groups", "no groups"),
-        ("training", "--run DIR"),
+        ("training", "No log of the training"),
     ):
         assert reason in report.said(key)
 
@@ -207,19 +207,11 @@ def test_a_page_and_its_pictures_replace_only_earlier_ones(made, report, tmp_pat
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        (
-            "predictions.jsonl",
-            {"predicted_distribution": {"1": 0.5, "2": 1.5}},
-            r'line 3: .*\n.*"predicted_distribution.2"',
-        ),
-        ("predictions.jsonl", {"predicted_distribution": ["1"]}, r'line 3: .*\n.*"predicted_distribution"'),
+        ("predictions.jsonl", {"predicted_distribution": {"2": 1.5}}, r'line 3: .*\n.*"predicted_distribution.2"'),
         ("predictions.jsonl", {"predicted_distribution": {"x": 1.0}}, r'line 3: .*\n.*"predicted_distribution.x"'),
-        ("predictions.jsonl", {"response": None}, r'line 3: .*\n.*"response"'),
         ("effects.jsonl", {"human_effect_standardized": None}, r'line 3: .*\n.*"human_effect_standardized"'),
-        ("cells.jsonl", {"n_human": "many"}, r'line 3: .*\n.*"n_human"'),
         ("cells.jsonl", {"human_answers": {"1": -1}}, r'line 3: .*\n.*"human_answers.1"'),
         ("cells.jsonl", {"study_id": 7}, r'line 3: "study_id"'),
-        ("metrics.json", {"wasserstein_distance": None}, r'metrics.json: .*\n.*"wasserstein_distance"'),
         ("metrics.json", {"groups": [1]}, r'metrics.json: .*\n.*"groups"'),
         ("decision.json", {"decision": "PERHAPS"}, r'decision.json: .*\n.*"decision": must be one of GO, NO-GO'),
     ],
@@ -242,8 +234,6 @@ def test_what_is_bad_is_named_with_file_line_and_key(copied, file, changes, mess
         (["nowhere"], "nowhere: no such results folder"),
         (["evaluation_results/baseline"] * 2, "is named twice"),
         (["evaluation_results/baseline", "--output", "page.pdf"], "must end in .html"),
-        (["evaluation_results/baseline", "--run", "models"], "holds no checkpoint with a trainer_state.json"),
-        (["evaluation_results/baseline", "--run", "nowhere"], "no such folder"),
     ],
 )
 def test_wrong_arguments(made, arguments, message):
@@ -254,25 +244,13 @@ def test_wrong_arguments(made, arguments, message):
 # --- which results ---------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_about_the_last_compared_with_the_baseline(made, tmp_path):
-    def roles(*names):
-        """The baseline and the others, of results with these names; a number: those of the checkpoint of that step."""
-        results = [
-            Results(tmp_path / str(name), str(name), name if isinstance(name, int) else None, {}) for name in names
-        ]
-        baseline, evaluated = in_order(results)
-        return baseline and baseline.label, [one.label for one in evaluated]
-
-    assert roles("a") == (None, ["a"]) and roles("baseline") == (None, ["baseline"])
-    assert roles(900, "baseline", 500, 100, 700) == ("baseline", ["100", "500", "900", "700"])
-    assert roles(900, 500) == ("900", ["500"])  # a baseline that is a later checkpoint
-    assert roles(500, "after") == ("500", ["after"]) and roles("before", 500) == ("before", ["500"])
-    assert roles("before", "after") == ("before", ["after"])
-    shutil.copytree(made.folders["baseline"], tmp_path / "gpt")
+def test_the_page_is_about_the_last_compared_with_the_first(made, tmp_path):
     shutil.copytree(made.folders["checkpoint-500"], tmp_path / "other" / "checkpoint-500")
-    folders = [tmp_path / "gpt", made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"]
+    folders = [made.folders["baseline"], made.folders["checkpoint-500"], tmp_path / "other/checkpoint-500"]
     material = read_material(folders)
-    assert [one.label for one in material.all] == ["gpt", "made-run/checkpoint-500", "other/checkpoint-500"]
+    assert [one.label for one in material.all] == ["baseline", "made-run/checkpoint-500", "other/checkpoint-500"]
+    assert [one.folder for one in material.main] == [folders[0], folders[2]]
+    assert read_material(folders[:1]).baseline is None
 
 
 def test_results_of_other_rows_are_not_drawn_together(copied):
@@ -299,12 +277,8 @@ def test_results_of_other_rows_are_not_drawn_together(copied):
         ({"improvement_ci95": None}, "no interval", "straddles"),
         ({"decision": "NO-GO", "require_significant": True}, "GO needs at least 5% over the whole interval", "✅"),
         (
-            {
-                "decision": "NO-GO",
-                "improvement_percent": -7.2,
-                "improvement_printed": "-7.2%",
-                "improvement_ci95": [-9, -5],
-            },
+            {"decision": "NO-GO", "improvement_percent": -7.2, "improvement_printed": "-7.2%"}
+            | {"improvement_ci95": [-9, -5]},
             "NO-GO: the Wasserstein distance is 7.2% higher than the baseline’s (95% interval 5.0% to 9.0%)",
             "lower than",
         ),
@@ -313,25 +287,16 @@ def test_results_of_other_rows_are_not_drawn_together(copied):
     ],
 )
 def test_the_decision_in_words(tmp_path, changes, said, not_said):
-    decision = {
-        "decision": "GO",
-        "improvement_percent": 20.0,
-        "improvement_printed": "20.0%",
-        "improvement_ci95": [12.0, 27.0],
-        "threshold_percent": 5.0,
-        "baseline_wasserstein_distance": 0.2,
-        "checkpoint_wasserstein_distance": 0.16,
-        "require_significant": False,
-        "notes": [],
-        **changes,
-    }
-    report = report_on(*bare_results(tmp_path, decision))
+    baseline, checkpoint = bare_results(tmp_path)
+    distances = ({"wasserstein_distance": distance} for distance in (0.2, 0.16))
+    write_decision(checkpoint, *distances, **changes)
+    report = report_on(baseline, checkpoint)
     text = report.said("decision")
     assert said in text and not_said not in text
     assert ("decision" in report.plots) == ("20.0%" in text or "7.2%" in text)
 
 
-def bare_results(folder, decision=None, **metrics):
+def bare_results(folder, **metrics):
     """Folders of a baseline and a checkpoint with nothing but metrics, and few of these."""
     numbers = ("mae", "rmse", "correlation", "correlation_within_cells", "accuracy", "valid_mass")
     hashes = dict.fromkeys(("data_sha256", "rows_sha256", "prompt_fingerprint"), "f" * 64)
@@ -347,42 +312,17 @@ def bare_results(folder, decision=None, **metrics):
             content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
         (folder / name).mkdir(parents=True)
         (folder / name / "metrics.json").write_text(json.dumps(content))
-    if decision:
-        (folder / "checkpoint-500" / "decision.json").write_text(json.dumps(decision))
     return folder / "baseline", folder / "checkpoint-500"
 
 
-def test_what_the_numbers_warn_of(tmp_path):
-    folders = bare_results(tmp_path, bounds={"uniform_guess": 0.159}, seen={"rows": 1200, "of": 5000})
-    text = report_on(*folders).said("decision")
-    assert "no better than a uniform guess" in text and "trained on 1,200 of the rows" in text
-    assert "No decision about these results is recorded" in text
-
-
-@pytest.mark.parametrize(
-    ("decoding", "said", "not_said"),
-    [
-        (
-            {"temperature": 0.6, "top_p": 0.9},
-            "(temperature 0.6, top-p 0.9), as the paper asks its models. That sh",
-            "–",
-        ),
-        ({"temperature": 1.0, "top_p": 0.9}, "(temperature 1, top-p 0.9). That sharpens them", "paper"),
-        ({"temperature": 1.0, "top_p": 1.0}, "(temperature 1, top-p 1).", "sharpens"),
-        ({"temperature": None, "top_p": None}, "is not recorded", "paper"),
-    ],
-)
-def test_what_decoding_did_to_the_probabilities(tmp_path, decoding, said, not_said):
-    folders = bare_results(tmp_path, comparability={"decoding": decoding})
-    text = decoding_in_words(read_material(folders).subject)
-    assert said in text and not_said not in text
-
-
-def test_what_the_number_rests_on(tmp_path):
+def test_what_the_numbers_warn_of_and_rest_on(tmp_path):
     limits = {"wasserstein_distance_ci95": [0.1, 0.2]}
     coverage = {"rows": 200, "human_answers": 1000, "studies_scored": 9}
-    some = report_on(*bare_results(tmp_path, coverage=coverage, **limits)).said("basis")
-    assert "asked about 200 of 1,000 answers. W then reads higher, by about 0.005" in some
+    warned = {"bounds": {"uniform_guess": 0.159}, "seen": {"rows": 1200, "of": 5000}}
+    some = report_on(*bare_results(tmp_path, coverage=coverage, **limits, **warned)).said
+    assert "no better than a uniform guess" in some("decision") and "trained on 1,200 of the rows" in some("decision")
+    assert "No decision about these results is recorded" in some("decision")
+    assert "asked about 200 of 1,000 answers. W then reads higher, by about 0.005" in some("basis")
     coverage = {"rows": 9, "human_answers": 9, "studies_scored": 1}
     one = report_on(*bare_results(tmp_path / "one", coverage=coverage, **limits)).said("basis")
     assert "--max-examples" not in one and "over other studies" not in one and "nothing of other studies" in one
@@ -398,20 +338,15 @@ def test_studies_average_to_the_metric(made, report):
 
 def test_cells_are_chosen_by_distance_from_several_studies():
     def cells(studies, distances, people=50):
-        columns = {"study_id": studies, "wasserstein_distance": distances, "n_human": people}
-        table = pd.DataFrame(columns)
+        table = pd.DataFrame({"study_id": studies, "wasserstein_distance": distances, "n_human": people})
         answers = [{1.0: 1.0}] * len(table)
         return table.assign(human_answers=answers, predicted_answers=answers, predicted_distribution=None)
 
-    def distances(found):
-        return {kind: one["wasserstein_distance"].tolist() for kind, one in cells_to_show(found).items()}
-
     many = cells([f"s{i // 2 % 4}" for i in range(40)], [i / 100 for i in range(40)])
     many = pd.concat([many, cells(["small"] * 2, [0.0, 0.99], people=3)], ignore_index=True)
-    assert distances(many) == {"best": [0.0, 0.02, 0.04], "typical": [0.2, 0.19, 0.22], "worst": [0.39, 0.37, 0.35]}
-    one_study = distances(cells(["s"] * 9, [i / 100 for i in range(9)]))
-    assert sorted(w for kind in one_study.values() for w in kind) == [i / 100 for i in range(9)]  # each once
-    assert cells_to_show(pd.DataFrame()) == {} and list(distances(many[:1])) == ["typical"]
+    found = {kind: one["wasserstein_distance"].tolist() for kind, one in cells_to_show(many).items()}
+    assert found == {"best": [0.0, 0.02, 0.04], "typical": [0.2, 0.19, 0.22], "worst": [0.39, 0.37, 0.35]}
+    assert cells_to_show(pd.DataFrame()) == {} and list(cells_to_show(many[:1])) == ["typical"]
 
 
 @pytest.mark.parametrize(
@@ -431,51 +366,41 @@ def test_distributions_in_equal_classes(human, predicted, edges, shares):
 
 def test_calibration_against_counting_one_by_one(tmp_path):
     rng = np.random.default_rng(5)
-    rows = []
+    bins, missed, lines = [[] for _ in range(10)], 0, []
     for i in range(400):
         probabilities = rng.dirichlet([0.4] * 4).round(6)
         distribution = {str(k + 1): float(p) for k, p in enumerate(probabilities) if p > 0.02 or k == 0}
-        study = f"s{i % 7}"
-        rows.append(
-            {"study_id": study, "condition_num": 0, "task_num": 0, "response": int(rng.integers(1, 5)), "prediction": 1}
-            | {"predicted_distribution": None if i % 50 == 0 else distribution}
-        )
-    path = tmp_path / "predictions.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    bins = [[] for _ in range(10)]
-    missed = 0
-    for row in rows:
-        distribution = row["predicted_distribution"] or {}
-        for answer, p in distribution.items():
-            if p > 0:
-                bins[min(int(p * 10), 9)].append((p, str(row["response"]) == answer))
-        missed += bool(distribution) and not distribution.get(str(row["response"]))
-    found = read_calibration(path)
+        line = {"study_id": f"s{i % 7}", "response": int(rng.integers(1, 5)), "predicted_distribution": distribution}
+        if i % 50 == 0:
+            line["predicted_distribution"] = None
+        else:
+            for answer, p in distribution.items():
+                bins[min(int(p * 10), 9)] += [(p, str(line["response"]) == answer)] if p > 0 else []
+            missed += not distribution.get(str(line["response"]))
+        lines.append(json.dumps(line) + "\n")
+    (tmp_path / "predictions.jsonl").write_text("".join(lines))
+    found = read_calibration(tmp_path / "predictions.jsonl")
     assert (found.rows, found.rows_without, found.missed) == (392, 8, missed)
     assert found.answers.tolist() == [len(members) for members in bins]
-    for members, probability, frequency, limits in zip(
-        bins, found.probability, found.frequency, found.limits, strict=True
-    ):
-        p, given = zip(*members, strict=True)
-        assert (probability, frequency) == pytest.approx((np.mean(p), np.mean(given)))
-        assert limits.low <= frequency <= limits.high
+    means = np.array([np.mean(members, axis=0) for members in bins])
+    assert np.allclose(np.stack([found.probability, found.frequency], axis=1), means)
+    assert all(limits.low <= given <= limits.high for given, limits in zip(means[:, 1], found.limits, strict=True))
     weights = [sum(p for p, _ in members) for members in bins]
-    assert found.error == pytest.approx(np.average(np.abs(found.frequency - found.probability), weights=weights))
+    assert found.error == pytest.approx(np.average(np.abs(means[:, 1] - means[:, 0]), weights=weights))
 
 
 def test_the_log_is_that_of_the_newest_checkpoint(report, tmp_path):
-    subject, log = report.material.subject, report.material.log
+    log = report.material.log
     assert log.source.parent.name == "checkpoint-500" and log.loss.index.tolist() == list(range(10, 501, 10))
     assert log.eval_loss.index.tolist() == [100, 200, 300, 400, 500]
     for step, history in ((9, []), (10, [{"step": 10, "loss": 1.0}, {"step": 10, "eval_loss": 2.0}, {"step": "x"}, 7])):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
-    found = find_log(subject, tmp_path)
-    assert [dict(one) for one in (found.loss, found.eval_loss, found.learning_rate)] == [{10: 1.0}, {10: 2.0}, {}]
+    found = find_log(Results(tmp_path, "", {"about": {"model": str(tmp_path / "checkpoint-9")}}))
+    assert [dict(one) for one in (found.loss, found.eval_loss)] == [{10: 1.0}, {10: 2.0}]
 
 
 def test_numbers_as_they_are_written():
     assert str(Value(0.18451, (0.1, 0.25))) == "0.185 [0.100,\u00a00.250]" and str(Value(None)) == "–"
-    assert [signed(value) for value in (-0.0004, 0.0004, 0.0006, -0.1)] == ["0.000", "0.000", "+0.001", "-0.100"]
-    assert Value(-0.0001).written() == "0.000" and fixed(-0.04, 1) == "0.0" and fixed(-0.06, 1) == "-0.1"
+    assert [fixed(-0.0001), fixed(-0.04, 1), fixed(-0.06, 1), fixed(float("nan"))] == ["0.000", "0.0", "-0.1", "–"]
     assert Value(0.5, (0.25, 0.75)).times(100).in_words(0, "%") == "50% (95% interval 25% to 75%)"
