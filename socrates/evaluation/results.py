@@ -85,7 +85,7 @@ class RecordedContamination(Recorded):
 class RecordedGroups(Recorded):
     """The groups of one demographic field (`groups.accuracy_by_group`)."""
 
-    groups: list[dict[str, Any]] = []
+    groups: list[Any] = []
 
 
 class MetricsFile(Recorded):
