@@ -8,24 +8,20 @@ kill at any moment before that leaves a folder without a manifest, which nobody 
 from __future__ import annotations
 
 import io
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm
 from transformers import TrainerCallback
-from transformers.trainer_callback import ProgressCallback
 
 from socrates.checkpoint import TRAINING_CONFIG, TRAINING_DATA, write_manifest
 from socrates.files import atomic_write, write_json
 from socrates.model.attention import check_examples_apart
 from socrates.telemetry.cost import TRAINING_COST
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.distributed import errors_from_rank_zero, max_over_ranks, on_rank_zero, wait_for_files
+from socrates.training.distributed import errors_from_rank_zero, gather, on_rank_zero, wait_for_files
 from socrates.training.fitting import fit_micro_batches
-from socrates.training.metadata import write_training_metadata
 from socrates.training.optimizer_export import gather_moments
 
 if TYPE_CHECKING:
@@ -90,14 +86,13 @@ class WatchHeldOut(TrainerCallback):
 
 
 class TellProgress(TrainerCallback):
-    """Keeps the run's `.progress.json` and `training_log.jsonl`, and writes its metadata at the end.
+    """Keeps the run's `.progress.json` and `training_log.jsonl`; rank 0's does.
 
     It must come after `CompleteCheckpoints`, whose time it measures, and before `GuideLog`.
     """
 
-    def __init__(self, telemetry: Telemetry, record: dict[str, Any] | None = None) -> None:
-        """Rank 0's writer, and what `training_config.json` says, for the metadata; None: these are not written."""
-        self._telemetry, self._record = telemetry, record
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
@@ -112,7 +107,7 @@ class TellProgress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        peak = max_over_ranks(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+        peak = max(gather(torch.cuda.max_memory_allocated())) if torch.cuda.is_available() else None
         if state.is_world_process_zero:
             evaluates = bool(getattr(control, "should_evaluate", False))
             logged = self._telemetry.log(
@@ -132,28 +127,18 @@ class TellProgress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self._telemetry.end()
-            if self._record is not None:
-                write_training_metadata(Path(args.output_dir), self._record, state, self._telemetry)
 
 
 class GuideLog(TrainerCallback):
-    """Prints the guide's log lines, beside a progress bar where there is one."""
+    """Prints the guide's log lines."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
             return
         if "loss" in logs or "eval_loss" in logs:
-            tqdm.write(str(log_line(logs, state.global_step)))
+            print(log_line(logs, state.global_step), flush=True)
         if summary := logs.pop("summary", None):  # trackers, which come later, want numbers
-            tqdm.write(summary)
-        sys.stdout.flush()
-
-
-class ProgressBar(ProgressCallback):
-    """The Trainer's progress bar, without its lines."""
-
-    def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """See `GuideLog`."""
+            print(summary, flush=True)
 
 
 def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:

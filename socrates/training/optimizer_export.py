@@ -24,8 +24,7 @@ def gather_moments(model: Any, optimizer: Any, step: int) -> dict[str, Any]:
 
     Returns:
         `format`, `step`, `updates` (how many steps the moments were gathered over: fewer than `step` once a run went on
-        with a fresh optimizer), and `state`, a dict from parameter name to `exp_avg` and `exp_avg_sq` (bf16, in the
-        parameter's shape, on the CPU).
+        with a fresh optimizer), and `state`: parameter name -> `exp_avg` and `exp_avg_sq`, bf16, in its shape.
     """
     from deepspeed.utils import safe_get_full_optimizer_state  # late: see `leave_out_compiled_cpu_kernels`
 
