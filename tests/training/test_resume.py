@@ -60,16 +60,20 @@ def test_on_as_many_processes_it_goes_on_from_the_newest_exactly_and_has_nothing
     assert run.choose("auto", save_steps=1, logging_steps=2) == Resumption(folder, 12, Way.EXACT)
 
 
-@pytest.mark.parametrize("resume", [None, "auto"])
-def test_a_run_with_other_settings_or_data_never_goes_on_from_it(run, resume):
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"learning_rate": 0.5}, r"training\.learning_rate: 0\.003 -> 0\.5"),
+        ({"global_batch_size": 32}, r"training\.global_batch_size: 16 -> 32"),
+        ({"data": {"train_sha256": "other"}}, "train_sha256: 'd' -> 'other'"),
+        # another tokenizer under the same name
+        ({"data": {"tokenized": "tokenized-1"}}, r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"),
+    ],
+)
+def test_a_run_with_other_settings_or_data_never_goes_on_from_it(run, changed, message):
     run.save(3)
-    with pytest.raises(SocratesError, match=r"training\.learning_rate: 0\.003 -> 0\.5"):
-        run.choose(resume, learning_rate=0.5)
-    with pytest.raises(SocratesError, match="train_sha256: 'd' -> 'other'"):
-        run.choose(resume, data={"train_sha256": "other"})
-    # another tokenizer under the same name
-    with pytest.raises(SocratesError, match=r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"):
-        run.choose(resume, data={"tokenized": "tokenized-1"})
+    with pytest.raises(SocratesError, match=message):
+        run.choose(**changed)
 
 
 def test_an_older_checkpoint_by_path_sets_the_newer_ones_aside(run, capsys):
@@ -93,8 +97,6 @@ def test_other_sizes_of_the_hardware_are_told_and_go_on(run):
     chosen = run.choose(micro_batch_tokens=4096, checkpointed_layers=1)
     assert chosen.way is Way.EXACT and len(chosen.notes) == 2
     assert any("training.micro_batch_tokens: 2048 -> 4096" in note for note in chosen.notes)
-    with pytest.raises(SocratesError, match=r"training\.global_batch_size: 16 -> 32"):
-        run.choose(global_batch_size=32)
 
 
 @pytest.mark.parametrize("resume", [None, "auto"])
@@ -136,8 +138,7 @@ def test_an_older_complete_one_goes_before_the_weights_of_a_newer_unless_asked(r
 
 def test_asked_for_weights_a_complete_checkpoint_still_gives_all_it_has(run):
     run.save(3)
-    chosen = run.choose(weights_only=True)
-    assert chosen.way is Way.EXACT and "was not needed" in chosen.notes[0]
+    assert run.choose(weights_only=True).way is Way.EXACT
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "trainer_state.json", "training_config.json", MANIFEST])
