@@ -22,11 +22,11 @@ from socrates.telemetry.cost import TRAINING_COST
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.distributed import errors_from_rank_zero, gather, on_rank_zero, wait_for_files
 from socrates.training.fitting import fit_micro_batches
-from socrates.training.optimizer_export import gather_moments
 
 if TYPE_CHECKING:
     from socrates.training.trainer import AdapterTrainer
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 _PRINTED = (
     *("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_loss", "epoch"),
     *("tokens_per_second", "padding_share", "mfu", "gpu_utilization", "peak_memory_gib"),
@@ -46,7 +46,7 @@ class CompleteCheckpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        moments = gather_moments(kwargs["model"], kwargs["optimizer"], state.global_step)
+        moments = _gather_moments(kwargs["model"], kwargs["optimizer"], state.global_step)
         wait_for_files(folder)  # rank 0 was seen here before another rank had written its own
         on_rank_zero(lambda: self._complete(folder, moments, args.world_size))
 
@@ -60,6 +60,23 @@ class CompleteCheckpoints(TrainerCallback):
         write_json(folder / TRAINING_COST, self._telemetry.account().to_dict())
         write_manifest(folder, num_processes)
         print(f"Checkpoint complete: {folder}", flush=True)
+
+
+def _gather_moments(model: Any, optimizer: Any, step: int) -> dict[str, Any]:
+    """What `optimizer.pt` holds: both AdamW moments of every adapter weight, by its name and in its shape, in bf16.
+
+    The guide lists this file, and DeepSpeed writes none: each rank saves its part of one flat vector. `updates` are the
+    steps that the moments were gathered over: fewer than `step` once a run went on with a fresh optimizer.
+    """
+    from deepspeed.utils import safe_get_full_optimizer_state  # late: see `leave_out_compiled_cpu_kernels`
+
+    state = {
+        name: {moment: safe_get_full_optimizer_state(p, moment).to("cpu", torch.bfloat16) for moment in _MOMENTS}
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+    flat = next(iter(optimizer.optimizer.optimizer.state.values()))  # accelerate's wraps DeepSpeed's wraps torch's
+    return {"format": "socrates.adamw_moments.1", "step": step, "updates": int(flat.get("step", step)), "state": state}
 
 
 class BeforeTraining(TrainerCallback):

@@ -145,6 +145,6 @@ def make_trainer(
 def leave_out_compiled_cpu_kernels() -> None:
     """On a CPU, let gloo carry the gradients: DeepSpeed's own kernel would be compiled first, for a minute."""
     if not torch.cuda.is_available():
-        import deepspeed.ops  # late: it looks for its accelerator at once, and `check_gpus` comes before
+        import deepspeed.ops  # late: it looks for its accelerator at once, and `check_processes` comes before
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

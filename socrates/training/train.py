@@ -56,12 +56,11 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     output, first, t = Path(config.output_dir), rank() == 0, config.training
     with errors_from_rank_zero():
         check_processes(config)
-        check_gpus(config)
         if first:
             lock_output(output)
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
-        data_sha256 = sha256_of_part(config.train_file)
         tokenized = tokenize_for(config, tokenizer)
+        record = training_record(config, deepspeed, tokenizer, tokenized.name)
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
         watched = []
@@ -73,7 +72,6 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     leave_out_compiled_cpu_kernels()
     args = trainer_arguments(config, deepspeed)  # from here on there is a process group
     check_shared(output, tokenized.name)
-    record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
     resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
     checkpoint = resumption.checkpoint if resumption else None
     if first:
@@ -98,7 +96,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         if fit.liger:
             use_liger_kernels(model)
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
-    training_data = training_data_record(data_sha256, record["data"]["split"], cells)
+    training_data = training_data_record(record["data"]["train_sha256"], record["data"]["split"], cells)
     trainer = make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, watched, before)
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
@@ -110,7 +108,10 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
 
 
 def check_processes(config: RunConfig) -> None:
-    """SocratesError unless the launcher started as many processes as the config's batch arithmetic counts on."""
+    """SocratesError unless there are as many processes as the config counts on, and a GPU for each.
+
+    Without GPUs the libraries would take CPUs without a word; DS_ACCELERATOR=cpu asks for that.
+    """
     if "LOCAL_RANK" not in os.environ:
         raise SocratesError(
             f"start it with DeepSpeed's launcher: deepspeed --num_gpus={config.training.num_processes} "
@@ -124,27 +125,19 @@ def check_processes(config: RunConfig) -> None:
             f'"training.num_processes": {wanted}; start with deepspeed --num_gpus={wanted}, or change num_processes '
             f"(a step stays {config.training.global_batch_size} examples, whatever their number)"
         )
-
-
-def check_gpus(config: RunConfig) -> None:
-    """SocratesError where torch finds too few GPUs, unless CPUs are meant: libraries would fall back without a word."""
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         return
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    wanted = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or config.training.num_processes)
-    if found < wanted:
+    here = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or wanted)
+    if found < here:
         raise SocratesError(
-            f"torch can use {found} GPUs here, {wanted} processes need one each; look at "
+            f"torch can use {found} GPUs here, {here} processes need one each; look at "
             "nvidia-smi and the driver's version. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
         )
 
 
 def training_record(
-    config: RunConfig,
-    deepspeed: dict[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    data_sha256: str,
-    tokenized: str,
+    config: RunConfig, deepspeed: dict[str, Any], tokenizer: PreTrainedTokenizerBase, tokenized: str
 ) -> dict[str, Any]:
     """What `training_config.json` says in every checkpoint."""
     metadata = Path(config.dataset_path) / METADATA
@@ -153,7 +146,7 @@ def training_record(
         "deepspeed": deepspeed,
         "prompt_fingerprint": prompt_fingerprint(tokenizer, config.prompt.system_message),
         "data": {
-            "train_sha256": data_sha256,
+            "train_sha256": sha256_of_part(config.train_file),
             "split": read_json(metadata, "data set's metadata").get("split") if metadata.is_file() else None,
             "tokenized": tokenized,
         },
