@@ -11,7 +11,7 @@ from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.training import convert_state as loading
-from socrates.training.resume import Resumption, Way, choose_checkpoint
+from socrates.training.resume import Resumption, Way, choose_checkpoint, run_identity
 
 SHARD = "shard.pt"
 
@@ -56,8 +56,7 @@ def test_on_as_many_processes_it_goes_on_from_the_newest_exactly_and_has_nothing
     assert run.choose() is None and run.choose("auto") is None, "it starts anew"
     run.save(3)
     folder = run.save(12)
-    assert run.choose() == Resumption(folder, 12, Way.EXACT)
-    assert run.choose("auto", save_steps=1, logging_steps=2) == Resumption(folder, 12, Way.EXACT)
+    assert run.choose() == run.choose("auto", weights_only=True) == Resumption(folder, 12, Way.EXACT)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +91,17 @@ def test_another_number_of_processes_is_told(run, before, now, processes):
     assert note.startswith(f"Resuming on {processes} a run of {before}: ") and "dropout" in note
 
 
-def test_other_sizes_of_the_hardware_are_told_and_go_on(run):
+FREE = {"eval_steps": 10, "eval_examples": 9, "report_to": "tensorboard", "save_steps": 4}
+HARDWARE = {"micro_batch_tokens": 4096, "checkpointed_layers": 3, "attn_implementation": "sdpa", "liger_kernels": True}
+
+
+@pytest.mark.parametrize("changed, told", [(FREE, ()), (HARDWARE, HARDWARE)])
+def test_what_changes_nothing_of_what_is_learned_may_change_and_hardware_is_told(run, changed, told):
     run.save(3)
-    chosen = run.choose(micro_batch_tokens=4096, checkpointed_layers=1)
-    assert chosen.way is Way.EXACT and len(chosen.notes) == 2
-    assert any("training.micro_batch_tokens: 2048 -> 4096" in note for note in chosen.notes)
+    chosen = run.choose(**changed)
+    assert chosen.way is Way.EXACT and len(chosen.notes) == len(told)
+    assert all(any(f"training.{name}: " in note for note in chosen.notes) for name in told)
+    assert run_identity(run.record(**changed)) == run_identity(run.record()), "and its cost is that of one run"
 
 
 @pytest.mark.parametrize("resume", [None, "auto"])
@@ -134,11 +139,6 @@ def test_an_older_complete_one_goes_before_the_weights_of_a_newer_unless_asked(r
     told = capsys.readouterr().out
     assert f"Passed over {newer}: " in told and "its weights are intact: --resume-weights-only" in told
     assert list((run.output_dir / "set-aside").glob("checkpoint-6-*"))
-
-
-def test_asked_for_weights_a_complete_checkpoint_still_gives_all_it_has(run):
-    run.save(3)
-    assert run.choose(weights_only=True).way is Way.EXACT
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "trainer_state.json", "training_config.json", MANIFEST])

@@ -51,20 +51,11 @@ def test_a_run_that_stopped_for_its_limit_is_refused_with_both_numbers():
     assert cost_over_limit(Account(step_seconds=16.0), 7.2, 0.1) == pytest.approx(7.2 * (16 + ASSUMED_SAVE) / 3600)
 
 
-class Quiet:
-    def start(self, told=None): ...
-
-    def stop(self): ...
-
-    def take(self):
-        return []
-
-
 class Loop:
     """As much of the Trainer's loop as the callback sees."""
 
     def __init__(self, folder, max_cost_usd=None, **before):
-        self.telemetry = Telemetry(folder, Quiet(), before=Account(**before), price_per_hour=PRICE)
+        self.telemetry = Telemetry(folder, before=Account(**before), price_per_hour=PRICE)
         self.callback = StopCleanly(self.telemetry, PRICE, max_cost_usd)
         self.args = SimpleNamespace(output_dir=str(folder))
         self.state = SimpleNamespace(global_step=0, max_steps=5, is_world_process_zero=True)
