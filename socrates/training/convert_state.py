@@ -9,7 +9,6 @@ code a shard names, so none reaches it that has not passed a load that allows no
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -99,7 +98,7 @@ def refuse_code(checkpoint: Path, step: int) -> None:
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             for path in sorted((checkpoint / f"global_step{step}").iterdir()):
                 torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (pickle.UnpicklingError, *LIBRARY_ERRORS) as error:
+    except Exception as error:  # whatever a made-up file brings torch to raise
         raise SocratesError(
             f"{path}: not loaded: it holds other things than a training writes, and DeepSpeed would run code that is "
             "among them; go on from another checkpoint (--resume-from-checkpoint DIR)"
