@@ -101,7 +101,7 @@ def check_shared(folder: Path, data: str) -> None:
                 f"the rows are {data}, not {wanted}; the data, the model's tokenizer and the code must be the same on "
                 "every machine: send them there again"
             )
-        elif not _comes_true(mark.is_file):
+        elif not _comes_true((folder / mark).is_file):
             found = "is another folder than rank 0's" if folder.is_dir() else "is not there"
             problem = (
                 f"{folder} {found}, and a checkpoint needs the shards of every rank; put output_dir on a file system "
@@ -116,10 +116,10 @@ def check_shared(folder: Path, data: str) -> None:
         fail_together("\n  ".join(["nothing was trained: not every rank has what rank 0 has", *problems]))
 
 
-def _leave_mark(folder: Path) -> Path:
+def _leave_mark(folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"{_MARK}{uuid.uuid4().hex}"  # a network disk remembers names that were looked up before
-    mark.touch()
+    mark = f"{_MARK}{uuid.uuid4().hex}"  # a network disk remembers names that were looked up before
+    (folder / mark).touch()
     return mark
 
 

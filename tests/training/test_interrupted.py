@@ -96,7 +96,7 @@ def test_two_nodes_with_a_folder_each_are_refused_at_the_start(workplace):
     script = workplace.parent / "in_a_hurry.py"
     script.write_text(
         f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'scripts')]}\n"
-        "from socrates.training import distributed; distributed._LOOKS = (0.0,)\n"
+        "from socrates.training import distributed; distributed.time.sleep = lambda seconds: None\n"
         "import train_full_dataset; train_full_dataset.run_entry_point(train_full_dataset.main)\n"
     )
     nodes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
