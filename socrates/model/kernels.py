@@ -2,7 +2,7 @@
 
 None of these changes what is learned beyond rounding. Covers: what is asked for and is not there is refused by name;
 what is left to us is as fast as the machine allows, and is printed. Does not cover: memory (`training/fitting.py`),
-whether the GPUs are enough in number (`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
+whether the GPUs are enough in number (`training/train.py`), what a machine lacks before it is started (`preflight`).
 """
 
 from __future__ import annotations

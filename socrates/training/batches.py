@@ -3,10 +3,6 @@
 The rows of step N depend on the seed and on N alone. How many processes there are, and how much each takes at once,
 decides only who computes what: a run that goes on with other hardware sees the same examples in the same order, at any
 step, without reading those before.
-
-Covers: exactly the configured number of examples a step (the last of an epoch has what is left), each row once an
-epoch, no micro-batch over its limit of tokens; the shapes that the model takes.
-Does not cover: how the rows are made (`tokenize.py`).
 """
 
 from __future__ import annotations
@@ -36,38 +32,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FlatBatch:
-    """Examples one after another, and which of their tokens are to be predicted.
+    """Examples one after another, and which of their tokens are to be predicted; int64."""
 
-    Attributes:
-        input_ids: [1, tokens], int64.
-        lengths: tokens of each example.
-        before: [targets], int64: the positions whose next token carries loss.
-        targets: [targets], int64: these tokens.
-        counts: False for a filler, which a process runs through when it has fewer micro-batches than the others.
-    """
-
-    input_ids: torch.Tensor
-    lengths: tuple[int, ...]
-    before: torch.Tensor
-    targets: torch.Tensor
-    counts: bool = True
+    input_ids: torch.Tensor  # [1, tokens]
+    lengths: tuple[int, ...]  # tokens of each example
+    before: torch.Tensor  # [targets]: the positions whose next token carries loss
+    targets: torch.Tensor  # [targets]: these tokens
+    counts: bool = True  # False for a filler, for a process that has fewer micro-batches than the others
 
 
 @dataclass(frozen=True)
 class StepData:
-    """One step of one process, and what all processes have in it together.
+    """One step of one process, and what all processes have in it together."""
 
-    Attributes:
-        micro_batches: of this process.
-        supervised_tokens: of all processes: what the step's loss is divided by.
-        lengths: tokens of every row of the step.
-        fed_tokens: that go through the model, fillers included.
-    """
-
-    micro_batches: tuple[FlatBatch, ...]
-    supervised_tokens: int
-    lengths: tuple[int, ...]
-    fed_tokens: int
+    micro_batches: tuple[FlatBatch, ...]  # of this process
+    supervised_tokens: int  # what the step's loss is divided by
+    lengths: tuple[int, ...]  # tokens of every row of the step
+    fed_tokens: int  # that go through the model, fillers included
 
 
 def flatten(rows: Sequence[Mapping[str, Any]], counts: bool = True) -> FlatBatch:
@@ -92,7 +73,9 @@ class TrainingSteps(TorchDataset):
         self.order = order
         self._rows, self._limit = rows, micro_batch_tokens
         self._process, self._processes = process, processes
-        self._lengths, self._answers = row_lengths(rows), answer_lengths(rows)
+        # Of all rows, from the columns alone: reading the token ids would take minutes.
+        self._lengths = pyarrow.compute.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
+        self._answers = rows.data.column("answer_tokens").to_numpy().astype(np.int64)
 
     def __len__(self) -> int:
         return self.order.steps_per_epoch
@@ -154,31 +137,12 @@ class StepLoader(DataLoader):
         self.batch_sampler.set_epoch(epoch)
 
 
-def row_lengths(rows: Dataset) -> np.ndarray:
-    """Tokens of each row, int64; read from the lists' offsets alone."""
-    return pyarrow.compute.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
-
-
-def answer_lengths(rows: Dataset) -> np.ndarray:
-    """Supervised tokens of each row, int64."""
-    return rows.data.column("answer_tokens").to_numpy().astype(np.int64)
-
-
-Share = list[list[int]]  # the micro-batches of a process: positions of their rows among the step's
-
-
 @dataclass(frozen=True)
 class StepOrder:
-    """The order in which a run takes its rows: a new permutation each epoch, cut into steps.
+    """The order in which a run takes its rows: a new permutation each epoch, cut into steps."""
 
-    Attributes:
-        rows: of the training set.
-        global_batch_size: rows of a step.
-        seed: of the permutations.
-    """
-
-    rows: int
-    global_batch_size: int
+    rows: int  # of the training set
+    global_batch_size: int  # rows of a step
     seed: int
 
     @property
@@ -198,11 +162,10 @@ def _permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -> list[Share]:
-    """Share the rows of a step among the processes.
+def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -> list[list[list[int]]]:
+    """Share the rows of a step among the processes: longest first, each to the one that has least so far (Graham 1969).
 
-    Each row goes, longest first, to the process that has the fewest tokens so far, and within a process in the same way
-    to one of as few micro-batches as the limit allows (Graham 1969: "longest processing time first").
+    Within a process they go in the same way to as few micro-batches as the limit allows.
 
     Args:
         lengths: tokens of each row of the step.
@@ -210,15 +173,12 @@ def plan_step(lengths: Sequence[int], processes: int, micro_batch_tokens: int) -
         micro_batch_tokens: most tokens of a micro-batch.
 
     Returns:
-        A share for each process; all have equally many micro-batches, and some of these may be empty where a step has
-        fewer rows than that.
+        For each process equally many micro-batches, as positions of their rows; some are empty where there are few.
 
     Raises:
         SocratesError: a row alone is longer than that.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
-    if len(sizes) == 0:
-        raise ValueError("a step without rows")
     if sizes.max() > micro_batch_tokens:
         raise SocratesError(
             f"a row of {sizes.max()} tokens does not fit into a micro-batch of {micro_batch_tokens}; raise "
@@ -248,19 +208,24 @@ def _spread_out(items: Sequence[int], sizes: np.ndarray, bins: int) -> list[list
     return filled
 
 
-# --- held-out rows: a small fixed sample of the evaluation rows, on which the loss is taken while training -----------
-
-
 def held_out_rows(
     path: Path, count: int, tokenizer: PreTrainedTokenizerBase, system_message: str | None, max_length: int
 ) -> list[dict[str, Any]]:
-    """Tokenized rows (`input_ids`, `answer_tokens`) of lines at equal distances in the file, without too long ones.
+    """A fixed sample of the evaluation rows, tokenized, on which the loss is taken while training.
+
+    They are of lines at equal distances in the file; those that are too long are left out.
 
     Raises:
         SocratesError: no such file, no rows, or a bad row among those that are taken.
     """
+    try:
+        lines = _lines_at_equal_distances(path, count)
+    except OSError as error:
+        raise SocratesError(
+            f'{path}: cannot read: {error.strerror or error}; upload it, or set "training.eval_steps" to null'
+        ) from error
     end, rows = end_of_turn_id(tokenizer), []
-    for start, line in _lines_at_equal_distances(path, count).items():
+    for start, line in lines.items():
         try:
             answer = parse_answer(json.loads(line), path, 0)
         except (SocratesError, ValueError) as error:
@@ -289,18 +254,11 @@ def held_out_batches(
 def _lines_at_equal_distances(path: Path, count: int) -> dict[int, bytes]:
     """The first complete line from each of ``count`` places on, by where it begins; fewer in a shorter file."""
     found: dict[int, bytes] = {}
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            for part in range(count):
-                file.seek(part * size // count)
-                if file.tell():
-                    file.readline()  # of which the beginning is behind us
-                start = file.tell()
-                if (line := file.readline()).strip():
-                    found[start] = line
-    except OSError as error:
-        raise SocratesError(
-            f'{path}: cannot read: {error.strerror or error}; upload it, or set "training.eval_steps" to null'
-        ) from error
+    with path.open("rb") as file:
+        for part in range(count):
+            if file.seek(part * path.stat().st_size // count):
+                file.readline()  # of which the beginning is behind us
+            start = file.tell()
+            if (line := file.readline()).strip():
+                found[start] = line
     return found

@@ -8,29 +8,25 @@ kill at any moment before that leaves a folder without a manifest, which nobody 
 from __future__ import annotations
 
 import io
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm
 from transformers import TrainerCallback
-from transformers.trainer_callback import ProgressCallback
 
 from socrates.checkpoint import TRAINING_CONFIG, TRAINING_DATA, write_manifest
 from socrates.files import atomic_write, write_json
 from socrates.model.attention import check_examples_apart
 from socrates.telemetry.cost import TRAINING_COST
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.distributed import errors_from_rank_zero, max_over_ranks, on_rank_zero, wait_for_files
+from socrates.training.distributed import errors_from_rank_zero, gather, on_rank_zero, wait_for_files
 from socrates.training.fitting import fit_micro_batches
-from socrates.training.metadata import write_training_metadata
-from socrates.training.optimizer_export import gather_moments
 
 if TYPE_CHECKING:
     from socrates.training.trainer import AdapterTrainer
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 _PRINTED = (
     *("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_loss", "epoch"),
     *("tokens_per_second", "padding_share", "mfu", "gpu_utilization", "peak_memory_gib"),
@@ -50,7 +46,7 @@ class CompleteCheckpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        moments = gather_moments(kwargs["model"], kwargs["optimizer"], state.global_step)
+        moments = _gather_moments(kwargs["model"], kwargs["optimizer"], state.global_step)
         wait_for_files(folder)  # rank 0 was seen here before another rank had written its own
         on_rank_zero(lambda: self._complete(folder, moments, args.world_size))
 
@@ -64,6 +60,23 @@ class CompleteCheckpoints(TrainerCallback):
         write_json(folder / TRAINING_COST, self._telemetry.account().to_dict())
         write_manifest(folder, num_processes)
         print(f"Checkpoint complete: {folder}", flush=True)
+
+
+def _gather_moments(model: Any, optimizer: Any, step: int) -> dict[str, Any]:
+    """What `optimizer.pt` holds: both AdamW moments of every adapter weight, by its name and in its shape, in bf16.
+
+    The guide lists this file, and DeepSpeed writes none: each rank saves its part of one flat vector. `updates` are the
+    steps that the moments were gathered over: fewer than `step` once a run went on with a fresh optimizer.
+    """
+    from deepspeed.utils import safe_get_full_optimizer_state  # late: see `leave_out_compiled_cpu_kernels`
+
+    state = {
+        name: {moment: safe_get_full_optimizer_state(p, moment).to("cpu", torch.bfloat16) for moment in _MOMENTS}
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+    flat = next(iter(optimizer.optimizer.optimizer.state.values()))  # accelerate's wraps DeepSpeed's wraps torch's
+    return {"format": "socrates.adamw_moments.1", "step": step, "updates": int(flat.get("step", step)), "state": state}
 
 
 class BeforeTraining(TrainerCallback):
@@ -90,14 +103,13 @@ class WatchHeldOut(TrainerCallback):
 
 
 class TellProgress(TrainerCallback):
-    """Keeps the run's `.progress.json` and `training_log.jsonl`, and writes its metadata at the end.
+    """Keeps the run's `.progress.json` and `training_log.jsonl`; rank 0's does.
 
     It must come after `CompleteCheckpoints`, whose time it measures, and before `GuideLog`.
     """
 
-    def __init__(self, telemetry: Telemetry, record: dict[str, Any] | None = None) -> None:
-        """Rank 0's writer, and what `training_config.json` says, for the metadata; None: these are not written."""
-        self._telemetry, self._record = telemetry, record
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
@@ -112,7 +124,7 @@ class TellProgress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        peak = max_over_ranks(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+        peak = max(gather(torch.cuda.max_memory_allocated())) if torch.cuda.is_available() else None
         if state.is_world_process_zero:
             evaluates = bool(getattr(control, "should_evaluate", False))
             logged = self._telemetry.log(
@@ -132,28 +144,18 @@ class TellProgress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self._telemetry.end()
-            if self._record is not None:
-                write_training_metadata(Path(args.output_dir), self._record, state, self._telemetry)
 
 
 class GuideLog(TrainerCallback):
-    """Prints the guide's log lines, beside a progress bar where there is one."""
+    """Prints the guide's log lines."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
             return
         if "loss" in logs or "eval_loss" in logs:
-            tqdm.write(str(log_line(logs, state.global_step)))
+            print(log_line(logs, state.global_step), flush=True)
         if summary := logs.pop("summary", None):  # trackers, which come later, want numbers
-            tqdm.write(summary)
-        sys.stdout.flush()
-
-
-class ProgressBar(ProgressCallback):
-    """The Trainer's progress bar, without its lines."""
-
-    def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """See `GuideLog`."""
+            print(summary, flush=True)
 
 
 def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:

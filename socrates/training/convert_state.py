@@ -1,24 +1,24 @@
 """State conversion: a checkpoint's state for a training on another number of ranks, or without its optimizer.
 
-Covers: a run on the same number of processes loads its own shards, exactly. On another number, DeepSpeed's universal
-checkpoint is made on the way from the shards, in `.universal-N-PID/` in the output folder, and removed once it is
-loaded: a checkpoint folder is never written to, and a run that is killed in between makes it anew. Where the shards are
-lost, the adapter is loaded, and the optimizer starts afresh.
-Does not cover: which checkpoint, and whether a lossy way may be taken (`resume.py`).
+On the same number of processes DeepSpeed loads the checkpoint's shards, exactly. On another number its universal form
+is made of them in `.universal-…/` in the output folder, and removed once it is loaded: a checkpoint folder is never
+written to. Where the shards are lost, the adapter is loaded, and the optimizer starts afresh. DeepSpeed runs whatever
+code a shard names, so none reaches it that has not passed a load that allows no code.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import torch
 import torch.distributed as dist
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -34,7 +34,6 @@ from socrates.training.resume import Resumption, Way
 from socrates.training.trainer import AdapterTrainer
 
 _SCRATCH = ".universal-"
-_MODEL_STATES = "mp_rank_00_model_states.pt"
 
 
 @contextmanager
@@ -44,12 +43,18 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
     On another number of processes, DeepSpeed is told to read the universal form, for this one load.
 
     Raises:
-        SocratesError: no space for the conversion, or it failed; or the adapter is not of this run's layers.
+        SocratesError: a shard holds more than plain values; no space for the conversion, or it failed; or the adapter
+            is not of this run's layers.
     """
     if rank() == 0:
         _remove_scratch(output_dir)  # of a run that was killed
-    if resumption is None or resumption.way is Way.EXACT:
-        yield str(resumption.checkpoint) if resumption else None
+    if resumption is None:
+        yield None
+        return
+    if resumption.way is not Way.WEIGHTS:
+        on_rank_zero(lambda: refuse_code(resumption.checkpoint, resumption.step))
+    if resumption.way is Way.EXACT:
+        yield str(resumption.checkpoint)
         return
     settings = trainer.args.hf_deepspeed_config.config
     before = settings.get("checkpoint", {})
@@ -57,8 +62,10 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
         settings["checkpoint"] = before | {"load_universal": True}
     else:
         try:
-            _load_adapter(trainer.model, resumption.checkpoint)
-        except (SocratesError, *LIBRARY_ERRORS) as error:  # every rank meets it
+            loaded = set_peft_model_state_dict(trainer.model, load_file(resumption.checkpoint / ADAPTER_WEIGHTS))
+            if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
+                raise ValueError("it is not of the layers that are trained")
+        except LIBRARY_ERRORS as error:  # every rank meets it
             fail_together(f"{resumption.checkpoint}: its adapter cannot be loaded: {error}")
         trainer.fresh_optimizer = True
 
@@ -67,7 +74,8 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
         if rank() == 0:
             _remove_scratch(output_dir)
         settings["checkpoint"] = before  # what the new checkpoints record of the config is the config
-        set_seed(rank_seed(trainer.args.seed, resumption.step, rank()))
+        seed = np.random.SeedSequence([trainer.args.seed, resumption.step, rank()])  # of each rank and step its own
+        set_seed(int(seed.generate_state(1)[0]))
 
     trainer.once_loaded = once_loaded
     try:
@@ -77,9 +85,24 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
             _remove_scratch(output_dir)
 
 
-def rank_seed(seed: int, step: int, number: int) -> int:
-    """The seed of a rank's random numbers where no state of them is at hand: another for each seed, step and rank."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{number}".encode()).digest()[:4], "big")
+def refuse_code(checkpoint: Path, step: int) -> None:
+    """SocratesError unless DeepSpeed can load the shards of a checkpoint without running code from them."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler  # late: see `leave_out_compiled_cpu_kernels`
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    path = checkpoint / "latest"  # names the folder that DeepSpeed reads
+    try:
+        if path.read_text().strip() != f"global_step{step}":
+            raise ValueError(f"is not global_step{step}")
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            for path in sorted((checkpoint / f"global_step{step}").iterdir()):
+                torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # whatever a made-up file brings torch to raise
+        raise SocratesError(
+            f"{path}: not loaded: it holds other things than a training writes, and DeepSpeed would run code that is "
+            "among them; go on from another checkpoint (--resume-from-checkpoint DIR)"
+        ) from error
 
 
 def _remove_scratch(output_dir: Path) -> None:
@@ -91,8 +114,7 @@ def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> 
     """What the Trainer reads of a checkpoint: its own state and, if it has all shards, the universal form of these."""
     checkpoint = resumption.checkpoint
     # Of this process alone: the converter of one that was killed may still be writing.
-    scratch = output_dir / f"{_SCRATCH}{resumption.step}-{os.getpid()}"
-    scratch.mkdir(parents=True)
+    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=output_dir))
     try:
         state = read_json(checkpoint / "trainer_state.json", "trainer's state")
         # The Trainer would warn: a process now has another share of a step.
@@ -101,31 +123,24 @@ def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> 
             tag = f"global_step{resumption.step}_universal"
             shutil.copyfile(checkpoint / "scheduler.pt", scratch / "scheduler.pt")
             print(f"Converting the optimizer's state of {checkpoint} for {args.world_size} process(es)...", flush=True)
-            _convert_shards(checkpoint, scratch / tag)
+            _convert_shards(checkpoint, resumption.step, scratch / tag)
             (scratch / "latest_universal").write_text(tag)
     except LIBRARY_ERRORS as error:  # torch reports a full disk as a RuntimeError
         raise SocratesError(f"{scratch}: cannot make the state to go on from: {first_line(error)}") from error
     return scratch
 
 
-def _convert_shards(checkpoint: Path, output: Path) -> None:
+def _convert_shards(checkpoint: Path, step: int, output: Path) -> None:
     """DeepSpeed's own converter, in a process that leaves the GPUs alone."""
-    tag = (checkpoint / "latest").read_text().strip()
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    command += ["--input_folder", str(checkpoint / tag), "--output_folder", str(output)]
+    command += ["--input_folder", str(checkpoint / f"global_step{step}"), "--output_folder", str(output)]
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0 or not (output / _MODEL_STATES).is_file():
+    if done.returncode != 0 or not (output / "mp_rank_00_model_states.pt").is_file():
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise SocratesError(
             f"{checkpoint}: DeepSpeed could not convert its optimizer's state for another number of processes: "
             f"{said[-1]} ({shutil.disk_usage(output.parent).free / 1e9:.1f} GB are free there, twice its size is "
             f"needed)\non {read_manifest(checkpoint).num_processes} processes, as it was saved, it goes on as it is"
         )
-
-
-def _load_adapter(model: Any, checkpoint: Path) -> None:
-    loaded = set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_WEIGHTS))
-    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
-        raise SocratesError("it is not of the layers that are trained")

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 import torch.distributed as dist
 
 from socrates.errors import EXIT_CANNOT, SocratesError
@@ -73,6 +72,15 @@ def on_rank_zero(work: Callable[[], Any]) -> Any:
     return box[0]
 
 
+def gather(value: Any) -> list[Any]:
+    """Every rank's value, by rank; every rank must ask at the same point."""
+    if not dist.is_initialized():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
 def check_shared(folder: Path, data: str) -> None:
     """Prove that all ranks see rank 0's output folder and have its data.
 
@@ -85,41 +93,34 @@ def check_shared(folder: Path, data: str) -> None:
     Raises:
         SocratesError: one of them does not, or rank 0 cannot write there.
     """
-    if not dist.is_initialized():
-        return
     try:
         mark, wanted = on_rank_zero(lambda: (_leave_mark(folder), data))
-        found: list[str | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(found, _difference(folder / mark, data, wanted))
+        problem = None
+        if data != wanted:
+            problem = (
+                f"the rows are {data}, not {wanted}; the data, the model's tokenizer and the code must be the same on "
+                "every machine: send them there again"
+            )
+        elif not _comes_true((folder / mark).is_file):
+            found = "is another folder than rank 0's" if folder.is_dir() else "is not there"
+            problem = (
+                f"{folder} {found}, and a checkpoint needs the shards of every rank; put output_dir on a file system "
+                "that all machines have at this path"
+            )
+        told = gather(problem and f"{platform.node()}: {problem}")
     finally:
         if rank() == 0:
             for path in folder.glob(f"{_MARK}*"):  # those of a run that was killed, too
                 path.unlink(missing_ok=True)
-    if problems := [f"rank {number} on {text}" for number, text in enumerate(found) if text]:
+    if problems := [f"rank {number} on {text}" for number, text in enumerate(told) if text]:
         fail_together("\n  ".join(["nothing was trained: not every rank has what rank 0 has", *problems]))
 
 
 def _leave_mark(folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"{_MARK}{uuid.uuid4().hex}"  # a network disk remembers names that were looked up before
-    mark.write_text(mark.name)
-    return mark.name
-
-
-def _difference(mark: Path, data: str, wanted: str) -> str | None:
-    """What this rank lacks of what rank 0 has, and what to do about it."""
-    if data != wanted:
-        return (
-            f"{platform.node()}: the rows are {data}, not {wanted}; the data, the model's tokenizer and the code must "
-            "be the same on every machine: send them there again"
-        )
-    if _comes_true(mark.is_file):
-        return None
-    found = "is another folder than rank 0's" if mark.parent.is_dir() else "is not there"
-    return (
-        f"{platform.node()}: {mark.parent} {found}, and a checkpoint needs the shards of every rank; put output_dir on "
-        "a file system that all machines have at this path"
-    )
+    mark = f"{_MARK}{uuid.uuid4().hex}"  # a network disk remembers names that were looked up before
+    (folder / mark).touch()
+    return mark
 
 
 def _comes_true(seen: Callable[[], bool]) -> bool:
@@ -138,44 +139,23 @@ def wait_for_files(folder: Path) -> None:
     A network disk shows another machine's files late: a manifest that is made before would lack its shards.
 
     Raises:
-        SocratesError: rank 0 still does not see one after a while; every rank raises it.
+        SocratesError: rank 0 still does not see one after a while.
     """
-    if not dist.is_initialized():
-        return
-    seen: list[dict[str, int]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(seen, _sizes(folder))
-    wanted = {path: max(sizes.get(path, 0) for sizes in seen) for path in set().union(*seen)}
-    on_rank_zero(lambda: _wait_for(folder, wanted))
 
+    def sizes() -> dict[Path, int]:
+        return {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
-def _wait_for(folder: Path, wanted: dict[str, int]) -> None:
-    if not _comes_true(lambda: wanted.items() <= _sizes(folder).items()):
-        missing = min(wanted.items() - _sizes(folder).items(), default=("a file", 0))[0]
-        raise SocratesError(
-            f"{folder}: {missing}, which another rank has written, does not show on {platform.node()}; put output_dir "
-            "on a file system that all machines have, and run the same command again"
+    seen = gather(sizes())
+    wanted = {path: max(found.get(path, 0) for found in seen) for path in set().union(*seen)}
+    if not on_rank_zero(lambda: _comes_true(lambda: wanted.items() <= sizes().items())):
+        fail_together(
+            f"{folder}: what another rank has written does not show where rank 0 runs; put output_dir on a file system "
+            "that all machines have, and run the same command again"
         )
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-
-
 def end_process_group() -> None:
-    """End the process group, once every process is here.
-
-    Left to the interpreter's end, a process was seen to abort although its training was complete.
-    """
+    """End the process group, once every process is here: left to the interpreter, one was seen to abort."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
-
-
-def max_over_ranks(value: int) -> int:
-    """The largest of all ranks' numbers; every rank must ask at the same point."""
-    if not dist.is_initialized():
-        return int(value)
-    device = "cuda" if "nccl" in dist.get_backend() else "cpu"
-    box = torch.tensor([int(value)], dtype=torch.int64, device=device)
-    dist.all_reduce(box, op=dist.ReduceOp.MAX)
-    return int(box.item())

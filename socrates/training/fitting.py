@@ -2,8 +2,7 @@
 
 A rank that runs out of memory in the middle of a step would leave the others waiting for its gradients. So the trial
 talks to nobody: its gradients are asked of autograd itself, and no hook of DeepSpeed's runs. Afterwards the ranks
-compare, and where one of them lacked memory all checkpoint more layers. What the trial computes is thrown away, the
-state of the random numbers included.
+compare, and where one of them lacked memory all checkpoint more layers.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from socrates.model.memory import MARGIN
-from socrates.training.distributed import fail_together, max_over_ranks, rank
+from socrates.training.distributed import fail_together, gather, rank
 
 if TYPE_CHECKING:
     from socrates.training.trainer import AdapterTrainer
@@ -21,15 +20,12 @@ if TYPE_CHECKING:
 _PARTS = 8  # of the layers, one more at each trial
 
 
-def fit_micro_batches(trainer: AdapterTrainer, layers: int) -> int:
+def fit_micro_batches(trainer: AdapterTrainer, layers: int) -> None:
     """Checkpoint the first layers, so many or as many more as the memory of every rank makes necessary.
 
     Args:
         trainer: with its model on the device; called by all ranks, before the first step.
         layers: to begin with; more than all are all.
-
-    Returns:
-        How many layers are checkpointed.
 
     Raises:
         SocratesError: the largest micro-batch fits nowhere, or not on every rank, with all layers checkpointed.
@@ -42,8 +38,8 @@ def fit_micro_batches(trainer: AdapterTrainer, layers: int) -> int:
     while True:
         for number, layer in enumerate(model.model.layers):
             layer.gradient_checkpointing = number < layers
-        if not max_over_ranks(not _fits(trainer)):
-            return layers
+        if all(gather(_fits(trainer))):
+            return
         if layers == every:
             fail_together(
                 f"out of memory: a full micro-batch does not fit on every GPU, with all {every} layers checkpointed; "
@@ -57,28 +53,21 @@ def fit_micro_batches(trainer: AdapterTrainer, layers: int) -> int:
 
 def _fits(trainer: AdapterTrainer) -> bool:
     """Whether this rank has the memory for a forward and backward pass over the largest micro-batch."""
-    device, model = trainer.args.device, trainer.model
+    device = trainer.args.device
     devices = [device] if device.type == "cuda" else []
-    was_training = model.training
-    model.train()
+    trainer.model.train()
     try:
         with torch.random.fork_rng(devices):
-            _try_largest(trainer)
+            memory = torch.cuda.get_device_properties(device).total_memory if devices else 0
+            # Left free for DeepSpeed's buckets, and for what the allocator cannot use.
+            reserve = torch.empty(int(MARGIN * memory), dtype=torch.uint8, device=device)
+            weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+            torch.autograd.grad(trainer.largest_loss(), weights)
+            del reserve
         return True
     except torch.OutOfMemoryError:
         return False
     finally:
-        model.train(was_training)
         if devices:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
-
-
-def _try_largest(trainer: AdapterTrainer) -> None:
-    device = trainer.args.device
-    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-    # Left free for DeepSpeed's buckets, and for what the allocator cannot use.
-    reserve = torch.empty(int(MARGIN * memory), dtype=torch.uint8, device=device)
-    loss = trainer.largest_loss()
-    torch.autograd.grad(loss, [weight for weight in trainer.model.parameters() if weight.requires_grad])
-    del reserve

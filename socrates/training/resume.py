@@ -1,9 +1,8 @@
 """Resume: which checkpoint a run goes on from, and whether its output folder is its own.
 
-Covers: the newest checkpoint that verifies is taken, and whatever is passed over is named and kept; a run with other
-settings, prompt or data never goes on from it; what a way of going on loses is reported, and a lossy way is only taken
-when it was asked for; no two trainings write into one folder.
-Does not cover: how the state gets into the training (`convert_state.py`).
+The newest checkpoint that verifies is taken, and whatever is passed over is named and kept; a run with other settings,
+prompt or data never goes on from it; a lossy way is only taken when it was asked for, and its losses are reported; no
+two trainings write into one folder. How the state gets into the training: `convert_state.py`.
 """
 
 from __future__ import annotations
@@ -70,25 +69,18 @@ class Way(Enum):
 
 @dataclass(frozen=True)
 class Resumption:
-    """What a training goes on from.
-
-    Attributes:
-        checkpoint: `checkpoint-N`, or a copy under another name.
-        step: the optimizer steps that are done.
-        way: how it goes on.
-        notes: lines for the log: what is other than in the run that saved it, and what is lost.
-    """
+    """What a training goes on from: `checkpoint-N` or a copy of it, its N, and how."""
 
     checkpoint: Path
     step: int
     way: Way
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # for the log: what is other than in the run that saved it, and what is lost
 
 
 def choose_checkpoint(
     config: RunConfig, record: dict[str, Any], resume: str | None, weights_only: bool = False
 ) -> Resumption | None:
-    """What to go on from, or None to start from the base model; folders that would be written over are set aside.
+    """What to go on from, or None to start from the base model.
 
     Every newer folder that is no complete checkpoint is named, with the reason, and moved to `set-aside/`, and so is
     every complete one that is newer than a checkpoint asked for by path: nothing is deleted or written over.
@@ -107,47 +99,48 @@ def choose_checkpoint(
     folder = Path(config.output_dir)
     if resume in (None, "auto"):
         checkpoint, passed_over = newest_complete(folder, weights_only=weights_only)
-        reason = why_not_resumable(checkpoint) if checkpoint else None
-        if checkpoint is None:
-            _refuse_to_forget(passed_over)
     else:
         checkpoint = Path(resume)
-        reason = why_not_resumable(checkpoint) if checkpoint.is_dir() else "no such folder"
-        if reason and not (weights_only and why_not_from_weights(checkpoint) is None):
-            raise SocratesError(f"{checkpoint}: cannot resume from it: {reason}{_weights_hint(checkpoint)}")
-        step = checkpoint_step(checkpoint) or 0
+        if not checkpoint.is_dir():
+            raise SocratesError(f"{checkpoint}: cannot resume from it: no such folder")
         same_folder = checkpoint.resolve().parent == folder.resolve()
-        newer = [p for p in list_checkpoints(folder) if not same_folder or (checkpoint_step(p) or 0) > step]
-        passed_over = [PassedOver(p, f"resuming from {checkpoint} was asked for") for p in newer]
-    notes: list[str] = []
-    if checkpoint is not None:
-        notes = _check_same_run(checkpoint, record, asked=resume is not None)
+        step = (checkpoint_step(checkpoint) or 0) if same_folder else -1
+        newer = [path for path in list_checkpoints(folder) if (checkpoint_step(path) or 0) > step]
+        passed_over = [PassedOver(path, f"resuming from {checkpoint} was asked for") for path in newer]
+    if checkpoint is None:
+        for item in passed_over:
+            if hint := _weights_hint(item.path):
+                raise SocratesError(
+                    f"{item.path}: cannot resume from it: {item.reason}{hint}\n"
+                    "  no other checkpoint is complete; to start from the base model, move the folder away"
+                )
+    resumption = _resumption(checkpoint, config, record, weights_only) if checkpoint else None
     for item in passed_over:
         print(f"Passed over {item.path}: {item.reason}{_weights_hint(item.path)}", flush=True)
         print(f"  moved to {set_aside(item.path)}", flush=True)
-    return _resumption(checkpoint, config, reason, notes, weights_only) if checkpoint else None
+    return resumption
 
 
-def _resumption(
-    checkpoint: Path, config: RunConfig, damage: str | None, notes: list[str], weights_only: bool
-) -> Resumption:
+def _resumption(checkpoint: Path, config: RunConfig, record: dict[str, Any], weights_only: bool) -> Resumption:
+    damage = why_not_resumable(checkpoint)
+    if damage and not (weights_only and why_not_from_weights(checkpoint) is None):
+        raise SocratesError(f"{checkpoint}: cannot resume from it: {damage}{_weights_hint(checkpoint)}")
+    notes = _check_same_run(checkpoint, record)
     manifest = read_manifest(checkpoint)
     now, before = config.training.num_processes, manifest.num_processes
-    if damage is not None:
-        way, note = Way.WEIGHTS, f"{WEIGHTS_ONLY}: {checkpoint}: {damage}\n  lost: {_LOST}"
-        return Resumption(checkpoint, manifest.step, way, (*notes, note))
-    if before != now:
-        notes = [*notes, _OTHER_RANKS_NOTE.format(now=now, s="es" if now != 1 else "", before=before)]
-    if weights_only:
-        notes = [*notes, f"{WEIGHTS_ONLY} was not needed: {checkpoint} is complete, its optimizer's state is used"]
-    return Resumption(checkpoint, manifest.step, Way.EXACT if before == now else Way.OTHER_RANKS, tuple(notes))
+    way = Way.EXACT if before == now else Way.OTHER_RANKS
+    if damage:
+        way = Way.WEIGHTS
+        notes.append(f"{WEIGHTS_ONLY}: {checkpoint}: {damage}\n  lost: {_LOST}")
+    elif way is Way.OTHER_RANKS:
+        notes.append(
+            f"Resuming on {now} process{'es' if now != 1 else ''} a run of {before}: step, learning rate, the "
+            "optimizer's state and the examples of each step go on; each process takes new random numbers (dropout) "
+            "from seed, step and rank, so the losses may differ a little from those of an undisturbed run"
+        )
+    return Resumption(checkpoint, manifest.step, way, tuple(notes))
 
 
-_OTHER_RANKS_NOTE = (
-    "Resuming on {now} process{s} a run of {before}: step, learning rate, the optimizer's state and the examples of "
-    "each step go on; each process takes new random numbers (dropout) from seed, step and rank, so the losses may "
-    "differ a little from those of an undisturbed run"
-)
 _LOST = (
     "the optimizer's state: AdamW starts afresh, with coarser first steps; the float32 digits of the weights (the "
     "adapter is their rounding to bf16); the state of the random numbers (dropout), which are taken anew from seed, "
@@ -162,25 +155,13 @@ def _weights_hint(folder: Path) -> str:
     return f"\n  its weights are intact: {WEIGHTS_ONLY} goes on from them; lost would be {_LOST}"
 
 
-def _refuse_to_forget(passed_over: list[PassedOver]) -> None:
-    """SocratesError where the base model would be started from although there are weights to go on from."""
-    for item in passed_over:
-        hint = _weights_hint(item.path)
-        if hint:
-            raise SocratesError(
-                f"{item.path}: cannot resume from it: {item.reason}{hint}\n"
-                "  no other checkpoint is complete; to start from the base model, move the folder away"
-            )
-
-
-def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> list[str]:
+def _check_same_run(checkpoint: Path, record: dict[str, Any]) -> list[str]:
     """SocratesError if a checkpoint is of another run; lines about what else is spread otherwise over the hardware."""
     lines = describe_difference(_learned_from(read_training_config(checkpoint)), _learned_from(record))
-    differences = [line for line in lines if not line.startswith((*_FREE_ON_RESUME, *_OF_THE_HARDWARE))]
+    differences = [line for line in lines if not line.startswith(_OF_THE_HARDWARE)]
     if differences:
-        start = "cannot resume from it" if asked else "the output folder holds this checkpoint of another run"
         raise SocratesError(
-            f"{checkpoint}: {start}: it was made with another configuration:\n  "
+            f"{checkpoint}: cannot resume from it: it was made with another configuration:\n  "
             + "\n  ".join(differences)
             + (_OTHER_ROWS if any(line.startswith("tokenized:") for line in differences) else "")
             + '\nset "output_dir" to a new folder, or move the old one away'
@@ -188,14 +169,14 @@ def _check_same_run(checkpoint: Path, record: dict[str, Any], asked: bool) -> li
     return [
         f"Resuming with {line}: the examples of each step stay, their losses may differ a little (dropout, rounding)"
         for line in lines
-        if line.startswith(_OF_THE_HARDWARE[1:])
+        if not line.startswith("training.num_processes")
     ]
 
 
 def run_identity(record: dict[str, Any]) -> str:
     """A name for all runs that learn the same: of two that may go on from each other's checkpoints it is one."""
-    free = (*_FREE_ON_RESUME, *_OF_THE_HARDWARE)
-    return sha256_json({key: value for key, value in _learned_from(record).items() if not key.startswith(free)})[:16]
+    learned = _learned_from(record)
+    return sha256_json({key: value for key, value in learned.items() if not key.startswith(_OF_THE_HARDWARE)})[:16]
 
 
 def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +185,7 @@ def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
     for key, value in record.get("config", {}).items():
         flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
     return {
-        **flat,
+        **{key: value for key, value in flat.items() if not key.startswith(_FREE_ON_RESUME)},
         "prompt_fingerprint": record.get("prompt_fingerprint"),
         "train_sha256": record.get("data", {}).get("train_sha256"),
         "tokenized": record.get("data", {}).get("tokenized"),  # the same text may have become other ids

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,26 +11,19 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig
 
-from socrates.config import LoraSettings, RunConfig
+from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.model.kernels import Fit
-from socrates.model.sizing import ModelShape, peak_flops, training_flops
+from socrates.model.sizing import peak_flops, training_flops
 from socrates.telemetry.cost import Account
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.batches import StepOrder, TrainingSteps, held_out_batches
-from socrates.training.callbacks import (
-    BeforeTraining,
-    CompleteCheckpoints,
-    GuideLog,
-    ProgressBar,
-    TellProgress,
-    WatchHeldOut,
-)
+from socrates.training.callbacks import BeforeTraining, CompleteCheckpoints, GuideLog, TellProgress, WatchHeldOut
 from socrates.training.stopping import StopCleanly
-from socrates.training.trainer import AdapterTrainer, FlopsOf
+from socrates.training.trainer import AdapterTrainer
 
 
 def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SFTConfig:
@@ -69,7 +61,7 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SF
             data_seed=config.seed,
             report_to=t.report_to,
             use_cpu=not torch.cuda.is_available(),
-            disable_tqdm=not sys.stderr.isatty(),
+            disable_tqdm=True,  # `GuideLog` prints
             # Rows are tokenized and put into steps by this project.
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
@@ -125,17 +117,17 @@ def make_trainer(
         steps=TrainingSteps(dataset, order, t.micro_batch_tokens, args.process_index, args.world_size),
         attention=fit.attention,
         held_out=held_out_batches(watched, args.process_index, args.world_size, t.micro_batch_tokens),
-        model_flops=_flops_of(fit.shape, config.lora),
+        flops_a_token=training_flops(fit.shape, config.lora, 1) if fit.shape else None,
     )
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    known_gpu = torch.cuda.is_available() and t.bf16
     telemetry = Telemetry(
         Path(config.output_dir),
         before=before,
         price_per_hour=config.price_per_hour,
-        peak_flops=_peak_flops(config),
+        peak_flops=peak_flops(torch.cuda.get_device_name()) if known_gpu else None,
         num_gpus=t.num_processes,
     )
     # After the Trainer's own, which says when to log and to save; before trackers, so that they get all values.
@@ -143,27 +135,16 @@ def make_trainer(
         BeforeTraining(trainer, fit.attention, fit.checkpointed_layers),
         *([WatchHeldOut(trainer, t.eval_steps)] if watched else []),
         CompleteCheckpoints(record, training_data, telemetry),
-        TellProgress(telemetry, record),
+        TellProgress(telemetry),
         StopCleanly(telemetry, config.price_per_hour, config.max_cost_usd),
         GuideLog(),
-        *([] if args.disable_tqdm else [ProgressBar()]),
     ]
     return trainer
-
-
-def _peak_flops(config: RunConfig) -> float | None:
-    """What the GPU can do at best in the type that is trained in; None where that is not known."""
-    known = torch.cuda.is_available() and config.training.bf16
-    return peak_flops(torch.cuda.get_device_name()) if known else None
-
-
-def _flops_of(shape: ModelShape | None, lora: LoraSettings) -> FlopsOf | None:
-    return None if shape is None else lambda lengths, answer_tokens: training_flops(shape, lora, sum(lengths))
 
 
 def leave_out_compiled_cpu_kernels() -> None:
     """On a CPU, let gloo carry the gradients: DeepSpeed's own kernel would be compiled first, for a minute."""
     if not torch.cuda.is_available():
-        import deepspeed.ops  # late: it looks for its accelerator at once, and `check_gpus` comes before
+        import deepspeed.ops  # late: it looks for its accelerator at once, and `check_processes` comes before
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -25,7 +25,7 @@ from socrates.files import read_json
 from socrates.model.chat import prompt_fingerprint
 from socrates.model.kernels import Fit, fit_to_machine, use_liger_kernels
 from socrates.model.load import load_base_model, load_tokenizer, quiet_libraries
-from socrates.telemetry.cost import Account, account_before
+from socrates.telemetry.cost import account_before
 from socrates.training.batches import held_out_rows
 from socrates.training.convert_state import loadable
 from socrates.training.distributed import check_shared, errors_from_rank_zero, on_rank_zero, rank
@@ -44,69 +44,74 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     Args:
         config: the run.
         deepspeed: DeepSpeed's config, checked against the run config.
-        resume: "auto", the path of a checkpoint, or None. None behaves like "auto" where the output folder already
-            holds checkpoints of this very config: the same command, run again, goes on where it stopped.
+        resume: "auto", a checkpoint's path, or None, which is like "auto".
         weights_only: a checkpoint will do of which the weights alone are complete.
 
     Returns:
         The last checkpoint.
 
     Raises:
-        SocratesError: see `choose_checkpoint`, `check_processes`; no model, no data.
+        SocratesError: no model, no data, no GPUs, nothing left to spend; see `choose_checkpoint` and `loadable`.
     """
+    output, first, t = Path(config.output_dir), rank() == 0, config.training
     with errors_from_rank_zero():
         check_processes(config)
-        check_gpus(config)
-        if rank() == 0:
-            lock_output(Path(config.output_dir))
+        if first:
+            lock_output(output)
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
-        data_sha256 = sha256_of_part(config.train_file)
         tokenized = tokenize_for(config, tokenizer)
+        record = training_record(config, deepspeed, tokenizer, tokenized.name)
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
         watched = []
-        if config.training.eval_steps is not None:
-            limits = config.training.eval_examples, tokenizer, config.prompt.system_message, config.training.max_length
+        if t.eval_steps is not None:
+            limits = t.eval_examples, tokenizer, config.prompt.system_message, t.max_length
             watched = held_out_rows(config.evaluation_file, *limits)
         fit = fit_to_machine(config)
-    quiet_libraries(bars=rank() == 0)
+    quiet_libraries(bars=first)
     leave_out_compiled_cpu_kernels()
     args = trainer_arguments(config, deepspeed)  # from here on there is a process group
-    output = Path(config.output_dir)
     check_shared(output, tokenized.name)
-    record = training_record(config, deepspeed, tokenizer, data_sha256, tokenized.name)
     resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
-    if rank() == 0:
+    checkpoint = resumption.checkpoint if resumption else None
+    if first:
         _print_start(config, len(dataset), info, resumption, fit)
-    if resumption is not None and is_finished(resumption.checkpoint):  # the Trainer would take one step more
-        if rank() == 0:
-            print(f"Training complete already: last checkpoint {resumption.checkpoint}", flush=True)
-        return resumption.checkpoint
-    before = on_rank_zero(lambda: _used_before(config, record, resumption.checkpoint if resumption else None))
+    if checkpoint and is_finished(checkpoint):  # the Trainer would take one step more
+        if first:
+            print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
+        return checkpoint
+    price, run = config.price_per_hour, run_identity(record)
+    before = on_rank_zero(
+        lambda: refuse_if_spent(account_before(output, checkpoint, run, price), price, config.max_cost_usd)
+    )
     set_seed(config.seed)
     with errors_from_rank_zero():
         model = load_base_model(
             config.model_name,
             config.model_revision,
-            dtype="bfloat16" if config.training.bf16 else "float32",
+            dtype="bfloat16" if t.bf16 else "float32",
             attn_implementation=fit.attention,
             device=args.device if args.device.type == "cuda" else None,
         )
         if fit.liger:
             use_liger_kernels(model)
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
-    training_data = training_data_record(data_sha256, record["data"]["split"], cells)
+    training_data = training_data_record(record["data"]["train_sha256"], record["data"]["split"], cells)
     trainer = make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, watched, before)
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
-    last = Path(config.output_dir) / f"checkpoint-{trainer.state.global_step}"
-    if rank() == 0 and trainer.state.global_step >= trainer.state.max_steps:  # else it was stopped, and that is printed
-        print(f"Training complete: {trainer.state.global_step} steps, last checkpoint {last}", flush=True)
+    steps = trainer.state.global_step
+    last = output / f"checkpoint-{steps}"
+    if first and steps >= trainer.state.max_steps:  # else it was stopped, and that is printed
+        print(f"Training complete: {steps} steps, last checkpoint {last}", flush=True)
     return last
 
 
 def check_processes(config: RunConfig) -> None:
-    """SocratesError unless the launcher started as many processes as the config's batch arithmetic counts on."""
+    """SocratesError unless there are as many processes as the config counts on, and a GPU for each.
+
+    Without GPUs the libraries would take CPUs without a word; DS_ACCELERATOR=cpu asks for that.
+    """
     if "LOCAL_RANK" not in os.environ:
         raise SocratesError(
             f"start it with DeepSpeed's launcher: deepspeed --num_gpus={config.training.num_processes} "
@@ -120,27 +125,19 @@ def check_processes(config: RunConfig) -> None:
             f'"training.num_processes": {wanted}; start with deepspeed --num_gpus={wanted}, or change num_processes '
             f"(a step stays {config.training.global_batch_size} examples, whatever their number)"
         )
-
-
-def check_gpus(config: RunConfig) -> None:
-    """SocratesError where torch finds too few GPUs, unless CPUs are meant: libraries would fall back without a word."""
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         return
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    wanted = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or config.training.num_processes)
-    if found < wanted:
+    here = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or wanted)
+    if found < here:
         raise SocratesError(
-            f"torch can use {found} GPUs here, {wanted} processes need one each; look at "
+            f"torch can use {found} GPUs here, {here} processes need one each; look at "
             "nvidia-smi and the driver's version. To train on CPUs on purpose: export DS_ACCELERATOR=cpu"
         )
 
 
 def training_record(
-    config: RunConfig,
-    deepspeed: dict[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    data_sha256: str,
-    tokenized: str,
+    config: RunConfig, deepspeed: dict[str, Any], tokenizer: PreTrainedTokenizerBase, tokenized: str
 ) -> dict[str, Any]:
     """What `training_config.json` says in every checkpoint."""
     metadata = Path(config.dataset_path) / METADATA
@@ -149,7 +146,7 @@ def training_record(
         "deepspeed": deepspeed,
         "prompt_fingerprint": prompt_fingerprint(tokenizer, config.prompt.system_message),
         "data": {
-            "train_sha256": data_sha256,
+            "train_sha256": sha256_of_part(config.train_file),
             "split": read_json(metadata, "data set's metadata").get("split") if metadata.is_file() else None,
             "tokenized": tokenized,
         },
@@ -157,15 +154,8 @@ def training_record(
     }
 
 
-def _used_before(config: RunConfig, record: dict[str, Any], checkpoint: Path | None) -> Account:
-    """What earlier attempts have used; SocratesError where max_cost_usd leaves too little to go on."""
-    before = account_before(Path(config.output_dir), checkpoint, run_identity(record), config.price_per_hour)
-    refuse_if_spent(before, config.price_per_hour, config.max_cost_usd)
-    return before
-
-
 def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption: Resumption | None, fit: Fit) -> None:
-    t, steps = config.training, config.planned_steps(rows)
+    t = config.training
     device = f"GPUs ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "CPU processes"
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
     if info["shortened"] or info["dropped"]:
@@ -174,14 +164,15 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption:
             f"and {info['dropped']} are left out"
         )
     print(
-        f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): {steps} steps of "
-        f"{t.global_batch_size} examples on {t.num_processes} {device}, a checkpoint every {t.save_steps} steps"
+        f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): "
+        f"{config.planned_steps(rows)} steps of {t.global_batch_size} examples on {t.num_processes} {device}, "
+        f"a checkpoint every {t.save_steps} steps"
     )
     print(fit.text)
     start = (
-        [f"Resuming from {resumption.checkpoint}", *resumption.notes]
+        (f"Resuming from {resumption.checkpoint}", *resumption.notes)
         if resumption
-        else ["Starting from the base model"]
+        else ("Starting from the base model",)
     )
     print(*start, sep="\n", flush=True)
 

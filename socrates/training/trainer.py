@@ -3,31 +3,26 @@
 The Trainer sees one batch a step; `training_step` runs as many micro-batches of it as the limit of tokens makes
 necessary and lets DeepSpeed add up their gradients. The loss is the mean over the step's supervised tokens, those of
 all processes together, so that neither their number nor how rows are shared changes it.
-
-Covers: the forward and backward passes of a step, and what is counted of it. Does not cover: saving, logging, stopping
-(`callbacks.py`), and which rows a step holds (`batches.py`).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-import torch.distributed as dist
 from trl import SFTTrainer
 
 from socrates.inference.decoding import log_normalizer
 from socrates.model.attention import flat_inputs
 from socrates.training.batches import FlatBatch, StepData, StepLoader, TrainingSteps
+from socrates.training.distributed import gather
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-FlopsOf = Callable[[Sequence[int], int], float]
 
 
 class AdapterTrainer(SFTTrainer):
@@ -42,26 +37,18 @@ class AdapterTrainer(SFTTrainer):
         steps: TrainingSteps,
         attention: str,
         held_out: tuple[FlatBatch, ...] = (),
-        model_flops: FlopsOf | None = None,
+        flops_a_token: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Besides what `SFTTrainer` takes.
-
-        Args:
-            args: for `SFTTrainer`.
-            steps: the training set.
-            attention: a name from `choose_attention`.
-            held_out: this process's share of the rows that `held_out_loss` is taken on.
-            model_flops: operations that training on examples takes, from their lengths and how many of their tokens
-                are supervised.
-            kwargs: for `SFTTrainer`.
+        """Besides what `SFTTrainer` takes: ``attention`` as `choose_attention` names it, this process's share of the
+        rows that `held_out_loss` is taken on, and the operations that training on a token takes.
         """
         super().__init__(*args, **kwargs)
         self._steps, self._attention, self._held_out = steps, attention, held_out
-        self._model_flops = model_flops
+        self._flops_a_token = flops_a_token
         self._since_log: Counter[str] = Counter()  # tokens of all processes since the last line of the log
         self._correct: Tensor | float = 0.0  # of them, those that this process has predicted
-        self._tokens, self._flops = 0, 0.0
+        self._tokens = 0
         self._latest: dict[str, float] = {}
 
     def get_train_dataloader(self) -> StepLoader:
@@ -91,7 +78,6 @@ class AdapterTrainer(SFTTrainer):
         step = inputs["step"]
         processes = self.accelerator.num_processes
         total = torch.zeros((), device=self.args.device)
-        correct = torch.zeros((), device=self.args.device)
         for number, batch in enumerate(step.micro_batches, start=1):
             with self.compute_loss_context_manager():
                 losses, hits = self._answer_losses(model, batch)
@@ -100,21 +86,22 @@ class AdapterTrainer(SFTTrainer):
             self.accelerator.gradient_state._set_sync_gradients(number == len(step.micro_batches))
             self.accelerator.backward(loss)
             total += loss.detach()
-            correct += batch.counts * hits.sum()
-        self._count(step, correct)
+            self._correct = self._correct + batch.counts * hits.sum()
+        tokens = sum(step.lengths)
+        self._since_log.update(supervised=step.supervised_tokens, rows=tokens, fed=step.fed_tokens)
+        self._tokens += tokens
         return total
 
     def held_out_loss(self) -> dict[str, float]:
         """The loss and the accuracy on the fixed sample, all processes' rows together, for the next log line."""
-        model, was_training = self.model_wrapped, self.model_wrapped.training
-        sums = torch.zeros(3, device=self.args.device, dtype=torch.float64)
+        model, sums = self.model_wrapped, np.zeros(3)  # loss, tokens that were predicted, tokens
         model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in self._held_out:
                 losses, hits = self._answer_losses(model, batch)
-                sums += torch.stack([losses.sum(), hits.sum(), torch.tensor(len(losses), device=sums.device)]).double()
-        model.train(was_training)
-        loss, correct, count = _sum_of_all(sums).tolist()
+                sums += losses.sum().item(), hits.sum().item(), len(losses)
+        model.train()
+        loss, correct, count = sum(gather(sums)).tolist()
         self._latest = {"eval_loss": loss / count, "eval_mean_token_accuracy": correct / count}
         return self._latest
 
@@ -126,14 +113,23 @@ class AdapterTrainer(SFTTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what was counted since the last line; called by every process."""
         if "loss" in logs:
-            logs.update(self._take_counted())
+            counted, correct = self._since_log, sum(gather(float(self._correct)))
+            logs |= {
+                "mean_token_accuracy": correct / max(counted["supervised"], 1),
+                "num_tokens": float(self._tokens),
+                "padding_share": 1 - counted["rows"] / counted["fed"] if counted["fed"] else 0.0,
+                **self._latest,
+            }
+            if self._flops_a_token is not None:
+                logs["model_flops"] = self._flops_a_token * self._tokens
+            self._since_log, self._correct, self._latest = Counter(), 0.0, {}
             # The Trainer takes the sum from itself to start from zero; a NaN would stay one, to the end of the run.
             if getattr(self, "_tr_loss", None) is not None:
                 self._tr_loss.zero_()
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """The Trainer's own estimate is not asked for: it knows neither frozen weights nor our batches."""
+        """Nothing: the Trainer's own estimate knows neither frozen weights nor our batches."""
         return 0
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -149,47 +145,15 @@ class AdapterTrainer(SFTTrainer):
 
     def _answer_losses(self, model: Any, batch: FlatBatch) -> tuple[Tensor, Tensor]:
         """Of each supervised token: its loss (nats, float64), and whether it was the likeliest."""
-        tensors = {name: getattr(batch, name) for name in ("input_ids", "before", "targets")}
-        moved = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in tensors.items()}
-        batch = replace(batch, **moved)
-        logits = self._logits(model, batch).float()
-        chosen = logits.gather(1, batch.targets[:, None])[:, 0]
-        return log_normalizer(logits) - chosen, logits.argmax(-1) == batch.targets
-
-    def _logits(self, model: Any, batch: FlatBatch) -> Tensor:
-        """[targets, vocabulary]; the head is a twentieth of the model, and the answer 2 tokens of 400."""
-        return model(
-            input_ids=batch.input_ids,
-            logits_to_keep=batch.before,
+        device = self.args.device
+        targets = batch.targets.to(device, non_blocking=True)
+        logits = model(
+            input_ids=batch.input_ids.to(device, non_blocking=True),
+            # The head is a twentieth of the model, and the answer 2 tokens of 400.
+            logits_to_keep=batch.before.to(device, non_blocking=True),
             use_cache=False,
-            **flat_inputs(batch.lengths, self._attention, self.args.device),
+            **flat_inputs(batch.lengths, self._attention, device),
         ).logits[0]
-
-    def _count(self, step: StepData, correct: Tensor) -> None:
-        tokens = sum(step.lengths)
-        self._since_log.update(supervised=step.supervised_tokens, rows=tokens, fed=step.fed_tokens)
-        self._correct += correct
-        self._tokens += tokens
-        if self._model_flops is not None:
-            self._flops += self._model_flops(step.lengths, step.supervised_tokens)
-
-    def _take_counted(self) -> dict[str, float]:
-        counted = self._since_log
-        correct = _sum_of_all(torch.as_tensor(self._correct, device=self.args.device, dtype=torch.float64).clone())
-        logs = {
-            "mean_token_accuracy": correct.item() / max(counted["supervised"], 1),
-            "num_tokens": float(self._tokens),
-            "padding_share": 1 - counted["rows"] / counted["fed"] if counted["fed"] else 0.0,
-            **self._latest,
-        }
-        self._since_log, self._correct, self._latest = Counter(), 0.0, {}
-        if self._model_flops is not None:
-            logs["model_flops"] = self._flops
-        return logs
-
-
-def _sum_of_all(values: Tensor) -> Tensor:
-    """The sum over all processes, in place."""
-    if dist.is_initialized():
-        dist.all_reduce(values)
-    return values
+        logits = logits.float()  # [targets, vocabulary]
+        chosen = logits.gather(1, targets[:, None])[:, 0]
+        return log_normalizer(logits) - chosen, logits.argmax(-1) == targets

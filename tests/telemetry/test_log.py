@@ -448,25 +448,3 @@ def test_the_lines_for_people(capsys):
         "'peak_memory_gib': 61.23, 'step': 3}"
     )
     assert second == summary
-
-
-def test_metadata_are_whole_and_a_full_disk_does_no_harm(tmp_path, clock, capsys):
-    telemetry = Telemetry(tmp_path, NoGpus(), price_per_hour=3.6)
-    record = {"config": {"training": {"global_batch_size": 16}}, "versions": {"torch": "x"}}
-    callback = tell_progress(telemetry, record)
-    state, args = State(), type("Args", (), {"output_dir": str(tmp_path)})
-    state.global_step = 0
-    callback.on_train_begin(args, state, None)
-    clock[0] += 40
-    state.global_step = 9
-    callback.on_log(args, state, None, logs={"loss": 1.5, "num_tokens": 4000})
-    callback.on_train_end(args, state, None)
-    told = json.loads((tmp_path / "training_metadata.json").read_text())
-    assert (told["steps"], told["examples"], told["tokens"], told["how_it_ended"]) == (9, 144, 4000, "complete")
-    assert (told["wall_time_s"], told["mean_tokens_per_second"], told["cost_usd"]) == (100.0, 100.0, 0.1)
-    assert told["mean_mfu"] is told["peak_memory_bytes"] is None and told["final_loss"] == 1.5
-    assert told["versions"] == {"torch": "x"} and told["machine"]["num_gpus"] == len(told["machine"]["gpus"])
-    (tmp_path / "training_metadata.json").unlink()
-    args.output_dir = "/proc/nowhere"
-    callback.on_train_end(args, state, None)
-    assert "Cannot write what the run was" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from socrates.errors import SocratesError
 from socrates.files import write_json
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.training import convert_state as loading
-from socrates.training.resume import Resumption, Way, choose_checkpoint
+from socrates.training.resume import Resumption, Way, choose_checkpoint, run_identity
 
 SHARD = "shard.pt"
 
@@ -56,20 +56,23 @@ def test_on_as_many_processes_it_goes_on_from_the_newest_exactly_and_has_nothing
     assert run.choose() is None and run.choose("auto") is None, "it starts anew"
     run.save(3)
     folder = run.save(12)
-    assert run.choose() == Resumption(folder, 12, Way.EXACT)
-    assert run.choose("auto", save_steps=1, logging_steps=2) == Resumption(folder, 12, Way.EXACT)
+    assert run.choose() == run.choose("auto", weights_only=True) == Resumption(folder, 12, Way.EXACT)
 
 
-@pytest.mark.parametrize("resume", [None, "auto"])
-def test_a_run_with_other_settings_or_data_never_goes_on_from_it(run, resume):
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"learning_rate": 0.5}, r"training\.learning_rate: 0\.003 -> 0\.5"),
+        ({"global_batch_size": 32}, r"training\.global_batch_size: 16 -> 32"),
+        ({"data": {"train_sha256": "other"}}, "train_sha256: 'd' -> 'other'"),
+        # another tokenizer under the same name
+        ({"data": {"tokenized": "tokenized-1"}}, r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"),
+    ],
+)
+def test_a_run_with_other_settings_or_data_never_goes_on_from_it(run, changed, message):
     run.save(3)
-    with pytest.raises(SocratesError, match=r"training\.learning_rate: 0\.003 -> 0\.5"):
-        run.choose(resume, learning_rate=0.5)
-    with pytest.raises(SocratesError, match="train_sha256: 'd' -> 'other'"):
-        run.choose(resume, data={"train_sha256": "other"})
-    # another tokenizer under the same name
-    with pytest.raises(SocratesError, match=r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"):
-        run.choose(resume, data={"tokenized": "tokenized-1"})
+    with pytest.raises(SocratesError, match=message):
+        run.choose(**changed)
 
 
 def test_an_older_checkpoint_by_path_sets_the_newer_ones_aside(run, capsys):
@@ -88,13 +91,17 @@ def test_another_number_of_processes_is_told(run, before, now, processes):
     assert note.startswith(f"Resuming on {processes} a run of {before}: ") and "dropout" in note
 
 
-def test_other_sizes_of_the_hardware_are_told_and_go_on(run):
+FREE = {"eval_steps": 10, "eval_examples": 9, "report_to": "tensorboard", "save_steps": 4}
+HARDWARE = {"micro_batch_tokens": 4096, "checkpointed_layers": 3, "attn_implementation": "sdpa", "liger_kernels": True}
+
+
+@pytest.mark.parametrize("changed, told", [(FREE, ()), (HARDWARE, HARDWARE)])
+def test_what_changes_nothing_of_what_is_learned_may_change_and_hardware_is_told(run, changed, told):
     run.save(3)
-    chosen = run.choose(micro_batch_tokens=4096, checkpointed_layers=1)
-    assert chosen.way is Way.EXACT and len(chosen.notes) == 2
-    assert any("training.micro_batch_tokens: 2048 -> 4096" in note for note in chosen.notes)
-    with pytest.raises(SocratesError, match=r"training\.global_batch_size: 16 -> 32"):
-        run.choose(global_batch_size=32)
+    chosen = run.choose(**changed)
+    assert chosen.way is Way.EXACT and len(chosen.notes) == len(told)
+    assert all(any(f"training.{name}: " in note for note in chosen.notes) for name in told)
+    assert run_identity(run.record(**changed)) == run_identity(run.record()), "and its cost is that of one run"
 
 
 @pytest.mark.parametrize("resume", [None, "auto"])
@@ -132,12 +139,6 @@ def test_an_older_complete_one_goes_before_the_weights_of_a_newer_unless_asked(r
     told = capsys.readouterr().out
     assert f"Passed over {newer}: " in told and "its weights are intact: --resume-weights-only" in told
     assert list((run.output_dir / "set-aside").glob("checkpoint-6-*"))
-
-
-def test_asked_for_weights_a_complete_checkpoint_still_gives_all_it_has(run):
-    run.save(3)
-    chosen = run.choose(weights_only=True)
-    assert chosen.way is Way.EXACT and "was not needed" in chosen.notes[0]
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "trainer_state.json", "training_config.json", MANIFEST])

@@ -17,7 +17,7 @@ from socrates.errors import SocratesError
 from socrates.telemetry.cost import Account
 from socrates.telemetry.log import read_progress
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.stopping import ASSUMED_SAVE, StopCleanly, cost_of_going_on, refuse_if_spent, would_pass
+from socrates.training.stopping import ASSUMED_SAVE, StopCleanly, cost_over_limit, refuse_if_spent
 
 PRICE = 3600.0  # US dollars an hour: a second costs a dollar
 
@@ -37,8 +37,8 @@ PRICE = 3600.0  # US dollars an hour: a second costs a dollar
 )
 def test_a_step_and_its_saves_must_fit_under_the_limit(spent, step, save, saves, passes):
     account = Account(attempts=1, usd=spent, step_seconds=step, save_seconds=save)
-    assert would_pass(account, PRICE, 100.0, saves) is passes
-    assert not would_pass(account, PRICE, None) and not would_pass(account, None, 100.0)
+    assert (cost_over_limit(account, PRICE, 100.0, saves) is not None) is passes
+    assert cost_over_limit(account, PRICE, None) is cost_over_limit(account, None, 100.0) is None
 
 
 def test_a_run_that_stopped_for_its_limit_is_refused_with_both_numbers():
@@ -48,23 +48,14 @@ def test_a_run_that_stopped_for_its_limit_is_refused_with_both_numbers():
     refuse_if_spent(stopped, PRICE, 250.0)
     refuse_if_spent(stopped, PRICE, None)
     refuse_if_spent(Account(), PRICE, 1.0)  # a first attempt may always try
-    assert cost_of_going_on(Account(step_seconds=16.0), 7.2) == pytest.approx(7.2 * (16 + ASSUMED_SAVE) / 3600)
-
-
-class Quiet:
-    def start(self, told=None): ...
-
-    def stop(self): ...
-
-    def take(self):
-        return []
+    assert cost_over_limit(Account(step_seconds=16.0), 7.2, 0.1) == pytest.approx(7.2 * (16 + ASSUMED_SAVE) / 3600)
 
 
 class Loop:
     """As much of the Trainer's loop as the callback sees."""
 
     def __init__(self, folder, max_cost_usd=None, **before):
-        self.telemetry = Telemetry(folder, Quiet(), before=Account(**before), price_per_hour=PRICE)
+        self.telemetry = Telemetry(folder, before=Account(**before), price_per_hour=PRICE)
         self.callback = StopCleanly(self.telemetry, PRICE, max_cost_usd)
         self.args = SimpleNamespace(output_dir=str(folder))
         self.state = SimpleNamespace(global_step=0, max_steps=5, is_world_process_zero=True)

@@ -18,15 +18,7 @@ from socrates.model.kernels import Fit
 from socrates.model.load import load_base_model, load_tokenizer
 from socrates.rehearsal.base_model import make_base_model
 from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
-from socrates.training.batches import (
-    StepLoader,
-    StepOrder,
-    TrainingSteps,
-    answer_lengths,
-    flatten,
-    held_out_rows,
-    row_lengths,
-)
+from socrates.training.batches import StepLoader, StepOrder, TrainingSteps, flatten, held_out_rows
 from socrates.training.setup import make_trainer as make_trainer_of_run
 from socrates.training.setup import trainer_arguments
 
@@ -102,7 +94,7 @@ def test_the_loss_is_the_mean_over_the_steps_supervised_tokens_each_example_alon
     trainer.model.eval()
     numbers = trainer._steps.order.rows_of(0).tolist()
     losses = [losses_alone(trainer, ids) for ids in rows[numbers]["input_ids"]]
-    supervised = [part[-n:] for part, n in zip(losses, answer_lengths(rows)[numbers], strict=True)]
+    supervised = [part[-n:] for part, n in zip(losses, rows[numbers]["answer_tokens"], strict=True)]
     assert loss == pytest.approx(torch.cat(supervised).mean().item(), abs=1e-5)
 
 
@@ -139,7 +131,7 @@ def test_a_step_holds_the_configured_number_of_examples_each_once(rows):
     order = StepOrder(len(rows), EXAMPLES, seed=42)
     for processes in (1, 2, 3):
         shares = [TrainingSteps(rows, order, 512, process, processes) for process in range(processes)]
-        lengths = row_lengths(rows)
+        lengths = np.array([len(ids) for ids in rows[:]["input_ids"]])
         for number in (0, 5, order.steps_per_epoch - 1):
             expected = sorted(lengths[order.rows_of(number)].tolist())
             steps = [share[number] for share in shares]
