@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from processes import PATIENCE, ROOT
+from rich.console import Console
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.machine.status import machine_report
@@ -26,7 +27,6 @@ from socrates.remote.machine_report import read_report
 from socrates.remote.status import make_status, screen
 
 FULL, TEST = "socrates-qwen-full-dataset", "socrates-qwen-test-run"
-BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def iso(seconds: float) -> str:
@@ -43,11 +43,9 @@ def status_of(folder: Path, here: LocalState = HERE, now: float | None = None):
     return make_status(read_report(answer, here.instance), here, time.time() if now is None else now)
 
 
-def text_of(status, width: int = 100, height: int = 24) -> str:
+def text_of(status, width: int = 100) -> str:
     """Its screen."""
-    from rich.console import Console
-
-    return screen(status, Console(width=width, highlight=False), height)
+    return screen(status, Console(width=width, highlight=False))
 
 
 class Machine:
@@ -93,24 +91,17 @@ class Machine:
 
     def state(self, state: str = "running", *, begun: float, run: str = FULL, **changes: object) -> None:
         """``begun``: seconds ago."""
-        start, living = iso(self.now - begun), Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        attempt = {"started": start, "from_step": 0, "pid": 1, "ended": None, "exit_status": None, "reached_step": None}
+        start = iso(self.now - begun)
         value = {
             "state": state,
             "pid": os.getpid(),
-            "start_ticks": int(living[19]),
-            "boot_id": BOOT,
             "started": start,
             "config": "config_full_dataset.json" if run == FULL else "config_test_run.json",
             "deepspeed": "deepspeed_config.json",
             "log": "training.log" if run == FULL else "training_test.log",
             "log_offset": 0,
             "output_dir": f"models/{run}",
-            "command": [],
-            "attempts": [attempt],
-            "restarts": 0,
-            "ended": None,
-            "reason": None,
+            "attempts": [{"started": start, "from_step": 0}],
         }
         self.write(".run/state.json", value | changes)
 
