@@ -86,9 +86,6 @@ class Machine:
             file.write_text(content if isinstance(content, str) else json.dumps(content))
         return file
 
-    def config(self, name: str = "config_full_dataset.json", **changes: object) -> None:
-        self.write(name, {**json.loads((ROOT / name).read_text()), **changes})
-
     def state(self, state: str = "running", *, begun: float, run: str = FULL, **changes: object) -> None:
         """``begun``: seconds ago."""
         start = iso(self.now - begun)

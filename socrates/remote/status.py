@@ -80,7 +80,7 @@ def make_status(report: MachineReport, here: LocalState, now: float) -> Status:
         goes_on = report.checkpoints.get(report.run) or None in here.checkpoints.get(report.run, {}).values()
         how = f"Go on from the newest checkpoint: {launch} --resume" if goes_on else f"Start it over: {launch}"
         files = f"--config {shlex.quote(report.config)} --deepspeed {shlex.quote(report.deepspeed or '')}"
-        problem.append(f"{how} {files}")
+        problem.append(f"{how} \\\n  {files}")
     return Status(report, here, now, report.verdict, "\n".join(filter(None, problem)) or None)
 
 

@@ -147,7 +147,7 @@ class Telemetry:
                 (gpu["utilization"] for gpu in gpus if gpu["utilization"] is not None), default=None
             ),
             "peak_memory_gib": None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
-            "summary": spent_in_words(step, max_steps, account, left, expected),
+            "summary": _in_words(line, account.seconds),
         }
         return {name: value for name, value in printed.items() if value is not None}
 
@@ -238,16 +238,14 @@ class Telemetry:
                 print(f"Cannot write the progress of this run ({where}); the training goes on", flush=True)
 
 
-def spent_in_words(
-    step: int, max_steps: int, account: Account, left: float | None, expected: float | None
-) -> str | None:
-    """Time and money of all attempts in one sentence, ``left`` in seconds; None without a price."""
-    if account.usd is None:
+def _in_words(line: dict[str, Any], seconds: float) -> str | None:
+    """Time and money of all attempts in one sentence; None without a price."""
+    if line["cost_usd"] is None:
         return None
-    text = f"step {step:,} of {max_steps:,}: {duration(account.seconds)}, ${account.usd:,.2f} so far"
-    if left is None or expected is None:
-        return text
-    return f"{text}, about ${expected:,.2f} at the end ({duration(left)} left)"
+    spent = f"step {line['step']:,} of {line['max_steps']:,}: {duration(seconds)}, ${line['cost_usd']:,.2f} so far"
+    if line["expected_cost_usd"] is None:
+        return spent
+    return f"{spent}, about ${line['expected_cost_usd']:,.2f} at the end ({duration(line['seconds_left'])} left)"
 
 
 def _process_age() -> float:

@@ -24,8 +24,6 @@ from socrates.remote.untrusted import plain
 from socrates.telemetry.gpus import GpuSample
 from socrates.telemetry.machine_report import SCHEMA, WRONG, MachineReport
 
-PID = 4711
-
 
 @pytest.fixture(autouse=True)
 def no_gpus(monkeypatch):
@@ -45,7 +43,6 @@ def look(machine, now=None, here=HERE):
 
 
 def running(machine, step=5000, pace=10, ago=5, **more):
-    machine.config()
     machine.progress(step, pace=pace, ago=ago, **more)
     machine.state(begun=ago + pace * step + 595)
     machine.hold(".run/lock")
@@ -98,7 +95,6 @@ def test_money_is_the_trainings_own_count_of_all_attempts_and_the_idle_time_sinc
 
 
 def test_what_is_not_known_says_so_and_is_never_zero(machine):
-    machine.config(price_per_hour=None)
     machine.state(begun=60)
     machine.hold(".run/lock")
     status = look(machine)
@@ -124,10 +120,8 @@ def test_a_standstill_is_15_minutes_or_10_steps_whichever_is_longer(machine, qui
     running(machine, step=200, ago=quiet, pace=pace)
     status = look(machine)
     assert (status.verdict == "wrong") == wrong
-    assert status.exit_status == (1 if wrong else 0)
     assert ("no progress for" in text_of(status)) == wrong
-    if wrong:
-        assert status.report.seconds_left is None, "a training that stands still has no end to tell"
+    assert (status.report.seconds_left is None) == wrong, "a training that stands still has no end to tell"
 
 
 def test_loading_a_model_is_no_standstill_but_an_hour_of_it_is(machine):
@@ -139,12 +133,8 @@ def test_loading_a_model_is_no_standstill_but_an_hour_of_it_is(machine):
 
 
 def test_after_a_restart_old_progress_neither_counts_nor_alarms(machine):
-    machine.config()
     machine.progress(700, ago=1200)
-    attempts = [
-        {"started": iso(machine.now - 9000), "from_step": 0, "reached_step": 700, "exit_status": 247},
-        {"started": iso(machine.now - 1190), "from_step": 500, "reached_step": None, "exit_status": None},
-    ]
+    attempts = [{"started": iso(machine.now - ago), "from_step": step} for ago, step in ((9000, 0), (1190, 500))]
     machine.state(begun=9000, attempts=attempts, restarts=1)
     machine.hold(".run/lock")
     status = look(machine)
@@ -160,8 +150,7 @@ def test_what_the_training_warns_of_is_a_problem_while_it_holds(machine):
     screen = text_of(status)
     assert "SOMETHING IS WRONG" in screen and "warning: the loss is not a number, since step 20" in screen
     assert "warning: GPU 2 has been idle" in screen and status.report.seconds_left, "it trains on"
-    attempts = [{"started": iso(machine.now - 2), "from_step": 4500, "reached_step": None, "exit_status": None}]
-    machine.state(begun=90000, attempts=attempts)
+    machine.state(begun=90000, attempts=[{"started": iso(machine.now - 2), "from_step": 4500}])
     assert look(machine).verdict == "running", "those were of the attempt before"
 
 
@@ -184,29 +173,21 @@ def test_the_way_on_names_the_files_of_the_run(machine):
     machine.checkpoint(4321)
     ended = iso(machine.now - 9)
     machine.state("failed", begun=60000, ended=ended, reason="it died", config="c.json", deepspeed="d;reboot")
-    assert look(machine).problem.endswith("_training.sh 0 --resume --config c.json --deepspeed 'd;reboot'")
+    assert look(machine).problem.endswith("_training.sh 0 --resume \\\n  --config c.json --deepspeed 'd;reboot'")
 
 
 def test_a_dead_supervisor_is_not_running_whatever_its_record_says(machine):
     machine.progress(5000)
-    machine.state(begun=9000)
-    machine.checkpoint(4500)
-    machine.write(".run/lock", "process 1 since ever\n")  # a living pid, but nobody holds the lock
-    status = look(machine)
-    assert status.exit_status == 1
-    assert "the supervisor is gone" in status.problem and "--resume" in status.problem
-    assert status.report.seconds_left is None
-
-
-def test_a_training_whose_supervisor_died_runs_but_something_is_wrong(machine):
-    machine.progress(5000)
     machine.state(begun=50010)
-    machine.write(".run/lock", "")
+    machine.checkpoint(4500)
+    machine.write(".run/lock", f"process {os.getpid()} since ever\n")  # a living pid, but nobody holds the lock
+    status = look(machine)
+    assert status.exit_status == 1 and status.report.seconds_left is None
+    assert "the supervisor is gone" in status.problem and "--resume" in status.problem
     machine.hold(f"models/{FULL}/.training.lock")
     status = look(machine)
-    assert status.exit_status == 1
-    assert "runs on" in status.problem
-    assert status.report.seconds_left is not None
+    assert status.exit_status == 1 and status.report.seconds_left
+    assert "the supervisor is gone" in status.problem and "the training runs" in status.problem
 
 
 def test_failed_tells_the_reason_and_the_end_of_the_log(machine):
@@ -228,19 +209,11 @@ def test_stopped_and_never_started_are_neither_running_nor_complete(machine):
     assert status.exit_status == 1
     assert "over: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
     machine.checkpoint(2, root=machine.root)
-    assert (
-        "./scripts/launch_full_training.sh 0 --resume"
-        in look(machine, here=find_local_state(machine.root, "0")).problem
-    )
-    shutil.rmtree(machine.root / "models")
-    machine.checkpoint(2)
-    assert "./scripts/launch_full_training.sh 0 --resume" in look(machine).problem
+    assert "_training.sh 0 --resume" in look(machine, here=find_local_state(machine.root, "0")).problem
 
 
-@pytest.mark.parametrize("gone", ["socrates-training", "socrates-training/socrates"])
-def test_a_machine_without_the_code_is_not_set_up(machine, gone):
-    path = machine.home / gone
-    path.unlink() if path.is_symlink() else shutil.rmtree(path)
+def test_a_machine_without_the_code_is_not_set_up(machine):
+    shutil.rmtree(machine.there)
     with pytest.raises(NotSetUp, match=r"instance 0 is not set up.*\n.*run_remote_setup.sh 0"):
         ask_machine(machine)
 
@@ -249,7 +222,6 @@ def test_a_machine_without_the_code_is_not_set_up(machine, gone):
 
 
 def test_by_hand_without_a_supervisor(machine):
-    machine.config("config_test_run.json")
     machine.progress(20, of=50, run=TEST)
     machine.hold(f"models/{TEST}/.training.lock")
     status = look(machine)
@@ -285,7 +257,7 @@ def test_checkpoints_here_are_judged_by_manifest_and_sizes(machine):
     (folder / "optimizer.pt").write_bytes(b"short")
     (machine.there / "models" / FULL / "checkpoint-2000").mkdir()  # being saved
     status = look(machine, here=find_local_state(machine.root, "0"))
-    assert (status.report.checkpoints[FULL], status.intact) == ((500, 1000, 1500), [500])
+    assert status.report.checkpoints[FULL] == (500, 1000, 1500)
     screen = text_of(status, width=200)
     assert "there: 500, 1000, 1500 (3); here: 1 of 3, missing 1500 (1)" in screen
     assert re.search(r"checkpoint-1000: optimizer.pt has .*; again: ./scripts/download_checkpoint.sh 1000", screen)
@@ -299,11 +271,8 @@ def test_the_monitor(machine):
     machine.hold_file(folder / "instance-0.lock")
     last = iso(machine.now - 120)
     problem = {"time": last, "what": "no space\x1b[2J left", "solved": False}
-    (folder / "instance-0.json").write_text(
-        json.dumps(
-            {"pid": PID, "started": last, "rounds": 3, "last_round": last, "downloaded": [], "problems": [problem]}
-        )
-    )
+    record = {"pid": 4711, "started": last, "rounds": 3, "last_round": last, "downloaded": [], "problems": [problem]}
+    (folder / "instance-0.json").write_text(json.dumps(record))
     screen = text_of(look(machine, here=find_local_state(machine.root, "0")))
     assert "running (process 4711), last round 2 min ago; no space left" in screen
     machine.locks.close()

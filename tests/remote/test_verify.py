@@ -37,7 +37,6 @@ class TestRun(Machine):
     def __init__(self, root):
         super().__init__(root)
         self.begun = self.now - 1200
-        self.config("config_test_run.json")
         self.state("complete", begun=1200, run=TEST, ended=iso(self.now - 100))
         self.write(".run/lock", "process 4711\n")
         self.write("training_test.log", "Training on 9 rows: 50 steps of 128 examples on 2 GPUs (A100)\n")
