@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
+import shutil
 import sys
 
 from socrates.errors import make_parser, run_entry_point
@@ -27,10 +28,10 @@ def main() -> int:
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.status import find_status, print_status
+    from socrates.remote.status import find_status, screen
 
     status = find_status(Instance(project_root(), check_instance_id(arguments.instance)))
-    print_status(status)
+    print(screen(status, min(100, shutil.get_terminal_size((100, 24)).columns)))
     return status.exit_status
 
 

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from processes import PATIENCE, ROOT
-from rich.console import Console
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.machine.status import machine_report
@@ -45,7 +44,7 @@ def status_of(folder: Path, here: LocalState = HERE, now: float | None = None):
 
 def text_of(status, width: int = 100) -> str:
     """Its screen."""
-    return screen(status, Console(width=width, highlight=False))
+    return screen(status, width)
 
 
 class Machine:

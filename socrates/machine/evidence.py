@@ -20,7 +20,7 @@ from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_che
 from socrates.errors import SocratesError
 from socrates.files import finite, sha256_file, whole_number
 from socrates.machine.run_state import SupervisorRecord, read_end
-from socrates.telemetry.log import TRAINING_LOG, LogLine, read_log, read_progress
+from socrates.telemetry.log import TRAINING_LOG, read_log, read_progress
 from socrates.telemetry.machine_report import CheckpointEvidence, RunEvidence
 
 _ERROR = re.compile(r"(?:\[rank\d+\]: ?)?(?:error: |Traceback \(most recent call last\))")
@@ -44,7 +44,7 @@ def find_evidence(run: str, log: str, record: SupervisorRecord | None) -> RunEvi
     text = read_end(log, offset, _LOG_BYTES).splitlines()
     progress, checkpoints = read_progress(folder), list_checkpoints(folder)
     started = seconds_of(record.started) if record else progress.started if progress else None
-    lines = [line for line in read_log(folder / TRAINING_LOG) if (line.time or 0.0) >= (started or 0.0) - 5]
+    lines = read_log(folder / TRAINING_LOG, (started or 0.0) - 5)
     trainer: dict[str, Any] = {}
     with suppress(OSError, ValueError, IndexError):  # a loss may be NaN
         trainer = json.loads((checkpoints[0] / "trainer_state.json").read_text(), parse_constant=lambda name: None)
@@ -62,7 +62,7 @@ def find_evidence(run: str, log: str, record: SupervisorRecord | None) -> RunEvi
         max_steps=whole_number(trainer.get("max_steps")),
         losses=tuple((item["step"], finite(item["loss"])) for item in trainer.get("log_history", ()) if "loss" in item),
         gpus=_gpu_use(lines),
-        has_gpu=uses_gpu or any(line.gpus for line in lines),
+        has_gpu=uses_gpu or any(line.get("gpu") for line in lines),
         checkpoints=tuple(map(_checkpoint, checkpoints)),
     )
 
@@ -80,13 +80,13 @@ def seconds_of(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def _gpu_use(lines: list[LogLine]) -> tuple[tuple[int, float, int], ...]:
+def _gpu_use(lines: list[dict[str, Any]]) -> tuple[tuple[int, float, int], ...]:
     """Without the first line of each process, whose samples include the loading of the model."""
     uses: dict[int, list[float]] = {}
     for before, line in pairwise(lines):
-        for index, use in line.gpus if (line.elapsed_s or 0.0) > (before.elapsed_s or 0.0) else ():
-            if use is not None:
-                uses.setdefault(index, []).append(use)
+        for gpu in line["gpu"] if line["elapsed_s"] > before["elapsed_s"] else ():
+            if gpu["utilization"] is not None:
+                uses.setdefault(gpu["index"], []).append(gpu["utilization"])
     return tuple((index, fmean(found), len(found)) for index, found in sorted(uses.items()))
 
 

@@ -11,13 +11,14 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from socrates.checkpoint import MANIFEST, checkpoint_step, list_checkpoints
 from socrates.console import count, duration
 from socrates.machine.evidence import find_evidence, seconds_of
 from socrates.machine.run_state import RunState, SupervisorRecord, find_run_state, read_end
 from socrates.telemetry.gpus import query_gpus
-from socrates.telemetry.log import TRAINING_LOG, LogLine, Progress, read_log, read_progress
+from socrates.telemetry.log import TRAINING_LOG, Progress, read_log, read_progress
 from socrates.telemetry.machine_report import COMPLETE, RUNNING, SCHEMA, UNKNOWN, WRONG, MachineReport
 
 PATIENCE = 15 * 60.0  # seconds without a step; or that many steps, where these take longer
@@ -33,7 +34,7 @@ class Run:
     Attributes:
         steps: of its complete checkpoints.
         progress: ``fresh`` where its last start made it, else an earlier one.
-        line: the last of the log since its last start.
+        lines: of the training log since its last start.
     """
 
     folder: Path
@@ -42,7 +43,7 @@ class Run:
     steps: tuple[int, ...]
     progress: Progress | None
     fresh: bool
-    line: LogLine
+    lines: list[dict[str, Any]]
     now: float
 
     @property
@@ -141,7 +142,8 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
         ended=run.ended,
         seconds_per_step=run.pace,
         seconds_left=run.seconds_left,
-        line=run.line,
+        **{name: run.lines[-1].get(name) for name in ("loss", "tokens_per_second") if run.lines},
+        eval_loss=next((line["eval_loss"] for line in reversed(run.lines) if line.get("eval_loss") is not None), None),
         log_name=log_name,
         log=tuple(line[-1000:] for line in end if line.strip())[-_LOG_LINES:],
         **_money(run),
@@ -169,8 +171,8 @@ def find_run(state: RunState, now: float) -> Run | None:
     if record and record.attempts:
         last_start = seconds_of(record.attempts[-1].started) - 5  # a clock may step some seconds
     fresh = progress is not None and progress.started >= last_start
-    line = _last_line(folder, progress.started) if progress and fresh else LogLine()
-    return Run(folder, record, active, _complete(folder), progress, fresh, line, now)
+    lines = read_log(folder / TRAINING_LOG, progress.started) if progress and fresh else []
+    return Run(folder, record, active, _complete(folder), progress, fresh, lines, now)
 
 
 def judge(run: Run, state: RunState) -> tuple[str, str, str | None]:
@@ -232,13 +234,6 @@ def _money(run: Run) -> dict[str, float | None]:
     spent, left = account.usd + price * max(run.now - since, 0.0), run.seconds_left
     expected = None if left is None else spent + price * left
     return {"price_per_hour": 3600 * price, "spent_usd": spent, "expected_usd": expected}
-
-
-def _last_line(folder: Path, since: float) -> LogLine:
-    """The last line of a training's log, with the last loss on evaluation rows."""
-    lines = [line for line in read_log(folder / TRAINING_LOG) if (line.time or 0) >= since]
-    evaluated = next((line.eval_loss for line in reversed(lines) if line.eval_loss is not None), None)
-    return replace(lines[-1], eval_loss=evaluated) if lines else LogLine()
 
 
 def _folders() -> list[Path]:

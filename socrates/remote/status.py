@@ -31,7 +31,7 @@ PHASES = {
     TEST_RUN: "Phase 2: Infrastructure Test",
     "socrates-qwen-full-dataset": "Phase 3: Full Training",
 }
-WIDTH, HEIGHT = 100, 24
+HEIGHT = 24
 _EXIT = {RUNNING: EXIT_DONE, COMPLETE: EXIT_DONE, WRONG: EXIT_NO}
 _TITLES = {RUNNING: "RUNNING", COMPLETE: "COMPLETE", WRONG: "SOMETHING IS WRONG"}
 
@@ -84,20 +84,13 @@ def make_status(report: MachineReport, here: LocalState, now: float) -> Status:
     return Status(report, here, now, report.verdict, "\n".join(filter(None, problem)) or None)
 
 
-def print_status(status: Status) -> None:
-    """Print the screen, as wide as the terminal, at most 100 columns."""
+def screen(status: Status, width: int) -> str:
+    """The screen as text: no line wider than ``width``, no more than 24 lines; in colours on a terminal."""
     from rich.console import Console
-
-    console = Console(highlight=False)
-    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
-    print(screen(status, console), flush=True)
-
-
-def screen(status: Status, console: Console) -> str:
-    """The screen as text: no line wider than the console of rich, no more than 24 lines."""
     from rich.table import Column, Table
     from rich.text import Text
 
+    console = Console(width=width, highlight=False)
     title = f"Instance {status.here.instance} ({status.here.reached_by}): {_TITLES.get(status.verdict, 'CANNOT TELL')}"
     head = Table.grid(Column(no_wrap=True, ratio=1), Column(no_wrap=True), expand=True)
     head.add_row(Text(title, "bold red" if status.exit_status else "bold"), _moment(status.time))
@@ -165,13 +158,11 @@ def _time(r: MachineReport, offset: float) -> str:
 
 
 def _learning(r: MachineReport) -> str:
-    if r.line.loss is None:
+    if r.loss is None:
         return "loss unknown: nothing is logged since this start"
-    held_out = "" if r.line.eval_loss is None else f" (on evaluation rows {r.line.eval_loss:.4g})"
-    speed = (
-        f"{_number(r.line.tokens_per_second, ',.0f')} tokens a second, {_number(r.seconds_per_step, '.3g')} s a step"
-    )
-    return f"loss {r.line.loss:.4g}{held_out}; {speed}"
+    held_out = "" if r.eval_loss is None else f" (on evaluation rows {r.eval_loss:.4g})"
+    speed = f"{_number(r.tokens_per_second, ',.0f')} tokens a second, {_number(r.seconds_per_step, '.3g')} s a step"
+    return f"loss {r.loss:.4g}{held_out}; {speed}"
 
 
 def _money(r: MachineReport) -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.files import finite
 from socrates.telemetry.cost import Account, parse_account
 
 PROGRESS = ".progress.json"
@@ -46,35 +46,16 @@ class Progress:
     account: Account | None = None
 
 
-@dataclass(frozen=True)
-class LogLine:
-    """What others read of a line of `training_log.jsonl`; what is missing or no number is None."""
-
-    time: float | None = None
-    loss: float | None = None
-    eval_loss: float | None = None
-    tokens_per_second: float | None = None
-    elapsed_s: float | None = None
-    gpus: tuple[tuple[int, float | None], ...] = ()  # (index, mean utilization in percent)
-
-
-def read_log(path: Path) -> list[LogLine]:
-    """The lines at the end of a training log; none where it cannot be read, and half a line is left out."""
-    names = [field.name for field in fields(LogLine) if field.name != "gpus"]
+def read_log(path: Path, since: float = 0.0) -> list[dict[str, Any]]:
+    """The lines at the end of a training log, written at ``since`` or later; half a line is left out."""
     lines = []
-    try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - _LOOKED_BACK, 0))
-            texts = file.read(_LOOKED_BACK).split(b"\n")
-    except OSError:
-        return []
-    for text in texts:
-        try:
-            value = json.loads(text, parse_constant=lambda name: None)
-            gpus = tuple((int(gpu["index"]), finite(gpu["utilization"])) for gpu in value["gpu"])
-            lines.append(LogLine(**{name: finite(value[name]) for name in names if name in value}, gpus=gpus))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            continue
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _LOOKED_BACK, 0))
+        for text in file.read(_LOOKED_BACK).split(b"\n"):
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
+                value = json.loads(text)
+                if value["time"] >= since:
+                    lines.append(value)
     return lines
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from socrates.telemetry.gpus import GpuSample
-from socrates.telemetry.log import LogLine
 
 SCHEMA = 2  # another one for every change of what is below
 RUNNING, COMPLETE, WRONG, UNKNOWN = "running", "complete", "wrong", "unknown"
@@ -74,7 +73,7 @@ class MachineReport:
         problem: what is wrong, a line each; None if nothing is.
         active: processes train now.
         config, deepspeed: the files that the run was started with, where that is on record.
-        line: the last of the training log; its loss on evaluation rows is the last that was measured.
+        eval_loss: on the evaluation rows, the last that was measured.
         spent_usd: of all attempts, by the training's own count, and since its end for the idle machine.
         expected_usd: spent at the run's end, while it runs.
         disk_free, disk_total: bytes.
@@ -97,7 +96,9 @@ class MachineReport:
     ended: float | None = None
     seconds_per_step: float | None = None
     seconds_left: float | None = None
-    line: LogLine = field(default_factory=LogLine)
+    loss: float | None = None
+    eval_loss: float | None = None
+    tokens_per_second: float | None = None
     price_per_hour: float | None = None
     spent_usd: float | None = None
     expected_usd: float | None = None

@@ -57,10 +57,10 @@ def test_a_running_training(machine):
     status = look(machine)
     assert (status.verdict, status.exit_status, status.problem) == ("running", 0, None)
     r = status.report
-    assert (r.run, r.step, r.max_steps, r.line.tokens_per_second) == (FULL, 5000, 11300, 8000)
+    assert (r.run, r.step, r.max_steps, r.tokens_per_second) == (FULL, 5000, 11300, 8000)
     assert r.seconds_per_step == pytest.approx(10)
     assert r.seconds_left == pytest.approx(63000 - 5, abs=5)
-    assert r.line.loss == pytest.approx(2.5 - 5000 / 11300)
+    assert r.loss == pytest.approx(2.5 - 5000 / 11300)
     screen = text_of(status)
     assert "Phase 3: Full Training (socrates-qwen-full-dataset)" in screen
     assert "step 5,000 of 11,300 (44.2%)" in screen
@@ -100,7 +100,7 @@ def test_what_is_not_known_says_so_and_is_never_zero(machine):
     status = look(machine)
     r = status.report
     assert status.verdict == "running"
-    assert (r.step, r.line.loss, r.spent_usd, r.seconds_left) == (None,) * 4
+    assert (r.step, r.loss, r.spent_usd, r.seconds_left) == (None,) * 4
     screen = text_of(status)
     assert "Progress     unknown: no step yet: it loads the model and the data" in screen
     assert "loss unknown" in screen and "time left unknown" in screen
@@ -296,7 +296,7 @@ def report_with(**changes):
         {"state": HOSTILE_TEXT, "problem": HOSTILE_TEXT * 9, "run": HOSTILE_TEXT, "log": [HOSTILE_TEXT] * 5000},
         {"log_name": "x" * 5000, "config": HOSTILE_TEXT, "verdict": HOSTILE_TEXT},
         {"step": 10**12, "max_steps": 10**12, "seconds_left": 1e15, "started": -1e15, "time": 1e15},
-        {"line": {"loss": 1e14}, "spent_usd": 1e15, "price_per_hour": 1e15, "max_steps": 0, "step": 5},
+        {"loss": 1e14, "spent_usd": 1e15, "price_per_hour": 1e15, "max_steps": 0, "step": 5},
         {"checkpoints": {HOSTILE_TEXT: [1], **{f"run-{k}": list(range(40)) for k in range(40)}}},
         {"gpus": [asdict(GpuSample(1, None, 1, None, "漢字" * 30))] * 40},
     ],
@@ -316,7 +316,7 @@ def assert_harmless(status):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"step": "5"}, {"step": 1e9}, {"line": [1]}, {"line": {"loss": 10**400}}, {"active": 1}, {"gpus": [{"index": 1}]},
+    [{"step": "5"}, {"step": 1e9}, {"loss": [1]}, {"loss": 10**400}, {"active": 1}, {"gpus": [{"index": 1}]},
      {"checkpoints": {"r": [-(10**16)]}}, {"evidence": 5}],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(changes):
@@ -330,7 +330,7 @@ def test_an_answer_that_was_cut_off_is_no_answer_and_a_greeting_is_none(machine)
     for cut in (b"", answer[:20], answer[:-1], b"Welcome\n", answer.replace(b'"r"', b'"' + b"r" * 2**23 + b'"')):
         with pytest.raises(Unreachable, match="cut off"):
             read_report(cut, "0")
-    assert read_report(report_with(line={"loss": float("nan")}), "0").line.loss is None
+    assert read_report(report_with(loss=float("nan")), "0").loss is None
 
 
 def test_another_version_says_so_and_how_to_bring_it_up_to_date():
