@@ -109,33 +109,22 @@ class Machine:
         pace: float = 10,
         of: int = 11300,
         run: str = FULL,
-        since: int = 0,
         told: dict[str, object] | None = None,
         logged: dict[str, object] | None = None,
     ) -> None:
-        """Step ``step`` was done ``ago`` seconds ago; a line every ten steps; ``since``: this process' first step.
+        """Step ``step`` was done ``ago`` seconds ago; a line every ten steps.
 
         ``told`` is added to the progress, ``logged`` to each line of the log.
         """
         end = self.now - ago
-        begun = end - pace * (step - since)
-        value = {"step": step, "max_steps": of, "time": end, "started": begun, "started_step": since}
+        begun = end - pace * step
+        value = {"step": step, "max_steps": of, "time": end, "started": begun, "started_step": 0}
         value["account"] = {"run": run, "attempts": 1, "seconds": end - begun, "usd": 7.2 * (end - begun) / 3600}
         self.write(f"models/{run}/.progress.json", value | (told or {}))
         lines = [
-            {
-                "time": begun + pace * (at - since),
-                "step": at,
-                "max_steps": of,
-                "loss": 2.5 - at / of,
-                "learning_rate": 1e-5,
-                "tokens_per_second": 8000.0,
-                "elapsed_s": pace * (at - since),
-                "seconds_left": pace * (of - at),
-                "gpu": [],
-                **(logged or {}),
-            }
-            for at in range(since + 10 - since % 10, step + 1, 10)
+            {"time": begun + pace * at, "step": at, "loss": 2.5 - at / of, "tokens_per_second": 8000.0}
+            | {"elapsed_s": pace * at, "gpu": [], **(logged or {})}
+            for at in range(10, step + 1, 10)
         ]
         log = self.there / "models" / run / "training_log.jsonl"
         with log.open("a") as file:

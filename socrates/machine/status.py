@@ -34,7 +34,7 @@ class Run:
     Attributes:
         steps: of its complete checkpoints.
         progress: ``fresh`` where its last start made it, else an earlier one.
-        lines: of the training log since its last start.
+        line: the last of the training log since its last start.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Run:
     steps: tuple[int, ...]
     progress: Progress | None
     fresh: bool
-    lines: list[dict[str, Any]]
+    line: dict[str, Any]
     now: float
 
     @property
@@ -142,8 +142,7 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
         ended=run.ended,
         seconds_per_step=run.pace,
         seconds_left=run.seconds_left,
-        **{name: run.lines[-1].get(name) for name in ("loss", "tokens_per_second") if run.lines},
-        eval_loss=next((line["eval_loss"] for line in reversed(run.lines) if line.get("eval_loss") is not None), None),
+        **{name: run.line.get(name) for name in ("loss", "eval_loss", "tokens_per_second")},
         log_name=log_name,
         log=tuple(line[-1000:] for line in end if line.strip())[-_LOG_LINES:],
         **_money(run),
@@ -172,7 +171,8 @@ def find_run(state: RunState, now: float) -> Run | None:
         last_start = seconds_of(record.attempts[-1].started) - 5  # a clock may step some seconds
     fresh = progress is not None and progress.started >= last_start
     lines = read_log(folder / TRAINING_LOG, progress.started) if progress and fresh else []
-    return Run(folder, record, active, _complete(folder), progress, fresh, lines, now)
+    line = lines[-1] if lines else {}
+    return Run(folder, record, active, _complete(folder), progress, fresh, line, now)
 
 
 def judge(run: Run, state: RunState) -> tuple[str, str, str | None]:

@@ -21,6 +21,7 @@ from socrates.telemetry.machine_report import SCHEMA, MachineReport
 _PATIENCE = 120.0  # seconds
 _EVIDENCE_PATIENCE = 3600.0  # some GB are read there
 _LONGEST = 4 * 2**20  # bytes of an answer
+_LARGEST, _FARTHEST = 10**15, 10**10  # of a whole number, and of others: a time that every calendar has
 _NOT_SET_UP = 97  # exit status of the command below
 _ASK = """
 cd {root} 2>/dev/null && [ -f socrates/machine/status.py ] || exit {not_set_up}
@@ -105,7 +106,7 @@ def read_as(kind: Any, value: Any, name: str = "the answer") -> Any:
         return value
     found = None
     if kind in (int, float):
-        found = (whole_number if kind is int else finite)(value, -(10**15), 10**15)
+        found = whole_number(value, -_LARGEST, _LARGEST) if kind is int else finite(value, -_FARTHEST, _FARTHEST)
     if found is None:
         raise ValueError(f"{name} is {str(value)[:50]!r}")
     return found

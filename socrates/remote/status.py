@@ -219,7 +219,4 @@ def _number(value: float | None, form: str) -> str:
 
 def _moment(seconds: float) -> str:
     """A local time: "Tue 24 Nov 07:31"."""
-    try:
-        return f"{datetime.fromtimestamp(seconds):%a %d %b %H:%M}"
-    except (ValueError, OverflowError, OSError):
-        return "at an impossible time"
+    return f"{datetime.fromtimestamp(seconds):%a %d %b %H:%M}"

@@ -18,6 +18,7 @@ from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
 from socrates.remote.instance import Instance
 from socrates.remote.local import ABSENT, OTHER, LocalCheckpoint, MonitorRecord, local_state, read_monitor
 from socrates.remote.machine_report import ask_machine
+from socrates.remote.status import shorten
 from socrates.telemetry.machine_report import CheckpointEvidence, RunEvidence
 
 PASS, FAIL, NOT_DECIDED = "PASS", "FAIL", "NOT DECIDED"
@@ -171,7 +172,7 @@ def _downloaded(e: Evidence) -> Criterion:
 def _all_of_them(e: Evidence, what: str, wrong: Mapping[int, str | None], right: str) -> Criterion:
     """Whether nothing is wrong with any checkpoint."""
     good = [step for step, problem in wrong.items() if not problem]
-    lines = [f"{_names(good)}: {right}"] if good else []
+    lines = [f"checkpoints {shorten(good)}: {right}"] if good else []
     bad = [f"checkpoint-{step}: {problem}" for step, problem in wrong.items() if problem]
     return Criterion(f"All {len(e.steps)} checkpoints {what}", not bad, lines + bad)
 
@@ -182,7 +183,7 @@ def _sizes(e: Evidence) -> Criterion:
     sizes = {step: e.remote[step].sizes if step in e.remote else {} for step in e.steps}
     lost = [step for step, found in sizes.items() if not {ADAPTER, OPTIMIZER} <= found.keys()]
     if lost:
-        return Criterion(text, False, [f"{_names(lost)}: adapter or {OPTIMIZER} is not there"])
+        return Criterion(text, False, [f"checkpoints {shorten(lost)}: adapter or {OPTIMIZER} is not there"])
     lines, wrong, ratio = [], [], 2 if e.training.bf16 else 1
     for step, found in sizes.items():
         adapter, optimizer = found[ADAPTER], found[OPTIMIZER]
@@ -265,15 +266,8 @@ def _monitor_ran(e: Evidence) -> Criterion:
     found = [step for step, created in intact.items() if created is not None and created <= last_round]
     unseen = [step for step in e.steps if step not in (*downloaded, *found)]
     if unseen:
-        lines.append(f"{_names(unseen)}: neither downloaded by it nor found intact")
+        lines.append(f"checkpoints {shorten(unseen)}: neither downloaded by it nor found intact")
     return Criterion(text, not m.unsolved and not unseen, lines)
-
-
-def _names(steps: Sequence[int]) -> str:
-    """checkpoint-10, -20, -30; the first and the last of many."""
-    if len(steps) > 8:
-        return f"checkpoint-{steps[0]} ... -{steps[-1]} ({len(steps)})"
-    return f"checkpoint-{', -'.join(map(str, steps))}"
 
 
 def _mb(size: int) -> str:

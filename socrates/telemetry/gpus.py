@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby, takewhile
@@ -36,23 +37,19 @@ class GpuSample:
 
 
 class GpuSampler:
-    """Samples in a thread of its own, until stopped or until the process ends."""
+    """Samples in a thread of its own, until the process ends."""
 
     def __init__(self, interval: float = INTERVAL) -> None:
         self._interval = interval
         names = [] if os.environ.get("DS_ACCELERATOR") == "cpu" else named_gpus(os.environ)
         self._numbers = None if names is None else [int(name) for name in names if name.isdecimal()]
         self._samples: list[GpuSample] = []
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._lock = threading.Lock()
 
     def start(self, listener: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
         """Begin, where there is anything to sample; ``listener`` gets each moment's samples, in its thread."""
         if self._numbers != [] and shutil.which("nvidia-smi"):
             threading.Thread(target=self._run, args=[listener], name="gpu-sampler", daemon=True).start()
-
-    def stop(self) -> None:
-        """Take no more samples."""
-        self._stop.set()
 
     def take(self) -> list[dict[str, Any]]:
         """A record for each GPU of its samples since the last call."""
@@ -61,7 +58,8 @@ class GpuSampler:
         return summarize_samples(samples)
 
     def _run(self, listener: Callable[[list[GpuSample]], None]) -> None:
-        while not self._stop.wait(self._interval):  # first a pause: at the start the GPUs are idle
+        while True:
+            time.sleep(self._interval)  # first a pause: at the start the GPUs are idle
             found = [gpu for gpu in query_gpus() if self._numbers is None or gpu.index in self._numbers]
             with self._lock:
                 self._samples += found

@@ -72,7 +72,6 @@ class Telemetry:
         self._totals: dict[str, float] = {}  # of this process, as the Trainer counts them
         self._peak_memory: float | None = None
         self.last: dict[str, Any] = {}  # the last line of the log
-        self.last_eval: dict[str, Any] = {}  # the last loss on the evaluation rows, and its step
         self.stopped: str | None = None
 
     def begin(self, step: int, max_steps: int) -> None:
@@ -138,7 +137,6 @@ class Telemetry:
             "gpu": gpus,
             "warnings": list(self._warnings),
         }
-        self._eval = dict.fromkeys(self._eval)
         self._try(lambda: append_line(self._folder / TRAINING_LOG, line))
         printed = {
             "tokens_per_second": speed,
@@ -152,8 +150,8 @@ class Telemetry:
         return {name: value for name, value in printed.items() if value is not None}
 
     def evaluated(self, eval_loss: float | None, step: int) -> None:
-        """The loss on the evaluation rows after ``step``, for the next line of the log."""
-        self.last_eval = self._eval = {"eval_loss": finite(eval_loss), "eval_step": step}
+        """The loss on the evaluation rows after ``step``, for the lines of the log until the next evaluation."""
+        self._eval = {"eval_loss": finite(eval_loss), "eval_step": step}
 
     def account(self) -> Account:
         """What all attempts have used until now."""
@@ -184,7 +182,6 @@ class Telemetry:
 
     def end(self) -> None:
         """The training is over: complete, or ``stopped``."""
-        self._sampler.stop()
         with self._files:
             if self._progress:
                 self._write(replace(self._progress, stopped=self.stopped, account=self.account()))

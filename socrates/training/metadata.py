@@ -56,8 +56,8 @@ def write_training_metadata(folder: Path, record: dict[str, Any], state: Any, te
         "mean_mfu": telemetry.utilization,
         "peak_memory_bytes": account.peak_memory_bytes,
         "final_loss": last.get("loss"),
-        "last_eval_loss": telemetry.last_eval.get("eval_loss"),
-        "last_eval_step": telemetry.last_eval.get("eval_step"),
+        "last_eval_loss": last.get("eval_loss"),
+        "last_eval_step": last.get("eval_step"),
         "warnings": last.get("warnings", []),
         "checkpoints": [path.name for path in reversed(list_checkpoints(folder)) if (path / MANIFEST).is_file()],
     }
