@@ -316,8 +316,8 @@ def assert_harmless(status):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"step": "5"}, {"step": 1e9}, {"loss": [1]}, {"loss": 10**400}, {"active": 1}, {"time": 1e15}, {"gpus": [{"index": 1}]},
-     {"checkpoints": {"r": [-(10**16)]}}, {"evidence": 5}],
+    [{"step": "5"}, {"step": 1e9}, {"loss": [1]}, {"loss": 10**400}, {"active": 1}, {"time": 1e15},
+     {"gpus": [{"index": 1}]}, {"checkpoints": {"r": [-(10**16)]}}, {"evidence": 5}],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(changes):
     with pytest.raises(SocratesError, match="its answer is no report"):
