@@ -55,12 +55,8 @@ class Run:
 
     @property
     def step(self) -> int | None:
-        """The last one that counts."""
-        if self.progress and self.fresh:
-            return self.progress.step
-        if self.active and self.record and self.record.attempts and self.progress:
-            return self.record.attempts[-1].from_step or None
-        return max(self.steps, default=None)
+        """The last one that counts: of a start that has done none, its newest checkpoint's."""
+        return self.progress.step if self.progress and self.fresh else max(self.steps, default=None)
 
     @property
     def max_steps(self) -> int | None:
@@ -166,10 +162,9 @@ def find_run(state: RunState, now: float) -> Run | None:
             return None
         folder = max(touched, key=lambda path: (touched[path], path))
     record = record if record and Path(record.output_dir) == folder else None
-    progress, last_start = read_progress(folder), 0.0
-    if record and record.attempts:
-        last_start = seconds_of(record.attempts[-1].started) - 5  # a clock may step some seconds
-    fresh = progress is not None and progress.started >= last_start
+    progress = read_progress(folder)
+    started = seconds_of(record.attempts[-1].started) if record and record.attempts else 0.0
+    fresh = progress is not None and progress.started >= started - 5  # a clock may step some seconds
     lines = read_log(folder / TRAINING_LOG, progress.started) if progress and fresh else []
     line = lines[-1] if lines else {}
     return Run(folder, record, active, _complete(folder), progress, fresh, line, now)

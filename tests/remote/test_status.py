@@ -134,6 +134,7 @@ def test_loading_a_model_is_no_standstill_but_an_hour_of_it_is(machine):
 
 def test_after_a_restart_old_progress_neither_counts_nor_alarms(machine):
     machine.progress(700, ago=1200)
+    machine.checkpoint(500)
     attempts = [{"started": iso(machine.now - ago), "from_step": step} for ago, step in ((9000, 0), (1190, 500))]
     machine.state(begun=9000, attempts=attempts, restarts=1)
     machine.hold(".run/lock")
