@@ -59,11 +59,6 @@ class Run:
         return self.progress.step if self.progress and self.fresh else max(self.steps, default=None)
 
     @property
-    def max_steps(self) -> int | None:
-        """The run's last step."""
-        return self.progress.max_steps if self.progress else None
-
-    @property
     def pace(self) -> float | None:
         """Seconds a step since this process began to train."""
         p = self.progress if self.fresh else None
@@ -133,7 +128,7 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
         config=record.config if record else None,
         deepspeed=record.deepspeed if record else None,
         step=run.step,
-        max_steps=run.max_steps,
+        max_steps=run.progress.max_steps if run.progress else None,
         started=seconds_of(record.started) if record else run.begun,
         ended=run.ended,
         seconds_per_step=run.pace,
@@ -193,16 +188,16 @@ def judge(run: Run, state: RunState) -> tuple[str, str, str | None]:
 
 def _ended_by_hand(run: Run) -> tuple[str, str, str | None]:
     words = "(started by hand, no supervisor's record)"
-    p, goal, step = run.progress, run.max_steps, max([run.step or 0, *run.steps])
-    if p is None or goal is None:
+    p, step = run.progress, max([run.step or 0, *run.steps])
+    if p is None:
         return UNKNOWN, "not running", "whether the run is complete is unknown: its last step is not on record"
-    if goal in run.steps:
+    if p.max_steps in run.steps:
         return COMPLETE, f"complete {words}", None
-    of = f"at step {step:,} of {goal:,}"
+    of = f"at step {step:,} of {p.max_steps:,}"
     if p.stopped and p.step in run.steps:
         again = f"where its checkpoint is complete: {p.stopped}\nGo on: the same command again"
         return WRONG, f"stopped {words}", f"it stopped {of}, {again}"
-    unsaved = ", and its last checkpoint is not complete" if step >= goal else ""
+    unsaved = ", and its last checkpoint is not complete" if step >= p.max_steps else ""
     return WRONG, f"not running {words}", f"it ended {of}{unsaved}"
 
 
