@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import json
 import os
 import sys
 import time
+from dataclasses import asdict
 
 from socrates.errors import make_parser, run_entry_point
 
@@ -28,31 +28,27 @@ def main() -> int:
     parser.add_argument(
         "--config", default="config_test_run.json", metavar="FILE", help="the test's run config (config_test_run.json)"
     )
-    parser.add_argument("--json", action="store_true", help="the record as JSON")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     from socrates.config import load_config
     from socrates.files import write_json
     from socrates.phases import RESULTS, VERIFICATION
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.verify import EXIT, check_criteria, checklist, expected_run, gather_evidence, record
+    from socrates.remote.verify import EXIT, check_criteria, checklist, gather_evidence, verdict
 
     root = project_root()
     os.chdir(root)
-    config = expected_run(arguments.config, load_config(arguments.config))
-    evidence = gather_evidence(Instance(root, check_instance_id(arguments.instance)), config, time.time())
+    instance = Instance(root, check_instance_id(arguments.instance))
+    evidence = gather_evidence(instance, arguments.config, load_config(arguments.config), time.time())
     criteria = check_criteria(evidence)
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    decided = record(criteria, run=config.run, instance=arguments.instance, config=arguments.config, time=moment)
-    path = root / RESULTS / config.run / VERIFICATION
-    write_json(path, decided)
-    if arguments.json:
-        print(json.dumps(decided, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        print(f"Infrastructure test: run {config.run} on instance {arguments.instance}\n")
-        print(checklist(criteria))
-        print(f"Recorded in {path.relative_to(root)}", file=sys.stderr)
-    return EXIT[decided["verdict"]]
+    about = {"run": evidence.run, "instance": arguments.instance, "config": arguments.config}
+    found = {"verdict": verdict(criteria), "criteria": [asdict(criterion) for criterion in criteria], **about}
+    path = root / RESULTS / evidence.run / VERIFICATION
+    write_json(path, found | {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+    print(f"Infrastructure test: run {evidence.run} on instance {arguments.instance}\n")
+    print(checklist(criteria))
+    print(f"Recorded in {path.relative_to(root)}", file=sys.stderr)
+    return EXIT[found["verdict"]]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ VALIDATION_RUN = "socrates-qwen-500step-validation"  # phase 1
 TEST_RUN = "socrates-qwen-test-run"  # phase 2
 RESULTS = "evaluation_results"
 VERIFICATION = "verification.json"  # what scripts/verify_test_run.sh decided
+_PASSED = {"GO": True, "PASS": True, "NO-GO": False, "FAIL": False}
 
 
 @dataclass(frozen=True)
@@ -31,35 +32,28 @@ class PhaseRecord:
 
 def phase_records(root: Path) -> list[PhaseRecord]:
     """The records of phases 1 and 2 in a project's folder; of several decisions the newest counts."""
-    return [_validation(root / RESULTS / VALIDATION_RUN), _infrastructure(root / RESULTS / TEST_RUN / VERIFICATION)]
+    decisions = (root / RESULTS / VALIDATION_RUN).glob("*/decision.json")
+    verdicts = (root / RESULTS / TEST_RUN).glob(VERIFICATION)
+    return [
+        _newest("Phase 1 (is the model learning?)", [*decisions], "decision", "evaluate_checkpoint.sh"),
+        _newest("Phase 2 (does the infrastructure work?)", [*verdicts], "verdict", "verify_test_run.sh"),
+    ]
 
 
-def _validation(folder: Path) -> PhaseRecord:
-    name = "Phase 1 (is the model learning?)"
-    decisions = sorted(folder.glob("*/decision.json"), key=lambda path: path.stat().st_mtime)
-    if not decisions:
-        return PhaseRecord(name, None, "no decision on record; ./scripts/evaluate_checkpoint.sh makes one")
+def _newest(name: str, paths: list[Path], key: str, script: str) -> PhaseRecord:
+    if not paths:
+        return PhaseRecord(name, None, f"no {key} on record; ./scripts/{script} makes one")
+    path = max(paths, key=lambda path: path.stat().st_mtime)
     try:
-        record = read_json(decisions[-1], "decision")
+        record = read_json(path, key)
     except SocratesError as error:
         return PhaseRecord(name, None, str(error))
-    decision = record.get("decision")
-    text = f"{decision}, improvement {record.get('improvement_printed')} ({decisions[-1]})"
+    improvement = f", improvement {record['improvement_printed']}" if "improvement_printed" in record else ""
+    text = f"{record.get(key)}{improvement} ({path})"
     contaminated = record.get("rows_seen")
     if isinstance(contaminated, dict) and any(contaminated.values()):
-        return PhaseRecord(name, None, f"{text}, but on rows that the model may have been trained on (--allow-seen)")
-    return PhaseRecord(name, {"GO": True, "NO-GO": False}.get(str(decision)), text)
-
-
-def _infrastructure(path: Path) -> PhaseRecord:
-    name = "Phase 2 (does the infrastructure work?)"
-    if not path.is_file():
-        return PhaseRecord(name, None, "no verdict on record; ./scripts/verify_test_run.sh makes one")
-    try:
-        verdict = read_json(path, "verification").get("verdict")
-    except SocratesError as error:
-        return PhaseRecord(name, None, str(error))
-    return PhaseRecord(name, {"PASS": True, "FAIL": False}.get(str(verdict)), f"{verdict} ({path})")
+        return PhaseRecord(name, None, f"not counted: {text}: on rows that it was trained on (--allow-seen)")
+    return PhaseRecord(name, _PASSED.get(str(record.get(key))), text)
 
 
 def main() -> int:

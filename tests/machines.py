@@ -26,7 +26,6 @@ from socrates.remote.machine_report import read_report
 from socrates.remote.status import make_status, screen
 
 FULL, TEST = "socrates-qwen-full-dataset", "socrates-qwen-test-run"
-BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def iso(seconds: float) -> str:
@@ -43,11 +42,9 @@ def status_of(folder: Path, here: LocalState = HERE, now: float | None = None):
     return make_status(read_report(answer, here.instance), here, time.time() if now is None else now)
 
 
-def text_of(status, width: int = 100, height: int = 24) -> str:
+def text_of(status, width: int = 100) -> str:
     """Its screen."""
-    from rich.console import Console
-
-    return screen(status, Console(width=width, highlight=False), height)
+    return screen(status, width)
 
 
 class Machine:
@@ -88,29 +85,19 @@ class Machine:
             file.write_text(content if isinstance(content, str) else json.dumps(content))
         return file
 
-    def config(self, name: str = "config_full_dataset.json", **changes: object) -> None:
-        self.write(name, {**json.loads((ROOT / name).read_text()), **changes})
-
     def state(self, state: str = "running", *, begun: float, run: str = FULL, **changes: object) -> None:
         """``begun``: seconds ago."""
-        start, living = iso(self.now - begun), Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        attempt = {"started": start, "from_step": 0, "pid": 1, "ended": None, "exit_status": None, "reached_step": None}
+        start = iso(self.now - begun)
         value = {
             "state": state,
             "pid": os.getpid(),
-            "start_ticks": int(living[19]),
-            "boot_id": BOOT,
             "started": start,
             "config": "config_full_dataset.json" if run == FULL else "config_test_run.json",
             "deepspeed": "deepspeed_config.json",
             "log": "training.log" if run == FULL else "training_test.log",
             "log_offset": 0,
             "output_dir": f"models/{run}",
-            "command": [],
-            "attempts": [attempt],
-            "restarts": 0,
-            "ended": None,
-            "reason": None,
+            "attempts": [{"started": start, "from_step": 0}],
         }
         self.write(".run/state.json", value | changes)
 
@@ -122,33 +109,22 @@ class Machine:
         pace: float = 10,
         of: int = 11300,
         run: str = FULL,
-        since: int = 0,
         told: dict[str, object] | None = None,
         logged: dict[str, object] | None = None,
     ) -> None:
-        """Step ``step`` was done ``ago`` seconds ago; a line every ten steps; ``since``: this process' first step.
+        """Step ``step`` was done ``ago`` seconds ago; a line every ten steps.
 
         ``told`` is added to the progress, ``logged`` to each line of the log.
         """
         end = self.now - ago
-        begun = end - pace * (step - since)
-        value = {"step": step, "max_steps": of, "time": end, "started": begun, "started_step": since}
+        begun = end - pace * step
+        value = {"step": step, "max_steps": of, "time": end, "started": begun, "started_step": 0}
         value["account"] = {"run": run, "attempts": 1, "seconds": end - begun, "usd": 7.2 * (end - begun) / 3600}
         self.write(f"models/{run}/.progress.json", value | (told or {}))
         lines = [
-            {
-                "time": begun + pace * (at - since),
-                "step": at,
-                "max_steps": of,
-                "loss": 2.5 - at / of,
-                "learning_rate": 1e-5,
-                "tokens_per_second": 8000.0,
-                "elapsed_s": pace * (at - since),
-                "seconds_left": pace * (of - at),
-                "gpu": [],
-                **(logged or {}),
-            }
-            for at in range(since + 10 - since % 10, step + 1, 10)
+            {"time": begun + pace * at, "step": at, "loss": 2.5 - at / of, "tokens_per_second": 8000.0}
+            | {"elapsed_s": pace * at, "gpu": [], **(logged or {})}
+            for at in range(10, step + 1, 10)
         ]
         log = self.there / "models" / run / "training_log.jsonl"
         with log.open("a") as file:

@@ -33,9 +33,6 @@ SHAPE = {
     "vocab_size": QWEN2_14B.vocabulary,
 }
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file that holds none
-_NVIDIA_SMI = """#!/bin/sh
-for i in 0 1 2 3; do echo "$i, GPU-${i}a5c, 0, 0, 81920, NVIDIA A100"; done
-"""
 # Who asks for GPUs by a program of one line gets made-up ones, all others the real torch.
 _TORCH = """
 import importlib, json, os, sys
@@ -86,12 +83,10 @@ class MadeMachine:
         (self.made_up / "torch").mkdir(parents=True)
         (self.made_up / "torch" / "__init__.py").write_text(_TORCH)
         (self.made_up / "sitecustomize.py").write_text(_SITE)
-        (self.made_up / "nvidia-smi").write_text(_NVIDIA_SMI)
-        (self.made_up / "nvidia-smi").chmod(0o755)
         self.gpus(4)
         self.environment = {
             **{name: os.environ[name] for name in ("HOME", "TMPDIR", "LANG") if name in os.environ},
-            "PATH": f"{self.made_up}:/usr/bin:/bin",
+            "PATH": "/usr/bin:/bin",
             "PYTHONPATH": str(self.made_up),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TOKENIZERS_PARALLELISM": "false",

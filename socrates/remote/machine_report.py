@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import types
 from dataclasses import fields, is_dataclass
+from itertools import repeat
 from typing import Any, get_args, get_origin, get_type_hints
 
 from socrates.errors import SocratesError
@@ -20,7 +21,7 @@ from socrates.telemetry.machine_report import SCHEMA, MachineReport
 _PATIENCE = 120.0  # seconds
 _EVIDENCE_PATIENCE = 3600.0  # some GB are read there
 _LONGEST = 4 * 2**20  # bytes of an answer
-_MOST = 10_000  # items of a list
+_LARGEST, _FARTHEST = 10**15, 10**10  # of a whole number, and of others: a time that every calendar has
 _NOT_SET_UP = 97  # exit status of the command below
 _ASK = """
 cd {root} 2>/dev/null && [ -f socrates/machine/status.py ] || exit {not_set_up}
@@ -94,19 +95,18 @@ def read_as(kind: Any, value: Any, name: str = "the answer") -> Any:
         hints = get_type_hints(kind)
         return kind(**{f.name: read_as(hints[f.name], value[f.name], f.name) for f in fields(kind) if f.name in value})
     if get_origin(kind) is dict and isinstance(value, dict):
-        of = get_args(kind)[1]
-        return {plain(key): read_as(of, item, name) for key, item in list(value.items())[:_MOST]}
+        return {plain(key): read_as(get_args(kind)[1], item, name) for key, item in value.items()}
     if get_origin(kind) is tuple and isinstance(value, list):
         of = get_args(kind)
-        if of[-1] is Ellipsis:
-            return tuple(read_as(of[0], item, name) for item in value[:_MOST])
-        return tuple(read_as(part, item, name) for part, item in zip(of, value, strict=True))
+        parts = repeat(of[0], len(value)) if of[-1] is Ellipsis else of
+        return tuple(read_as(part, item, name) for part, item in zip(parts, value, strict=True))
     if kind is str and isinstance(value, str):
-        lines = value.split("\n")[:8] if name == "problem" else [value]
-        return "\n".join(plain(line, 500) for line in lines)
-    found = value if kind is bool and isinstance(value, bool) else None
+        return "\n".join(plain(line, 500) for line in value.split("\n")[: 8 if name == "problem" else 1])
+    if kind is bool and isinstance(value, bool):
+        return value
+    found = None
     if kind in (int, float):
-        found = (whole_number if kind is int else finite)(value, -(10**15), 10**15)
+        found = whole_number(value, -_LARGEST, _LARGEST) if kind is int else finite(value, -_FARTHEST, _FARTHEST)
     if found is None:
         raise ValueError(f"{name} is {str(value)[:50]!r}")
     return found

@@ -6,13 +6,13 @@ cover: how a training stands, which the machine itself works out (`machine/statu
 
 from __future__ import annotations
 
-import dataclasses
+import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from socrates.console import duration
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO
@@ -31,11 +31,9 @@ PHASES = {
     TEST_RUN: "Phase 2: Infrastructure Test",
     "socrates-qwen-full-dataset": "Phase 3: Full Training",
 }
-WIDTH, HEIGHT = 100, 24
+HEIGHT = 24
 _EXIT = {RUNNING: EXIT_DONE, COMPLETE: EXIT_DONE, WRONG: EXIT_NO}
 _TITLES = {RUNNING: "RUNNING", COMPLETE: "COMPLETE", WRONG: "SOMETHING IS WRONG"}
-_CONFIG = "config_full_dataset.json"  # what a launch takes by itself
-_DEEPSPEED = {"config_test_run.json": "deepspeed_config_test.json"}
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,6 @@ class Status:
         """0 running well or complete, 1 not, 2 cannot tell."""
         return _EXIT.get(self.verdict, EXIT_CANNOT)
 
-    @property
-    def intact(self) -> list[int]:
-        """Steps of the run's checkpoints that are here, by manifest and sizes."""
-        local = self.here.checkpoints.get((self.report and self.report.run) or "", {})
-        return sorted(step for step, wrong in local.items() if wrong is None)
-
 
 def find_status(instance: Instance) -> Status:
     """The status of an instance now; SocratesError where there is no such instance."""
@@ -73,51 +65,32 @@ def find_status(instance: Instance) -> Status:
         return make_status(ask_machine(instance), here, time.time())
     except NotSetUp as error:
         return Status(None, here, time.time(), WRONG, str(error))
-    except Unreachable as error:
-        return Status(None, here, time.time(), UNKNOWN, f"the machine cannot be reached: {error}")
     except OtherVersion as error:
         return Status(None, here, time.time(), UNKNOWN, str(error))
+    except Unreachable as error:
+        return Status(None, here, time.time(), UNKNOWN, f"the machine cannot be reached: {error}")
 
 
 def make_status(report: MachineReport, here: LocalState, now: float) -> Status:
     """A machine's report with what is here; adds the command with which a run that has ended goes on."""
-    status = Status(report, here, now, report.verdict, report.problem)
-    launch = f"./scripts/launch_full_training.sh {here.instance}"
+    problem, launch = [report.problem], f"./scripts/launch_full_training.sh {here.instance}"
     if report.run is None:
-        problem = [report.problem, f"Start it: {launch}"]
+        problem.append(f"Start it: {launch}")
     elif report.verdict == WRONG and not report.active and report.config:
-        goes_on = bool((report.checkpoints or {}).get(report.run) or status.intact)
+        goes_on = report.checkpoints.get(report.run) or None in here.checkpoints.get(report.run, {}).values()
         how = f"Go on from the newest checkpoint: {launch} --resume" if goes_on else f"Start it over: {launch}"
-        problem = [report.problem, f"{how}{_files(report)}"]
-    else:
-        return status
-    return dataclasses.replace(status, problem="\n".join(filter(None, problem)))
+        files = f"--config {shlex.quote(report.config)} --deepspeed {shlex.quote(report.deepspeed or '')}"
+        problem.append(f"{how} \\\n  {files}")
+    return Status(report, here, now, report.verdict, "\n".join(filter(None, problem)) or None)
 
 
-def as_json(status: Status) -> dict[str, Any]:
-    """The same as plain JSON values; times in seconds since 1970 by the machine's clock, those of ``here`` by ours."""
-    value = {**dataclasses.asdict(status), "exit_status": status.exit_status}
-    value |= {**(value.pop("report") or {}), "verdict": status.verdict, "problem": status.problem}
-    value["here"]["monitor"]["downloaded"] = sorted(map(list, status.here.monitor.downloaded))
-    return value
-
-
-def print_status(status: Status, *, watch: bool = False) -> None:
-    """Print the screen, as wide as the terminal, at most 100 columns; with ``watch`` a terminal is cleared before."""
+def screen(status: Status, width: int) -> str:
+    """The screen as text: no line wider than ``width``, no more than 24 lines; in colours on a terminal."""
     from rich.console import Console
-
-    console = Console(highlight=False)
-    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
-    if watch:
-        console.clear()  # on a terminal only
-    print(screen(status, console, HEIGHT - 1 if watch else HEIGHT), flush=True)
-
-
-def screen(status: Status, console: Console, height: int = HEIGHT) -> str:
-    """The screen as text: no line wider than the console of rich, no more than ``height`` lines."""
     from rich.table import Column, Table
     from rich.text import Text
 
+    console = Console(width=width, highlight=False)
     title = f"Instance {status.here.instance} ({status.here.reached_by}): {_TITLES.get(status.verdict, 'CANNOT TELL')}"
     head = Table.grid(Column(no_wrap=True, ratio=1), Column(no_wrap=True), expand=True)
     head.add_row(Text(title, "bold red" if status.exit_status else "bold"), _moment(status.time))
@@ -126,11 +99,11 @@ def screen(status: Status, console: Console, height: int = HEIGHT) -> str:
         rows.add_row(label, Text(text))
     problem = (Text(f"  {line}") for line in (status.problem or "").splitlines())
     lines = _printed(console, head, *problem, Text(), rows)
-    r, room = status.report, height - 1 - len(lines)
+    r, room = status.report, HEIGHT - 1 - len(lines)
     if r and r.log and status.verdict not in (RUNNING, COMPLETE) and room > 0:
         end = [f"The end of {r.log_name}:", *(f"  {line}" for line in r.log[-room:])]
         lines += _printed(console, *(Text(line, no_wrap=True, overflow="ellipsis") for line in end))
-    return "\n".join(lines[:height])
+    return "\n".join(lines[:HEIGHT])
 
 
 def _printed(console: Console, *parts: RenderableType) -> list[str]:
@@ -142,26 +115,22 @@ def _printed(console: Console, *parts: RenderableType) -> list[str]:
 
 def _rows(status: Status) -> list[tuple[str, str]]:
     r, here = status.report, status.here
-    phases = ("On record", "   ".join(_phase(*dataclasses.astuple(phase)) for phase in here.phases))
-    monitor = _monitor(here.monitor, status)
+    phases = (f"{phase.name.partition(' (')[0]}: {re.split(r' [(]|;', phase.text)[0]}" for phase in here.phases)
+    end = [("Monitor", _monitor(here.monitor, status)), ("On record", "   ".join(phases))]
     if r is None:
         local = "; ".join(f"{run}: {len(found)}" for run, found in here.checkpoints.items() if found)
-        return [("Checkpoints", f"here: {local or 'none'}"), ("Monitor", monitor), phases]
-    others = {run: steps for run, steps in (r.checkpoints or {}).items() if run != r.run}
+        return [("Checkpoints", f"here: {local or 'none'}"), *end]
     rows = [
         ("Run", "none" if r.run is None else f"{PHASES[r.run]} ({r.run})" if r.run in PHASES else r.run),
         ("State", r.state),
         ("Progress", _progress(r)),
         ("Time", _time(r, status.time - r.time)),
         ("Learning", _learning(r)),
-        ("Speed", _speed(r)),
         ("Money", _money(r)),
         ("GPUs", _gpus(r.gpus)),
-        ("Disk", f"{(r.disk_free or 0) / 2**30:,.1f} GiB free of {(r.disk_total or 0) / 2**30:,.1f}"),
-        ("Checkpoints", _checkpoints(status)),
-        ("Others", "; ".join(f"{run}: {len(steps)} there" for run, steps in others.items())),
-        ("Monitor", monitor),
-        phases,
+        ("Disk", f"{r.disk_free / 2**30:,.1f} GiB free of {r.disk_total / 2**30:,.1f}"),
+        ("Checkpoints", _checkpoints(r.checkpoints.get(r.run or "", ()), here.checkpoints.get(r.run or "", {}))),
+        *end,
     ]
     return [(label, text) for label, text in rows if text]
 
@@ -191,22 +160,14 @@ def _time(r: MachineReport, offset: float) -> str:
 def _learning(r: MachineReport) -> str:
     if r.loss is None:
         return "loss unknown: nothing is logged since this start"
-    held_out = "" if r.eval_loss is None else f"; on evaluation rows {r.eval_loss:.4g}"
-    return f"loss {r.loss:.4g}{held_out}; learning rate {_number(r.learning_rate, '.3g')}"
-
-
-def _speed(r: MachineReport) -> str:
-    parts = [f"tokens a second {_number(r.tokens_per_second, ',.0f')}"]
-    parts.append(f"seconds a step {_number(r.seconds_per_step, '.3g')}")
-    shares = {"padding": r.padding_share, "FLOPs utilisation": r.mfu}
-    return ", ".join([*parts, *(f"{name} {share:.1%}" for name, share in shares.items() if share is not None)])
+    held_out = "" if r.eval_loss is None else f" (on evaluation rows {r.eval_loss:.4g})"
+    speed = f"{_number(r.tokens_per_second, ',.0f')} tokens a second, {_number(r.seconds_per_step, '.3g')} s a step"
+    return f"loss {r.loss:.4g}{held_out}; {speed}"
 
 
 def _money(r: MachineReport) -> str:
     if r.spent_usd is None or r.price_per_hour is None:
         return "unknown: nothing counted yet, or no price_per_hour; an idle machine costs, too"
-    if r.idle_usd is not None and r.expected_usd is not None:
-        return f"${r.spent_usd:,.2f} so far: ${r.expected_usd:,.2f} until the run ended, ${r.idle_usd:,.2f} idle since"
     end = "" if r.expected_usd is None else f", about ${r.expected_usd:,.2f} at the run's end"
     return f"${r.spent_usd:,.2f} so far{end}; ${r.price_per_hour:,.2f} an hour, idle time too"
 
@@ -220,41 +181,28 @@ def _gpus(gpus: Sequence[GpuSample]) -> str:
     return f"{len(gpus)} x {gpus[0].name[:40]}: busy now {busy}{memory}"
 
 
-def _checkpoints(status: Status) -> str:
-    r = status.report
-    there = list((r and r.checkpoints and r.checkpoints.get(r.run or "")) or ())
-    local = status.here.checkpoints.get((r and r.run) or "", {})
-    text = f"there: {shorten(there)}; here: {len(set(there) & set(status.intact))} of {len(there)}"
+def _checkpoints(there: Sequence[int], local: Mapping[int, str | None]) -> str:
+    """``local``: step -> what is wrong with it, or None."""
+    intact = [step for step in sorted(local) if local[step] is None]
+    text = f"there: {shorten(there)}; here: {len(set(there) & set(intact))} of {len(there)}"
     if not there:
-        text = f"there: none; here: {shorten(status.intact)}"
-    absent = [step for step in there if step not in local]
-    if absent:
+        text = f"there: none; here: {shorten(intact)}"
+    if absent := [step for step in there if step not in local]:
         text += f", missing {shorten(absent)}"
-    damaged = [(step, wrong) for step, wrong in sorted(local.items()) if wrong is not None]
-    for step, wrong in damaged[:1]:
-        text += f"; checkpoint-{step}: {wrong}; again: ./scripts/download_checkpoint.sh {step}"
+    if damaged := [step for step in sorted(local) if local[step] is not None]:
+        step = damaged[0]
+        text += f"; checkpoint-{step}: {local[step]}; again: ./scripts/download_checkpoint.sh {step}"
     return text
 
 
 def _monitor(monitor: MonitorRecord, status: Status) -> str:
-    start = f"./scripts/monitor_checkpoints.sh {status.here.instance} 300"
     last = "" if monitor.last_round is None else f", last round {duration(status.time - monitor.last_round)} ago"
     if monitor.running:
         problem = f"; {monitor.unsolved[-1]}" if monitor.unsolved else ""
         return f"running (process {monitor.pid or 'unknown'}){last or ', no round yet'}{problem}"
     if status.report and status.report.active:
-        return f"NOT RUNNING; start it: {start}"
+        return f"NOT RUNNING; start it: ./scripts/monitor_checkpoints.sh {status.here.instance} 300"
     return f"not running{last}"
-
-
-def _files(r: MachineReport) -> str:
-    """The options of a launch that name the run's files, where they are not what it takes by itself."""
-    config = r.config or _CONFIG
-    usual = {"--config": _CONFIG, "--deepspeed": _DEEPSPEED.get(config, "deepspeed_config.json")}
-    named = {"--config": config, "--deepspeed": r.deepspeed or ""}
-    return "".join(
-        f" {option} {shlex.quote(file)}" for option, file in named.items() if file not in ("", usual[option])
-    )
 
 
 def shorten(steps: Sequence[int]) -> str:
@@ -265,21 +213,10 @@ def shorten(steps: Sequence[int]) -> str:
     return f"{names} ({len(steps)})"
 
 
-def _phase(name: str, passed: bool | None, text: str) -> str:
-    if passed is None:
-        short = "NOT DECIDED" if text.startswith("NOT DECIDED") else "nothing"
-    else:
-        short = text.partition(" (")[0]
-    return f"{name.partition(' (')[0]}: {short}"
-
-
 def _number(value: float | None, form: str) -> str:
     return "unknown" if value is None else f"{value:{form}}"
 
 
 def _moment(seconds: float) -> str:
     """A local time: "Tue 24 Nov 07:31"."""
-    try:
-        return f"{datetime.fromtimestamp(seconds):%a %d %b %H:%M}"
-    except (ValueError, OverflowError, OSError):
-        return "at an impossible time"
+    return f"{datetime.fromtimestamp(seconds):%a %d %b %H:%M}"

@@ -2,15 +2,12 @@
 
 It travels in `.progress.json` (after every step) and in each checkpoint's `training_cost.json`, so that a resume, also
 on another machine, goes on counting. Counted is the time of training processes, from the start of rank 0's process;
-attempts that died before their first step, the time between attempts and an idle machine are not in it, though the
-machine is paid for while it stands (`scripts/status.sh` shows its idle time).
-
-Covers: of the two records the one that knows more counts, and neither if it is another run's.
+an idle machine, which is paid for as well, is not (`scripts/status.sh` shows it).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +45,12 @@ class Account:
     step_seconds: float | None = None
     save_seconds: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    def priced(self, price_per_hour: float | None) -> Account:
-        """With dollars where there is a price: time whose price is not on record counts at this one."""
-        if price_per_hour is None:
-            return replace(self, usd=None)
-        return self if self.usd is not None else replace(self, usd=price_per_hour * self.seconds / 3600)
-
 
 def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_hour: float | None) -> Account:
-    """What earlier attempts of a run have used.
+    """What earlier attempts of a run have used, by the record that knows most.
 
     Args:
-        folder: the output folder.
+        folder: the output folder, whose progress counts if it is the same run's.
         checkpoint: the one that the run goes on from, which is this run's by that.
         run: the identity of a run that starts over, or whose checkpoint has no account.
         price_per_hour: US dollars; for time whose price is not on record.
@@ -73,9 +60,8 @@ def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_ho
     run = saved.run if saved and saved.run else run
     records = [record for record in (saved, running) if record is not None and (record is saved or record.run == run)]
     best = max(records, key=lambda record: record.seconds, default=Account())
-    usd = [record.priced(price_per_hour).usd or 0.0 for record in records]
-    spent = max(usd, default=0.0) if price_per_hour is not None else None
-    return replace(best, run=run, usd=spent, save_seconds=None)
+    usd = (price_per_hour or 0.0) * best.seconds / 3600 if best.usd is None else best.usd
+    return replace(best, run=run, usd=None if price_per_hour is None else usd, save_seconds=None)
 
 
 def parse_account(value: Any) -> Account | None:
@@ -91,5 +77,5 @@ def parse_account(value: Any) -> Account | None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
-    except SocratesError:  # none yet, or a checkpoint from before there were accounts
+    except SocratesError:  # none yet
         return {}

@@ -3,8 +3,8 @@
 `.progress.json` in the output folder: how far it is, what it has used, what is wrong, after every step.
 `training_log.jsonl`: a line every `logging_steps`, with the loss, the speed, the money and what the GPUs did.
 
-Covers: readers never see half a progress file; a line that a kill cut off does not spoil the next one; what is missing,
-half written or of a wrong type is None. Does not cover: what the Trainer itself keeps in a checkpoint.
+Covers: readers never see half a progress file; a line that a kill cut off does not spoil the next one; what is missing
+or half written is None.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.files import finite, whole_number
 from socrates.telemetry.cost import Account, parse_account
 
 PROGRESS = ".progress.json"
 TRAINING_LOG = "training_log.jsonl"
 _LOOKED_BACK = 2**20  # bytes of the log that a status reads
-_WHOLE = ("step", "max_steps", "eval_step")
 
 
 @dataclass(frozen=True)
@@ -47,65 +46,24 @@ class Progress:
     account: Account | None = None
 
 
-@dataclass(frozen=True)
-class LogLine:
-    """A line of `training_log.jsonl`, or of a Trainer's history; what is missing or no number is None."""
-
-    time: float | None = None
-    step: int | None = None
-    max_steps: int | None = None
-    loss: float | None = None
-    learning_rate: float | None = None
-    tokens_per_second: float | None = None
-    elapsed_s: float | None = None
-    seconds_left: float | None = None
-    padding_share: float | None = None
-    mfu: float | None = None  # model FLOPs utilisation, a share
-    eval_loss: float | None = None
-    eval_step: int | None = None
-    gpus: tuple[tuple[int, float | None], ...] = ()  # (index, mean utilization in percent)
-
-    @classmethod
-    def parse(cls, value: Mapping[str, Any]) -> LogLine:
-        """A line from its JSON."""
-        names = [name for name in cls.__dataclass_fields__ if name != "gpus"]
-        numbers = {name: (whole_number if name in _WHOLE else finite)(value.get(name)) for name in names}
-        samples = value.get("gpu") if isinstance(value.get("gpu"), list) else []
-        gpus = [(gpu.get("index"), finite(gpu.get("utilization"))) for gpu in samples if isinstance(gpu, dict)]
-        return cls(**numbers, gpus=tuple(gpus))
-
-
-def parse_log(data: bytes) -> list[LogLine]:
-    """The lines of a training log that name their step; half a line and anything else is left out."""
+def read_log(path: Path, since: float = 0.0) -> list[dict[str, Any]]:
+    """The lines at the end of a training log, written at ``since`` or later; half a line is left out."""
     lines = []
-    for text in data.split(b"\n"):
-        try:
-            value = json.loads(text, parse_constant=lambda name: None)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) and (line := LogLine.parse(value)).step is not None:
-            lines.append(line)
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _LOOKED_BACK, 0))
+        for text in file.read(_LOOKED_BACK).split(b"\n"):
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
+                value = json.loads(text)
+                if value["time"] >= since:
+                    lines.append(value)
     return lines
-
-
-def read_log(path: Path, limit: int = _LOOKED_BACK) -> list[LogLine]:
-    """The lines in the last ``limit`` bytes of a training log; none where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - limit, 0))
-            return parse_log(file.read(limit))
-    except OSError:
-        return []
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a training log, on a line of its own also after one that was cut off."""
     with path.open("a+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        cut_off = False
-        if end:
-            file.seek(end - 1)
-            cut_off = file.read(1) != b"\n"
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        cut_off = file.read(1) not in (b"", b"\n")
         file.write((b"\n" if cut_off else b"") + json.dumps(line, allow_nan=False).encode() + b"\n")
 
 
@@ -113,17 +71,9 @@ def read_progress(folder: Path | str) -> Progress | None:
     """The progress of the run with this output folder, or None where there is none that is complete."""
     try:
         value = json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8"))
-        return Progress(
-            int(value["step"]),
-            int(value["max_steps"]),
-            float(value["time"]),
-            float(value["started"]),
-            int(value["started_step"]),
-            value.get("stopped"),
-            tuple(value.get("warnings", ())),
-            parse_account(value.get("account")),
-        )
-    except (OSError, ValueError, TypeError, KeyError):
+        warnings, account = tuple(value.get("warnings", ())), parse_account(value.get("account"))
+        return Progress(**{**value, "warnings": warnings, "account": account})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

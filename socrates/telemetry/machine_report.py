@@ -7,11 +7,11 @@ US dollars, None is unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from socrates.telemetry.gpus import GpuSample
 
-SCHEMA = 1  # another one for every change of what is below
+SCHEMA = 2  # another one for every change of what is below
 RUNNING, COMPLETE, WRONG, UNKNOWN = "running", "complete", "wrong", "unknown"
 
 
@@ -34,28 +34,17 @@ class CheckpointEvidence:
 
 
 @dataclass(frozen=True)
-class GpuUse:
-    """Mean utilization of one GPU, in percent, over so many lines of the log, those of the loading left out."""
-
-    index: int
-    mean: float
-    lines: int
-
-
-@dataclass(frozen=True)
 class RunEvidence:
     """What the infrastructure test is judged by, of its last start.
 
     Attributes:
         found: whether the run was ever started here.
         supervisor: the supervisor's last word: complete, failed, ...; None: started without one.
-        restarts: in words; an empty text: none.
-        from_step: the checkpoint's that it went on from.
         started: when it began.
         global_step, max_steps, losses: of the newest checkpoint's trainer state; a loss that is no number is None.
         log: the text log was found.
         error, out_of_memory: its first line that tells of an error, of a GPU's memory that was full.
-        gpus: their use; ``sampled``: whether any was sampled at all.
+        gpus: of each, mean utilization in percent over so many lines of the log, those of the loading left out.
         has_gpu: the machine has a GPU that the training was to use.
     """
 
@@ -65,14 +54,12 @@ class RunEvidence:
     error: str | None
     out_of_memory: str | None
     supervisor: str | None
-    restarts: str
-    from_step: int | None
+    restarts: int
     started: float | None
     global_step: int | None
     max_steps: int | None
     losses: tuple[tuple[int, float | None], ...]
-    gpus: tuple[GpuUse, ...]
-    sampled: bool
+    gpus: tuple[tuple[int, float, int], ...]
     has_gpu: bool
     checkpoints: tuple[CheckpointEvidence, ...]
 
@@ -86,8 +73,9 @@ class MachineReport:
         problem: what is wrong, a line each; None if nothing is.
         active: processes train now.
         config, deepspeed: the files that the run was started with, where that is on record.
-        spent_usd: of all attempts, by the training's own count, and since its end for the idle machine (idle_usd).
-        expected_usd: spent at the run's end.
+        eval_loss: on the evaluation rows, the last that was measured.
+        spent_usd: of all attempts, by the training's own count, and since its end for the idle machine.
+        expected_usd: spent at the run's end, while it runs.
         disk_free, disk_total: bytes.
         checkpoints: run -> steps of its complete checkpoints.
         log: the end of the run's text log.
@@ -109,19 +97,15 @@ class MachineReport:
     seconds_per_step: float | None = None
     seconds_left: float | None = None
     loss: float | None = None
-    learning_rate: float | None = None
+    eval_loss: float | None = None
     tokens_per_second: float | None = None
-    padding_share: float | None = None
-    mfu: float | None = None  # model FLOPs utilisation, a share
-    eval_loss: float | None = None  # the last that was measured
     price_per_hour: float | None = None
     spent_usd: float | None = None
     expected_usd: float | None = None
-    idle_usd: float | None = None
     gpus: tuple[GpuSample, ...] = ()
-    disk_free: int | None = None
-    disk_total: int | None = None
-    checkpoints: dict[str, tuple[int, ...]] | None = None
+    disk_free: int = 0
+    disk_total: int = 0
+    checkpoints: dict[str, tuple[int, ...]] = field(default_factory=dict)
     log_name: str | None = None
     log: tuple[str, ...] = ()
     evidence: RunEvidence | None = None

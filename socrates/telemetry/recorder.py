@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,9 @@ from socrates.telemetry.gpus import GpuSample, GpuSampler
 from socrates.telemetry.health import Watch
 from socrates.telemetry.log import TRAINING_LOG, Progress, append_line, write_progress
 
-_FROM_THE_TRAINER = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy")
+_FROM_THE_TRAINER = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy", "padding_share")
 _RECENT = 10  # log lines whose pace tells the time left
 _RECENT_STEPS = 50  # of these the slowest counts when a cost limit is near
-
-
-@dataclass(frozen=True)
-class Logged:
-    """What a line of the log says, for those who print it; None is unknown."""
-
-    tokens_per_second: float | None = None
-    mfu: float | None = None
-    gpu_utilization: float | None = None  # percent, of the GPU that does least
-    peak_memory_gib: float | None = None
-    summary: str | None = None  # time and money in one sentence, where there is a price
 
 
 class Telemetry:
@@ -68,7 +57,7 @@ class Telemetry:
         """
         self._folder = folder
         self._sampler = sampler or GpuSampler()
-        self._before = (before or Account()).priced(price_per_hour)
+        self._before = before or Account()
         self._price = price_per_hour
         self._peak_flops = peak_flops * num_gpus if peak_flops else None
         self._clock = time.monotonic()  # until the training begins
@@ -76,14 +65,13 @@ class Telemetry:
         self._reported = False
         self._files = threading.Lock()  # the sampler's thread writes, too
         self._progress: Progress | None = None
-        self._pending: dict[str, Any] | None = None  # a line that waits for the loss on the evaluation rows
-        self._eval: dict[str, Any] = {}
+        self._warnings: tuple[str, ...] = ()
+        self._eval: dict[str, Any] = {"eval_loss": None, "eval_step": None}
         self._steps: deque[float] = deque(maxlen=_RECENT_STEPS)  # seconds
         self._save: float | None = None
         self._totals: dict[str, float] = {}  # of this process, as the Trainer counts them
         self._peak_memory: float | None = None
         self.last: dict[str, Any] = {}  # the last line of the log
-        self.last_eval: dict[str, Any] = {}  # the last loss on the evaluation rows, and its step
         self.stopped: str | None = None
 
     def begin(self, step: int, max_steps: int) -> None:
@@ -91,7 +79,7 @@ class Telemetry:
         self._started, self._started_step = time.time(), step
         self._clock = self._last_line = self._last_step = time.monotonic()
         self._pace: deque[tuple[float, int]] = deque([(self._clock, step)], maxlen=_RECENT + 1)
-        self._watch = Watch(self._clock)
+        self._watch = Watch()
         self._sampler.start(self._sampled)
         self._report(step, max_steps)
 
@@ -109,15 +97,9 @@ class Telemetry:
         self._last_step = now
 
     def log(
-        self,
-        logs: dict[str, Any],
-        step: int,
-        max_steps: int,
-        *,
-        peak_memory_bytes: float | None = None,
-        evaluates: bool = False,
-    ) -> Logged:
-        """Add a line to the log.
+        self, logs: dict[str, Any], step: int, max_steps: int, *, peak_memory_bytes: float | None = None
+    ) -> dict[str, Any]:
+        """Add a line to the log; gives what of it is known and worth printing.
 
         Args:
             logs: what the Trainer logs; `num_tokens` and `model_flops` count those of all ranks since this process
@@ -125,10 +107,8 @@ class Telemetry:
             step: the step that was just done.
             max_steps: the last step of the run.
             peak_memory_bytes: most that the tensors of any rank have taken.
-            evaluates: an evaluation follows, whose loss belongs to this line.
         """
         now = time.monotonic()
-        self._flush()
         seconds, self._last_line = now - self._last_line, now
         tokens, flops = (self._gained(name, logs.get(name)) for name in ("num_tokens", "model_flops"))
         speed = None if tokens is None or not seconds else round(tokens / seconds, 1)
@@ -138,19 +118,16 @@ class Telemetry:
         expected = None
         if left is not None and account.usd is not None and self._price is not None:
             expected = account.usd + self._price * left / 3600
-        self._say(self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm")))
+        self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm"))
+        self._say_changes()
         gpus = self._sampler.take()
-        self.last = self._pending = {
+        self.last = line = {
             "time": round(time.time(), 3),
             "step": step,
             "max_steps": max_steps,
             **{name: finite(logs.get(name)) for name in _FROM_THE_TRAINER},
-            "eval_loss": None,
-            "eval_step": None,
             **self._eval,
             "tokens_per_second": speed,
-            "padding_share": finite(logs.get("padding_share")),
-            "step_tokens_spread": finite(logs.get("step_tokens_spread")),
             "mfu": _rounded(mfu, 4),
             "peak_memory_bytes": finite(peak_memory_bytes),
             "elapsed_s": round(now - self._clock, 3),
@@ -158,40 +135,35 @@ class Telemetry:
             "cost_usd": _rounded(account.usd, 4),
             "expected_cost_usd": _rounded(expected, 2),
             "gpu": gpus,
-            "warnings": list(self._watch.active),
+            "warnings": list(self._warnings),
         }
-        self._eval = {}
-        if not evaluates:
-            self._flush()
-        return Logged(
-            speed,
-            _rounded(mfu, 4),
-            min((gpu["utilization"] for gpu in gpus if gpu["utilization"] is not None), default=None),
-            None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
-            spent_in_words(step, max_steps, account, left, expected),
-        )
+        self._try(lambda: append_line(self._folder / TRAINING_LOG, line))
+        printed = {
+            "tokens_per_second": speed,
+            "mfu": line["mfu"],
+            "gpu_utilization": min(
+                (gpu["utilization"] for gpu in gpus if gpu["utilization"] is not None), default=None
+            ),
+            "peak_memory_gib": None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
+            "summary": _in_words(line, account.seconds),
+        }
+        return {name: value for name, value in printed.items() if value is not None}
 
     def evaluated(self, eval_loss: float | None, step: int) -> None:
-        """The loss on the evaluation rows after ``step``: for the line that waits for it, else for the next one."""
-        self.last_eval = found = {"eval_loss": finite(eval_loss), "eval_step": step}
-        if self._pending is not None:
-            self._pending |= found
-        else:
-            self._eval = found
-        self._flush()
+        """The loss on the evaluation rows after ``step``, for the lines of the log until the next evaluation."""
+        self._eval = {"eval_loss": finite(eval_loss), "eval_step": step}
 
     def account(self) -> Account:
         """What all attempts have used until now."""
         now, before = time.monotonic(), self._before
         seconds = now - self._paid_from
-        usd = None if self._price is None else (before.usd or 0.0) + self._price * seconds / 3600
         tokens, flops = self._totals.get("num_tokens"), self._totals.get("model_flops")
         peaks = [peak for peak in (before.peak_memory_bytes, self._peak_memory) if peak is not None]
         return replace(
             before,
             attempts=before.attempts + 1,
             seconds=round(before.seconds + seconds, 3),
-            usd=usd,
+            usd=None if self._price is None else (before.usd or 0.0) + self._price * seconds / 3600,
             training_seconds=round(before.training_seconds + now - self._clock, 3),
             tokens=before.tokens if tokens is None else (before.tokens or 0.0) + tokens,
             flops=before.flops if flops is None else (before.flops or 0.0) + flops,
@@ -210,8 +182,6 @@ class Telemetry:
 
     def end(self) -> None:
         """The training is over: complete, or ``stopped``."""
-        self._sampler.stop()
-        self._flush()
         with self._files:
             if self._progress:
                 self._write(replace(self._progress, stopped=self.stopped, account=self.account()))
@@ -230,30 +200,30 @@ class Telemetry:
 
     def _sampled(self, samples: Sequence[GpuSample]) -> None:
         """The GPUs' state, from the sampler's thread: a training that hangs writes no line of its own."""
-        said = self._watch.gpus(time.monotonic(), [(sample.index, sample.utilization) for sample in samples])
-        self._say(said)
-        with self._files:
-            if said and self._progress:
-                self._write(replace(self._progress, warnings=self._watch.active))
+        self._watch.gpus(time.monotonic(), [(sample.index, sample.utilization) for sample in samples])
+        if self._say_changes() and self._progress:
+            with self._files:
+                self._write(replace(self._progress, warnings=self._warnings))
 
-    def _say(self, lines: Sequence[str]) -> None:
+    def _say_changes(self) -> bool:
+        """Print the warnings that hold since now, and those that are over; whether there are any."""
+        with self._files:
+            before, self._warnings = self._warnings, self._watch.active
+        began = [f"WARNING: {text}" for text in self._warnings if text not in before]
+        over = [f"Over: {text.partition(':')[0]}" for text in before if text not in self._warnings]
         with suppress(OSError):  # the log's disk is full
-            for line in lines:
-                print(line, flush=True)
+            for text in began + over:
+                print(text, flush=True)
+        return bool(began or over)
 
     def _report(self, step: int, max_steps: int) -> None:
-        started, warnings = (self._started, self._started_step), self._watch.active
+        started = (self._started, self._started_step)
         with self._files:
-            self._write(Progress(step, max_steps, time.time(), *started, None, warnings, self.account()))
+            self._write(Progress(step, max_steps, time.time(), *started, None, self._warnings, self.account()))
 
     def _write(self, progress: Progress) -> None:
         self._progress = progress
         self._try(lambda: write_progress(self._folder, progress))
-
-    def _flush(self) -> None:
-        line, self._pending = self._pending, None
-        if line is not None:
-            self._try(lambda: append_line(self._folder / TRAINING_LOG, line))
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
@@ -265,16 +235,14 @@ class Telemetry:
                 print(f"Cannot write the progress of this run ({where}); the training goes on", flush=True)
 
 
-def spent_in_words(
-    step: int, max_steps: int, account: Account, left: float | None, expected: float | None
-) -> str | None:
-    """Time and money of all attempts in one sentence, ``left`` in seconds; None without a price."""
-    if account.usd is None:
+def _in_words(line: dict[str, Any], seconds: float) -> str | None:
+    """Time and money of all attempts in one sentence; None without a price."""
+    if line["cost_usd"] is None:
         return None
-    text = f"step {step:,} of {max_steps:,}: {duration(account.seconds)}, ${account.usd:,.2f} so far"
-    if left is None or expected is None:
-        return text
-    return f"{text}, about ${expected:,.2f} at the end ({duration(left)} left)"
+    spent = f"step {line['step']:,} of {line['max_steps']:,}: {duration(seconds)}, ${line['cost_usd']:,.2f} so far"
+    if line["expected_cost_usd"] is None:
+        return spent
+    return f"{spent}, about ${line['expected_cost_usd']:,.2f} at the end ({duration(line['seconds_left'])} left)"
 
 
 def _process_age() -> float:

@@ -57,7 +57,7 @@ class CompleteCheckpoints(TrainerCallback):
             file.write(buffer.getbuffer())
         write_json(folder / TRAINING_CONFIG, self._record)
         write_json(folder / TRAINING_DATA, self._training_data)
-        write_json(folder / TRAINING_COST, self._telemetry.account().to_dict())
+        write_json(folder / TRAINING_COST, asdict(self._telemetry.account()))
         write_manifest(folder, num_processes)
         print(f"Checkpoint complete: {folder}", flush=True)
 
@@ -126,12 +126,8 @@ class TellProgress(TrainerCallback):
             return
         peak = max(gather(torch.cuda.max_memory_allocated())) if torch.cuda.is_available() else None
         if state.is_world_process_zero:
-            evaluates = bool(getattr(control, "should_evaluate", False))
-            logged = self._telemetry.log(
-                logs, state.global_step, state.max_steps, peak_memory_bytes=peak, evaluates=evaluates
-            )
             # for the lines that GuideLog prints
-            logs |= {name: value for name, value in asdict(logged).items() if value is not None}
+            logs |= self._telemetry.log(logs, state.global_step, state.max_steps, peak_memory_bytes=peak)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         if state.is_world_process_zero:

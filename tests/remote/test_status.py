@@ -2,19 +2,15 @@
 
 import json
 import os
-import pty
 import re
-import select
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 
 import pytest
 from machines import FULL, HERE, TEST, Machine, iso, status_of, text_of
-from processes import PATIENCE, ROOT, environment
+from processes import PATIENCE, environment
 
 from socrates.console import duration
 from socrates.errors import SocratesError
@@ -23,12 +19,10 @@ from socrates.phases import PhaseRecord
 from socrates.remote.instance import Unreachable
 from socrates.remote.local import LocalState, find_local_state
 from socrates.remote.machine_report import NotSetUp, OtherVersion, ask_machine, read_report
-from socrates.remote.status import as_json, make_status, shorten
+from socrates.remote.status import make_status, shorten
 from socrates.remote.untrusted import plain
 from socrates.telemetry.gpus import GpuSample
 from socrates.telemetry.machine_report import SCHEMA, WRONG, MachineReport
-
-PID = 4711
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +43,6 @@ def look(machine, now=None, here=HERE):
 
 
 def running(machine, step=5000, pace=10, ago=5, **more):
-    machine.config()
     machine.progress(step, pace=pace, ago=ago, **more)
     machine.state(begun=ago + pace * step + 595)
     machine.hold(".run/lock")
@@ -84,37 +77,33 @@ def test_times_are_shown_by_this_computers_clock(machine):
     assert f"since {begun}; about 17 h 30 min left, ends {ends}" in text_of(status)
 
 
-def test_money_is_the_trainings_own_count_of_all_attempts_and_the_idle_time_apart(machine):
+def test_money_is_the_trainings_own_count_of_all_attempts_and_the_idle_time_since(machine):
     account = {"run": "r", "attempts": 2, "seconds": 75000, "usd": 150.0}
-    logged = {"mfu": 0.4712, "padding_share": 0.0, "eval_loss": 0.51}
-    running(machine, step=5000, told={"account": account}, logged=logged)
+    running(machine, step=5000, told={"account": account}, logged={"eval_loss": 0.51})
     r = look(machine).report
     assert r.spent_usd == pytest.approx(150 + 7.2 * 5 / 3600, abs=0.02)
     assert r.expected_usd == pytest.approx(150 + 7.2 * 63000 / 3600, abs=0.1)
     screen = text_of(look(machine))
     assert "$150.01 so far, about $276.00 at the run's end; $7.20 an hour" in screen
-    assert "padding 0.0%, FLOPs utilisation 47.1%" in screen and "on evaluation rows 0.51;" in screen
+    assert "(on evaluation rows 0.51); 8,000 tokens a second, 10 s a step" in screen
     machine.locks.close()
     machine.state("complete", begun=58000, ended=iso(machine.now - 7200))
     machine.progress(5000, ago=7210, told={"account": account | {"seconds": 150000, "usd": 300.0}})
     status = look(machine)
-    assert status.report.idle_usd == pytest.approx(14.4, abs=0.02)
-    assert status.report.expected_usd == pytest.approx(300.02, abs=0.01)
-    assert status.report.spent_usd == pytest.approx(314.42, abs=0.02)
+    assert status.report.spent_usd == pytest.approx(314.42, abs=0.02) and status.report.expected_usd is None
     assert "…" not in text_of(status), "no line is cut off"
 
 
 def test_what_is_not_known_says_so_and_is_never_zero(machine):
-    machine.config(price_per_hour=None)
     machine.state(begun=60)
     machine.hold(".run/lock")
     status = look(machine)
     r = status.report
     assert status.verdict == "running"
-    assert (r.step, r.loss, r.tokens_per_second, r.spent_usd, r.seconds_left) == (None,) * 5
+    assert (r.step, r.loss, r.spent_usd, r.seconds_left) == (None,) * 4
     screen = text_of(status)
     assert "Progress     unknown: no step yet: it loads the model and the data" in screen
-    assert "loss unknown" in screen and "tokens a second unknown" in screen and "time left unknown" in screen
+    assert "loss unknown" in screen and "time left unknown" in screen
     assert "Money        unknown: nothing counted yet, or no price_per_hour" in screen
     assert "GPUs         unknown: no nvidia-smi" in screen
     assert "…" not in screen, "no line is cut off"
@@ -131,10 +120,8 @@ def test_a_standstill_is_15_minutes_or_10_steps_whichever_is_longer(machine, qui
     running(machine, step=200, ago=quiet, pace=pace)
     status = look(machine)
     assert (status.verdict == "wrong") == wrong
-    assert status.exit_status == (1 if wrong else 0)
     assert ("no progress for" in text_of(status)) == wrong
-    if wrong:
-        assert status.report.seconds_left is None, "a training that stands still has no end to tell"
+    assert (status.report.seconds_left is None) == wrong, "a training that stands still has no end to tell"
 
 
 def test_loading_a_model_is_no_standstill_but_an_hour_of_it_is(machine):
@@ -146,17 +133,14 @@ def test_loading_a_model_is_no_standstill_but_an_hour_of_it_is(machine):
 
 
 def test_after_a_restart_old_progress_neither_counts_nor_alarms(machine):
-    machine.config()
     machine.progress(700, ago=1200)
-    attempts = [
-        {"started": iso(machine.now - 9000), "from_step": 0, "reached_step": 700, "exit_status": 247},
-        {"started": iso(machine.now - 1190), "from_step": 500, "reached_step": None, "exit_status": None},
-    ]
+    machine.checkpoint(500)
+    attempts = [{"started": iso(machine.now - ago), "from_step": step} for ago, step in ((9000, 0), (1190, 500))]
     machine.state(begun=9000, attempts=attempts, restarts=1)
     machine.hold(".run/lock")
     status = look(machine)
     assert (status.verdict, status.report.step) == ("running", 500)
-    assert "1 restart (the last after step 700" in text_of(status)
+    assert "1 restart" in text_of(status)
 
 
 def test_what_the_training_warns_of_is_a_problem_while_it_holds(machine):
@@ -167,8 +151,7 @@ def test_what_the_training_warns_of_is_a_problem_while_it_holds(machine):
     screen = text_of(status)
     assert "SOMETHING IS WRONG" in screen and "warning: the loss is not a number, since step 20" in screen
     assert "warning: GPU 2 has been idle" in screen and status.report.seconds_left, "it trains on"
-    attempts = [{"started": iso(machine.now - 2), "from_step": 4500, "reached_step": None, "exit_status": None}]
-    machine.state(begun=90000, attempts=attempts)
+    machine.state(begun=90000, attempts=[{"started": iso(machine.now - 2), "from_step": 4500}])
     assert look(machine).verdict == "running", "those were of the attempt before"
 
 
@@ -187,45 +170,25 @@ def test_a_clean_stop_says_why_and_how_to_go_on(machine, limit):
     assert ("with a larger max_cost_usd in its config" in status.problem) == limit
 
 
-@pytest.mark.parametrize(
-    ("files", "options"),
-    [
-        ({}, ""),
-        ({"deepspeed": "other.json"}, " --deepspeed other.json"),
-        (
-            {"config": "config_test_run.json", "deepspeed": "deepspeed_config_test.json"},
-            " --config config_test_run.json",
-        ),
-        ({"deepspeed": "d;reboot"}, " --deepspeed 'd;reboot'"),
-    ],
-)
-def test_the_way_on_names_the_files_that_a_launch_would_not_take_by_itself(machine, files, options):
+def test_the_way_on_names_the_files_of_the_run(machine):
     machine.checkpoint(4321)
-    machine.state("failed", begun=60000, ended=iso(machine.now - 9), reason="it died", **files)
-    way_on = look(machine).problem.splitlines()[-1]
-    assert way_on.endswith(f"./scripts/launch_full_training.sh 0 --resume{options}")
+    ended = iso(machine.now - 9)
+    machine.state("failed", begun=60000, ended=ended, reason="it died", config="c.json", deepspeed="d;reboot")
+    assert look(machine).problem.endswith("_training.sh 0 --resume \\\n  --config c.json --deepspeed 'd;reboot'")
 
 
 def test_a_dead_supervisor_is_not_running_whatever_its_record_says(machine):
     machine.progress(5000)
-    machine.state(begun=9000, start_ticks=1)
+    machine.state(begun=50010)
     machine.checkpoint(4500)
-    machine.write(".run/lock", "process 1 since ever\n")  # a living pid, but nobody holds the lock
+    machine.write(".run/lock", f"process {os.getpid()} since ever\n")  # a living pid, but nobody holds the lock
     status = look(machine)
-    assert status.exit_status == 1
+    assert status.exit_status == 1 and status.report.seconds_left is None
     assert "the supervisor is gone" in status.problem and "--resume" in status.problem
-    assert status.report.seconds_left is None
-
-
-def test_a_training_whose_supervisor_died_runs_but_something_is_wrong(machine):
-    machine.progress(5000)
-    machine.state(begun=50010, start_ticks=1)
-    machine.write(".run/lock", "")
     machine.hold(f"models/{FULL}/.training.lock")
     status = look(machine)
-    assert status.exit_status == 1
-    assert "runs on" in status.problem
-    assert status.report.seconds_left is not None
+    assert status.exit_status == 1 and status.report.seconds_left
+    assert "the supervisor is gone" in status.problem and "the training runs" in status.problem
 
 
 def test_failed_tells_the_reason_and_the_end_of_the_log(machine):
@@ -247,19 +210,11 @@ def test_stopped_and_never_started_are_neither_running_nor_complete(machine):
     assert status.exit_status == 1
     assert "over: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
     machine.checkpoint(2, root=machine.root)
-    assert (
-        "./scripts/launch_full_training.sh 0 --resume"
-        in look(machine, here=find_local_state(machine.root, "0")).problem
-    )
-    shutil.rmtree(machine.root / "models")
-    machine.checkpoint(2)
-    assert "./scripts/launch_full_training.sh 0 --resume" in look(machine).problem
+    assert "_training.sh 0 --resume" in look(machine, here=find_local_state(machine.root, "0")).problem
 
 
-@pytest.mark.parametrize("gone", ["socrates-training", "socrates-training/socrates"])
-def test_a_machine_without_the_code_is_not_set_up(machine, gone):
-    path = machine.home / gone
-    path.unlink() if path.is_symlink() else shutil.rmtree(path)
+def test_a_machine_without_the_code_is_not_set_up(machine):
+    shutil.rmtree(machine.there)
     with pytest.raises(NotSetUp, match=r"instance 0 is not set up.*\n.*run_remote_setup.sh 0"):
         ask_machine(machine)
 
@@ -268,7 +223,6 @@ def test_a_machine_without_the_code_is_not_set_up(machine, gone):
 
 
 def test_by_hand_without_a_supervisor(machine):
-    machine.config("config_test_run.json")
     machine.progress(20, of=50, run=TEST)
     machine.hold(f"models/{TEST}/.training.lock")
     status = look(machine)
@@ -282,7 +236,7 @@ def test_by_hand_without_a_supervisor(machine):
     assert look(machine).verdict == "complete"
 
 
-def test_the_run_that_trains_now_is_shown_and_the_others_are_counted(machine):
+def test_the_run_that_trains_now_is_shown(machine):
     machine.progress(50, of=50, run=TEST, ago=9000)
     machine.state("complete", begun=20000, run=TEST, ended=iso(machine.now - 9000))
     machine.checkpoint(50, run=TEST)
@@ -290,7 +244,6 @@ def test_the_run_that_trains_now_is_shown_and_the_others_are_counted(machine):
     machine.hold(f"models/{FULL}/.training.lock")
     status = look(machine)
     assert (status.report.run, status.verdict) == (FULL, "running")
-    assert f"{TEST}: 1 there" in text_of(status)
 
 
 # -- here
@@ -305,7 +258,7 @@ def test_checkpoints_here_are_judged_by_manifest_and_sizes(machine):
     (folder / "optimizer.pt").write_bytes(b"short")
     (machine.there / "models" / FULL / "checkpoint-2000").mkdir()  # being saved
     status = look(machine, here=find_local_state(machine.root, "0"))
-    assert (status.report.checkpoints[FULL], status.intact) == ((500, 1000, 1500), [500])
+    assert status.report.checkpoints[FULL] == (500, 1000, 1500)
     screen = text_of(status, width=200)
     assert "there: 500, 1000, 1500 (3); here: 1 of 3, missing 1500 (1)" in screen
     assert re.search(r"checkpoint-1000: optimizer.pt has .*; again: ./scripts/download_checkpoint.sh 1000", screen)
@@ -319,11 +272,8 @@ def test_the_monitor(machine):
     machine.hold_file(folder / "instance-0.lock")
     last = iso(machine.now - 120)
     problem = {"time": last, "what": "no space\x1b[2J left", "solved": False}
-    (folder / "instance-0.json").write_text(
-        json.dumps(
-            {"pid": PID, "started": last, "rounds": 3, "last_round": last, "downloaded": [], "problems": [problem]}
-        )
-    )
+    record = {"pid": 4711, "started": last, "rounds": 3, "last_round": last, "downloaded": [], "problems": [problem]}
+    (folder / "instance-0.json").write_text(json.dumps(record))
     screen = text_of(look(machine, here=find_local_state(machine.root, "0")))
     assert "running (process 4711), last round 2 min ago; no space left" in screen
     machine.locks.close()
@@ -346,8 +296,8 @@ def report_with(**changes):
     [
         {"state": HOSTILE_TEXT, "problem": HOSTILE_TEXT * 9, "run": HOSTILE_TEXT, "log": [HOSTILE_TEXT] * 5000},
         {"log_name": "x" * 5000, "config": HOSTILE_TEXT, "verdict": HOSTILE_TEXT},
-        {"step": 10**12, "max_steps": 10**12, "seconds_left": 1e15, "started": -1e15, "time": 1e15},
-        {"loss": 1e14, "spent_usd": 1e15, "price_per_hour": 1e15, "learning_rate": -1e15, "max_steps": 0, "step": 5},
+        {"step": 10**12, "max_steps": 10**12, "seconds_left": 1e10, "started": -1e10, "time": 1e10},
+        {"loss": 1e9, "spent_usd": 1e10, "price_per_hour": 1e10, "max_steps": 0, "step": 5},
         {"checkpoints": {HOSTILE_TEXT: [1], **{f"run-{k}": list(range(40)) for k in range(40)}}},
         {"gpus": [asdict(GpuSample(1, None, 1, None, "漢字" * 30))] * 40},
     ],
@@ -363,12 +313,11 @@ def assert_harmless(status):
         assert max(map(len, lines)) <= width
     screen = text_of(status)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]|owned|\[2J|nan|inf\b", screen), screen
-    json.dumps(as_json(status), allow_nan=False)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"step": "5"}, {"step": 1e9}, {"loss": [1]}, {"loss": 10**400}, {"active": 1}, {"gpus": {}}, {"time": None},
+    [{"step": "5"}, {"step": 1e9}, {"loss": [1]}, {"loss": 10**400}, {"active": 1}, {"time": 1e15},
      {"gpus": [{"index": 1}]}, {"checkpoints": {"r": [-(10**16)]}}, {"evidence": 5}],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(changes):
@@ -397,11 +346,12 @@ def test_files_that_a_machine_lost_are_no_more_than_that(machine, content):
     machine.progress(20, run="r")
     machine.write("models/r/.progress.json", content)
     machine.write("models/r/training_log.jsonl", content)
-    machine.write(".run/state.json", content)
-    machine.write("config_full_dataset.json", content)
     status = look(machine)
-    assert status.exit_status and ".run/state.json: " in status.problem
+    assert status.exit_status
     assert_harmless(status)
+    machine.write(".run/state.json", content)
+    with pytest.raises(SocratesError, match=r"^\.run/state\.json: "):
+        look(machine)
 
 
 def test_the_end_of_a_huge_log_is_read_and_no_more(machine):
@@ -457,8 +407,6 @@ def test_through_tnr_with_the_exit_status_of_the_answer(machine):
     result = run_status(machine)
     assert result.returncode == 0, result.stderr
     assert "step 5,000 of 11,300" in result.stdout and "folder instances/0" in result.stdout
-    told = json.loads(run_status(machine, "0", "--json").stdout)
-    assert (told["step"], told["verdict"], told["exit_status"]) == (5000, "running", 0)
     machine.locks.close()
     machine.state("failed", begun=60000, ended=iso(machine.now - 9))
     assert run_status(machine).returncode == 1
@@ -479,35 +427,3 @@ def test_an_instance_that_cannot_be_reached(machine):
     (machine.root / "instances.json").write_text("{}")
     result = run_status(machine, SOCRATES_BACKEND="local")
     assert result.returncode == 2 and result.stderr.startswith("error: instance 0: not in "), result.stderr
-
-
-def test_watch_clears_on_a_terminal_only_and_ctrl_c_ends_it(machine):
-    running(machine)
-    primary, secondary = pty.openpty()
-    command = [sys.executable, ROOT / "scripts" / "status.py", "0", "--watch", "1"]
-    env = environment(SOCRATES_ROOT=str(machine.root), TERM="xterm")
-    process = subprocess.Popen(command, cwd=machine.root, stdin=secondary, stdout=secondary, env=env)
-    try:
-        text = read_until(primary, b"Instance 0", times=2)
-        assert b"\x1b[2J" in text
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=PATIENCE) == 130
-    finally:
-        process.kill()
-        process.wait()
-        os.close(primary)
-        os.close(secondary)
-    with subprocess.Popen(
-        command, cwd=machine.root, stdout=subprocess.PIPE, env=env, stdin=subprocess.DEVNULL
-    ) as process:
-        text = read_until(process.stdout.fileno(), b"Instance 0", times=2)
-        process.terminate()
-    assert b"\x1b" not in text
-
-
-def read_until(descriptor, mark, times=1):
-    text, deadline = b"", time.monotonic() + PATIENCE
-    while text.count(mark) < times:
-        assert select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))[0], text
-        text += os.read(descriptor, 65536)
-    return text

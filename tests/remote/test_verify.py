@@ -37,7 +37,6 @@ class TestRun(Machine):
     def __init__(self, root):
         super().__init__(root)
         self.begun = self.now - 1200
-        self.config("config_test_run.json")
         self.state("complete", begun=1200, run=TEST, ended=iso(self.now - 100))
         self.write(".run/lock", "process 4711\n")
         self.write("training_test.log", "Training on 9 rows: 50 steps of 128 examples on 2 GPUs (A100)\n")
@@ -57,49 +56,33 @@ class TestRun(Machine):
         trainer = {"global_step": step, "max_steps": 50, "log_history": [*history, {"train_runtime": 9}]}
         contents.setdefault("trainer_state", json.dumps(trainer).encode())
         folder = self.checkpoint(step, run=TEST, **contents)
-        self.fetch(folder)
-        return folder
-
-    def fetch(self, folder):
         target = self.root / "models" / TEST / folder.name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder, target)
 
     def again(self, step, **options):
         shutil.rmtree(self.there / "models" / TEST / f"checkpoint-{step}")
-        return self.save(step, **options)
+        self.save(step, **options)
 
     def samples(self, uses):
         lines = [
-            {
-                "time": self.begun + 100 + 200 * k,
-                "step": 10 * k,
-                "elapsed_s": 200 * k,
-                "loss": 2.0,
-                "gpu": [{"index": i, "utilization": use} for i, use in enumerate(pair)],
-            }
+            {"time": self.begun + 100 + 200 * k, "step": 10 * k, "elapsed_s": 200 * k, "loss": 2.0}
+            | {"gpu": [{"index": i, "utilization": use} for i, use in enumerate(pair)]}
             for k, pair in enumerate(uses, 1)
         ]
         self.write(f"models/{TEST}/training_log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
-    def record(self, downloaded=STEPS, problems=(), last=0.0, **changes):
-        value = {
-            "instance": "0",
-            "pid": 1,
-            "started": iso(self.begun),
-            "rounds": 20,
-            "last_round": iso(self.now - last),
-            "downloaded": [[TEST, step, iso(self.now)] for step in downloaded],
-            "problems": list(problems),
-        }
+    def record(self, downloaded=STEPS, problems=(), last=0.0):
+        value = {"pid": 1, "started": iso(self.begun), "rounds": 20, "last_round": iso(self.now - last)}
+        value |= {"downloaded": [[TEST, step] for step in downloaded], "problems": list(problems)}
         path = self.root / "models" / ".monitor" / "instance-0.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value | changes))
+        path.write_text(json.dumps(value))
 
     def run(self, command, **_):
         """The machine's answer, from this process."""
         name, log = TEST, self.log.name
-        assert f"machine.status {name} {log}" in command
+        assert f"machine.status {name} {log} " in command
         output = io.StringIO()
         with contextlib.chdir(self.there), contextlib.redirect_stdout(output):
             status.main(name, log)
@@ -107,8 +90,7 @@ class TestRun(Machine):
 
     def judge(self):
         name = str(self.root / "config_test_run.json")
-        config = verify.expected_run(name, load_config(name))
-        return check_criteria(verify.gather_evidence(self, config, time.time()))
+        return check_criteria(verify.gather_evidence(self, name, load_config(name), time.time()))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +114,7 @@ def unmeasured(criteria):
 
 
 def said(criterion):
-    return "\n".join([*criterion.evidence, criterion.why_not])
+    return "\n".join(criterion.evidence)
 
 
 def test_a_good_run_passes_in_the_guides_words(run):
@@ -151,25 +133,22 @@ def test_a_good_run_passes_in_the_guides_words(run):
     ]
     assert [line for line in text.split("\n") if line.startswith("- ")] == guide
     assert text.endswith("\n\nPASS")
-    assert "      trainer_state.json of checkpoint-50: step 50 of 50\n" in text
-    assert "      Step 10: loss=2.456\n" in text
+    assert "\n      Step 10: loss=2.456\n" in text
 
 
 # -- 1: completed
 
 
 def test_restarts_are_named_and_are_not_without_errors(run):
-    attempts = [{"started": iso(run.begun), "from_step": 0, "reached_step": 23, "exit_status": 247}]
-    attempts.append({"started": iso(run.begun + 9), "from_step": 20})
-    run.state("complete", begun=1200, run=TEST, restarts=1, attempts=attempts)
+    run.state("complete", begun=1200, run=TEST, restarts=1)
     criteria = run.judge()
     assert unmet(criteria) == [COMPLETED]
-    assert "1 restart (the last after step 23" in said(criteria[COMPLETED])
+    assert "1 restart" in said(criteria[COMPLETED])
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped", "running"])
 def test_a_supervisor_that_did_not_see_the_end(run, state):
-    run.state(state, begun=1200, run=TEST, reason="because", start_ticks=1)
+    run.state(state, begun=1200, run=TEST, reason="because")
     assert unmet(run.judge()) == [COMPLETED]
 
 
@@ -226,7 +205,7 @@ def test_a_checkpoint_that_is_not_whole_there(run, harm):
     criteria = run.judge()
     assert THERE in unmet(criteria)
     assert "checkpoint-30: " in said(criteria[THERE])
-    assert "checkpoint-10, -20, -40, -50: every file" in said(criteria[THERE])
+    assert "checkpoints 10, 20, 40, 50 (4): every file" in said(criteria[THERE])
 
 
 @pytest.mark.parametrize("harm", ["missing", "flipped", "another"])
@@ -250,32 +229,23 @@ def test_a_light_download_counts_if_it_is_of_the_manifest_there(run):
     (folder / MANIFEST).write_text(json.dumps(manifest | {"left_out": ["global_step20/x.pt"], "source_sha256": source}))
     criteria = run.judge()
     assert unmet(criteria) == []
-    assert "checkpoint-20: the guide's files only (--light)" in said(criteria[HERE])
 
 
 def test_the_last_step_is_saved_even_where_it_is_no_multiple():
     for last, every, steps in ((50, 10, STEPS), (45, 20, (20, 40, 45)), (5, 10, (5,))):
-        assert verify.ExpectedRun(TEST, "log", last, every, 2, 2).steps == steps
+        assert verify.expected_steps(last, every) == [*steps]
 
 
 # -- 4: sizes
 
 
-@pytest.mark.parametrize(
-    ("files", "says"),
-    [
-        ({"optimizer": bytes(WEIGHTS)}, "is not about 2 times the adapter"),  # one moment
-        ({"optimizer": bytes(4 * WEIGHTS + 70_000)}, "is not about 2 times the adapter"),  # fp32 moments
-        ({"adapter_model": bytes(2 * WEIGHTS)}, "is not about 2 times the adapter"),
-    ],
-    ids=["one moment", "fp32 moments", "fp32 adapter"],
-)
-def test_a_checkpoint_that_is_not_what_its_parameters_give(run, files, says):
+@pytest.mark.parametrize("optimizer", [bytes(WEIGHTS), bytes(4 * WEIGHTS + 70_000)], ids=["one moment", "fp32 moments"])
+def test_a_checkpoint_that_is_not_what_its_parameters_give(run, optimizer):
     for step in STEPS:
-        run.again(step, **files)
+        run.again(step, optimizer=optimizer)
     criteria = run.judge()
     assert unmet(criteria) == [SIZE]
-    assert says in said(criteria[SIZE])
+    assert "is not about 2 times the adapter" in said(criteria[SIZE])
 
 
 def test_a_training_in_fp32_has_an_adapter_in_fp32_and_moments_in_bf16(run):
@@ -303,12 +273,10 @@ def test_checkpoints_that_differ_in_size(run):
     [
         ((2.5, 2.0, 2.4, 2.2), False),  # last below first, but the means did not fall
         ((2.4, 2.5, 2.0, 2.45), True),
-        ((2.0, 2.0, 2.0, 2.0), False),
         ((2.5, 2.4), True),
-        ((2.5, 2.3, 2.6), False),
+        ((2.5, 2.3, 2.5), False),
         ((2.5,), None),
         ((2.5, float("nan"), 2.0, 1.0), False),
-        ((2.5, "x", 2.0, 1.0), False),
     ],
 )
 def test_loss(run, losses, met):
@@ -332,13 +300,10 @@ def test_the_loading_does_not_count_and_exactly_80_is_not_above(run):
     assert unmet(run.judge()) == []
     run.samples([(99, 99), (80, 80)])
     assert unmet(run.judge()) == [USE]
+    run.samples([(99,), (99,), (99,)])
+    assert unmet(run.judge()) == [USE], "one GPU, where the config has two processes"
     run.samples([(99, 99)])
     assert unmeasured(run.judge()) == [USE]
-
-
-def test_one_gpu_where_the_config_has_two_processes(run):
-    run.samples([(99,), (99,), (99,)])
-    assert unmet(run.judge()) == [USE]
 
 
 def test_lines_of_an_earlier_run_into_the_folder_do_not_count(run):
@@ -396,7 +361,7 @@ def test_the_monitors_record(run):
     run.record(downloaded=STEPS[:3], last=600)  # it ended before the last checkpoints were made
     criteria = run.judge()
     assert unmet(criteria) == [MONITOR]
-    assert "checkpoint-40, -50: neither" in said(criteria[MONITOR])
+    assert "checkpoints 40, 50 (2): neither" in said(criteria[MONITOR])
     (run.root / "models" / ".monitor" / "instance-0.json").unlink()
     assert unmeasured(run.judge()) == [MONITOR]
 
@@ -444,31 +409,27 @@ def test_through_tnr_the_verdict_is_printed_and_recorded(run):
     assert abs(time.mktime(time.strptime(record["time"][:19], "%Y-%m-%dT%H:%M:%S")) - time.time()) < 60
 
     (run.root / "models" / TEST / "checkpoint-20" / "adapter_model.safetensors").write_bytes(b"")
-    result = verify_test_run(run, "0", "--json")
-    assert result.returncode == 1
-    assert json.loads(result.stdout) == json.loads(path.read_text())
+    assert verify_test_run(run, "0").returncode == 1
+    assert json.loads(path.read_text())["verdict"] == "FAIL"
     assert phase_records(run.root)[1].passed is False
 
 
-def test_an_older_record_stays_on_a_machine_where_the_test_was_never_run(run):
+def test_an_older_record_stays_where_the_test_never_ran_or_nothing_can_be_asked(run):
     record = run.root / "evaluation_results" / TEST / "verification.json"
     record.parent.mkdir(parents=True)
     record.write_text('{"verdict": "PASS"}')
-    nothing = [run.there / "models", run.there / ".run", run.log]
-    for gone, says in ((nothing, "was never started on instance 0"), ([run.there], "instance 0 is not set up")):
-        for path in gone:
-            path.unlink() if path.is_file() else shutil.rmtree(path)
+
+    def refused():
         result = verify_test_run(run)
-        assert result.returncode == 2 and says in result.stderr, result
+        assert result.returncode == 2 and result.stderr.startswith("error: "), result
         assert phase_records(run.root)[1].passed is True
+        return result.stderr
 
-
-def test_an_older_record_stays_where_nothing_can_be_asked(run):
-    path = run.root / "evaluation_results" / TEST / "verification.json"
-    path.parent.mkdir(parents=True)
-    path.write_text('{"verdict": "PASS"}')
+    for path in (run.there / "models", run.there / ".run"):
+        shutil.rmtree(path)
+    run.log.unlink()
+    assert "was never started on instance 0" in refused()
+    shutil.rmtree(run.there)
+    assert "instance 0 is not set up" in refused()
     (run.root / "instances.json").write_text('{"0": {"host": "nobody@127.0.0.1", "port": 1}}')
-    result = verify_test_run(run)
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr and result.stderr.startswith("error: ")
-    assert path.read_text() == '{"verdict": "PASS"}'
+    refused()

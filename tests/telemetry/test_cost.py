@@ -1,5 +1,7 @@
 """What earlier attempts of a run have used."""
 
+from dataclasses import asdict
+
 import pytest
 
 from socrates.files import write_json
@@ -10,9 +12,9 @@ def account_files(folder, told=None, saved=None):
     checkpoint = folder / "checkpoint-3"
     checkpoint.mkdir()
     if told:
-        write_json(folder / ".progress.json", {"step": 4, "account": told.to_dict()})
+        write_json(folder / ".progress.json", {"step": 4, "account": asdict(told)})
     if saved:
-        write_json(checkpoint / TRAINING_COST, saved.to_dict())
+        write_json(checkpoint / TRAINING_COST, asdict(saved))
     return checkpoint
 
 
