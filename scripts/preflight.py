@@ -4,7 +4,7 @@
   python scripts/preflight.py [--config config_full_dataset.json --deepspeed deepspeed_config.json] [--json]
 
 Run it on the training machine, in the project's folder; without --config it looks at the machine alone. It looks at
-Python, packages, GPUs, driver, bf16, the model and HF_TOKEN (two requests to the hub at most), data, tokenized set and
+Python, packages, GPUs, driver, bf16, the model and HF_TOKEN (one request to the hub at most), data, tokenized set and
 disk, predicts memory and cost, and reads no data file twice.
 Exit status: 0 nothing stands in the way, 1 something does, 2 cannot tell (a config that does not load).
 """

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError
-from socrates.files import lock_is_held, try_lock
+from socrates.files import cannot_write, lock_is_held, try_lock
 from socrates.machine.process_tree import SAVE_PATIENCE, ask_to_save, end_marked, find_ranks, marked, wait_until
 from socrates.machine.run_state import (
     GONE,
@@ -61,13 +61,29 @@ def start(job: TrainingJob, command: list[str], seconds: float, say: Say) -> int
         SocratesError: a training runs already; the log cannot be written.
     """
     begun = time.time()
-    with _take_lock() as lock, _open_log(job.log) as log:
+    try:
+        RUN_FOLDER.mkdir(exist_ok=True)
+        RUN_FOLDER.chmod(0o700)
+        lock = LOCK.open("a+", encoding="utf-8")
+        log = Path(job.log).open("ab")  # noqa: SIM115 - closed below, like the lock
+    except OSError as error:
+        raise cannot_write(Path(error.filename), error) from error
+    with lock, log:
+        if not try_lock(lock):
+            raise SocratesError(
+                f"a training is running here already: {holder_text(LOCK)}\n"
+                "  what it does: python scripts/supervise.py state\n"
+                "  to end it:    python scripts/supervise.py stop"
+            )
         running = find_unsupervised(job.output_dir, supervised=False)
         if running:
             raise SocratesError(
                 f"a training that no supervisor watches is running here already: {running[0]}; wait for it, or end it"
             )
-        _clear_up(job.grace)
+        record = read_record()
+        if record and record.state == "running":  # its supervisor was killed, and its first rank is dead, too
+            write_record(replace(record, state="failed", reason=GONE, ended=utc_time()))
+            end_marked(record.mark, job.grace)
         _start_supervisor(command, lock, log)
     try:
         return _watch(job.log, begun, seconds, say)
@@ -75,38 +91,6 @@ def start(job: TrainingJob, command: list[str], seconds: float, say: Say) -> int
         say("")
         print("No longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def _take_lock() -> IO[str]:
-    try:
-        RUN_FOLDER.mkdir(mode=0o700, exist_ok=True)
-        RUN_FOLDER.chmod(0o700)
-        lock = LOCK.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise SocratesError(f"{RUN_FOLDER}: cannot write there: {error.strerror or error}") from error
-    if not try_lock(lock):
-        lock.close()
-        raise SocratesError(
-            f"a training is running here already: {holder_text(LOCK)}\n"
-            "  what it does: python scripts/supervise.py state\n"
-            "  to end it:    python scripts/supervise.py stop"
-        )
-    return lock
-
-
-def _open_log(path: str) -> IO[bytes]:
-    try:
-        return Path(path).open("ab")
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot write the log: {error.strerror or error}") from error
-
-
-def _clear_up(grace: float) -> None:
-    """End what is left of a training whose supervisor was killed, and whose first rank is dead, too."""
-    record = read_record()
-    if record and record.state == "running":
-        write_record(replace(record, state="failed", reason=GONE, ended=utc_time()))
-        end_marked(record.mark, grace)
 
 
 def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None:
@@ -178,9 +162,9 @@ def stop(say: Say, at_once: bool = False) -> int:
         _stop_left_over(record, say, at_once)
     elif run.unsupervised:
         other = run.unsupervised[0]
+        kill = f"kill {other.holder.removeprefix('process ').partition(' ')[0]}"
         raise SocratesError(
-            f"this training was started without the supervisor ({other}); end it after a checkpoint with: "
-            f"kill {other.pid}"
+            f"this training was started without the supervisor ({other}); end it after a checkpoint with: {kill}"
         )
     else:
         say(f"Nothing is running ({run.state})")
@@ -192,41 +176,36 @@ def stop(say: Say, at_once: bool = False) -> int:
 def _stop_supervisor(record: SupervisorRecord, say: Say, at_once: bool) -> None:
     """Ask a supervisor to end its training, and wait for its own end."""
 
-    def over() -> bool:
-        return not lock_is_held(LOCK)
+    def ends_after(number: int, seconds: float) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(record.pid, number)
+        return wait_until(lambda: not lock_is_held(LOCK), seconds)
 
     if not at_once:
         say(
             f"Stopping process {record.pid} and its training, after this step and its checkpoint: this may take some "
             "minutes (Ctrl+C, or stop --now, ends it at once) ..."
         )
-        _signal(record.pid, signal.SIGTERM)
         try:
-            if wait_until(over, SAVE_PATIENCE + _END_PATIENCE, say):
+            if ends_after(signal.SIGTERM, SAVE_PATIENCE + _END_PATIENCE):
                 return
         except KeyboardInterrupt:
             say("")
     say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
-    _signal(record.pid, signal.SIGINT)
-    if not wait_until(over, _END_PATIENCE):
+    if not ends_after(signal.SIGINT, _END_PATIENCE):
         raise SocratesError(f"process {record.pid} has not ended after {_END_PATIENCE:g} s; look at {record.log}")
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def _stop_left_over(record: SupervisorRecord, say: Say, at_once: bool) -> None:
     """The same where the supervisor is gone."""
     say(f"The supervisor is gone; stopping its training {'at once' if at_once else 'after its checkpoint'} ...")
-    ranks = find_ranks(marked(record.mark))
-    if ranks and not at_once:
-        if record.asked is None:
-            record = replace(record, asked=utc_time())
-            write_record(record)
-            ask_to_save(ranks)
+    ranks = [] if at_once else find_ranks(record.mark)
+    if ranks and record.asked is None:
+        record = replace(record, asked=utc_time())
+        write_record(record)
+        ask_to_save(ranks)
+    if ranks:
         with suppress(KeyboardInterrupt):
-            wait_until(lambda: not marked(record.mark), say=say)
+            wait_until(lambda: not marked(record.mark))
     end_marked(record.mark, grace=30)
     write_record(replace(record, state="stopped", ended=utc_time(), reason=f"{GONE}; its training was stopped"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,10 @@ def run_checks(
     checks = list(check_gpus(gpus, why_none, config))
     if config is None:
         return [*checks, check_free_disk(root)]
-    checks.append(check_settings(config, not uses_cpus()))
-    settings: Mapping[str, Any] | None = None
+    checks.append(_check_settings(config))
+    settings: dict[str, Any] | None = None
     if deepspeed is not None:
-        check, settings = check_deepspeed(deepspeed, config)
+        check, settings = _check_deepspeed(deepspeed, config)
         checks.append(check)
     model = model_state(config, root)
     data_checks, data = inspect_data(config, root, model, config_file)
@@ -51,13 +50,9 @@ def run_checks(
     return checks
 
 
-def check_deepspeed(path: Path, config: RunConfig) -> tuple[Check, Mapping[str, Any] | None]:
-    """The DeepSpeed file says what the run config says, and nothing that would replace it; and what it says.
-
-    Raises:
-        SocratesError: the file is missing or no JSON object.
-    """
-    read_json(path, "DeepSpeed config")
+def _check_deepspeed(path: Path, config: RunConfig) -> tuple[Check, dict[str, Any] | None]:
+    """The DeepSpeed file says what the run config says, and nothing that would replace it; and what it says."""
+    read_json(path, "DeepSpeed config")  # what is no such file is no check's matter
     try:
         return Check("DeepSpeed", PASS, f"{path}: agrees with the config"), load_deepspeed(path, config)
     except SocratesError as error:
@@ -66,14 +61,9 @@ def check_deepspeed(path: Path, config: RunConfig) -> tuple[Check, Mapping[str, 
         return Check("DeepSpeed", FAIL, problems, remedy), None
 
 
-def check_settings(config: RunConfig, gpu: bool) -> Check:
-    """What the config asks for by name is there.
-
-    Args:
-        config: of the run.
-        gpu: whether it trains on GPUs.
-    """
-    problems = [problem.partition("; ") for problem in refused_settings(config, gpu)]
+def _check_settings(config: RunConfig) -> Check:
+    """What the config asks for by name is there."""
+    problems = [problem.partition("; ") for problem in refused_settings(config, not uses_cpus())]
     if not problems:
         return Check("settings", PASS, "what the config asks for by name is installed")
     text, remedy = (" | ".join(problem[part] for problem in problems) for part in (0, 2))
