@@ -18,6 +18,7 @@ from processes import (
     assert_refused,
     environment,
     rank_processes,
+    run_in,
     run_script,
     training_folder,
     wait_for,
@@ -175,11 +176,6 @@ run_entry_point(main)
 def start_in(folder, command):
     options = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, cwd=folder, env=environment(), text=True, **options)
-
-
-def run_in(folder, command, **options):
-    options = {"input": "", "env": environment(), **options}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 class Place:

@@ -159,9 +159,9 @@ def test_a_missing_folder_names_what_is_there(tmp_path, monkeypatch):
     assert names_a_folder("models/run")
     for name, message in (
         ("models/run/checkpoint-500", "models/run/ holds checkpoint-250"),
-        ("models/walk", "models/ holds run (taken for a local name, because a folder models/ is here)"),
+        ("models/walk", "models/ holds notes.txt, run/ (a hub name is owner/model, where no folder owner/ is here)"),
         ("models/walk/checkpoint-1", "there is no models/walk/ either"),
-        ("checkpoint-500", "a hub name has the form owner/model"),
+        ("checkpoint-500", "a hub name is owner/model"),
         ("models/notes.txt", "is a file, expected a model folder"),
         ("", "name of the model is empty"),
     ):
