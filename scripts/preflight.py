@@ -39,7 +39,7 @@ def main() -> int:
 
     config = load_config(arguments.config) if arguments.config else None
     deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
-    checks = [*software, *run_checks(Path.cwd(), config, deepspeed, arguments.config or "")]
+    checks = [*software, *run_checks(config, deepspeed, arguments.config or "")]
     print(show(checks))
     return 1 if failed(checks) else 0
 

@@ -35,68 +35,60 @@ class DataState:
     to_come: int  # bytes of the tokenized set, 0 where it is there
 
 
-def check_data_files(config: RunConfig, root: Path) -> Iterator[Check]:
+def check_data_files(config: RunConfig) -> Iterator[Check]:
     """The files to train and to evaluate on are there, not empty, and those that the set's metadata describe."""
     watches = config.training.eval_steps is not None  # it reads the evaluation rows, too
     for file, needed in ((config.train_file, True), (config.evaluation_file, watches)):
-        path = root / file
         remedy = f"tnr scp 0 {config.dataset_path}/ ~/socrates-training/{config.dataset_path}/"
-        if not path.is_file() or not path.stat().st_size:
-            state = "is empty" if path.is_file() else "is not there"
+        if not file.is_file() or not file.stat().st_size:
+            state = "is empty" if file.is_file() else "is not there"
             yield Check("data", FAIL if needed else WARN, f"{file} {state}", remedy)
             continue
         try:
-            sha256_of_part(path)  # remembered beside the file: a training then starts at once
+            sha256_of_part(file)  # remembered beside the file: a training then starts at once
         except SocratesError as error:
-            yield Check("data", FAIL, _seen_from(root, error), remedy)
+            yield Check("data", FAIL, str(error), remedy)
         else:
-            yield Check("data", PASS, f"{file}: {gib(path.stat().st_size)}")
+            yield Check("data", PASS, f"{file}: {gib(file.stat().st_size)}")
 
 
-def inspect_data(
-    config: RunConfig, root: Path, model: ModelState, config_file: str = "FILE"
-) -> tuple[list[Check], DataState]:
+def inspect_data(config: RunConfig, model: ModelState, config_file: str = "FILE") -> tuple[list[Check], DataState]:
     """All checks of a run's data, and what the other checks need to know of it.
 
     Args:
         config: the run.
-        root: its current folder.
         model: whose tokenizer makes the tokens.
         config_file: what the config is called on the command line, for the remedies.
 
     Raises:
         SocratesError: metadata.json is malformed.
     """
-    checks = list(check_data_files(config, root))
+    checks = list(check_data_files(config))
     if checks[0].outcome == FAIL:
         return checks, DataState(config.training.max_steps, None, 0)
-    tokenized = _tokenized_folder(config, root, model.folder)
+    tokenized = _tokenized_folder(config, model.folder)
     if tokenized is not None and tokenized.is_dir():
         try:
             info = read_info(tokenized)
         except SocratesError as error:
-            problem, _, remedy = _seen_from(root, error).rpartition("; ")
+            problem, _, remedy = str(error).rpartition("; ")
             return [*checks, Check("tokenized set", FAIL, problem, remedy)], DataState(None, None, 0)
         rows, tokens = info["rows"], info["tokens"]
         checks.append(Check("tokenized set", PASS, f"{tokenized.name}: {rows} rows, {tokens} tokens"))
         return checks, DataState(config.planned_steps(rows), tokens / rows, 0)
-    rows, tokens_a_row = count_rows(config, root), _estimated_tokens(root / config.train_file)
+    rows, tokens_a_row = _count_rows(config), _estimated_tokens(config.train_file)
     checks.append(_check_to_be_made(config, tokenized, rows * tokens_a_row, config_file))
     return checks, DataState(config.planned_steps(rows), tokens_a_row, int(rows * tokens_a_row * _BYTES_A_TOKEN))
 
 
-def count_rows(config: RunConfig, root: Path) -> int:
-    """Training rows: as the metadata say or, without them, counted.
-
-    Raises:
-        SocratesError: metadata.json is there and malformed.
-    """
-    metadata = root / config.dataset_path / METADATA
+def _count_rows(config: RunConfig) -> int:
+    """Training rows: as the metadata say or, without them, counted."""
+    metadata = Path(config.dataset_path) / METADATA
     rows = read_json(metadata, "data set's metadata").get("rows") if metadata.is_file() else None
     count = whole_number(rows.get("train")) if isinstance(rows, dict) else None
     if count is not None:
         return count
-    with (root / config.train_file).open("rb") as file:
+    with config.train_file.open("rb") as file:
         return sum(1 for _ in file)
 
 
@@ -112,12 +104,7 @@ def _check_to_be_made(config: RunConfig, tokenized: Path | None, tokens: float, 
     return Check("tokenized set", WARN, text, make)
 
 
-def _seen_from(root: Path, error: SocratesError) -> str:
-    """A message with paths as they are written in the project's folder."""
-    return str(error).replace(f"{root}/", "")
-
-
-def _tokenized_folder(config: RunConfig, root: Path, model: Path | None) -> Path | None:
+def _tokenized_folder(config: RunConfig, model: Path | None) -> Path | None:
     """Where this run's set is or will be; None where there is no tokenizer to know it by."""
     from socrates.model.load import load_tokenizer
 
@@ -127,9 +114,9 @@ def _tokenized_folder(config: RunConfig, root: Path, model: Path | None) -> Path
         tokenizer = load_tokenizer(model)
     except SocratesError:
         return None
-    digest, system = sha256_of_part(root / config.train_file), config.prompt.system_message
+    digest, system = sha256_of_part(config.train_file), config.prompt.system_message
     fingerprint = tokenized_fingerprint(digest, tokenizer, system, config.training.max_length)
-    return root / config.dataset_path / f"tokenized-{fingerprint}"
+    return Path(config.dataset_path) / f"tokenized-{fingerprint}"
 
 
 def _estimated_tokens(path: Path) -> float:

@@ -19,23 +19,23 @@ from socrates.model.sizing import adapter_parameters
 _BYTES_PER_PARAMETER, _SMALL_FILES = 2 + 2 + 4 + 12, 20 * 2**20
 
 
-def check_free_disk(root: Path, unknown: str = "") -> Check:
+def check_free_disk(unknown: str = "") -> Check:
     """How much disk is free, where it is not known how much a run needs; ``unknown`` says why, if there is a run."""
-    free = f"{gib(shutil.disk_usage(root).free)} free"
+    free = f"{gib(shutil.disk_usage(Path()).free)} free"
     if not unknown:
         return Check("disk", PASS, free)
     return Check("disk", WARN, f"{free}; what the checkpoints need is unknown: {unknown}")
 
 
-def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState) -> Iterator[Check]:
+def check_disk(config: RunConfig, model: ModelState, data: DataState) -> Iterator[Check]:
     """Room for every checkpoint that is still to come (none is ever deleted), the download and the tokenized set.
 
     A line for each disk that is written to.
     """
     if model.shape is None or data.steps is None:
-        yield check_free_disk(root, "the data is not ready" if model.shape else "the model's shape is not known here")
+        yield check_free_disk("the data is not ready" if model.shape else "the model's shape is not known here")
         return
-    output, cache = root / config.output_dir, Path(constants.HF_HUB_CACHE)
+    output, cache = Path(config.output_dir), Path(constants.HF_HUB_CACHE)
     each = _BYTES_PER_PARAMETER * adapter_parameters(model.shape, config.lora) + _SMALL_FILES
     done = len(list(output.glob("checkpoint-*/manifest.json")))
     to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
@@ -43,7 +43,7 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
     needs = {
         output: (to_come * each, f"{checkpoints} to come, about {gib(each)} each"),
         cache: (model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
-        root / config.dataset_path: (data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
+        Path(config.dataset_path): (data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
     }
     disks: dict[int, list[Path]] = {}
     for folder, (needed, _) in needs.items():
@@ -52,8 +52,7 @@ def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState
     for folder, *others in disks.values():
         free = shutil.disk_usage(_existing(folder)).free
         total = sum(needs[item][0] for item in (folder, *others))
-        shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
-        text = f"{gib(free)} free for {shown}; {', and '.join(needs[item][1] for item in (folder, *others))}"
+        text = f"{gib(free)} free for {folder}; {', and '.join(needs[item][1] for item in (folder, *others))}"
         if free >= total:
             yield Check("disk", PASS, text)
             continue

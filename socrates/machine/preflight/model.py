@@ -32,13 +32,11 @@ class ModelState:
     problem: str | None  # why nothing can be trained from what lies here
 
 
-def model_state(config: RunConfig, root: Path) -> ModelState:
+def model_state(config: RunConfig) -> ModelState:
     """Look for a run's model in its folder, or in the hub's cache."""
     name = config.model_name
-    folder: Path | None = root / Path(name).expanduser()
-    local = names_a_folder(name) or (root / name).is_dir()
-    if not local:
-        folder = _cached_folder(config)
+    local = names_a_folder(name) or Path(name).is_dir()
+    folder = Path(name).expanduser() if local else _cached_folder(config)
     if folder is None or not folder.is_dir():
         folder, shape, problem = None, None, "no such folder"
     else:

@@ -17,13 +17,10 @@ from socrates.machine.preflight.model import check_hub, model_state
 from socrates.model.kernels import refused_settings
 
 
-def run_checks(
-    root: Path, config: RunConfig | None, deepspeed: Path | None = None, config_file: str = "FILE"
-) -> list[Check]:
-    """Every check but those of the software.
+def run_checks(config: RunConfig | None, deepspeed: Path | None = None, config_file: str = "FILE") -> list[Check]:
+    """Every check but those of the software, in the current folder, which is the project's.
 
     Args:
-        root: the project's folder on the machine, the current folder of a run.
         config: the run; None checks the machine alone.
         deepspeed: its DeepSpeed file.
         config_file: what the config is called on the command line, for the remedies.
@@ -34,15 +31,15 @@ def run_checks(
     gpus, why_none = find_gpus()
     checks = list(check_gpus(gpus, why_none, config))
     if config is None:
-        return [*checks, check_free_disk(root)]
+        return [*checks, check_free_disk()]
     checks.append(_check_settings(config))
     settings: dict[str, Any] | None = None
     if deepspeed is not None:
         check, settings = _check_deepspeed(deepspeed, config)
         checks.append(check)
-    model = model_state(config, root)
-    data_checks, data = inspect_data(config, root, model, config_file)
-    checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
+    model = model_state(config)
+    data_checks, data = inspect_data(config, model, config_file)
+    checks += [*check_hub(config, model), *data_checks, *check_disk(config, model, data)]
     used = gpus[: config.training.num_processes]
     if used:
         check, layers = check_memory(config, settings, model.shape, used)
