@@ -1,10 +1,8 @@
 """Attention in a flattened batch: many examples one after another, each attending to itself alone.
 
-Three kernels: FlashAttention's for sequences of different lengths, where the package is installed; else torch's own
-`scaled_dot_product_attention`, called for one example after another. That needs no mask at all, so that none can be
-wrong, no work is spent on pairs of different examples, and torch takes its fast causal kernel on a GPU. (The library's
-way with sdpa, one dense mask, costs tokens squared in time and memory.) By name alone: torch's `varlen_attn`, one call
-for all examples of a layer, on a GPU in bf16; not measured yet.
+Three kernels: FlashAttention's, where the package is installed; else torch's `scaled_dot_product_attention`, called for
+one example after another: no mask that could be wrong, no work on pairs of different examples (the library's dense mask
+costs tokens squared). By name alone: torch's `varlen_attn`, one call for all examples; not measured yet.
 
 Covers: `check_examples_apart` proves on the loaded model, with the kernel and the device that train, that an example's
 result does not depend on its neighbours. Does not cover: padding, caches, decoding.
@@ -154,8 +152,8 @@ def _checked_lengths(
 def check_examples_apart(model: Any, attention: str, device: torch.device | str) -> None:
     """Refuse to train where an example's result depends on the examples beside it.
 
-    Three examples of made-up ids go through the model beside each other and alone; as a control they go through it as
-    one long example, which is what a kernel that does not keep them apart would make of them.
+    Three made-up examples go through the model beside each other and alone; as a control they go through it as one long
+    example, which is what a kernel that does not keep them apart would make of them.
 
     Args:
         model: a causal language model that takes `flat_inputs`; left in the mode that it was in.

@@ -1,10 +1,7 @@
 """A model's name to the folder that holds it, a local one or the hub's cache, and whether its files are all there.
 
 A name is looked up on the hub only where it can be no folder: it has exactly one slash, does not start with `.`, `/`
-or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request. A
-checkpoint folder holds an adapter only; its base model is found in the adapter's own config.
-
-Does not cover: loading (`load.py`).
+or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request.
 """
 
 from __future__ import annotations
@@ -19,9 +16,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 TIMEOUT_S = 10
 _KINDS = {"model": "model", "data set": "dataset"}  # the hub's words
@@ -77,9 +78,7 @@ def check_revision(name: str | Path, revision: str | None) -> None:
 
 
 def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> Path:
-    """The local cache's folder of a commit (its name), with all that is needed of it, downloaded first.
-
-    Where the hub cannot be reached, a folder in the cache will do that was downloaded whole.
+    """The local cache's folder of a commit (its name), downloaded first or, without a network, downloaded whole before.
 
     Args:
         what: "model" or "data set".
@@ -108,12 +107,7 @@ def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> P
 
 
 def probe_hub(what: str, name: str, revision: str | None) -> bool:
-    """Whether the hub can be reached, by one request with a time limit (a download has none).
-
-    Args:
-        what: "model" or "data set".
-        name: of the repository.
-        revision: branch, tag or commit; the default branch if None.
+    """Whether the hub can be reached, by one request with a time limit (a download has none); arguments as `snapshot`.
 
     Raises:
         SocratesError: it answers that this cannot be had.
@@ -126,37 +120,32 @@ def probe_hub(what: str, name: str, revision: str | None) -> bool:
         get_hf_file_metadata(url, timeout=TIMEOUT_S)
     except (errors.EntryNotFoundError, errors.FileMetadataError):
         return True
-    except (errors.HFValidationError, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
-        if message := _refusal(error, what, name, f"{name}, revision {revision}" if revision else name):
-            raise SocratesError(message) from error
+    except errors.HFValidationError as error:
+        raise SocratesError(f"{name}: neither a folder here nor a hub name (owner/name)") from error
+    except errors.HfHubHTTPError as error:
+        raise SocratesError(f"{name}: {_refusal(error, what, revision)}") from error
+    except (errors.HTTPError, errors.OfflineModeIsEnabled):
         return False
     return True
 
 
-def _refusal(error: BaseException, what: str, name: str, at: str) -> str | None:
-    """What the hub's answer that a name cannot be had means, and what to do; None where the error is no such answer."""
+def _refusal(error: HfHubHTTPError, what: str, revision: str | None) -> str:
+    """What the hub's answer that a name cannot be had means, and what to do."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.HFValidationError):
-        return f"{name}: neither a folder here nor a hub name (owner/{what.replace(' ', '-')})"
     if isinstance(error, errors.GatedRepoError):
-        return (
-            f"{name}: the {what} is gated; accept its licence or terms on its page on the hub, and set HF_TOKEN to a "
-            "token of that account"
-        )
+        return f"the {what} is gated; accept its terms on its page on the hub, and set HF_TOKEN to your account's token"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{at}: the {what} exists, this revision does not"
+        return f"the {what} exists, revision {revision} does not"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            f"{name}: no folder here, and no such {what} on the hub, or it is private; check the spelling, and for a "
+            f"no folder here, and no such {what} on the hub, or it is private; check the spelling, and for a "
             f"private {what} set HF_TOKEN to a token that may read it"
         )
-    if not isinstance(error, errors.HfHubHTTPError):
-        return None
     status, remedy = error.response.status_code, f"HF_TOKEN is not valid, or may not read this {what}"
     if status not in (401, 403):
         remedy = f"try again later, or set HF_HUB_OFFLINE=1 if the {what} is in the local cache"
-    return f"{at}: the hub answered with status {status}; {remedy}"
+    return f"the hub answered with status {status}; {remedy}"
 
 
 @contextmanager

@@ -1,8 +1,7 @@
-"""A run fitted to the machine that it is on: which kernels it takes.
+"""A run fitted to the machine that it is on: which kernels it takes. None changes what is learned beyond rounding.
 
-None of these changes what is learned beyond rounding. Covers: what is asked for and is not there is refused by name;
-what is left to us is as fast as the machine allows, and is printed. Does not cover: memory (`training/fitting.py`),
-whether the GPUs are enough in number (`train.check_gpus`), and what a machine lacks before it is started (`preflight`).
+Covers: what is asked for and is not there is refused by name; what is left to us is as fast as the machine allows, and
+is printed. Does not cover: memory (`training/fitting.py`), and whether the GPUs are enough (`train.check_gpus`).
 """
 
 from __future__ import annotations

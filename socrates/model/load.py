@@ -142,11 +142,7 @@ def tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model or checkpoint folder, or of a hub name.
-
-    Raises:
-        SocratesError: there is none, it is damaged, or the library makes another one of it than its file describes.
-    """
+    """A folder's or hub name's; SocratesError where it is missing, damaged, or not what its file describes."""
     return _tokenizer_in(find_model(name, revision, weights=False).path)
 
 

@@ -67,8 +67,7 @@ def peak_flops(gpu: str) -> float | None:
     return None
 
 
-# The names that config.json has for a shape's sizes.
-_KEYS = {
+_KEYS = {  # of config.json
     "hidden": "hidden_size",
     "inner": "intermediate_size",
     "layers": "num_hidden_layers",

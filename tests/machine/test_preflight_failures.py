@@ -122,7 +122,7 @@ FAIL = {
     "a folder's revision": (folder_with_revision, "settings", "models/base: a local folder", "leave 'main' out"),
     "another's DeepSpeed": (lambda m: m.deepspeed.update(OTHER_DEEPSPEED), "DeepSpeed", "128 contra", "--deepspeed"),
     "unknown token": (environment(HF_TOKEN="hf_" + "old" * 9), "model", "answered with status 401", "is not valid"),
-    "gated, no token": (gated, "model", "the model is gated", "set HF_TOKEN to a token"),
+    "gated, no token": (gated, "model", "the model is gated", "set HF_TOKEN to"),
     "misspelt model": (MISSPELT, "model", "no such model on the hub", "check the spelling"),
     "no network": (environment(HF_ENDPOINT="http://127.0.0.1:9"), "model", "cannot be reached", "look at the network"),
     "offline, a part cached": (offline, "model", "not completely, in the cache, and HF_HUB_OFFLINE", "unset HF_HUB"),

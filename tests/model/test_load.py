@@ -431,7 +431,7 @@ def test_no_network_says_so(how, tmp_path):
 @pytest.mark.parametrize(
     ("status", "headers", "revision", "words"),
     [
-        (403, {"X-Error-Code": "GatedRepo"}, None, ["gated", "licence", "HF_TOKEN"]),
+        (403, {"X-Error-Code": "GatedRepo"}, None, ["gated", "terms", "HF_TOKEN"]),
         (401, {"X-Error-Code": "RepoNotFound"}, None, ["no such model", "spelling", "private", "HF_TOKEN"]),
         (404, {"X-Error-Code": "RevisionNotFound"}, "v9", ["revision v9", "does not"]),
         (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, None, ["401", "HF_TOKEN is not"]),
