@@ -52,14 +52,6 @@ def test_an_example_beside_others_is_what_it_is_alone(model):
     assert (alone - expected).abs().max() < 1e-4
 
 
-def test_without_position_ids_it_is_another():
-    """The control: what the library makes of a flattened batch that nobody told it about."""
-    model, parts = model_with("sdpa"), examples()
-    together = logits(model, torch.cat(parts, 1))
-    alone = torch.cat([logits(model, part) for part in parts])
-    assert (together - alone).abs().max() > 0.1
-
-
 @pytest.mark.numerical
 def test_gradients_do_not_reach_across(model):
     parts = examples()
