@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,17 +40,14 @@ from socrates.machine.supervisor import TrainingJob
 
 _END_PATIENCE = 120.0  # seconds for a supervisor to end what it runs by force
 
-Say = Callable[[str], None]
 
-
-def start(job: TrainingJob, command: list[str], seconds: float, say: Say) -> int:
+def start(job: TrainingJob, command: list[str], seconds: float) -> int:
     """Start the supervisor of a job in the current folder, and watch until the training has done a step, or is over.
 
     Args:
         job: what it will run.
         command: of the process that makes a `Supervisor` for this job and runs it, in this process' environment.
         seconds: how long to watch.
-        say: tells a person.
 
     Returns:
         0 for a training that runs or is complete; 1 for one that stopped, and for one that died, after its last lines
@@ -86,9 +82,9 @@ def start(job: TrainingJob, command: list[str], seconds: float, say: Say) -> int
             end_marked(record.mark, job.grace)
         _start_supervisor(command, lock, log)
     try:
-        return _watch(job.log, begun, seconds, say)
+        return _watch(job.log, begun, seconds)
     except KeyboardInterrupt:
-        say("")
+        _say("")
         print("No longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr)
         return EXIT_INTERRUPTED
 
@@ -117,35 +113,34 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None
         raise SocratesError(f"the supervisor did not start:\n{read_end(log.name, offset)}its log: {log.name}")
 
 
-def _watch(log: str, begun: float, seconds: float, say: Say) -> int:
+def _watch(log: str, begun: float, seconds: float) -> int:
     run = find_run_state()
     if run.record:
-        say(f"Training started in the background: process {run.record.pid}, log {log}")
+        _say(f"Training started in the background: process {run.record.pid}, log {log}")
     deadline = time.monotonic() + seconds
     while run.supervised:
         progress = run.progress
         if progress and (progress.time or 0) > begun and progress.step > (progress.started_step or 0):
-            say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
+            _say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
             return EXIT_DONE
         if time.monotonic() >= deadline:
-            say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
+            _say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
             return EXIT_DONE
         time.sleep(0.2)
         run = find_run_state()
     if run.state in ("complete", "stopped"):
-        say(f"Training {run_state_text(run)}")
+        _say(f"Training {run_state_text(run)}")
     else:
         print(run_state_text(run), f"error: the training died: {run.reason}", sep="\n", file=sys.stderr, flush=True)
     return EXIT_DONE if run.state == "complete" else EXIT_NO
 
 
-def stop(say: Say, at_once: bool = False) -> int:
+def stop(at_once: bool = False) -> int:
     """End the training that the supervisor of this folder runs, and wait until it is over.
 
     It first finishes its step and saves a checkpoint; Ctrl+C meanwhile ends it at once.
 
     Args:
-        say: tells a person.
         at_once: do not wait for a checkpoint.
 
     Returns:
@@ -157,9 +152,9 @@ def stop(say: Say, at_once: bool = False) -> int:
     run = find_run_state()
     record = run.record
     if record and run.supervised:
-        _stop_supervisor(record, say, at_once)
+        _stop_supervisor(record, at_once)
     elif record and record.state == "running" and marked(record.mark):
-        _stop_left_over(record, say, at_once)
+        _stop_left_over(record, at_once)
     elif run.unsupervised:
         other = run.unsupervised[0]
         kill = f"kill {other.holder.removeprefix('process ').partition(' ')[0]}"
@@ -167,13 +162,13 @@ def stop(say: Say, at_once: bool = False) -> int:
             f"this training was started without the supervisor ({other}); end it after a checkpoint with: {kill}"
         )
     else:
-        say(f"Nothing is running ({run.state})")
+        _say(f"Nothing is running ({run.state})")
         return EXIT_NO
-    say(run_state_text(find_run_state()))
+    _say(run_state_text(find_run_state()))
     return EXIT_DONE
 
 
-def _stop_supervisor(record: SupervisorRecord, say: Say, at_once: bool) -> None:
+def _stop_supervisor(record: SupervisorRecord, at_once: bool) -> None:
     """Ask a supervisor to end its training, and wait for its own end."""
 
     def ends_after(number: int, seconds: float) -> bool:
@@ -182,7 +177,7 @@ def _stop_supervisor(record: SupervisorRecord, say: Say, at_once: bool) -> None:
         return wait_until(lambda: not lock_is_held(LOCK), seconds)
 
     if not at_once:
-        say(
+        _say(
             f"Stopping process {record.pid} and its training, after this step and its checkpoint: this may take some "
             "minutes (Ctrl+C, or stop --now, ends it at once) ..."
         )
@@ -190,15 +185,15 @@ def _stop_supervisor(record: SupervisorRecord, say: Say, at_once: bool) -> None:
             if ends_after(signal.SIGTERM, SAVE_PATIENCE + _END_PATIENCE):
                 return
         except KeyboardInterrupt:
-            say("")
-    say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
+            _say("")
+    _say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
     if not ends_after(signal.SIGINT, _END_PATIENCE):
         raise SocratesError(f"process {record.pid} has not ended after {_END_PATIENCE:g} s; look at {record.log}")
 
 
-def _stop_left_over(record: SupervisorRecord, say: Say, at_once: bool) -> None:
+def _stop_left_over(record: SupervisorRecord, at_once: bool) -> None:
     """The same where the supervisor is gone."""
-    say(f"The supervisor is gone; stopping its training {'at once' if at_once else 'after its checkpoint'} ...")
+    _say(f"The supervisor is gone; stopping its training {'at once' if at_once else 'after its checkpoint'} ...")
     ranks = [] if at_once else find_ranks(record.mark)
     if ranks and record.asked is None:
         record = replace(record, asked=utc_time())
@@ -209,3 +204,7 @@ def _stop_left_over(record: SupervisorRecord, say: Say, at_once: bool) -> None:
             wait_until(lambda: not marked(record.mark))
     end_marked(record.mark, grace=30)
     write_record(replace(record, state="stopped", ended=utc_time(), reason=f"{GONE}; its training was stopped"))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # at once, also into a pipe

@@ -166,7 +166,7 @@ def command(resume):
 def main():
     job = TrainingJob("c.json", "d.json", "training.log", "models/run", command, pause=0.1, grace=1)
     if sys.argv[1:]:
-        return start(job, [sys.executable, "driver.py"], float(sys.argv[1]), print)
+        return start(job, [sys.executable, "driver.py"], float(sys.argv[1]))
     return Supervisor(job).run()
 
 run_entry_point(main)
