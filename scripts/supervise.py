@@ -48,10 +48,8 @@ def parse_arguments() -> argparse.Namespace:
         parsed.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
         weights_only = "go on from a checkpoint of which the weights alone are whole"
         parsed.add_argument("--resume-weights-only", action="store_true", help=weights_only)
-        parsed.add_argument(
-            "--watch", type=float, default=60, metavar="SECONDS", help="start watches its beginning (60)"
-        )
-        parsed.add_argument("--token-on-stdin", action="store_true", help="its first line is HF_TOKEN")
+        parsed.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="how long to watch it (60)")
+        parsed.add_argument("--token-on-stdin", action="store_true", help="HF_TOKEN is standard input's first line")
     stop = actions.add_parser("stop", help="end the training after a checkpoint, and wait", allow_abbrev=False)
     stop.add_argument("--now", action="store_true", help="do not wait for a step and its checkpoint")
     actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)

@@ -34,8 +34,8 @@ def test_a_machine_with_nothing_wrong_passes(machine):
     assert {tuple(check) for check in checks} == {("name", "outcome", "text", "remedy")}
     names = [check["name"] for check in checks]
     assert names == [
-        *("Python", "packages", "GPUs", "bf16", "settings", "DeepSpeed", "HF_TOKEN", "model", "data", "data"),
-        *("tokenized set", "disk", "memory", "cost"),
+        *("Python", "packages", "GPUs", "bf16", "settings", "HF_TOKEN", "model", "data", "data"),
+        *("disk", "memory", "cost"),
     ]
     assert [check["name"] for check in checks if check["outcome"] == "FAIL"] == []
     assert machine.hub.asked == ["/Qwen/Qwen2.5-14B-Instruct/resolve/main/config.json"]
@@ -73,16 +73,6 @@ def little_room(machine):
     machine.config["training"].update(micro_batch_tokens=16384)
 
 
-def stale(machine):
-    machine.tokenize()
-    machine.config["training"].update(max_length=1024)
-
-
-def cut_off(machine):
-    file = machine.tokenize() / "data.arrow"
-    file.write_bytes(file.read_bytes()[:-100])
-
-
 def changed(machine):
     with (machine.data / "train.jsonl").open("a") as file:
         file.write("{}\n")
@@ -106,7 +96,6 @@ def folder_with_revision(machine):
 UUIDS = "GPU-3a5c,GPU-1a5c,GPU-0a5c,GPU-2a"
 MISSPELT = config(model_name="Qwen/Qwen2.5-14B-Instrct")
 KERNELS = training(attn_implementation="flash_attention_2", report_to="wandb")
-OTHER_DEEPSPEED = {"train_batch_size": 128, "scheduler": {"type": "WarmupLR"}}
 # What is wrong with a machine or a run, the check whose line tells it, and parts of the line and of its remedy.
 FAIL = {
     "old Python": (environment(MADE_UP_PYTHON="3.10.12"), "Python", "3.10.12", "3.11, 3.12"),
@@ -120,7 +109,6 @@ FAIL = {
     "less than the weights": (gpus(4, "A10G", 22), "memory", "weights 27.5", "rent GPUs of 35 GiB or more"),
     "a tracker and a kernel": (KERNELS, "settings", "wandb is not installed | ", 'write "none" | pip install flash'),
     "a folder's revision": (folder_with_revision, "settings", "models/base: a local folder", "leave 'main' out"),
-    "another's DeepSpeed": (lambda m: m.deepspeed.update(OTHER_DEEPSPEED), "DeepSpeed", "128 contra", "--deepspeed"),
     "unknown token": (environment(HF_TOKEN="hf_" + "old" * 9), "model", "answered with status 401", "is not valid"),
     "gated, no token": (gated, "model", "the model is gated", "set HF_TOKEN to"),
     "misspelt model": (MISSPELT, "model", "no such model on the hub", "check the spelling"),
@@ -128,13 +116,11 @@ FAIL = {
     "offline, a part cached": (offline, "model", "not completely, in the cache, and HF_HUB_OFFLINE", "unset HF_HUB"),
     "no data": (lambda m: (m.data / "train.jsonl").unlink(), "data", "train.jsonl is not there", "tnr scp 0"),
     "changed data": (changed, "data", "train.jsonl: data file changed after its metadata", "tnr scp 0"),
-    "cut-off tokens": (cut_off, "tokenized set", "cut off", "rm -r"),
     "little disk": (environment(MADE_UP_FREE=str(45 * 2**30)), "disk", "19 checkpoints are to come", '"save_steps"'),
 }
 WARN = {
     "another version": (pinned("numpy"), "packages", "(pinned 0.0.1)", "pip install -r"),
     "much at once for 40 GB": (little_room, "memory", "at 16384 tokens at once", 'write "micro_batch_tokens": 5248'),
-    "other tokens": (stale, "tokenized set", "is not there: it will be made", "--tokenize --config config.json"),
     "max_cost_usd too small": (config(max_cost_usd=40), "cost", "= 40 would stop it at", 'write "max_cost_usd": '),
 }
 BROKEN = {name: ("FAIL", *row) for name, row in FAIL.items()} | {name: ("warn", *row) for name, row in WARN.items()}
@@ -192,16 +178,6 @@ def test_what_is_no_token_is_refused_before_it_is_sent_and_not_shown(machine, va
     assert machine.hub.asked == []
 
 
-def test_the_tokenized_set_of_the_run_is_known_and_counted(machine):
-    folder = machine.tokenize()
-    info = json.loads((folder / "info.json").read_text())
-    done = machine.preflight("--json")
-    check = line(done, "tokenized set")
-    assert check["outcome"] == "pass" and check["text"] == f"{folder.name}: 40 rows, {info['tokens']} tokens"
-    assert line(done, "cost")["text"].startswith("1 step takes")  # 40 rows, not what the metadata tell
-    assert "tokenized set of" not in line(done, "disk")["text"]
-
-
 def test_a_gpu_without_a_known_peak_has_no_price(machine):
     machine.gpus(4, "NVIDIA Something New")
     check = line(machine.preflight("--json"), "cost")
@@ -213,5 +189,7 @@ def test_the_report_for_people_has_each_remedy_under_its_line_and_what_cannot_be
     done = machine.preflight()
     assert done.returncode == 1
     assert re.search(r"  \[FAIL\] GPUs: 3 x NVIDIA A100.*\n         -> look at nvidia-smi", done.stdout)
+    machine.deepspeed |= {"train_batch_size": 128}
+    assert_refused(machine.preflight(), "deepspeed.json", "128")
     for option, what in (("--config", "config"), ("--deepspeed", "DeepSpeed config")):
         assert_refused(machine.preflight(option, "absent.json"), f"absent.json: no such {what}")

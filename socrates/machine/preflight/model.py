@@ -26,7 +26,6 @@ class ModelState:
     """What is known of a run's model without the hub."""
 
     local: bool  # a folder of this machine, not a hub name
-    folder: Path | None  # where its config and tokenizer lie
     shape: ModelShape | None  # None where its costs are not known
     missing_bytes: int  # of weights that are still to be downloaded, about; 0 if unknown
     problem: str | None  # why nothing can be trained from what lies here
@@ -37,12 +36,9 @@ def model_state(config: RunConfig) -> ModelState:
     name = config.model_name
     local = names_a_folder(name) or Path(name).is_dir()
     folder = Path(name).expanduser() if local else _cached_folder(config)
-    if folder is None or not folder.is_dir():
-        folder, shape, problem = None, None, "no such folder"
-    else:
-        shape, problem = _look_into(folder)
+    shape, problem = _look_into(folder) if folder and folder.is_dir() else (None, "no such folder")
     shape = shape or KNOWN_SHAPES.get(name)
-    return ModelState(local, folder, shape, 0 if local or not problem else _bytes_to_come(name, shape), problem)
+    return ModelState(local, shape, 0 if local or not problem else _bytes_to_come(name, shape), problem)
 
 
 def check_hub(config: RunConfig, state: ModelState) -> Iterator[Check]:
