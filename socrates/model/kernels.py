@@ -15,7 +15,7 @@ from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
-from socrates.model.hub import find_model, names_a_folder
+from socrates.model.hub import find_model
 from socrates.model.sizing import ModelShape
 
 if TYPE_CHECKING:
@@ -85,8 +85,6 @@ def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
             '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
             "write null: then they are used where they are installed"
         )
-    if config.model_revision is not None and names_a_folder(config.model_name):
-        yield f"{config.model_name}: a local folder has no revisions; leave {config.model_revision!r} out"
 
 
 def use_liger_kernels(model: PreTrainedModel) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 from made_hub import Hub
@@ -88,12 +87,6 @@ def offline(machine):
     machine.environment.update(HF_HUB_OFFLINE="1")
 
 
-def folder_with_revision(machine):
-    shutil.copytree(machine.cache_model(weights=True), machine.root / "models" / "base")
-    machine.config.update(model_name="models/base", model_revision="main")
-
-
-UUIDS = "GPU-3a5c,GPU-1a5c,GPU-0a5c,GPU-2a"
 MISSPELT = config(model_name="Qwen/Qwen2.5-14B-Instrct")
 KERNELS = training(attn_implementation="flash_attention_2", report_to="wandb")
 # What is wrong with a machine or a run, the check whose line tells it, and parts of the line and of its remedy.
@@ -103,12 +96,10 @@ FAIL = {
     "no GPU": (gpus(0), "GPUs", "No CUDA GPUs are available; the config has 4", "nvidia-smi"),
     "three GPUs for four": (gpus(3), "GPUs", "3 x NVIDIA A100", '"num_processes": 2'),
     "one is hidden": (environment(CUDA_VISIBLE_DEVICES="0,1,2"), "GPUs", "config has 4", "CUDA_VISIBLE_DEVICES"),
-    "named by UUID": (environment(CUDA_VISIBLE_DEVICES=UUIDS), "GPUs", UUIDS, "CUDA_VISIBLE_DEVICES=3,1,0,2"),
     "a broken driver": (gpus(4, "A100", 80, 8, "the driver is too old"), "GPUs", "is too old; the", "a newer driver"),
     "no bf16": (gpus(4, "Quadro RTX 8000", 48, 7), "bf16", "not on Quadro RTX 8000 (7.0)", "8.0 or more"),
     "less than the weights": (gpus(4, "A10G", 22), "memory", "weights 27.5", "rent GPUs of 35 GiB or more"),
     "a tracker and a kernel": (KERNELS, "settings", "wandb is not installed | ", 'write "none" | pip install flash'),
-    "a folder's revision": (folder_with_revision, "settings", "models/base: a local folder", "leave 'main' out"),
     "unknown token": (environment(HF_TOKEN="hf_" + "old" * 9), "model", "answered with status 401", "is not valid"),
     "gated, no token": (gated, "model", "the model is gated", "set HF_TOKEN to"),
     "misspelt model": (MISSPELT, "model", "no such model on the hub", "check the spelling"),

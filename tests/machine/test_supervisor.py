@@ -516,9 +516,10 @@ def test_the_command_uses_the_gpus_that_were_chosen(place, monkeypatch):
     assert "--resume-weights-only" in weights(True) and "--resume-weights-only" in weights(False)
     ports = {part for _ in range(3) for part in command(False) if part.startswith("--master_port=")}
     assert ports and "--master_port=29500" not in ports
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    with pytest.raises(SocratesError, match="names 1 GPUs"):
-        make_training_job(*arguments)
+    for names, why in (("3", "names 1 GPUs"), ("GPU-3a5c,GPU-1a5c", "does not name GPUs by number; write")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+        with pytest.raises(SocratesError, match=why):
+            make_training_job(*arguments)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5")
     assert "--include=localhost:2,3" in make_training_job(*arguments).command(False)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
