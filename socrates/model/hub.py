@@ -182,10 +182,10 @@ class ModelFiles:
 
 
 def locate_model(name: str | Path, revision: str | None = None, base_model: str | Path | None = None) -> ModelFiles:
-    """Find a model or an adapter and its base model.
+    """Find a model, or an adapter and its base model.
 
     Args:
-        name: a model folder, a hub name, or a folder or hub name of an adapter.
+        name: folder or hub name of either.
         revision: of the hub's repository that ``name`` means; where ``name`` is a local adapter, of its base's.
         base_model: an adapter's base model, instead of the one that its config names.
 
@@ -211,11 +211,8 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
     try:
         base = find_model(base_name, (revision if is_local_adapter else None) or recorded)
     except SocratesError as error:
-        said_by = "as given" if base_model else f"as {config_file} says"
-        raise SocratesError(
-            f"{error}\n  This is the base model of {name}, {said_by}. "
-            "A relative name starts at the current folder; another one can be given (--base-model)."
-        ) from error
+        named = "" if base_model else f" that {config_file} names; another one can be given (--base-model)"
+        raise SocratesError(f"{error}\n  This is the base model of {name}{named}") from error
     if not (base.path / "config.json").is_file():
         raise SocratesError(f"{base_name}: the base model of {name} holds no model: {contents(base.path)}")
     return ModelFiles(base, str(base_name), found.path)

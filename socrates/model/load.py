@@ -167,12 +167,11 @@ def check_adapter_acts(loaded: LoadedModel) -> None:
         with_adapter = loaded.model(input_ids=ids, use_cache=False).logits
         with loaded.model.disable_adapter():
             without = loaded.model(input_ids=ids, use_cache=False).logits
-    if not torch.equal(with_adapter, without):
-        return
-    raise SocratesError(
-        f"{loaded.adapter}: the adapter changes nothing: its lora_B weights are zero, as before the first training "
-        "step, or sit on no layer that is used; evaluate a trained checkpoint"
-    )
+    if torch.equal(with_adapter, without):
+        raise SocratesError(
+            f"{loaded.adapter}: the adapter changes nothing: its lora_B weights are zero, as before the first training "
+            "step, or sit on no layer that is used; evaluate a trained checkpoint"
+        )
 
 
 def _model_in(

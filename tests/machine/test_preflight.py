@@ -96,18 +96,12 @@ def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monke
     assert model_state(FULL).missing_bytes == 0
 
 
-def test_no_data_file_is_read_twice(tmp_path, monkeypatch):
+def test_missing_and_empty_data_fail_and_no_file_is_read_twice(tmp_path, monkeypatch):
     config, read = prepare(tmp_path), []
-    (tmp_path / "data" / "set" / "metadata.json").write_text('{"rows": {"train": 1000}}')
     monkeypatch.setattr(files, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
     checks, state = data.inspect_data(config)
-    assert read == ["train.jsonl", "val.jsonl"]  # both are too new to be remembered
     assert state.steps == 32 and [check.outcome for check in checks] == ["pass", "pass"]
-
-
-def test_missing_and_empty_data_fail(tmp_path):
-    config = prepare(tmp_path)
-    assert [c.outcome for c in data.check_data_files(config)] == ["pass", "pass"]
+    assert read == ["train.jsonl", "val.jsonl"]  # both are too new to be remembered
     (tmp_path / "data" / "set" / "train.jsonl").write_text("")
     (tmp_path / "data" / "set" / "val.jsonl").unlink()
     assert [c.outcome for c in data.check_data_files(config)] == ["FAIL", "warn"]

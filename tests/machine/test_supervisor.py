@@ -215,7 +215,7 @@ class Place:
 
     def kill_supervisor(self):
         os.kill(self.state["pid"], signal.SIGKILL)
-        wait_for(lambda: not lives(self.state["pid"]))
+        wait_for(lambda: self.state["pid"] not in processes_in(self.folder))
 
     @property
     def log(self):
@@ -225,11 +225,6 @@ class Place:
         path = self.folder / "hangs"
         wait_for(lambda: path.exists() and path.read_text(), lambda: self.log)
         return int(path.read_text())
-
-
-def lives(pid):
-    found = psutil.process_iter(["status"])
-    return pid in [p.pid for p in found if p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 def processes_in(folder):
@@ -448,7 +443,7 @@ def test_it_outlives_the_terminal_that_started_it(place):
     training = place.hanging()
     time.sleep(0.3)  # for what would end it
     supervisor = place.state["pid"]
-    assert lives(supervisor) and lives(training)
+    assert {supervisor, training} <= set(processes_in(place.folder))
     for pid in (supervisor, training):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         assert fields[4] == "0", "no terminal"
@@ -465,7 +460,7 @@ def test_ctrl_c_while_watching_leaves_the_training_alone(place, tmp_path):
     caller.send_signal(signal.SIGINT)
     _, errors = caller.communicate(timeout=PATIENCE)
     assert caller.returncode == 130 and "the training goes on" in errors and "Traceback" not in errors
-    assert lives(place.state["pid"])
+    assert place.state["pid"] in processes_in(place.folder)
     assert place.supervise("stop").returncode == 0
 
 
