@@ -75,9 +75,9 @@ def check_cost(config: RunConfig, shape: ModelShape | None, data: DataState, gpu
     hours = _hours(config, shape, data, gpus, layers)
     if isinstance(hours, str):
         return Check("cost", WARN, f"not predicted: {hours}", "look at the log's first lines, and at status")
-    steps = "1 step takes" if data.steps == 1 else f"{data.steps:,} steps take"
     time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
-    text = f"{steps} about {time}, at {ASSUMED_UTILISATION:.0%} of the GPUs' peak (assumed, not measured)"
+    share = f"{ASSUMED_UTILISATION:.0%} of the GPUs' peak (assumed, not measured)"
+    text = f"{data.steps:,} steps take about {time}, at {share}"
     price, limit = config.price_per_hour, config.max_cost_usd
     if price is None:
         return Check("cost", WARN, f"{text}; what they cost is unknown", 'write "price_per_hour" into the config')

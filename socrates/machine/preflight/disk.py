@@ -39,9 +39,8 @@ def check_disk(config: RunConfig, model: ModelState, data: DataState) -> Iterato
     each = _BYTES_PER_PARAMETER * adapter_parameters(model.shape, config.lora) + _SMALL_FILES
     done = len(list(output.glob("checkpoint-*/manifest.json")))
     to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
-    checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
     needs = {
-        output: (to_come * each, f"{checkpoints} to come, about {gib(each)} each"),
+        output: (to_come * each, f"{to_come} checkpoints are to come, about {gib(each)} each"),
         cache: (model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
         Path(config.dataset_path): (data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
     }
