@@ -309,12 +309,12 @@ def _deepspeed() -> dict[str, Any]:
 
 def _estimate(way: Way, config: RunConfig, model: Any) -> int:
     """The memory that this project counts with."""
-    from socrates.model.memory import memory_prediction, memory_settings
+    from socrates.model.memory import memory_parts
     from socrates.model.sizing import ModelShape
 
     shape = ModelShape.from_config(model.config.to_dict())
-    layers = shape.layers if way.checkpointed else 0
-    return memory_prediction(shape, config.lora, memory_settings(config, _deepspeed()), layers).total
+    bucket = _deepspeed()["zero_optimization"]["reduce_bucket_size"]
+    return sum(memory_parts(shape, config, shape.layers if way.checkpointed else 0, bucket).values())
 
 
 def _resident_bytes() -> int:

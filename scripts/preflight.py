@@ -4,9 +4,9 @@
   python scripts/preflight.py [--config config_full_dataset.json --deepspeed deepspeed_config.json] [--json]
 
 Run it on the training machine, in the project's folder; without --config it looks at the machine alone. It looks at
-Python, packages, GPUs, driver, bf16, the model and HF_TOKEN (two requests to the hub at most), data, tokenized set and
-disk, predicts memory and cost, and reads no data file twice.
-Exit status: 0 nothing stands in the way, 1 something does, 2 cannot tell (a config that does not load).
+Python, packages, GPUs, driver, bf16, the model and HF_TOKEN (one request to the hub at most), data and disk,
+predicts memory and cost, and reads no data file twice.
+Exit status: 0 nothing stands in the way, 1 something does, 2 cannot tell (a config or DeepSpeed file that is wrong).
 """
 
 import _bootstrap  # noqa: F401
@@ -34,12 +34,12 @@ def main() -> int:
     from socrates.machine.run_state import MACHINE_ENV, read_machine_env
 
     os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it; the hub's library reads it once
-    from socrates.config import load_config
+    from socrates.config import load_config, load_deepspeed
     from socrates.machine.preflight.preflight import run_checks
 
     config = load_config(arguments.config) if arguments.config else None
-    deepspeed = Path(arguments.deepspeed) if arguments.deepspeed else None
-    checks = [*software, *run_checks(Path.cwd(), config, deepspeed, arguments.config or "")]
+    deepspeed = load_deepspeed(arguments.deepspeed, config) if config and arguments.deepspeed else None
+    checks = [*software, *run_checks(config, deepspeed)]
     print(show(checks))
     return 1 if failed(checks) else 0
 

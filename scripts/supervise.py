@@ -40,20 +40,16 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = make_parser(__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    start = actions.add_parser("start", help="start a training", allow_abbrev=False)
-    start.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="watch its beginning (60)")
-    start.add_argument("--token-on-stdin", action="store_true", help="the first line of standard input is HF_TOKEN")
-    run = actions.add_parser("run", help="what start runs in the background", allow_abbrev=False)
-    for parsed in (start, run):
+    for action, does in (("start", "start a training"), ("run", "what start runs in the background")):
+        parsed = actions.add_parser(action, help=does, allow_abbrev=False)
         parsed.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
         parsed.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
         parsed.add_argument("--log", required=True, metavar="FILE", help="where all output goes; added to, never cut")
         parsed.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
-        parsed.add_argument(
-            "--resume-weights-only",
-            action="store_true",
-            help="go on from a checkpoint of which the weights alone are whole",
-        )
+        weights_only = "go on from a checkpoint of which the weights alone are whole"
+        parsed.add_argument("--resume-weights-only", action="store_true", help=weights_only)
+        parsed.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="how long to watch it (60)")
+        parsed.add_argument("--token-on-stdin", action="store_true", help="HF_TOKEN is standard input's first line")
     stop = actions.add_parser("stop", help="end the training after a checkpoint, and wait", allow_abbrev=False)
     stop.add_argument("--now", action="store_true", help="do not wait for a step and its checkpoint")
     actions.add_parser("state", help="what runs, since when, and how it ended", allow_abbrev=False)
@@ -72,10 +68,8 @@ def start(arguments: argparse.Namespace) -> int:
     os.environ.pop("TNR_API_TOKEN", None)  # a training has no use for it
     if arguments.token_on_stdin:
         os.environ.update(read_token())
-    command = [sys.executable, __file__, "run", "--config", arguments.config, "--deepspeed", arguments.deepspeed]
-    command += ["--log", arguments.log, *(["--resume"] if arguments.resume else [])]
-    command += ["--resume-weights-only"] if arguments.resume_weights_only else []
-    return background.start(make_job(arguments), command, arguments.watch, say)
+    command = [sys.executable, __file__, "run", *sys.argv[2:]]
+    return background.start(make_job(arguments), command, arguments.watch)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -98,7 +92,7 @@ def stop(arguments: argparse.Namespace) -> int:
     """End the training, after a checkpoint unless it is to be at once."""
     from socrates.machine import background
 
-    return background.stop(say, arguments.now)
+    return background.stop(arguments.now)
 
 
 def state(arguments: argparse.Namespace) -> int:
@@ -106,7 +100,7 @@ def state(arguments: argparse.Namespace) -> int:
     from socrates.machine.run_state import find_run_state, run_state_text
 
     run_state = find_run_state()
-    say(run_state_text(run_state))
+    print(run_state_text(run_state))
     return run_state.exit_status
 
 
@@ -121,11 +115,6 @@ def read_token() -> dict[str, str]:
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise SocratesError("--token-on-stdin: the first line of standard input is no token")
     return {"HF_TOKEN": token}
-
-
-def say(text: str) -> None:
-    """Print at once, also into a pipe."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -110,31 +110,16 @@ class MadeMachine:
         (self.made_up / "gpus.json").write_text(json.dumps([[gpu] * count, error]))
 
     def cache_model(self, weights: bool = False) -> Path:
-        """The model's config and tokenizer (a small one) in the hub's cache, with or without weights."""
-        from tiny import tiny_tokenizer
-
+        """The model's config in the hub's cache, with or without weights."""
         folder = self.cache / "hub" / f"models--{MODEL.replace('/', '--')}"
         snapshot = folder / "snapshots" / COMMIT
-        tiny_tokenizer().save_pretrained(snapshot)
+        snapshot.mkdir(parents=True)
         (snapshot / "config.json").write_text(json.dumps(SHAPE))
         if weights:
             (snapshot / "model.safetensors").write_bytes(NO_WEIGHTS)
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text(COMMIT)
         return snapshot
-
-    def tokenize(self) -> Path:
-        """The tokenized set of the machine's config, made by the real function, of the cached tokenizer."""
-        from socrates.data.tokenize import ensure_tokenized
-        from socrates.model.load import load_tokenizer
-
-        file, settings = self.data / "train.jsonl", self.config
-        return ensure_tokenized(
-            file,
-            load_tokenizer(self.cache_model()),
-            settings["prompt"]["system_message"],
-            settings["training"]["max_length"],
-        )
 
     def own_code(self) -> Path:
         """A copy of the program, as uploaded, that may be broken; its list of packages."""

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from loaded import Loaded
 
 from socrates.machine.process_tree import free_port
@@ -50,15 +51,13 @@ def environment(**extra: str) -> dict[str, str]:
 def run_script(name: str, *arguments: object, cwd: Path, timeout: float = PATIENCE, **extra: str):
     """Run scripts/NAME to its end; returns the CompletedProcess with text output."""
     program = [sys.executable, ROOT / "scripts" / name] if name.endswith(".py") else [ROOT / "scripts" / name]
-    return subprocess.run(
-        [*map(str, program), *map(str, arguments)],
-        cwd=cwd,
-        env=environment(**extra),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-    )
+    return run_in(cwd, [*map(str, program), *map(str, arguments)], timeout=timeout, env=environment(**extra))
+
+
+def run_in(folder: Path, command: list[str], **options):
+    """Run a command in a folder to its end, in the small environment and without input where nothing else is said."""
+    options = {"input": "", "env": environment(), "timeout": PATIENCE, **options}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, **options)
 
 
 def run_loaded(script: str | Path, *arguments: object, cwd: Path = ROOT):
@@ -99,32 +98,14 @@ def training_command(
     config: str = "config.json", *more: str, ranks: int = 2, port: int | None = None, script: Path = TRAINING
 ) -> list[str]:
     """The guide's command line, with the rehearsal's number of processes."""
-    return [
-        sys.executable,
-        "-m",
-        "deepspeed.launcher.runner",
-        f"--num_gpus={ranks}",
-        f"--master_port={port or free_port()}",
-        str(script),
-        "--config",
-        config,
-        "--deepspeed",
-        "deepspeed_config.json",
-        *more,
-    ]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", f"--num_gpus={ranks}"]
+    files = ["--config", config, "--deepspeed", "deepspeed_config.json"]
+    return [*launcher, f"--master_port={port or free_port()}", str(script), *files, *more]
 
 
 def launch(folder: Path, *more: str, config: str = "config.json", **options):
     """Run a training to its end through DeepSpeed's launcher; options as `training_command` has them."""
-    return subprocess.run(
-        training_command(config, *more, **options),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        stdin=subprocess.DEVNULL,
-    )
+    return run_in(folder, training_command(config, *more, **options))
 
 
 def start_ranks(
@@ -206,16 +187,8 @@ def train_and_kill(folder: Path, when: str, **options) -> str:
 
 def rank_processes(folder: Path) -> list[int]:
     """Process ids of the ranks that train in a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes().split(b"\0")
-            cwd = (entry / "cwd").readlink()
-        except OSError:
-            continue
-        if cwd == folder and any(part.startswith(b"--local_rank") for part in command):
-            found.append(int(entry.name))
-    return found
+    found = [p.info for p in psutil.process_iter(["pid", "cwd", "cmdline"]) if p.info["cwd"] == str(folder)]
+    return [info["pid"] for info in found if any(part.startswith("--local_rank") for part in info["cmdline"] or ())]
 
 
 def logged(folder: Path, checkpoint: str) -> list[dict]:

@@ -14,14 +14,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError
-from socrates.files import lock_is_held, try_lock
+from socrates.files import cannot_write, lock_is_held, try_lock
 from socrates.machine.process_tree import SAVE_PATIENCE, ask_to_save, end_marked, find_ranks, marked, wait_until
 from socrates.machine.run_state import (
     GONE,
@@ -41,17 +40,14 @@ from socrates.machine.supervisor import TrainingJob
 
 _END_PATIENCE = 120.0  # seconds for a supervisor to end what it runs by force
 
-Say = Callable[[str], None]
 
-
-def start(job: TrainingJob, command: list[str], seconds: float, say: Say) -> int:
+def start(job: TrainingJob, command: list[str], seconds: float) -> int:
     """Start the supervisor of a job in the current folder, and watch until the training has done a step, or is over.
 
     Args:
         job: what it will run.
         command: of the process that makes a `Supervisor` for this job and runs it, in this process' environment.
         seconds: how long to watch.
-        say: tells a person.
 
     Returns:
         0 for a training that runs or is complete; 1 for one that stopped, and for one that died, after its last lines
@@ -61,52 +57,36 @@ def start(job: TrainingJob, command: list[str], seconds: float, say: Say) -> int
         SocratesError: a training runs already; the log cannot be written.
     """
     begun = time.time()
-    with _take_lock() as lock, _open_log(job.log) as log:
+    try:
+        RUN_FOLDER.mkdir(exist_ok=True)
+        RUN_FOLDER.chmod(0o700)
+        lock = LOCK.open("a+", encoding="utf-8")
+        log = Path(job.log).open("ab")  # noqa: SIM115 - closed below, like the lock
+    except OSError as error:
+        raise cannot_write(Path(error.filename), error) from error
+    with lock, log:
+        if not try_lock(lock):
+            raise SocratesError(
+                f"a training is running here already: {holder_text(LOCK)}\n"
+                "  what it does: python scripts/supervise.py state\n"
+                "  to end it:    python scripts/supervise.py stop"
+            )
         running = find_unsupervised(job.output_dir, supervised=False)
         if running:
             raise SocratesError(
                 f"a training that no supervisor watches is running here already: {running[0]}; wait for it, or end it"
             )
-        _clear_up(job.grace)
+        record = read_record()
+        if record and record.state == "running":  # its supervisor was killed, and its first rank is dead, too
+            write_record(replace(record, state="failed", reason=GONE, ended=utc_time()))
+            end_marked(record.mark, job.grace)
         _start_supervisor(command, lock, log)
     try:
-        return _watch(job.log, begun, seconds, say)
+        return _watch(job.log, begun, seconds)
     except KeyboardInterrupt:
-        say("")
+        _say("")
         print("No longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def _take_lock() -> IO[str]:
-    try:
-        RUN_FOLDER.mkdir(mode=0o700, exist_ok=True)
-        RUN_FOLDER.chmod(0o700)
-        lock = LOCK.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise SocratesError(f"{RUN_FOLDER}: cannot write there: {error.strerror or error}") from error
-    if not try_lock(lock):
-        lock.close()
-        raise SocratesError(
-            f"a training is running here already: {holder_text(LOCK)}\n"
-            "  what it does: python scripts/supervise.py state\n"
-            "  to end it:    python scripts/supervise.py stop"
-        )
-    return lock
-
-
-def _open_log(path: str) -> IO[bytes]:
-    try:
-        return Path(path).open("ab")
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot write the log: {error.strerror or error}") from error
-
-
-def _clear_up(grace: float) -> None:
-    """End what is left of a training whose supervisor was killed, and whose first rank is dead, too."""
-    record = read_record()
-    if record and record.state == "running":
-        write_record(replace(record, state="failed", reason=GONE, ended=utc_time()))
-        end_marked(record.mark, grace)
 
 
 def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None:
@@ -133,35 +113,34 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None
         raise SocratesError(f"the supervisor did not start:\n{read_end(log.name, offset)}its log: {log.name}")
 
 
-def _watch(log: str, begun: float, seconds: float, say: Say) -> int:
+def _watch(log: str, begun: float, seconds: float) -> int:
     run = find_run_state()
     if run.record:
-        say(f"Training started in the background: process {run.record.pid}, log {log}")
+        _say(f"Training started in the background: process {run.record.pid}, log {log}")
     deadline = time.monotonic() + seconds
     while run.supervised:
         progress = run.progress
         if progress and (progress.time or 0) > begun and progress.step > (progress.started_step or 0):
-            say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
+            _say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
             return EXIT_DONE
         if time.monotonic() >= deadline:
-            say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
+            _say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
             return EXIT_DONE
         time.sleep(0.2)
         run = find_run_state()
     if run.state in ("complete", "stopped"):
-        say(f"Training {run_state_text(run)}")
+        _say(f"Training {run_state_text(run)}")
     else:
         print(run_state_text(run), f"error: the training died: {run.reason}", sep="\n", file=sys.stderr, flush=True)
     return EXIT_DONE if run.state == "complete" else EXIT_NO
 
 
-def stop(say: Say, at_once: bool = False) -> int:
+def stop(at_once: bool = False) -> int:
     """End the training that the supervisor of this folder runs, and wait until it is over.
 
     It first finishes its step and saves a checkpoint; Ctrl+C meanwhile ends it at once.
 
     Args:
-        say: tells a person.
         at_once: do not wait for a checkpoint.
 
     Returns:
@@ -173,60 +152,59 @@ def stop(say: Say, at_once: bool = False) -> int:
     run = find_run_state()
     record = run.record
     if record and run.supervised:
-        _stop_supervisor(record, say, at_once)
+        _stop_supervisor(record, at_once)
     elif record and record.state == "running" and marked(record.mark):
-        _stop_left_over(record, say, at_once)
+        _stop_left_over(record, at_once)
     elif run.unsupervised:
         other = run.unsupervised[0]
+        kill = f"kill {other.holder.removeprefix('process ').partition(' ')[0]}"
         raise SocratesError(
-            f"this training was started without the supervisor ({other}); end it after a checkpoint with: "
-            f"kill {other.pid}"
+            f"this training was started without the supervisor ({other}); end it after a checkpoint with: {kill}"
         )
     else:
-        say(f"Nothing is running ({run.state})")
+        _say(f"Nothing is running ({run.state})")
         return EXIT_NO
-    say(run_state_text(find_run_state()))
+    _say(run_state_text(find_run_state()))
     return EXIT_DONE
 
 
-def _stop_supervisor(record: SupervisorRecord, say: Say, at_once: bool) -> None:
+def _stop_supervisor(record: SupervisorRecord, at_once: bool) -> None:
     """Ask a supervisor to end its training, and wait for its own end."""
 
-    def over() -> bool:
-        return not lock_is_held(LOCK)
+    def ends_after(number: int, seconds: float) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(record.pid, number)
+        return wait_until(lambda: not lock_is_held(LOCK), seconds)
 
     if not at_once:
-        say(
+        _say(
             f"Stopping process {record.pid} and its training, after this step and its checkpoint: this may take some "
             "minutes (Ctrl+C, or stop --now, ends it at once) ..."
         )
-        _signal(record.pid, signal.SIGTERM)
         try:
-            if wait_until(over, SAVE_PATIENCE + _END_PATIENCE, say):
+            if ends_after(signal.SIGTERM, SAVE_PATIENCE + _END_PATIENCE):
                 return
         except KeyboardInterrupt:
-            say("")
-    say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
-    _signal(record.pid, signal.SIGINT)
-    if not wait_until(over, _END_PATIENCE):
+            _say("")
+    _say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
+    if not ends_after(signal.SIGINT, _END_PATIENCE):
         raise SocratesError(f"process {record.pid} has not ended after {_END_PATIENCE:g} s; look at {record.log}")
 
 
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _stop_left_over(record: SupervisorRecord, say: Say, at_once: bool) -> None:
+def _stop_left_over(record: SupervisorRecord, at_once: bool) -> None:
     """The same where the supervisor is gone."""
-    say(f"The supervisor is gone; stopping its training {'at once' if at_once else 'after its checkpoint'} ...")
-    ranks = find_ranks(marked(record.mark))
-    if ranks and not at_once:
-        if record.asked is None:
-            record = replace(record, asked=utc_time())
-            write_record(record)
-            ask_to_save(ranks)
+    _say(f"The supervisor is gone; stopping its training {'at once' if at_once else 'after its checkpoint'} ...")
+    ranks = [] if at_once else find_ranks(record.mark)
+    if ranks and record.asked is None:
+        record = replace(record, asked=utc_time())
+        write_record(record)
+        ask_to_save(ranks)
+    if ranks:
         with suppress(KeyboardInterrupt):
-            wait_until(lambda: not marked(record.mark), say=say)
+            wait_until(lambda: not marked(record.mark))
     end_marked(record.mark, grace=30)
     write_record(replace(record, state="stopped", ended=utc_time(), reason=f"{GONE}; its training was stopped"))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # at once, also into a pipe

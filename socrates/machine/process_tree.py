@@ -2,8 +2,7 @@
 
 Covers: whatever a supervisor starts carries its mark in the environment, so that it is found also when its parent or
 the supervisor is dead (DeepSpeed's ranks outlive their launcher). A clean stop is asked of the ranks: DeepSpeed's
-`launch.py` would kill them after 30 s, and a step with its save may take longer. A rank's data loader workers are not
-taken for ranks. Linux only.
+`launch.py` would kill them after 30 s, and a step with its save may take longer. Linux only.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
@@ -21,7 +20,6 @@ from socrates.errors import SocratesError
 
 MARK = "SOCRATES_SUPERVISOR"
 SAVE_PATIENCE = 600.0  # seconds for the end of a step and its checkpoint
-_WORD_EVERY = 30.0  # seconds
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -29,12 +27,13 @@ def marked(mark: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _environment(process).get(MARK) == mark]
 
 
-def find_ranks(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those of some processes that DeepSpeed's launcher started as ranks."""
-    return [p for p in processes if "LOCAL_RANK" in _environment(p) and "LOCAL_RANK" not in _environment(_parent(p))]
+def find_ranks(mark: str) -> list[psutil.Process]:
+    """Those of them that DeepSpeed's launcher started as ranks; not the ranks' own workers."""
+    ranks = {process.pid: process for process in marked(mark) if "LOCAL_RANK" in _environment(process)}
+    return [process for process in ranks.values() if _parent_pid(process) not in ranks]
 
 
-def ask_to_save(ranks: Iterable[psutil.Process]) -> None:
+def ask_to_save(ranks: list[psutil.Process]) -> None:
     """SIGTERM to each: a training saves after the step it is in and ends; one that still loads ends at once."""
     for rank in ranks:
         with suppress(psutil.Error):
@@ -52,40 +51,24 @@ def end_marked(mark: str, grace: float, patience: float = 30.0) -> None:
     Raises:
         SocratesError: some are there even then (stuck in the kernel, as with a broken GPU).
     """
-    signalled: set[tuple[int, int]] = set()
-    begun = time.monotonic()
+    number, pause, deadline = signal.SIGTERM, grace, time.monotonic() + grace + patience
     while left := marked(mark):
-        waited = time.monotonic() - begun
-        if waited > grace + patience:
+        if time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in left)
             raise SocratesError(f"processes of the training that cannot be ended, not even killed: {pids}")
-        number = signal.SIGTERM if waited < grace else signal.SIGKILL
         for process in left:
-            if (process.pid, number) not in signalled:
-                signalled.add((process.pid, number))
-                with suppress(psutil.Error):
-                    process.send_signal(number)
-        time.sleep(0.1)
+            with suppress(psutil.Error):
+                process.send_signal(number)
+        wait_until(lambda: not marked(mark), pause)
+        number, pause = signal.SIGKILL, 1.0
 
 
-def wait_until(
-    condition: Callable[[], bool], seconds: float = SAVE_PATIENCE, say: Callable[[str], None] | None = None
-) -> bool:
-    """Whether something came true within so many seconds.
-
-    Args:
-        condition: what is waited for.
-        seconds: how long.
-        say: is told every half minute that a step and its checkpoint are waited for.
-    """
-    begun = reported = time.monotonic()
+def wait_until(condition: Callable[[], bool], seconds: float = SAVE_PATIENCE) -> bool:
+    """Whether something came true within so many seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        now = time.monotonic()
-        if now - begun > seconds:
+        if time.monotonic() > deadline:
             return False
-        if say and now - reported >= _WORD_EVERY:
-            reported = now
-            say(f"still waiting for the step and its checkpoint, {now - begun:.0f} s so far")
         time.sleep(0.1)
     return True
 
@@ -103,14 +86,14 @@ def free_port() -> int:
     raise SocratesError("no free port: none of 100 between 20000 and 29500 can be listened on")
 
 
-def _environment(process: psutil.Process | None) -> dict[str, str]:
+def _environment(process: psutil.Process) -> dict[str, str]:
     """Empty for one that is gone, a zombie, or another user's."""
     with suppress(psutil.Error, OSError):
-        return process.environ() if process else {}
+        return process.environ()
     return {}
 
 
-def _parent(process: psutil.Process) -> psutil.Process | None:
+def _parent_pid(process: psutil.Process) -> int | None:
     with suppress(psutil.Error):
-        return process.parent()
+        return process.ppid()
     return None

@@ -28,13 +28,17 @@ _EXIT = {"running": EXIT_DONE, "complete": EXIT_DONE, "failed": EXIT_NO, "stoppe
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of the training."""
+    """One start of the training, and once it has ended, how."""
 
     started: str
-    from_step: int
+    from_step: int  # of the checkpoint that it went on from; 0 for none
     ended: str | None = None
-    exit_status: int | None = None
-    reached_step: int | None = None
+    exit_status: int | None = None  # the launcher's; negative for a signal
+    reached_step: int | None = None  # the last one that was done or saved
+    saved_step: int = 0  # of the newest complete checkpoint; 0 for none
+    finished: bool = False  # the run's last checkpoint is there and complete
+    stopped: str | None = None  # why it saved and ended by itself before its last step
+    refused: str | None = None  # its own message, where it ended because it cannot go on
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,6 @@ class Unsupervised:
     holder: str  # "process PID on NODE"
     since: str
 
-    @property
-    def pid(self) -> int | None:
-        """Its process, where the lock names one."""
-        found = re.match(r"process (\d+)", self.holder)
-        return int(found[1]) if found else None
-
     def __str__(self) -> str:
         """For messages."""
         return f"{self.holder}, since {self.since}, into {self.output_dir}"
@@ -116,23 +114,14 @@ class Unsupervised:
 
 @dataclass(frozen=True)
 class RunState:
-    """What is true now.
+    """What is true now."""
 
-    Attributes:
-        state: running, complete, failed, stopped, or "never started".
-        reason: why, in words; None where there is nothing to say.
-        supervised: the run on record runs, and its supervisor with it.
-        record: what the supervisor wrote down last.
-        unsupervised: trainings that run without one.
-        progress: of the training that runs, or of the one on record.
-    """
-
-    state: str
-    reason: str | None
-    supervised: bool
-    record: SupervisorRecord | None
-    unsupervised: tuple[Unsupervised, ...]
-    progress: Progress | None
+    state: str  # running, complete, failed, stopped, or "never started"
+    reason: str | None  # why, in words; None where there is nothing to say
+    supervised: bool  # the run on record runs, and its supervisor with it
+    record: SupervisorRecord | None  # what the supervisor wrote down last
+    unsupervised: tuple[Unsupervised, ...]  # trainings that run without one
+    progress: Progress | None  # of the training that runs, or of the one on record
 
     @property
     def exit_status(self) -> int:
@@ -195,27 +184,14 @@ def run_state_text(run: RunState) -> str:
         lines.append(f"step {run.progress.step} of {run.progress.max_steps}, {age} s ago")
         lines += [f"WARNING: {text}" for text in run.progress.warnings]
     if record:
-        ended = f", ended {record.ended}" if record.ended else ""
-        lines.append(f"supervisor: process {record.pid}, started {record.started}{ended}, restarts: {record.restarts}")
+        lines.append(f"supervisor: process {record.pid}, started {record.started}, restarts: {record.restarts}")
         lines.append(f"config {record.config}, log {record.log}, checkpoints in {record.output_dir}")
-        lines += [f"attempt {number}: {_attempt_text(a)}" for number, a in enumerate(record.attempts, 1)]
         if run.state == "stopped":
             lines.append(f"to go on: {record.way_on}")
         if run.state == "failed":
-            lines += [f"last lines of {record.log}:", *(f"  {line}" for line in last_lines(record))]
+            last = read_end(record.log, record.log_offset).splitlines()[-20:]
+            lines += [f"last lines of {record.log}:", *(f"  {line}" for line in last)]
     return "\n".join(lines)
-
-
-def _attempt_text(attempt: Attempt) -> str:
-    text = f"{attempt.started}, from step {attempt.from_step}"
-    if attempt.ended is None:
-        return text
-    return f"{text}; ended {attempt.ended} at step {attempt.reached_step}, exit status {attempt.exit_status}"
-
-
-def last_lines(record: SupervisorRecord, count: int = 20) -> list[str]:
-    """The last lines that the log got since this start."""
-    return read_end(record.log, record.log_offset).splitlines()[-count:]
 
 
 def read_end(log: str | Path, offset: int, limit: int = 2**16) -> str:
@@ -233,26 +209,22 @@ _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "TNR_API_TOKEN")
 
 
 def read_machine_env(path: Path | str = MACHINE_ENV) -> dict[str, str]:
-    """The settings of the file; none where there is no such file.
+    """The settings of the file, a later line before an earlier one; none where there is no such file.
 
     Raises:
-        SocratesError: every line that cannot be taken, by number and never by content: it might be a secret.
+        SocratesError: a line that cannot be taken, by number and never by content: it might be a secret.
     """
     settings: dict[str, str] = {}
-    problems = []
     text = read_text(path, "settings of this machine") if Path(path).exists() else ""
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
-        setting = _SETTING.fullmatch(line)
         if not line or line.startswith("#"):
             continue
+        setting = _SETTING.fullmatch(line)
         if not setting:
-            problems.append(f"line {number}: wants KEY=VALUE: no export, no spaces around the =, no quotes, $ or `")
-        elif setting[1] in _SECRETS:
-            problems.append(f"line {number}: {setting[1]} is a secret: export it where the training is started")
-        elif setting[1] in settings:
-            problems.append(f"line {number}: {setting[1]} stands there twice; keep one")
-        else:
-            settings[setting[1]] = setting[2]
-    if problems:
-        raise SocratesError("\n  ".join([f"{path}: its lines are taken as they stand", *problems]))
+            wanted = "wants KEY=VALUE as it stands: no export, no spaces around the =, no quotes, $ or `"
+            raise SocratesError(f"{path}: line {number}: {wanted}")
+        if setting[1] in _SECRETS:
+            where = "export it where the training is started"
+            raise SocratesError(f"{path}: line {number}: {setting[1]} is a secret: {where}")
+        settings[setting[1]] = setting[2]
     return settings

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.checkpoint import WEIGHTS_ONLY, checkpoint_step, is_finished, newest_complete
-from socrates.config import RunConfig, load_config, load_deepspeed
+from socrates.config import load_config, load_deepspeed
 from socrates.console import describe_exit
 from socrates.errors import EXIT_CANNOT, SocratesError
 from socrates.machine.process_tree import (
@@ -31,7 +31,6 @@ from socrates.machine.process_tree import (
     end_marked,
     find_ranks,
     free_port,
-    marked,
     wait_until,
 )
 from socrates.machine.run_state import Attempt, SupervisorRecord, read_end, utc_time, write_record
@@ -45,40 +44,23 @@ _DEFECT = "error: this is a defect of the program"  # run_entry_point's words fo
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is to be run, in the environment of the process that runs it.
-
-    Attributes:
-        command: the command line of an attempt; it is called with whether to go on from the newest checkpoint.
-        resume: whether the first attempt goes on from a checkpoint, too.
-        weights_only: whether a checkpoint will do of which the weights alone are complete.
-        pause: seconds before a restart, in which ports and GPU memory come free.
-        patience: seconds that a training which is asked to stop has for its step and its checkpoint.
-        grace: seconds between SIGTERM and SIGKILL, after that or instead.
-    """
+    """What is to be run, in the environment of the process that runs it."""
 
     config: str
     deepspeed: str
     log: str
     output_dir: str
-    command: Callable[[bool], list[str]]
-    resume: bool = False
-    weights_only: bool = False
-    pause: float = 5.0
-    patience: float = SAVE_PATIENCE
-    grace: float = 30.0
+    command: Callable[[bool], list[str]]  # of an attempt; called with whether to go on from the newest checkpoint
+    resume: bool = False  # whether the first attempt goes on from a checkpoint, too
+    weights_only: bool = False  # whether a checkpoint will do of which the weights alone are complete
+    pause: float = 5.0  # seconds before a restart, in which ports and GPU memory come free
+    grace: float = 30.0  # seconds between SIGTERM and SIGKILL for what is left of an attempt
 
 
 def make_training_job(
     config: str, deepspeed: str, log: str, resume: bool = False, weights_only: bool = False
 ) -> TrainingJob:
-    """A job for the training script, once everything that can be checked beforehand was.
-
-    Args:
-        config: the run config.
-        deepspeed: DeepSpeed's.
-        log: of the run.
-        resume: whether the first attempt goes on from a checkpoint.
-        weights_only: whether a checkpoint will do of which the weights alone are complete.
+    """A job for the training script, once everything that can be checked beforehand was; for the rest see there.
 
     Raises:
         SocratesError: config or DeepSpeed file are wrong, or the data is not there.
@@ -90,82 +72,51 @@ def make_training_job(
             f"{run.train_file}: no such data file; upload the data: tnr scp 0 data/socsci210_full/ "
             f"~/socrates-training/{run.dataset_path}/"
         )
-    launch = [sys.executable, "-m", "deepspeed.launcher.runner", _launcher_devices(run)]
+    # With --num_gpus the launcher would forget CUDA_VISIBLE_DEVICES and take the first GPUs.
+    wanted = run.training.num_processes
+    numbers = gpu_numbers(os.environ, wanted)
+    devices = f"--num_gpus={wanted}" if numbers is None else f"--include=localhost:{','.join(map(str, numbers))}"
+    script = [str(_SCRIPT), "--config", config, "--deepspeed", deepspeed, *([WEIGHTS_ONLY] if weights_only else [])]
 
     def command(resuming: bool) -> list[str]:
-        script = [str(_SCRIPT), "--config", config, "--deepspeed", deepspeed, *([WEIGHTS_ONLY] if weights_only else [])]
-        resumption = ["--resume-from-checkpoint", "auto"] if resuming else []
-        return [*launch, f"--master_port={free_port()}", *script, *resumption]
+        launcher = [sys.executable, "-m", "deepspeed.launcher.runner", devices, f"--master_port={free_port()}"]
+        return [*launcher, *script, *(["--resume-from-checkpoint", "auto"] if resuming else [])]
 
     return TrainingJob(config, deepspeed, log, run.output_dir, command, resume, weights_only)
 
 
-def _launcher_devices(run: RunConfig) -> str:
-    """The launcher's option for the GPUs. With --num_gpus it would forget CUDA_VISIBLE_DEVICES and take the first."""
-    wanted = run.training.num_processes
-    numbers = gpu_numbers(os.environ, wanted)
-    return f"--num_gpus={wanted}" if numbers is None else f"--include=localhost:{','.join(map(str, numbers))}"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How an attempt ended.
-
-    Attributes:
-        exit_status: the launcher's; negative for a signal.
-        from_step: the step of the checkpoint it went on from; 0 for none.
-        reached_step: the last step that was done or saved.
-        saved_step: the step of the newest complete checkpoint; 0 for none.
-        finished: the run's last checkpoint is there and complete.
-        output: the end of what it wrote.
-        stopped: why it saved and ended by itself before its last step, where it says that it did.
-    """
-
-    exit_status: int
-    from_step: int
-    reached_step: int
-    saved_step: int
-    finished: bool
-    output: str = ""
-    stopped: str | None = None
-
-
-def decide_next(ended: Ended, best: int, restarts: int) -> tuple[str, str]:
+def decide_next(attempt: Attempt, best: int, restarts: int) -> tuple[str, str]:
     """What comes after an attempt: "complete", "stopped", "failed" or "restart", and why, for a person.
 
     Args:
-        ended: the attempt.
+        attempt: it has ended.
         best: the furthest step of the attempts before; for the first, the step that it started from.
         restarts: how often it was started again already.
     """
-    further = ended.reached_step > ended.from_step
+    reached = attempt.reached_step or 0
+    further = reached > attempt.from_step
     # DeepSpeed's launcher exits with 0 when its own child was killed: the checkpoint is the proof, not the status.
-    if ended.finished and (ended.exit_status == 0 or further):
+    if attempt.finished and (attempt.exit_status == 0 or further):
         return "complete", "the last checkpoint is there"
-    if ended.stopped is not None and further and ended.saved_step >= ended.reached_step:
-        return "stopped", f"at step {ended.reached_step}, where its checkpoint is complete: {ended.stopped}"
-    refused = _refusal(ended)
-    if refused:
-        return "failed", f"the training refused to go on: {refused}"
-    how = f"{describe_exit(ended.exit_status)} at step {ended.reached_step}"
-    if ended.reached_step <= best and not restarts:
-        return "failed", f"{how}, before it had done a step: starting it again would not help"
-    if ended.reached_step <= best:
-        return "failed", (
-            f"{how}, and step {best} was reached before: it does not get further, so it is not started again"
-        )
+    if attempt.stopped is not None and further and attempt.saved_step >= reached:
+        return "stopped", f"at step {reached}, where its checkpoint is complete: {attempt.stopped}"
+    if attempt.refused:
+        return "failed", f"the training refused to go on: {attempt.refused}"
+    how = f"{describe_exit(attempt.exit_status or 0)} at step {reached}"
+    if reached <= best:
+        return "failed", f"{how}, no further than before (step {best}), so that it is not started again"
     if restarts >= MAX_RESTARTS:
         return "failed", f"{how}; it was started again {restarts} times already, which is the limit"
     return "restart", how
 
 
-def _refusal(ended: Ended) -> str | None:
-    """The training's own message where it ended because it cannot go on (bad config, data, no disk space).
+def refusal(exit_status: int, output: str) -> str | None:
+    """A training's own message where it ended because it cannot go on (bad config, data, no disk space).
 
     An unexpected exception leaves with the same status, but says that it is a defect: that is a crash.
     """
-    lines = [line for line in ended.output.splitlines() if line.startswith("error: ")]
-    if ended.exit_status != EXIT_CANNOT or not lines or any(line.startswith(_DEFECT) for line in lines):
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    if exit_status != EXIT_CANNOT or not lines or any(line.startswith(_DEFECT) for line in lines):
         return None
     return lines[0].removeprefix("error: ")
 
@@ -183,11 +134,8 @@ class Supervisor:
             state="running",
             pid=os.getpid(),
             started=utc_time(),
-            config=job.config,
-            deepspeed=job.deepspeed,
-            log=job.log,
             log_offset=_size(job.log),
-            output_dir=job.output_dir,
+            **{name: getattr(job, name) for name in ("config", "deepspeed", "log", "output_dir")},
         )
 
     def run(self) -> None:
@@ -206,7 +154,7 @@ class Supervisor:
             self._note(state=state, reason=reason, ended=utc_time())
 
     def _attempts(self) -> tuple[str, str]:
-        from_step, _ = newest_step(self._job.output_dir, self._job.weights_only)
+        from_step, _ = _newest_step(self._job)
         best, resume = from_step, self._job.resume
         while True:
             ended = self._attempt(from_step, resume)
@@ -222,43 +170,49 @@ class Supervisor:
                 saved = f"step {ended.saved_step}" if ended.saved_step else "none"
                 reason = f"at step {ended.reached_step}, as it was asked to; newest complete checkpoint: {saved}"
                 return "stopped", reason
-            from_step, best, resume = ended.saved_step, max(best, ended.reached_step), True
+            from_step, best, resume = ended.saved_step, max(best, ended.reached_step or 0), True
             self._note(restarts=self._record.restarts + 1)
 
-    def _attempt(self, from_step: int, resume: bool) -> Ended:
+    def _attempt(self, from_step: int, resume: bool) -> Attempt:
         """Start the training, wait for its end, and end what it leaves behind."""
-        job = self._job
+        job, earlier = self._job, self._record.attempts
         before, offset = read_progress(job.output_dir), _size(job.log)
         command = job.command(resume)
         start = f"going on from step {from_step}" if from_step else "starting from the base model"
-        self._say(f"attempt {len(self._record.attempts) + 1}: {start}: {shlex.join(command)}")
+        self._say(f"attempt {len(earlier) + 1}: {start}: {shlex.join(command)}")
         environment = {**os.environ, MARK: self._record.mark}
         launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
-        earlier, attempt = self._record.attempts, Attempt(started=utc_time(), from_step=from_step)
+        attempt = Attempt(started=utc_time(), from_step=from_step)
         self._note(attempts=(*earlier, attempt))
         while launcher.poll() is None and not self._stopping:
             time.sleep(0.2)
         if self._stopping and not self._at_once:
             self._wait_for_save(launcher)
         end_marked(self._record.mark, job.grace)
-        status = launcher.wait()
-        progress = read_progress(job.output_dir)
+        status, progress = launcher.wait(), read_progress(job.output_dir)
         new = progress if progress and (not before or progress.started != before.started) else None
-        saved, finished = newest_step(job.output_dir, job.weights_only)
-        reached = max(from_step, new.step if new else 0, saved)
-        attempt = replace(attempt, ended=utc_time(), exit_status=status, reached_step=reached)
+        saved, finished = _newest_step(job)
+        attempt = replace(
+            attempt,
+            ended=utc_time(),
+            exit_status=status,
+            reached_step=max(from_step, new.step if new else 0, saved),
+            saved_step=saved,
+            finished=finished,
+            stopped=new.stopped if new else None,
+            refused=refusal(status, read_end(job.log, offset)),
+        )
         self._note(attempts=(*earlier, attempt))
-        stopped = new.stopped if new else None
-        return Ended(status, from_step, reached, saved, finished, read_end(job.log, offset), stopped)
+        return attempt
 
     def _wait_for_save(self, launcher: subprocess.Popen[bytes]) -> None:
         """Let the ranks finish their step and save; where there is no rank, there is nothing to wait for."""
-        ranks = find_ranks(marked(self._record.mark))
+        ranks = find_ranks(self._record.mark)
         if ranks:
-            self._say(f"asked to stop: after this step and its checkpoint, at most {self._job.patience:g} s from now")
+            self._say(f"asked to stop: after this step and its checkpoint, at most {SAVE_PATIENCE:g} s from now")
             self._note(asked=utc_time())
             ask_to_save(ranks)
-            wait_until(lambda: launcher.poll() is not None or self._at_once, self._job.patience, self._say)
+            wait_until(lambda: launcher.poll() is not None or self._at_once)
 
     def _stop(self, number: int, frame: object) -> None:
         self._at_once = self._at_once or number == signal.SIGINT
@@ -276,9 +230,9 @@ class Supervisor:
             print(f"=== {utc_time()} {text}", flush=True)
 
 
-def newest_step(output_dir: str, weights_only: bool = False) -> tuple[int, bool]:
+def _newest_step(job: TrainingJob) -> tuple[int, bool]:
     """The step of the newest checkpoint to go on from (0 for none), and whether it is the last one of its run."""
-    checkpoint, _ = newest_complete(output_dir, weights_only=weights_only)
+    checkpoint, _ = newest_complete(job.output_dir, weights_only=job.weights_only)
     if checkpoint is None:
         return 0, False
     finished = False

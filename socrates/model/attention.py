@@ -1,10 +1,8 @@
 """Attention in a flattened batch: many examples one after another, each attending to itself alone.
 
-Three kernels: FlashAttention's for sequences of different lengths, where the package is installed; else torch's own
-`scaled_dot_product_attention`, called for one example after another. That needs no mask at all, so that none can be
-wrong, no work is spent on pairs of different examples, and torch takes its fast causal kernel on a GPU. (The library's
-way with sdpa, one dense mask, costs tokens squared in time and memory.) By name alone: torch's `varlen_attn`, one call
-for all examples of a layer, on a GPU in bf16; not measured yet.
+Three kernels: FlashAttention's, where the package is installed; else torch's `scaled_dot_product_attention`, called for
+one example after another: no mask that could be wrong, no work on pairs of different examples (the library's dense mask
+costs tokens squared). By name alone: torch's `varlen_attn`, one call for all examples; not measured yet.
 
 Covers: `check_examples_apart` proves on the loaded model, with the kernel and the device that train, that an example's
 result does not depend on its neighbours. Does not cover: padding, caches, decoding.
@@ -41,8 +39,8 @@ def choose_attention(wanted: str) -> str:
 
     if wanted == FLASH or (wanted == "auto" and torch.cuda.is_available() and find_spec("flash_attn") is not None):
         return FLASH
-    AttentionInterface.register(SDPA, attend_per_example)
-    AttentionInterface.register(VARLEN, attend_varlen)
+    for name in (SDPA, VARLEN):
+        AttentionInterface.register(name, attend_per_example)
     # On newer GPUs torch would take cuDNN's kernel first and build a plan for each length and micro-batch anew, kept
     # for good: some 30 ms and some memory every time. Its flash kernel, next in order, needs none.
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -85,6 +83,7 @@ def attend_per_example(
     scaling: float | None = None,
     example_lengths: Sequence[int] | None = None,
     sliding_window: int | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each example of a flattened batch.
@@ -95,10 +94,12 @@ def attend_per_example(
         key: [1, key heads, tokens, head size]; heads are a multiple of key heads.
         value: as ``key``.
         attention_mask: None: which tokens attend to each other follows from the lengths alone.
-        dropout: of the attention's weights.
+        dropout: of the attention's weights; none with ``cu_seq_lens_q``.
         scaling: of the scores; None: 1 / sqrt(head size).
         example_lengths: tokens of each example; they add up to ``tokens``.
         sliding_window: how far back a layer of some models looks; no example may be longer.
+        cu_seq_lens_q: [examples + 1], int32, on the device: where each example begins, and where the last one ends;
+            then torch's `varlen_attn` is called once for all examples: bf16, on a GPU.
         kwargs: what the models library passes besides.
 
     Returns:
@@ -111,43 +112,24 @@ def attend_per_example(
     from torch.nn.functional import scaled_dot_product_attention
 
     lengths = _checked_lengths(query, attention_mask, example_lengths, sliding_window)
-    parts = [
-        scaled_dot_product_attention(
-            *part, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
-        )
-        for part in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-    ]
-    return torch.cat(parts, dim=2).transpose(1, 2), None
-
-
-def attend_varlen(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    example_lengths: Sequence[int] | None = None,
-    sliding_window: int | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """As `attend_per_example`, by one call of torch's `varlen_attn`: bf16, on a GPU, without dropout.
-
-    ``cu_seq_lens_q``, [examples + 1], int32, says on the device where each example begins, and where the last one ends.
-    """
+    grouped = query.shape[1] != key.shape[1]
+    if cu_seq_lens_q is None:
+        parts = zip(*(states.split(lengths, 2) for states in (query, key, value)), strict=True)
+        outs = [
+            scaled_dot_product_attention(*part, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=grouped)
+            for part in parts
+        ]
+        return torch.cat(outs, dim=2).transpose(1, 2), None
     from torch.nn.attention import varlen
 
-    longest = max(_checked_lengths(query, attention_mask, example_lengths, sliding_window))
-    if dropout or cu_seq_lens_q is None:
-        raise ValueError(f"dropout {dropout} of the attention's weights, or no places where examples begin")
+    if dropout:
+        raise ValueError(f"dropout {dropout} of the attention's weights, which this kernel does not know")
     out = varlen.varlen_attn(
         *(states[0].transpose(0, 1) for states in (query, key, value)),
-        *(cu_seq_lens_q, cu_seq_lens_q, longest, longest),
+        *(cu_seq_lens_q, cu_seq_lens_q, max(lengths), max(lengths)),
         scale=scaling,
         window_size=(-1, 0),  # causal
-        enable_gqa=query.shape[1] != key.shape[1],
+        enable_gqa=grouped,
     )
     return out[None], None
 
@@ -170,8 +152,8 @@ def _checked_lengths(
 def check_examples_apart(model: Any, attention: str, device: torch.device | str) -> None:
     """Refuse to train where an example's result depends on the examples beside it.
 
-    Three examples of made-up ids go through the model beside each other and alone; as a control they go through it as
-    one long example, which is what a kernel that does not keep them apart would make of them.
+    Three made-up examples go through the model beside each other and alone; as a control they go through it as one long
+    example, which is what a kernel that does not keep them apart would make of them.
 
     Args:
         model: a causal language model that takes `flat_inputs`; left in the mode that it was in.

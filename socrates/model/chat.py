@@ -86,20 +86,11 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises:
         SocratesError: the template changes the answer, or what follows it is not one special token.
     """
-    return _end_of_turn(tokenizer, tokenizer.chat_template)[0]
-
-
-def end_of_turn_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """All that the chat template puts after the assistant's answer (`<|im_end|>` and a line break in Qwen's).
-
-    Raises:
-        SocratesError: as of `end_of_turn_id`.
-    """
-    return _end_of_turn(tokenizer, tokenizer.chat_template)[1]
+    return _end_of_turn_id(tokenizer, tokenizer.chat_template)
 
 
 @lru_cache(maxsize=8)
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int, str]:
+def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
     messages = chat_messages("How many?")
     (before,) = prompt_texts(tokenizer, ["How many?"], None)
     answered = [*messages, {"role": "assistant", "content": "7"}]
@@ -109,13 +100,12 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int
             f"{tokenizer.name_or_path}: its chat template does not put the answer right after the prompt, "
             "so that training and evaluation would see different texts; this model is not supported"
         )
-    text = whole[len(before) + 1 :]
-    rest = tokenizer(text, add_special_tokens=False)["input_ids"]
+    rest = tokenizer(whole[len(before) + 1 :], add_special_tokens=False)["input_ids"]
     if not rest or (rest[0] not in tokenizer.all_special_ids and rest[0] not in tokenizer.added_tokens_decoder):
         raise SocratesError(
             f"{tokenizer.name_or_path}: its chat template does not end the assistant's turn with a special token"
         )
-    return rest[0], text
+    return rest[0]
 
 
 def prompt_fingerprint(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> str:

@@ -1,10 +1,7 @@
 """A model's name to the folder that holds it, a local one or the hub's cache, and whether its files are all there.
 
 A name is looked up on the hub only where it can be no folder: it has exactly one slash, does not start with `.`, `/`
-or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request. A
-checkpoint folder holds an adapter only; its base model is found in the adapter's own config.
-
-Does not cover: loading (`load.py`).
+or `~`, and its first part is no folder here. So a mistyped `models/run/checkpoint-500` never becomes a request.
 """
 
 from __future__ import annotations
@@ -19,13 +16,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
 
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
 TIMEOUT_S = 10
 _KINDS = {"model": "model", "data set": "dataset"}  # the hub's words
-CONTINUE = "run the same command again: complete files are kept"
+_CONTINUE = "run the same command again: complete files are kept"
 _NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]
 _NEEDED = [*_NEEDED_BUT_WEIGHTS, "*.safetensors"]  # no pickles, no other formats
 
@@ -54,8 +55,7 @@ def find_model(name: str | Path, revision: str | None = None, *, weights: bool =
         weights: whether they are needed too: the tokenizer alone is some MB.
 
     Raises:
-        SocratesError: no such folder; or the hub cannot be reached, does not know the name, or does not let us read
-            it. Says which, and what to do.
+        SocratesError: no such folder; or the hub cannot be reached, or refuses. Says which, and what to do.
     """
     if not str(name):
         raise SocratesError("the name of the model is empty")
@@ -65,7 +65,8 @@ def find_model(name: str | Path, revision: str | None = None, *, weights: bool =
     path = Path(name).expanduser()
     if not path.is_dir():
         what = "is a file, expected a model folder" if path.exists() else "no such model folder"
-        raise SocratesError(f"{name}: {what}{_nearby(str(name), path)}")
+        there = contents(path.parent) if path.parent.is_dir() else f"there is no {path.parent}/ either"
+        raise SocratesError(f"{name}: {what}; {there} (a hub name is owner/model, where no folder owner/ is here)")
     check_revision(name, revision)
     return ModelFolder(path, None)
 
@@ -76,23 +77,8 @@ def check_revision(name: str | Path, revision: str | None) -> None:
         raise SocratesError(f"{name}: a local folder has no revisions; leave {revision!r} out")
 
 
-def _nearby(name: str, path: Path) -> str:
-    """What stands there instead, for the message."""
-    if name.count("/") == 0:
-        return "; a hub name has the form owner/model"
-    if not path.parent.is_dir():
-        return f"; there is no {path.parent}/ either"
-    taken = ""
-    if name.count("/") == 1 and name[0] not in "./~":
-        taken = f" (taken for a local name, because a folder {name.split('/')[0]}/ is here)"
-    folders = some((item.name for item in path.parent.iterdir() if item.is_dir()), 8)
-    return f"; {path.parent}/ holds {folders or 'no folders'}{taken}"
-
-
 def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> Path:
-    """The local cache's folder of a commit (its name), with all that is needed of it, downloaded first.
-
-    Where the hub cannot be reached, a folder in the cache will do that was downloaded whole.
+    """The local cache's folder of a commit (its name), downloaded first or, without a network, downloaded whole before.
 
     Args:
         what: "model" or "data set".
@@ -106,29 +92,22 @@ def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> P
     from huggingface_hub import errors, snapshot_download
 
     reached = probe_hub(what, name, revision)
+    options = {"repo_type": _KINDS[what], "revision": revision, "allow_patterns": needed}
     try:
-        with ctrl_c_ends_at_once():
-            folder = snapshot_download(
-                name, repo_type=_KINDS[what], revision=revision, allow_patterns=needed, local_files_only=not reached
-            )
-    except errors.LocalEntryNotFoundError as error:
-        message = (
-            f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the {what} "
-            f"is not, or not completely, in the local cache; connect and run again, or name a local {what} folder"
-        )
-        raise SocratesError(f"{name}: the connection was lost; {CONTINUE}" if reached else message) from error
+        with _ctrl_c_ends_at_once():
+            return Path(snapshot_download(name, **options, local_files_only=not reached))
     except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: of the hub's other transport, xet
-        raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {CONTINUE}") from error
-    return Path(folder)
+        if not reached and isinstance(error, errors.LocalEntryNotFoundError):
+            raise SocratesError(
+                f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the "
+                f"{what} is not, or not completely, in the local cache; connect and run again, or name a local {what} "
+                "folder"
+            ) from error
+        raise SocratesError(f"{name}: the download stopped: {first_line(error)}; {_CONTINUE}") from error
 
 
 def probe_hub(what: str, name: str, revision: str | None) -> bool:
-    """Whether the hub can be reached, by one request with a time limit (a download has none).
-
-    Args:
-        what: "model" or "data set".
-        name: of the repository.
-        revision: branch, tag or commit; the default branch if None.
+    """Whether the hub can be reached, by one request with a time limit (a download has none); arguments as `snapshot`.
 
     Raises:
         SocratesError: it answers that this cannot be had.
@@ -141,49 +120,36 @@ def probe_hub(what: str, name: str, revision: str | None) -> bool:
         get_hf_file_metadata(url, timeout=TIMEOUT_S)
     except (errors.EntryNotFoundError, errors.FileMetadataError):
         return True
-    except (errors.HFValidationError, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
-        if message := refusal(error, what, name, revision):
-            raise SocratesError(message) from error
+    except errors.HFValidationError as error:
+        raise SocratesError(f"{name}: neither a folder here nor a hub name (owner/name)") from error
+    except errors.HfHubHTTPError as error:
+        raise SocratesError(f"{name}: {_refusal(error, what, revision)}") from error
+    except (errors.HTTPError, errors.OfflineModeIsEnabled):
         return False
     return True
 
 
-def refusal(error: BaseException, what: str, name: str, revision: str | None) -> str | None:
-    """What the hub's answer that a name cannot be had means, and what to do; None where the error is no such answer.
-
-    Args:
-        error: of the hub's library.
-        what: "model" or "data set".
-        name: of the repository.
-        revision: that was asked for.
-    """
+def _refusal(error: HfHubHTTPError, what: str, revision: str | None) -> str:
+    """What the hub's answer that a name cannot be had means, and what to do."""
     from huggingface_hub import errors
 
-    at = f"{name}, revision {revision}" if revision else name
-    if isinstance(error, errors.HFValidationError):
-        return f"{name}: neither a folder here nor a hub name (owner/{what.replace(' ', '-')})"
     if isinstance(error, errors.GatedRepoError):
-        return (
-            f"{name}: the {what} is gated; accept its licence or terms on its page on the hub, and set HF_TOKEN to a "
-            "token of that account"
-        )
+        return f"the {what} is gated; accept its terms on its page on the hub, and set HF_TOKEN to your account's token"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{at}: the {what} exists, this revision does not"
+        return f"the {what} exists, revision {revision} does not"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            f"{name}: no folder here, and no such {what} on the hub, or it is private; check the spelling, and for a "
+            f"no folder here, and no such {what} on the hub, or it is private; check the spelling, and for a "
             f"private {what} set HF_TOKEN to a token that may read it"
         )
-    if not isinstance(error, errors.HfHubHTTPError):
-        return None
     status, remedy = error.response.status_code, f"HF_TOKEN is not valid, or may not read this {what}"
     if status not in (401, 403):
         remedy = f"try again later, or set HF_HUB_OFFLINE=1 if the {what} is in the local cache"
-    return f"{at}: the hub answered with status {status}; {remedy}"
+    return f"the hub answered with status {status}; {remedy}"
 
 
 @contextmanager
-def ctrl_c_ends_at_once() -> Iterator[None]:
+def _ctrl_c_ends_at_once() -> Iterator[None]:
     """End the process at Ctrl-C; the hub's client would first wait for all files that are on their way."""
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -191,7 +157,7 @@ def ctrl_c_ends_at_once() -> Iterator[None]:
         return
 
     def end(*_: object) -> None:
-        print(f"\ninterrupted; {CONTINUE}", file=sys.stderr, flush=True)
+        print(f"\ninterrupted; {_CONTINUE}", file=sys.stderr, flush=True)
         os._exit(EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGINT, end)
@@ -208,7 +174,7 @@ _SAMPLE = 4096  # bytes of each tensor
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A base model's folder, and the folder of the adapter on it, if there is one."""
+    """A base model's folder, and that of the adapter on it."""
 
     base: ModelFolder
     base_name: str  # as named by the user or by the adapter's config
@@ -216,10 +182,10 @@ class ModelFiles:
 
 
 def locate_model(name: str | Path, revision: str | None = None, base_model: str | Path | None = None) -> ModelFiles:
-    """Find a model or an adapter and its base model.
+    """Find a model, or an adapter and its base model.
 
     Args:
-        name: a model folder, a hub name, or a folder or hub name of an adapter.
+        name: folder or hub name of either.
         revision: of the hub's repository that ``name`` means; where ``name`` is a local adapter, of its base's.
         base_model: an adapter's base model, instead of the one that its config names.
 
@@ -228,18 +194,15 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
     """
     is_local_adapter = (Path(name).expanduser() / ADAPTER_CONFIG).is_file()
     found = find_model(name, None if is_local_adapter else revision)
-    if not (found.path / ADAPTER_CONFIG).is_file():
+    config_file = found.path / ADAPTER_CONFIG
+    if not config_file.is_file():
         if not (found.path / "config.json").is_file():
             raise SocratesError(f"{name}: holds no model and no adapter: {contents(found.path)}")
         if base_model is not None:
             raise SocratesError(f"{name}: is a full model and takes no base model ({base_model})")
         return ModelFiles(found, str(name), None)
     if not (found.path / ADAPTER_WEIGHTS).is_file():
-        raise SocratesError(
-            f"{name}: holds an {ADAPTER_CONFIG} but no {ADAPTER_WEIGHTS}; copy the checkpoint again, or take "
-            f"another one: {contents(found.path)}"
-        )
-    config_file = found.path / ADAPTER_CONFIG
+        raise SocratesError(f"{name}: holds an {ADAPTER_CONFIG} but no {ADAPTER_WEIGHTS}; {_COPY_AGAIN}")
     config = read_json(config_file, "adapter's config")
     base_name = base_model or config.get("base_model_name_or_path")
     if not isinstance(base_name, str | Path) or not str(base_name):
@@ -248,33 +211,26 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
     try:
         base = find_model(base_name, (revision if is_local_adapter else None) or recorded)
     except SocratesError as error:
-        said_by = "as given" if base_model else f"as {config_file} says"
-        raise SocratesError(
-            f"{error}\n  This is the base model of {name}, {said_by}. "
-            "A relative name starts at the current folder; another one can be given (--base-model)."
-        ) from error
+        named = "" if base_model else f" that {config_file} names; another one can be given (--base-model)"
+        raise SocratesError(f"{error}\n  This is the base model of {name}{named}") from error
     if not (base.path / "config.json").is_file():
         raise SocratesError(f"{base_name}: the base model of {name} holds no model: {contents(base.path)}")
     return ModelFiles(base, str(base_name), found.path)
 
 
-def check_weights(folder: Path) -> None:
-    """Raise a SocratesError unless every weight file that a model's folder should hold is there and complete."""
-    for file in weight_files(folder):
-        check_safetensors(file)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that a model's weights are read from, there or not; SocratesError where nothing says which."""
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+def check_weights(folder: Path) -> list[Path]:
+    """The files that a model's weights are read from; a SocratesError unless each is there and complete."""
+    index, files = folder / "model.safetensors.index.json", [folder / "model.safetensors"]
     if index.is_file():
         shards = read_json(index, "index of the weights").get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise SocratesError(f'{index}: has no "weight_map"; {_COPY_AGAIN}')
-        return [folder / name for name in sorted({str(name) for name in shards.values()})]
-    if single.is_file():
-        return [single]
-    raise SocratesError(f"{folder}: a model without *.safetensors weights: {contents(folder)}")
+        files = [folder / name for name in sorted({str(name) for name in shards.values()})]
+    elif not files[0].is_file():
+        raise SocratesError(f"{folder}: a model without *.safetensors weights: {contents(folder)}")
+    for file in files:
+        check_safetensors(file)
+    return files
 
 
 def check_safetensors(file: Path) -> None:
@@ -293,14 +249,14 @@ def check_safetensors(file: Path) -> None:
 def fingerprint(files: ModelFiles) -> str:
     """SHA-256 of what makes a model answer as it does, in a second, also for 30 GB.
 
-    Of the configs and the adapter every byte; of the base model's weights the header and some kilobytes from the middle
-    of each tensor: another training changes nearly all numbers of all tensors that it changes.
+    Of the base model's weights it takes some kilobytes from the middle of each tensor: another training changes nearly
+    all numbers of all tensors that it changes.
 
     Raises:
         SocratesError: a file is missing, damaged or cannot be read.
     """
     folder = files.base.path
-    check_weights(folder)  # what follows believes the headers
+    weights = check_weights(folder)  # what follows believes the headers
     digest = hashlib.sha256()
     whole = [folder / "config.json", folder / "generation_config.json"]
     if files.adapter is not None:
@@ -308,7 +264,7 @@ def fingerprint(files: ModelFiles) -> str:
     try:
         for path in whole:
             digest.update(f"{path.name}\0".encode() + (path.read_bytes() if path.exists() else b""))
-        for path in weight_files(folder):
+        for path in weights:
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             for sample in _samples(path):
                 digest.update(sample)

@@ -1,8 +1,7 @@
-"""A run fitted to the machine that it is on: which kernels it takes.
+"""A run fitted to the machine that it is on: which kernels it takes. None changes what is learned beyond rounding.
 
-None of these changes what is learned beyond rounding. Covers: what is asked for and is not there is refused by name;
-what is left to us is as fast as the machine allows, and is printed. Does not cover: memory (`training/fitting.py`),
-whether the GPUs are enough in number (`training/train.py`), what a machine lacks before it is started (`preflight`).
+Covers: what is asked for and is not there is refused by name; what is left to us is as fast as the machine allows, and
+is printed. Does not cover: memory (`training/fitting.py`), and how many GPUs there are (`training/train.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
-from socrates.model.hub import find_model, names_a_folder
+from socrates.model.hub import find_model
 from socrates.model.sizing import ModelShape
 
 if TYPE_CHECKING:
@@ -32,21 +31,13 @@ _TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)
 
 @dataclass(frozen=True)
 class Fit:
-    """How a run uses its machine.
+    """How a run uses its machine."""
 
-    Attributes:
-        attention: a name from `choose_attention`.
-        liger: whether Liger's kernels replace the model's norms, rotations and MLP activations.
-        checkpointed_layers: how many layers, from the first on, use activation checkpointing to begin with.
-        shape: of the model; None where its architecture is not one whose costs are known.
-        text: all that for a person, in one line.
-    """
-
-    attention: str
-    liger: bool
-    checkpointed_layers: int
-    shape: ModelShape | None
-    text: str
+    attention: str  # a name from `choose_attention`
+    liger: bool  # whether Liger's kernels replace the model's norms, rotations and MLP activations
+    checkpointed_layers: int  # how many layers, from the first on, use activation checkpointing to begin with
+    shape: ModelShape | None  # of the model; None where its architecture is not one whose costs are known
+    text: str  # all that for a person, in one line
 
 
 def fit_to_machine(config: RunConfig) -> Fit:
@@ -63,9 +54,12 @@ def fit_to_machine(config: RunConfig) -> Fit:
     attention = choose_attention(training.attn_implementation)
     liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
     layers = training.checkpointed_layers or 0
+    path = find_model(config.model_name, config.model_revision, weights=False).path / "config.json"
+    value = read_json(path, "model's config")
+    shape = ModelShape.from_config(value, str(path)) if value.get("model_type") == "qwen2" else None
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
     text = f"{kernels}; checkpointed layers: {layers}, or as many more as memory makes necessary"
-    return Fit(attention, liger, layers, _shape_of(config), text)
+    return Fit(attention, liger, layers, shape, text)
 
 
 def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
@@ -91,8 +85,6 @@ def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
             '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '
             "write null: then they are used where they are installed"
         )
-    if config.model_revision is not None and names_a_folder(config.model_name):
-        yield f"{config.model_name}: a local folder has no revisions; leave {config.model_revision!r} out"
 
 
 def use_liger_kernels(model: PreTrainedModel) -> None:
@@ -101,9 +93,3 @@ def use_liger_kernels(model: PreTrainedModel) -> None:
 
     wanted = {"rope": True, "rms_norm": True, "swiglu": True}
     apply_liger_kernel(model, {**wanted, "cross_entropy": False, "fused_linear_cross_entropy": False})
-
-
-def _shape_of(config: RunConfig) -> ModelShape | None:
-    path = find_model(config.model_name, config.model_revision, weights=False).path / "config.json"
-    value = read_json(path, "model's config")
-    return ModelShape.from_config(value, str(path)) if value.get("model_type") == "qwen2" else None

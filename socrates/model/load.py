@@ -57,11 +57,7 @@ class LoadedModel:
 
 
 def quiet_libraries(bars: bool = True) -> None:
-    """Keep notes to library authors out of what people read, and progress bars out of logs.
-
-    Args:
-        bars: whether to show progress bars at all; they are shown on a terminal only.
-    """
+    """Keep notes to library authors out of what people read, and progress bars (unless ``bars``) out of logs."""
     from transformers.utils import logging
 
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -80,25 +76,27 @@ def load_model(
     """Load a model, or an adapter on its base model, for evaluation: no gradients, no dropout, sdpa.
 
     Args:
-        name_or_folder: a model folder, a hub name, or a checkpoint folder that holds a PEFT adapter.
+        name_or_folder: as `locate_model` takes it, and the last two as well.
         dtype: of the weights; by default the checkpoint's own on a GPU, and float32 on a CPU.
         device: by default the first GPU if there is one, else the CPU.
-        revision: of the hub's repository: of ``name_or_folder``, or of the base model of a local adapter.
-        base_model: an adapter's base model, instead of the one that its config names; a relative path is looked
-            up in the current folder.
+        revision: of the hub's repository.
+        base_model: an adapter's.
 
     Raises:
         SocratesError: something is missing, damaged, does not fit, or cannot be reached; says what to do.
     """
+    import torch
+
     files = locate_model(name_or_folder, revision, base_model)
     if files.adapter is not None:
         check_safetensors(files.adapter / ADAPTER_WEIGHTS)
     tokenizer = tokenizer_of(files)
     end_of_turn_id(tokenizer)  # an error in its template should not wait for 30 GB of weights
-    device = _device(device)
-    if dtype is None and device.type == "cpu":
-        dtype = "float32"
-    model: Any = _model_in(files.base.path, dtype, device)
+    gpu = torch.cuda.is_available()
+    device = torch.device(device or ("cuda:0" if gpu else "cpu"))
+    if device.type == "cuda" and not gpu:
+        raise SocratesError(f"device {device}: this machine has no GPU that torch can use")
+    model: Any = _model_in(files.base.path, dtype or ("float32" if device.type == "cpu" else None), device)
     generation_ends = model.generation_config.eos_token_id if model.generation_config else None
     if files.adapter is not None:
         model = _add_adapter(model, files.adapter)
@@ -144,12 +142,7 @@ def tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model or checkpoint folder, or of a hub name.
-
-    Raises:
-        SocratesError: there is none, it is damaged, or the library makes another one of it than
-            `tokenizer.json` describes (it replaces the rules of some model types by its own).
-    """
+    """A folder's or hub name's; SocratesError where it is missing, damaged, or not what its file describes."""
     return _tokenizer_in(find_model(name, revision, weights=False).path)
 
 
@@ -174,29 +167,20 @@ def check_adapter_acts(loaded: LoadedModel) -> None:
         with_adapter = loaded.model(input_ids=ids, use_cache=False).logits
         with loaded.model.disable_adapter():
             without = loaded.model(input_ids=ids, use_cache=False).logits
-    if not torch.equal(with_adapter, without):
-        return
-    second_factors = [p for name, p in loaded.model.named_parameters() if "lora_B" in name]
-    if second_factors and not any(bool(p.any()) for p in second_factors):
-        cause = "all its lora_B weights are zero, as before the first training step"
-    else:
-        cause = "its weights sit on no layer that is used, or are too small for the dtype"
-    raise SocratesError(f"{loaded.adapter}: the adapter changes nothing: {cause}; evaluate a trained checkpoint")
+    if torch.equal(with_adapter, without):
+        raise SocratesError(
+            f"{loaded.adapter}: the adapter changes nothing: its lora_B weights are zero, as before the first training "
+            "step, or sit on no layer that is used; evaluate a trained checkpoint"
+        )
 
 
 def _model_in(
-    folder: Path,
-    dtype: str | torch.dtype | None,
-    device: torch.device | None,
-    attn_implementation: str = "sdpa",
+    folder: Path, dtype: str | torch.dtype | None, device: torch.device | None, attn_implementation: str = "sdpa"
 ) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     check_weights(folder)
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -214,8 +198,7 @@ def _model_in(
         raise SocratesError(f"{folder}: cannot load the model: {first_line(error)}") from error
     if missing := info["missing_keys"]:
         raise SocratesError(
-            f"{folder}: {len(missing)} weights are missing ({some(missing)}) and would be random numbers; "
-            "copy or download the model again"
+            f"{folder}: {len(missing)} weights are missing ({some(missing)}) and would be random; download it again"
         )
     # Exact answers need sdpa: with "eager" their boolean mask gives wrong numbers, and no error.
     if attn_implementation == "sdpa" and model.config._attn_implementation != "sdpa":
@@ -239,10 +222,8 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
         return tokenizer
     expected.no_padding()
     expected.no_truncation()
-    if (
-        expected.encode(_NUMBERS, add_special_tokens=False).ids
-        != tokenizer(_NUMBERS, add_special_tokens=False).input_ids
-    ):
+    numbers = expected.encode(_NUMBERS, add_special_tokens=False).ids
+    if numbers != tokenizer(_NUMBERS, add_special_tokens=False).input_ids:
         raise SocratesError(
             f"{described}: splits numbers otherwise than {type(tokenizer).__name__}, which the transformers "
             "library puts in its place for this type of model: it would be asked in tokens that it does not know"
@@ -291,14 +272,3 @@ def _check_vocabulary(loaded: LoadedModel) -> None:
             f"{loaded.base_name}: its tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
             "tokenizer and model do not belong together"
         )
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    import torch
-
-    if device is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SocratesError(f"device {device}: this machine has no GPU that torch can use")
-    return device

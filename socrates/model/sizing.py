@@ -67,22 +67,7 @@ def peak_flops(gpu: str) -> float | None:
     return None
 
 
-def expected_seconds(
-    flops: float, gpus: int, peak: float | None, utilisation: float = ASSUMED_UTILISATION
-) -> float | None:
-    """How long so many model FLOPs take on so many GPUs; None where their peak is unknown.
-
-    Args:
-        flops: operations in all, recomputation left out.
-        gpus: that share them.
-        peak: of one, operations a second.
-        utilisation: share of the peak; the default is assumed.
-    """
-    return None if peak is None else flops / (gpus * peak * utilisation)
-
-
-# The names that config.json has for a shape's sizes.
-_KEYS = {
+_KEYS = {  # of config.json
     "hidden": "hidden_size",
     "inner": "intermediate_size",
     "layers": "num_hidden_layers",

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, normalizers
 
 from socrates.errors import SocratesError
 from socrates.inference.trie import answer_trie
-from socrates.model.chat import end_of_turn_id, end_of_turn_text, prompt_texts, prompt_token_ids
+from socrates.model.chat import end_of_turn_id, prompt_texts, prompt_token_ids
 
 SCALES = {
     "1-5": tuple(range(1, 6)),
@@ -104,7 +104,6 @@ def test_a_template_that_strips_the_answer_changes_nothing(kind):
     tokenizer = altered(kind, TRIMMING)
     stripped = tokenizer.apply_chat_template([{"role": "assistant", "content": " 7"}], tokenize=False)
     assert "\n7<|im_end|>" in stripped  # or this test shows nothing
-    assert end_of_turn_text(tokenizer) == f"{IM_END}\n"
     expected = answer_trie(tokenizer_of(kind), range(-10, 101))
     assert written(answer_trie(tokenizer, range(-10, 101))) == written(expected)
 

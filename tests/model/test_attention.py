@@ -52,14 +52,6 @@ def test_an_example_beside_others_is_what_it_is_alone(model):
     assert (alone - expected).abs().max() < 1e-4
 
 
-def test_without_position_ids_it_is_another():
-    """The control: what the library makes of a flattened batch that nobody told it about."""
-    model, parts = model_with("sdpa"), examples()
-    together = logits(model, torch.cat(parts, 1))
-    alone = torch.cat([logits(model, part) for part in parts])
-    assert (together - alone).abs().max() > 0.1
-
-
 @pytest.mark.numerical
 def test_gradients_do_not_reach_across(model):
     parts = examples()
@@ -111,20 +103,6 @@ def test_lengths_that_are_not_the_batchs_are_refused(model, lengths):
         logits(model, ids, **({} if lengths is None else {"example_lengths": lengths}))
 
 
-def test_a_mask_is_refused(model):
-    ids = examples()[0]
-    with pytest.raises(ValueError, match="mask given"):
-        logits(
-            model, ids, attention_mask=torch.zeros(1, 1, 31, 31), **flat_inputs([31], SDPA, "cpu")
-        )  # a 4D mask goes through to the kernel
-
-
-def test_an_example_longer_than_a_layers_window_is_refused():
-    states = torch.zeros(1, 2, 9, 4)
-    with pytest.raises(ValueError, match="looks back 8 only"):
-        attention.attend_per_example(None, states, states, states, None, example_lengths=[9], sliding_window=8)
-
-
 def test_what_the_kernels_of_gpus_are_told():
     inputs = flat_inputs([3, 1, 2], attention.FLASH, "cpu")
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
@@ -167,12 +145,16 @@ def test_varlen_gives_what_the_default_gives_and_is_held_to_the_same_proof(model
         check_examples_apart(other, VARLEN, "cpu")
 
 
-def test_varlen_refuses_what_would_cross_examples_or_its_kernel_cannot_do():
-    states, starts = torch.zeros(1, 2, 9, 4), torch.tensor([0, 9], dtype=torch.int32)
-    for options, why in (
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
         ({}, "else attention would cross examples"),
+        ({"example_lengths": [9], "attention_mask": torch.zeros(1, 1, 9, 9)}, "mask given"),
         ({"example_lengths": [9], "sliding_window": 8}, "looks back 8 only"),
-        ({"example_lengths": [9], "dropout": 0.1}, "dropout 0.1"),
-    ):
-        with pytest.raises(ValueError, match=why):
-            attention.attend_varlen(None, states, states, states, None, cu_seq_lens_q=starts, **options)
+        ({"example_lengths": [9], "dropout": 0.1, "cu_seq_lens_q": torch.tensor([0, 9])}, "dropout 0.1"),
+    ],
+)
+def test_what_would_cross_examples_or_a_kernel_cannot_do_is_refused(options, why):
+    states = torch.zeros(1, 2, 9, 4)
+    with pytest.raises(ValueError, match=why):
+        attention.attend_per_example(None, states, states, states, **{"attention_mask": None, **options})

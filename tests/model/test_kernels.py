@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from made_machine import SHAPE
 
 from socrates.config import parse_config
 from socrates.errors import SocratesError
@@ -11,23 +12,12 @@ from socrates.model import kernels as fitting
 from socrates.model.attention import SDPA
 from socrates.rehearsal.rehearsal import rehearsal_config
 
-QWEN_14B = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "model_type": "qwen2",
-    "hidden_size": 5120,
-    "intermediate_size": 13824,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 8,
-    "vocab_size": 152064,
-}
-
 
 @pytest.fixture
 def config_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "config.json").write_text(json.dumps(QWEN_14B))
+    (tmp_path / "base" / "config.json").write_text(json.dumps(SHAPE))
 
     def make(**training):
         value = rehearsal_config("base", "data", steps=4, save_steps=4)
@@ -40,15 +30,17 @@ def config_with(tmp_path, monkeypatch):
 def test_all_that_would_be_refused_is_told_at_once_with_its_remedy(config_with, monkeypatch):
     monkeypatch.setattr(fitting, "find_spec", lambda name: name == "liger_kernel" or None)
     config = config_with(report_to="trackio", attn_implementation="flash_attention_2", liger_kernels=True)
-    told = list(fitting.refused_settings(config.model_copy(update={"model_revision": "v1"}), gpu=True))
-    starts = ('"training.report_to": ', '"training.attn_implementation": ', "base: a local folder has no revisions")
-    remedies = ("pip install trackio, or write", "pip install flash-attn --no", "leave 'v1' out")
+    told = list(fitting.refused_settings(config, gpu=True))
+    starts = ('"training.report_to": ', '"training.attn_implementation": ')
+    remedies = ("pip install trackio, or write", "pip install flash-attn --no")
     for text, start, remedy in zip(told, starts, remedies, strict=True):
         assert text.startswith(start) and f"; {remedy}" in text
     assert "pip install liger-kernel, or write null" in list(fitting.refused_settings(config, gpu=False))[2]
     assert list(fitting.refused_settings(config_with(), gpu=False)) == []
     with pytest.raises(SocratesError, match="pip install trackio"):
         fitting.fit_to_machine(config)
+    with pytest.raises(SocratesError, match="base: a local folder has no revisions; leave 'v1' out"):
+        fitting.fit_to_machine(config_with().model_copy(update={"model_revision": "v1"}))
 
 
 def test_varlen_is_refused_in_float32_and_chosen_by_name_alone(config_with, monkeypatch):
@@ -60,11 +52,8 @@ def test_varlen_is_refused_in_float32_and_chosen_by_name_alone(config_with, monk
     assert fitting.fit_to_machine(config_with(bf16=True)).attention == SDPA
 
 
-def test_what_is_chosen_on_a_cpu(config_with):
+def test_what_is_chosen_on_a_cpu(config_with, tmp_path):
     fit = fitting.fit_to_machine(config_with(checkpointed_layers=5))
     assert (fit.attention, fit.liger, fit.checkpointed_layers, fit.shape.layers) == (SDPA, False, 5, 48)
-
-
-def test_another_architecture_has_no_known_shape(config_with, tmp_path):
     (tmp_path / "base" / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    assert fitting.fit_to_machine(config_with()).shape is None
+    assert fitting.fit_to_machine(config_with()).shape is None, "costs of another architecture are not known"

@@ -11,7 +11,6 @@ from socrates.model.sizing import (
     QWEN2_14B,
     ModelShape,
     adapter_parameters,
-    expected_seconds,
     peak_flops,
     training_flops,
 )
@@ -42,11 +41,7 @@ def test_operations_are_torchs_count_within_three_percent_on_the_shape_of_the_14
     found = counted(four, settings, tokens) - counted(three, settings, tokens)
     expected = training_flops(four, settings, tokens) - training_flops(three, settings, tokens)
     assert expected == pytest.approx(found, rel=0.03)
-
-
-def test_recomputing_all_layers_costs_half_as_much_again():
-    plain, again = (training_flops(QWEN2_14B, lora(16), 2048, layers) for layers in (0, 99))
-    assert again == 1.5 * plain
+    assert training_flops(four, settings, tokens, 99) == 1.5 * training_flops(four, settings, tokens), "all twice"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -99,8 +94,3 @@ def test_a_config_without_a_shape_is_refused_by_name(change, message):
 )
 def test_a_gpus_peak_is_that_of_its_data_sheet_or_unknown(name, peak):
     assert peak_flops(name) == peak
-
-
-def test_time_is_operations_over_what_the_gpus_reach():
-    assert expected_seconds(9e15, 2, 1e15, 0.5) == 9
-    assert expected_seconds(9e15, 2, None) is None

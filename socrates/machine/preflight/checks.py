@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,18 +67,14 @@ def check_packages(requirements: Path) -> Check:
         pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", requirements.read_text(encoding="utf-8"), re.MULTILINE))
     except OSError as error:
         return Check("packages", FAIL, f"{requirements.name}: {error.strerror}", f"upload {requirements.name}")
-    wrong = [(name, found, pin) for name, pin, found in _installed(pins) if found != pin]
-    if wrong:
-        text = ", ".join(f"{name} {found or 'missing'} (pinned {pin})" for name, found, pin in wrong)
-        missing = any(found is None for _, found, _ in wrong)
-        return Check("packages", FAIL if missing else WARN, text, f"pip install -r {requirements.name}")
-    return Check("packages", PASS, f"{len(pins)} as pinned")
-
-
-def _installed(pins: dict[str, str]) -> Iterator[tuple[str, str, str | None]]:
+    wrong, missing = [], False
     for name, pin in pins.items():
         try:
             found = importlib.metadata.version(name).split("+")[0]  # 2.13.0+cpu is 2.13.0
         except importlib.metadata.PackageNotFoundError:
-            found = None
-        yield name, pin, found
+            found, missing = "missing", True
+        if found != pin:
+            wrong.append(f"{name} {found} (pinned {pin})")
+    if wrong:
+        return Check("packages", FAIL if missing else WARN, ", ".join(wrong), f"pip install -r {requirements.name}")
+    return Check("packages", PASS, f"{len(pins)} as pinned")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -20,63 +19,47 @@ from socrates.model.sizing import adapter_parameters
 _BYTES_PER_PARAMETER, _SMALL_FILES = 2 + 2 + 4 + 12, 20 * 2**20
 
 
-@dataclass(frozen=True)
-class _Need:
-    folder: Path
-    bytes: int
-    text: str
+def check_free_disk(unknown: str = "") -> Check:
+    """How much disk is free, where it is not known how much a run needs; ``unknown`` says why, if there is a run."""
+    free = f"{gib(shutil.disk_usage(Path()).free)} free"
+    if not unknown:
+        return Check("disk", PASS, free)
+    return Check("disk", WARN, f"{free}; what the checkpoints need is unknown: {unknown}")
 
 
-def checkpoint_bytes(config: RunConfig, model: ModelState) -> int | None:
-    """What one checkpoint takes on disk, about; None where the model's shape is not known here."""
-    if model.shape is None:
-        return None
-    return _BYTES_PER_PARAMETER * adapter_parameters(model.shape, config.lora) + _SMALL_FILES
-
-
-def check_free_disk(root: Path) -> Check:
-    """How much disk is free, where no run says how much it needs."""
-    return Check("disk", PASS, f"{gib(shutil.disk_usage(root).free)} free")
-
-
-def check_disk(config: RunConfig, root: Path, model: ModelState, data: DataState) -> Iterator[Check]:
+def check_disk(config: RunConfig, model: ModelState, data: DataState) -> Iterator[Check]:
     """Room for every checkpoint that is still to come (none is ever deleted), the download and the tokenized set.
 
     A line for each disk that is written to.
     """
-    output, cache = root / config.output_dir, Path(constants.HF_HUB_CACHE)
-    each = checkpoint_bytes(config, model)
-    if each is None or data.steps is None:
-        why = "the model's shape is not known here" if each is None else "the data is not there yet"
-        free = shutil.disk_usage(_existing(output)).free
-        yield Check("disk", WARN, f"{gib(free)} free; what the checkpoints need is unknown: {why}")
+    if model.shape is None or data.steps is None:
+        yield check_free_disk("the data is not ready" if model.shape else "the model's shape is not known here")
         return
+    output, cache = Path(config.output_dir), Path(constants.HF_HUB_CACHE)
+    each = _BYTES_PER_PARAMETER * adapter_parameters(model.shape, config.lora) + _SMALL_FILES
     done = len(list(output.glob("checkpoint-*/manifest.json")))
     to_come = max(-(-data.steps // config.training.save_steps) - done, 0)
-    checkpoints = "1 checkpoint is" if to_come == 1 else f"{to_come} checkpoints are"
-    needs = [
-        _Need(output, to_come * each, f"{checkpoints} to come, about {gib(each)} each"),
-        _Need(cache, model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
-        _Need(root / config.dataset_path, data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
-    ]
-    disks: dict[int, list[_Need]] = {}
-    for need in needs:
-        if need.bytes or need.folder == output:
-            disks.setdefault(_device(_existing(need.folder)), []).append(need)
-    for here in disks.values():
-        folder = here[0].folder
+    needs = {
+        output: (to_come * each, f"{to_come} checkpoints are to come, about {gib(each)} each"),
+        cache: (model.missing_bytes, f"the model's download of about {gib(model.missing_bytes)}"),
+        Path(config.dataset_path): (data.to_come, f"the tokenized set of about {gib(data.to_come)}"),
+    }
+    disks: dict[int, list[Path]] = {}
+    for folder, (needed, _) in needs.items():
+        if needed or folder == output:
+            disks.setdefault(_device(_existing(folder)), []).append(folder)
+    for folder, *others in disks.values():
         free = shutil.disk_usage(_existing(folder)).free
-        total = sum(need.bytes for need in here)
-        shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
-        text = f"{gib(free)} free for {shown}; {', and '.join(need.text for need in here)}"
+        total = sum(needs[item][0] for item in (folder, *others))
+        text = f"{gib(free)} free for {folder}; {', and '.join(needs[item][1] for item in (folder, *others))}"
         if free >= total:
             yield Check("disk", PASS, text)
             continue
         remedy = f"free {gib(total - free)}, or rent a larger disk"
         if folder == cache:
             remedy += ", or write HF_HOME=FOLDER of a larger one into machine.env"
-        if folder == output and to_come > 1 and (fitting := max((free - total) // each + to_come, 0)):  # checkpoints
-            remedy += f', or write "save_steps": {-(-data.steps // (fitting + done))} in "training"'
+        if folder == output and to_come > 1:
+            remedy += ', or write a larger "save_steps" in "training"'
         yield Check("disk", FAIL, f"{text}: {gib(total)}", remedy)
 
 

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from socrates.config import RunConfig
-from socrates.errors import SocratesError
 from socrates.machine.preflight.checks import FAIL, GIB, PASS, WARN, Check
-from socrates.telemetry.gpus import gpu_numbers
 
 # Asked of torch in a process of its own, which gives the GPUs free again, and which no broken driver can take us with.
 _LIST = """
@@ -58,7 +56,13 @@ def find_gpus() -> tuple[list[Gpu], str]:
 
 
 def check_gpus(gpus: list[Gpu], why_none: str, config: RunConfig | None) -> Iterator[Check]:
-    """As many GPUs as the config has processes, and bf16."""
+    """As many GPUs as the config has processes, and bf16.
+
+    Args:
+        gpus: from `find_gpus`.
+        why_none: as well.
+        config: the run; None for a look at the machine alone.
+    """
     wanted = config.training.num_processes if config else 0
     if uses_cpus():
         yield Check("GPUs", WARN, "DS_ACCELERATOR=cpu: trains on CPUs on purpose", "unset it to use GPUs")
@@ -68,36 +72,21 @@ def check_gpus(gpus: list[Gpu], why_none: str, config: RunConfig | None) -> Iter
         needs = f"; the config has {wanted} processes" if wanted else ""
         yield Check("GPUs", FAIL, found + needs, _remedy(len(gpus), config))
         return
-    try:
-        gpu_numbers(os.environ, wanted)
-        yield Check("GPUs", PASS, found + (f"; {wanted} are used" if wanted else ""))
-    except SocratesError as error:  # the training would refuse it
-        problem, _, remedy = str(error).partition("; ")
-        yield Check("GPUs", FAIL, f"{found}; {problem}", remedy)
-    if config is not None and config.training.bf16:
-        yield _check_bf16(gpus[:wanted])
-
-
-def _check_bf16(gpus: list[Gpu]) -> Check:
-    without = sorted({f"{gpu.name} ({gpu.major}.{gpu.minor})" for gpu in gpus if gpu.major < _AMPERE})
-    if not without:
-        return Check("bf16", PASS, "compute capability 8.0 or more")
-    remedy = (
-        "rent GPUs with compute capability 8.0 or more (A100, L40S, H100), or write "
-        '"bf16": false in "training" (fp32: twice the memory, and slow)'
-    )
-    return Check("bf16", FAIL, f"not on {', '.join(without)}", remedy)
+    yield Check("GPUs", PASS, found + (f"; {wanted} are used" if wanted else ""))
+    if config is None or not config.training.bf16:
+        return
+    without = sorted({f"{gpu.name} ({gpu.major}.{gpu.minor})" for gpu in gpus[:wanted] if gpu.major < _AMPERE})
+    if without:
+        remedy = "rent GPUs with compute capability 8.0 or more (A100, L40S, H100)"
+        yield Check("bf16", FAIL, f"not on {', '.join(without)}", f'{remedy}, or write "bf16": false in "training"')
+    else:
+        yield Check("bf16", PASS, "compute capability 8.0 or more")
 
 
 def _remedy(found: int, config: RunConfig | None) -> str:
+    remedy = "look at nvidia-smi and CUDA_VISIBLE_DEVICES; or rent another machine"
     if not found:
-        return (
-            "look at nvidia-smi and CUDA_VISIBLE_DEVICES; a newer driver, another machine image, or the pinned torch "
-            "(pip install -r requirements_full_training.txt on this machine)"
-        )
-    remedy = "look at nvidia-smi, CUDA_VISIBLE_DEVICES, or rent another machine"
-    if config is None:
-        return remedy
-    batch = config.training.global_batch_size
+        return f"{remedy}, or one with a newer driver"
+    batch = config.training.global_batch_size if config else 1
     fitting = max(number for number in range(1, found + 1) if batch % number == 0)
-    return f'{remedy}; or write "num_processes": {fitting} in "training" (a step stays {batch} examples)'
+    return f'{remedy}, or write "num_processes": {fitting} in "training" (a step stays {batch} examples)'

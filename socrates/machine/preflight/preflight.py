@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from socrates.config import RunConfig, load_deepspeed
-from socrates.errors import SocratesError
-from socrates.files import read_json
+from socrates.config import RunConfig
 from socrates.machine.preflight.checks import FAIL, PASS, Check
 from socrates.machine.preflight.cost import check_cost, check_memory
 from socrates.machine.preflight.data import inspect_data
@@ -18,62 +15,33 @@ from socrates.machine.preflight.model import check_hub, model_state
 from socrates.model.kernels import refused_settings
 
 
-def run_checks(
-    root: Path, config: RunConfig | None, deepspeed: Path | None = None, config_file: str = "FILE"
-) -> list[Check]:
-    """Every check but those of the software.
+def run_checks(config: RunConfig | None, deepspeed: Mapping[str, Any] | None = None) -> list[Check]:
+    """Every check but those of the software, in the current folder, which is the project's.
 
     Args:
-        root: the project's folder on the machine, the current folder of a run.
         config: the run; None checks the machine alone.
-        deepspeed: its DeepSpeed file.
-        config_file: what the config is called on the command line, for the remedies.
+        deepspeed: what its DeepSpeed file says.
 
     Raises:
-        SocratesError: the DeepSpeed file is no JSON object, or metadata.json is malformed.
+        SocratesError: metadata.json is malformed.
     """
     gpus, why_none = find_gpus()
     checks = list(check_gpus(gpus, why_none, config))
     if config is None:
-        return [*checks, check_free_disk(root)]
-    checks.append(check_settings(config, not uses_cpus()))
-    settings: Mapping[str, Any] | None = None
-    if deepspeed is not None:
-        check, settings = check_deepspeed(deepspeed, config)
-        checks.append(check)
-    model = model_state(config, root)
-    data_checks, data = inspect_data(config, root, model, config_file)
-    checks += [*check_hub(config, model), *data_checks, *check_disk(config, root, model, data)]
+        return [*checks, check_free_disk()]
+    model = model_state(config)
+    data_checks, data = inspect_data(config)
+    checks += [_check_settings(config), *check_hub(config, model), *data_checks, *check_disk(config, model, data)]
     used = gpus[: config.training.num_processes]
     if used:
-        check, layers = check_memory(config, settings, model.shape, used)
+        check, layers = check_memory(config, deepspeed, model.shape, used)
         checks += [check, check_cost(config, model.shape, data, used, layers)]
     return checks
 
 
-def check_deepspeed(path: Path, config: RunConfig) -> tuple[Check, Mapping[str, Any] | None]:
-    """The DeepSpeed file says what the run config says, and nothing that would replace it; and what it says.
-
-    Raises:
-        SocratesError: the file is missing or no JSON object.
-    """
-    read_json(path, "DeepSpeed config")
-    try:
-        return Check("DeepSpeed", PASS, f"{path}: agrees with the config"), load_deepspeed(path, config)
-    except SocratesError as error:
-        problems = " | ".join(line.strip() for line in str(error).splitlines())
-        remedy = f"put {path} right, or name the file that belongs to this config (--deepspeed)"
-        return Check("DeepSpeed", FAIL, problems, remedy), None
-
-
-def check_settings(config: RunConfig, gpu: bool) -> Check:
-    """What the config asks for by name is there.
-
-    Args:
-        config: of the run.
-        gpu: whether it trains on GPUs.
-    """
-    problems = [problem.partition("; ") for problem in refused_settings(config, gpu)]
+def _check_settings(config: RunConfig) -> Check:
+    """What the config asks for by name is there."""
+    problems = [problem.partition("; ") for problem in refused_settings(config, not uses_cpus())]
     if not problems:
         return Check("settings", PASS, "what the config asks for by name is installed")
     text, remedy = (" | ".join(problem[part] for problem in problems) for part in (0, 2))
