@@ -48,9 +48,7 @@ def main() -> int:
         target,
         manifest_sha256=manifest_sha256,
         light=arguments.light,
-        starting=lambda size: _say(
-            f"Downloading {target.name}..." + (f" ({size / 10**6:.1f} MB)" if sys.stdout.isatty() else "")
-        ),
+        starting=lambda: _say(f"Downloading {target.name}..."),
         moved=_say,
         waits=lambda text: _say(f"{text}; waiting for it"),
     )

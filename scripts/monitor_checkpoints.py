@@ -46,7 +46,7 @@ def main() -> int:
     from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.local import RECORDS, Busy, hold_lock
-    from socrates.remote.monitor import Monitor
+    from socrates.remote.monitor import Log, Monitor
 
     root = project_root().absolute()
     instance = Instance(root, check_instance_id(arguments.instance))
@@ -63,13 +63,12 @@ def main() -> int:
     monitor = Monitor(
         instance,
         models,
-        _write,
+        Log(_write),
         interval=arguments.seconds,
         once=arguments.once,
         until_complete=arguments.until_complete,
         run=arguments.run,
         light=arguments.light,
-        sizes=sys.stdout.isatty(),
     )
     lock = models / RECORDS / f"instance-{instance.id}.lock"
     for number in (signal.SIGTERM, signal.SIGHUP):

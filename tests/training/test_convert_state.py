@@ -12,7 +12,7 @@ from shards import flat_adapter, flat_state
 
 from socrates.checkpoint import MANIFEST, find_damage, manifest_record, read_manifest
 from socrates.files import write_json
-from socrates.remote.transfer import LIGHT_FILES
+from socrates.remote.fetch import LIGHT_FILES
 from socrates.training.convert_state import rank_seed
 
 RUN, STEPS, FROM, PEAK, WARMUP = "models/run", 9, 3, 2e-3, 0.3
