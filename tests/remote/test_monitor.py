@@ -17,6 +17,7 @@ from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.checkpoint import find_damage, list_checkpoints
 from socrates.remote.instance import Unreachable
+from socrates.remote.local import NoSpace
 from socrates.remote.monitor import Log, Monitor, pause_after
 
 TIME = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
@@ -27,7 +28,7 @@ class Watch:
 
     def __init__(self, project, **options):
         self.lines = []
-        self.monitor = Monitor(project.instance, project.models, self.lines.append, **options)
+        self.monitor = Monitor(project.instance, project.models, Log(self.lines.append), **options)
 
     def round(self):
         self.monitor._round()
@@ -186,8 +187,8 @@ def test_a_defect_of_our_own_is_said_and_the_rest_goes_on(project, monkeypatch):
     monkeypatch.setattr(monitor, "fetch_checkpoint", fetch)
     watch = Watch(project)
     lines = watch.round()
-    assert "✗ checkpoint-20: a defect of this program: ZeroDivisionError: oh (test_monitor.py:" in lines[1]
-    assert lines[2:] == new("checkpoint-10") and watch.round() == []
+    assert lines[0] == "✗ checkpoint-20: a defect of this program: ZeroDivisionError('oh')"
+    assert lines[1:] == new("checkpoint-10") and watch.round() == []
 
 
 def test_models_removed_or_damaged_meanwhile_come_again(project):
@@ -201,18 +202,18 @@ def test_models_removed_or_damaged_meanwhile_come_again(project):
     assert same_bytes(project.models / "run" / "checkpoint-10", there)
 
 
-def test_a_full_disk_is_said_once_and_it_goes_on_by_itself(small_disk):
+def test_a_full_disk_ends_the_round_and_the_next_one_goes_on(small_disk):
     ballast = small_disk.models / "ballast"
     ballast.write_bytes(bytes(900_000))
     for step in (10, 20):
         small_disk.save(step, size=30_000)
     watch = Watch(small_disk)
-    lines = watch.round()
-    assert len(lines) == 3 and "✗ checkpoint-20: the disk is full: needs 0.2 MB, 0.1 MB free in " in lines[1]
-    assert watch.round() == []
+    for _ in range(2):
+        with pytest.raises(NoSpace, match=r"checkpoint-20: the disk is full: needs 0.0 GB, 0.0 GB free in .*; goes on"):
+            watch.round()
+    assert watch.said() == ["Found new checkpoint: checkpoint-20", "Downloading checkpoint-20..."]
     ballast.unlink()
     assert len([line for line in watch.round() if line.endswith("successfully")]) == 2
-    assert [p["solved"] for p in watch.monitor.log.problems] == [True]
 
 
 def test_a_problem_is_said_once_for_as_long_as_it_lasts():
