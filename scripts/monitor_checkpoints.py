@@ -29,11 +29,6 @@ from socrates.errors import (
     run_entry_point,
 )
 
-LIGHT = (
-    "only the five files that the guide lists and the training's record, about 390 MB; a training cannot go on from "
-    "such a copy; a later fetch without --light completes it"
-)
-
 
 class Stopped(BaseException):
     """A signal asks us to end; not an Exception: nothing in the watch may take it for a problem."""
@@ -60,16 +55,8 @@ def main() -> int:
         print(*lines, sep="\n", end="\n" if lines else "")
         return EXIT_NO if lines else EXIT_DONE
 
-    monitor = Monitor(
-        instance,
-        models,
-        Log(_write),
-        interval=arguments.seconds,
-        once=arguments.once,
-        until_complete=arguments.until_complete,
-        run=arguments.run,
-        light=arguments.light,
-    )
+    wanted = {name: getattr(arguments, name) for name in ("once", "until_complete", "run", "light")}
+    monitor = Monitor(instance, models, Log(_write), interval=arguments.seconds, **wanted)
     lock = models / RECORDS / f"instance-{instance.id}.lock"
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
@@ -93,15 +80,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="instance, as in `tnr status` (0)")
     parser.add_argument("seconds", nargs="?", default=300, type=_seconds, metavar="SECONDS", help="between looks (300)")
     parser.add_argument("--run", metavar="NAME", help="this run only (all runs on the instance)")
-    parser.add_argument("--light", action="store_true", help=LIGHT)
+    parser.add_argument(
+        "--light", action="store_true", help="the guide's five files and the training's record; resuming needs more"
+    )
     ends = parser.add_mutually_exclusive_group()
     ends.add_argument("--once", action="store_true", help="fetch what is there now, then end")
     ends.add_argument("--until-complete", action="store_true", help="end when every run's last checkpoint is here")
-    ends.add_argument(
-        "--missing",
-        action="store_true",
-        help="fetch nothing: a line for each checkpoint not here yet, and for a running training",
-    )
+    ends.add_argument("--missing", action="store_true", help="fetch nothing; a line for each checkpoint not here yet")
     return parser.parse_intermixed_args()
 
 

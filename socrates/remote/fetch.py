@@ -129,8 +129,8 @@ def _manifest_there(instance: Instance, source: str, listed_sha256: str | None) 
     data = read_remote_manifest(instance, source)
     if data is None:
         raise NotThere(
-            f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, or no longer there; of other "
-            "software's folders `tnr scp` takes files by name"
+            f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, no longer there, or other "
+            "software's, whose files `tnr scp` takes by name"
         )
     if listed_sha256 not in (None, hashlib.sha256(data).hexdigest()):
         raise NotThere(f"instance {instance.id}: {source} is being written again; looked at again later")
