@@ -25,7 +25,6 @@ import psutil
 from world import RUN, World, laptop_environment
 
 PATIENCE = 300.0  # seconds after the end of a fault
-SPEED = 6e6  # bytes a second: a checkpoint takes some tenths of a second, so that faults fall into copies
 
 
 @dataclass
@@ -76,27 +75,20 @@ def transfer_killed(r: Round) -> None:
 
 
 def connection_cut(r: Round) -> None:
-    """Every connection is reset."""
-    r.world.network.cut()
-
-
-def network_down(r: Round) -> None:
-    """No connection for a while."""
-    r.world.network.go_down()
-    r.pause()
-    r.world.network.come_up()
+    """Every connection ends; what runs on the machine goes on as it can."""
+    r.world.signal_sshd(signal.SIGKILL, listener=False)
 
 
 def network_frozen(r: Round) -> None:
     """Nothing goes through for a while, as when the laptop sleeps."""
-    r.world.network.freeze()
+    r.world.signal_sshd(signal.SIGSTOP)
     r.pause(2)
-    r.world.network.come_up()
+    r.world.signal_sshd(signal.SIGCONT)
 
 
 def sshd_killed(r: Round) -> None:
     """kill -9 of the machine's sshd with its sessions; it is back after a while."""
-    r.world.kill_sshd()
+    r.world.signal_sshd(signal.SIGKILL)
     r.pause()
     r.world.start_sshd()
 
@@ -199,7 +191,6 @@ FAULTS: list[Callable[[Round], None]] = [
     monitor_interrupted,
     transfer_killed,
     connection_cut,
-    network_down,
     network_frozen,
     sshd_killed,
     local_damage,
@@ -246,7 +237,7 @@ def play(world: World, seed: int, number: int) -> Outcome:
 def play_share(folder: Path, seed: int, numbers: list[int]) -> list[Outcome]:
     """One worker's rounds, in a world of its own."""
     outcomes = []
-    world = World(folder, SPEED, disk_bytes=24 * 2**20)
+    world = World(folder, disk_bytes=24 * 2**20)
     log = folder / "monitor.log"
     try:
         for number in numbers:

@@ -1,4 +1,4 @@
-"""A laptop and a rented machine, both folders of this machine, with a real sshd and a network between them.
+"""A laptop and a rented machine, both folders of this machine, with a real sshd between them.
 
 Also the watcher: at every moment each folder named checkpoint-N on the laptop holds exactly the bytes that the
 machine's training saved.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -18,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from network import Network
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "socrates-qwen-test-run"
+SPEED = 6000  # of the machine's rsync, in KB a second
 Contents = dict[str, bytes]
 
 
@@ -33,12 +35,10 @@ class World:
 
     Attributes:
         folder: everything is in here.
-        speed: of the network, bytes a second.
         models: the laptop's models folder; a small tmpfs where `disk_bytes` is given.
     """
 
     folder: Path
-    speed: float
     disk_bytes: int | None = None
     truth: dict[tuple[str, int], Contents] = field(default_factory=dict)
     earlier: list[Contents] = field(default_factory=list)  # what was saved under a name before, whole as well
@@ -56,10 +56,9 @@ class World:
         self._damaged: set[tuple[int, int]] = set()  # device and inode of folders that a fault has damaged itself
         self._whole: dict[Path, object] = {}  # how a folder looked when it was last read and found whole
         self._sshd_port: int | None = None
+        self._slow_down()
         self.start_sshd()
-        self.network = Network(self._sshd_port, self.speed)
         entry = json.loads((self.machine / "instance.json").read_text())
-        entry["port"] = self.network.port
         (self.laptop / "instances.json").write_text(json.dumps({"0": entry}))
         self._monitors: list[subprocess.Popen] = []
         self._watching = True
@@ -72,8 +71,7 @@ class World:
         self._watcher.join()
         for monitor in self._monitors:
             self.kill(monitor)
-        self.network.close()
-        self.kill_sshd()
+        self.signal_sshd(signal.SIGKILL)
         if self.can_fill_disk:
             subprocess.run(["umount", "-l", self.models], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -86,6 +84,17 @@ class World:
 
     # The machine
 
+    def _slow_down(self) -> None:
+        """The machine's rsync sends slowly: a copy takes some tenths of a second, so that faults fall into it."""
+        program = self.machine / "bin" / "rsync"
+        program.parent.mkdir()
+        program.write_text(
+            f'#!/bin/bash\n[[ $1 == --server ]] || exec {shutil.which("rsync")} "$@"\n'
+            f'exec {shutil.which("rsync")} "$1" --bwlimit={SPEED} "${{@:2}}"\n'
+        )
+        program.chmod(0o755)
+        (self.machine / "environment").write_text(f"PATH={shlex.quote(str(program.parent))}:$PATH\n")
+
     def start_sshd(self) -> None:
         """Start the machine's sshd, on the port that it had before."""
         script = 'source "$1/tests/scripts/sshd.bash"; start_sshd "$2" $3 >/dev/null; echo "$SSHD_PID $SSHD_PORT"'
@@ -95,12 +104,13 @@ class World:
         )
         self._sshd_pid, self._sshd_port = map(int, done.stdout.split()[-2:])
 
-    def kill_sshd(self) -> None:
-        """kill -9 of the machine's sshd and of every session of it."""
+    def signal_sshd(self, number: int, *, listener: bool = True) -> None:
+        """Send a signal to every process of the machine's sshd, or to those alone that serve a connection."""
         sshd = psutil.Process(self._sshd_pid)
-        for process in [sshd, *sshd.children(recursive=True)]:
+        sessions = [p for p in sshd.children(recursive=True) if p.name().startswith("sshd")]
+        for process in [sshd] * listener + sessions:
             with suppress(psutil.NoSuchProcess):
-                process.kill()
+                process.send_signal(number)
 
     def contents(self, rng: random.Random, step: int) -> Contents:
         """What a checkpoint of that step may hold."""
@@ -174,7 +184,7 @@ class World:
         found = []
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or [""]
-            if Path(words[0]).name in ("ssh", "rsync") and str(self.network.port) in " ".join(words):
+            if Path(words[0]).name in ("ssh", "rsync") and str(self._sshd_port) in " ".join(words):
                 found.append(process)
         return found
 

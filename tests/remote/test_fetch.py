@@ -17,7 +17,7 @@ from socrates.config import load_config
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.remote.instance import Unreachable
-from socrates.remote.listing import list_trainings, read_listing
+from socrates.remote.listing import read_listing
 from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_state
 from socrates.remote.transfer import DamagedThere, NotThere
 from socrates.training.resume import choose_checkpoint
@@ -166,15 +166,6 @@ def test_damage_on_the_instance_is_told_apart(project, harm, reason):
     with pytest.raises(DamagedThere, match=f"damaged on the instance: {SHARD} {reason}") as caught:
         project.fetch(10)
     assert list(caught.value.files) == [SHARD] and not place(project).exists()
-
-
-@pytest.mark.parametrize("what", ["rm -r", "mkdir x; mv -t x"])
-def test_deleted_while_it_is_copied(project, what):
-    project.save(10)
-    project.fault("before_scp", f"{what} socrates-training/models/run/checkpoint-10 || true")
-    with pytest.raises(NotThere, match="was deleted or written again"):
-        project.fetch(10)
-    assert not place(project).exists()
 
 
 def test_a_checkpoint_without_a_manifest_or_written_anew_since_it_was_listed_is_not_taken(project):
@@ -352,23 +343,6 @@ def test_a_manifest_larger_than_the_disk_is_refused_before_anything_is_fetched(p
     assert project.asked() == []
 
 
-def test_a_full_disk_is_told_and_the_next_call_goes_on(small_disk):
-    project = small_disk
-    there = project.save(10, size=100_000)
-    ballast = project.models / "ballast"
-    # Full only once the copy has begun: what is written then fails as on a real disk.
-    project.fault("before_scp", f'head -c 600000 /dev/zero >"{ballast}"')
-    with pytest.raises(NoSpace, match="the disk is full: needs"):
-        project.fetch(10)
-    assert not place(project).exists()
-    project.fault("before_scp", None)
-    with pytest.raises(NoSpace):
-        project.fetch(10)
-    ballast.unlink()
-    project.fetch(10)
-    assert same_bytes(place(project), there)
-
-
 def test_somebody_who_only_looks_whether_a_lock_is_free_does_not_make_it_taken(project):
     project.save(10)
     lock = project.models / "run" / ".partial" / "checkpoint-10.lock"
@@ -377,30 +351,6 @@ def test_somebody_who_only_looks_whether_a_lock_is_free_does_not_make_it_taken(p
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     threading.Timer(1.5, os.close, [descriptor]).start()
     assert project.fetch(10)
-
-
-def test_a_folder_that_a_training_here_writes_into_is_left_alone(project):
-    project.save(10)
-    (project.models / "run").mkdir(parents=True)
-    with (project.models / "run" / ".training.lock").open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SocratesError, match="a training on this machine writes there"):
-            project.fetch(10)
-    assert project.fetch(10)
-
-
-def test_trainings_on_the_instance_are_told(project):
-    assert list_trainings(project.instance) == []
-    project.save(10)
-    held = []
-    for path, expected in (("../.run/lock", ["supervisor"]), ("run/.training.lock", ["run"])):
-        (project.there / path).resolve().parent.mkdir(exist_ok=True)
-        held.append((project.there / path).resolve().open("a+"))
-        assert list_trainings(project.instance) == (["supervisor"] if len(held) > 1 else [])
-        fcntl.flock(held[-1], fcntl.LOCK_EX)
-        assert list_trainings(project.instance) == expected
-    for lock in held:
-        lock.close()
 
 
 def test_a_file_that_the_disk_no_longer_gives_is_damage(project, monkeypatch):
@@ -413,10 +363,6 @@ def test_a_file_that_the_disk_no_longer_gives_is_damage(project, monkeypatch):
     monkeypatch.setattr("socrates.remote.local.file_identity", digest)
     state = local_state(place(project))
     assert state.kind == DAMAGED and re.search(r"/\w+\.\w+ cannot be read: Input/output error", state.reason)
-    record = json.loads((place(project) / "manifest.json").read_text())
-    record["files"][0]["path"] = "x" * 300
-    (place(project) / "manifest.json").write_text(json.dumps(record))
-    assert local_state(place(project)).kind == DAMAGED, "a name that no disk can hold"
 
 
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):

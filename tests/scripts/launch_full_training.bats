@@ -130,7 +130,7 @@ state_there() {
   rm scripts && cp -r "$ROOT/scripts" scripts && echo "# newer" >>scripts/gate.py
   launch 0
   assert_status 2
-  assert_output_has "a training is running on instance 0 ($(head -n 1 "$THERE/.run/lock"));"
+  assert_output_has "a training is running on instance 0 ($(head -n 1 "$THERE/.run/lock"), which holds .run/lock);"
   run ./run_remote_setup.sh 0 </dev/null
   assert_status 2
   assert_output_has "a training is running on instance 0"
@@ -168,8 +168,7 @@ state_there() {
   until ! flock -n -s "$lock" true; do sleep 0.05; done
   launch 0
   assert_status 2
-  assert_output_has "a training is running on instance 0 (process 4711 on [31mhere, since 20"
-  assert_output_has ", into models/socrates-qwen-500step-validation)"
+  assert_output_has "a training is running on instance 0 (process 4711 on [31mhere, which holds models/socrates-qwen-500step-validation/.training.lock)"
   [[ $output != *$'\e'* && ! -e $THERE/.run && ! -e $THERE/scripts ]]
   kill "$HOLDER"
   wait "$HOLDER" || true
