@@ -92,11 +92,8 @@ def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
         Unreachable: no connection, or the answer is cut off.
         SocratesError: the answer is too long, or the folder cannot be entered.
     """
-    return parse_listing(_ask(instance, _LIST))
-
-
-def parse_listing(entries: Sequence[bytes]) -> list[RemoteCheckpoint]:
-    """A listing from its entries: `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`."""
+    # `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`
+    entries = _ask(instance, _LIST)
     digests = {match[2]: match[1].decode() for entry in entries if (match := _MANIFEST_LINE.fullmatch(entry))}
     found = []
     for entry in entries:

@@ -2,15 +2,14 @@
 
 Covers: lost connections, a stopped instance, a full disk, a damaged file on either side and errors of our own are said
 once each, for as long as they last, and outlived; the record `models/.monitor/instance-ID.json` tells other programs
-what happened. The newest checkpoint of each run comes first, since an instance may die; and what is not here at all
-before what is here is read through. Does not cover: how a checkpoint is fetched (`fetch.py`).
+what happened. What is not here at all comes before what is here is read through, and the newest first, since an
+instance may die. Does not cover: how a checkpoint is fetched (`fetch.py`).
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -120,15 +119,9 @@ class Monitor:
         return False
 
     def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
-        """What is not here at all before the rest; each run's newest before any run's second newest."""
-        ranks: Counter[str] = Counter()
-        order = {}
-        for checkpoint in listing:  # newest first within a run
-            if checkpoint.is_complete and self.run in (None, checkpoint.run):
-                ranks[checkpoint.run] += 1
-                is_here = os.path.lexists(checkpoint.place(self.models))
-                order[checkpoint] = (is_here, ranks[checkpoint.run], checkpoint.run)
-        return sorted(order, key=lambda checkpoint: order[checkpoint])
+        """What is not here at all before the rest, each newest first."""
+        wanted = [item for item in listing if item.is_complete and self.run in (None, item.run)]
+        return sorted(wanted, key=lambda item: (os.path.lexists(item.place(self.models)), -item.step, item.run))
 
     def _bring(self, checkpoint: RemoteCheckpoint, place: Path, label: str) -> bool:
         """Fetch a checkpoint if it is not here intact; whether it is here now.

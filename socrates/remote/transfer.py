@@ -150,11 +150,10 @@ def _check_space(staging: Path, needed: int) -> None:
 
 
 def _flush(folder: Path) -> None:
-    for inside, _, names in os.walk(folder):
-        for name in names:
-            descriptor = os.open(Path(inside) / name, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(inside))
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
