@@ -219,7 +219,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON allows")
 
 
-def try_lock(file: int | IO[str]) -> bool:
+def try_lock(file: int | IO[Any]) -> bool:
     """Take a lock file for ourselves; False if another process has it, and not only looks whether it is free."""
     begun = time.monotonic()
     while not _lock(file, fcntl.LOCK_EX):
@@ -232,7 +232,7 @@ def try_lock(file: int | IO[str]) -> bool:
     return True
 
 
-def _lock(file: int | IO[str], kind: int) -> bool:
+def _lock(file: int | IO[Any], kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True

@@ -106,22 +106,20 @@ def hold_lock(path: Path, taken: str, waits: Callable[[str], None] | None = None
     """
     with local_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not try_lock(descriptor):
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "process unknown"
-            message = f"{taken} ({holder})"
+        file = path.open("a+b", buffering=0)
+    with file:
+        if not try_lock(file):
+            file.seek(0)
+            message = f"{taken} ({file.read(200).decode(errors='replace').strip() or 'process unknown'})"
             if waits is None:
                 raise Busy(message)
             waits(message)
-            while not try_lock(descriptor):
+            while not try_lock(file):
                 pass
         with suppress(OSError):  # a full disk: the lock holds without its text
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} since {local_time()}\n".encode(), 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} since {local_time()}\n".encode())
+        yield file.fileno()
 
 
 def local_time() -> str:
