@@ -138,7 +138,7 @@ DEEPSPEED
         assert_equal "$(cat "$CALLS")" "<--from=0:~/socrates-training/models/socrates-qwen-500step-validation/checkpoint-500><--to=models/socrates-qwen-500step-validation/>"
         ;;
     esac
-  done 9< <(sed -e ':a' -e '/\\$/{N;s/\\\n *//;ba' -e '}' "$ROOT/tests/guide/guide_commands.txt" | awk '/^tnr/ && !seen[$0]++')
+  done 9< <(awk '/^tnr/ && !seen[$0]++' "$ROOT/tests/guide/guide_commands.txt")
   for name in scripts/train_full_dataset.py scripts/lib/common.sh socrates/errors.py data/socsci210_full/train.jsonl \
     config_500step_validation.json deepspeed_config.json requirements_full_training.txt; do
     cmp "$name" "$REMOTE/socrates-training/$name"
