@@ -36,7 +36,7 @@ class Round:
     monitor: subprocess.Popen
 
     def some_checkpoint(self) -> tuple[str, int]:
-        return self.rng.choice(sorted(self.world.truth))
+        return self.rng.choice(self.world.saved())
 
     def some_file(self, folder: Path) -> Path | None:
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
@@ -118,7 +118,7 @@ def staging_damage(r: Round) -> None:
 
 def remote_damage(r: Round) -> None:
     """A file on the machine is damaged for a while, of a checkpoint that is not here yet if there is one."""
-    waiting = [key for key in sorted(r.world.truth) if not r.world.local(*key).exists()]
+    waiting = [key for key in r.world.saved() if not r.world.local(*key).exists()]
     folder = r.world.remote(*(r.rng.choice(waiting) if waiting else r.some_checkpoint()))
     file = r.some_file(folder)
     if file is None:
@@ -140,15 +140,15 @@ def deleted_while_copied(r: Round) -> None:
 
 def still_growing(r: Round) -> None:
     """A checkpoint is being saved, file by file, while the monitor looks."""
-    step = max(s for _, s in r.world.truth) + 10
-    r.world.save(RUN, step, r.world.contents(r.rng, step), pause=r.rng.uniform(0.01, 0.1))
+    step = max(s for _, s in r.world.saved()) + 10
+    r.world.save(RUN, step, r.rng, pause=r.rng.uniform(0.01, 0.1))
 
 
 def replaced(r: Round) -> None:
     """Another training saves another checkpoint under a name that is there already."""
     run, step = r.some_checkpoint()
     r.world.remote(run, step).rename(r.world.machine / f"old-{time.monotonic_ns()}")
-    r.world.save(run, step, r.world.contents(r.rng, step))
+    r.world.save(run, step, r.rng)
 
 
 def disk_full(r: Round) -> None:
@@ -222,7 +222,7 @@ def play(world: World, seed: int, number: int) -> Outcome:
     world.reset()
     world.violations.clear()
     for step in range(10, 10 * rng.randint(2, 4), 10):
-        world.save(RUN, step, world.contents(rng, step))
+        world.save(RUN, step, rng)
     game = Round(world, rng, world.start_monitor())
     game.pause(2.5)
     fault(game)

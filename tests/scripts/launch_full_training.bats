@@ -147,17 +147,6 @@ state_there() {
 }
 
 # bats test_tags=slow
-@test "another config: its own log, and the way on names it" {
-  set_machine_up
-  cp config_full_dataset.json "config_small.json"
-  launch 0 --config config_small.json --deepspeed deepspeed_config.json
-  assert_status 0
-  assert_output_has "training_config_small.log"
-  assert_output_has "./scripts/launch_full_training.sh 0 --resume --config config_small.json --deepspeed deepspeed_config.json)"
-  [[ -f $THERE/config_small.json && -f $THERE/training_config_small.log ]]
-}
-
-# bats test_tags=slow
 @test "a training started by hand is not disturbed, and the lock of one that is gone is no hindrance" {
   set_machine_up
   mkdir -p "$THERE/models/socrates-qwen-500step-validation"
@@ -173,8 +162,12 @@ state_there() {
   kill "$HOLDER"
   wait "$HOLDER" || true
   HOLDER=''
-  launch 0
+  cp config_full_dataset.json config_small.json # another config: its own log, and the way on names it
+  launch 0 --config config_small.json --deepspeed deepspeed_config.json
   assert_status 0
+  assert_output_has "training_config_small.log"
+  assert_output_has "./scripts/launch_full_training.sh 0 --resume --config config_small.json --deepspeed deepspeed_config.json)"
+  [[ -f $THERE/config_small.json && -f $THERE/training_config_small.log ]]
 }
 
 # bats test_tags=slow
