@@ -20,7 +20,6 @@ import sys
 from pathlib import Path
 
 from socrates.errors import (
-    EXIT_CANNOT,
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_NO,
@@ -40,7 +39,7 @@ def main() -> int:
     from socrates.checkpoint import is_run_name
     from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.local import RECORDS, Busy, hold_lock
+    from socrates.remote.local import RECORDS, hold_lock
     from socrates.remote.monitor import Log, Monitor
 
     root = project_root().absolute()
@@ -65,9 +64,6 @@ def main() -> int:
         with hold_lock(lock, f"a monitor of instance {instance.id} runs already"):
             _print_header(arguments)
             return monitor.watch()
-    except Busy as error:
-        print(f"error: {error}; one is enough", file=sys.stderr)
-        return EXIT_CANNOT
     except (KeyboardInterrupt, Stopped) as stop:
         count = len(monitor.here)  # none: perhaps it has not got to look at what is here
         verified = f": {count} checkpoint{'s' if count != 1 else ''} here, all verified" if count else ""
@@ -108,10 +104,9 @@ def _print_header(arguments: argparse.Namespace) -> None:
 def _write(line: str) -> None:
     try:
         print(line, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError:  # the log's disk is full: the watch goes on
-        pass
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # else the log's disk is full: the watch goes on
 
 
 def _stop(number: int, frame: object) -> None:

@@ -6,7 +6,7 @@
 # phases with the real scripts: baseline, training, checkpoint, decision; the infrastructure test with the monitor beside
 # it; the full run. Trainings take two CPU processes. All of it lies in rehearsal/ until the next run, which starts anew.
 #   --data DIR      real answers: a folder with train.jsonl and val.jsonl (only read)
-#   --folder DIR    where all of it is kept (rehearsal/sample, or rehearsal/NAME-HASH for real answers)
+#   --folder DIR    where all of it is kept (rehearsal/sample, or rehearsal/real-sample for real answers)
 #   --until PHASE   stop after phase 1, 2 or 3 (3)
 # Exit status: 0 it ran to its end (phase 1 to GO or NO-GO), 2 it did not.
 set -euo pipefail
@@ -35,9 +35,8 @@ done
 if [[ -n $data ]]; then
   [[ -f $data/train.jsonl && -f $data/val.jsonl ]] || die "$data: must hold train.jsonl and val.jsonl"
   data=$(cd "$data" && pwd)
-  : "${folder:=$SOCRATES_ROOT/rehearsal/$(basename "$data")-$(cat "$data/train.jsonl" "$data/val.jsonl" | sha256sum | cut -c1-8)}"
 fi
-: "${folder:=$SOCRATES_ROOT/rehearsal/sample}"
+: "${folder:=$SOCRATES_ROOT/rehearsal/${data:+real-}sample}"
 mkdir -p "$folder" || die "$folder: cannot make this folder"
 folder=$(cd "$folder" && pwd)
 exec 9>>"$folder/.lock" || die "$folder: cannot write there"

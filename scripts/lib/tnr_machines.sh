@@ -16,18 +16,9 @@ tnr_create() {
 
 # A folder of this machine; the number it got is printed.
 create_here() {
-  local ignored=() id
-  while (($#)); do
-    case $1 in
-      --*=*) ignored+=("${1%%=*} ${1#*=}") ;;
-      --*) need_value "$@"; ignored+=("$1 $2"); shift ;;
-      *) die_usage "create: unknown argument: $1" ;;
-    esac
-    shift
-  done
+  local id
   id=$(python_for_json create) || exit 2
-  ((${#ignored[@]} == 0)) || note "tnr: a folder of this machine has what this machine has; not used: $(printf '%s, ' "${ignored[@]}" | sed 's/, $//')"
-  note "tnr: made instance $id: $SOCRATES_ROOT/instances/$id"
+  note "tnr: made instance $id: $SOCRATES_ROOT/instances/$id${*:+; it has what this machine has, not used: $*}"
   printf '%s\n' "$id"
 }
 
