@@ -16,7 +16,7 @@ import argparse
 import os
 import re
 import sys
-from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -31,31 +31,29 @@ def main() -> int:
     arguments = _arguments()
     from socrates.remote.fetch import fetch_checkpoint
     from socrates.remote.instance import Instance, check_instance_id, project_root
+    from socrates.remote.monitor import Log
 
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
     root = project_root().absolute()
     if arguments.source:
         instance = Instance(root, check_instance_id(arguments.source.partition(":")[0]))
         source, target = _places(arguments.source.partition(":")[2], arguments.to)
-        manifest_sha256 = None
     else:
         instance = Instance(root, check_instance_id("0" if arguments.instance is None else arguments.instance))
         os.chdir(root)
-        source, target, manifest_sha256 = _find(instance, arguments)
+        source, target = _find(instance, arguments)
+    say = Log(partial(print, flush=True)).say
     is_fetched = fetch_checkpoint(
         instance,
         source,
         target,
-        manifest_sha256=manifest_sha256,
         light=arguments.light,
-        starting=lambda size: _say(
-            f"Downloading {target.name}..." + (f" ({size / 10**6:.1f} MB)" if sys.stdout.isatty() else "")
-        ),
-        moved=_say,
-        waits=lambda text: _say(f"{text}; waiting for it"),
+        starting=lambda: say(f"Downloading {target.name}..."),
+        moved=say,
+        waits=lambda text: say(f"{text}; waiting for it"),
     )
     if is_fetched:
-        _say(f"✓ {target.name} downloaded successfully")
+        say(f"✓ {target.name} downloaded successfully")
     else:
         print(f"✓ {target.name} is here already, intact: {target}", flush=True)
     return EXIT_DONE
@@ -82,8 +80,8 @@ def _step(text: str) -> int:
     return int(text)
 
 
-def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path, str]:
-    """The folder on the instance that holds the step, its place here, and its manifest's SHA-256."""
+def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path]:
+    """The folder on the instance that holds the step, and its place here."""
     from socrates.remote.listing import read_listing
 
     listing = read_listing(instance)
@@ -103,13 +101,7 @@ def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path,
         option = f" --instance {instance.id}" if instance.id != "0" else ""
         commands = [f"  ./scripts/download_checkpoint.sh {step}{option} --run {item.run}" for item in found]
         raise SocratesError(f"{len(found)} runs on {where} have a checkpoint-{step}; choose:\n" + "\n".join(commands))
-    checkpoint = found[0]
-    if checkpoint.manifest_sha256 is None:
-        raise SocratesError(
-            f"{checkpoint.folder} on {where} has no manifest.json: a training is still saving it, or was ended "
-            "meanwhile, or other software made it; `tnr scp` takes its files by name"
-        )
-    return checkpoint.folder, checkpoint.place(Path("models")), checkpoint.manifest_sha256
+    return found[0].folder, found[0].place(Path("models"))
 
 
 def _places(path: str, to: str) -> tuple[str, Path]:
@@ -132,10 +124,6 @@ def _places(path: str, to: str) -> tuple[str, Path]:
     if target.name != name:
         raise SocratesError(f"--to {to}: must be a folder that takes {name}, or be named {name}")
     return source, target
-
-
-def _say(text: str) -> None:
-    print(f"[{datetime.now():%Y-%m-%d %H:%M:%S}] {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,18 +20,12 @@ import sys
 from pathlib import Path
 
 from socrates.errors import (
-    EXIT_CANNOT,
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_NO,
     SocratesError,
     make_parser,
     run_entry_point,
-)
-
-LIGHT = (
-    "only the five files that the guide lists and the training's record, about 390 MB; a training cannot go on from "
-    "such a copy; a later fetch without --light completes it"
 )
 
 
@@ -45,8 +39,8 @@ def main() -> int:
     from socrates.checkpoint import is_run_name
     from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.local import RECORDS, Busy, hold_lock
-    from socrates.remote.monitor import Monitor
+    from socrates.remote.local import RECORDS, hold_lock
+    from socrates.remote.monitor import Log, Monitor
 
     root = project_root().absolute()
     instance = Instance(root, check_instance_id(arguments.instance))
@@ -60,17 +54,8 @@ def main() -> int:
         print(*lines, sep="\n", end="\n" if lines else "")
         return EXIT_NO if lines else EXIT_DONE
 
-    monitor = Monitor(
-        instance,
-        models,
-        _write,
-        interval=arguments.seconds,
-        once=arguments.once,
-        until_complete=arguments.until_complete,
-        run=arguments.run,
-        light=arguments.light,
-        sizes=sys.stdout.isatty(),
-    )
+    wanted = {name: getattr(arguments, name) for name in ("once", "until_complete", "run", "light")}
+    monitor = Monitor(instance, models, Log(_write), interval=arguments.seconds, **wanted)
     lock = models / RECORDS / f"instance-{instance.id}.lock"
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
@@ -79,9 +64,6 @@ def main() -> int:
         with hold_lock(lock, f"a monitor of instance {instance.id} runs already"):
             _print_header(arguments)
             return monitor.watch()
-    except Busy as error:
-        print(f"error: {error}; one is enough", file=sys.stderr)
-        return EXIT_CANNOT
     except (KeyboardInterrupt, Stopped) as stop:
         count = len(monitor.here)  # none: perhaps it has not got to look at what is here
         verified = f": {count} checkpoint{'s' if count != 1 else ''} here, all verified" if count else ""
@@ -94,15 +76,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="instance, as in `tnr status` (0)")
     parser.add_argument("seconds", nargs="?", default=300, type=_seconds, metavar="SECONDS", help="between looks (300)")
     parser.add_argument("--run", metavar="NAME", help="this run only (all runs on the instance)")
-    parser.add_argument("--light", action="store_true", help=LIGHT)
+    parser.add_argument(
+        "--light", action="store_true", help="the guide's five files and the training's record; resuming needs more"
+    )
     ends = parser.add_mutually_exclusive_group()
     ends.add_argument("--once", action="store_true", help="fetch what is there now, then end")
     ends.add_argument("--until-complete", action="store_true", help="end when every run's last checkpoint is here")
-    ends.add_argument(
-        "--missing",
-        action="store_true",
-        help="fetch nothing: a line for each checkpoint not here yet, and for a running training",
-    )
+    ends.add_argument("--missing", action="store_true", help="fetch nothing; a line for each checkpoint not here yet")
     return parser.parse_intermixed_args()
 
 
@@ -124,10 +104,9 @@ def _print_header(arguments: argparse.Namespace) -> None:
 def _write(line: str) -> None:
     try:
         print(line, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError:  # the log's disk is full: the watch goes on
-        pass
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # else the log's disk is full: the watch goes on
 
 
 def _stop(number: int, frame: object) -> None:

@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # Summary: Rehearse the guide on this machine, with a folder as the rented machine. No GPU, no account, no network beyond pip.
-# Usage: ./scripts/rehearse.sh [--data DIR] [--folder DIR] [--until PHASE] [--fresh]
+# Usage: ./scripts/rehearse.sh [--data DIR] [--folder DIR] [--until PHASE]
 #
 # Makes its own virtual environment (venv/), a tiny Qwen2 model and sample answers, and goes through the guide's three
 # phases with the real scripts: baseline, training, checkpoint, decision; the infrastructure test with the monitor beside
-# it; the full run. Trainings take two CPU processes. All of it lies in rehearsal/ and is used again by the next run,
-# which says so.
+# it; the full run. Trainings take two CPU processes. All of it lies in rehearsal/ until the next run, which starts anew.
 #   --data DIR      real answers: a folder with train.jsonl and val.jsonl (only read)
-#   --folder DIR    where all of it is kept (rehearsal/sample, or rehearsal/NAME-HASH for real answers)
+#   --folder DIR    where all of it is kept (rehearsal/sample, or rehearsal/real-sample for real answers)
 #   --until PHASE   stop after phase 1, 2 or 3 (3)
-#   --fresh         forget what earlier rehearsals of this data made
 # Exit status: 0 it ran to its end (phase 1 to GO or NO-GO), 2 it did not.
 set -euo pipefail
 trap 'status=$?; stop_monitor; ((status != 1)) || exit 2' EXIT # 1 would mean that the answer is no
@@ -23,7 +21,6 @@ stop_monitor() {
 
 data=''
 folder=''
-fresh=''
 until=3
 while (($#)); do
   case $1 in
@@ -31,7 +28,6 @@ while (($#)); do
     --data) need_value "$@"; data=$2; shift 2 ;;
     --folder) need_value "$@"; folder=$2; shift 2 ;;
     --until) need_value "$@"; until=$2; shift 2 ;;
-    --fresh) fresh=1; shift ;;
     *) die_usage "unknown argument: $1" ;;
   esac
 done
@@ -39,9 +35,8 @@ done
 if [[ -n $data ]]; then
   [[ -f $data/train.jsonl && -f $data/val.jsonl ]] || die "$data: must hold train.jsonl and val.jsonl"
   data=$(cd "$data" && pwd)
-  : "${folder:=$SOCRATES_ROOT/rehearsal/$(basename "$data")-$(cat "$data/train.jsonl" "$data/val.jsonl" | sha256sum | cut -c1-8)}"
 fi
-: "${folder:=$SOCRATES_ROOT/rehearsal/sample}"
+: "${folder:=$SOCRATES_ROOT/rehearsal/${data:+real-}sample}"
 mkdir -p "$folder" || die "$folder: cannot make this folder"
 folder=$(cd "$folder" && pwd)
 exec 9>>"$folder/.lock" || die "$folder: cannot write there"
@@ -82,19 +77,13 @@ show() { # lines of the last log, indented
   grep -E "$1" "$LAST_LOG" | sed 's/^/        /' || true
 }
 
-is_complete() { # CHECKPOINT
-  "$PYTHON" scripts/verify_checkpoint.py "$1" >/dev/null 2>&1
-}
-
 tnr() {
   ./scripts/tnr "$@" </dev/null
 }
 
 # A machine as run_remote_setup.sh leaves it; its environment is this project's, not installed a second time.
 ready_instance() { # NAME GPUS CONFIG
-  if [[ ! -d instances/0/home ]]; then
-    tnr create --name "$1" --gpu "$2" --disk 500 --region us-east || return
-  fi
+  tnr create --name "$1" --gpu "$2" --disk 500 --region us-east || return
   mkdir -p instances/0/home/socrates-training && ln -sfn "$home/venv" instances/0/home/socrates-training/venv || return
   # The rented machine would get the model from the hub.
   tnr scp 0 models/tiny-qwen2-base ~/socrates-training/models/ || return
@@ -137,22 +126,13 @@ delete_instance() {
 }
 
 phase_1() {
-  if [[ -f $baseline ]]; then
-    begin_stage "1: baseline evaluation: reusing $baseline"
-  else
-    run_stage "1: baseline evaluation" ./scripts/evaluate_baseline.sh
-  fi
-  if is_complete "$checkpoint"; then
-    begin_stage "1: training on 2 processes: reusing $checkpoint"
-  else
-    rm -rf "evaluation_results/${checkpoint#models/}" # of an earlier training: its results would not be written over
-    run_stage "1: instance" ready_instance socrates-500step-validation A100-80GB:4 config_500step_validation.json
-    run_stage "1: training on 2 processes" train_by_hand
-    run_stage "1: download" tnr scp -r "0:~/socrates-training/$checkpoint" "${checkpoint%/*}/"
-    delete_instance >/dev/null 2>&1 || die "the rehearsal's machine could not be deleted; see ./scripts/tnr delete 0 in $folder"
-    show "^{'loss'" | sed -n '1p;$p'
-  fi
-  ALLOWED=1 run_stage "1: checkpoint and decision" ./scripts/evaluate_checkpoint.sh "$checkpoint" "$baseline"
+  run_stage "1: baseline evaluation" ./scripts/evaluate_baseline.sh
+  run_stage "1: instance" ready_instance socrates-500step-validation A100-80GB:4 config_500step_validation.json
+  run_stage "1: training on 2 processes" train_by_hand
+  show "^{'loss'" | sed -n '1p;$p'
+  run_stage "1: download" tnr scp -r "0:~/socrates-training/$checkpoint" "${checkpoint%/*}/"
+  run_stage "1: delete the instance" delete_instance
+  ALLOWED=1 run_stage "1: checkpoint and decision" ./scripts/evaluate_checkpoint.sh "$checkpoint" evaluation_results/baseline/metrics.json
   DECISION=$([[ $LAST_STATUS == 0 ]] && echo GO || echo NO-GO)
   sed -n '/^Wasserstein Distance:/,$p' "$LAST_LOG"
 }
@@ -172,12 +152,6 @@ finish_test_run() {
 }
 
 phase_2() {
-  local last=models/socrates-qwen-test-run/checkpoint-50
-  if is_complete "$last" && [[ -f $verification ]]; then
-    begin_stage "2: infrastructure test: reusing $last"
-    begin_stage "2: verification: reusing $verification"
-    return
-  fi
   run_stage "2: instance" ready_instance socrates-test-run A100:2 config_test_run.json
   start_monitor phase-2
   run_stage "2: infrastructure test" launch_test_run
@@ -187,17 +161,10 @@ phase_2() {
   # What needs a GPU is not measured, and that is no PASS.
   ALLOWED=2 run_stage "2: verification" ./scripts/verify_test_run.sh 0 --config config_test_run.json
   grep -E '^- \[|^(PASS|FAIL|NOT DECIDED)' "$LAST_LOG" | sed 's/^/        /'
-  delete_instance >/dev/null 2>&1 || die "the rehearsal's machine could not be deleted; see ./scripts/tnr delete 0 in $folder"
+  run_stage "2: delete the instance" delete_instance
 }
 
 phase_3() {
-  local last
-  last=models/socrates-qwen-full-dataset/checkpoint-$("$PYTHON" scripts/train_full_dataset.py --config config_full_dataset.json \
-    --deepspeed deepspeed_config.json --dry-run | sed -n 's/^\([0-9]*\) steps of .*/\1/p') || die "the full config does not load"
-  if is_complete "$last"; then
-    begin_stage "3: full run: reusing $last"
-    return
-  fi
   run_stage "3: instance" ready_instance socrates-full-training A100-80GB:4 config_full_dataset.json
   start_monitor phase-3 --until-complete
   run_stage "3: launch" ./scripts/launch_full_training.sh 0
@@ -211,8 +178,6 @@ phase_3() {
 
 config=config_500step_validation.json
 checkpoint=models/socrates-qwen-500step-validation/checkpoint-40
-baseline=evaluation_results/baseline/metrics.json
-verification=evaluation_results/socrates-qwen-test-run/verification.json
 
 check_rsync_here # the copies to the machine need it, minutes from now
 ensure_environment requirements_full_training.txt
@@ -221,10 +186,9 @@ export VIRTUAL_ENV=$home/venv PATH=$home/venv/bin:$PATH
 cd "$folder"
 # What the project's folder is to the guide; instances/0 becomes the rented machine.
 for part in scripts socrates venv requirements_full_training.txt run_remote_setup.sh launch_test_run.sh; do ln -sfn "$home/$part" "$part"; done
-if [[ -n $fresh ]]; then
-  [[ ! -d instances/0 ]] || tnr delete 0 --yes --force >/dev/null 2>&1 || die "the earlier rehearsal's machine could not be deleted; see ./scripts/tnr status in $folder"
-  rm -rf data published models evaluation_results logs
-fi
+# What an earlier rehearsal has left goes.
+[[ ! -d instances/0 ]] || tnr delete 0 --yes --force >/dev/null 2>&1 || die "the earlier rehearsal's machine could not be deleted; see ./scripts/tnr status in $folder"
+rm -rf instances.json data published models evaluation_results logs
 
 run_stage "data and base model" \
   "$PYTHON" scripts/lib/run.py rehearsal.rehearsal . ${data:+"$data"}

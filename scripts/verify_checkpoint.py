@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import json
-import sys
 from pathlib import Path
 
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, make_parser, run_entry_point
@@ -21,23 +19,16 @@ def main() -> int:
     """Parse the arguments, verify each folder, print."""
     parser = make_parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a checkpoint, or a run's folder")
-    parser.add_argument("--json", action="store_true", help="the answer as JSON")
-    arguments = parser.parse_args()
+    folders = [found for given in parser.parse_args().folders for found in _checkpoints(given)]
 
     from socrates.remote.local import local_state
 
-    states = []
-    for folder in [found for asked in arguments.folders for found in _checkpoints(asked)]:
-        if sys.stderr.isatty():
-            print(f"reading {folder} ...", file=sys.stderr, flush=True)
+    are_intact = True
+    for folder in folders:
         state = local_state(folder)
-        states.append(state)
-        if not arguments.json:
-            print(f"{folder}: {_words(state)}", flush=True)
-    if arguments.json:
-        rows = [{"path": str(s.path), "state": s.kind, "intact": s.intact, "reason": s.reason} for s in states]
-        print(json.dumps(rows, indent=2))
-    return EXIT_DONE if all(state.intact for state in states) else EXIT_NO
+        are_intact = are_intact and state.intact
+        print(f"{folder}: {_words(state)}", flush=True)
+    return EXIT_DONE if are_intact else EXIT_NO
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -61,9 +52,8 @@ def _words(state) -> str:
     manifest = read_manifest(state.path)
     size = sum(size for size, _ in manifest.files.values()) / 10**6
     if manifest.left_out:
-        return (
-            f"light: {len(manifest.files)} files intact, {size:.1f} MB ({len(manifest.left_out)} left on the instance)"
-        )
+        left = f"{len(manifest.left_out)} left on the instance"
+        return f"light: {len(manifest.files)} files intact, {size:.1f} MB ({left})"
     return f"intact ({len(manifest.files)} files, {size:.1f} MB)"
 
 

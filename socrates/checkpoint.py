@@ -1,8 +1,7 @@
 """A checkpoint folder: its manifest, its verification, the newest complete one.
 
 Covers: a checkpoint is `checkpoint-N/` with a `manifest.json` that was written last, and every file that the manifest
-lists, with its size and SHA-256. Anything else (no manifest yet, a missing, truncated or changed file) is not a
-checkpoint, and the reason is reported.
+lists, with its size and SHA-256; of anything else the reason is reported. A manifest may come from another machine.
 Does not cover: whether the weights inside are any good.
 """
 
@@ -10,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from socrates.errors import SocratesError
@@ -32,10 +31,14 @@ GUIDE_FILES = (
     "trainer_state.json",
     "training_args.bin",
 )
+RSYNC_PARTIAL = ".rsync-partial"  # where `tnr scp` keeps a part of a file, to go on with it
 # What a training needs to go on with a checkpoint's weights, once the optimizer's shards are lost.
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FOR_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json", TRAINING_CONFIG)
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME = re.compile(r"checkpoint-([0-9]+)")
+_PART = re.compile(r"[A-Za-z0-9._+@=-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FILES_LIMIT = 1000  # some are one command line; 64 ranks save about 200
 
 
 @dataclass(frozen=True)
@@ -112,38 +115,51 @@ def manifest_record(manifest: Manifest) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path | str) -> Manifest:
-    """Read a checkpoint's manifest.
+    """Read a checkpoint's manifest, perhaps from another machine.
 
     Raises:
-        SocratesError: there is none, or it is malformed (a path that leaves the folder included).
+        SocratesError: there is none, or it is malformed: a path that leaves the folder or is none of plain names, a
+            size or SHA-256 that cannot be one, more files than a checkpoint has.
     """
     path = Path(folder) / MANIFEST
     value = read_json(path, "manifest")
     try:
         files = {str(f["path"]): (int(f["size"]), str(f["sha256"])) for f in value["files"]}
-        left_out = tuple(str(path) for path in value.get("left_out", ()))
-        source = value.get("source_sha256")
+        left_out = tuple(map(str, value.get("left_out", ())))
         manifest = Manifest(
-            int(value["step"]), int(value["num_processes"]), files, left_out, None if source is None else str(source)
+            int(value["step"]), int(value["num_processes"]), files, left_out, value.get("source_sha256")
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SocratesError(f"{path}: malformed: {error!r}") from error
-    for name in files:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise SocratesError(f"{path}: lists a path outside the checkpoint: {name!r}")
+    if len(files) > _FILES_LIMIT:
+        raise SocratesError(f"{path}: lists {len(files)} files; {_FILES_LIMIT} at most are taken")
+    for name, (size, sha256) in files.items():
+        if not _is_plain_path(name):
+            raise SocratesError(f"{path}: lists a name that no file of a checkpoint has: {name[:120]!r}")
+        if size < 0 or not _SHA256.fullmatch(sha256):
+            raise SocratesError(f"{path}: lists {name} with a size or SHA-256 that cannot be one")
     return manifest
+
+
+def _is_plain_path(path: str) -> bool:
+    """Whether a path is of plain names, inside the folder, and none that we use ourselves."""
+    return (
+        all(_PART.fullmatch(part) and part not in (".", "..", RSYNC_PARTIAL) for part in path.split("/"))
+        and path != MANIFEST
+        and len(path) <= 1000
+    )
 
 
 def find_damage(
     folder: Path | str,
-    only: Callable[[str], bool] = lambda path: True,
+    only: Collection[str] | None = None,
     digest: Callable[[Path], str] | None = sha256_file,
 ) -> str | None:
     """The first thing wrong with a checkpoint, or None if all that its manifest lists is there and intact.
 
     Args:
         folder: `checkpoint-N`.
-        only: which of the manifest's paths to look at; all by default.
+        only: the paths to look at, of those that the manifest lists; None: all.
         digest: gives a file's SHA-256; one that remembers spares reading gigabytes again. None: sizes alone decide.
     """
     try:
@@ -154,13 +170,13 @@ def find_damage(
         return f"{error.filename or folder} cannot be read: {error.strerror or error}"
 
 
-def _find_damage(folder: Path, only: Callable[[str], bool], digest: Callable[[Path], str] | None) -> str | None:
+def _find_damage(folder: Path, only: Collection[str] | None, digest: Callable[[Path], str] | None) -> str | None:
     if not (folder / MANIFEST).is_file():
         return f"no {MANIFEST}: it was not finished"
     manifest = read_manifest(folder)
     if checkpoint_step(folder) not in (manifest.step, None):  # under another name it may be a copy
         return f"{MANIFEST} is of step {manifest.step}"
-    wanted = {path: entry for path, entry in manifest.files.items() if only(path)}
+    wanted = {path: entry for path, entry in manifest.files.items() if only is None or path in only}
     for path, (size, _) in wanted.items():  # sizes first: they are known at once
         file = folder / path
         if not file.is_file():
@@ -175,11 +191,8 @@ def _find_damage(folder: Path, only: Callable[[str], bool], digest: Callable[[Pa
 
 def list_checkpoints(output_dir: Path | str) -> list[Path]:
     """All folders named `checkpoint-N`, newest (largest N) first, complete or not."""
-    output_dir = Path(output_dir)
-    folders = [p for p in output_dir.iterdir() if p.is_dir()] if output_dir.is_dir() else []
-    return sorted(
-        (p for p in folders if checkpoint_step(p) is not None), key=lambda p: checkpoint_step(p) or 0, reverse=True
-    )
+    found = {p: step for p in Path(output_dir).glob("checkpoint-*") if (step := checkpoint_step(p)) is not None}
+    return sorted(filter(Path.is_dir, found), key=lambda folder: found[folder], reverse=True)
 
 
 def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tuple[Path | None, list[PassedOver]]:
@@ -218,7 +231,7 @@ def why_not_from_weights(folder: Path | str) -> str | None:
 
     The adapter, the step, and what it was trained with must be there and intact. A light download is enough.
     """
-    damage = find_damage(folder, only=lambda path: path in _FOR_WEIGHTS)
+    damage = find_damage(folder, only=_FOR_WEIGHTS)
     if damage is not None:
         return damage
     unlisted = [name for name in _FOR_WEIGHTS if name not in read_manifest(folder).files]
@@ -229,10 +242,7 @@ def set_aside(folder: Path) -> Path:
     """Move a folder to `set-aside/` beside it, under a name that is free, so that its name is free again."""
     target_folder = folder.parent / SET_ASIDE
     target_folder.mkdir(exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    names = (f"{folder.name}-{stamp}{suffix}" for suffix in ("", *(f"-{n}" for n in range(1, 1000))))
-    target = next(target_folder / name for name in names if not (target_folder / name).exists())
-    return folder.rename(target)
+    return folder.rename(target_folder / f"{folder.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
 
 
 def read_training_config(folder: Path | str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from typing import IO, Any
 from socrates.errors import SocratesError
 
 _SAME_MOMENT = 2_000_000_000  # nanoseconds
+_PATIENCE = 1.0  # seconds for who has the lock: it may be about to end
+_PATIENCE_WITH_LOOKERS = 60.0  # status and launch share it for a moment, which is longer on a busy machine
 
 
 @contextmanager
@@ -75,9 +77,9 @@ def remove_file(path: Path | str) -> None:
     """Remove a file, if there is one, for good: also after a power cut. SocratesError where that cannot be done."""
     path = Path(path)
     try:
-        path.unlink()
+        path.unlink(missing_ok=True)
         sync_folder(path.parent)
-    except FileNotFoundError:
+    except FileNotFoundError:  # not even the folder
         pass
     except OSError as error:
         raise SocratesError(f"{path}: cannot replace it: {error.strerror or error}") from error
@@ -165,13 +167,7 @@ def file_identity(path: Path) -> dict[str, int]:
     is another one.
     """
     found = path.stat()
-    return {
-        "size": found.st_size,
-        "inode": found.st_ino,
-        "device": found.st_dev,
-        "mtime_ns": found.st_mtime_ns,
-        "ctime_ns": found.st_ctime_ns,
-    }
+    return {name: getattr(found, f"st_{name}") for name in ("size", "ino", "dev", "mtime_ns", "ctime_ns")}
 
 
 def remembered_sha256(path: Path | str) -> str:
@@ -223,11 +219,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON allows")
 
 
-_PATIENCE = 1.0  # seconds for who has the lock: it may be about to end
-_PATIENCE_WITH_LOOKERS = 60.0  # status and launch share it for a moment, which is longer on a busy machine
-
-
-def try_lock(file: int | IO[str]) -> bool:
+def try_lock(file: int | IO[Any]) -> bool:
     """Take a lock file for ourselves; False if another process has it, and not only looks whether it is free."""
     begun = time.monotonic()
     while not _lock(file, fcntl.LOCK_EX):
@@ -240,7 +232,7 @@ def try_lock(file: int | IO[str]) -> bool:
     return True
 
 
-def _lock(file: int | IO[str], kind: int) -> bool:
+def _lock(file: int | IO[Any], kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True
@@ -251,17 +243,9 @@ def _lock(file: int | IO[str], kind: int) -> bool:
 def lock_is_held(path: Path) -> bool | None:
     """Whether a process holds a lock file; None: unknown."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        with path.open() as file:
+            return not _lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return False

@@ -61,17 +61,13 @@ refuse_while_training() {
   tnr ssh $1 'cd ~/$REMOTE_ROOT && venv/bin/python scripts/supervise.py stop'"
 }
 
-# Prints who trains on the machine, and since when, or nothing: the locks are held for as long as a process lives.
+# Prints who trains on the machine, or nothing: the locks are held for as long as a process lives.
 running_training() {
   # shellcheck disable=SC2016 # expands there
   on_machine "$1" 'command -v flock >/dev/null || { echo "flock (util-linux) is not installed there" >&2; exit 3; }
   for lock in .run/lock models/*/.training.lock; do
     if [[ -f $lock ]] && ! flock -n -s "$lock" true; then
-      holder=$(head -c 200 "$lock" | head -n 1 | tr -cd "[:print:]")
-      case $lock in
-        .run/*) echo "$holder" ;; # it says since when itself
-        *) echo "$holder, since $(date -r "$lock" "+%F %T"), into ${lock%/*}" ;;
-      esac
+      echo "$(head -c 200 "$lock" | head -n 1 | tr -cd "[:print:]"), which holds $lock"
       break
     fi
   done' </dev/null

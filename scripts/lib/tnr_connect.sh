@@ -8,14 +8,7 @@ BACKEND='' # until choose_backend
 
 # Ended by a signal, bash would leave its ssh or rsync running.
 leave_nothing() {
-  local children=''
-  if [[ -d /proc/$$ ]]; then
-    read -r children 2>/dev/null <"/proc/$$/task/$$/children" || true # no newline at its end
-  else
-    children=$(pgrep -P "$$" 2>/dev/null) || true # macOS
-  fi
-  # shellcheck disable=SC2086 # several
-  [[ -z $children ]] || kill $children 2>/dev/null || true
+  pkill -P "$$" 2>/dev/null || true
   rm -rf -- "$WORK"
 }
 

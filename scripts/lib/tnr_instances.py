@@ -19,9 +19,22 @@ import time
 from pathlib import Path
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-KEYS = ("host", "port", "identity", "options", "folder")
 MARKER = ".made-by-tnr"  # only folders that hold it are ever removed
 PATIENCE = 5.0  # seconds that processes get to end
+
+
+def is_text(value):
+    """Whether a value is a text that can stand in a command line."""
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+KEYS = {
+    "host": (lambda value: is_text(value) and re.fullmatch(r"[^\s-]\S*", value), "as for ssh: user@1.2.3.4"),
+    "port": (lambda value: type(value) is int and 0 < value < 65536, "a number from 1 to 65535"),
+    "identity": (is_text, "a text"),
+    "options": (lambda value: isinstance(value, list) and all(map(is_text, value)), "a list of texts as for ssh -o"),
+    "folder": (is_text, "a text"),
+}
 
 
 class WrongError(Exception):
@@ -59,45 +72,23 @@ def check_entry(key, entry):
         raise WrongError(f'"{key}": must be an object with "host" or "folder"')
     for name, value in entry.items():
         if name not in KEYS:
-            import difflib  # here, since `show` runs with every command
-
-            near = difflib.get_close_matches(name, KEYS, 1, 0.5)
-            hint = f'meant "{near[0]}"?' if near else f"known: {', '.join(KEYS)}"
-            raise WrongError(f'"{key}": unknown key "{name}", {hint}')
-        if name == "port":
-            is_good, what = type(value) is int and 0 < value < 65536, "a number from 1 to 65535"
-        elif name == "options":
-            is_good, what = isinstance(value, list) and all(map(is_text, value)), "a list of texts as for ssh -o"
-        elif name == "host":
-            is_good = is_text(value) and re.fullmatch(r"[^\s-]\S*", value)
-            what = "as for ssh, without blanks: user@1.2.3.4"
-        else:
-            is_good, what = is_text(value), "a text"
-        if not is_good:
+            raise WrongError(f'"{key}": unknown key "{name}", known: {", ".join(KEYS)}')
+        is_good, what = KEYS[name]
+        if not is_good(value):
             raise WrongError(f'"{key}": "{name}" must be {what}, is {value!r}')
     if ("host" in entry) == ("folder" in entry):
         raise WrongError(f'"{key}": needs either "host" or "folder"')
 
 
-def is_text(value):
-    """Whether a value is a text that can stand in a command line."""
-    return isinstance(value, str) and value != "" and value.isprintable()
-
-
 def write(path, instances):
     """Replace the file in one step."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(instances, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
+    with unfinished.open("w", encoding="utf-8") as file:
+        json.dump(instances, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 @contextlib.contextmanager
@@ -152,33 +143,27 @@ def create(path):
         place = folder / str(number)
         (place / "home").mkdir(parents=True)
         (place / MARKER).write_text("`tnr delete` may remove this folder.\n", encoding="utf-8")
-        instances[str(number)] = {"folder": f"instances/{number}"}
-        write(path, instances)
+        write(path, {**instances, str(number): {"folder": f"instances/{number}"}})
     print(number)
     return 0
 
 
 def remove(path, key):
     """End what runs in a local instance, remove its folder, then forget it; interrupted, it can be done again."""
-    import shutil
+    import shutil  # here, since `show` runs with every command
 
     with locked(path):
         instances = read(path)
-        entry = instances.get(key)
-        if entry is None or "folder" not in entry:
+        entry = instances.pop(key, {})
+        if "folder" not in entry:
             return 3
         place = place_of(path, entry)
         if place.exists() and not (place / MARKER).is_file():
-            raise WrongError(
-                f'"{key}": {place} was not made by tnr create, so it is not removed; '
-                "remove the entry (and the folder) by hand"
-            )
+            raise WrongError(f'"{key}": {place} was not made by tnr create; remove entry and folder by hand')
         end_processes(place)
-        if place.exists():
-            if (place / "home").exists():
-                shutil.rmtree(str(place / "home"))
-            shutil.rmtree(str(place))  # with the marker, which names it as ours until now
-        del instances[key]
+        for folder in (place / "home", place):  # the marker last: it names the rest as ours until then
+            if folder.exists():
+                shutil.rmtree(str(folder))
         write(path, instances)
     return 0
 

@@ -16,18 +16,9 @@ tnr_create() {
 
 # A folder of this machine; the number it got is printed.
 create_here() {
-  local ignored=() id
-  while (($#)); do
-    case $1 in
-      --*=*) ignored+=("${1%%=*} ${1#*=}") ;;
-      --*) need_value "$@"; ignored+=("$1 $2"); shift ;;
-      *) die_usage "create: unknown argument: $1" ;;
-    esac
-    shift
-  done
+  local id
   id=$(python_for_json create) || exit 2
-  ((${#ignored[@]} == 0)) || note "tnr: a folder of this machine has what this machine has; not used: $(printf '%s, ' "${ignored[@]}" | sed 's/, $//')"
-  note "tnr: made instance $id: $SOCRATES_ROOT/instances/$id"
+  note "tnr: made instance $id: $SOCRATES_ROOT/instances/$id${*:+; it has what this machine has, not used: $*}"
   printf '%s\n' "$id"
 }
 
@@ -48,68 +39,40 @@ tnr_status() {
 }
 
 list_instances() {
-  local rows id kind place state
+  local rows id kind place
   rows=$(python_for_json list) || exit 2
-  make_work_folder
-  printf '%-12s %-8s %-40s %s\n' ID BACKEND WHERE STATE
+  printf '%-12s %-8s %s\n' ID BACKEND WHERE
   while IFS=$'\t' read -r id kind place; do
-    [[ -n $id && ${SOCRATES_BACKEND:-$kind} == "$kind" ]] || continue
-    state=running
-    if [[ $kind == local ]]; then
-      [[ -d $place/home ]] || state="gone: no such folder"
-    else
-      is_reached "$id" || state="not reached"
-    fi
-    printf '%-12s %-8s %-40s %s\n' "$id" "$kind" "$place" "$state"
+    [[ -z $id || ${SOCRATES_BACKEND:-$kind} != "$kind" ]] || printf '%-12s %-8s %s\n' "$id" "$kind" "$place"
   done <<<"$rows"
 }
 
-is_reached() {
-  read_entry "$1"
-  BACKEND=ssh
-  set_ssh_transport '' "${ENTRY[@]:1}"
-  ssh -o ConnectTimeout=5 -o BatchMode=yes "${TRANSPORT[@]:1}" true </dev/null >/dev/null 2>&1
-}
-
-# Sets DELETED_ID, YES and FORCE.
-# shellcheck disable=SC2034 # YES: delete_on_thunder
-read_delete_arguments() {
-  DELETED_ID='' YES='' FORCE=''
+tnr_delete() {
+  local id='' force='' yes=''
   while (($#)); do
     case $1 in
-      -h | --help) usage; exit 0 ;;
-      -y | --yes) YES=1 ;;
-      --force) FORCE=1 ;;
+      -y | --yes) yes=1 ;;
+      --force) force=1 ;;
       -*) die_usage "delete: unknown option: $1" ;;
       *)
-        [[ -z $DELETED_ID ]] || die_usage "delete: one instance at a time, not also $1"
-        DELETED_ID=$1
+        [[ -z $id ]] || die_usage "delete: one instance at a time, not also $1"
+        id=$1
         ;;
     esac
     shift
   done
-  [[ -n $DELETED_ID ]] || die_usage "delete needs an instance ID"
-  check_instance_id "$DELETED_ID"
-}
-
-tnr_delete() {
-  read_delete_arguments "$@"
-  choose_backend "$DELETED_ID"
-  case $BACKEND in
-    ssh) die "instance $DELETED_ID: a machine behind ssh is rented elsewhere; end it there, then remove it from $INSTANCES" ;;
-    local) delete_here ;;
-    thunder)
-      [[ -n $FORCE ]] || guard_checkpoints "$DELETED_ID"
-      delete_on_thunder
-      ;;
-  esac
-}
-
-delete_here() {
+  [[ -n $id ]] || die_usage "delete needs an instance ID"
+  choose_backend "$id"
+  [[ $BACKEND != ssh ]] ||
+    die "instance $id: a machine behind ssh is rented elsewhere; end it there, then remove it from $INSTANCES"
   # What is no longer there cannot be lost.
-  [[ -n $FORCE || ! -e ${ENTRY[1]} ]] || guard_checkpoints "$DELETED_ID"
-  python_for_json remove "$DELETED_ID" || exit 2
-  note "tnr: deleted instance $DELETED_ID"
+  [[ -n $force || ($BACKEND == local && ! -e ${ENTRY[1]}) ]] || guard_checkpoints "$id"
+  if [[ $BACKEND == local ]]; then
+    python_for_json remove "$id" || exit 2
+    note "tnr: deleted instance $id"
+  else
+    delete_on_thunder "$id" "$yes$force"
+  fi
 }
 
 # Leaves with 1 where the machine holds checkpoints that are not here or a training runs, with 2 where nobody can tell.

@@ -1,15 +1,11 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # RSYNC_HERE: tnr_copy.sh
 # Copying with rsync over the transport: whether both sides have it, and what its failures mean.
 
 # Whether there is an rsync of 3.1 or later (the one that comes with macOS lacks options); for any POSIX shell, here or there.
 RSYNC_IS_GOOD="rsync --version 2>/dev/null | sed -n 1p | grep -qE '^rsync +version v?([4-9]|3[.][1-9])'"
 
-# Sets RSYNC_HERE.
 check_rsync_here() {
-  RSYNC_HERE=$(rsync --version 2>/dev/null | sed -n '1s/^rsync  *version v\{0,1\}\([0-9]*\.[0-9]*\).*/\1/p') || true
-  eval "$RSYNC_IS_GOOD" ||
-    die "needs rsync 3.1 or later here (found: ${RSYNC_HERE:-none}): sudo apt-get install -y rsync (macOS: brew install rsync)"
+  eval "$RSYNC_IS_GOOD" || die "needs rsync 3.1 or later here: sudo apt-get install -y rsync (macOS: brew install rsync)"
 }
 
 # A word of rsync's -e, which has quotes but no backslash.

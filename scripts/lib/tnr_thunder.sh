@@ -78,10 +78,10 @@ create_on_thunder() {
   exec "$CLI" create "${arguments[@]}"
 }
 
+# delete_on_thunder ID YES: asks nothing where nobody can answer: the guide's `tnr delete 0` in a script.
 delete_on_thunder() {
   local arguments=()
-  # Asked nothing where nobody can answer: the guide's `tnr delete 0` in a script. The guard has been satisfied.
-  if [[ -n $YES$FORCE || ! -t 0 ]] && cli_knows --yes delete; then arguments+=(--yes); fi
-  "$CLI" delete "$DELETED_ID" "${arguments[@]}" || exit "$?"
-  mkdir -p -- "$(dirname -- "$(stale_mark "$DELETED_ID")")" && : >"$(stale_mark "$DELETED_ID")"
+  if [[ -n $2 || ! -t 0 ]] && cli_knows --yes delete; then arguments+=(--yes); fi
+  "$CLI" delete "$1" "${arguments[@]}" || exit "$?"
+  mkdir -p -- "$(dirname -- "$(stale_mark "$1")")" && : >"$(stale_mark "$1")"
 }

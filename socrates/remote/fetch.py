@@ -8,6 +8,7 @@ Does not cover: when to look, and what to say (`monitor.py`).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -15,24 +16,37 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from socrates.checkpoint import MANIFEST, Manifest, checkpoint_step, manifest_record, read_manifest, set_aside
+from socrates.checkpoint import (
+    GUIDE_FILES,
+    MANIFEST,
+    TRAINING_CONFIG,
+    TRAINING_DATA,
+    Manifest,
+    checkpoint_step,
+    manifest_record,
+    read_manifest,
+    set_aside,
+)
 from socrates.errors import SocratesError
-from socrates.files import sync_folder, write_json
+from socrates.files import lock_is_held, sync_folder, write_json
 from socrates.remote.instance import Instance
-from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest, sha256_bytes
+from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest
 from socrates.remote.local import (
     ABSENT,
     DAMAGED,
     LIGHT,
     OTHER,
     PARTIAL,
-    DigestMemory,
+    TRAINING_LOCK,
+    Busy,
     hold_lock,
-    is_training_locally,
     local_errors,
     local_state,
 )
-from socrates.remote.transfer import LIGHT_FILES, NotThere, check_manifest, copy_verified
+from socrates.remote.transfer import NotThere, copy_verified
+
+# The guide's five files, and what evaluation reads besides (some KB).
+LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG, TRAINING_DATA)
 
 
 def fetch_checkpoint(
@@ -42,8 +56,7 @@ def fetch_checkpoint(
     *,
     manifest_sha256: str | None = None,
     light: bool = False,
-    digests: DigestMemory | None = None,
-    starting: Callable[[int], None] = lambda size: None,
+    starting: Callable[[], None] = lambda: None,
     moved: Callable[[str], None] = lambda sentence: None,
     waits: Callable[[str], None] | None = None,
 ) -> bool:
@@ -55,41 +68,36 @@ def fetch_checkpoint(
         target: its folder here, named checkpoint-N.
         manifest_sha256: SHA-256 of the instance's manifest as it was listed; None: as it is now.
         light: LIGHT_FILES only; a complete one that is here is kept.
-        digests: remembers what was read here.
-        starting: called with the bytes that will be fetched, before the first of them.
+        starting: called before the first byte is fetched.
         moved: called with a sentence about something that was moved out of the way.
         waits: called with who holds the lock, before waiting for it; None: do not wait (`Busy`).
 
     Raises:
         Unreachable, NoSpace, DamagedThere, NotThere, Busy, SocratesError: see `copy_verified` and `hold_lock`.
     """
-    digests = digests or DigestMemory()
-    step = checkpoint_step(target)
-    if step is None:
-        raise SocratesError(f"{target}: a checkpoint's folder must be named checkpoint-N")
-    if is_training_locally(target.parent):
-        raise SocratesError(f"{target.parent}: a training on this machine writes there; nothing is put there meanwhile")
+    if lock_is_held(target.parent / TRAINING_LOCK):
+        raise Busy(f"{target.parent}: a training on this machine writes there; nothing is put there meanwhile")
     staging = target.parent / PARTIAL / target.name
     lock_file = staging.with_name(f"{target.name}.lock")
     with hold_lock(lock_file, f"{target} is being fetched by another process", waits) as lock:
         data = _manifest_there(instance, source, manifest_sha256)
-        state = local_state(target, sha256_bytes(data), digests.sha256)
+        sha256 = hashlib.sha256(data).hexdigest()
+        state = local_state(target, sha256)
         if state.is_enough(light=light):
             return False
         if state.kind == DAMAGED:
             with local_errors(target):
                 moved(f"{target} was damaged ({state.reason}); moved to {set_aside(target)}")
         with local_errors(staging):
-            staging.mkdir(parents=True, exist_ok=True)
-            (staging / MANIFEST).unlink(missing_ok=True)
-            (staging / MANIFEST).write_bytes(data)
-            manifest = read_manifest(staging)
-            check_manifest(manifest, step, f"{source}/{MANIFEST}")
+            manifest = _stage_manifest(staging, data)
+            if manifest.step != checkpoint_step(target):
+                raise SocratesError(f"{source}/{MANIFEST}: is of step {manifest.step}")
             if light:
-                manifest = _light_manifest(manifest, sha256_bytes(data))
+                manifest = _light_manifest(manifest, sha256)
             if state.kind == LIGHT:
                 _reuse(target, staging, manifest)
-        copy_verified(instance, source, manifest, staging, lock=lock, digests=digests, starting=starting)
+        starting()
+        copy_verified(instance, source, manifest, staging, lock)
         if manifest.left_out:  # else it is the instance's, byte for byte, and there already
             write_json(staging / MANIFEST, manifest_record(manifest))
         with local_errors(target):
@@ -121,12 +129,19 @@ def _manifest_there(instance: Instance, source: str, listed_sha256: str | None) 
     data = read_remote_manifest(instance, source)
     if data is None:
         raise NotThere(
-            f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, or no longer there; of other "
-            "software's folders `tnr scp` takes files by name"
+            f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, no longer there, or other "
+            "software's, whose files `tnr scp` takes by name"
         )
-    if listed_sha256 not in (None, sha256_bytes(data)):
+    if listed_sha256 not in (None, hashlib.sha256(data).hexdigest()):
         raise NotThere(f"instance {instance.id}: {source} is being written again; looked at again later")
     return data
+
+
+def _stage_manifest(staging: Path, data: bytes) -> Manifest:
+    staging.mkdir(parents=True, exist_ok=True)
+    (staging / MANIFEST).unlink(missing_ok=True)  # never through a link
+    (staging / MANIFEST).write_bytes(data)
+    return read_manifest(staging)
 
 
 def _light_manifest(manifest: Manifest, source_sha256: str) -> Manifest:
@@ -138,14 +153,11 @@ def _light_manifest(manifest: Manifest, source_sha256: str) -> Manifest:
 
 
 def _reuse(target: Path, staging: Path, manifest: Manifest) -> None:
-    """Take what a light copy here holds, so that only the rest is fetched: a second name for the same bytes."""
+    """Take what a light copy here holds, so that only the rest is fetched."""
     for path in read_manifest(target).files:
         if path in manifest.files and not os.path.lexists(staging / path):
             (staging / path).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(target / path, staging / path)
-            except OSError:  # a disk without hard links
-                shutil.copyfile(target / path, staging / path)
+            shutil.copyfile(target / path, staging / path)
 
 
 def _put_in_place(staging: Path, target: Path, before: str, moved: Callable[[str], None]) -> None:

@@ -104,12 +104,12 @@ class Instance:
         self._copy([*(f"{self.id}:{source}" for source in sources), f"{folder}/"], pass_fds)
 
     def send(self, sources: Sequence[str | Path], target: str) -> None:
-        """Send files or folders to a place on the machine; `tnr scp`'s rules for trailing slashes hold.
+        """Send files or folders (absolute paths) to a place there; `tnr scp`'s rules for trailing slashes hold.
 
         Raises:
             Unreachable, SocratesError: as `fetch`.
         """
-        self._copy([*(_explicit(source) for source in sources), f"{self.id}:{target}"], ())
+        self._copy([*map(str, sources), f"{self.id}:{target}"], ())
 
     def _copy(self, arguments: list[str], pass_fds: Sequence[int]) -> None:
         done = self._tnr(["scp", "-r", *arguments], pass_fds=pass_fds)
@@ -161,12 +161,6 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
-
-
-def _explicit(path: str | Path) -> str:
-    """A local path that `tnr scp` cannot take for a remote one."""
-    text = str(path)
-    return text if text.startswith("/") else f"./{text}"
 
 
 def _said(stderr: bytes) -> str:

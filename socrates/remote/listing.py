@@ -1,13 +1,12 @@
-r"""Listing of the checkpoints on an instance: one command for all, and no name is trusted.
+"""Listing of the checkpoints on an instance: one command for all, and no name is trusted.
 
-Covers: names come separated by NUL and are matched against what this project writes before they are used as paths;
-`checkpoint-1; touch X`, `../../x`, a line break in a name, an answer cut off midway or without end harm nothing.
+Covers: names come separated by NUL and are matched against what this project writes before they are used as paths; a
+hostile name, an answer cut off midway or without end harm nothing.
 Does not cover: whether the files there are complete (the copy is verified, see `transfer.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -93,11 +92,8 @@ def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
         Unreachable: no connection, or the answer is cut off.
         SocratesError: the answer is too long, or the folder cannot be entered.
     """
-    return parse_listing(_ask(instance, _LIST))
-
-
-def parse_listing(entries: Sequence[bytes]) -> list[RemoteCheckpoint]:
-    """A listing from its entries: `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`."""
+    # `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`
+    entries = _ask(instance, _LIST)
     digests = {match[2]: match[1].decode() for entry in entries if (match := _MANIFEST_LINE.fullmatch(entry))}
     found = []
     for entry in entries:
@@ -125,7 +121,7 @@ def read_remote_manifest(instance: Instance, folder: str) -> bytes | None:
         Unreachable: no connection.
         SocratesError: it is larger than any manifest of ours.
     """
-    path = shlex.quote(f"./{folder}/{MANIFEST}" if not folder.startswith("/") else f"{folder}/{MANIFEST}")
+    path = shlex.quote(f"{folder}/{MANIFEST}")
     entries = _ask(instance, f"[ ! -f {path} ] || {{ head -c {MANIFEST_LIMIT + 1} -- {path} && printf '\\0'; }}")
     if not entries:
         return None
@@ -149,11 +145,6 @@ def remote_digests(instance: Instance, folder: str, paths: Sequence[str]) -> dic
             f"instance {instance.id}: reported {len(entries)} files of {len(paths)} asked for in {folder}"
         )
     return {path: entry.decode(errors="replace") or None for path, entry in zip(paths, entries, strict=True)}
-
-
-def sha256_bytes(data: bytes) -> str:
-    """SHA-256 of bytes, as 64 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _ask(instance: Instance, script: str, stdin: bytes = b"", timeout: float | None = LISTING_TIMEOUT) -> list[bytes]:

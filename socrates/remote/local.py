@@ -1,9 +1,7 @@
 """Local state: the checkpoints on this computer and their state, who works on one, the record of the monitor.
 
-Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; what
-was read once in a process is not read again while size, times and inode stay the same; one process at a time works on a
-checkpoint, also where a transfer outlives the program that started it. For a status alone, manifest and sizes decide,
-which is known at once.
+Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; for a
+status alone, manifest and sizes decide, which is known at once. One process at a time works on a checkpoint.
 Does not cover: a disk that changes bytes without changing a file's times, within one process.
 """
 
@@ -27,6 +25,7 @@ RECORDS = ".monitor"  # in the models folder
 PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
 TRAINING_LOCK = ".training.lock"
 ABSENT, COMPLETE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"
+_KNOWN: dict[tuple[int, ...], str] = {}
 
 
 class Busy(SocratesError):
@@ -62,50 +61,31 @@ class LocalCheckpoint:
         return self.kind == COMPLETE or (light and self.kind == LIGHT)
 
 
-class DigestMemory:
-    """SHA-256 of files, remembered while device, inode, size and both times of a file stay the same."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], str] = {}
-
-    def sha256(self, path: Path) -> str:
-        """SHA-256 of a file's bytes."""
-        before = tuple(file_identity(path).values())
-        if before not in self._known:
-            digest = sha256_file(path)
-            if tuple(file_identity(path).values()) != before:
-                return digest  # it is being written to: nothing to remember
-            self._known[before] = digest
-        return self._known[before]
+def known_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, read once in a process while device, inode, size and both times stay the same."""
+    identity = tuple(file_identity(path).values())
+    if identity not in _KNOWN:
+        _KNOWN[identity] = sha256_file(path)
+    return _KNOWN[identity]
 
 
-def local_state(
-    folder: Path, manifest_sha256: str | None = None, digest: Callable[[Path], str] = sha256_file
-) -> LocalCheckpoint:
-    """In what state a checkpoint's folder here is; reads every byte that its manifest lists.
+def local_state(folder: Path, manifest_sha256: str | None = None) -> LocalCheckpoint:
+    """In what state a checkpoint's folder here is; reads every byte that its manifest lists (`known_sha256`).
 
     Args:
         folder: models/RUN/checkpoint-N, which need not exist.
         manifest_sha256: SHA-256 of the instance's manifest; None where it is not known: nothing is OTHER then.
-        digest: gives a file's SHA-256 (`DigestMemory.sha256`).
     """
     if not os.path.lexists(folder):
         return LocalCheckpoint(folder, ABSENT)
-    damage = find_damage(folder, digest=digest)
+    damage = find_damage(folder, digest=known_sha256)
     if damage is not None:
         return LocalCheckpoint(folder, DAMAGED, damage)
     manifest = read_manifest(folder)
-    if manifest_sha256 is not None:
-        if sha256_file(folder / MANIFEST) == manifest_sha256:
-            return LocalCheckpoint(folder, COMPLETE)
-        if manifest.source_sha256 != manifest_sha256:
-            return LocalCheckpoint(folder, OTHER)
-    return LocalCheckpoint(folder, LIGHT if manifest.left_out else COMPLETE)
-
-
-def is_training_locally(run_folder: Path) -> bool:
-    """Whether a training on this machine writes into a run's folder: then nothing is put there."""
-    return lock_is_held(run_folder / TRAINING_LOCK) is True
+    here = sha256_file(folder / MANIFEST)
+    if manifest_sha256 not in (None, here, manifest.source_sha256):
+        return LocalCheckpoint(folder, OTHER)
+    return LocalCheckpoint(folder, LIGHT if manifest.left_out and here != manifest_sha256 else COMPLETE)
 
 
 @contextmanager
@@ -126,22 +106,20 @@ def hold_lock(path: Path, taken: str, waits: Callable[[str], None] | None = None
     """
     with local_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not try_lock(descriptor):
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "process unknown"
-            message = f"{taken} ({holder})"
+        file = path.open("a+b", buffering=0)
+    with file:
+        if not try_lock(file):
+            file.seek(0)
+            message = f"{taken} ({file.read(200).decode(errors='replace').strip() or 'process unknown'})"
             if waits is None:
                 raise Busy(message)
             waits(message)
-            while not try_lock(descriptor):
+            while not try_lock(file):
                 pass
         with suppress(OSError):  # a full disk: the lock holds without its text
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} since {local_time()}\n".encode(), 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} since {local_time()}\n".encode())
+        yield file.fileno()
 
 
 def local_time() -> str:
@@ -163,11 +141,12 @@ def local_errors(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class MonitorRecord:
-    """What the monitor of an instance has written down. Times are seconds since 1970, here.
+    """What the monitor of an instance has written down.
 
     Attributes:
         running: whether it runs now; None: unknown.
         found: whether there is a record at all.
+        last_round: the end of its last look at every checkpoint, in seconds since 1970, here.
         downloaded: run and step of each checkpoint that it downloaded.
         unsolved: problems that last, in its words.
     """
@@ -175,7 +154,6 @@ class MonitorRecord:
     running: bool | None = False
     found: bool = False
     pid: int | None = None
-    started: float | None = None
     last_round: float | None = None
     rounds: int | None = None
     downloaded: frozenset[tuple[str, int]] = frozenset()
@@ -205,7 +183,7 @@ def find_local_state(root: Path, instance: str) -> LocalState:
         if (folders := list_checkpoints(run))
     }
     monitor = read_monitor(root, instance)
-    return LocalState(instance, reached_by(root, instance), checkpoints, monitor, tuple(phase_records(root)))
+    return LocalState(instance, _reached_by(root, instance), checkpoints, monitor, tuple(phase_records(root)))
 
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:
@@ -218,7 +196,6 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
             running,
             True,
             value["pid"],
-            datetime.fromisoformat(value["started"]).timestamp(),
             datetime.fromisoformat(value["last_round"]).timestamp() if value["last_round"] else None,
             value["rounds"],
             frozenset((run, step) for run, step, *_ in value["downloaded"]),
@@ -228,13 +205,12 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
         return MonitorRecord(running)
 
 
-def reached_by(root: Path, instance: str) -> str:
+def _reached_by(root: Path, instance: str) -> str:
     """How an instance is reached, in words; see scripts/tnr."""
     try:
         entry = read_json(root / "instances.json")[instance]
         if os.environ.get("SOCRATES_BACKEND") != "thunder":
-            port = f" port {entry['port']}" if entry.get("port", 22) != 22 else ""
-            return f"folder {entry['folder']}" if "folder" in entry else f"ssh {entry['host']}{port}"
-    except (SocratesError, LookupError, TypeError, AttributeError):
+            return f"folder {entry['folder']}" if "folder" in entry else f"ssh {entry['host']}"
+    except (SocratesError, LookupError, TypeError):
         pass  # no entry: Thunder's
     return "Thunder Compute"

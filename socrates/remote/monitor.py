@@ -2,18 +2,14 @@
 
 Covers: lost connections, a stopped instance, a full disk, a damaged file on either side and errors of our own are said
 once each, for as long as they last, and outlived; the record `models/.monitor/instance-ID.json` tells other programs
-what happened; texts from the machine reach the terminal without escape sequences.
-Order: the newest checkpoint of each run first, since an instance may die and a training goes on from the newest; and
-what is not here at all before what is here is read through.
-Does not cover: how a checkpoint is fetched (`fetch.py`).
+what happened. What is not here at all comes before what is here is read through, and the newest first, since an
+instance may die. Does not cover: how a checkpoint is fetched (`fetch.py`).
 """
 
 from __future__ import annotations
 
 import os
 import time
-import traceback
-from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,62 +23,46 @@ from socrates.files import write_json
 from socrates.remote.fetch import fetch_checkpoint
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_digests
-from socrates.remote.local import (
-    DAMAGED,
-    RECORDS,
-    Busy,
-    DigestMemory,
-    NoSpace,
-    is_training_locally,
-    local_state,
-    local_time,
-)
+from socrates.remote.local import RECORDS, Busy, NoSpace, local_state, local_time
 from socrates.remote.transfer import DamagedThere
 from socrates.remote.untrusted import plain
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
+_KEPT = 500  # downloads and problems in the record
 
 
+@dataclass
 class Monitor:
     """One watch over one instance.
 
-    Args:
+    Attributes:
         instance: the machine.
         models: the folder that holds the runs here.
-        write: prints a line.
+        log: what is said.
         interval: seconds between two looks.
         once: one look, then the end.
         until_complete: the end comes when every run's last checkpoint is here.
         run: this run only.
         light: LIGHT_FILES only.
-        sizes: whether to say how much is fetched.
+        here: the checkpoints that are here, verified.
     """
 
-    def __init__(
-        self,
-        instance: Instance,
-        models: Path,
-        write: Callable[[str], None],
-        *,
-        interval: float = 300.0,
-        once: bool = False,
-        until_complete: bool = False,
-        run: str | None = None,
-        light: bool = False,
-        sizes: bool = False,
-    ) -> None:
-        self.instance, self.models, self.sizes = instance, models, sizes
-        self.interval, self.once, self.until_complete, self.run, self.light = interval, once, until_complete, run, light
-        self.log = Log(write)
-        self.here: set[Path] = set()
-        self._missing: set[RemoteCheckpoint] = set()
-        self._found: set[RemoteCheckpoint] = set()
-        self._damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = {}
-        self._downloaded: list[list[Any]] = []
-        self._digests = DigestMemory()
-        self._listing: list[RemoteCheckpoint] | None = None
-        self._started, self._rounds = local_time(), 0
-        self._last_round: str | None = None
+    instance: Instance
+    models: Path
+    log: Log
+    interval: float = 300.0
+    once: bool = False
+    until_complete: bool = False
+    run: str | None = None
+    light: bool = False
+    here: set[Path] = field(default_factory=set)
+    _missing: set[RemoteCheckpoint] = field(default_factory=set)
+    _found: set[RemoteCheckpoint] = field(default_factory=set)
+    _damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = field(default_factory=dict)
+    _downloaded: list[list[Any]] = field(default_factory=list)
+    _listing: list[RemoteCheckpoint] | None = None
+    _rounds: int = 0
+    _last_round: str | None = None
 
     def watch(self) -> int:
         """Look, fetch, wait, and again; the exit status where there is an end.
@@ -119,79 +99,62 @@ class Monitor:
         listed, downloaded = time.monotonic(), len(self._downloaded)
         self._rounds += 1
         self.log.end("connection", "Connected again")
-        self.log.end("round")
-        run = self.run
-        if run is not None and all(checkpoint.run != run for checkpoint in listing):
-            self.log.begin("no run", f"No checkpoint of {run} on the instance yet", problem=False)
+        if self.run and all(checkpoint.run != self.run for checkpoint in listing):
+            self.log.begin("no run", f"No checkpoint of {self.run} on the instance yet", problem=False)
         for gone in self._missing.difference(listing):
             self._settle(gone)  # deleted there, or written again
         several = len({checkpoint.run for checkpoint in listing}) > 1
         for checkpoint in self._in_order(listing):
-            late = time.monotonic() - listed > self.interval
-            if late and len(self._downloaded) > downloaded and not self.once:
+            if len(self._downloaded) > downloaded and time.monotonic() - listed > self.interval:
                 return True
-            if self._attend(checkpoint, f"{checkpoint.run}/{checkpoint.name}" if several else checkpoint.name):
+            place = checkpoint.place(self.models)
+            if self._bring(checkpoint, place, f"{checkpoint.run}/{checkpoint.name}" if several else checkpoint.name):
                 self._settle(checkpoint)
-                self.here.add(checkpoint.place(self.models))
+                self.here.add(place)
             else:
                 self._missing.add(checkpoint)
-                self.here.discard(checkpoint.place(self.models))
-        if not self._missing:
-            self.log.end("space")
+                self.here.discard(place)
+        self.log.end("round")
         self._last_round = local_time()
         return False
 
     def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
-        """What is not here at all before the rest; each run's newest before any run's second newest."""
-        ranks: Counter[str] = Counter()
-        order = {}
-        for checkpoint in listing:  # newest first within a run
-            if checkpoint.is_complete and self.run in (None, checkpoint.run):
-                ranks[checkpoint.run] += 1
-                is_here = os.path.lexists(checkpoint.place(self.models))
-                order[checkpoint] = (is_here, ranks[checkpoint.run], checkpoint.run)
-        return sorted(order, key=lambda checkpoint: order[checkpoint])
+        """What is not here at all before the rest, each newest first."""
+        wanted = [item for item in listing if item.is_complete and self.run in (None, item.run)]
+        return sorted(wanted, key=lambda item: (os.path.lexists(item.place(self.models)), -item.step, item.run))
 
-    def _attend(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
-        """Fetch a checkpoint if it is not here intact; whether it is here now. Only a lost connection is raised."""
+    def _bring(self, checkpoint: RemoteCheckpoint, place: Path, label: str) -> bool:
+        """Fetch a checkpoint if it is not here intact; whether it is here now.
+
+        Raises:
+            Unreachable, NoSpace: what no other checkpoint could escape either.
+        """
         try:
-            return self._bring(checkpoint, label)
+            if local_state(place, checkpoint.manifest_sha256).is_enough(light=self.light):
+                return True
+            if not self._is_still_damaged_there(checkpoint):
+                self._fetch(checkpoint, place, label)
+                return True
         except Unreachable:
             raise
         except NoSpace as error:
-            self.log.begin("space", f"✗ {label}: {error}; goes on by itself when there is room")
+            self._missing.add(checkpoint)
+            raise NoSpace(f"{label}: {error}; goes on by itself when there is room") from error
         except Busy as error:
             self.log.begin(("busy", checkpoint), f"{error}; left to it", problem=False)
         except DamagedThere as error:
             self._damaged_there[checkpoint] = error.files
-            self.log.begin(("damaged", checkpoint), f"✗ {label}: {error}; fetched again when that changes there")
+            self.log.begin(checkpoint, f"✗ {label}: {error}; fetched again when that changes there")
         except Exception as error:  # must not end a watch of two days
-            self.log.begin(("failed", checkpoint), f"✗ {label}: {_describe(error)}")
+            self.log.begin(checkpoint, f"✗ {label}: {_describe(error)}")
         return False
 
-    def _bring(self, checkpoint: RemoteCheckpoint, label: str) -> bool:
-        place = checkpoint.place(self.models)
-        if is_training_locally(place.parent):
-            text = f"{place.parent}: a training on this machine writes there; nothing is put there until it has ended"
-            self.log.begin(("trains", checkpoint.run), text, problem=False)
-            return False
-        self.log.end(("trains", checkpoint.run))
-        if not os.path.lexists(place) and self._is_still_damaged_there(checkpoint):
-            return False
-        state = local_state(place, checkpoint.manifest_sha256, self._digests.sha256)
-        if state.is_enough(light=self.light):
-            return True
-        if state.kind != DAMAGED and checkpoint not in self._found:
-            self.log.say(f"Found new checkpoint: {label}")
-            self._found.add(checkpoint)
-
-        def starting(size: int) -> None:
-            self.log.end("space")
-            if not any(self.log.is_open((kind, checkpoint)) for kind in ("failed", "damaged")):
-                self.log.say(f"Downloading {label}..." + (f" ({size / 10**6:.1f} MB)" if self.sizes else ""))
-
-        def waits(text: str) -> None:
-            self.log.say(f"{text}; waiting for it")
+    def _fetch(self, checkpoint: RemoteCheckpoint, place: Path, label: str) -> None:
+        def starting() -> None:
+            if checkpoint not in self._found:
+                self.log.say(f"Found new checkpoint: {label}")
+                self.log.say(f"Downloading {label}...")
+                self._found.add(checkpoint)
 
         is_fetched = fetch_checkpoint(
             self.instance,
@@ -199,17 +162,14 @@ class Monitor:
             place,
             manifest_sha256=checkpoint.manifest_sha256,
             light=self.light,
-            digests=self._digests,
             starting=starting,
             moved=self.log.say,
-            waits=waits if self.once else None,
+            waits=(lambda text: self.log.say(f"{text}; waiting for it")) if self.once else None,
         )
         if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
             self._downloaded.append([checkpoint.run, checkpoint.step, local_time()])
-            self._settle(checkpoint)
             self._write_record()
-        return True
 
     def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint) -> bool:
         files = self._damaged_there.get(checkpoint)
@@ -219,20 +179,19 @@ class Monitor:
         """Nothing is wrong with it any more."""
         self._missing.discard(checkpoint)
         self._damaged_there.pop(checkpoint, None)
-        for kind in ("busy", "damaged", "failed"):
-            self.log.end((kind, checkpoint))
+        self.log.end(("busy", checkpoint))
+        self.log.end(checkpoint)
 
     def _end(self) -> int | None:
         """The exit status, if this is the end."""
         if self.once:
             return EXIT_NO if self._missing else EXIT_DONE
-        if not self.until_complete or self._listing is None:
+        if not self.until_complete:
             return None
-        run = self.run
-        newest = {item.run: item for item in reversed(self._listing) if item.is_complete and run in (None, item.run)}
-        runs = {run} if run else {item.run for item in self._listing}
-        done = {name for name, item in newest.items() if self._is_last(item)}
-        if not runs or self._missing - self._damaged_there.keys() or runs - done:
+        listing = [item for item in self._listing or () if self.run in (None, item.run)]
+        newest = {item.run: item for item in reversed(listing) if item.is_complete}
+        unfinished = {item.run for item in listing} - {run for run, item in newest.items() if self._is_last(item)}
+        if not listing or unfinished or self._missing - self._damaged_there.keys():
             return None
         if self._missing:
             self.log.say(f"✗ Training complete, but {len(self._missing)} checkpoints are damaged on the instance")
@@ -252,10 +211,9 @@ class Monitor:
         record = {
             "instance": self.instance.id,
             "pid": os.getpid(),
-            "started": self._started,
             "rounds": self._rounds,
             "last_round": self._last_round,  # the end of the last one that looked at every checkpoint
-            "downloaded": self._downloaded[-KEPT:],
+            "downloaded": self._downloaded[-_KEPT:],
             "problems": self.log.problems,
         }
         with suppress(SocratesError, OSError):
@@ -268,13 +226,7 @@ def pause_after(failures: int, interval: float) -> float:
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, SocratesError | OSError):
-        return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"a defect of this program: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
-
-
-KEPT = 500  # downloads and problems in the record
+    return str(error) if isinstance(error, SocratesError | OSError) else f"a defect of this program: {error!r}"
 
 
 @dataclass
@@ -301,7 +253,7 @@ class Log:
             self._open[key] = {"time": local_time(), "what": text, "solved": False}
             if problem:
                 self.problems.append(self._open[key])
-                del self.problems[:-KEPT]
+                del self.problems[:-_KEPT]
 
     def end(self, key: Hashable, text: str | None = None) -> None:
         """It is over; said only where there is something to say."""
@@ -310,7 +262,3 @@ class Log:
             problem["solved"] = True
             if text:
                 self.say(text)
-
-    def is_open(self, key: Hashable) -> bool:
-        """Whether that was begun and has not ended."""
-        return key in self._open

@@ -25,7 +25,6 @@ import psutil
 from world import RUN, World, laptop_environment
 
 PATIENCE = 300.0  # seconds after the end of a fault
-SPEED = 6e6  # bytes a second: a checkpoint takes some tenths of a second, so that faults fall into copies
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Round:
     monitor: subprocess.Popen
 
     def some_checkpoint(self) -> tuple[str, int]:
-        return self.rng.choice(sorted(self.world.truth))
+        return self.rng.choice(self.world.saved())
 
     def some_file(self, folder: Path) -> Path | None:
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
@@ -76,27 +75,20 @@ def transfer_killed(r: Round) -> None:
 
 
 def connection_cut(r: Round) -> None:
-    """Every connection is reset."""
-    r.world.network.cut()
-
-
-def network_down(r: Round) -> None:
-    """No connection for a while."""
-    r.world.network.go_down()
-    r.pause()
-    r.world.network.come_up()
+    """Every connection ends; what runs on the machine goes on as it can."""
+    r.world.signal_sshd(signal.SIGKILL, listener=False)
 
 
 def network_frozen(r: Round) -> None:
     """Nothing goes through for a while, as when the laptop sleeps."""
-    r.world.network.freeze()
+    r.world.signal_sshd(signal.SIGSTOP)
     r.pause(2)
-    r.world.network.come_up()
+    r.world.signal_sshd(signal.SIGCONT)
 
 
 def sshd_killed(r: Round) -> None:
     """kill -9 of the machine's sshd with its sessions; it is back after a while."""
-    r.world.kill_sshd()
+    r.world.signal_sshd(signal.SIGKILL)
     r.pause()
     r.world.start_sshd()
 
@@ -126,7 +118,7 @@ def staging_damage(r: Round) -> None:
 
 def remote_damage(r: Round) -> None:
     """A file on the machine is damaged for a while, of a checkpoint that is not here yet if there is one."""
-    waiting = [key for key in sorted(r.world.truth) if not r.world.local(*key).exists()]
+    waiting = [key for key in r.world.saved() if not r.world.local(*key).exists()]
     folder = r.world.remote(*(r.rng.choice(waiting) if waiting else r.some_checkpoint()))
     file = r.some_file(folder)
     if file is None:
@@ -148,15 +140,15 @@ def deleted_while_copied(r: Round) -> None:
 
 def still_growing(r: Round) -> None:
     """A checkpoint is being saved, file by file, while the monitor looks."""
-    step = max(s for _, s in r.world.truth) + 10
-    r.world.save(RUN, step, r.world.contents(r.rng, step), pause=r.rng.uniform(0.01, 0.1))
+    step = max(s for _, s in r.world.saved()) + 10
+    r.world.save(RUN, step, r.rng, pause=r.rng.uniform(0.01, 0.1))
 
 
 def replaced(r: Round) -> None:
     """Another training saves another checkpoint under a name that is there already."""
     run, step = r.some_checkpoint()
     r.world.remote(run, step).rename(r.world.machine / f"old-{time.monotonic_ns()}")
-    r.world.save(run, step, r.world.contents(r.rng, step))
+    r.world.save(run, step, r.rng)
 
 
 def disk_full(r: Round) -> None:
@@ -199,7 +191,6 @@ FAULTS: list[Callable[[Round], None]] = [
     monitor_interrupted,
     transfer_killed,
     connection_cut,
-    network_down,
     network_frozen,
     sshd_killed,
     local_damage,
@@ -231,7 +222,7 @@ def play(world: World, seed: int, number: int) -> Outcome:
     world.reset()
     world.violations.clear()
     for step in range(10, 10 * rng.randint(2, 4), 10):
-        world.save(RUN, step, world.contents(rng, step))
+        world.save(RUN, step, rng)
     game = Round(world, rng, world.start_monitor())
     game.pause(2.5)
     fault(game)
@@ -246,7 +237,7 @@ def play(world: World, seed: int, number: int) -> Outcome:
 def play_share(folder: Path, seed: int, numbers: list[int]) -> list[Outcome]:
     """One worker's rounds, in a world of its own."""
     outcomes = []
-    world = World(folder, SPEED, disk_bytes=24 * 2**20)
+    world = World(folder, disk_bytes=24 * 2**20)
     log = folder / "monitor.log"
     try:
         for number in numbers:

@@ -1,7 +1,6 @@
-"""A laptop and a rented machine, both folders of this machine, with a real sshd and a network between them.
+"""A laptop and a rented machine, both folders of this machine, with a real sshd between them.
 
-Also the watcher: at every moment each folder named checkpoint-N on the laptop holds exactly the bytes that the
-machine's training saved.
+Also the watcher: at every moment each folder named checkpoint-N on the laptop holds every byte that its manifest lists.
 """
 
 from __future__ import annotations
@@ -9,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -18,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from network import Network
 
-from socrates.checkpoint import GUIDE_FILES, write_manifest
+from socrates.checkpoint import GUIDE_FILES, checkpoint_step, find_damage, write_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "socrates-qwen-test-run"
-Contents = dict[str, bytes]
+SPEED = 6000  # of the machine's rsync, in KB a second
 
 
 @dataclass
@@ -33,15 +33,11 @@ class World:
 
     Attributes:
         folder: everything is in here.
-        speed: of the network, bytes a second.
         models: the laptop's models folder; a small tmpfs where `disk_bytes` is given.
     """
 
     folder: Path
-    speed: float
     disk_bytes: int | None = None
-    truth: dict[tuple[str, int], Contents] = field(default_factory=dict)
-    earlier: list[Contents] = field(default_factory=list)  # what was saved under a name before, whole as well
     violations: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -54,12 +50,11 @@ class World:
             (self.laptop / name).symlink_to(ROOT / name)
         self.can_fill_disk = self.disk_bytes is not None and self._mount()
         self._damaged: set[tuple[int, int]] = set()  # device and inode of folders that a fault has damaged itself
-        self._whole: dict[Path, object] = {}  # how a folder looked when it was last read and found whole
+        self._whole: dict[Path, object] = {}  # how a folder looked when it was last read and found intact
         self._sshd_port: int | None = None
+        self._slow_down()
         self.start_sshd()
-        self.network = Network(self._sshd_port, self.speed)
         entry = json.loads((self.machine / "instance.json").read_text())
-        entry["port"] = self.network.port
         (self.laptop / "instances.json").write_text(json.dumps({"0": entry}))
         self._monitors: list[subprocess.Popen] = []
         self._watching = True
@@ -72,8 +67,7 @@ class World:
         self._watcher.join()
         for monitor in self._monitors:
             self.kill(monitor)
-        self.network.close()
-        self.kill_sshd()
+        self.signal_sshd(signal.SIGKILL)
         if self.can_fill_disk:
             subprocess.run(["umount", "-l", self.models], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -86,6 +80,17 @@ class World:
 
     # The machine
 
+    def _slow_down(self) -> None:
+        """The machine's rsync sends slowly: a copy takes some tenths of a second, so that faults fall into it."""
+        program = self.machine / "bin" / "rsync"
+        program.parent.mkdir()
+        program.write_text(
+            f'#!/bin/bash\n[[ $1 == --server ]] || exec {shutil.which("rsync")} "$@"\n'
+            f'exec {shutil.which("rsync")} "$1" --bwlimit={SPEED} "${{@:2}}"\n'
+        )
+        program.chmod(0o755)
+        (self.machine / "environment").write_text(f"PATH={shlex.quote(str(program.parent))}:$PATH\n")
+
     def start_sshd(self) -> None:
         """Start the machine's sshd, on the port that it had before."""
         script = 'source "$1/tests/scripts/sshd.bash"; start_sshd "$2" $3 >/dev/null; echo "$SSHD_PID $SSHD_PORT"'
@@ -95,36 +100,30 @@ class World:
         )
         self._sshd_pid, self._sshd_port = map(int, done.stdout.split()[-2:])
 
-    def kill_sshd(self) -> None:
-        """kill -9 of the machine's sshd and of every session of it."""
+    def signal_sshd(self, number: int, *, listener: bool = True) -> None:
+        """Send a signal to every process of the machine's sshd, or to those alone that serve a connection."""
         sshd = psutil.Process(self._sshd_pid)
-        for process in [sshd, *sshd.children(recursive=True)]:
+        sessions = [p for p in sshd.children(recursive=True) if p.name().startswith("sshd")]
+        for process in [sshd] * listener + sessions:
             with suppress(psutil.NoSuchProcess):
-                process.kill()
+                process.send_signal(number)
 
-    def contents(self, rng: random.Random, step: int) -> Contents:
-        """What a checkpoint of that step may hold."""
-        shards = f"global_step{step}"
-        sizes = {name: rng.randrange(1, 20_000) for name in GUIDE_FILES}
-        sizes["adapter_model.safetensors"] = rng.randrange(50_000, 200_000)
-        sizes["training_config.json"] = sizes["latest"] = 20
-        sizes[f"{shards}/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"] = rng.randrange(50_000, 400_000)
-        return {name: rng.randbytes(size) for name, size in sizes.items()}
-
-    def save(self, run: str, step: int, contents: Contents, *, pause: float = 0.0) -> None:
+    def save(self, run: str, step: int, rng: random.Random, *, pause: float = 0.0) -> None:
         """Save a checkpoint on the machine as a training does: in place, file by file, the manifest last."""
-        folder = self.remote_models / run / f"checkpoint-{step}"
-        if (run, step) in self.truth:
-            self.earlier.append(self.truth[run, step])
-        self.truth[run, step] = contents
-        for name, data in contents.items():
+        folder = self.remote(run, step)
+        shard = f"global_step{step}/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"
+        for name in (*GUIDE_FILES, "training_config.json", shard):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with (folder / name).open("wb") as file:
-                for start in range(0, len(data), max(1, len(data) // 3)):
-                    file.write(data[start : start + max(1, len(data) // 3)])
-                    file.flush()
+            with (folder / name).open("wb", buffering=0) as file:
+                for _ in range(3):
+                    file.write(rng.randbytes(rng.randrange(1, 100_000)))
                     time.sleep(pause)
         write_manifest(folder, 2)
+
+    def saved(self) -> list[tuple[str, int]]:
+        """Run and step of every finished checkpoint on the machine."""
+        folders = [path.parent for path in self.remote_models.glob("*/checkpoint-*/manifest.json")]
+        return sorted((folder.parent.name, checkpoint_step(folder)) for folder in folders)
 
     def remote(self, run: str, step: int) -> Path:
         """The checkpoint's folder on the machine."""
@@ -144,8 +143,6 @@ class World:
         for folder in (self.remote_models, self.models):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self.truth.clear()
-        self.earlier.clear()
 
     # The laptop
 
@@ -174,7 +171,7 @@ class World:
         found = []
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or [""]
-            if Path(words[0]).name in ("ssh", "rsync") and str(self.network.port) in " ".join(words):
+            if Path(words[0]).name in ("ssh", "rsync") and str(self._sshd_port) in " ".join(words):
                 found.append(process)
         return found
 
@@ -196,18 +193,24 @@ class World:
             path.write_bytes(data)
 
     def wait_until_all_is_here(self, seconds: float) -> float | None:
-        """Seconds until every checkpoint of the machine is on the laptop, whole; None if that takes too long."""
+        """Seconds until every checkpoint of the machine is on the laptop, intact; None if that takes too long."""
         start = time.monotonic()
         while time.monotonic() - start < seconds:
-            if all(_wrong(self.local(*key), contents) is None for key, contents in self.truth.items()):
+            if not self.missing():
                 return time.monotonic() - start
             time.sleep(0.05)
         return None
 
     def missing(self) -> list[str]:
         """What is not here, and why."""
-        found = {key: _wrong(self.local(*key), contents) for key, contents in self.truth.items()}
+        found = {key: self._wrong(*key) for key in self.saved()}
         return [f"{run}/checkpoint-{step}: {why}" for (run, step), why in found.items() if why]
+
+    def _wrong(self, run: str, step: int) -> str | None:
+        here, there = (folder(run, step) / "manifest.json" for folder in (self.local, self.remote))
+        if not here.is_file() or here.read_bytes() != there.read_bytes():
+            return "not here"
+        return find_damage(here.parent)
 
     def _watch(self) -> None:
         while self._watching:
@@ -221,44 +224,24 @@ class World:
     def _check(self, folder: Path) -> None:
         try:
             identity = _identity(folder)
-            key = (folder.parent.name, int(folder.name.removeprefix("checkpoint-")))
-        except (OSError, ValueError) as error:
-            if isinstance(error, ValueError):
-                self.violations.append(f"{folder} is there")
+        except OSError:
             return
         seen = _signature(folder)
         if identity in self._damaged or (seen is not None and self._whole.get(folder) == seen):
             return
-        truth = self.truth.get(key)
-        why = _wrong(folder, truth) if truth is not None else "no such checkpoint was saved"
-        if why is None or any(_wrong(folder, contents) is None for contents in self.earlier):
+        why = find_damage(folder)
+        if why is None:
             self._whole[folder] = seen
-            return
-        try:
-            unchanged = _identity(folder) == identity and self.truth.get(key) is truth
-        except OSError:
-            unchanged = False  # moved away while we looked
-        if unchanged and identity not in self._damaged:
-            self.violations.append(f"{folder}: {why}")
+        elif identity not in self._damaged:
+            with suppress(OSError):  # moved away while we looked
+                if _identity(folder) == identity:
+                    self.violations.append(f"{folder}: {why}")
 
 
 def laptop_environment() -> dict[str, str]:
     """An environment with no more than a terminal has."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV") if name in os.environ}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def _wrong(folder: Path, contents: Contents) -> str | None:
-    """How a folder differs from what was saved; None if in nothing."""
-    try:
-        if not (folder / "manifest.json").is_file():
-            return "no manifest.json" if folder.is_dir() else "not there"
-        for name, data in contents.items():
-            if (folder / name).read_bytes() != data:
-                return f"{name} differs"
-    except OSError as error:
-        return str(error)
-    return None
 
 
 def _signature(folder: Path) -> object:

@@ -22,8 +22,6 @@ from socrates.files import lock_is_held
 LIMIT_S = 300.0  # for one command; all take seconds on a quiet machine
 PASSED, FAILED, NOT = "passed", "FAILED", "not run"
 _INTERRUPTED = 130
-_STATUS_LINE = "guide-walk: status "
-_KEY = "TNR_API_TOKEN"  # without it the provider's CLI asks to log in; a folder as the machine would not miss it
 
 
 class Result(NamedTuple):
@@ -60,8 +58,6 @@ class Walk:
             self._terminal = self._new_terminal() if block[0].is_apart else self._first
             if not all(map(self._run_step, steps_of(block))):
                 return False
-            if _KEY in self._first.variables and _KEY not in self._terminal.variables:
-                return self._note(block[-1], FAILED, f"this terminal has no {_KEY}, as the first one has")
         try:
             self._close_besides()
             self._expect_no_token()
@@ -100,7 +96,7 @@ class Walk:
 
     def _perform(self, step: list[Command]) -> str:
         """Do it and check it; gives what is to be said of it."""
-        first, last = step[0], step[-1]
+        first = step[0]
         typed = fill_in(first.text)
         if is_beside(first.key):
             # Without a block of its own that says what to type there, in a terminal that is as it is opened.
@@ -115,12 +111,13 @@ class Walk:
             _expect_status(job.interrupt(), _INTERRUPTED, job.output)
             _expect_lines(first, job.output)
             return "until Ctrl+C"
-        status, output = self._terminal.run(typed, _session(step[1:]), LIMIT_S)
-        if len(step) > 1:
-            _expect_session(step[1:-1], output)
+        # A session on a machine ends at the first command that fails.
+        session = ["set -e -o pipefail", *(fill_in(command.text) for command in step[1:]), ""]
+        status, output = self._terminal.run(typed, "\n".join(session) if step[1:] else "", LIMIT_S)
         wanted, reason = STATUS.get(first.key, (0, ""))
         _expect_status(status, wanted, output)
-        _expect_lines(last, output)
+        for command in step:
+            _expect_lines(command, output)
         return f"status {wanted}: {reason}" if reason else ""
 
     def _wait_for_training(self) -> None:
@@ -180,29 +177,6 @@ class Walk:
         self.results.append(Result(command, outcome, reason, seconds))
         self.tell(self.results[-1])
         return outcome != FAILED
-
-
-def _session(commands: list[Command]) -> str:
-    """What is typed there; each command's status is told, as bash goes on after one that fails."""
-    if not commands:
-        return ""
-    lines = [fill_in(command.text) + f"\nprintf '\\n{_STATUS_LINE}%s\\n' $?" for command in commands[:-1]]
-    return "\n".join(["set -o pipefail", *lines, commands[-1].text, ""])
-
-
-def _expect_session(commands: list[Command], output: str) -> None:
-    """Each command typed there, but for `exit`, did what the page says."""
-    shown, statuses = [""], []
-    for line in output.splitlines():
-        if line.startswith(_STATUS_LINE):
-            statuses.append(line.removeprefix(_STATUS_LINE))
-            shown.append("")
-        else:
-            shown[-1] += line + "\n"
-    if statuses != ["0"] * len(commands):
-        raise _Failure(f"a command of the session failed\n{_tail(output)}")
-    for command, text in zip(commands, shown, strict=False):
-        _expect_lines(command, text)
 
 
 def _is_shown(command: Command, output: str) -> bool:

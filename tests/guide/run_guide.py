@@ -21,17 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from guide_laptop import Laptop, fill_hub_cache  # noqa: E402
-from guide_pages import parse_commands, read_page  # noqa: E402
+from guide_pages import read_page  # noqa: E402
 from guide_walk import FAILED, Result, Walk  # noqa: E402
 
 PAGES = ("TEST_RUN_GUIDE.md", "README.md", "VALIDATION_CRITERIA.md")
 VALIDATION_RUN = "models/socrates-qwen-500step-validation"
-GUIDE_COMMANDS = Path(__file__).with_name("guide_commands.txt")
-
-
-def guide_commands() -> list[str]:
-    """The commands of the user's guide, in its order; some come several times."""
-    return [command.text for command in parse_commands(GUIDE_COMMANDS.read_text(encoding="utf-8").splitlines())]
 
 
 def walk_pages(pages: list[str]) -> list[Result]:

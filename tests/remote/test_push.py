@@ -59,14 +59,6 @@ def test_a_damaged_one_of_the_same_name_there_is_moved_away_not_lost(project):
     assert (aside / "optimizer.pt").read_bytes() == bytes_there
 
 
-def test_what_no_training_can_go_on_from_is_neither_sent_nor_taken(project):
-    here = project.models / "run" / "checkpoint-20"
-    record = json.loads((here / "manifest.json").read_text())
-    (here / "manifest.json").write_text(json.dumps(record | {"left_out": ["x"], "source_sha256": "0" * 64}))
-    shutil.copytree(here, project.there / "run" / "checkpoint-20")
-    assert push_newest(project.instance, "run") == "goes on from checkpoint-10, sent from here"
-
-
 def test_asked_for_weights_it_sends_or_takes_a_light_one_but_a_whole_one_goes_before(project):
     for step in (10, 20):
         here = project.models / "run" / f"checkpoint-{step}"

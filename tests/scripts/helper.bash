@@ -39,10 +39,3 @@ assert_status() {
   # shellcheck disable=SC2154
   [[ $status == "$1" ]] || { printf 'expected status %s, got %s\noutput: %s\n' "$1" "$status" "$output"; return 1; }
 }
-
-# Runs a command that Ctrl+C reaches: jobs in the background of a script, and all below them, would ignore it.
-interruptible() {
-  exec python3 -c 'import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execvp(sys.argv[1], sys.argv[1:])' "$@"
-}

@@ -130,7 +130,7 @@ state_there() {
   rm scripts && cp -r "$ROOT/scripts" scripts && echo "# newer" >>scripts/gate.py
   launch 0
   assert_status 2
-  assert_output_has "a training is running on instance 0 ($(head -n 1 "$THERE/.run/lock"));"
+  assert_output_has "a training is running on instance 0 ($(head -n 1 "$THERE/.run/lock"), which holds .run/lock);"
   run ./run_remote_setup.sh 0 </dev/null
   assert_status 2
   assert_output_has "a training is running on instance 0"
@@ -147,17 +147,6 @@ state_there() {
 }
 
 # bats test_tags=slow
-@test "another config: its own log, and the way on names it" {
-  set_machine_up
-  cp config_full_dataset.json "config_small.json"
-  launch 0 --config config_small.json --deepspeed deepspeed_config.json
-  assert_status 0
-  assert_output_has "training_config_small.log"
-  assert_output_has "./scripts/launch_full_training.sh 0 --resume --config config_small.json --deepspeed deepspeed_config.json)"
-  [[ -f $THERE/config_small.json && -f $THERE/training_config_small.log ]]
-}
-
-# bats test_tags=slow
 @test "a training started by hand is not disturbed, and the lock of one that is gone is no hindrance" {
   set_machine_up
   mkdir -p "$THERE/models/socrates-qwen-500step-validation"
@@ -168,14 +157,17 @@ state_there() {
   until ! flock -n -s "$lock" true; do sleep 0.05; done
   launch 0
   assert_status 2
-  assert_output_has "a training is running on instance 0 (process 4711 on [31mhere, since 20"
-  assert_output_has ", into models/socrates-qwen-500step-validation)"
+  assert_output_has "a training is running on instance 0 (process 4711 on [31mhere, which holds models/socrates-qwen-500step-validation/.training.lock)"
   [[ $output != *$'\e'* && ! -e $THERE/.run && ! -e $THERE/scripts ]]
   kill "$HOLDER"
   wait "$HOLDER" || true
   HOLDER=''
-  launch 0
+  cp config_full_dataset.json config_small.json # another config: its own log, and the way on names it
+  launch 0 --config config_small.json --deepspeed deepspeed_config.json
   assert_status 0
+  assert_output_has "training_config_small.log"
+  assert_output_has "./scripts/launch_full_training.sh 0 --resume --config config_small.json --deepspeed deepspeed_config.json)"
+  [[ -f $THERE/config_small.json && -f $THERE/training_config_small.log ]]
 }
 
 # bats test_tags=slow

@@ -102,18 +102,7 @@ _await_sshd() {
 
 # Outside of the range that outgoing connections get theirs from: one of these could have it while our sshd is down.
 _free_port() {
-  python3 - <<'PYTHON'
-import random, socket
-
-while True:
-    port = random.randrange(20000, 32000)
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-    print(port)
-    break
-PYTHON
+  local port
+  while port=$((20000 + RANDOM % 12000)) && (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+  printf '%s' "$port"
 }

@@ -116,20 +116,16 @@ DEEPSPEED
 
 # --- every line of the guide -----------------------------------------------------------------------------------------
 
-run_guide() {
-  local backend=$1 line
-  use "$backend"
-  [[ $backend == tnr_v2 ]] || export SOCRATES_BACKEND=$backend
+# bats test_tags=slow
+@test "every line of the guide goes through on Thunder's CLI of today" {
+  use tnr_v2
   furnish
   export HF_TOKEN=hf_ABCDEFGHIJKLMNOPQRSTUVWXYZ
   while IFS= read -r line <&9; do
     run bash -c "$line" </dev/null # as a person would paste it
-    case $backend:$line in
-      ssh:'tnr create'*) assert_status 2; assert_output_has "rented elsewhere" ;;
-      tnr_v2:'tnr create'*) assert_status 0; assert_output_has "Instance 0 created"; assert_output_has '"us-east" is not used' ;;
-      *) assert_status 0 ;;
-    esac
+    assert_status 0
     case $line in
+      'tnr create'*) assert_output_has "Instance 0 created"; assert_output_has '"us-east" is not used' ;;
       *nvidia-smi*) assert_output_has "GPU 0" ;;
       *socrates-qwen-full-dataset*) assert_equal "$output" checkpoint-500 ;;
       *launch_test_run.sh\') assert_output_has "test run with YOUR_HF_TOKEN" ;;
@@ -140,27 +136,14 @@ run_guide() {
         ;;
       *checkpoint-500\ *)
         assert_equal "$(cat "$CALLS")" "<--from=0:~/socrates-training/models/socrates-qwen-500step-validation/checkpoint-500><--to=models/socrates-qwen-500step-validation/>"
-        : >"$CALLS"
         ;;
     esac
-  done 9< <(sed -e ':a' -e '/\\$/{N;s/\\\n *//;ba' -e '}' "$ROOT/tests/guide/guide_commands.txt" | awk '/^tnr/ && !seen[$0]++')
+  done 9< <(awk '/^tnr/ && !seen[$0]++' "$ROOT/tests/guide/guide_commands.txt")
   for name in scripts/train_full_dataset.py scripts/lib/common.sh socrates/errors.py data/socsci210_full/train.jsonl \
     config_500step_validation.json deepspeed_config.json requirements_full_training.txt; do
     cmp "$name" "$REMOTE/socrates-training/$name"
   done
-}
-
-# bats test_tags=slow
-@test "every line of the guide goes through on an ssh host" {
-  run_guide ssh
-  run tnr delete 0
-  assert_status 2
-  assert_output_has "rented elsewhere"
-}
-
-# bats test_tags=slow
-@test "every line of the guide goes through on Thunder's CLI of today" {
-  run_guide tnr_v2
+  : >"$CALLS"
   tnr delete 0
   assert_equal "$(cat "$CALLS")" "<0><--missing>"
   assert_calls_have "create --mode production --gpu a100 --num-gpus 4 --template base --primary-disk 500"
@@ -269,15 +252,6 @@ line"' </dev/null
   assert_equal "$output" "token bbbb"
 }
 
-@test "an entry of instances.json is reached without a word to Thunder's CLI" {
-  use local
-  printf '#!/bin/sh\necho "$*" >>"$TNR_CALLS"\nsleep 300\n' >"$TOOLS/tnr" # it waits for a network that is not there
-  chmod +x "$TOOLS/tnr"
-  run timeout 240 tnr ssh 0 'echo there' </dev/null
-  assert_equal "$output" there
-  assert_equal "$(cat "$TNR_CALLS")" ""
-}
-
 @test "half a command, from a connection that broke, is not run" {
   use local
   run tnr ssh --command-on-stdin 0 <<<'touch half'
@@ -296,20 +270,6 @@ line"' </dev/null
   for text in aaaa bbbb cccc VIRTUAL_ENV SOCRATES_THING SOCRATES_BACKEND "top/scripts" "$LAPTOP/venv/bin"; do
     [[ $output != *"$text"* ]] || { echo "the instance sees $text"; return 1; }
   done
-}
-
-# bats test_tags=slow
-@test "an alias of the ssh configuration is enough" {
-  use tnr_v2
-  tnr ssh 0 true </dev/null # writes the entry tnr-0
-  echo '{"box": {"host": "tnr-0", "options": ["StrictHostKeyChecking=accept-new"]}}' >instances.json
-  run tnr ssh box 'echo there; exit 3' </dev/null
-  assert_status 3
-  assert_equal "$output" there
-  echo '{"box": {"host": "tnr-0"}}' >instances.json
-  run tnr scp box launch_test_run.sh x/
-  assert_status 0
-  cmp launch_test_run.sh "$REMOTE/x/launch_test_run.sh"
 }
 
 @test "a machine that cannot be reached is 254, with the reason in the last line" {
@@ -352,13 +312,6 @@ line"' </dev/null
   run_and_cut tnr scp 0:file ./
   [[ ! -e file ]]
   run_and_cut tnr scp 0 launch_test_run.sh new/
-  # ssh itself killed
-  tnr ssh 0 'touch started; sleep 120' </dev/null >/dev/null 2>&1 3>&- &
-  wait_for_file "$home/started"
-  for child in $(ps -o pid= --ppid $!); do kill -9 "$child"; done
-  status=0
-  wait $! || status=$?
-  assert_status 254
 }
 
 @test "a copy to which nothing comes any more ends as a lost connection" {
@@ -399,7 +352,6 @@ copies_behave() {
   mkdir -p "up/sub dir/__pycache__" expected
   for name in "${HOSTILE[@]}"; do echo "$name" >"up/sub dir/$name"; done
   echo hidden >up/.hidden
-  echo dir >"up/sub dir/.git"
   echo 1 >"up/sub dir/__pycache__/x.pyc"
   echo 'echo run' >up/run.sh
   chmod 755 up/run.sh
@@ -413,17 +365,10 @@ copies_behave() {
   tnr scp 0 up/ "$HOME/x y/contents"
   diff -r expected/up "$REMOTE/x y/contents"
   [[ -x $REMOTE/x\ y/contents/run.sh && ! $REMOTE/x\ y/contents/run.sh -nt up/run.sh && ! -L $REMOTE/x\ y/contents/link ]]
-  chmod 711 up/run.sh
-  tnr scp up/run.sh '0:~/x y/contents'
-  [[ $(stat -c %a "$REMOTE/x y/contents/run.sh") == 711 ]] # of a file that was there, too
-  chmod 755 up/run.sh
   tnr scp -r 0 up ~/x\ y
   diff -r expected/up "$REMOTE/x y/up"
   tnr scp up '0:~/new/name'
   diff -r expected/up "$REMOTE/new/name"
-  tnr scp 0 up launch_test_run.sh many
-  diff -r expected/up "$REMOTE/many/up"
-  cmp launch_test_run.sh "$REMOTE/many/launch_test_run.sh"
   odd="odd/it's; \$HOME \\ *\"[x]"
   (cd "up/sub dir" && tnr scp "${HOSTILE[@]/#/./}" "0:$odd")
   for name in "${HOSTILE[@]}"; do cmp "up/sub dir/$name" "$REMOTE/$odd/$name"; done
@@ -452,14 +397,9 @@ copies_behave() {
   run tnr scp 0:absent here/
   assert_status 1
   assert_output_has absent
-  run tnr scp 0:absent here/absent
-  assert_status 1
-  [[ ! -e here/absent ]]
   run tnr scp 0 absent there
   assert_status 1
   run tnr scp 0:new/name here/one/a\ b
-  assert_status 1
-  run tnr scp 0 up/ 'as/a*[b]/below'
   assert_status 1
   for target in here/ here/link; do
     run tnr scp '0:new/name/other link' "$target"
@@ -500,7 +440,7 @@ put_rsync() {
   use ssh
   echo 1 >"$REMOTE/file"
   refused() {
-    for arguments in "0:file new/" "0:file new" "0 launch_test_run.sh new/" "0 launch_test_run.sh new"; do
+    for arguments in "0:file new/" "0 launch_test_run.sh new/" "0 launch_test_run.sh new"; do
       # shellcheck disable=SC2086 # several
       run tnr scp $arguments
       assert_status 2
@@ -509,19 +449,17 @@ put_rsync() {
     [[ ! -e new/file && ! -f new && ! -e $REMOTE/new ]]
   }
   there="needs rsync 3.1 or later: ./run_remote_setup.sh 0 installs it, or tnr ssh 0 'sudo apt-get update; sudo apt-get install -y rsync'"
-  for VERSION in 2.6.9 3.0.9 $'\e[31m'; do
-    put_rsync "$BATS_TEST_TMPDIR/bin" 'exit 1'
-    printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$MACHINE/environment"
-    refused "$there"
-  done
+  VERSION=3.0.9 put_rsync "$BATS_TEST_TMPDIR/bin" 'exit 1'
+  printf 'PATH=%q:$PATH\n' "$BATS_TEST_TMPDIR/bin" >"$MACHINE/environment"
+  refused "$there"
   without_rsync
   printf 'PATH=%q\n' "$NO_RSYNC" >"$MACHINE/environment"
   refused "$there"
   rm "$MACHINE/environment"
-  here="sudo apt-get install -y rsync (macOS: brew install rsync)"
-  PATH=$LAPTOP/scripts:$NO_RSYNC refused "needs rsync 3.1 or later here (found: none): $here"
+  here="needs rsync 3.1 or later here: sudo apt-get install -y rsync (macOS: brew install rsync)"
+  PATH=$LAPTOP/scripts:$NO_RSYNC refused "$here"
   VERSION=2.6.9 put_rsync "$TOOLS" 'exit 1'
-  refused "needs rsync 3.1 or later here (found: 2.6): $here"
+  refused "$here"
 }
 
 # bats test_tags=slow
@@ -607,35 +545,17 @@ put_rsync() {
   done
 }
 
-@test "no room for temporary files: a copy says so, and does not claim to be done" {
-  use local
-  mkdir -p "$REMOTE/m/checkpoint-7" "$BATS_TEST_TMPDIR/temporary"
-  echo 1 >"$REMOTE/m/checkpoint-7/file"
-  # A disk that takes names and no bytes.
-  printf '#!/usr/bin/env bash\nplace=$(%q "$@") && ln -s /dev/full "$place/list" && echo "$place"\n' \
-    "$(type -P mktemp)" >"$TOOLS/mktemp"
-  chmod +x "$TOOLS/mktemp"
-  TMPDIR=$BATS_TEST_TMPDIR/temporary run timeout 240 tnr scp 0:m/checkpoint-7/file here/
-  assert_status 1
-  [[ ${lines[-1]} == *"$BATS_TEST_TMPDIR/temporary"* ]]
-}
-
 # --- Thunder ---------------------------------------------------------------------------------------------------------
 
-@test "an older CLI, whose connect wants a terminal: what to do, status 2" {
-  use tnr_v2
-  unset TNR_CONNECT_JSON
-  run tnr ssh 0 true </dev/null
-  assert_status 2
-  assert_output_has "run once in a terminal: $TOOLS/tnr connect 0"
-}
-
-@test "an instance that the CLI does not know: what to do, status 2" {
+@test "an instance that the CLI does not know, or a CLI that wants a terminal: what to do, status 2" {
   use tnr_v2
   run tnr ssh 7 true </dev/null
   assert_status 2
   assert_output_has 'instance "7" not found'
-  assert_output_has "connect 7"
+  unset TNR_CONNECT_JSON
+  run tnr ssh 0 true </dev/null
+  assert_status 2
+  assert_output_has "run once in a terminal: $TOOLS/tnr connect 0"
 }
 
 # bats test_tags=slow
@@ -657,17 +577,11 @@ put_rsync() {
   assert_status 0
   assert_equal "$(tail -n 1 "$TNR_CALLS")" "create --gpu a100 --num-gpus 4 --mode prototyping --template base --primary-disk 500 "
   assert_output_has '"n" is not used'
-  [[ $output != *"40 GB"* ]]
   run tnr create --gpu A100:2 --disk 200
   assert_output_has "you get 2 of those, not of 40 GB"
-  run tnr create --gpu H100:8 --disk 9
-  assert_status 0
-  assert_calls_have "create --mode production --gpu h100 --num-gpus 8 --template base --primary-disk 9"
-  run tnr create --gpu H100-94GB:2 --disk 9
+  run tnr create --gpu H100-94GB:8 --disk 9
   assert_output_has '"94 GB" is not used'
-  run tnr create --gpu H100:8
-  assert_status 1
-  assert_output_has "missing required flag(s) for non-interactive mode: --primary-disk"
+  assert_calls_have "create --mode production --gpu h100 --num-gpus 8 --template base --primary-disk 9"
   : >"$TNR_CALLS"
   for arguments in "--gpu A100:" "--gpu :4" "--disk" "--gpu A100:0" "--gpu A100:4 --num-gpus 2"; do
     # shellcheck disable=SC2086
@@ -751,26 +665,14 @@ put_rsync() {
     assert_status 2
     assert_output_has "$LAPTOP/instances.json"
     assert_output_has "$2"
-    [[ $output != *Traceback* ]]
   }
-  check '{"0": {"hots": "a"}}' '"0": unknown key "hots", meant "host"?'
+  check '{"0": {"hots": "a"}}' '"0": unknown key "hots", known: host, port'
   check '{"0": {"host": "-oProxyCommand=x"}}' '"host" must be'
   check '{"0": {"host": "a", "port": "22"}}' '"port" must be a number'
-  check '{"0": {"host": "a", "options": "x"}}' '"options" must be a list'
   check '{"0": {}}' 'needs either "host" or "folder"'
   check '{"a b": {"host": "x"}}' '"a b"'
   check '{"0": {"host": "a"}, "0": {"host": "b"}}' 'stands there twice'
-  check '{"0": ' 'cannot be read'
   check '[]' 'must be an object'
-}
-
-@test "a key's path in instances.json is seen from the project's folder" {
-  use ssh
-  cp "$MACHINE/user_key" key
-  sed -i 's/"identity": "[^"]*"/"identity": "key"/' instances.json
-  cd / || return 1
-  run tnr ssh 0 'echo there' </dev/null
-  assert_equal "$output" there
 }
 
 @test "an old bash is told what is missing" {
@@ -791,13 +693,22 @@ put_rsync() {
 @test "status lists what instances.json names, then Thunder's" {
   use ssh
   use_cli tnr_v2
-  sed -i 's/^{/{"gone": {"folder": "nowhere"}, "off": {"host": "127.0.0.1", "port": 1}, /' instances.json
+  sed -i 's/^{/{"box": {"folder": "somewhere"}, /' instances.json
   run timeout 240 tnr status
   assert_status 0
-  [[ $output =~ gone\ +local\ .*gone:\ no\ such\ folder ]]
-  [[ $output =~ off\ +ssh\ +127.0.0.1:1\ +not\ reached ]]
-  [[ $output =~ 0\ +ssh\ .*\ running ]]
+  [[ $output =~ box\ +local\ .*somewhere && $output =~ 0\ +ssh\ .*@127.0.0.1:$SSHD_PORT ]]
   assert_output_has "RUNNING"
+}
+
+@test "a machine behind ssh is neither made nor deleted here" {
+  use ssh
+  export SOCRATES_BACKEND=ssh
+  for command in "create --gpu A100:2" "delete 0"; do
+    # shellcheck disable=SC2086
+    run tnr $command
+    assert_status 2
+    assert_output_has "rented elsewhere"
+  done
 }
 
 @test "no backend: the three ways are named" {
@@ -830,20 +741,14 @@ ssh
 ssh -x 0
 ssh 'a;b' true
 ssh ../0 true
-ssh 0 -t
 ssh 9 true
-scp
-scp 0
 scp 0 launch_test_run.sh
 scp -z 0:a b
-scp a b
 scp 0:a 1:b c
 scp 0:a 0:b
-scp a 0:b c
 scp 0:../a c
 scp '' 0:a
 delete
-delete --all
 delete 0 1
 delete '0 '
 LINES

@@ -13,7 +13,7 @@ from trainings import LAST, PEAK, RUN, STEPS, WARMUP_RATIO, change, copy_of, fin
 
 from socrates.checkpoint import MANIFEST, find_damage, manifest_record, read_manifest, write_manifest
 from socrates.files import write_json
-from socrates.remote.transfer import LIGHT_FILES
+from socrates.remote.fetch import LIGHT_FILES
 
 FROM = 3
 WITNESS = Path(__file__).resolve().parents[1] / "training_witness.py"
