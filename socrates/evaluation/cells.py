@@ -84,7 +84,7 @@ class CellScore:
         empirical_best: likewise, drawn from the human answers themselves.
         human_mean, human_variance: of all human answers; predicted_mean, predicted_variance: of the predictions (the
             variances unbiased, None below two answers).
-        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction; empty where skipped.
+        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction, sorted; empty where skipped.
         skipped: one of `SKIP_REASONS`.
     """
 
@@ -97,7 +97,7 @@ class CellScore:
     scale: tuple[int, ...] | None
     human_answers: Mapping[float, int]
     predicted_answers: Mapping[float, int]
-    z_human: Array = field(compare=False, repr=False)  # in the order of the rows
+    z_human: Array = field(compare=False, repr=False)
     z_predicted: Array = field(compare=False, repr=False)
     predicted_distribution: Mapping[float, float] | None = None
     wasserstein_distance: float | None = None
@@ -149,15 +149,18 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
         raise SocratesError(f"{named(cell)}: human answers from {low:g} to {high:g} are too far apart to scale")
 
     answers, counts = np.array(list(given)), np.array(list(given.values()), dtype=np.float64)
-    z_answers, z_predicted = standardise(answers, low, high), standardise(predicted, low, high)
-    has_prediction = np.fromiter((row.prediction is not None for row in rows), bool, len(rows))
+    z_answers = standardise(answers, low, high)
+    pairs = sorted((row.response, row.prediction) for row in rows if row.prediction is not None)  # whatever their order
+    z_human, z_predicted = (
+        standardise(np.array(side, dtype=np.float64), low, high) for side in zip(*pairs, strict=True)
+    )
     human_mean, human_variance = _moments(z_answers, counts)
     predicted_mean, predicted_variance = _moments(z_predicted, np.ones(len(predicted)))
     guesses = standardise(uniform_answers(scale, low, high), low, high)
     distribution = _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell)
     return CellScore(
         **what,
-        z_human=standardise(responses[has_prediction], low, high),
+        z_human=z_human,
         z_predicted=z_predicted,
         predicted_distribution=distribution,
         wasserstein_distance=_wasserstein(z_answers, z_predicted, counts),
