@@ -210,24 +210,6 @@ def test_answers_made_elsewhere_are_not_compared_with_an_evaluation():
     assert decide(metrics(0.4, comparability=external), metrics(0.3, comparability=external)).go
 
 
-@pytest.mark.parametrize(
-    ("changes", "remedy"),
-    [
-        (
-            {"data_sha256": "0"},
-            "What to do: score both with the same --human-answers FILE: a data file",
-        ),
-        ({"data_sha256": "0", "rows_sha256": "1"}, "What to do: score answers to the same rows: the same people"),
-        ({"seed": 1}, "What to do: score both with the same --seed"),
-    ],
-)
-def test_two_results_of_answers_made_elsewhere_have_their_own_remedies(changes, remedy):
-    external = {**SAME, "prompt_fingerprint": "external", "decoding": "external"}
-    with pytest.raises(SocratesError) as error:
-        decide(metrics(0.4, comparability=external), metrics(0.3, comparability={**external, **changes}))
-    assert remedy in str(error.value) and str(error.value).count(";") == len(changes) - 1
-
-
 def test_the_guides_example_byte_for_byte(gate_on):
     expected = "".join(line[2:] + "\n" for line in GUIDE.strip().split("\n"))
     assert expected.count("\n") == 7 and "#" not in expected
@@ -487,7 +469,7 @@ def test_an_earlier_decision_does_not_outlive_a_failure(gate_on, tmp_path):
     ],
 )
 def test_distances_have_the_decimals_that_the_decision_needs(baseline, checkpoint, printed):
-    assert printed_distances(decide(metrics(baseline), metrics(checkpoint))) == printed
+    assert printed_distances(decide(metrics(baseline), metrics(checkpoint))) == list(printed)
 
 
 thousandths = st.integers(1, 1000).map(lambda n: n / 1000)
@@ -511,13 +493,6 @@ def test_exactly_five_percent_is_go_wherever_it_can_be_written(twentieths):
     checkpoint = twentieths * 19 / 1000
     assert decide(metrics(baseline), metrics(checkpoint)).decision == GO
     assert decide(metrics(baseline), metrics(math.nextafter(checkpoint, 1))).decision == NO_GO
-
-
-def test_another_threshold():
-    assert "≥7.5%" in decision_text(decide(metrics(0.4), metrics(0.37), threshold=7.5))
-    assert "<8%" in decision_text(decide(metrics(0.4), metrics(0.37), threshold=8))
-    with pytest.raises(SocratesError, match="threshold"):
-        decide(metrics(0.4), metrics(0.37), threshold=math.nan)
 
 
 def test_rows_that_may_have_been_trained_on_are_told_and_recorded(gate_on, tmp_path):
