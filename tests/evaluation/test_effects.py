@@ -20,7 +20,6 @@ from socrates.evaluation.effects import (
     TOO_FEW,
     CellAnswers,
     effect_lines,
-    effects_by_study,
     find_questions,
     summarize_effects,
 )
@@ -119,13 +118,6 @@ def test_the_summary_is_the_mean_over_pairs_then_questions_then_studies():
     clear = mean_of_means(agrees, lambda line: line["human_effect_clear"])
     assert result["sign_agreement_clear"] == pytest.approx(clear, abs=1e-8)
     assert (result["pairs"], result["clear_pairs"]) == (len(lines), sum(bool(x["human_effect_clear"]) for x in lines))
-    by_study = effects_by_study(find_questions(cells)[0])
-    for row in by_study:
-        alone = agreement([one for one in cells if one.cell.study_id == row["study_id"]])
-        assert {name: alone[name] for name in row if name != "study_id"} == {
-            name: row[name] for name in row if name != "study_id"
-        }
-    assert len(by_study) == len(studies)
 
 
 def test_the_order_of_cells_and_the_numbering_of_conditions_do_not_matter():
@@ -222,7 +214,6 @@ def test_what_cannot_be_compared_is_left_out_and_counted():
     questions, left_out = find_questions(cells)
     assert [(question.study_id, question.task_num, question.conditions) for question in questions] == [("b", 3, (1, 2))]
     assert left_out == {TOO_FEW: 2, ALONE: 3, NO_SPREAD: 2, TOO_FAR: 2}
-    assert effects_by_study([]) == []
     nothing = summarize_effects([], seed=1)
     assert nothing["pairs"] == 0 and all(nothing[name] is None for name in NUMBERS)
 
@@ -235,4 +226,4 @@ def test_many_conditions_have_lines_against_the_lowest_numbered_one_and_all_thei
     assert [(line["condition_a"], line["condition_b"]) for line in lines] == [(3, other) for other in range(4, 99)]
     assert agreement(cells)["pairs"] == 4560
     assert len(list(effect_lines(find_questions(cells[:ALL_PAIRS])[0]))) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
-    json.dumps([lines, agreement(cells), effects_by_study(questions)], allow_nan=False)
+    json.dumps([lines, agreement(cells)], allow_nan=False)
