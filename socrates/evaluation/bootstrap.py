@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -147,15 +148,17 @@ def intervals(units: Units, statistic: Statistic, seed: int, resamples: int = RE
     None where there is one unit alone, or where a number is not defined in more than 5% of the resamples.
     """
     values = resampled(units, statistic, seed, resamples)
-    values = values.reshape(len(values), -1)
+    columns = values.reshape(len(values), -1).T
     studies = len(units.starts)
     if 1 < studies < FEW_STUDIES:
         points = estimate(units, statistic).reshape(-1)
-        return [_students(column, point, studies) for column, point in zip(values.T, points, strict=True)]
+        return [
+            _interval(column, partial(_students, point, studies)) for column, point in zip(columns, points, strict=True)
+        ]
     level = tail(studies if studies > 1 else len(units.study))
     if level is None:
-        return [None] * values.shape[1]
-    return [_percentiles(column, level) for column in values.T]
+        return [None] * len(columns)
+    return [_interval(column, lambda defined: np.quantile(defined, [level, 1 - level])) for column in columns]
 
 
 def tail(count: int) -> float | None:
@@ -195,23 +198,17 @@ def _counts(picks: NDArray[np.int64], size: int) -> Array:
     return np.bincount(flat, minlength=rows * size).reshape(rows, size).astype(np.float64)
 
 
-def _percentiles(values: Array, level: float) -> Interval | None:
+def _interval(values: Array, limits_of: Callable[[Array], Sequence[float]]) -> Interval | None:
     defined = values[np.isfinite(values)]
     if len(defined) < _DEFINED * len(values):
         return None
-    return _rounded(*np.quantile(defined, [level, 1 - level]))
+    limits = limits_of(defined)
+    return Interval(*(float(f"{limit:.{_DIGITS}g}") for limit in limits)) if np.isfinite(limits).all() else None
 
 
-def _students(values: Array, point: float, studies: int) -> Interval | None:
+def _students(point: float, studies: int, values: Array) -> tuple[float, float]:
     """Around the estimate: the resamples' standard deviation is that of a mean of S - 1 studies, not S."""
     from scipy.special import stdtrit
 
-    defined = values[np.isfinite(values)]
-    if len(defined) < _DEFINED * len(values) or not np.isfinite(point):
-        return None
-    half = stdtrit(studies - 1, 0.975) * math.sqrt(studies / (studies - 1)) * defined.std()
-    return _rounded(point - half, point + half)
-
-
-def _rounded(low: float, high: float) -> Interval:
-    return Interval(*(float(f"{limit:.{_DIGITS}g}") for limit in (low, high)))
+    half = stdtrit(studies - 1, 0.975) * math.sqrt(studies / (studies - 1)) * values.std()
+    return point - half, point + half

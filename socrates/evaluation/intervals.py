@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from socrates.data.records import Cell, cell_order
 from socrates.errors import SocratesError
-from socrates.evaluation.bootstrap import Interval, Units, Weights, estimate, intervals, sorted_units
+from socrates.evaluation.bootstrap import Interval, Weights, estimate, intervals
 from socrates.evaluation.cell_lines import read_cell_lines
 from socrates.evaluation.cells import named
 from socrates.evaluation.gate import DISTANCE
@@ -43,7 +43,7 @@ def metric_intervals(scores: Scores, seed: int) -> dict[str, Interval | None]:
         seed: of the resamples.
     """
     cells = scores.scored
-    found = intervals(cell_units(cells), statistics(cells), seed)
+    found = intervals(cell_units(cell.cell for cell in cells), statistics(cells), seed)
     points = {**vars(scores.metrics), **vars(scores.bounds)}
     return {
         name: None if points[name] is None or interval is None else interval.within(*_RANGES.get(name, (0, 1)))
@@ -65,7 +65,7 @@ def mean_interval(cells: Sequence[Cell], values: Sequence[float], seed: int) -> 
     names = sorted(by_cell, key=cell_order)
     sums = np.array([math.fsum(by_cell[cell]) for cell in names])
     counts = np.array([len(by_cell[cell]) for cell in names], dtype=np.float64)
-    return intervals(_units(names), lambda weights: weights.pooled_sum(sums) / weights.pooled_sum(counts), seed)[0]
+    return intervals(cell_units(names), lambda weights: weights.pooled_sum(sums) / weights.pooled_sum(counts), seed)[0]
 
 
 def results_improvement(baseline: Path, checkpoint: Path, metrics: Mapping[str, Mapping[str, Any]]) -> Interval | None:
@@ -99,7 +99,7 @@ def results_improvement(baseline: Path, checkpoint: Path, metrics: Mapping[str, 
         with np.errstate(invalid="ignore", divide="ignore"):
             return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
 
-    interval = intervals(_units(before), improvement, metrics["baseline"]["comparability"]["seed"])[0]
+    interval = intervals(cell_units(before), improvement, metrics["baseline"]["comparability"]["seed"])[0]
     return interval and interval.within(-math.inf, 100)
 
 
@@ -116,12 +116,11 @@ def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:
             distances[line["cell"]] = value
     distances = {cell: distances[cell] for cell in sorted(distances, key=cell_order)}
     values = np.array(list(distances.values()))
-    if not distances or abs(estimate(_units(distances), lambda weights: weights.mean_of_means(values)) - mean) > 1e-9:
+    if (
+        not distances
+        or abs(estimate(cell_units(distances), lambda weights: weights.mean_of_means(values)) - mean) > 1e-9
+    ):
         raise SocratesError(
             f"{path}: is not of the metrics.json beside it (its cells average to another {DISTANCE}); evaluate again"
         )
     return distances
-
-
-def _units(cells: Iterable[Cell]) -> Units:
-    return sorted_units([cell.study_id for cell in cells])

@@ -157,15 +157,15 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
             f"none of the {len(cells)} cells can be scored ({reasons}). A cell (study, condition, task) "
             "needs two human answers that differ and one prediction: score whole cells"
         )
-    values = estimate(cell_units(scored), statistics(scored)).tolist()
+    values = estimate(cell_units(cell.cell for cell in scored), statistics(scored)).tolist()
     numbers = {name: None if math.isnan(value) else value for name, value in zip(NAMES, values, strict=True)}
     metrics, bounds = (kind(**{name: numbers[name] for name in kind.__annotations__}) for kind in (Metrics, Bounds))
     return Scores(metrics, bounds, coverage, cells)
 
 
-def cell_units(cells: Sequence[CellScore]) -> Units:
-    """The cells, which are sorted by study already, as units of a bootstrap."""
-    return sorted_units([cell.cell.study_id for cell in cells])
+def cell_units(cells: Iterable[Cell]) -> Units:
+    """Cells in ascending order as units of a bootstrap."""
+    return sorted_units([cell.study_id for cell in cells])
 
 
 def statistics(cells: Sequence[CellScore]) -> Statistic:
