@@ -40,6 +40,7 @@ NO_SPREAD = "human answers all the same"
 NO_PREDICTION = "no prediction"
 SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
 
+LARGEST = 1e100  # no answer is beyond it: differences and squares stay finite
 Array = NDArray[np.float64]
 
 
@@ -122,8 +123,8 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
             these are all there are.
 
     Raises:
-        SocratesError: a number is not finite, the human answers are too far apart for a float, or ``human_answers``
-            lacks an answer of ``rows``; names the cell.
+        SocratesError: a number is not finite or beyond `LARGEST`, or ``human_answers`` lacks an answer of ``rows``;
+            names the cell.
     """
     responses = _numbers([row.response for row in rows], "human answer", cell)
     given = _human_answers(cell, Counter(responses.tolist()), human_answers)
@@ -145,9 +146,6 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     }
     if reason is not None:
         return CellScore(**what, z_human=np.empty(0), z_predicted=np.empty(0), skipped=reason)
-    if not math.isfinite(high - low):
-        raise SocratesError(f"{named(cell)}: human answers from {low:g} to {high:g} are too far apart to scale")
-
     answers, counts = np.array(list(given)), np.array(list(given.values()), dtype=np.float64)
     z_answers = standardise(answers, low, high)
     pairs = sorted((row.response, row.prediction) for row in rows if row.prediction is not None)  # whatever their order
@@ -259,7 +257,7 @@ def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell)
     for values, probabilities in by_values.items():
         table = _numbers(probabilities, "probability", cell)  # (people, answers)
         totals = table.sum(axis=1, keepdims=True)
-        if (table < 0).any() or not (totals > 0).all() or not np.isfinite(totals).all():
+        if (table < 0).any() or not (totals > 0).all():
             raise SocratesError(f"{named(cell)}: probabilities must be at least 0, and not all of them 0")
         _numbers(values, "answer of a distribution", cell)
         for answer, column in zip(values, (table / totals).T, strict=True):
@@ -270,12 +268,12 @@ def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell)
 def _numbers(values: Sequence[float] | Sequence[Sequence[float]], what: str, cell: Cell) -> Array:
     try:
         array = np.asarray(values, dtype=np.float64)
-    except OverflowError as error:
-        raise SocratesError(f"{named(cell)}: a {what} is too large for a number (above 1.8e308)") from error
-    if not np.isfinite(array).all():
-        bad = array[~np.isfinite(array)][0]
+    except OverflowError:
+        array = np.array([np.inf])
+    bad = array[~(np.abs(array) <= LARGEST)]
+    if bad.size:
         raise SocratesError(
-            f"{named(cell)}: {bad} stands as a {what}; expected a finite number (no prediction is None)"
+            f"{named(cell)}: {bad[0]} stands as a {what}; expected a number within ±{LARGEST:g} (no prediction is None)"
         )
     return array
 

@@ -43,10 +43,7 @@ LEAST_ANSWERS = 2  # of either kind in a condition: a single one has no variance
 TOO_FEW = "fewer than two human answers or predictions"
 ALONE = "no other condition of the question"
 NO_SPREAD = "human answers all the same in all conditions"
-TOO_FAR = "human answers too far apart to scale"
-LEFT_OUT = (TOO_FEW, ALONE, NO_SPREAD, TOO_FAR)
-
-LARGEST_RANGE = 1e300  # so that no limit of an interval, in scale points, overflows
+LEFT_OUT = (TOO_FEW, ALONE, NO_SPREAD)
 
 ROUNDING = 1e-12  # of the range: what is nearer to 0 than this is 0
 
@@ -96,8 +93,6 @@ def find_questions(cells: Iterable[CellAnswers]) -> tuple[list[ComparedQuestion]
             left_out[ALONE] += len(usable)
         elif len(answers) < 2:
             left_out[NO_SPREAD] += len(usable)
-        elif max(answers) - min(answers) > LARGEST_RANGE:
-            left_out[TOO_FAR] += len(usable)
         else:
             questions.append(_question(usable, min(answers), max(answers)))
     return questions, left_out

@@ -27,7 +27,6 @@ from socrates.evaluation.cells import named
 from socrates.evaluation.gate import DISTANCE
 from socrates.evaluation.metrics import NAMES, Scores, cell_units, statistics
 from socrates.evaluation.results import CELLS
-from socrates.files import finite
 
 Array = NDArray[np.float64]
 
@@ -105,16 +104,9 @@ def results_improvement(baseline: Path, checkpoint: Path, metrics: Mapping[str, 
 
 def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:
     """The distance of each scored cell of a `cells.jsonl`, in order; SocratesError if their mean is not ``mean``."""
-    distances: dict[Cell, float] = {}
-    for line in read_cell_lines(path):
-        if line["skipped"] is None:
-            value = line[DISTANCE]
-            if finite(value, 0, 1) is None:
-                raise SocratesError(
-                    f'{path}: "{DISTANCE}" of {named(line["cell"])} must lie between 0 and 1, not {value}'
-                )
-            distances[line["cell"]] = value
-    distances = {cell: distances[cell] for cell in sorted(distances, key=cell_order)}
+    lines = read_cell_lines(path)
+    distances = {cell: lines[cell].wasserstein_distance for cell in sorted(lines, key=cell_order)}
+    distances = {cell: distance for cell, distance in distances.items() if distance is not None}
     values = np.array(list(distances.values()))
     if (
         not distances

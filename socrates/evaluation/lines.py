@@ -224,12 +224,18 @@ def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
     if value is None:
         return None
     where = f'{where}: "predicted_distribution"'
-    distribution = by_answer(value, where, 'an object, answer -> probability ({"1": 0.25, "2": 0.75})')
-    for answer, probability in distribution.items():
-        if isinstance(probability, bool) or not isinstance(probability, int | float):
-            raise SocratesError(f'{where}: "{answer}" must have a probability, not {json.dumps(probability)}')
-        if not 0 <= probability <= 1:  # NaN fails this too
-            raise SocratesError(f'{where}: "{answer}" has the probability {probability}, outside 0 to 1')
+    if not isinstance(value, Mapping) or not value:
+        raise SocratesError(f'{where} must be an object, answer -> probability ({{"1": 0.25, "2": 0.75}})')
+    distribution: dict[float, float] = {}
+    for text, probability in value.items():
+        try:
+            answer = answer_of(text)
+        except ValueError as error:
+            raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
+        if answer in distribution:
+            raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
+        if finite(probability, 0, 1) is None:
+            raise SocratesError(f'{where}: "{answer}" must have a probability from 0 to 1, not {json.dumps(probability)}')
         distribution[answer] = round_probability(probability)
     total = math.fsum(distribution.values())
     if abs(total - 1) > SUM_TOLERANCE:
@@ -238,22 +244,6 @@ def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
             "give those of the valid answers, divided by their sum"
         )
     return distribution
-
-
-def by_answer(value: Any, where: str, expected: str) -> dict[float, Any]:
-    """An object whose keys are answers, by their numbers; SocratesError where it is none, or has an answer twice."""
-    if not isinstance(value, Mapping) or not value:
-        raise SocratesError(f"{where} must be {expected}")
-    found: dict[float, Any] = {}
-    for text, item in value.items():
-        try:
-            answer = answer_of(text)
-        except ValueError as error:
-            raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
-        if answer in found:
-            raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
-        found[answer] = item
-    return found
 
 
 def _number(row: Mapping[str, Any], name: str, where: str) -> float:

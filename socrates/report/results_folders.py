@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from socrates.data.records import read_cell, read_jsonl
+from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
+from socrates.evaluation.cell_lines import read_cell_lines
 from socrates.evaluation.gate import REMEDIES
 from socrates.evaluation.results import CELLS, EFFECTS, METRICS, PREDICTIONS, Recorded, check_metrics, read_metrics
 from socrates.files import finite, read_json
@@ -91,7 +92,6 @@ def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: s
 
 
 _Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
-_Answers = dict[_Number, Annotated[float, Field(ge=0, le=_MOST)]]
 
 
 class _Shown(Recorded, strict=False, extra="ignore"):
@@ -115,18 +115,6 @@ class RecordedDecision(_Shown):
     def improvement(self) -> Value:
         """In percent."""
         return Value(self.improvement_percent, self.improvement_ci95)
-
-
-class _CellLine(_Shown):
-    n_human: int = Field(ge=0)
-    n_predicted: int = Field(ge=0)
-    wasserstein_distance: _Number | None
-    uniform_guess: _Number | None
-    empirical_best: _Number | None
-    human_answers: _Answers  # answer -> how many people gave it
-    predicted_answers: _Answers  # answer -> how often it was sampled
-    predicted_distribution: _Answers | None  # answer -> mean probability
-    skipped: str | None
 
 
 class _EffectLine(_Shown):
@@ -189,9 +177,9 @@ def read_results(folder: Path) -> Results:
     found = [_CHECKPOINT.fullmatch(one) for one in (Path(str(metrics["about"].get("model"))).name, name)]
     step = next((int(match[1]) for match in found if match), None)
     cells = [
-        {**read_cell(row, where)._asdict(), **line.model_dump()}
-        for where, row, line in read_lines(folder / CELLS, _CellLine)
-        if line.wasserstein_distance is not None and line.skipped is None
+        {**cell._asdict(), **line.model_dump()}
+        for cell, line in (read_cell_lines(folder / CELLS) if (folder / CELLS).exists() else {}).items()
+        if line.wasserstein_distance is not None
     ]
     effects = [line.model_dump() for _, _, line in read_lines(folder / EFFECTS, _EffectLine)]
     return Results(folder, name, step, metrics, decision, pd.DataFrame(cells), pd.DataFrame(effects))

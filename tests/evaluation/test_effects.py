@@ -16,7 +16,6 @@ from socrates.evaluation.effects import (
     ALONE,
     NO_SPREAD,
     NUMBERS,
-    TOO_FAR,
     TOO_FEW,
     CellAnswers,
     effect_lines,
@@ -208,12 +207,10 @@ def test_what_cannot_be_compared_is_left_out_and_counted():
         cell("b", 1, 3, [1, 5], [1, 2], scale=None),
         cell("b", 2, 3, [1, 5], [1, 2], scale=None),
         cell("b", 3, 3, [1, 5], []),
-        cell("c", 1, 1, [0, 1e308], [1, 2]),  # each condition has a range, both together have none
-        cell("c", 2, 1, [-1e308, 0], [1, 2]),
     ]
     questions, left_out = find_questions(cells)
     assert [(question.study_id, question.task_num, question.conditions) for question in questions] == [("b", 3, (1, 2))]
-    assert left_out == {TOO_FEW: 2, ALONE: 3, NO_SPREAD: 2, TOO_FAR: 2}
+    assert left_out == {TOO_FEW: 2, ALONE: 3, NO_SPREAD: 2}
     nothing = summarize_effects([], seed=1)
     assert nothing["pairs"] == 0 and all(nothing[name] is None for name in NUMBERS)
 

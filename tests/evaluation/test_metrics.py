@@ -336,7 +336,7 @@ def test_huge_answers_and_predictions():
     assert distance([1, 5], [2e97, 2e97]) == 0.5  # the 100-digit generation that once made an MAE of 2e97
     assert score(rows_of([1, 5], [2e97, -(10**100)])).metrics.mae == 1
     assert distance([0, 1e97], [0, 5e96]) == pytest.approx(0.25)
-    with pytest.raises(SocratesError, match="too far apart"):
+    with pytest.raises(SocratesError, match="expected a number within"):
         distance([-1.7e308, 1.7e308], [0, 0])
 
 
