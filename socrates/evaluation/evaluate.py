@@ -7,7 +7,7 @@ an evaluation that was broken off goes on where it was, and never over the resul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from socrates.checkpoint import MANIFEST, TRAINING_CONFIG, TRAINING_DATA, find_damage, read_training_config
 from socrates.config import RunConfig, parse_config
 from socrates.console import progress
-from socrates.data.contamination import Contamination, check_contamination, find_contamination
+from socrates.data.contamination import check_contamination, find_contamination
 from socrates.data.dataset import sha256_of_part
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales.text import parse_scale
@@ -24,14 +24,8 @@ from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
 from socrates.evaluation.lines import checked_demographic, prediction_line, sample_predictions, scored_row
-from socrates.evaluation.results import (
-    METRICS,
-    comparability,
-    is_results_folder,
-    read_metrics,
-    record_contamination,
-    write_results,
-)
+from socrates.evaluation.results import METRICS, comparability, is_results_folder, read_metrics, write_results
+from socrates.files import write_json
 from socrates.inference.journal import differing
 from socrates.inference.run import InferenceRequest, run_inference
 from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -107,7 +101,10 @@ def evaluate(
         check_comparable(baseline, coming, names=("the baseline", "this evaluation"))
     asked = {"model": request.identity["model"], **compared}
     if not request.overwrite and (finished := _finished(output, asked)) is not None:
-        return record_contamination(output, finished, seen.to_dict() if seen else None)
+        if seen is not None:  # what was not known, or not so, when it was evaluated
+            finished["seen"] = seen.to_dict()
+            write_json(output / METRICS, finished)
+        return finished
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
@@ -128,12 +125,23 @@ def evaluate(
             "data_file": str(data_file),
             "settings": settings.model_dump(),
             "selection": selection.counts(),
-            **_counts(answered),
+            "drawn_rows": sum(answer["drawn"] for answer in answered),
+            "undecoded_rows": sum(answer["undecoded"] for answer in answered),
             "seconds": round(journal.seconds, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
-        return _score_and_write(output, answered, selection, settings.seed, compared, about, seen)
+        lines = sample_predictions([answer["line"] for answer in answered], settings.seed)
+        from socrates.evaluation.metrics import score  # loads SciPy, which takes a second
+
+        return write_results(
+            output,
+            scores=score(map(scored_row, lines), selection.human_answers),
+            predictions=lines,
+            comparability=compared,
+            about=about,
+            seen=seen.to_dict() if seen else None,
+        )
 
 
 def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -163,8 +171,9 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -> dict[str, Any]:
     """What is kept of one answer: its line of `predictions.jsonl`, without a sampled answer, and how it came about.
 
-    Where decoding leaves no valid answer at all (top-p cut them all off), the line has the undecoded probabilities, so
-    that no model drops a question by being bad at it.
+    `drawn`: it rests on sampling, as the question states no valid answers, or too many. `undecoded`: decoding leaves no
+    valid answer at all (top-p cut them all off), and the line has the undecoded probabilities, so that no model drops a
+    question by being bad at it.
     """
     distribution = result.normalized()
     undecoded = result.exact and distribution is None
@@ -181,35 +190,6 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
         demographic=answer.demographic,
     )
     return {"line": line, "drawn": not result.exact, "undecoded": undecoded}
-
-
-def _counts(answered: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """`drawn_rows` rest on sampling: the question states no valid answers, or too many; `undecoded_rows` have the
-    undecoded probabilities.
-    """
-    return {f"{what}_rows": sum(answer[what] for answer in answered) for what in ("drawn", "undecoded")}
-
-
-def _score_and_write(
-    output: Path,
-    answered: Sequence[Mapping[str, Any]],
-    selection: Selection,
-    seed: int,
-    identity: Mapping[str, Any],
-    about: Mapping[str, Any],
-    seen: Contamination | None,
-) -> dict[str, Any]:
-    from socrates.evaluation.metrics import score
-
-    lines = sample_predictions([answer["line"] for answer in answered], seed)
-    return write_results(
-        output,
-        scores=score(map(scored_row, lines), selection.human_answers),
-        predictions=lines,
-        comparability=identity,
-        about=about,
-        seen=seen.to_dict() if seen else None,
-    )
 
 
 def check_checkpoint(model: str | Path) -> None:

@@ -115,10 +115,8 @@ def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response],
     sorted, one a line.
     """
-    digest = hashlib.sha256()
-    for number, row in enumerate(sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)):
-        digest.update(f"\n{row}".encode() if number else row.encode())
-    return digest.hexdigest()
+    rows = sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def read_predictions(path: Path | str) -> list[dict[str, Any]]:
@@ -235,7 +233,9 @@ def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
         if answer in distribution:
             raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
         if finite(probability, 0, 1) is None:
-            raise SocratesError(f'{where}: "{answer}" must have a probability from 0 to 1, not {json.dumps(probability)}')
+            raise SocratesError(
+                f'{where}: "{answer}" must have a probability from 0 to 1, not {json.dumps(probability)}'
+            )
         distribution[answer] = round_probability(probability)
     total = math.fsum(distribution.values())
     if abs(total - 1) > SUM_TOLERANCE:

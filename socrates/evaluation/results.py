@@ -235,25 +235,6 @@ def write_results(
     return content
 
 
-def record_contamination(
-    folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Say in finished results which rows the model may have been trained on, where they say nothing or another thing.
-
-    Args:
-        folder: of the results.
-        metrics: what stands in its `metrics.json`.
-        seen: what is known now; None (not recorded) replaces nothing.
-
-    Raises:
-        SocratesError: `metrics.json` cannot be written.
-    """
-    known = {**metrics, "seen": metrics.get("seen") if seen is None else dict(seen)}
-    if known["seen"] != metrics.get("seen"):
-        write_json(Path(folder) / METRICS, known)
-    return known
-
-
 def is_results_folder(folder: Path | str) -> bool:
     """Whether a folder holds complete results."""
     return all((Path(folder) / name).is_file() for name in (METRICS, PREDICTIONS, CELLS))

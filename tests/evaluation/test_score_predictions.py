@@ -30,7 +30,7 @@ from socrates.evaluation.lines import (
     scored_row,
 )
 from socrates.evaluation.metrics import METRIC_VERSION, Metrics, score
-from socrates.evaluation.results import MetricsFile, comparability, read_metrics, record_contamination, write_results
+from socrates.evaluation.results import MetricsFile, comparability, read_metrics, write_results
 from socrates.files import write_json, write_jsonl
 
 SCRIPT = ROOT / "scripts" / "score_predictions.py"
@@ -312,15 +312,6 @@ def test_scored_again_the_rows_that_the_model_was_trained_on_are_still_told(tmp_
     write_json(tmp_path / "evaluation/metrics.json", {"seen": "1 of 2"})
     refused = run_loaded(SCRIPT.name, tmp_path / "evaluation/predictions.jsonl", "--output", tmp_path / "again")
     assert refused.returncode == 2 and 'metrics.json, "seen": 1 problem' in refused.stderr
-
-
-def test_finished_results_learn_which_rows_were_trained_on_and_never_forget_it(tmp_path):
-    seen = {"rows": 1, "of": 2, "studies": ["s"], "split": None}
-    assert record_contamination(tmp_path, {"mae": 0.1}, None)["seen"] is None  # of an earlier version
-    assert not (tmp_path / "metrics.json").exists(), "nothing new: nothing is written"
-    record_contamination(tmp_path, {"mae": 0.1}, seen)
-    assert read_metrics(tmp_path / "metrics.json") == {"mae": 0.1, "seen": seen}
-    assert record_contamination(tmp_path, {"mae": 0.1, "seen": seen}, None)["seen"] == seen
 
 
 def test_valid_mass_is_the_mean_over_the_rows_that_have_one(tmp_path):
