@@ -93,18 +93,12 @@ class InferencePlan:
     sampled: tuple[int, ...]
 
 
-def plan_inference(
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    *,
-    share_beginning: bool = True,
-) -> InferencePlan:
+def plan_inference(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> InferencePlan:
     """Decide which questions are answered exactly, and what is computed once for all of them.
 
     Args:
         tokenizer: the model's.
         questions: all that are asked, also those that were answered before an interruption.
-        share_beginning: whether anything is.
 
     Raises:
         SocratesError: a prompt is empty, or the tokenizer's answers cannot be scored exactly.
@@ -118,7 +112,7 @@ def plan_inference(
         if _has_tree(scale)
     }
     prompts = [question.prompt_ids for question in questions if question.scale in nodes]
-    beginning = common_prefix(prompts) if share_beginning else ()
+    beginning = common_prefix(prompts)
     lengths = {
         index: len(question.prompt_ids) - len(beginning) + nodes[question.scale]
         for index, question in enumerate(questions)
@@ -232,7 +226,8 @@ class Engine:
 
     def _sample(self, question: Question) -> AnswerDistribution:
         """Answered alone, so that nothing but the seed and the question's key decides the samples."""
-        uniforms = _generator(self._seed, question.key).random((self._samples, MAX_NEW_TOKENS))
+        seed = np.random.SeedSequence(self._seed, spawn_key=(question.key,))
+        uniforms = np.random.default_rng(seed).random((self._samples, MAX_NEW_TOKENS))
         ends = self._loaded.end_token_ids
 
         def sample(together: list[int]) -> list[list[int] | None]:
@@ -282,33 +277,18 @@ def answer_distributions(
     max_batch_tokens: int | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
-    share_beginning: bool = True,
 ) -> Iterator[tuple[int, AnswerDistribution]]:
-    """The model's distribution over the valid answers to each question, in this process.
+    """The model's distribution over the valid answers to each question, in this process; ``questions`` in any order.
 
-    A question's result does not depend, but for rounding, on what is asked with it.
-
-    Args:
-        loaded: the model (`load.load_model`).
-        questions: in any order.
-        decoding: as of `Engine`.
-        max_batch_tokens: as of `Engine`. A longer question goes alone. Where memory runs out, it is halved, with a line
-            on standard error.
-        samples: as of `Engine`.
-        seed: as of `Engine`.
-        share_beginning: whether what all prompts begin with is computed once.
+    A question's result does not depend, but for rounding, on what is asked with it. The other arguments are `Engine`'s.
 
     Yields:
-        (index into ``questions``, its distribution) as batches finish: longest first, so that memory runs out at
-        once if it does; then the questions answered by sampling.
+        (index into ``questions``, its distribution) as batches finish: longest first, then those that are sampled.
 
     Raises:
-        SocratesError: a prompt that is empty or too long for the model; a tokenizer or an architecture that cannot
-            be scored exactly; a model that returns no numbers; memory that does not hold one question.
+        SocratesError: as of `plan_inference` and `Engine`; memory does not hold one question.
     """
-    if (max_batch_tokens is not None and max_batch_tokens < 1) or samples < 1 or seed < 0:
-        raise ValueError(f"max_batch_tokens={max_batch_tokens}, samples={samples}, seed={seed}: out of range")
-    plan = plan_inference(loaded.tokenizer, questions, share_beginning=share_beginning)
+    plan = plan_inference(loaded.tokenizer, questions)
     engine = Engine(loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, samples=samples, seed=seed)
     for batch, results in engine.answer_all(questions, plan.lengths, plan.sampled):
         yield from zip(batch, results, strict=True)
@@ -318,23 +298,16 @@ def unless_out_of_memory(run: Callable[[Any], Result], batch: Any) -> Result | N
     """What ``run`` gives; None where memory runs out. The error is let go here: it holds on to the batch's tensors."""
     try:
         return run(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except MemoryError:
+        pass
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU or this machine had no room: the libraries say so in several ways."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _has_tree(scale: Scale | None) -> bool:
@@ -344,7 +317,3 @@ def _has_tree(scale: Scale | None) -> bool:
 def parse_answer_text(text: str) -> int | None:
     """The integer that an answer without its end is as a whole, as `str` writes it; None for any other text."""
     return int(text) if _INTEGER.fullmatch(text) and abs(int(text)) <= LARGEST_INTEGER else None
-
-
-def _generator(seed: int, key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))

@@ -86,7 +86,20 @@ class SharedPrefix:
 
         The library's own cache would also keep each batch's keys and values of all layers: 196 KB a token in the 14B.
         """
-        return _read_only_cache(self.layers)
+        import torch
+        from transformers.cache_utils import Cache, DynamicLayer
+
+        class Layer(DynamicLayer):
+            def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+                super().__init__()
+                self.lazy_initialization(keys, values)
+                self.keys, self.values = keys, values
+
+            def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+                pairs = (self.keys, keys), (self.values, values)
+                return tuple(torch.cat([mine.expand(len(new), -1, -1, -1), new], dim=-2) for mine, new in pairs)
+
+        return Cache(layers=[Layer(keys, values) for keys, values in self.layers])
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -119,24 +132,3 @@ def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | 
     if not layers or any(kept is None for layer in layers for kept in layer):
         return None
     return SharedPrefix(tuple(token_ids), tuple(layers))
-
-
-def _read_only_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Any:
-    import torch
-    from transformers.cache_utils import Cache, DynamicLayer
-
-    class Layer(DynamicLayer):
-        def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-            super().__init__()
-            self.lazy_initialization(keys, values)
-            self.keys, self.values = keys, values
-
-        def update(
-            self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            return tuple(
-                torch.cat([mine.expand(len(new), -1, -1, -1), new], dim=-2)
-                for mine, new in ((self.keys, key_states), (self.values, value_states))
-            )
-
-    return Cache(layers=[Layer(keys, values) for keys, values in layers])

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from socrates.errors import SocratesError
 from socrates.files import sync_folder, try_lock
+from socrates.schema import shown
 
 UNFINISHED = "unfinished.jsonl"  # in the results folder
 
@@ -124,21 +125,15 @@ def open_journal(output: Path, identity: Mapping[str, Any], *, discard: bool = F
 def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What two runs differ in, for a message; empty if in nothing."""
     names = [name for name in {**recorded, **wanted} if recorded.get(name) != wanted.get(name)]
-    return ", ".join(f"{name} ({_brief(recorded.get(name))}, now {_brief(wanted.get(name))})" for name in names)
+    return ", ".join(f"{name} ({shown(recorded.get(name))}, now {shown(wanted.get(name))})" for name in names)
 
 
 def _not_ours(header: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """Why answers cannot be gone on with, for a message; empty if they can."""
-    kinds = {"identity": dict, "about": dict, "batch_tokens": int}
-    if not all(isinstance(header.get(name), kind) for name, kind in kinds.items()):
+    if not isinstance(header.get("identity"), dict):
         return f"an unknown run (the first line of {UNFINISHED} does not say which)"
     differences = differing(header["identity"], identity)
     return f"another run: {differences}" if differences else ""
-
-
-def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:12]}…"
 
 
 def _open_locked(path: Path) -> BinaryIO:

@@ -163,22 +163,17 @@ def _answer_the_rest(
         # The config's comes first: who sets it may have run out of memory.
         max_batch_tokens=settings.evaluation.batch_tokens or recorded,
     )
-    tokens = [len(question.prompt_ids) for question in questions]  # the longest come first: time left follows tokens
-    before = sum(tokens[index] for index in done)
     with open_engine(load, request.processes) as engine:
         if journal.header is None:
             journal.begin(about=engine.about, batch_tokens=engine.budget)
         lengths = {index: length for index, length in plan.lengths.items() if index not in done}
         sampled = [index for index in plan.sampled if index not in done]
         silent = not sys.stderr.isatty()
-        with tqdm(
-            desc="inference", total=sum(tokens), initial=before, unit=" tokens", unit_scale=True, disable=silent
-        ) as bar:
+        with tqdm(desc="inference", total=len(questions), initial=len(done), unit=" rows", disable=silent) as bar:
             started = time.monotonic()
             for batch, results in engine.answer_all(questions, lengths, sampled):
                 answers = [keep(index, result) for index, result in zip(batch, results, strict=True)]
                 now = time.monotonic()
                 journal.append(answers, now - started)
                 started = now
-                bar.set_description(f"inference: {len(journal.answers)} of {len(tokens)} rows", refresh=False)
-                bar.update(sum(tokens[index] for index in batch))
+                bar.update(len(batch))

@@ -57,7 +57,7 @@ def test_a_damaged_line_costs_no_others(tmp_path, damage):
     assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2)
 
 
-@pytest.mark.parametrize("header", [b"{", b"[]", b"{}", b"\xff", b'{"identity": {}, "about": {}}'])
+@pytest.mark.parametrize("header", [b"{", b"[]", b"{}", b"\xff"])
 def test_answers_of_an_unknown_run_are_kept_until_they_are_discarded(tmp_path, header):
     begun(tmp_path, answers(1)).close()
     path = tmp_path / "unfinished.jsonl"
@@ -161,4 +161,4 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
 def test_what_differs_is_named():
     assert differing(IDENTITY, dict(IDENTITY)) == ""
     assert differing(IDENTITY, {**IDENTITY, "seed": 7, "new": None}) == "seed (42, now 7)"
-    assert differing({}, {"model": "a" * 64}) == f"model (null, now {'a' * 12}…)"
+    assert differing({}, {"model": "a" * 64}) == f'model (null, now "{"a" * 56}…)'
