@@ -55,18 +55,11 @@ def prediction_line(
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
         demographic: what is known of the person.
-
-    Raises:
-        ValueError: what should be a probability is none.
     """
     if distribution is not None:
         total = math.fsum(distribution.values())
-        if not (min(distribution.values(), default=-1) >= 0 < total < math.inf):
-            raise ValueError(f"these are no probabilities: {distribution}")
         distribution = {answer: round_probability(p / total) for answer, p in distribution.items()}
     if valid_mass is not None:
-        if not 0 <= valid_mass <= 1.001:
-            raise ValueError(f"{valid_mass} is no probability")
         valid_mass = round_probability(min(valid_mass, 1.0))  # a float32 sum may exceed 1 by its rounding
     return _line(keys, response, prediction, distribution, valid_mass, scale, demographic)
 

@@ -164,13 +164,7 @@ def external_comparability(
         cells = {read_cell(row, "predictions") for row in rows}
         counts = sorted(f"{cell} {sorted(human_answers[cell].items())}" for cell in cells & set(human_answers))
         data = hashlib.sha256("\n".join([data, *counts]).encode()).hexdigest()
-    return comparability(
-        rows,
-        seed=seed,
-        data_sha256=data,
-        prompt_fingerprint=EXTERNAL,
-        decoding=EXTERNAL,
-    )
+    return comparability(rows, seed=seed, data_sha256=data, prompt_fingerprint=EXTERNAL, decoding=EXTERNAL)
 
 
 def write_results(
@@ -185,14 +179,9 @@ def write_results(
     """Write the files of a results folder, `metrics.json` last; returns what stands in it.
 
     Raises:
-        SocratesError: a file cannot be written (the folder then has no `metrics.json`), or ``scores`` were
-            made from another number of rows than ``predictions`` holds.
+        SocratesError: a file cannot be written (the folder then has no `metrics.json`).
     """
     folder = Path(folder)
-    if scores.coverage.rows != len(predictions):
-        raise SocratesError(
-            f"{folder}: {scores.coverage.rows} rows were scored, and {len(predictions)} are to be written"
-        )
     from socrates.evaluation.bootstrap import METHOD, RESAMPLES
     from socrates.evaluation.cell_lines import cell_line
     from socrates.evaluation.effects import CellAnswers, effect_lines, find_questions, summarize_effects
@@ -206,19 +195,13 @@ def write_results(
         CellAnswers(cell.cell, cell.human_answers, cell.predicted_answers, line["scale"])
         for cell, line in zip(scores.cells, cells, strict=True)
     )
-    names = {cell.cell: cell.cell for cell in scores.cells}
-    of_rows = [names[read_cell(line, "predictions")] for line in predictions]  # one object a cell, not one a row
-    masses = [
-        (cell, line["valid_mass"])
-        for cell, line in zip(of_rows, predictions, strict=True)
-        if line["valid_mass"] is not None
-    ]
+    masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
     mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
     content = dict(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         effects={**summarize_effects(questions, seed), "left_out": left_out},
-        groups=accuracy_by_group(*_row_accuracies(scores, of_rows, predictions), seed),
+        groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
         valid_mass_ci95=None if mass_limits is None else list(mass_limits),
@@ -260,25 +243,20 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
 
 
 def _row_accuracies(
-    scores: Scores, cells: Sequence[Cell], predictions: Sequence[Mapping[str, Any]]
+    scores: Scores, predictions: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
     """Of each scored row its cell, its accuracy and what is known of the person."""
     import numpy as np
 
     from socrates.evaluation.cells import standardise
 
-    ranges = {cell.cell: (cell.human_min, cell.human_max) for cell in scores.scored}
-    rows = [
-        (cell, line)
-        for cell, line in zip(cells, predictions, strict=True)
-        if line["prediction"] is not None and cell in ranges
-    ]
-    low, high = np.array([ranges[cell] for cell, _ in rows], dtype=np.float64).T
-    human, predicted = (
-        standardise(np.array([line[side] for _, line in rows], dtype=np.float64), low, high)
-        for side in ("response", "prediction")
-    )
-    return [cell for cell, _ in rows], 1 - np.abs(predicted - human), [line["demographic"] for _, line in rows]
+    scored = {cell.cell: cell for cell in scores.scored}
+    given = ((read_cell(line, ""), line) for line in predictions if line["prediction"] is not None)
+    rows = [(scored[cell], line) for cell, line in given if cell in scored]
+    table = [(cell.human_min, cell.human_max, line["response"], line["prediction"]) for cell, line in rows]
+    low, high, human, predicted = np.array(table, dtype=np.float64).T
+    errors = np.abs(standardise(predicted, low, high) - standardise(human, low, high))
+    return [cell.cell for cell, _ in rows], 1 - errors, [line["demographic"] for _, line in rows]
 
 
 def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | None]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from socrates.inference.batching import BatchQueue, run_batches, token_budget
 from socrates.inference.decoding import Decoding, sample_token_ids
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.tree_attention import check_tree_attention, score_batch
-from socrates.inference.trie import AnswerTrie, answer_trie
+from socrates.inference.trie import answer_trie
 from socrates.model.hub import ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Engine:
         self._forward = Forward(loaded)
         self._prefix = shared_prefix(self._forward, beginning)
         check_tree_attention(loaded, self._forward, self._prefix)
-        self._tries: dict[Scale | None, AnswerTrie] = {}
+        self._trie = cache(lambda scale: answer_trie(loaded.tokenizer, scale.values))
         config = loaded.causal_lm.config
         self.budget = max_batch_tokens or token_budget(loaded.device, config, loaded.causal_lm.dtype.itemsize)
 
@@ -246,12 +246,6 @@ class Engine:
         valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
         values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
         return AnswerDistribution(values, None, counts / self._samples, exact=False, samples=self._samples)
-
-    def _trie(self, scale: Scale | None) -> AnswerTrie:
-        if scale not in self._tries:
-            assert scale is not None
-            self._tries[scale] = answer_trie(self._loaded.tokenizer, scale.values)
-        return self._tries[scale]
 
     def _check_length(self, question: Question) -> None:
         config = self._loaded.causal_lm.config

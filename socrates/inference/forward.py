@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
@@ -110,11 +110,9 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """
     if len(prompts) < 2:
         return ()
-    # All others lie between these two in the order of lists, so they share what these two share.
-    first, last = tuple(min(prompts, key=tuple)), tuple(max(prompts, key=tuple))
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
-    length = min(alike, min(map(len, prompts)) - 1)
-    return first[:length] if length >= MIN_SHARED_TOKENS else ()
+    shortest = min(map(len, prompts))
+    shared = commonprefix([tuple(prompt) for prompt in prompts])[: shortest - 1]  # noqa: RUF071: these are no paths
+    return shared if len(shared) >= MIN_SHARED_TOKENS else ()
 
 
 def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | None:

@@ -40,9 +40,7 @@ class Settings(Schema):
 
 def settings_of(config: RunConfig | None) -> Settings:
     """The part of a run config that inference goes by; the defaults where there is no config."""
-    if config is None:
-        return Settings()
-    return Settings(prompt=config.prompt, decoding=config.decoding, evaluation=config.evaluation, seed=config.seed)
+    return Settings(**{name: getattr(config, name) for name in Settings.model_fields} if config else {})
 
 
 @dataclass(frozen=True)
