@@ -5,11 +5,8 @@ neither the human distribution nor its range depends on what the model answers. 
 and the largest human answer, z = (answer - min) / (max - min), and predictions are clipped to [0, 1] (arXiv
 2509.05830).
 
-Covers: one cell, from its rows to its numbers. Does not cover: means over cells (`metrics.py`).
-
-What a guess would score: the exact expectation of a cell's distance when answers are drawn from one distribution.
-
-The empirical distribution function of k answers drawn from a distribution function G is, at each point x, Binomial(k,
+What a guess would score is the exact expectation of a cell's distance when answers are drawn from one distribution. The
+empirical distribution function of k answers drawn from a distribution function G is, at each point x, Binomial(k,
 G(x)) / k. The expected first Wasserstein distance to a human distribution function F is therefore the integral over x
 of E|Binomial(k, G(x)) / k - F(x)|, and the mean absolute deviation of a binomial has a closed form: no draws, no seed.
 
@@ -22,7 +19,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -85,7 +82,7 @@ class CellScore:
         empirical_best: likewise, drawn from the human answers themselves.
         human_mean, human_variance: of all human answers; predicted_mean, predicted_variance: of the predictions (the
             variances unbiased, None below two answers).
-        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction, sorted; empty where skipped.
+        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction, sorted; None where skipped.
         skipped: one of `SKIP_REASONS`.
     """
 
@@ -98,8 +95,8 @@ class CellScore:
     scale: tuple[int, ...] | None
     human_answers: Mapping[float, int]
     predicted_answers: Mapping[float, int]
-    z_human: Array = field(compare=False, repr=False)
-    z_predicted: Array = field(compare=False, repr=False)
+    z_human: Array | None = field(default=None, compare=False, repr=False)
+    z_predicted: Array | None = field(default=None, compare=False, repr=False)
     predicted_distribution: Mapping[float, float] | None = None
     wasserstein_distance: float | None = None
     wasserstein_expected: float | None = None
@@ -133,19 +130,20 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     n_human = sum(given.values())
     reason = _skip_reason(n_human, low, high, len(predicted))
     scale = _commonest([row.scale for row in rows])
-    what = {
-        "cell": cell,
-        "n_human": n_human,
-        "n_asked": len(rows),
-        "n_predicted": len(predicted),
-        "human_min": low,
-        "human_max": high,
-        "scale": scale,
-        "human_answers": given,
-        "predicted_answers": dict(sorted(Counter(predicted.tolist()).items())),
-    }
+    counted = CellScore(
+        cell=cell,
+        n_human=n_human,
+        n_asked=len(rows),
+        n_predicted=len(predicted),
+        human_min=low,
+        human_max=high,
+        scale=scale,
+        human_answers=given,
+        predicted_answers=dict(sorted(Counter(predicted.tolist()).items())),
+        skipped=reason,
+    )
     if reason is not None:
-        return CellScore(**what, z_human=np.empty(0), z_predicted=np.empty(0), skipped=reason)
+        return counted
     answers, counts = np.array(list(given)), np.array(list(given.values()), dtype=np.float64)
     z_answers = standardise(answers, low, high)
     pairs = sorted((row.response, row.prediction) for row in rows if row.prediction is not None)  # whatever their order
@@ -155,20 +153,22 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     human_mean, human_variance = _moments(z_answers, counts)
     predicted_mean, predicted_variance = _moments(z_predicted, np.ones(len(predicted)))
     guesses = standardise(uniform_answers(scale, low, high), low, high)
-    distribution = _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell)
-    return CellScore(
-        **what,
+    distribution, expected = (
+        _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell),
+        None,
+    )
+    if distribution is not None:
+        values, weights = (np.array(list(side)) for side in (distribution, distribution.values()))
+        expected = _wasserstein(z_answers, standardise(values, low, high), counts, weights)
+    return replace(
+        counted,
         z_human=z_human,
         z_predicted=z_predicted,
         predicted_distribution=distribution,
         wasserstein_distance=_wasserstein(z_answers, z_predicted, counts),
-        wasserstein_expected=None
-        if distribution is None
-        else _wasserstein(
-            z_answers, standardise(np.array(list(distribution)), low, high), counts, np.array([*distribution.values()])
-        ),
+        wasserstein_expected=expected,
         wasserstein_stated_scale=_on_stated_scale(scale, answers, counts, predicted),
-        uniform_guess=expected_distance(z_answers, counts, *_merged(guesses), len(predicted)),
+        uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), len(predicted)),
         empirical_best=expected_distance(z_answers, counts, z_answers, counts, len(predicted)),
         human_mean=human_mean,
         human_variance=human_variance,
@@ -235,12 +235,6 @@ def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
     number = math.fsum(counts)
     mean = math.fsum(values * counts) / number
     return mean, math.fsum(counts * (values - mean) ** 2) / (number - 1) if number > 1 else None
-
-
-def _merged(values: Array) -> tuple[Array, Array]:
-    """Distinct values, ascending, and how many of ``values`` each stands for."""
-    distinct, counts = np.unique(values, return_counts=True)
-    return distinct, counts.astype(np.float64)
 
 
 def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell) -> dict[float, float] | None:

@@ -31,7 +31,7 @@ from scipy.stats import t
 from socrates.evaluation.bootstrap import RESAMPLES, Weights, estimate, intervals, sorted_units
 
 if TYPE_CHECKING:
-    from socrates.data.records import Cell
+    from socrates.evaluation.cells import CellScore
 
 Array = NDArray[np.float64]
 
@@ -46,15 +46,6 @@ NO_SPREAD = "human answers all the same in all conditions"
 LEFT_OUT = (TOO_FEW, ALONE, NO_SPREAD)
 
 ROUNDING = 1e-12  # of the range: what is nearer to 0 than this is 0
-
-
-class CellAnswers(NamedTuple):
-    """How often each answer was given in a cell; answers are finite and in scale points."""
-
-    cell: Cell
-    human: Mapping[float, int]  # all human answers, asked or not
-    predicted: Mapping[float, int]  # the sampled predictions
-    scale: str | None = None  # the stated one, as in `cells.jsonl`
 
 
 class Moments(NamedTuple):
@@ -77,18 +68,18 @@ class ComparedQuestion:
     predicted: Moments
 
 
-def find_questions(cells: Iterable[CellAnswers]) -> tuple[list[ComparedQuestion], dict[str, int]]:
+def find_questions(cells: Iterable[CellScore]) -> tuple[list[ComparedQuestion], dict[str, int]]:
     """The questions whose conditions can be compared, sorted by study; and the number of cells left out, by reason."""
-    groups: defaultdict[tuple[Any, ...], list[CellAnswers]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[CellScore]] = defaultdict(list)
     for cell in cells:
         study_id, _, task_num = cell.cell
-        groups[study_id, isinstance(task_num, str), task_num, cell.scale or ""].append(cell)
+        groups[study_id, isinstance(task_num, str), task_num, cell.scale or ()].append(cell)
     questions, left_out = [], dict.fromkeys(LEFT_OUT, 0)
     for key in sorted(groups):
         members = sorted(groups[key], key=lambda member: member.cell.condition_num)
-        usable = [m for m in members if min(sum(m.human.values()), sum(m.predicted.values())) >= LEAST_ANSWERS]
+        usable = [member for member in members if min(member.n_human, member.n_predicted) >= LEAST_ANSWERS]
         left_out[TOO_FEW] += len(members) - len(usable)
-        answers = {answer for member in members for answer in member.human}
+        answers = {answer for member in members for answer in member.human_answers}
         if len(usable) < 2:
             left_out[ALONE] += len(usable)
         elif len(answers) < 2:
@@ -130,14 +121,14 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
             }
 
 
-def _question(cells: Sequence[CellAnswers], low: float, high: float) -> ComparedQuestion:
+def _question(cells: Sequence[CellScore], low: float, high: float) -> ComparedQuestion:
     return ComparedQuestion(
         study_id=cells[0].cell.study_id,
         task_num=cells[0].cell.task_num,
         human_range=float(high - low),
         conditions=tuple(cell.cell.condition_num for cell in cells),
-        human=_moments([cell.human for cell in cells], low, high),
-        predicted=_moments([cell.predicted for cell in cells], low, high),
+        human=_moments([cell.human_answers for cell in cells], low, high),
+        predicted=_moments([cell.predicted_answers for cell in cells], low, high),
     )
 
 

@@ -184,17 +184,13 @@ def write_results(
     folder = Path(folder)
     from socrates.evaluation.bootstrap import METHOD, RESAMPLES
     from socrates.evaluation.cell_lines import cell_line
-    from socrates.evaluation.effects import CellAnswers, effect_lines, find_questions, summarize_effects
+    from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
     from socrates.evaluation.groups import accuracy_by_group
     from socrates.evaluation.intervals import mean_interval, metric_intervals
 
     seed = comparability["seed"]
     limits = metric_intervals(scores, seed)
-    cells = [cell_line(cell) for cell in scores.cells]
-    questions, left_out = find_questions(
-        CellAnswers(cell.cell, cell.human_answers, cell.predicted_answers, line["scale"])
-        for cell, line in zip(scores.cells, cells, strict=True)
-    )
+    questions, left_out = find_questions(scores.cells)
     masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
     mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
     content = dict(
@@ -212,7 +208,7 @@ def write_results(
     )
     remove_file(folder / METRICS)
     write_jsonl(folder / PREDICTIONS, map(dict, predictions))
-    write_jsonl(folder / CELLS, cells)
+    write_jsonl(folder / CELLS, map(cell_line, scores.cells))
     write_jsonl(folder / EFFECTS, effect_lines(questions))
     write_json(folder / METRICS, content)
     return content

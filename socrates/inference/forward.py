@@ -111,7 +111,7 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
     if len(prompts) < 2:
         return ()
     shortest = min(map(len, prompts))
-    shared = commonprefix([tuple(prompt) for prompt in prompts])[: shortest - 1]  # noqa: RUF071: these are no paths
+    shared = commonprefix([tuple(prompt) for prompt in prompts])[: shortest - 1]  # noqa: RUF071
     return shared if len(shared) >= MIN_SHARED_TOKENS else ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -11,13 +12,13 @@ import pytest
 from scipy import stats
 
 from socrates.data.records import Cell
+from socrates.evaluation.cells import CellScore
 from socrates.evaluation.effects import (
     ALL_PAIRS,
     ALONE,
     NO_SPREAD,
     NUMBERS,
     TOO_FEW,
-    CellAnswers,
     effect_lines,
     find_questions,
     summarize_effects,
@@ -26,8 +27,12 @@ from socrates.evaluation.effects import (
 SCALE = np.arange(1, 8)
 
 
-def cell(study, condition, task, human, predicted, scale="1-7"):
-    return CellAnswers(Cell(study, condition, task), Counter(human), Counter(predicted), scale)
+def cell(study, condition, task, human, predicted, scale=(1, 7)):
+    return CellScore(
+        Cell(study, condition, task),
+        *(len(human), len(predicted), len(predicted), min(human), max(human), scale),
+        *(Counter(human), Counter(predicted)),
+    )
 
 
 def agreement(cells, resamples=50):
@@ -48,7 +53,9 @@ def answers_of(cells):
     """Study -> task -> condition -> (human answers, clipped predictions), standardised by the question's range."""
     studies = {}
     for one in cells:
-        human, predicted = (np.array(list(counts.elements()), float) for counts in (one.human, one.predicted))
+        human, predicted = (
+            np.array(list(counts.elements()), float) for counts in (one.human_answers, one.predicted_answers)
+        )
         question = studies.setdefault(one.cell.study_id, {}).setdefault(one.cell.task_num, {})
         question[one.cell.condition_num] = human, predicted
     for questions in studies.values():
@@ -121,7 +128,7 @@ def test_the_summary_is_the_mean_over_pairs_then_questions_then_studies():
 
 def test_the_order_of_cells_and_the_numbering_of_conditions_do_not_matter():
     cells = random_cells(2)
-    renumbered = [one._replace(cell=one.cell._replace(condition_num=-one.cell.condition_num)) for one in cells]
+    renumbered = [replace(one, cell=one.cell._replace(condition_num=-one.cell.condition_num)) for one in cells]
     result, other = agreement(cells), agreement(renumbered[::-1])
     assert {name: result[name] for name in NUMBERS} == pytest.approx({name: other[name] for name in NUMBERS})
 
@@ -201,7 +208,7 @@ def test_what_cannot_be_compared_is_left_out_and_counted():
         cell("a", 1, 1, [1, 2], [1, 2]),
         cell("a", 2, 1, [1, 2], [1]),  # too few predictions, so that condition 1 is alone
         cell("a", 1, 2, [1, 5], [1, 2]),
-        cell("a", 2, 2, [1, 100], [1, 2], scale="0-100"),  # the same task number with another scale
+        cell("a", 2, 2, [1, 100], [1, 2], scale=(0, 100)),  # the same task number with another scale
         cell("b", 1, "q-x", [4, 4], [1, 2]),
         cell("b", 2, "q-x", [4, 4], [1, 2]),
         cell("b", 1, 3, [1, 5], [1, 2], scale=None),
