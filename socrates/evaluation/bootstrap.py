@@ -1,20 +1,16 @@
 """95% intervals by resampling studies, then units (cells, or questions) within a study.
 
-Covers: any number that is computed from per-unit values under weights; paired comparisons, since one set of weights
-serves both sides.
-Does not cover: what stays the same in every resample (a leaked data file, a wrong scale), or the upward shift that
-a cell's distance has because its samples are finite: an interval is around what other cells *of these sizes* would
-give on average.
+Covers: any number that is computed from per-unit values under weights; comparisons are paired, since one set of weights
+serves both sides. Does not cover: what is the same in every resample (a leaked data file, a wrong scale).
 
-Resampling with replacement at both stages counts what differs within studies twice, since the study means differ by it
-already. The second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resampling inference with complex survey
-data"): its deviations are multiplied so that they add a share of 1/S of a study's own variance, S being the number of
-studies. With one study that is an ordinary bootstrap of its units; with many it vanishes beside the first stage.
+Resampling at both stages counts what differs within studies twice, since the study means differ by it already. The
+second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resampling inference with complex survey data") so that it
+adds a share of 1/S of a study's own variance, S being the number of studies: with one study an ordinary bootstrap of its
+units, with many nothing beside the first stage.
 
-Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69, "What teachers should know
-about the bootstrap"): for n studies those of Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%. Below `FEW_STUDIES`
-that does not help, as no resample passes the most extreme study: the interval is then Student's, with the standard
-deviation of the resamples. The interval of a single study is about its own units, and says nothing of other studies.
+Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69): for n studies those of
+Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%. Below `FEW_STUDIES` that does not help, as no resample passes the
+most extreme study: the interval is then Student's, with the standard deviation of the resamples.
 """
 
 from __future__ import annotations

@@ -1,17 +1,13 @@
 """One cell's scores: how far predicted answers are from human ones, in one condition of one question of one study.
 
-Every human answer of the cell counts on the human side, whether the model was asked about that person or not; so
-neither the human distribution nor its range depends on what the model answers. Answers are standardised by the smallest
-and the largest human answer, z = (answer - min) / (max - min), and predictions are clipped to [0, 1] (arXiv
+Every human answer of the cell counts, whether the model was asked about that person or not. Answers are standardised by
+the smallest and the largest human answer, z = (answer - min) / (max - min); predictions are clipped to [0, 1] (arXiv
 2509.05830).
 
-What a guess would score is the exact expectation of a cell's distance when answers are drawn from one distribution. The
-empirical distribution function of k answers drawn from a distribution function G is, at each point x, Binomial(k,
-G(x)) / k. The expected first Wasserstein distance to a human distribution function F is therefore the integral over x
-of E|Binomial(k, G(x)) / k - F(x)|, and the mean absolute deviation of a binomial has a closed form: no draws, no seed.
-
-With G a uniform guess over the scale, that is the paper's "random" line; with G = F, its "empirical best" (human
-answers against a bootstrap of themselves, of as many answers as the model gave).
+What a guess would score is the exact expectation when k answers are drawn from a distribution function G: at each point
+x their empirical one is Binomial(k, G(x)) / k, so the expected first Wasserstein distance to a human F is the integral
+of E|Binomial(k, G(x)) / k - F(x)|, which has a closed form. With G uniform over the scale, that is the paper's "random"
+line; with G = F, its "empirical best".
 """
 
 from __future__ import annotations

@@ -1,19 +1,13 @@
 """Treatment effects: do predictions differ between the conditions of a question as human answers do?
 
-An effect is the mean answer in one condition minus that in another, of one question of one study. Answers are
-standardised by the range of the question's human answers over all its conditions; predictions are clipped to it.
-A question is a `task_num` with one stated scale: conditions that state another scale ask something else.
-
-How well predicted effects go with human ones is made of variances and covariances of condition means *within*
-questions. In a question of k conditions such a variance (divisor k - 1) is half the mean
-square of the differences over all pairs of conditions, whichever comes first; so what is said of condition means holds
-for effects.
+An effect is the mean answer in one condition minus that in another, of one question of one study, in units of the range
+of the question's human answers over all its conditions, to which predictions are clipped. A question is a `task_num`
+with one stated scale. How well effects go together is made of variances and covariances of condition means *within*
+questions: such a variance (divisor k - 1) is half the mean square of the differences over all pairs of conditions.
 
 Covers: pairs of conditions, with Welch's intervals; correlation and slope, what noise lets them be, agreement of signs.
-Does not cover: which conditions a design compares (all pairs count alike); corrections for many comparisons (of pairs
-without any effect, one in twenty is "clear"); and persons. Conditions hold different ones by chance, so a model that
-knows persons but no treatments agrees a little with human differences too; and where one person answered in several
-conditions, the noise of a difference is not the one computed here.
+Does not cover: which conditions a design compares; corrections for many comparisons; and persons: conditions hold
+different ones by chance, so a model that knows persons but no treatments agrees a little with human differences too.
 """
 
 from __future__ import annotations

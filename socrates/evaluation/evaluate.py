@@ -1,8 +1,7 @@
 """Evaluation: a model and a data file to a results folder; choose rows, run inference, sample, score, write.
 
-Covers: a checkpoint's files are verified against its manifest before they are loaded; rows that it may have been
-trained on are refused, and so is a result that could not be compared with a given baseline, before the model is loaded;
-an evaluation that was broken off goes on where it was, and never over the results of another.
+Covers: a checkpoint is verified before it is loaded; rows that it may have been trained on are refused, and so is a
+result that could not be compared with a given baseline; an evaluation that was broken off goes on where it was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Two metrics in, one decision out: GO, NO-GO, or an error that says why the two cannot be compared.
 
-Covers: whether the checkpoint's Wasserstein distance is lower than the baseline's by the threshold, and, if that is
-asked for, by more than chance explains; missing, malformed and implausible numbers; results that must not be compared.
 Does not cover: how the interval is made (`intervals.py`), or whether the metrics themselves are right.
 
 Numbers are compared as exact fractions of the decimals that stand in the files: 0.400 -> 0.380 is an

@@ -1,22 +1,16 @@
 """How accurate predictions are for each group of people, and how far groups are apart.
 
-The accuracy of an answer is 1 - abs(z prediction - z human), in units of its cell's human range (`metrics.py`). A
-field's *demographic parity difference* is the accuracy of its best predicted group minus that of its worst. So do Park
-et al. (2024, arXiv 2411.10109) measure whether simulated people are biased. The paper (arXiv 2509.05830), by some of
-the same authors, reports the measure; no formula of its own could be found. The name comes from classifiers, where the
-difference is one of selection rates (Agarwal et al. 2018, ICML, "A reductions approach to fair classification").
+The accuracy of an answer is 1 - abs(z prediction - z human), in units of its cell's human range (`metrics.py`); every
+answer counts once. A field's *demographic parity difference* is the accuracy of its best predicted group minus that of
+its worst (Park et al. 2024, arXiv 2411.10109; the paper, arXiv 2509.05830, reports it without a formula).
 
-Every answer counts once. Groups answer different questions, some of them easier. Accuracies are therefore compared
-*within cells* too: an answer's accuracy minus the mean accuracy of its cell, over the cells in which several groups
-answered.
+Groups answer different questions, some of them easier. Accuracies are therefore compared *within cells* too: an answer's
+accuracy minus the mean accuracy of its cell, over the cells in which several groups answered. And the largest minus the
+smallest of several noisy numbers is above 0 even where no group is predicted better: beside each difference stands what
+would be expected of it if the people of each cell were dealt to its groups by chance.
 
-The largest minus the smallest of several noisy numbers is above 0 even where no group is predicted better. Beside each
-difference stands what would be expected of it if the people of each cell were dealt to its groups by chance: noise, and
-for the plain accuracies also what the questions explain.
-
-Covers: these numbers, and intervals that resample studies, then cells.
-Does not cover: why groups differ (the model, or people whose answers are harder to know); that the several answers of
-one person are alike, which makes differences by chance somewhat larger than computed here.
+Does not cover: why groups differ; that the several answers of one person are alike, which makes differences by chance
+somewhat larger than computed here.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """95% intervals of all metrics and bounds, and of a checkpoint's improvement, from resamples of studies and cells.
 
-The improvement is paired: baseline and checkpoint see the same resampled studies and cells. A question that is hard for
-one model is hard for the other, and their answers to a row are sampled with the same luck; so the difference is known
-far better than either distance.
-
-Covers: chance in which studies and cells were looked at, and in which people and answers these hold.
-Does not cover: what `bootstrap.py` names.
+The improvement is paired: a question that is hard for one model is hard for the other, and their answers to a row are
+sampled with the same luck; so the difference is known far better than either distance.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
 """How far predicted answers are from human ones: pure functions, no files, no sampling.
 
-The definition is the paper's (arXiv 2509.05830). A *cell* is one outcome question in one condition of one study. Its
-distance is the first Wasserstein distance between all its human answers and its predictions, in units of the range of
-the human answers (`cells.py`). Distances are averaged over the cells of a study, then over studies: each study counts
-once, however many rows it has. 0 is best, 1 is worst.
+The definition is the paper's (arXiv 2509.05830). A *cell* is one outcome question in one condition of one study; its
+distance is in `cells.py`. Distances are averaged over the cells of a study, then over studies: each study counts once,
+however many rows it has. 0 is best, 1 is worst.
 
-Covers: the metrics of a set of rows, what a guess would score on the very same rows, and what was left out.
-Does not cover: intervals (`intervals.py`), or whether two results may be compared (`gate.py`).
-
-Every number is defined once, under weights (`statistics`): the intervals are of the very same ones. Sums are taken over
+Every number is defined once, under weights (`statistics`): intervals are of the very same ones. Sums are taken over
 sorted numbers, so row order changes no digit.
 """
 

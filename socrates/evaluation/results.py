@@ -1,8 +1,6 @@
 """What a results folder is: `metrics.json`, `predictions.jsonl`, `cells.jsonl`, `effects.jsonl`; written and read.
 
-`metrics.json` is written last, and an older one is removed first: a folder that has it is consistent. From
-rows to a folder: `prediction_line` for each row, `sample_predictions`, `score(map(scored_row, lines))`,
-`comparability`, `write_results`.
+`metrics.json` is written last, and an older one is removed first: a folder that has it is consistent.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """Engine: the exact probability of every valid answer to each question, in one forward pass over its prompt.
 
-Exact: a question that states at most `MAX_TREE_ANSWERS` valid answers. Every one of them is scored with all its
-tokens and the end after them, so "1", "10" and "100" are told apart (`trie.py`, `tree_attention.py`), and the decoding
-is applied to the probabilities at each step instead of sampling from it (`decoding.py`).
-
-By sampling: a question that states no valid answers, or more than that. Its distribution is that of a number of samples
-(`decoding.py`), marked as such.
+Exact: a question that states at most `MAX_TREE_ANSWERS` valid answers (`trie.py`, `tree_attention.py`); the decoding is
+applied to the probabilities at each step (`decoding.py`). By sampling, and marked as such: any other question.
 """
 
 from __future__ import annotations
@@ -193,7 +189,7 @@ class Engine:
     def answer_all(
         self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
-        """Answer some questions in batches, then those that need sampling.
+        """Answer some of a plan's questions in batches, then those that need sampling.
 
         Args:
             questions: of the plan.
@@ -203,16 +199,10 @@ class Engine:
         Yields:
             (indices into ``questions``, their distributions) as they come.
         """
-
-        def answer(batch: Sequence[int]) -> list[AnswerDistribution] | None:
-            return self.answer([questions[index] for index in batch])
-
-        queue = BatchQueue(lengths, self.budget)
-        for batch, results in run_batches(queue, answer):
+        queue = BatchQueue(lengths, self.budget, alone=sampled)
+        for batch, results in run_batches(queue, lambda batch: self.answer([questions[index] for index in batch])):
             self.budget = queue.budget
             yield batch, results
-        for index in sampled:
-            yield [index], answer([index])
 
     def _answer_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
         tries = [self._trie(question.scale) for question in questions]

@@ -40,15 +40,10 @@ class Journal:
         for answer in self.answers:
             self.seconds += answer.pop("seconds")
 
-    def begin(self, about: Mapping[str, Any], batch_tokens: int) -> None:
-        """Record what everything that goes on with this goes by; once, before the first answers.
-
-        Args:
-            about: what is asked, for the results, as JSON values.
-            batch_tokens: the most in one forward.
-        """
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Record what is asked (``about``: JSON values, for the results); once, before the first answers."""
         self._discard()
-        self.header = {"identity": self._identity, "about": dict(about), "batch_tokens": batch_tokens}
+        self.header = {"identity": self._identity, "about": dict(about)}
         self._write([self.header])
 
     def append(self, answers: Sequence[dict[str, Any]], seconds: float) -> None:

@@ -6,7 +6,6 @@ Does not cover: one model over several GPUs, and several machines.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -94,11 +93,11 @@ class EnginePool:
         self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
         """As `Engine.answer_all`."""
-        queue, alone = BatchQueue(lengths, self.budget), deque([index] for index in sampled)
+        queue = BatchQueue(lengths, self.budget, alone=sampled)
         running: dict[Future, list[int]] = {}
 
         def hand_out() -> None:
-            while len(running) < self._processes and (batch := queue.take() or (alone.popleft() if alone else None)):
+            while len(running) < self._processes and (batch := queue.take()):
                 running[self._submit(([questions[index] for index in batch], queue.budget))] = batch
 
         hand_out()

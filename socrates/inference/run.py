@@ -149,7 +149,6 @@ def _answer_the_rest(
 
     settings = request.settings
     plan = plan_inference(request.tokenizer, questions)
-    recorded = journal.header["batch_tokens"] if journal.header else None
     load = partial(
         load_engine,
         request.model,
@@ -158,12 +157,11 @@ def _answer_the_rest(
         beginning=plan.beginning,
         decoding=Decoding(settings.decoding.temperature, settings.decoding.top_p),
         seed=settings.seed,
-        # The config's comes first: who sets it may have run out of memory.
-        max_batch_tokens=settings.evaluation.batch_tokens or recorded,
+        max_batch_tokens=settings.evaluation.batch_tokens,
     )
     with open_engine(load, request.processes) as engine:
         if journal.header is None:
-            journal.begin(about=engine.about, batch_tokens=engine.budget)
+            journal.begin(engine.about)
         lengths = {index: length for index, length in plan.lengths.items() if index not in done}
         sampled = [index for index in plan.sampled if index not in done]
         silent = not sys.stderr.isatty()
