@@ -4,9 +4,9 @@ Covers: any number that is computed from per-unit values under weights; comparis
 serves both sides. Does not cover: what is the same in every resample (a leaked data file, a wrong scale).
 
 Resampling at both stages counts what differs within studies twice, since the study means differ by it already. The
-second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resampling inference with complex survey data") so that it
-adds a share of 1/S of a study's own variance, S being the number of studies: with one study an ordinary bootstrap of its
-units, with many nothing beside the first stage.
+second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resampling inference with complex survey data"): it adds
+a share of 1/S of a study's own variance, S being the number of studies. With one study that is an ordinary bootstrap of
+its units; with many it is nothing beside the first stage.
 
 Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69): for n studies those of
 Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%. Below `FEW_STUDIES` that does not help, as no resample passes the

@@ -22,7 +22,7 @@ from socrates.data.scales.text import parse_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
-from socrates.evaluation.lines import checked_demographic, prediction_line, sample_predictions, scored_row
+from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
 from socrates.evaluation.results import METRICS, comparability, is_results_folder, read_metrics, write_results
 from socrates.files import write_json
 from socrates.inference.journal import differing
@@ -80,7 +80,10 @@ def evaluate(
     )
     answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
     for answer in answers:  # before the model runs for hours, as they go into the results
-        checked_demographic(answer.demographic, f"{data_file}, line {answer.line}")
+        try:
+            known_demographic(answer.demographic)
+        except ValueError as error:
+            raise SocratesError(f'{data_file}, line {answer.line}: "demographic": {error}') from error
     print(f"Rows: {_describe(selection)}", flush=True)
     files = request.files
     seen = find_contamination(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)

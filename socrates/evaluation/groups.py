@@ -4,10 +4,10 @@ The accuracy of an answer is 1 - abs(z prediction - z human), in units of its ce
 answer counts once. A field's *demographic parity difference* is the accuracy of its best predicted group minus that of
 its worst (Park et al. 2024, arXiv 2411.10109; the paper, arXiv 2509.05830, reports it without a formula).
 
-Groups answer different questions, some of them easier. Accuracies are therefore compared *within cells* too: an answer's
-accuracy minus the mean accuracy of its cell, over the cells in which several groups answered. And the largest minus the
-smallest of several noisy numbers is above 0 even where no group is predicted better: beside each difference stands what
-would be expected of it if the people of each cell were dealt to its groups by chance.
+Groups answer different questions, some of them easier. Accuracies are therefore compared *within cells* too: the
+accuracy of an answer minus the mean of its cell, over the cells in which several groups answered. And the largest minus
+the smallest of several noisy numbers is above 0 even where no group is predicted better: beside each difference stands
+what would be expected of it if the people of each cell were dealt to its groups by chance.
 
 Does not cover: why groups differ; that the several answers of one person are alike, which makes differences by chance
 somewhat larger than computed here.

@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from socrates.config import without_gone
 from socrates.data.records import Cell, read_cell
 from socrates.errors import SocratesError
-from socrates.evaluation.lines import rows_sha256
 from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.schema import Text, validate
 
@@ -134,6 +133,7 @@ def comparability(
     decoding: dict[str, Any] | str,
 ) -> dict[str, Any]:
     """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
+    from socrates.evaluation.lines import rows_sha256
     from socrates.evaluation.metrics import METRIC_VERSION
 
     return {
@@ -156,6 +156,8 @@ def external_comparability(
         seed: of the sampled answers.
         human_answers: of each cell, where there are more than the rows hold: they are compared too.
     """
+    from socrates.evaluation.lines import rows_sha256
+
     rows = list(lines)
     data = rows_sha256(rows)
     if human_answers is not None:
