@@ -79,7 +79,11 @@ def find_questions(cells: Iterable[CellScore]) -> tuple[list[ComparedQuestion], 
         elif len(answers) < 2:
             left_out[NO_SPREAD] += len(usable)
         else:
-            questions.append(_question(usable, min(answers), max(answers)))
+            low, high = min(answers), max(answers)
+            human = _moments([member.human_answers for member in usable], low, high)
+            predicted = _moments([member.predicted_answers for member in usable], low, high)
+            conditions = tuple(member.cell.condition_num for member in usable)
+            questions.append(ComparedQuestion(key[0], key[2], float(high - low), conditions, human, predicted))
     return questions, left_out
 
 
@@ -113,17 +117,6 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
                 "same_sign": bool(sign[pair] > 0) if sign[pair] else None,
                 "human_effect_clear": None if np.isnan(human_half[pair]) else bool(abs(human[pair]) > human_half[pair]),
             }
-
-
-def _question(cells: Sequence[CellScore], low: float, high: float) -> ComparedQuestion:
-    return ComparedQuestion(
-        study_id=cells[0].cell.study_id,
-        task_num=cells[0].cell.task_num,
-        human_range=float(high - low),
-        conditions=tuple(cell.cell.condition_num for cell in cells),
-        human=_moments([cell.human_answers for cell in cells], low, high),
-        predicted=_moments([cell.predicted_answers for cell in cells], low, high),
-    )
 
 
 def _moments(conditions: Sequence[Mapping[float, int]], low: float, high: float) -> Moments:

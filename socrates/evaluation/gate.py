@@ -152,7 +152,8 @@ def _check_same_settings(baseline: Comparability, checkpoint: Comparability, nam
     if not different:
         return
     problems = [
-        f'"{key}" is {_shown(ours, key)} in {names[0]} and {_shown(theirs, key)} in {names[1]}' for key in different
+        f'"{key}" is {shown(ours.get(key))} in {names[0]} and {shown(theirs.get(key))} in {names[1]}'
+        for key in different
     ]
     remedies = [REMEDIES[key] for key in different if key in REMEDIES] or ["evaluate both the same way"]
     if [section.prompt_fingerprint for section in (baseline, checkpoint)].count(EXTERNAL) == 1:
@@ -161,10 +162,6 @@ def _check_same_settings(baseline: Comparability, checkpoint: Comparability, nam
             "scripts/score_predictions.py too, and compare these"
         ]
     raise SocratesError(f"these results cannot be compared: {'; '.join(problems)}. What to do: {'; '.join(remedies)}")
-
-
-def _shown(section: Mapping[str, Any], key: str) -> str:
-    return shown(section[key]) if key in section else "absent"
 
 
 def _signal(key: str, higher_is_better: bool, baseline: MetricsFile, checkpoint: MetricsFile) -> dict[str, Any]:

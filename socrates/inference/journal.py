@@ -47,11 +47,7 @@ class Journal:
         self._write([self.header])
 
     def append(self, answers: Sequence[dict[str, Any]], seconds: float) -> None:
-        """Keep answers for good: they are on disk when this returns.
-
-        Args:
-            answers: JSON objects.
-            seconds: how long they took.
+        """Keep answers (JSON objects, which took so many seconds) for good: they are on disk when this returns.
 
         Raises:
             SocratesError: they cannot be written; what was there before is unharmed.
@@ -83,11 +79,9 @@ class Journal:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise SocratesError(
-                f"{self._path}: cannot write: {error.strerror or error}; "
-                f"{'free some space' if full else 'put that right'} and run the same command again: it goes on from "
-                "here"
+                f"{self._path}: cannot write: {error.strerror or error}; put that right (free some space?) and run the "
+                "same command again: it goes on from here"
             ) from error
 
 

@@ -167,7 +167,7 @@ REFUSED = [
         metrics(0.3, seen={"rows": "60", "of": 100}),
         '"seen.rows": must be a whole number',
     ),
-    ("another key", metrics(0.4), other(hardware="x"), '"hardware" is absent in '),
+    ("another key", metrics(0.4), other(hardware="x"), '"hardware" is null in '),
     (
         "other decoding",
         metrics(0.4),
