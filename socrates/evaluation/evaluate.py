@@ -32,6 +32,7 @@ from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 if TYPE_CHECKING:
     from socrates.data.scales import Scale
     from socrates.inference.engine import AnswerDistribution
+    from socrates.inference.run import Settings
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
 # Files of a checkpoint that only resuming reads; whether they are complete is no matter here.
@@ -72,19 +73,7 @@ def evaluate(
     model, output, settings = request.model, request.output, request.settings
     check_checkpoint(model)
     data_sha256 = sha256_of_part(data_file)
-    selection = select_cells(
-        progress(read_answers(data_file), "choosing rows"),
-        settings.evaluation.max_examples,
-        settings.seed,
-        rows_per_cell=settings.evaluation.rows_per_cell,
-    )
-    answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
-    for answer in answers:  # before the model runs for hours, as they go into the results
-        try:
-            known_demographic(answer.demographic)
-        except ValueError as error:
-            raise SocratesError(f'{data_file}, line {answer.line}: "demographic": {error}') from error
-    print(f"Rows: {_describe(selection)}", flush=True)
+    selection, answers = _choose_rows(data_file, settings)
     files = request.files
     seen = find_contamination(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
     if not allow_seen:
@@ -144,6 +133,23 @@ def evaluate(
             about=about,
             seen=seen.to_dict() if seen else None,
         )
+
+
+def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[Answer]]:
+    selection = select_cells(
+        progress(read_answers(data_file), "choosing rows"),
+        settings.evaluation.max_examples,
+        settings.seed,
+        rows_per_cell=settings.evaluation.rows_per_cell,
+    )
+    answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
+    for answer in answers:  # before the model runs for hours, as they go into the results
+        try:
+            known_demographic(answer.demographic)
+        except ValueError as error:
+            raise SocratesError(f'{data_file}, line {answer.line}: "demographic": {error}') from error
+    print(f"Rows: {_describe(selection)}", flush=True)
+    return selection, answers
 
 
 def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
