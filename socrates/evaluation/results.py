@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from socrates.config import without_gone
 from socrates.data.records import Cell, read_cell
@@ -71,12 +71,6 @@ class RecordedContamination(Recorded):
 
     rows: int = Field(ge=0)
     of: int
-
-    @model_validator(mode="after")
-    def _part(self) -> RecordedContamination:
-        if self.rows > self.of:
-            raise ValueError(f"{self.rows} of {self.of} rows is not possible")
-        return self
 
 
 class MetricsFile(Recorded):
