@@ -201,7 +201,7 @@ class Engine:
         """
         queue = BatchQueue(lengths, self.budget, alone=sampled)
         for batch, results in run_batches(queue, lambda batch: self.answer([questions[index] for index in batch])):
-            self.budget = queue.budget
+            self.budget = min(self.budget, queue.budget)  # a sampled answer may have lowered it
             yield batch, results
 
     def _answer_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
