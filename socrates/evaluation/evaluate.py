@@ -147,7 +147,7 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
         try:
             known_demographic(answer.demographic)
         except ValueError as error:
-            raise SocratesError(f'{data_file}, line {answer.line}: "demographic": {error}') from error
+            raise SocratesError(f"{data_file}, line {answer.line}: {error}") from error
     print(f"Rows: {_describe(selection)}", flush=True)
     return selection, answers
 

@@ -82,9 +82,11 @@ def known_demographic(given: Mapping[str, Any]) -> dict[str, Any]:
     known = {}
     for name, value in given.items():
         if not (value is None or isinstance(value, str | bool)) and finite(value) is None:
-            raise ValueError(f'the field "{name}" must be a text, a finite number or null, not {shown(value)}')
+            raise ValueError(
+                f'the demographic field "{name}" must be a text, a finite number or null, not {shown(value)}'
+            )
         if (text := f"{name}{value}").encode(errors="ignore").decode() != text:
-            raise ValueError(f"the field {shown(name)} holds half a character (\\ud800 to \\udfff)")
+            raise ValueError(f"the demographic field {shown(name)} holds half a character (\\ud800 to \\udfff)")
         if value not in (None, ""):
             known[intern(name)] = intern(value) if isinstance(value, str) else value
     return known
