@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from socrates.checkpoint import MANIFEST, TRAINING_CONFIG, TRAINING_DATA, find_damage, read_training_config
 from socrates.config import RunConfig, parse_config
 from socrates.console import progress
-from socrates.data.contamination import check_contamination, find_contamination
+from socrates.data.contamination import Contamination, check_contamination, find_contamination
 from socrates.data.dataset import sha256_of_part
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales.text import parse_scale
@@ -91,10 +91,7 @@ def evaluate(
         coming = {**baseline, "comparability": compared}
         check_comparable(baseline, coming, names=("the baseline", "this evaluation"))
     asked = {"model": request.identity["model"], **compared}
-    if not request.overwrite and (finished := _finished(output, asked)) is not None:
-        if seen is not None:  # what was not known, or not so, when it was evaluated
-            finished["seen"] = seen.to_dict()
-            write_json(output / METRICS, finished)
+    if not request.overwrite and (finished := _finished(output, asked, seen)) is not None:
         return finished
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
@@ -152,7 +149,7 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
     return selection, answers
 
 
-def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:
     """The results that a folder holds, if they are of this very evaluation; None where it holds none.
 
     Raises:
@@ -173,6 +170,9 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         print(f"{output}: some of its files are gone; asking again", flush=True)
         return None
     print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
+    if seen is not None:  # what was not known, or not so, when it was evaluated
+        metrics["seen"] = seen.to_dict()
+        write_json(output / METRICS, metrics)
     return metrics
 
 
