@@ -79,9 +79,10 @@ class Journal:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
+            remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "put that right"
             raise SocratesError(
-                f"{self._path}: cannot write: {error.strerror or error}; put that right (free some space?) and run the "
-                "same command again: it goes on from here"
+                f"{self._path}: cannot write: {error.strerror or error}; {remedy} and run the same command again: it "
+                "goes on from here"
             ) from error
 
 
