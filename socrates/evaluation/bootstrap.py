@@ -1,20 +1,16 @@
 """95% intervals by resampling studies, then units (cells, or questions) within a study.
 
-Covers: any number that is computed from per-unit values under weights; paired comparisons, since one set of weights
-serves both sides.
-Does not cover: what stays the same in every resample (a leaked data file, a wrong scale), or the upward shift that
-a cell's distance has because its samples are finite: an interval is around what other cells *of these sizes* would
-give on average.
+Covers: any number that is computed from per-unit values under weights; comparisons are paired, since one set of weights
+serves both sides. Does not cover: what is the same in every resample (a leaked data file, a wrong scale).
 
-Resampling with replacement at both stages counts what differs within studies twice, since the study means differ by it
-already. The second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resampling inference with complex survey
-data"): its deviations are multiplied so that they add a share of 1/S of a study's own variance, S being the number of
-studies. With one study that is an ordinary bootstrap of its units; with many it vanishes beside the first stage.
+Resampling at both stages counts what differs within studies twice, since the study means differ by it already. The
+second stage is therefore rescaled (Rao and Wu 1988, JASA 83, "Resampling inference with complex survey data"): it adds
+a share of 1/S of a study's own variance, S being the number of studies. With one study that is an ordinary bootstrap of
+its units; with many it is nothing beside the first stage.
 
-Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69, "What teachers should know
-about the bootstrap"): for n studies those of Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%. Below `FEW_STUDIES`
-that does not help, as no resample passes the most extreme study: the interval is then Student's, with the standard
-deviation of the resamples. The interval of a single study is about its own units, and says nothing of other studies.
+Percentiles are expanded for few studies (Hesterberg 2015, The American Statistician 69): for n studies those of
+Phi(-sqrt(n / (n - 1)) t(0.975; n - 1)), not of 2.5%. Below `FEW_STUDIES` that does not help, as no resample passes the
+most extreme study: the interval is then Student's, with the standard deviation of the resamples.
 """
 
 from __future__ import annotations
@@ -22,6 +18,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -53,14 +51,10 @@ class Units:
     """The units of one set of results, sorted by study.
 
     Attributes:
-        study: shape (units,), ascending: index of each unit's study, 0 to S - 1.
+        study: shape (units,), ascending: index of each unit's study, 0 to S - 1, none left out.
     """
 
     study: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        if not len(self.study) or self.study[0] != 0 or not np.isin(np.diff(self.study), (0, 1)).all():
-            raise ValueError("units must be sorted by study, and studies numbered from 0 without a gap")
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -124,10 +118,7 @@ Statistic = Callable[[Weights], Array]  # weights of R resamples -> shape (R,) o
 
 def sorted_units(studies: Sequence[str]) -> Units:
     """Units from the name of each one's study; equal names must stand together."""
-    index = np.cumsum([0, *(a != b for a, b in zip(studies[1:], studies, strict=False))])
-    if len(set(studies)) != index[-1] + 1:
-        raise ValueError("the units of a study must stand together")
-    return Units(index.astype(np.int64))
+    return Units(np.cumsum([0, *(one != before for before, one in pairwise(studies))]))
 
 
 def estimate(units: Units, statistic: Statistic) -> Array:
@@ -147,15 +138,17 @@ def intervals(units: Units, statistic: Statistic, seed: int, resamples: int = RE
     None where there is one unit alone, or where a number is not defined in more than 5% of the resamples.
     """
     values = resampled(units, statistic, seed, resamples)
-    values = values.reshape(len(values), -1)
+    columns = values.reshape(len(values), -1).T
     studies = len(units.starts)
     if 1 < studies < FEW_STUDIES:
         points = estimate(units, statistic).reshape(-1)
-        return [_students(column, point, studies) for column, point in zip(values.T, points, strict=True)]
+        return [
+            _interval(column, partial(_students, point, studies)) for column, point in zip(columns, points, strict=True)
+        ]
     level = tail(studies if studies > 1 else len(units.study))
     if level is None:
-        return [None] * values.shape[1]
-    return [_percentiles(column, level) for column in values.T]
+        return [None] * len(columns)
+    return [_interval(column, lambda defined: np.quantile(defined, [level, 1 - level])) for column in columns]
 
 
 def tail(count: int) -> float | None:
@@ -195,23 +188,17 @@ def _counts(picks: NDArray[np.int64], size: int) -> Array:
     return np.bincount(flat, minlength=rows * size).reshape(rows, size).astype(np.float64)
 
 
-def _percentiles(values: Array, level: float) -> Interval | None:
+def _interval(values: Array, limits_of: Callable[[Array], Sequence[float]]) -> Interval | None:
     defined = values[np.isfinite(values)]
     if len(defined) < _DEFINED * len(values):
         return None
-    return _rounded(*np.quantile(defined, [level, 1 - level]))
+    limits = limits_of(defined)
+    return Interval(*(float(f"{limit:.{_DIGITS}g}") for limit in limits)) if np.isfinite(limits).all() else None
 
 
-def _students(values: Array, point: float, studies: int) -> Interval | None:
+def _students(point: float, studies: int, values: Array) -> tuple[float, float]:
     """Around the estimate: the resamples' standard deviation is that of a mean of S - 1 studies, not S."""
     from scipy.special import stdtrit
 
-    defined = values[np.isfinite(values)]
-    if len(defined) < _DEFINED * len(values) or not np.isfinite(point):
-        return None
-    half = stdtrit(studies - 1, 0.975) * math.sqrt(studies / (studies - 1)) * defined.std()
-    return _rounded(point - half, point + half)
-
-
-def _rounded(low: float, high: float) -> Interval:
-    return Interval(*(float(f"{limit:.{_DIGITS}g}") for limit in (low, high)))
+    half = stdtrit(studies - 1, 0.975) * math.sqrt(studies / (studies - 1)) * values.std()
+    return point - half, point + half

@@ -6,29 +6,55 @@ it is all that scoring again needs.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from socrates.data.records import Cell, as_number, read_answers, read_cell, read_jsonl
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
-from socrates.evaluation.cells import CellScore, named
-from socrates.evaluation.lines import by_answer, round_probability
-from socrates.files import whole_number
+from socrates.evaluation.cells import LARGEST, CellScore
+from socrates.evaluation.lines import round_probability
+from socrates.evaluation.metrics import DISTANCES
+from socrates.evaluation.results import Recorded, Share
+from socrates.schema import validate
 
-DISTANCES = (
-    "wasserstein_distance",
-    "wasserstein_expected",
-    "wasserstein_stated_scale",
-    "uniform_guess",
-    "empirical_best",
-)
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(as_number)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]  # beyond it a float skips whole numbers
 
-_MOST = 2**53  # beyond it a float skips whole numbers
+
+def _distinct(answers: Any) -> Any:
+    """An object of answers, unless two texts name one answer ("1" and "1.0"), of which one would be lost."""
+    if not isinstance(answers, Mapping):
+        return answers
+    try:
+        distinct = {float(text) for text in answers}
+    except ValueError:
+        return answers  # what is no number is refused as such
+    if len(distinct) < len(answers):
+        raise ValueError("an answer stands there twice")
+    return answers
+
+
+class CellLine(Recorded, strict=False, extra="ignore"):
+    """What is read of a line, beside the names of its cell; answers are texts there."""
+
+    # how many people gave each
+    human_answers: Annotated[dict[Number, Annotated[Count, Field(ge=1)]], BeforeValidator(_distinct)] = Field(
+        min_length=1
+    )
+    n_human: Count
+    n_predicted: Count
+    wasserstein_distance: Share | None
+    uniform_guess: Share | None
+    empirical_best: Share | None
+    predicted_answers: dict[Number, Count]  # how often each was sampled
+    predicted_distribution: dict[Number, Share] | None  # mean probability of each
+    skipped: str | None
 
 
 def cell_line(cell: CellScore) -> dict[str, Any]:
@@ -55,23 +81,22 @@ def cell_line(cell: CellScore) -> dict[str, Any]:
     }
 
 
-def read_cell_lines(path: Path | str) -> list[dict[str, Any]]:
-    """Read a `cells.jsonl`: its lines, with `cell` (a `Cell`) beside what stands there.
+def read_cell_lines(path: Path | str) -> dict[Cell, CellLine]:
+    """Read a `cells.jsonl`.
 
     Raises:
-        SocratesError: no such file, a line that names no cell or lacks a distance, or a cell twice; names file and
-            line.
+        SocratesError: no such file, a bad line, one of an older version of this program, or a cell twice; names file
+            and line.
     """
-    lines, seen = [], {}
+    lines: dict[Cell, CellLine] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"
         cell = read_cell(row, where)
-        if cell in seen:
-            raise SocratesError(f"{where}: the cell of line {seen[cell]} once more")
-        seen[cell] = number
-        if lacking := [name for name in (*DISTANCES, "human_answers", "skipped") if name not in row]:
+        if cell in lines:
+            raise SocratesError(f"{where}: this cell stands there twice")
+        if lacking := [name for name in CellLine.model_fields if name not in row]:
             raise SocratesError(f'{where}: no "{lacking[0]}"; made by an older version of this program: evaluate again')
-        lines.append({**row, "cell": cell})
+        lines[cell] = validate(CellLine, row, where)
     return lines
 
 
@@ -79,33 +104,15 @@ def read_human_answers(path: Path | str) -> dict[Cell, dict[float, int]]:
     """How often each answer was given in each cell, from a `cells.jsonl`, or counted in a data file.
 
     Raises:
-        SocratesError: as `read_cell_lines` or `records.read_answers`; what should be counts of answers is none; or the
-            `cells.jsonl` is one of before these counts.
+        SocratesError: as `read_cell_lines` or `records.read_answers`.
     """
     _, first = next(read_jsonl(path), (0, {}))
-    if "human_answers" in first:
-        return {
-            line["cell"]: _checked_counts(line["human_answers"], f'{path}, {named(line["cell"])}: "human_answers"')
-            for line in read_cell_lines(path)
-        }
-    if "n_human" in first or "wasserstein_distance" in first:
-        raise SocratesError(
-            f'{path}: no "human_answers"; made by an older version of this program: evaluate again, or give '
-            "--human-answers DATA_FILE"
-        )
+    if "human_answers" in first or "n_human" in first:
+        return {cell: line.human_answers for cell, line in read_cell_lines(path).items()}
     counts: defaultdict[Cell, Counter[float]] = defaultdict(Counter)
     for answer in read_answers(path):
         counts[answer.cell][answer.response] += 1
     return dict(counts)
-
-
-def _checked_counts(counts: Any, where: str) -> dict[float, int]:
-    checked = by_answer(counts, where, 'an object, answer -> how often ({"1": 12, "2": 30})')
-    for answer, count in checked.items():
-        if whole_number(count, 1, _MOST) is None:
-            shown = json.dumps(count, ensure_ascii=False, default=str)[:40]
-            raise SocratesError(f'{where}: "{answer}" must stand with a count from 1 to 2**53, not {shown}')
-    return checked
 
 
 def _counts(answers: Mapping[float, int]) -> dict[str, int]:

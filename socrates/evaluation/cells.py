@@ -1,20 +1,13 @@
 """One cell's scores: how far predicted answers are from human ones, in one condition of one question of one study.
 
-Every human answer of the cell counts on the human side, whether the model was asked about that person or not; so
-neither the human distribution nor its range depends on what the model answers. Answers are standardised by the smallest
-and the largest human answer, z = (answer - min) / (max - min), and predictions are clipped to [0, 1] (arXiv
+Every human answer of the cell counts, whether the model was asked about that person or not. Answers are standardised by
+the smallest and the largest human answer, z = (answer - min) / (max - min); predictions are clipped to [0, 1] (arXiv
 2509.05830).
 
-Covers: one cell, from its rows to its numbers. Does not cover: means over cells (`metrics.py`).
-
-What a guess would score: the exact expectation of a cell's distance when answers are drawn from one distribution.
-
-The empirical distribution function of k answers drawn from a distribution function G is, at each point x, Binomial(k,
-G(x)) / k. The expected first Wasserstein distance to a human distribution function F is therefore the integral over x
-of E|Binomial(k, G(x)) / k - F(x)|, and the mean absolute deviation of a binomial has a closed form: no draws, no seed.
-
-With G a uniform guess over the scale, that is the paper's "random" line; with G = F, its "empirical best" (human
-answers against a bootstrap of themselves, of as many answers as the model gave).
+What a guess would score is the exact expectation when k answers are drawn from a distribution function G: at each point
+x their empirical one is Binomial(k, G(x)) / k, so the expected first Wasserstein distance to a human F is the integral
+of E|Binomial(k, G(x)) / k - F(x)|, which has a closed form. With G uniform over the scale, that is the paper's "random"
+line; with G = F, its "empirical best".
 """
 
 from __future__ import annotations
@@ -22,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,6 +33,7 @@ NO_SPREAD = "human answers all the same"
 NO_PREDICTION = "no prediction"
 SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
 
+LARGEST = 1e100  # no answer is beyond it: differences and squares stay finite
 Array = NDArray[np.float64]
 
 
@@ -84,7 +78,7 @@ class CellScore:
         empirical_best: likewise, drawn from the human answers themselves.
         human_mean, human_variance: of all human answers; predicted_mean, predicted_variance: of the predictions (the
             variances unbiased, None below two answers).
-        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction; empty where skipped.
+        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction, sorted; None where skipped.
         skipped: one of `SKIP_REASONS`.
     """
 
@@ -97,8 +91,8 @@ class CellScore:
     scale: tuple[int, ...] | None
     human_answers: Mapping[float, int]
     predicted_answers: Mapping[float, int]
-    z_human: Array = field(compare=False, repr=False)  # in the order of the rows
-    z_predicted: Array = field(compare=False, repr=False)
+    z_human: Array | None = field(default=None, compare=False, repr=False)
+    z_predicted: Array | None = field(default=None, compare=False, repr=False)
     predicted_distribution: Mapping[float, float] | None = None
     wasserstein_distance: float | None = None
     wasserstein_expected: float | None = None
@@ -122,8 +116,8 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
             these are all there are.
 
     Raises:
-        SocratesError: a number is not finite, the human answers are too far apart for a float, or ``human_answers``
-            lacks an answer of ``rows``; names the cell.
+        SocratesError: a number is not finite or beyond `LARGEST`, or ``human_answers`` lacks an answer of ``rows``;
+            names the cell.
     """
     responses = _numbers([row.response for row in rows], "human answer", cell)
     given = _human_answers(cell, Counter(responses.tolist()), human_answers)
@@ -132,42 +126,45 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     n_human = sum(given.values())
     reason = _skip_reason(n_human, low, high, len(predicted))
     scale = _commonest([row.scale for row in rows])
-    what = {
-        "cell": cell,
-        "n_human": n_human,
-        "n_asked": len(rows),
-        "n_predicted": len(predicted),
-        "human_min": low,
-        "human_max": high,
-        "scale": scale,
-        "human_answers": given,
-        "predicted_answers": dict(sorted(Counter(predicted.tolist()).items())),
-    }
+    counted = CellScore(
+        cell=cell,
+        n_human=n_human,
+        n_asked=len(rows),
+        n_predicted=len(predicted),
+        human_min=low,
+        human_max=high,
+        scale=scale,
+        human_answers=given,
+        predicted_answers=dict(sorted(Counter(predicted.tolist()).items())),
+        skipped=reason,
+    )
     if reason is not None:
-        return CellScore(**what, z_human=np.empty(0), z_predicted=np.empty(0), skipped=reason)
-    if not math.isfinite(high - low):
-        raise SocratesError(f"{named(cell)}: human answers from {low:g} to {high:g} are too far apart to scale")
-
+        return counted
     answers, counts = np.array(list(given)), np.array(list(given.values()), dtype=np.float64)
-    z_answers, z_predicted = standardise(answers, low, high), standardise(predicted, low, high)
-    has_prediction = np.fromiter((row.prediction is not None for row in rows), bool, len(rows))
+    z_answers = standardise(answers, low, high)
+    pairs = sorted((row.response, row.prediction) for row in rows if row.prediction is not None)  # whatever their order
+    z_human, z_predicted = (
+        standardise(np.array(side, dtype=np.float64), low, high) for side in zip(*pairs, strict=True)
+    )
     human_mean, human_variance = _moments(z_answers, counts)
     predicted_mean, predicted_variance = _moments(z_predicted, np.ones(len(predicted)))
     guesses = standardise(uniform_answers(scale, low, high), low, high)
-    distribution = _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell)
-    return CellScore(
-        **what,
-        z_human=standardise(responses[has_prediction], low, high),
+    distribution, expected = (
+        _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell),
+        None,
+    )
+    if distribution is not None:
+        values, weights = (np.array(list(side)) for side in (distribution, distribution.values()))
+        expected = _wasserstein(z_answers, standardise(values, low, high), counts, weights)
+    return replace(
+        counted,
+        z_human=z_human,
         z_predicted=z_predicted,
         predicted_distribution=distribution,
         wasserstein_distance=_wasserstein(z_answers, z_predicted, counts),
-        wasserstein_expected=None
-        if distribution is None
-        else _wasserstein(
-            z_answers, standardise(np.array(list(distribution)), low, high), counts, np.array([*distribution.values()])
-        ),
+        wasserstein_expected=expected,
         wasserstein_stated_scale=_on_stated_scale(scale, answers, counts, predicted),
-        uniform_guess=expected_distance(z_answers, counts, *_merged(guesses), len(predicted)),
+        uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), len(predicted)),
         empirical_best=expected_distance(z_answers, counts, z_answers, counts, len(predicted)),
         human_mean=human_mean,
         human_variance=human_variance,
@@ -236,12 +233,6 @@ def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
     return mean, math.fsum(counts * (values - mean) ** 2) / (number - 1) if number > 1 else None
 
 
-def _merged(values: Array) -> tuple[Array, Array]:
-    """Distinct values, ascending, and how many of ``values`` each stands for."""
-    distinct, counts = np.unique(values, return_counts=True)
-    return distinct, counts.astype(np.float64)
-
-
 def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell) -> dict[float, float] | None:
     """Mean of the distributions, each normalised first, by answer, ascending; None unless every row has one."""
     by_values: defaultdict[tuple[float, ...], list[Sequence[float]]] = defaultdict(list)
@@ -256,7 +247,7 @@ def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell)
     for values, probabilities in by_values.items():
         table = _numbers(probabilities, "probability", cell)  # (people, answers)
         totals = table.sum(axis=1, keepdims=True)
-        if (table < 0).any() or not (totals > 0).all() or not np.isfinite(totals).all():
+        if (table < 0).any() or not (totals > 0).all():
             raise SocratesError(f"{named(cell)}: probabilities must be at least 0, and not all of them 0")
         _numbers(values, "answer of a distribution", cell)
         for answer, column in zip(values, (table / totals).T, strict=True):
@@ -267,12 +258,12 @@ def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell)
 def _numbers(values: Sequence[float] | Sequence[Sequence[float]], what: str, cell: Cell) -> Array:
     try:
         array = np.asarray(values, dtype=np.float64)
-    except OverflowError as error:
-        raise SocratesError(f"{named(cell)}: a {what} is too large for a number (above 1.8e308)") from error
-    if not np.isfinite(array).all():
-        bad = array[~np.isfinite(array)][0]
+    except OverflowError:
+        array = np.array([np.inf])
+    bad = array[~(np.abs(array) <= LARGEST)]
+    if bad.size:
         raise SocratesError(
-            f"{named(cell)}: {bad} stands as a {what}; expected a finite number (no prediction is None)"
+            f"{named(cell)}: {bad[0]} stands as a {what}; expected a number within ±{LARGEST:g} (no prediction is None)"
         )
     return array
 

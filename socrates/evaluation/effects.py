@@ -1,19 +1,13 @@
 """Treatment effects: do predictions differ between the conditions of a question as human answers do?
 
-An effect is the mean answer in one condition minus that in another, of one question of one study. Answers are
-standardised by the range of the question's human answers over all its conditions; predictions are clipped to it.
-A question is a `task_num` with one stated scale: conditions that state another scale ask something else.
-
-How well predicted effects go with human ones, over all studies and study by study, is made of variances and covariances
-of condition means *within* questions. In a question of k conditions such a variance (divisor k - 1) is half the mean
-square of the differences over all pairs of conditions, whichever comes first; so what is said of condition means holds
-for effects.
+An effect is the mean answer in one condition minus that in another, of one question of one study, in units of the range
+of the question's human answers over all its conditions, to which predictions are clipped. A question is a `task_num`
+with one stated scale. How well effects go together is made of variances and covariances of condition means *within*
+questions: such a variance (divisor k - 1) is half the mean square of the differences over all pairs of conditions.
 
 Covers: pairs of conditions, with Welch's intervals; correlation and slope, what noise lets them be, agreement of signs.
-Does not cover: which conditions a design compares (all pairs count alike); corrections for many comparisons (of pairs
-without any effect, one in twenty is "clear"); and persons. Conditions hold different ones by chance, so a model that
-knows persons but no treatments agrees a little with human differences too; and where one person answered in several
-conditions, the noise of a difference is not the one computed here.
+Does not cover: which conditions a design compares; corrections for many comparisons; and persons: conditions hold
+different ones by chance, so a model that knows persons but no treatments agrees a little with human differences too.
 """
 
 from __future__ import annotations
@@ -21,16 +15,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from socrates.evaluation.bootstrap import RESAMPLES, Statistic, Units, Weights, estimate, intervals, sorted_units
+from socrates.evaluation.bootstrap import RESAMPLES, Weights, estimate, intervals, sorted_units
 
 if TYPE_CHECKING:
-    from socrates.data.records import Cell
+    from socrates.evaluation.cells import CellScore
 
 Array = NDArray[np.float64]
 
@@ -42,21 +37,9 @@ LEAST_ANSWERS = 2  # of either kind in a condition: a single one has no variance
 TOO_FEW = "fewer than two human answers or predictions"
 ALONE = "no other condition of the question"
 NO_SPREAD = "human answers all the same in all conditions"
-TOO_FAR = "human answers too far apart to scale"
-LEFT_OUT = (TOO_FEW, ALONE, NO_SPREAD, TOO_FAR)
-
-LARGEST_RANGE = 1e300  # so that no limit of an interval, in scale points, overflows
+LEFT_OUT = (TOO_FEW, ALONE, NO_SPREAD)
 
 ROUNDING = 1e-12  # of the range: what is nearer to 0 than this is 0
-
-
-class CellAnswers(NamedTuple):
-    """How often each answer was given in a cell; answers are finite and in scale points."""
-
-    cell: Cell
-    human: Mapping[float, int]  # all human answers, asked or not
-    predicted: Mapping[float, int]  # the sampled predictions
-    scale: str | None = None  # the stated one, as in `cells.jsonl`
 
 
 class Moments(NamedTuple):
@@ -79,26 +62,28 @@ class ComparedQuestion:
     predicted: Moments
 
 
-def find_questions(cells: Iterable[CellAnswers]) -> tuple[list[ComparedQuestion], dict[str, int]]:
+def find_questions(cells: Iterable[CellScore]) -> tuple[list[ComparedQuestion], dict[str, int]]:
     """The questions whose conditions can be compared, sorted by study; and the number of cells left out, by reason."""
-    groups: defaultdict[tuple[Any, ...], list[CellAnswers]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[CellScore]] = defaultdict(list)
     for cell in cells:
         study_id, _, task_num = cell.cell
-        groups[study_id, isinstance(task_num, str), task_num, cell.scale or ""].append(cell)
+        groups[study_id, isinstance(task_num, str), task_num, cell.scale or ()].append(cell)
     questions, left_out = [], dict.fromkeys(LEFT_OUT, 0)
     for key in sorted(groups):
         members = sorted(groups[key], key=lambda member: member.cell.condition_num)
-        usable = [m for m in members if min(sum(m.human.values()), sum(m.predicted.values())) >= LEAST_ANSWERS]
+        usable = [member for member in members if min(member.n_human, member.n_predicted) >= LEAST_ANSWERS]
         left_out[TOO_FEW] += len(members) - len(usable)
-        answers = {answer for member in members for answer in member.human}
+        answers = {answer for member in members for answer in member.human_answers}
         if len(usable) < 2:
             left_out[ALONE] += len(usable)
         elif len(answers) < 2:
             left_out[NO_SPREAD] += len(usable)
-        elif max(answers) - min(answers) > LARGEST_RANGE:
-            left_out[TOO_FAR] += len(usable)
         else:
-            questions.append(_question(usable, min(answers), max(answers)))
+            low, high = min(answers), max(answers)
+            human = _moments([member.human_answers for member in usable], low, high)
+            predicted = _moments([member.predicted_answers for member in usable], low, high)
+            conditions = tuple(member.cell.condition_num for member in usable)
+            questions.append(ComparedQuestion(key[0], key[2], float(high - low), conditions, human, predicted))
     return questions, left_out
 
 
@@ -132,17 +117,6 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
                 "same_sign": bool(sign[pair] > 0) if sign[pair] else None,
                 "human_effect_clear": None if np.isnan(human_half[pair]) else bool(abs(human[pair]) > human_half[pair]),
             }
-
-
-def _question(cells: Sequence[CellAnswers], low: float, high: float) -> ComparedQuestion:
-    return ComparedQuestion(
-        study_id=cells[0].cell.study_id,
-        task_num=cells[0].cell.task_num,
-        human_range=float(high - low),
-        conditions=tuple(cell.cell.condition_num for cell in cells),
-        human=_moments([cell.human for cell in cells], low, high),
-        predicted=_moments([cell.predicted for cell in cells], low, high),
-    )
 
 
 def _moments(conditions: Sequence[Mapping[float, int]], low: float, high: float) -> Moments:
@@ -226,58 +200,35 @@ def summarize_effects(questions: Sequence[ComparedQuestion], seed: int, resample
         counts one half, and pairs with no human effect at all do not count.
     sign_agreement_clear: over the ``clear_pairs`` whose human effect is clearly not 0 (see `effect_lines`).
     """
-    table = _table(questions)
-    result: dict[str, Any] = dict(_counts(questions, table))
+    rows = [_row(question) for question in questions]
+    result: dict[str, Any] = {
+        "studies": len({question.study_id for question in questions}),
+        "questions": len(questions),
+        "conditions": sum(len(question.conditions) for question in questions),
+        "pairs": sum(row[-2] for row in rows),
+        "clear_pairs": sum(row[-1] for row in rows),
+    }
+    numbers, limits = [None] * len(NUMBERS), [None] * len(NUMBERS)
     if questions:
         units = sorted_units([question.study_id for question in questions])
-        numbers = _numbers(estimate(units, _statistic(table)))
-        limits = intervals(units, _statistic(table), seed, resamples)
-    else:
-        numbers, limits = dict.fromkeys(NUMBERS), [None] * len(NUMBERS)
-    for (name, number), interval in zip(numbers.items(), limits, strict=True):
+        statistic = partial(_numbers, np.array(rows, dtype=np.float64).T)
+        numbers = [number_or_none(number) for number in estimate(units, statistic)]
+        limits = intervals(units, statistic, seed, resamples)
+    for name, number, interval in zip(NUMBERS, numbers, limits, strict=True):
         known = interval is not None or name not in _OF_SIGNAL
         result[name] = number if known else None
         result[f"{name}_ci95"] = None if interval is None else list(interval.within(*_RANGES.get(name, (0, 1))))
     return result
 
 
-def effects_by_study(questions: Sequence[ComparedQuestion]) -> list[dict[str, Any]]:
-    """The same numbers of each study, without intervals and without those that need many conditions to be known."""
-    if not questions:
-        return []
-    table, units = _table(questions), sorted_units([question.study_id for question in questions])
-    studies = []
-    for start, size in zip(units.starts, units.sizes, strict=True):
-        chosen = slice(start, start + size)
-        numbers = _numbers(estimate(Units(np.zeros(size, np.int64)), _statistic(table.rows(chosen))))
-        kept = {name: number for name, number in numbers.items() if name not in _OF_SIGNAL}
-        members = questions[chosen]
-        studies.append({"study_id": members[0].study_id, **_counts(members, table.rows(chosen)), **kept})
-    return studies
-
-
-class _Table(NamedTuple):
-    """What the numbers are made of, each of shape (questions,) and in units of the range squared, or counts."""
-
-    human: Array  # variance of condition means, with divisor k - 1: half the mean square of all pairs' differences
-    predicted: Array
-    together: Array  # their covariance
-    noise: Array  # part of `human` that is expected from sampling people
-    draws: Array  # the same of answers drawn from the human distributions, as many as there are predictions
-    agreement: Array  # share of pairs, NaN where no human effect differs from 0
-    agreement_clear: Array
-    pairs: Array
-    clear_pairs: Array
-
-    def rows(self, chosen: slice) -> _Table:
-        return _Table(*(column[chosen] for column in self))
-
-
-def _table(questions: Sequence[ComparedQuestion]) -> _Table:
-    return _Table(*np.array([_row(question) for question in questions]).reshape(-1, len(_Table._fields)).T)
-
-
 def _row(question: ComparedQuestion) -> tuple[float, ...]:
+    """What the numbers are made of, variances in units of the range squared.
+
+    Of the condition means the human variance (divisor k - 1: half the mean square of all pairs' differences), the
+    predicted one and their covariance; the part of the human variance that is expected from sampling people, and the
+    same of answers drawn from the human distributions, as many as there are predictions; the shares of all, and of
+    clear, pairs whose signs agree (NaN: there are none); the numbers of both.
+    """
     human, predicted = question.human, question.predicted
     covariance = np.cov(human.mean, predicted.mean)
     a, b = condition_pairs(len(question.conditions))
@@ -290,53 +241,18 @@ def _row(question: ComparedQuestion) -> tuple[float, ...]:
         covariance[0, 1],
         (human.variance / human.n).mean(),
         (human.variance / predicted.n).mean(),
-        _mean(agrees[effect != 0]),
-        _mean(agrees[clear]),
+        *(agrees[chosen].mean() if chosen.any() else np.nan for chosen in (effect != 0, clear)),
         len(a),
-        clear.sum(),
+        int(clear.sum()),
     )
 
 
-def _statistic(table: _Table) -> Statistic:
-    """The `NUMBERS` of a table under weights of its questions: shape (R, 7)."""
-
-    def statistic(weights: Weights) -> Array:
-        human, predicted, together, noise, draws, agreement, clear = map(weights.mean_of_means, table[:7])
-        human, predicted, signal = map(_positive, (human, predicted, human - noise))
-        return np.stack(
-            [
-                together / np.sqrt(human * predicted),
-                np.sqrt(signal / human),
-                signal / np.sqrt(human * (signal + draws)),
-                together / human,
-                together / signal,
-                agreement,
-                clear,
-            ],
-            axis=1,
-        )
-
-    return statistic
-
-
-def _counts(questions: Sequence[ComparedQuestion], table: _Table) -> dict[str, int]:
-    return {
-        "studies": len({question.study_id for question in questions}),
-        "questions": len(questions),
-        "conditions": sum(len(question.conditions) for question in questions),
-        "pairs": int(table.pairs.sum()),
-        "clear_pairs": int(table.clear_pairs.sum()),
-    }
-
-
-def _positive(variance: Array) -> Array:
-    """NaN for what is not above 0, but for rounding."""
-    return np.where(variance > ROUNDING**2, variance, np.nan)
-
-
-def _mean(values: Array) -> float:
-    return values.mean() if len(values) else np.nan
-
-
-def _numbers(values: Array) -> dict[str, float | None]:
-    return dict(zip(NUMBERS, map(number_or_none, values), strict=True))
+def _numbers(columns: Array, weights: Weights) -> Array:
+    """The `NUMBERS` of the questions' `_row`s, of shape (9, questions), under weights: shape (R, 7)."""
+    human, predicted, together, noise, draws, agreement, clear = map(weights.mean_of_means, columns[:7])
+    human, predicted, signal = (
+        np.where(variance > ROUNDING**2, variance, np.nan) for variance in (human, predicted, human - noise)
+    )
+    correlation, ceiling = together / np.sqrt(human * predicted), np.sqrt(signal / human)
+    best = signal / np.sqrt(human * (signal + draws))
+    return np.stack([correlation, ceiling, best, together / human, together / signal, agreement, clear], axis=1)

@@ -1,13 +1,12 @@
 """Evaluation: a model and a data file to a results folder; choose rows, run inference, sample, score, write.
 
-Covers: a checkpoint's files are verified against its manifest before they are loaded; rows that it may have been
-trained on are refused, and so is a result that could not be compared with a given baseline, before the model is loaded;
-an evaluation that was broken off goes on where it was, and never over the results of another.
+Covers: a checkpoint is verified before it is loaded; rows that it may have been trained on are refused, and so is a
+result that could not be compared with a given baseline; an evaluation that was broken off goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +22,9 @@ from socrates.data.scales.text import parse_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
-from socrates.evaluation.lines import checked_demographic, prediction_line, sample_predictions, scored_row
-from socrates.evaluation.results import (
-    METRICS,
-    comparability,
-    is_results_folder,
-    read_metrics,
-    record_contamination,
-    write_results,
-)
+from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
+from socrates.evaluation.results import METRICS, comparability, is_results_folder, read_metrics, write_results
+from socrates.files import write_json
 from socrates.inference.journal import differing
 from socrates.inference.run import InferenceRequest, run_inference
 from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -39,6 +32,7 @@ from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 if TYPE_CHECKING:
     from socrates.data.scales import Scale
     from socrates.inference.engine import AnswerDistribution
+    from socrates.inference.run import Settings
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
 # Files of a checkpoint that only resuming reads; whether they are complete is no matter here.
@@ -79,16 +73,7 @@ def evaluate(
     model, output, settings = request.model, request.output, request.settings
     check_checkpoint(model)
     data_sha256 = sha256_of_part(data_file)
-    selection = select_cells(
-        progress(read_answers(data_file), "choosing rows"),
-        settings.evaluation.max_examples,
-        settings.seed,
-        rows_per_cell=settings.evaluation.rows_per_cell,
-    )
-    answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
-    for answer in answers:  # before the model runs for hours, as they go into the results
-        checked_demographic(answer.demographic, f"{data_file}, line {answer.line}")
-    print(f"Rows: {_describe(selection)}", flush=True)
+    selection, answers = _choose_rows(data_file, settings)
     files = request.files
     seen = find_contamination(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
     if not allow_seen:
@@ -106,8 +91,8 @@ def evaluate(
         coming = {**baseline, "comparability": compared}
         check_comparable(baseline, coming, names=("the baseline", "this evaluation"))
     asked = {"model": request.identity["model"], **compared}
-    if not request.overwrite and (finished := _finished(output, asked)) is not None:
-        return record_contamination(output, finished, seen.to_dict() if seen else None)
+    if not request.overwrite and (finished := _finished(output, asked, seen)) is not None:
+        return finished
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
@@ -128,15 +113,43 @@ def evaluate(
             "data_file": str(data_file),
             "settings": settings.model_dump(),
             "selection": selection.counts(),
-            **_counts(answered),
+            "drawn_rows": sum(answer["drawn"] for answer in answered),
+            "undecoded_rows": sum(answer["undecoded"] for answer in answered),
             "seconds": round(journal.seconds, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
-        return _score_and_write(output, answered, selection, settings.seed, compared, about, seen)
+        lines = sample_predictions([answer["line"] for answer in answered], settings.seed)
+        from socrates.evaluation.metrics import score  # loads SciPy, which takes a second
+
+        return write_results(
+            output,
+            scores=score(map(scored_row, lines), selection.human_answers),
+            predictions=lines,
+            comparability=compared,
+            about=about,
+            seen=seen.to_dict() if seen else None,
+        )
 
 
-def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[Answer]]:
+    selection = select_cells(
+        progress(read_answers(data_file), "choosing rows"),
+        settings.evaluation.max_examples,
+        settings.seed,
+        rows_per_cell=settings.evaluation.rows_per_cell,
+    )
+    answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
+    for answer in answers:  # before the model runs for hours, as they go into the results
+        try:
+            known_demographic(answer.demographic)
+        except ValueError as error:
+            raise SocratesError(f"{data_file}, line {answer.line}: {error}") from error
+    print(f"Rows: {_describe(selection)}", flush=True)
+    return selection, answers
+
+
+def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:
     """The results that a folder holds, if they are of this very evaluation; None where it holds none.
 
     Raises:
@@ -157,14 +170,18 @@ def _finished(output: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         print(f"{output}: some of its files are gone; asking again", flush=True)
         return None
     print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
+    if seen is not None:  # what was not known, or not so, when it was evaluated
+        metrics["seen"] = seen.to_dict()
+        write_json(output / METRICS, metrics)
     return metrics
 
 
 def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -> dict[str, Any]:
     """What is kept of one answer: its line of `predictions.jsonl`, without a sampled answer, and how it came about.
 
-    Where decoding leaves no valid answer at all (top-p cut them all off), the line has the undecoded probabilities, so
-    that no model drops a question by being bad at it.
+    `drawn`: it rests on sampling, as the question states no valid answers, or too many. `undecoded`: decoding leaves no
+    valid answer at all (top-p cut them all off), and the line has the undecoded probabilities, so that no model drops a
+    question by being bad at it.
     """
     distribution = result.normalized()
     undecoded = result.exact and distribution is None
@@ -181,35 +198,6 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
         demographic=answer.demographic,
     )
     return {"line": line, "drawn": not result.exact, "undecoded": undecoded}
-
-
-def _counts(answered: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """`drawn_rows` rest on sampling: the question states no valid answers, or too many; `undecoded_rows` have the
-    undecoded probabilities.
-    """
-    return {f"{what}_rows": sum(answer[what] for answer in answered) for what in ("drawn", "undecoded")}
-
-
-def _score_and_write(
-    output: Path,
-    answered: Sequence[Mapping[str, Any]],
-    selection: Selection,
-    seed: int,
-    identity: Mapping[str, Any],
-    about: Mapping[str, Any],
-    seen: Contamination | None,
-) -> dict[str, Any]:
-    from socrates.evaluation.metrics import score
-
-    lines = sample_predictions([answer["line"] for answer in answered], seed)
-    return write_results(
-        output,
-        scores=score(map(scored_row, lines), selection.human_answers),
-        predictions=lines,
-        comparability=identity,
-        about=about,
-        seen=seen.to_dict() if seen else None,
-    )
 
 
 def check_checkpoint(model: str | Path) -> None:

@@ -1,7 +1,5 @@
 """Two metrics in, one decision out: GO, NO-GO, or an error that says why the two cannot be compared.
 
-Covers: whether the checkpoint's Wasserstein distance is lower than the baseline's by the threshold, and, if that is
-asked for, by more than chance explains; missing, malformed and implausible numbers; results that must not be compared.
 Does not cover: how the interval is made (`intervals.py`), or whether the metrics themselves are right.
 
 Numbers are compared as exact fractions of the decimals that stand in the files: 0.400 -> 0.380 is an
@@ -16,34 +14,24 @@ from fractions import Fraction
 from typing import Any
 
 from socrates.errors import SocratesError
-from socrates.evaluation.results import Comparability, MetricsFile, check_metrics
+from socrates.evaluation.results import EXTERNAL, Comparability, MetricsFile, check_metrics
 from socrates.schema import shown
 
 GO, NO_GO = "GO", "NO-GO"
-THRESHOLD = 5.0  # percent, the guide's
+THRESHOLD = 5  # percent, the guide's
+ROLES = ("baseline", "checkpoint")
 DISTANCE = "wasserstein_distance"
 
 # What has to be equal, and what to do where it is not.
 REMEDIES = {
-    "data_sha256": "evaluate both on the same data file",
-    "rows_sha256": "evaluate both on the same rows: same data file, --max-examples, rows_per_cell and seed",
+    "data_sha256": "evaluate both on the same data file; of answers made elsewhere, give the same --human-answers FILE",
+    "rows_sha256": "evaluate both on the same rows: same data file, --max-examples, rows_per_cell and seed; of answers "
+    "made elsewhere, the same people, questions and human answers",
     "prompt_fingerprint": "evaluate both with the same chat template and system message",
     "decoding": "evaluate both with the same temperature and top_p",
     "seed": "evaluate both with the same seed",
     "metric_version": "evaluate the older one again with this version of the program",
 }
-# The same between two that were both scored from answers made elsewhere (scripts/score_predictions.py).
-EXTERNAL_REMEDIES = {
-    **REMEDIES,
-    "data_sha256": "score both with the same --human-answers FILE: a data file, or the cells.jsonl of either",
-    "rows_sha256": "score answers to the same rows: the same people, questions and human answers in both files",
-    "seed": "score both with the same --seed",
-    "metric_version": "score the older one again with this version of the program",
-}
-EXTERNAL_REMEDY = (
-    "one of them was scored from answers made elsewhere: score the other one's predictions.jsonl "
-    "with scripts/score_predictions.py too, and compare these"
-)
 
 # name, printed name, whether higher is better
 SIGNALS = (
@@ -59,36 +47,25 @@ LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no a
 
 
 @dataclass(frozen=True)
-class Signal:
-    """A supporting number of both results; None where a result does not define it."""
-
-    name: str
-    baseline: float | None
-    checkpoint: float | None
-    verdict: str  # "better", "worse", "same" or "N/A"
-
-
-@dataclass(frozen=True)
 class Decision:
     """The decision and all that it stands on."""
 
-    decision: str  # GO or NO_GO
+    go: bool  # whether to go on
     improvement: Fraction  # percent, exact
     baseline: Fraction  # Wasserstein distance, in (0, 1]
     checkpoint: Fraction  # likewise, in [0, 1]
-    threshold: Fraction  # percent
     interval: tuple[Fraction, Fraction] | None  # 95%, of the improvement, percent; None: not known
     require_significant: bool  # whether GO needs the interval above the threshold, too
     uniform_guess: Fraction  # what guessing scores on the same cells
     comparability: Mapping[str, Any]  # of both
-    signals: tuple[Signal, ...]
-    rows_seen: tuple[int, int]  # rows that the baseline, and the checkpoint, may have been trained on
+    signals: Mapping[str, Mapping[str, Any]]  # printed name -> baseline, checkpoint (null: not defined), verdict
+    rows_seen: Mapping[str, int]  # rows that each of the two may have been trained on
     notes: tuple[str, ...]  # what to look at before believing the decision; it does not depend on them
 
     @property
-    def go(self) -> bool:
-        """Whether to go on."""
-        return self.decision == GO
+    def decision(self) -> str:
+        """GO or NO-GO."""
+        return GO if self.go else NO_GO
 
     @property
     def worse_than_uniform(self) -> bool:
@@ -99,22 +76,20 @@ class Decision:
 def decide(
     baseline: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
-    threshold: float = THRESHOLD,
     names: tuple[str, str] = ("baseline metrics", "checkpoint metrics"),
     *,
     interval: tuple[float, float] | None = None,
     require_significant: bool = False,
 ) -> Decision:
-    """Decide whether the checkpoint is better than the baseline by at least ``threshold`` percent.
+    """Decide whether the checkpoint is better than the baseline by at least `THRESHOLD` percent.
 
     Improvement = (1 - checkpoint / baseline) x 100 of `wasserstein_distance`; at the threshold is GO.
 
     Args:
         baseline: the content of the baseline's `metrics.json` (`results.MetricsFile`).
         checkpoint: the same of the checkpoint.
-        threshold: percent.
         names: what to call the two in messages (their paths).
-        interval: 95% interval of the improvement, in percent (`intervals.improvement_interval`); None: not known.
+        interval: 95% interval of the improvement, in percent (`intervals.results_improvement`); None: not known.
         require_significant: whether GO needs the whole interval at or above the threshold, too. Its limits count as
             they are recorded and printed, which is rounded to the digits that `bootstrap.intervals` gives.
 
@@ -123,7 +98,6 @@ def decide(
             baseline's distance is 0, the two must not be compared, or an interval is required and not known.
     """
     before, after = check_comparable(baseline, checkpoint, names)
-    limit = _threshold(threshold)
     distances = _exact(before.wasserstein_distance), _exact(after.wasserstein_distance)
     improvement = (1 - distances[1] / distances[0]) * 100
     if require_significant and interval is None:
@@ -132,19 +106,17 @@ def decide(
             "beside both metrics.json, and two cells at least"
         )
     limits = None if interval is None else (_exact(interval[0]), _exact(interval[1]))
-    enough = improvement >= limit and (not require_significant or limits[0] >= limit)
     return Decision(
-        decision=GO if enough else NO_GO,
+        go=improvement >= THRESHOLD and (not require_significant or limits[0] >= THRESHOLD),
         improvement=improvement,
         baseline=distances[0],
         checkpoint=distances[1],
-        threshold=limit,
         interval=limits,
         require_significant=require_significant,
         uniform_guess=_exact(after.bounds.uniform_guess),
         comparability=baseline["comparability"],
-        signals=tuple(_signal(*spec, before, after) for spec in SIGNALS),
-        rows_seen=(before.contaminated_rows, after.contaminated_rows),
+        signals={printed: _signal(key, higher, before, after) for key, printed, higher in SIGNALS},
+        rows_seen=dict(zip(ROLES, (before.contaminated_rows, after.contaminated_rows), strict=True)),
         notes=tuple(_notes(before, after)),
     )
 
@@ -176,28 +148,23 @@ def check_comparable(
 
 def _check_same_settings(baseline: Comparability, checkpoint: Comparability, names: tuple[str, str]) -> None:
     ours, theirs = baseline.model_dump(), checkpoint.model_dump()
-    keys = dict.fromkeys([*ours, *theirs])
-    different = [key for key in keys if key not in ours or key not in theirs or ours[key] != theirs[key]]
+    different = [key for key in {**ours, **theirs} if key not in ours or key not in theirs or ours[key] != theirs[key]]
     if not different:
         return
     problems = [
-        f'"{key}" is {_shown(ours, key)} in {names[0]} and {_shown(theirs, key)} in {names[1]}' for key in different
+        f'"{key}" is {shown(ours.get(key))} in {names[0]} and {shown(theirs.get(key))} in {names[1]}'
+        for key in different
     ]
-    external = [section["prompt_fingerprint"] for section in (ours, theirs)].count("external")
-    known = EXTERNAL_REMEDIES if external == 2 else REMEDIES
-    remedies = [known[key] for key in different if key in known] or ["evaluate both the same way"]
-    if external == 1:
-        remedies = [EXTERNAL_REMEDY]
-    elif external == 2 and "rows_sha256" in different:
-        remedies.remove(known["data_sha256"])  # of answers made elsewhere it is a hash of the rows, too
+    remedies = [REMEDIES[key] for key in different if key in REMEDIES] or ["evaluate both the same way"]
+    if [section.prompt_fingerprint for section in (baseline, checkpoint)].count(EXTERNAL) == 1:
+        remedies = [
+            "one of them was scored from answers made elsewhere: score the other one's predictions.jsonl with "
+            "scripts/score_predictions.py too, and compare these"
+        ]
     raise SocratesError(f"these results cannot be compared: {'; '.join(problems)}. What to do: {'; '.join(remedies)}")
 
 
-def _shown(section: Mapping[str, Any], key: str) -> str:
-    return shown(section[key]) if key in section else "absent"
-
-
-def _signal(key: str, printed: str, higher_is_better: bool, baseline: MetricsFile, checkpoint: MetricsFile) -> Signal:
+def _signal(key: str, higher_is_better: bool, baseline: MetricsFile, checkpoint: MetricsFile) -> dict[str, Any]:
     before, after = getattr(baseline, key), getattr(checkpoint, key)
     if before is None or after is None:
         verdict = "N/A"
@@ -205,13 +172,7 @@ def _signal(key: str, printed: str, higher_is_better: bool, baseline: MetricsFil
         verdict = "same"
     else:
         verdict = "better" if (after > before) == higher_is_better else "worse"
-    return Signal(printed, before, after, verdict)
-
-
-def _threshold(percent: float) -> Fraction:
-    if not 0 <= percent <= 100:  # NaN fails this too
-        raise SocratesError(f"the threshold must lie between 0 and 100 percent, not {percent}")
-    return _exact(percent)
+    return {"baseline": before, "checkpoint": after, "verdict": verdict}
 
 
 def _exact(value: float) -> Fraction:
@@ -220,7 +181,7 @@ def _exact(value: float) -> Fraction:
 
 
 def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
-    both = {"baseline": baseline, "checkpoint": checkpoint}
+    both = dict(zip(ROLES, (baseline, checkpoint), strict=True))
     for role, metrics in both.items():
         if metrics.contaminated_rows:
             yield (

@@ -1,30 +1,22 @@
 """How accurate predictions are for each group of people, and how far groups are apart.
 
-The accuracy of an answer is 1 - abs(z prediction - z human), in units of its cell's human range (`metrics.py`). A
-field's *demographic parity difference* is the accuracy of its best predicted group minus that of its worst. So do Park
-et al. (2024, arXiv 2411.10109) measure whether simulated people are biased. The paper (arXiv 2509.05830), by some of
-the same authors, reports the measure; no formula of its own could be found. The name comes from classifiers, where the
-difference is one of selection rates (Agarwal et al. 2018, ICML, "A reductions approach to fair classification").
+The accuracy of an answer is 1 - abs(z prediction - z human), in units of its cell's human range (`metrics.py`); every
+answer counts once. A field's *demographic parity difference* is the accuracy of its best predicted group minus that of
+its worst (Park et al. 2024, arXiv 2411.10109; the paper, arXiv 2509.05830, reports it without a formula).
 
-Every answer counts once. Were studies averaged, two answers of a group in one study would count like 500 in another.
+Groups answer different questions, some of them easier. Accuracies are therefore compared *within cells* too: the
+accuracy of an answer minus the mean of its cell, over the cells in which several groups answered. And the largest minus
+the smallest of several noisy numbers is above 0 even where no group is predicted better: beside each difference stands
+what would be expected of it if the people of each cell were dealt to its groups by chance.
 
-Groups answer different questions, some of them easier. Accuracies are therefore compared *within cells* too: the mean
-of an answer's accuracy minus the mean accuracy of its cell, over the cells in which several groups answered.
-
-The largest minus the smallest of several noisy numbers is above 0 even where no group is predicted better. Beside each
-difference stands what would be expected of it if the people of each cell were dealt to its groups by chance: noise, and
-for the plain accuracies also what the questions explain.
-
-Covers: these numbers, and intervals that resample studies, then cells.
-Does not cover: why groups differ (the model, or people whose answers are harder to know); that the several answers of
-one person are alike, which makes differences by chance somewhat larger than computed here.
+Does not cover: why groups differ; that the several answers of one person are alike, which makes differences by chance
+somewhat larger than computed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -32,7 +24,7 @@ from numpy.typing import NDArray
 
 from socrates.data.demographics import NOT_KNOWN, find_groups
 from socrates.data.records import Cell, cell_order
-from socrates.evaluation.bootstrap import RESAMPLES, Statistic, Weights, estimate, intervals, sorted_units
+from socrates.evaluation.bootstrap import RESAMPLES, Units, Weights, estimate, intervals, sorted_units
 from socrates.evaluation.effects import number_or_none
 
 Array = NDArray[np.float64]
@@ -81,40 +73,62 @@ def accuracy_by_group(
     of_rows = np.array([index[cell] for cell in cells])
     order = np.lexsort((accuracy, of_rows))  # sums then do not depend on the order of rows, in no digit
     of_rows, accuracy = of_rows[order], np.asarray(accuracy)[order]
-    tallies = {
-        field: _tally(groups.names, groups.of_rows[order], of_rows, accuracy, len(names))
-        for field, groups in find_groups(demographics).items()
-    }
-    if not tallies:
-        return {}
+    units = sorted_units([cell.study_id for cell in names])
+    result = {}
+    for field, groups in find_groups(demographics).items():
+        tally = _tally(groups.names, groups.of_rows[order], of_rows, accuracy, len(names))
+        result[field] = _of_field(tally, units, seed, resamples)
+    return result
 
-    units, of_groups = sorted_units([cell.study_id for cell in names]), _of_groups(list(tallies.values()))
-    spans = _spans(tallies)
-    pairs = [_extremes(span, estimate(units, of_groups)) for span in spans.values()]
+
+def _of_field(tally: _Tally, units: Units, seed: int, resamples: int) -> dict[str, Any]:
+    size, rows = len(tally.names), tally.number.sum(axis=0, dtype=int).tolist()
+    table = np.concatenate([tally.accuracy, tally.above, tally.number, tally.compared], axis=1)
+
+    def of_groups(weights: Weights) -> Array:
+        """Of every group the accuracy, then of every group that within cells: (R, 2 x groups)."""
+        sums, numbers = np.split(weights.pooled_sum(table), 2, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return sums / numbers
+
+    points = estimate(units, of_groups)
+    extremes = [_extremes(points, slice(0, size)), _extremes(points, slice(size, 2 * size))]
 
     def statistic(weights: Weights) -> Array:
+        """The same, then the difference of either between the best and the worst group."""
         each = of_groups(weights)
         none = np.full(len(each), np.nan)
-        apart = [each[:, best] - each[:, worst] if best != worst else none for best, worst in pairs]
-        return np.column_stack([each, *apart])
+        return np.column_stack([each, *(each[:, pair[0]] - each[:, pair[1]] if pair else none for pair in extremes)])
 
     numbers = [number_or_none(value) for value in estimate(units, statistic)]
-    least = [0] * sum(len(tally.names) for tally in tallies.values())  # accuracies; then differences, from -1
-    limits = [
-        interval and list(interval.within(low, 1))
-        for interval, low in zip_longest(intervals(units, statistic, seed, resamples), least, fillvalue=-1)
-    ]
-    shown = list(zip(numbers, limits, strict=True))
-    result = {field: _counts(tally) for field, tally in tallies.items()}
-    for (best, worst), ((field, measure), span), apart in zip(pairs, spans.items(), shown[-len(pairs) :], strict=True):
-        groups, difference = result[field]["groups"], DIFFERENCES[measure]
-        for group, column in zip(groups, span, strict=True):
-            group[measure], group[f"{measure}_ci95"] = shown[column]
-        between = [groups[column - span.start]["group"] for column in (best, worst)] if best != worst else None
-        by_chance = _by_chance(tallies[field], measure, seed) if between else None
-        names_of = (difference, f"{difference}_ci95", f"{difference}_between", f"{difference}_by_chance")
-        result[field] |= dict(zip(names_of, (*apart, between, by_chance), strict=True))
+    least = [0] * size + [-1] * (size + 2)  # accuracies; then differences
+    found = zip(intervals(units, statistic, seed, resamples), least, strict=True)
+    limits = [interval and list(interval.within(low, 1)) for interval, low in found]
+    groups = [{"group": name, "rows": count} for name, count in zip(tally.names, rows, strict=True)]
+    result = {
+        "rows_known": int(tally.known.sum()),
+        "groups": groups,
+        "small_groups": tally.small_groups,
+        "small_groups_rows": int(tally.known.sum()) - sum(rows),
+    }
+    for place, (measure, difference) in enumerate(DIFFERENCES.items()):
+        for column, group in enumerate(groups, start=place * size):
+            group |= {measure: numbers[column], f"{measure}_ci95": limits[column]}
+        pair = extremes[place]
+        result |= {
+            difference: numbers[2 * size + place],
+            f"{difference}_ci95": limits[2 * size + place],
+            f"{difference}_between": pair and [tally.names[column % size] for column in pair],
+            f"{difference}_by_chance": _by_chance(tally, measure, seed) if pair else None,
+        }
     return result
+
+
+def _extremes(values: Array, columns: slice) -> tuple[int, int] | None:
+    """Which of some columns have the largest and the smallest value; None where not two have one."""
+    order = columns.start + np.argsort(-values[columns], kind="stable")
+    order = order[np.isfinite(values[order])]
+    return (order[0], order[-1]) if len(order) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -165,47 +179,6 @@ def _tally(names: Sequence[str], group: Indices, cell: Indices, accuracy: Array,
         np.bincount(flat, weights, cells * shape[1]).reshape(shape)[:, :-1] for weights in (None, accuracy)
     )
     return _Tally(tuple(names[i] for i in large), len(names) - len(large), number, total, known, mean, variance)
-
-
-def _counts(tally: _Tally) -> dict[str, Any]:
-    rows = tally.number.sum(axis=0, dtype=int).tolist()
-    return {
-        "rows_known": int(tally.known.sum()),
-        "groups": [{"group": name, "rows": count} for name, count in zip(tally.names, rows, strict=True)],
-        "small_groups": tally.small_groups,
-        "small_groups_rows": int(tally.known.sum()) - sum(rows),
-    }
-
-
-def _spans(tallies: Mapping[str, _Tally]) -> dict[tuple[str, str], range]:
-    """(field, measure) -> which columns of `_of_groups` are its groups'."""
-    spans, start = {}, 0
-    for measure in DIFFERENCES:
-        for field, tally in tallies.items():
-            spans[field, measure] = range(start, start := start + len(tally.names))
-    return spans
-
-
-def _of_groups(tallies: Sequence[_Tally]) -> Statistic:
-    """Every group's accuracy, then every group's accuracy within cells: shape (R, 2 x groups of all fields)."""
-    numerators = [tally.accuracy for tally in tallies] + [tally.above for tally in tallies]
-    denominators = [tally.number for tally in tallies] + [tally.compared for tally in tallies]
-    table = np.concatenate(numerators + denominators, axis=1)
-
-    def statistic(weights: Weights) -> Array:
-        numerator, denominator = np.split(weights.pooled_sum(table), 2, axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return numerator / denominator
-
-    return statistic
-
-
-def _extremes(span: range, values: Array) -> tuple[int, int]:
-    """The columns of the largest and of the smallest value; twice the same where there are not two values."""
-    defined = [column for column in span if np.isfinite(values[column])]
-    if not defined:
-        return 0, 0
-    return max(defined, key=values.__getitem__), min(reversed(defined), key=values.__getitem__)
 
 
 def _by_chance(tally: _Tally, measure: str, seed: int) -> float | None:

@@ -16,12 +16,16 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from sys import intern
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from socrates.data.records import as_number, read_cell, read_identifier, read_jsonl, require_encodable, require_integer
+from pydantic import AfterValidator, Field
+
+from socrates.data.records import as_number, read_cell, read_identifier, read_jsonl, require_integer
 from socrates.data.scales import Scale, scale_from_text
 from socrates.errors import SocratesError
+from socrates.evaluation.results import Recorded, Share
 from socrates.files import finite
+from socrates.schema import shown, validate
 
 if TYPE_CHECKING:  # cells.py loads SciPy, which takes a second
     from socrates.evaluation.cells import ScoredRow
@@ -33,6 +37,75 @@ SUM_TOLERANCE = 1e-6  # of a distribution's probabilities, around 1
 def round_probability(probability: float) -> float:
     """A probability to 9 significant digits, as it stands in the files."""
     return float(f"{probability:.9g}")
+
+
+def answer_of(text: str) -> float:
+    """The number that an answer's text stands for; ValueError where it is none, or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f'"{text}" is no answer; expected a number such as "3"')
+    return as_number(value)
+
+
+# Texts that stand in many lines are interned: of 482,642 lines they would take hundreds of megabytes.
+
+
+def _distribution(given: Mapping[str, float]) -> dict[str, float]:
+    if not given:
+        raise ValueError('must be an object, answer -> probability ({"1": 0.25, "2": 0.75})')
+    found: dict[float, float] = {}
+    for text, probability in given.items():
+        answer = answer_of(text)
+        if answer in found:
+            raise ValueError(f'the answer {answer} stands there twice ("{text}")')
+        found[answer] = round_probability(probability)
+    total = math.fsum(found.values())
+    if abs(total - 1) > SUM_TOLERANCE:
+        raise ValueError(
+            f"the probabilities sum to {total:.9g}, not to 1; give those of the valid answers, divided by their sum"
+        )
+    return {intern(str(answer)): found[answer] for answer in sorted(found)}
+
+
+def _scale_text(text: str) -> str:
+    try:
+        return intern(str(scale_from_text(text)))
+    except ValueError as error:
+        raise ValueError(f'must name the valid answers ("1 to 7", "1, 2, 8"), not {shown(text)}') from error
+
+
+def known_demographic(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a person; ValueError where it is not made of texts, finite numbers, true, false and nulls."""
+    known = {}
+    for name, value in given.items():
+        if not (value is None or isinstance(value, str | bool)) and finite(value) is None:
+            raise ValueError(
+                f'the demographic field "{name}" must be a text, a finite number or null, not {shown(value)}'
+            )
+        if (text := f"{name}{value}").encode(errors="ignore").decode() != text:
+            raise ValueError(f"the demographic field {shown(name)} holds half a character (\\ud800 to \\udfff)")
+        if value not in (None, ""):
+            known[intern(name)] = intern(value) if isinstance(value, str) else value
+    return known
+
+
+Number = Annotated[float, AfterValidator(as_number)]
+
+
+class _Line(Recorded, extra="ignore"):
+    """A line, beside what names its row."""
+
+    response: Number  # the human answer, in scale points, as all answers
+    scale: Annotated[str, AfterValidator(_scale_text)] | None = None
+    prediction: Number | None = None
+    predicted_distribution: Annotated[dict[str, Share], AfterValidator(_distribution)] | None = Field(
+        None, description='an object, answer -> probability ({"1": 0.25, "2": 0.75})'
+    )
+    valid_mass: Share | None = None
+    demographic: Annotated[dict[str, Any], AfterValidator(known_demographic)] = Field(default_factory=dict)
 
 
 def prediction_line(
@@ -55,20 +128,21 @@ def prediction_line(
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
         demographic: what is known of the person.
-
-    Raises:
-        ValueError: what should be a probability is none.
     """
     if distribution is not None:
         total = math.fsum(distribution.values())
-        if not (min(distribution.values(), default=-1) >= 0 < total < math.inf):
-            raise ValueError(f"these are no probabilities: {distribution}")
-        distribution = {answer: round_probability(p / total) for answer, p in distribution.items()}
+        distribution = {str(as_number(answer)): float(p / total) for answer, p in distribution.items()}
     if valid_mass is not None:
-        if not 0 <= valid_mass <= 1.001:
-            raise ValueError(f"{valid_mass} is no probability")
         valid_mass = round_probability(min(valid_mass, 1.0))  # a float32 sum may exceed 1 by its rounding
-    return _line(keys, response, prediction, distribution, valid_mass, scale, demographic)
+    line = _Line(
+        response=as_number(response),
+        scale=None if scale is None else str(scale),
+        prediction=prediction,
+        predicted_distribution=distribution,
+        valid_mass=valid_mass,
+        demographic=dict(demographic or {}),
+    )
+    return {**keys, **line.model_dump()}
 
 
 def sample_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
@@ -115,10 +189,8 @@ def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response],
     sorted, one a line.
     """
-    digest = hashlib.sha256()
-    for number, row in enumerate(sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)):
-        digest.update(f"\n{row}".encode() if number else row.encode())
-    return digest.hexdigest()
+    rows = sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def read_predictions(path: Path | str) -> list[dict[str, Any]]:
@@ -145,130 +217,15 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
             f'{where}: neither "prediction" nor "predicted_distribution"; '
             'write "prediction": null where the model gave no answer'
         )
-    if "response" not in row:
-        raise SocratesError(f'{where}: no "response" (the human answer)')
-    mass = _number(row, "valid_mass", where) if row.get("valid_mass") is not None else None
-    if mass is not None and not 0 <= mass <= 1:
-        raise SocratesError(f'{where}: "valid_mass" must lie between 0 and 1, not {mass}')
-    keys = {
+    line = validate(_Line, {key: value for key, value in row.items() if (key, value) != ("demographic", None)}, where)
+    return {
         **cell._asdict(),
         "study_id": intern(cell.study_id),
         "participant": read_identifier(row, "participant", where),
         "sample_id": read_identifier(row, "sample_id", where),
         "line": require_integer(row, "line", where) if row.get("line") is not None else number,
+        **line.model_dump(),
     }
-    prediction = _number(row, "prediction", where) if row.get("prediction") is not None else None
-    distribution = _parse_distribution(row.get("predicted_distribution"), where)
-    scale = _parse_scale(row.get("scale"), where)
-    demographic = checked_demographic(row.get("demographic"), where)
-    return _line(keys, _number(row, "response", where), prediction, distribution, mass, scale, demographic)
-
-
-def _line(  # texts that stand in many lines are interned: of 482,642 lines they would take hundreds of megabytes
-    keys: Mapping[str, Any],
-    response: float,
-    prediction: float | None,
-    distribution: Mapping[float, float] | None,
-    valid_mass: float | None,
-    scale: Scale | None,
-    demographic: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    if distribution is not None:
-        distribution = {intern(str(as_number(answer))): distribution[answer] for answer in sorted(distribution)}
-    return {
-        **keys,
-        "response": as_number(response),
-        "scale": None if scale is None else intern(str(scale)),
-        "prediction": None if prediction is None else as_number(prediction),
-        "predicted_distribution": distribution,
-        "valid_mass": valid_mass,
-        "demographic": {
-            intern(field): intern(value) if type(value) is str else value
-            for field, value in (demographic or {}).items()
-            if value not in (None, "")
-        },
-    }
-
-
-def _parse_scale(text: Any, where: str) -> Scale | None:
-    if text is None:
-        return None
-    try:
-        return scale_from_text(text)
-    except (ValueError, AttributeError) as error:
-        shown = json.dumps(text, ensure_ascii=False, default=str)[:40]
-        raise SocratesError(
-            f'{where}: "scale" must name the valid answers ("1 to 7", "1, 2, 8"), not {shown}'
-        ) from error
-
-
-def checked_demographic(value: Any, where: str) -> Mapping[str, Any] | None:
-    """What is known of a person, if it is an object of texts, finite numbers and nulls; SocratesError if not."""
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise SocratesError(f'{where}: "demographic" must be an object, field -> value ({{"age": 34}})')
-    for name, known in value.items():
-        require_encodable(name, "demographic", where)
-        if isinstance(known, str):
-            require_encodable(known, name, where)
-        elif known is not None and not isinstance(known, bool) and finite(known) is None:
-            raise SocratesError(
-                f'{where}: the demographic field "{name}" must be a text, a finite number or null, '
-                f"not {json.dumps(known)[:40]}"
-            )
-    return value
-
-
-def _parse_distribution(value: Any, where: str) -> dict[float, float] | None:
-    if value is None:
-        return None
-    where = f'{where}: "predicted_distribution"'
-    distribution = by_answer(value, where, 'an object, answer -> probability ({"1": 0.25, "2": 0.75})')
-    for answer, probability in distribution.items():
-        if isinstance(probability, bool) or not isinstance(probability, int | float):
-            raise SocratesError(f'{where}: "{answer}" must have a probability, not {json.dumps(probability)}')
-        if not 0 <= probability <= 1:  # NaN fails this too
-            raise SocratesError(f'{where}: "{answer}" has the probability {probability}, outside 0 to 1')
-        distribution[answer] = round_probability(probability)
-    total = math.fsum(distribution.values())
-    if abs(total - 1) > SUM_TOLERANCE:
-        raise SocratesError(
-            f"{where}: the probabilities sum to {total:.9g}, not to 1; "
-            "give those of the valid answers, divided by their sum"
-        )
-    return distribution
-
-
-def by_answer(value: Any, where: str, expected: str) -> dict[float, Any]:
-    """An object whose keys are answers, by their numbers; SocratesError where it is none, or has an answer twice."""
-    if not isinstance(value, Mapping) or not value:
-        raise SocratesError(f"{where} must be {expected}")
-    found: dict[float, Any] = {}
-    for text, item in value.items():
-        try:
-            answer = answer_of(text)
-        except ValueError as error:
-            raise SocratesError(f'{where}: "{text}" is no answer; expected a number such as "3"') from error
-        if answer in found:
-            raise SocratesError(f'{where}: the answer {answer} stands there twice ("{text}")')
-        found[answer] = item
-    return found
-
-
-def _number(row: Mapping[str, Any], name: str, where: str) -> float:
-    if finite(row[name]) is None:
-        text = json.dumps(row[name], ensure_ascii=False, default=str)
-        raise SocratesError(f'{where}: "{name}" must be a finite number, not {text[:40]}')
-    return row[name]
-
-
-def answer_of(text: str) -> float:
-    """The number that an answer's text stands for; ValueError where it is none, or not finite."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return as_number(value)
 
 
 @lru_cache(maxsize=4096)  # a scale's answers stand in thousands of lines

@@ -1,14 +1,11 @@
 """How far predicted answers are from human ones: pure functions, no files, no sampling.
 
-The definition is the paper's (arXiv 2509.05830). A *cell* is one outcome question in one condition of one study. Its
-distance is the first Wasserstein distance between all its human answers and its predictions, in units of the range of
-the human answers (`cells.py`). Distances are averaged over the cells of a study, then over studies: each study counts
-once, however many rows it has. 0 is best, 1 is worst.
+The definition is the paper's (arXiv 2509.05830). A *cell* is one outcome question in one condition of one study; its
+distance is in `cells.py`. Distances are averaged over the cells of a study, then over studies: each study counts once,
+however many rows it has. 0 is best, 1 is worst.
 
-Covers: the metrics of a set of rows, what a guess would score on the very same rows, and what was left out.
-Does not cover: intervals (`intervals.py`), or whether two results may be compared (`gate.py`).
-
-Every sum is exactly rounded (`math.fsum`) or taken over sorted numbers, so row order changes no digit.
+Every number is defined once, under weights (`statistics`): intervals are of the very same ones. Sums are taken over
+sorted numbers, so row order changes no digit.
 """
 
 from __future__ import annotations
@@ -23,11 +20,13 @@ from numpy.typing import NDArray
 
 from socrates.data.records import Cell, cell_order
 from socrates.errors import SocratesError
+from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, sorted_units
 from socrates.evaluation.cells import SKIP_REASONS, CellScore, ScoredRow, named, score_cell
 
 METRIC_VERSION = 2  # goes up with every change of a definition: results of two versions are not comparable
 
-_ROUNDING = 1e-12  # a spread below this, of numbers in [0, 1], is rounding and carries no correlation
+_ROUNDING = 1e-12  # what is below this, of numbers in [0, 1], is rounding
+_LEAST_VARIANCE = 1e-14  # likewise, of a variance under weights
 Array = NDArray[np.float64]
 
 
@@ -83,6 +82,10 @@ class Bounds:
     empirical_best: float
     share_of_the_way: float | None
     marginal_accuracy: float
+
+
+NAMES = (*Metrics.__annotations__, *Bounds.__annotations__)
+DISTANCES = (*NAMES[:3], "uniform_guess", "empirical_best")  # those that a cell has
 
 
 @dataclass(frozen=True)
@@ -150,24 +153,61 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
             f"none of the {len(cells)} cells can be scored ({reasons}). A cell (study, condition, task) "
             "needs two human answers that differ and one prediction: score whole cells"
         )
-    by_study: defaultdict[str, list[CellScore]] = defaultdict(list)
-    for cell in scored:
-        by_study[cell.cell.study_id].append(cell)
-    groups_of_cells = list(by_study.values())
-    metrics = _metrics(scored, groups_of_cells)
-    return Scores(metrics, _bounds(groups_of_cells, metrics.wasserstein_distance), coverage, cells)
+    values = estimate(cell_units(cell.cell for cell in scored), statistics(scored)).tolist()
+    numbers = {name: None if math.isnan(value) else value for name, value in zip(NAMES, values, strict=True)}
+    metrics, bounds = (kind(**{name: numbers[name] for name in kind.__annotations__}) for kind in (Metrics, Bounds))
+    return Scores(metrics, bounds, coverage, cells)
 
 
-def pearson_correlation(x: Array, y: Array) -> float | None:
-    """Pearson's correlation of two arrays of shape (n,) with values in [-1, 1]; None if one does not vary."""
-    if min(np.ptp(x), np.ptp(y)) <= _ROUNDING:
-        return None
-    dx, dy = x - _mean(x), y - _mean(y)
-    value = _sum(dx * dy) / math.sqrt(_sum(dx**2) * _sum(dy**2))
-    return max(-1.0, min(1.0, value))
+def cell_units(cells: Iterable[Cell]) -> Units:
+    """Cells in ascending order as units of a bootstrap."""
+    return sorted_units([cell.study_id for cell in cells])
 
 
-def marginal_errors(cell: CellScore) -> Array:
+def statistics(cells: Sequence[CellScore]) -> Statistic:
+    """The numbers of `Metrics` and `Bounds` under weights of scored cells: shape (R, 13), NaN where not defined."""
+
+    def of(name: str) -> Array:
+        return np.array([getattr(cell, name) for cell in cells], dtype=np.float64)  # None becomes NaN
+
+    distances = {name: of(name) for name in DISTANCES}  # each (cells,)
+    if np.isnan(distances["wasserstein_expected"]).any():
+        distances["wasserstein_expected"] = np.full(len(cells), np.nan)
+    predicted_variance = of("predicted_variance")
+    human_variance = np.where(np.isnan(predicted_variance), np.nan, of("human_variance"))
+    rows, (x, y) = of("n_predicted"), [[getattr(cell, side) for cell in cells] for side in ("z_human", "z_predicted")]
+    # Sums over each cell's rows with a prediction, which are centred first, so that nothing cancels out.
+    errors = [np.abs(predicted - human) for human, predicted in zip(x, y, strict=True)]
+    error, squared_error = (np.array([(one**power).sum() for one in errors]) for power in (1, 2))
+    marginal_error = np.array([_marginal_errors(cell).sum() for cell in cells])
+    pooled = _moments(*([one - np.concatenate(side).mean() for one in side] for side in (x, y)))
+    within = _moments(*([one - one.mean() for one in side] for side in (x, y)))[:, 2:]
+
+    def statistic(weights: Weights) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = {name: weights.mean_of_means(values) for name, values in distances.items()}
+            total = weights.pooled_sum(rows)
+            span = means["uniform_guess"] - means["empirical_best"]
+            mean_x, mean_y, xx, yy, xy = (weights.pooled_sum(pooled) / total[:, None]).T
+            spread = weights.mean_of_means(predicted_variance) / weights.mean_of_means(human_variance)
+            numbers = {
+                **means,
+                "mae": weights.pooled_sum(error) / total,
+                "rmse": np.sqrt(weights.pooled_sum(squared_error) / total),
+                "correlation": _correlation(xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y),
+                "correlation_within_cells": _correlation(*(weights.pooled_sum(within) / total[:, None]).T),
+                "accuracy": 1 - weights.ratio_of_studies(error, rows),
+                "dispersion": np.sqrt(spread),
+                "share_of_the_way": (means["uniform_guess"] - means["wasserstein_distance"])
+                / np.where(span > _ROUNDING, span, np.nan),
+                "marginal_accuracy": 1 - weights.ratio_of_studies(marginal_error, rows),
+            }
+        return np.stack([numbers[name] for name in NAMES], axis=1)
+
+    return statistic
+
+
+def _marginal_errors(cell: CellScore) -> Array:
     """abs(mean of the other human answers - z human) of the rows with a prediction: shape (n_predicted,).
 
     The mean without one's own answer is (n mean - z) / (n - 1), which is (n / (n - 1)) (mean - z) away from it.
@@ -175,48 +215,16 @@ def marginal_errors(cell: CellScore) -> Array:
     return np.abs(cell.human_mean - cell.z_human) * cell.n_human / (cell.n_human - 1)
 
 
-def _metrics(scored: Sequence[CellScore], by_study: Sequence[Sequence[CellScore]]) -> Metrics:
-    human, predicted = (np.concatenate([getattr(cell, side) for cell in scored]) for side in ("z_human", "z_predicted"))
-    error = np.abs(predicted - human)
-    within = [
-        np.concatenate([getattr(cell, side) - _mean(getattr(cell, side)) for cell in scored])
-        for side in ("z_human", "z_predicted")
-    ]
-    complete = all(cell.wasserstein_expected is not None for cell in scored)
-    spread = [[cell for cell in cells if cell.predicted_variance is not None] for cells in by_study]
-    variances = [_mean_of_means(spread, f"{side}_variance") for side in ("human", "predicted")]
-    return Metrics(
-        wasserstein_distance=_mean_of_means(by_study, "wasserstein_distance"),
-        wasserstein_expected=_mean_of_means(by_study, "wasserstein_expected") if complete else None,
-        wasserstein_stated_scale=_mean_of_means(by_study, "wasserstein_stated_scale"),
-        mae=_mean(error),
-        rmse=math.sqrt(_mean(error**2)),
-        correlation=pearson_correlation(human, predicted),
-        correlation_within_cells=pearson_correlation(*within),
-        accuracy=_mean([1 - _mean(np.concatenate([*map(_errors, cells)])) for cells in by_study]),
-        dispersion=None if variances[1] is None else math.sqrt(variances[1] / variances[0]),
-    )
+def _moments(x: Sequence[Array], y: Sequence[Array]) -> Array:
+    """Of each cell the sums of x, y, x x, y y and x y: shape (cells, 5)."""
+    sums = [(a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum()) for a, b in zip(x, y, strict=True)]
+    return np.array(sums)
 
 
-def _bounds(by_study: Sequence[Sequence[CellScore]], distance: float) -> Bounds:
-    uniform, best = (_mean_of_means(by_study, name) for name in ("uniform_guess", "empirical_best"))
-    return Bounds(
-        uniform_guess=uniform,
-        empirical_best=best,
-        share_of_the_way=(uniform - distance) / (uniform - best) if uniform - best > _ROUNDING else None,
-        marginal_accuracy=_mean([1 - _mean(np.concatenate([*map(marginal_errors, cells)])) for cells in by_study]),
-    )
-
-
-def _errors(cell: CellScore) -> Array:
-    return np.abs(cell.z_predicted - cell.z_human)
-
-
-def _mean_of_means(by_study: Iterable[Sequence[CellScore]], name: str) -> float | None:
-    """Mean over the cells of a study that define a number, then over the studies that have such a cell."""
-    values = [[value for cell in cells if (value := getattr(cell, name)) is not None] for cells in by_study]
-    means = [_mean(study) for study in values if study]
-    return _mean(means) if means else None
+def _correlation(xx: Array, yy: Array, xy: Array) -> Array:
+    """Pearson's correlation from (co)variances; NaN where one of them is 0, or only rounding."""
+    varies = np.minimum(xx, yy) > _LEAST_VARIANCE
+    return np.clip(np.where(varies, xy / np.sqrt(np.where(varies, xx * yy, 1.0)), np.nan), -1, 1)
 
 
 def _coverage(cells: Sequence[CellScore]) -> Coverage:
@@ -234,11 +242,3 @@ def _coverage(cells: Sequence[CellScore]) -> Coverage:
         studies_scored=len({cell.cell.study_id for cell in scored}),
         skipped={reason: skipped[reason] for reason in SKIP_REASONS},
     )
-
-
-def _sum(values: Array | Sequence[float]) -> float:
-    return math.fsum(values.tolist() if isinstance(values, np.ndarray) else values)
-
-
-def _mean(values: Array | Sequence[float]) -> float:
-    return _sum(values) / len(values)

@@ -1,8 +1,6 @@
 """What a results folder is: `metrics.json`, `predictions.jsonl`, `cells.jsonl`, `effects.jsonl`; written and read.
 
-`metrics.json` is written last, and an older one is removed first: a folder that has it is consistent. From
-rows to a folder: `prediction_line` for each row, `sample_predictions`, `score(map(scored_row, lines))`,
-`comparability`, `write_results`.
+`metrics.json` is written last, and an older one is removed first: a folder that has it is consistent.
 """
 
 from __future__ import annotations
@@ -14,12 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from socrates.config import without_gone
 from socrates.data.records import Cell, read_cell
 from socrates.errors import SocratesError
-from socrates.evaluation.lines import rows_sha256
 from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.schema import Text, validate
 
@@ -74,12 +71,6 @@ class RecordedContamination(Recorded):
 
     rows: int = Field(ge=0)
     of: int
-
-    @model_validator(mode="after")
-    def _part(self) -> RecordedContamination:
-        if self.rows > self.of:
-            raise ValueError(f"{self.rows} of {self.of} rows is not possible")
-        return self
 
 
 class RecordedGroups(Recorded):
@@ -142,6 +133,7 @@ def comparability(
     decoding: dict[str, Any] | str,
 ) -> dict[str, Any]:
     """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
+    from socrates.evaluation.lines import rows_sha256
     from socrates.evaluation.metrics import METRIC_VERSION
 
     return {
@@ -164,19 +156,15 @@ def external_comparability(
         seed: of the sampled answers.
         human_answers: of each cell, where there are more than the rows hold: they are compared too.
     """
+    from socrates.evaluation.lines import rows_sha256
+
     rows = list(lines)
     data = rows_sha256(rows)
     if human_answers is not None:
         cells = {read_cell(row, "predictions") for row in rows}
         counts = sorted(f"{cell} {sorted(human_answers[cell].items())}" for cell in cells & set(human_answers))
         data = hashlib.sha256("\n".join([data, *counts]).encode()).hexdigest()
-    return comparability(
-        rows,
-        seed=seed,
-        data_sha256=data,
-        prompt_fingerprint=EXTERNAL,
-        decoding=EXTERNAL,
-    )
+    return comparability(rows, seed=seed, data_sha256=data, prompt_fingerprint=EXTERNAL, decoding=EXTERNAL)
 
 
 def write_results(
@@ -191,40 +179,25 @@ def write_results(
     """Write the files of a results folder, `metrics.json` last; returns what stands in it.
 
     Raises:
-        SocratesError: a file cannot be written (the folder then has no `metrics.json`), or ``scores`` were
-            made from another number of rows than ``predictions`` holds.
+        SocratesError: a file cannot be written (the folder then has no `metrics.json`).
     """
     folder = Path(folder)
-    if scores.coverage.rows != len(predictions):
-        raise SocratesError(
-            f"{folder}: {scores.coverage.rows} rows were scored, and {len(predictions)} are to be written"
-        )
     from socrates.evaluation.bootstrap import METHOD, RESAMPLES
     from socrates.evaluation.cell_lines import cell_line
-    from socrates.evaluation.effects import CellAnswers, effect_lines, find_questions, summarize_effects
+    from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
     from socrates.evaluation.groups import accuracy_by_group
     from socrates.evaluation.intervals import mean_interval, metric_intervals
 
     seed = comparability["seed"]
     limits = metric_intervals(scores, seed)
-    cells = [cell_line(cell) for cell in scores.cells]
-    questions, left_out = find_questions(
-        CellAnswers(cell.cell, cell.human_answers, cell.predicted_answers, line["scale"])
-        for cell, line in zip(scores.cells, cells, strict=True)
-    )
-    names = {cell.cell: cell.cell for cell in scores.cells}
-    of_rows = [names[read_cell(line, "predictions")] for line in predictions]  # one object a cell, not one a row
-    masses = [
-        (cell, line["valid_mass"])
-        for cell, line in zip(of_rows, predictions, strict=True)
-        if line["valid_mass"] is not None
-    ]
+    questions, left_out = find_questions(scores.cells)
+    masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
     mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
     content = dict(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         effects={**summarize_effects(questions, seed), "left_out": left_out},
-        groups=accuracy_by_group(*_row_accuracies(scores, of_rows, predictions), seed),
+        groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
         valid_mass_ci95=None if mass_limits is None else list(mass_limits),
@@ -235,29 +208,10 @@ def write_results(
     )
     remove_file(folder / METRICS)
     write_jsonl(folder / PREDICTIONS, map(dict, predictions))
-    write_jsonl(folder / CELLS, cells)
+    write_jsonl(folder / CELLS, map(cell_line, scores.cells))
     write_jsonl(folder / EFFECTS, effect_lines(questions))
     write_json(folder / METRICS, content)
     return content
-
-
-def record_contamination(
-    folder: Path | str, metrics: Mapping[str, Any], seen: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Say in finished results which rows the model may have been trained on, where they say nothing or another thing.
-
-    Args:
-        folder: of the results.
-        metrics: what stands in its `metrics.json`.
-        seen: what is known now; None (not recorded) replaces nothing.
-
-    Raises:
-        SocratesError: `metrics.json` cannot be written.
-    """
-    known = {**metrics, "seen": metrics.get("seen") if seen is None else dict(seen)}
-    if known["seen"] != metrics.get("seen"):
-        write_json(Path(folder) / METRICS, known)
-    return known
 
 
 def is_results_folder(folder: Path | str) -> bool:
@@ -285,25 +239,20 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
 
 
 def _row_accuracies(
-    scores: Scores, cells: Sequence[Cell], predictions: Sequence[Mapping[str, Any]]
+    scores: Scores, predictions: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
     """Of each scored row its cell, its accuracy and what is known of the person."""
     import numpy as np
 
     from socrates.evaluation.cells import standardise
 
-    ranges = {cell.cell: (cell.human_min, cell.human_max) for cell in scores.scored}
-    rows = [
-        (cell, line)
-        for cell, line in zip(cells, predictions, strict=True)
-        if line["prediction"] is not None and cell in ranges
-    ]
-    low, high = np.array([ranges[cell] for cell, _ in rows], dtype=np.float64).T
-    human, predicted = (
-        standardise(np.array([line[side] for _, line in rows], dtype=np.float64), low, high)
-        for side in ("response", "prediction")
-    )
-    return [cell for cell, _ in rows], 1 - np.abs(predicted - human), [line["demographic"] for _, line in rows]
+    scored = {cell.cell: cell for cell in scores.scored}
+    given = ((read_cell(line, ""), line) for line in predictions if line["prediction"] is not None)
+    rows = [(scored[cell], line) for cell, line in given if cell in scored]
+    table = [(cell.human_min, cell.human_max, line["response"], line["prediction"]) for cell, line in rows]
+    low, high, human, predicted = np.array(table, dtype=np.float64).T
+    errors = np.abs(standardise(predicted, low, high) - standardise(human, low, high))
+    return [cell.cell for cell, _ in rows], 1 - errors, [line["demographic"] for _, line in rows]
 
 
 def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | None]) -> dict[str, Any]:

@@ -32,9 +32,9 @@ class BatchQueue:
         budget: the most tokens at once (items x longest of them); an item that is longer goes alone.
     """
 
-    def __init__(self, lengths: Mapping[int, int], budget: int) -> None:
-        """``lengths``: tokens of each item, by its index."""
-        self._lengths, self.budget = lengths, budget
+    def __init__(self, lengths: Mapping[int, int], budget: int, alone: Iterable[int] = ()) -> None:
+        """``lengths``: tokens of each item, by its index; ``alone``: items that come one by one after all others."""
+        self._lengths, self.budget, self._alone = lengths, budget, deque(alone)
         self._waiting = self._longest_first(lengths)
 
     def take(self) -> list[int]:
@@ -42,7 +42,7 @@ class BatchQueue:
         batch: list[int] = []
         while self._waiting and (not batch or self._fits(batch, self._waiting[0])):
             batch.append(self._waiting.popleft())
-        return batch
+        return batch or ([self._alone.popleft()] if self._alone else [])
 
     def put_back(self, batch: Sequence[int]) -> None:
         """Memory did not hold this batch: halve the budget, and say so.

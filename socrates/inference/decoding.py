@@ -7,7 +7,6 @@ Qwen's 152,064 tokens sum to 1 within 2e-5 only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,12 +29,6 @@ class Decoding:
 
     temperature: float  # 0 is greedy: the most probable token
     top_p: float  # share of the mass that is kept, from the most probable token down; 1 keeps all
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
 
 
 def log_normalizer(logits: torch.Tensor) -> torch.Tensor:
@@ -113,18 +106,13 @@ def _nuclei(logits: torch.Tensor, decoding: Decoding) -> Iterator[tuple[torch.Te
         probabilities = largest.double().exp() / total
         # The mass of all tokens is 1 but for rounding: the last group has every row that is left.
         enough = (probabilities.sum(dim=1) >= decoding.top_p) | (size == logits.shape[1])
-        yield rows[enough], tokens[enough], _keep(probabilities[enough], decoding.top_p)
+        probabilities = probabilities[enough]
+        before = torch.nn.functional.pad(probabilities.cumsum(dim=1)[:, :-1], (1, 0))
+        kept = probabilities.masked_fill(before >= decoding.top_p, 0.0)
+        yield rows[enough], tokens[enough], kept / kept.sum(dim=1, keepdim=True)
         if enough.all():
             return
         rows, scaled, total = rows[~enough], scaled[~enough], total[~enough]
-
-
-def _keep(descending: torch.Tensor, top_p: float) -> torch.Tensor:
-    import torch
-
-    before = torch.nn.functional.pad(descending.cumsum(dim=1)[:, :-1], (1, 0))
-    kept = descending.masked_fill(before >= top_p, 0.0)
-    return kept / kept.sum(dim=1, keepdim=True)
 
 
 def _scaled(logits: torch.Tensor, temperature: float) -> torch.Tensor:

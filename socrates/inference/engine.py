@@ -1,11 +1,7 @@
 """Engine: the exact probability of every valid answer to each question, in one forward pass over its prompt.
 
-Exact: a question that states at most `MAX_TREE_ANSWERS` valid answers. Every one of them is scored with all its
-tokens and the end after them, so "1", "10" and "100" are told apart (`trie.py`, `tree_attention.py`), and the decoding
-is applied to the probabilities at each step instead of sampling from it (`decoding.py`).
-
-By sampling: a question that states no valid answers, or more than that. Its distribution is that of a number of samples
-(`decoding.py`), marked as such.
+Exact: a question that states at most `MAX_TREE_ANSWERS` valid answers (`trie.py`, `tree_attention.py`); the decoding is
+applied to the probabilities at each step (`decoding.py`). By sampling, and marked as such: any other question.
 """
 
 from __future__ import annotations
@@ -13,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -25,7 +21,7 @@ from socrates.inference.batching import BatchQueue, run_batches, token_budget
 from socrates.inference.decoding import Decoding, sample_token_ids
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.tree_attention import check_tree_attention, score_batch
-from socrates.inference.trie import AnswerTrie, answer_trie
+from socrates.inference.trie import answer_trie
 from socrates.model.hub import ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
@@ -93,18 +89,12 @@ class InferencePlan:
     sampled: tuple[int, ...]
 
 
-def plan_inference(
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    *,
-    share_beginning: bool = True,
-) -> InferencePlan:
+def plan_inference(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> InferencePlan:
     """Decide which questions are answered exactly, and what is computed once for all of them.
 
     Args:
         tokenizer: the model's.
         questions: all that are asked, also those that were answered before an interruption.
-        share_beginning: whether anything is.
 
     Raises:
         SocratesError: a prompt is empty, or the tokenizer's answers cannot be scored exactly.
@@ -118,7 +108,7 @@ def plan_inference(
         if _has_tree(scale)
     }
     prompts = [question.prompt_ids for question in questions if question.scale in nodes]
-    beginning = common_prefix(prompts) if share_beginning else ()
+    beginning = common_prefix(prompts)
     lengths = {
         index: len(question.prompt_ids) - len(beginning) + nodes[question.scale]
         for index, question in enumerate(questions)
@@ -164,7 +154,7 @@ class Engine:
         self._forward = Forward(loaded)
         self._prefix = shared_prefix(self._forward, beginning)
         check_tree_attention(loaded, self._forward, self._prefix)
-        self._tries: dict[Scale | None, AnswerTrie] = {}
+        self._trie = cache(lambda scale: answer_trie(loaded.tokenizer, scale.values))
         config = loaded.causal_lm.config
         self.budget = max_batch_tokens or token_budget(loaded.device, config, loaded.causal_lm.dtype.itemsize)
 
@@ -199,7 +189,7 @@ class Engine:
     def answer_all(
         self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
-        """Answer some questions in batches, then those that need sampling.
+        """Answer some of a plan's questions in batches, then those that need sampling.
 
         Args:
             questions: of the plan.
@@ -209,16 +199,10 @@ class Engine:
         Yields:
             (indices into ``questions``, their distributions) as they come.
         """
-
-        def answer(batch: Sequence[int]) -> list[AnswerDistribution] | None:
-            return self.answer([questions[index] for index in batch])
-
-        queue = BatchQueue(lengths, self.budget)
-        for batch, results in run_batches(queue, answer):
-            self.budget = queue.budget
+        queue = BatchQueue(lengths, self.budget, alone=sampled)
+        for batch, results in run_batches(queue, lambda batch: self.answer([questions[index] for index in batch])):
+            self.budget = min(self.budget, queue.budget)  # a sampled answer may have lowered it
             yield batch, results
-        for index in sampled:
-            yield [index], answer([index])
 
     def _answer_exactly(self, questions: Sequence[Question]) -> list[AnswerDistribution]:
         tries = [self._trie(question.scale) for question in questions]
@@ -232,7 +216,8 @@ class Engine:
 
     def _sample(self, question: Question) -> AnswerDistribution:
         """Answered alone, so that nothing but the seed and the question's key decides the samples."""
-        uniforms = _generator(self._seed, question.key).random((self._samples, MAX_NEW_TOKENS))
+        seed = np.random.SeedSequence(self._seed, spawn_key=(question.key,))
+        uniforms = np.random.default_rng(seed).random((self._samples, MAX_NEW_TOKENS))
         ends = self._loaded.end_token_ids
 
         def sample(together: list[int]) -> list[list[int] | None]:
@@ -251,12 +236,6 @@ class Engine:
         valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
         values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
         return AnswerDistribution(values, None, counts / self._samples, exact=False, samples=self._samples)
-
-    def _trie(self, scale: Scale | None) -> AnswerTrie:
-        if scale not in self._tries:
-            assert scale is not None
-            self._tries[scale] = answer_trie(self._loaded.tokenizer, scale.values)
-        return self._tries[scale]
 
     def _check_length(self, question: Question) -> None:
         config = self._loaded.causal_lm.config
@@ -282,33 +261,18 @@ def answer_distributions(
     max_batch_tokens: int | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
-    share_beginning: bool = True,
 ) -> Iterator[tuple[int, AnswerDistribution]]:
-    """The model's distribution over the valid answers to each question, in this process.
+    """The model's distribution over the valid answers to each question, in this process; ``questions`` in any order.
 
-    A question's result does not depend, but for rounding, on what is asked with it.
-
-    Args:
-        loaded: the model (`load.load_model`).
-        questions: in any order.
-        decoding: as of `Engine`.
-        max_batch_tokens: as of `Engine`. A longer question goes alone. Where memory runs out, it is halved, with a line
-            on standard error.
-        samples: as of `Engine`.
-        seed: as of `Engine`.
-        share_beginning: whether what all prompts begin with is computed once.
+    A question's result does not depend, but for rounding, on what is asked with it. The other arguments are `Engine`'s.
 
     Yields:
-        (index into ``questions``, its distribution) as batches finish: longest first, so that memory runs out at
-        once if it does; then the questions answered by sampling.
+        (index into ``questions``, its distribution) as batches finish: longest first, then those that are sampled.
 
     Raises:
-        SocratesError: a prompt that is empty or too long for the model; a tokenizer or an architecture that cannot
-            be scored exactly; a model that returns no numbers; memory that does not hold one question.
+        SocratesError: as of `plan_inference` and `Engine`; memory does not hold one question.
     """
-    if (max_batch_tokens is not None and max_batch_tokens < 1) or samples < 1 or seed < 0:
-        raise ValueError(f"max_batch_tokens={max_batch_tokens}, samples={samples}, seed={seed}: out of range")
-    plan = plan_inference(loaded.tokenizer, questions, share_beginning=share_beginning)
+    plan = plan_inference(loaded.tokenizer, questions)
     engine = Engine(loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, samples=samples, seed=seed)
     for batch, results in engine.answer_all(questions, plan.lengths, plan.sampled):
         yield from zip(batch, results, strict=True)
@@ -318,23 +282,16 @@ def unless_out_of_memory(run: Callable[[Any], Result], batch: Any) -> Result | N
     """What ``run`` gives; None where memory runs out. The error is let go here: it holds on to the batch's tensors."""
     try:
         return run(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except MemoryError:
+        pass
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU or this machine had no room: the libraries say so in several ways."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _has_tree(scale: Scale | None) -> bool:
@@ -344,7 +301,3 @@ def _has_tree(scale: Scale | None) -> bool:
 def parse_answer_text(text: str) -> int | None:
     """The integer that an answer without its end is as a whole, as `str` writes it; None for any other text."""
     return int(text) if _INTEGER.fullmatch(text) and abs(int(text)) <= LARGEST_INTEGER else None
-
-
-def _generator(seed: int, key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))

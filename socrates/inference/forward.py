@@ -1,19 +1,17 @@
 """A causal language model without its head, the head on chosen positions only, and the prefix that all prompts share.
 
 The head of a 14B model gives 152,000 numbers a position: on all positions of a batch they would take more memory than
-the model's activations. With the head in bf16 a probability is off by up to 3%, in float32 by up to 1.3% (measured;
-the rest is the rounding of the bf16 layers).
+the model's activations. With the head in bf16 a probability is off by up to 3%, in float32 by up to 1.3% (measured).
 
-System message, fixed sentences and the first words of the persona are the same tokens at the same positions in every
-prompt (a fifth of all tokens), and no token sees what follows it: their keys and values are computed once and serve
-every batch.
+What all prompts begin with (a fifth of all tokens) sees nothing that follows it: its keys and values are computed once
+and serve every batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
@@ -86,7 +84,20 @@ class SharedPrefix:
 
         The library's own cache would also keep each batch's keys and values of all layers: 196 KB a token in the 14B.
         """
-        return _read_only_cache(self.layers)
+        import torch
+        from transformers.cache_utils import Cache, DynamicLayer
+
+        class Layer(DynamicLayer):
+            def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+                super().__init__()
+                self.lazy_initialization(keys, values)
+                self.keys, self.values = keys, values
+
+            def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+                pairs = (self.keys, keys), (self.values, values)
+                return tuple(torch.cat([mine.expand(len(new), -1, -1, -1), new], dim=-2) for mine, new in pairs)
+
+        return Cache(layers=[Layer(keys, values) for keys, values in self.layers])
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -97,11 +108,9 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """
     if len(prompts) < 2:
         return ()
-    # All others lie between these two in the order of lists, so they share what these two share.
-    first, last = tuple(min(prompts, key=tuple)), tuple(max(prompts, key=tuple))
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
-    length = min(alike, min(map(len, prompts)) - 1)
-    return first[:length] if length >= MIN_SHARED_TOKENS else ()
+    shortest = min(map(len, prompts))
+    shared = commonprefix([tuple(prompt) for prompt in prompts])[: shortest - 1]  # noqa: RUF071
+    return shared if len(shared) >= MIN_SHARED_TOKENS else ()
 
 
 def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | None:
@@ -119,24 +128,3 @@ def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | 
     if not layers or any(kept is None for layer in layers for kept in layer):
         return None
     return SharedPrefix(tuple(token_ids), tuple(layers))
-
-
-def _read_only_cache(layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Any:
-    import torch
-    from transformers.cache_utils import Cache, DynamicLayer
-
-    class Layer(DynamicLayer):
-        def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-            super().__init__()
-            self.lazy_initialization(keys, values)
-            self.keys, self.values = keys, values
-
-        def update(
-            self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            return tuple(
-                torch.cat([mine.expand(len(new), -1, -1, -1), new], dim=-2)
-                for mine, new in ((self.keys, key_states), (self.values, value_states))
-            )
-
-    return Cache(layers=[Layer(keys, values) for keys, values in layers])

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from socrates.errors import SocratesError
 from socrates.files import sync_folder, try_lock
+from socrates.schema import shown
 
 UNFINISHED = "unfinished.jsonl"  # in the results folder
 
@@ -39,23 +40,14 @@ class Journal:
         for answer in self.answers:
             self.seconds += answer.pop("seconds")
 
-    def begin(self, about: Mapping[str, Any], batch_tokens: int) -> None:
-        """Record what everything that goes on with this goes by; once, before the first answers.
-
-        Args:
-            about: what is asked, for the results, as JSON values.
-            batch_tokens: the most in one forward.
-        """
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Record what is asked (``about``: JSON values, for the results); once, before the first answers."""
         self._discard()
-        self.header = {"identity": self._identity, "about": dict(about), "batch_tokens": batch_tokens}
+        self.header = {"identity": self._identity, "about": dict(about)}
         self._write([self.header])
 
     def append(self, answers: Sequence[dict[str, Any]], seconds: float) -> None:
-        """Keep answers for good: they are on disk when this returns.
-
-        Args:
-            answers: JSON objects.
-            seconds: how long they took.
+        """Keep answers (JSON objects, which took so many seconds) for good: they are on disk when this returns.
 
         Raises:
             SocratesError: they cannot be written; what was there before is unharmed.
@@ -87,11 +79,10 @@ class Journal:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "put that right"
             raise SocratesError(
-                f"{self._path}: cannot write: {error.strerror or error}; "
-                f"{'free some space' if full else 'put that right'} and run the same command again: it goes on from "
-                "here"
+                f"{self._path}: cannot write: {error.strerror or error}; {remedy} and run the same command again: it "
+                "goes on from here"
             ) from error
 
 
@@ -124,21 +115,15 @@ def open_journal(output: Path, identity: Mapping[str, Any], *, discard: bool = F
 def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What two runs differ in, for a message; empty if in nothing."""
     names = [name for name in {**recorded, **wanted} if recorded.get(name) != wanted.get(name)]
-    return ", ".join(f"{name} ({_brief(recorded.get(name))}, now {_brief(wanted.get(name))})" for name in names)
+    return ", ".join(f"{name} ({shown(recorded.get(name))}, now {shown(wanted.get(name))})" for name in names)
 
 
 def _not_ours(header: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """Why answers cannot be gone on with, for a message; empty if they can."""
-    kinds = {"identity": dict, "about": dict, "batch_tokens": int}
-    if not all(isinstance(header.get(name), kind) for name, kind in kinds.items()):
+    if not isinstance(header.get("identity"), dict):
         return f"an unknown run (the first line of {UNFINISHED} does not say which)"
     differences = differing(header["identity"], identity)
     return f"another run: {differences}" if differences else ""
-
-
-def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:12]}…"
 
 
 def _open_locked(path: Path) -> BinaryIO:

@@ -6,12 +6,10 @@ Does not cover: one model over several GPUs, and several machines.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from socrates.errors import SocratesError
@@ -19,28 +17,18 @@ from socrates.inference.batching import BatchQueue
 from socrates.parallel import process_pool
 
 if TYPE_CHECKING:
-    from socrates.inference.decoding import Decoding
     from socrates.inference.engine import AnswerDistribution, Engine, Question
 
 
 def load_engine(
-    model: str,
-    *,
-    base_model: str | None,
-    revision: str | None,
-    beginning: tuple[int, ...],
-    decoding: Decoding,
-    seed: int,
-    max_batch_tokens: int | None,
-    device: str | None = None,
+    model: str, *, base_model: str | None, revision: str | None, device: str | None = None, **options: Any
 ) -> Engine:
-    """Load a model and make an engine of it; raises what `load_model` and `Engine` raise."""
+    """Load a model and make an engine of it (``options``: as of `Engine`); raises what `load_model` and that raise."""
     from socrates.inference.engine import Engine, unless_out_of_memory
     from socrates.model.load import load_model
 
     loaded = load_model(model, device=device, revision=revision, base_model=base_model)
-    make_engine = partial(Engine, loaded, beginning, decoding, seed=seed)
-    engine = unless_out_of_memory(lambda budget: make_engine(max_batch_tokens=budget), max_batch_tokens)
+    engine = unless_out_of_memory(lambda made: Engine(made, **options), loaded)
     if engine is None:
         raise SocratesError(
             f"{model}: memory holds the model, but not one question; use a GPU with more memory, or end what else uses "
@@ -94,11 +82,11 @@ class EnginePool:
         self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
     ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
         """As `Engine.answer_all`."""
-        queue, alone = BatchQueue(lengths, self.budget), deque([index] for index in sampled)
+        queue = BatchQueue(lengths, self.budget, alone=sampled)
         running: dict[Future, list[int]] = {}
 
         def hand_out() -> None:
-            while len(running) < self._processes and (batch := queue.take() or (alone.popleft() if alone else None)):
+            while len(running) < self._processes and (batch := queue.take()):
                 running[self._submit(([questions[index] for index in batch], queue.budget))] = batch
 
         hand_out()

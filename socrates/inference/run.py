@@ -40,9 +40,7 @@ class Settings(Schema):
 
 def settings_of(config: RunConfig | None) -> Settings:
     """The part of a run config that inference goes by; the defaults where there is no config."""
-    if config is None:
-        return Settings()
-    return Settings(prompt=config.prompt, decoding=config.decoding, evaluation=config.evaluation, seed=config.seed)
+    return Settings(**{name: getattr(config, name) for name in Settings.model_fields} if config else {})
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,6 @@ def _answer_the_rest(
 
     settings = request.settings
     plan = plan_inference(request.tokenizer, questions)
-    recorded = journal.header["batch_tokens"] if journal.header else None
     load = partial(
         load_engine,
         request.model,
@@ -160,25 +157,19 @@ def _answer_the_rest(
         beginning=plan.beginning,
         decoding=Decoding(settings.decoding.temperature, settings.decoding.top_p),
         seed=settings.seed,
-        # The config's comes first: who sets it may have run out of memory.
-        max_batch_tokens=settings.evaluation.batch_tokens or recorded,
+        max_batch_tokens=settings.evaluation.batch_tokens,
     )
-    tokens = [len(question.prompt_ids) for question in questions]  # the longest come first: time left follows tokens
-    before = sum(tokens[index] for index in done)
     with open_engine(load, request.processes) as engine:
         if journal.header is None:
-            journal.begin(about=engine.about, batch_tokens=engine.budget)
+            journal.begin(engine.about)
         lengths = {index: length for index, length in plan.lengths.items() if index not in done}
         sampled = [index for index in plan.sampled if index not in done]
         silent = not sys.stderr.isatty()
-        with tqdm(
-            desc="inference", total=sum(tokens), initial=before, unit=" tokens", unit_scale=True, disable=silent
-        ) as bar:
+        with tqdm(desc="inference", total=len(questions), initial=len(done), unit=" rows", disable=silent) as bar:
             started = time.monotonic()
             for batch, results in engine.answer_all(questions, lengths, sampled):
                 answers = [keep(index, result) for index, result in zip(batch, results, strict=True)]
                 now = time.monotonic()
                 journal.append(answers, now - started)
                 started = now
-                bar.set_description(f"inference: {len(journal.answers)} of {len(tokens)} rows", refresh=False)
-                bar.update(sum(tokens[index] for index in batch))
+                bar.update(len(batch))

@@ -55,8 +55,6 @@ class AnswerTrie:
         Returns:
             (A,) float64, in the order of `values`.
         """
-        if steps.shape != (len(self),) or ends.shape != (len(self),):
-            raise ValueError(f"expected two arrays of {len(self)} nodes, got {steps.shape} and {ends.shape}")
         paths = steps.astype(np.float64)
         for depth in range(2, int(self.depths[-1]) + 1):
             level = self.depths == depth
@@ -83,25 +81,17 @@ def build_trie(answers: Sequence[int], token_ids: Sequence[Sequence[int]]) -> An
     nodes = sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
     index = {prefix: number for number, prefix in enumerate(nodes)}
     parents = np.array([index.get(prefix[:-1], ROOT) for prefix in nodes], dtype=np.int64)
+    visible = np.eye(len(nodes), dtype=bool)
+    for node in np.flatnonzero(parents != ROOT):  # parents come before their children
+        visible[node] |= visible[parents[node]]
     return AnswerTrie(
         values=np.array(answers, dtype=np.int64),
         tokens=np.array([prefix[-1] for prefix in nodes], dtype=np.int64),
         parents=parents,
         depths=np.array([len(prefix) for prefix in nodes], dtype=np.int64),
         ends=np.array([index[ids] for ids in sequences], dtype=np.int64),
-        visible=_visible(parents),
+        visible=visible,
     )
-
-
-def _visible(parents: np.ndarray) -> np.ndarray:
-    visible = np.eye(len(parents), dtype=bool)
-    nodes, ancestors = np.arange(len(parents)), parents
-    while len(nodes):
-        below = ancestors != ROOT
-        nodes, ancestors = nodes[below], ancestors[below]
-        visible[nodes, ancestors] = True
-        ancestors = parents[ancestors]
-    return visible
 
 
 def answer_trie(tokenizer: PreTrainedTokenizerBase, answers: Sequence[int]) -> AnswerTrie:
@@ -116,14 +106,6 @@ def answer_trie(tokenizer: PreTrainedTokenizerBase, answers: Sequence[int]) -> A
             row: it could not be scored right.
     """
     token_ids = answers_token_ids(tokenizer, answers)
-    _check_conversations(tokenizer, answers, token_ids)
-    return build_trie(answers, token_ids)
-
-
-def _check_conversations(
-    tokenizer: PreTrainedTokenizerBase, answers: Sequence[int], token_ids: Sequence[Sequence[int]]
-) -> None:
-    """Prompt, answer and end, tokenized apart, begin the whole conversation tokenized at once, as in training."""
     question = "How many?"
     (prompt,), end = prompt_token_ids(tokenizer, [question], None), end_of_turn_id(tokenizer)
     messages = chat_messages(question)
@@ -137,3 +119,4 @@ def _check_conversations(
                 f"{tokenizer.name_or_path}: prompt, answer '{answer}' and end of turn are other tokens when they stand "
                 "together than on their own; answers of such a model cannot be scored exactly"
             )
+    return build_trie(answers, token_ids)

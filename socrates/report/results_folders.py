@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from socrates.data.records import read_cell, read_jsonl
+from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
+from socrates.evaluation.cell_lines import read_cell_lines
 from socrates.evaluation.gate import REMEDIES
 from socrates.evaluation.results import CELLS, EFFECTS, METRICS, Recorded, check_metrics, read_metrics
 from socrates.files import finite, read_json
@@ -86,7 +87,6 @@ def decoding_text(decoding: Any) -> str | None:
 
 
 _Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
-_Answers = dict[_Number, Annotated[float, Field(ge=0, le=_MOST)]]
 
 
 class _Shown(Recorded, strict=False, extra="ignore"):
@@ -105,18 +105,6 @@ class RecordedDecision(_Shown):
     baseline_wasserstein_distance: _Number
     checkpoint_wasserstein_distance: _Number
     notes: tuple[str, ...]
-
-
-class _CellLine(_Shown):
-    n_human: int = Field(ge=0)
-    n_predicted: int = Field(ge=0)
-    wasserstein_distance: _Number | None
-    uniform_guess: _Number | None
-    empirical_best: _Number | None
-    human_answers: _Answers  # answer -> how many people gave it
-    predicted_answers: _Answers  # answer -> how often it was sampled
-    predicted_distribution: _Answers | None  # answer -> mean probability
-    skipped: str | None
 
 
 class _EffectLine(_Shown):
@@ -175,9 +163,9 @@ def read_results(folder: Path) -> Results:
     path = folder / DECISION
     decision = validate(RecordedDecision, read_json(path, "decision"), str(path)) if path.exists() else None
     cells = [
-        {**read_cell(row, where)._asdict(), **line.model_dump()}
-        for where, row, line in read_lines(folder / CELLS, _CellLine)
-        if line.wasserstein_distance is not None and line.skipped is None
+        {**cell._asdict(), **line.model_dump()}
+        for cell, line in (read_cell_lines(folder / CELLS) if (folder / CELLS).exists() else {}).items()
+        if line.wasserstein_distance is not None
     ]
     effects = [line.model_dump() for _, _, line in read_lines(folder / EFFECTS, _EffectLine)]
     return Results(folder, folder.resolve().name, metrics, decision, pd.DataFrame(cells), pd.DataFrame(effects))

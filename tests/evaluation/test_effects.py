@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,16 +13,14 @@ import pytest
 from scipy import stats
 
 from socrates.data.records import Cell
+from socrates.evaluation.cells import CellScore
 from socrates.evaluation.effects import (
     ALL_PAIRS,
     ALONE,
     NO_SPREAD,
     NUMBERS,
-    TOO_FAR,
     TOO_FEW,
-    CellAnswers,
     effect_lines,
-    effects_by_study,
     find_questions,
     summarize_effects,
 )
@@ -29,8 +28,12 @@ from socrates.evaluation.effects import (
 SCALE = np.arange(1, 8)
 
 
-def cell(study, condition, task, human, predicted, scale="1-7"):
-    return CellAnswers(Cell(study, condition, task), Counter(human), Counter(predicted), scale)
+def cell(study, condition, task, human, predicted, scale=(1, 7)):
+    return CellScore(
+        Cell(study, condition, task),
+        *(len(human), len(predicted), len(predicted), min(human), max(human), scale),
+        *(Counter(human), Counter(predicted)),
+    )
 
 
 def agreement(cells, resamples=50):
@@ -51,7 +54,9 @@ def answers_of(cells):
     """Study -> task -> condition -> (human answers, clipped predictions), standardised by the question's range."""
     studies = {}
     for one in cells:
-        human, predicted = (np.array(list(counts.elements()), float) for counts in (one.human, one.predicted))
+        human, predicted = (
+            np.array(list(counts.elements()), float) for counts in (one.human_answers, one.predicted_answers)
+        )
         question = studies.setdefault(one.cell.study_id, {}).setdefault(one.cell.task_num, {})
         question[one.cell.condition_num] = human, predicted
     for questions in studies.values():
@@ -102,17 +107,11 @@ def test_the_summary_is_the_mean_over_pairs_then_questions_then_studies():
     assert result["sign_agreement"] == pytest.approx(mean_of_means(agrees[human != 0]), abs=1e-8)
     assert result["sign_agreement_clear"] == pytest.approx(mean_of_means(agrees[clear]), abs=1e-8)
     assert (result["pairs"], result["clear_pairs"]) == (len(lines), clear.sum())
-    by_study = effects_by_study(find_questions(cells)[0])
-    for row in by_study:
-        study = row.pop("study_id")
-        alone = agreement([one for one in cells if one.cell.study_id == study])
-        assert row == {name: alone[name] for name in row}
-    assert len(by_study) == lines["study_id"].nunique()
 
 
 def test_the_order_of_cells_and_the_numbering_of_conditions_do_not_matter():
     cells = random_cells(2)
-    renumbered = [one._replace(cell=one.cell._replace(condition_num=-one.cell.condition_num)) for one in cells]
+    renumbered = [replace(one, cell=one.cell._replace(condition_num=-one.cell.condition_num)) for one in cells]
     result, other = agreement(cells), agreement(renumbered[::-1])
     assert {name: result[name] for name in NUMBERS} == pytest.approx({name: other[name] for name in NUMBERS})
 
@@ -191,19 +190,16 @@ def test_what_cannot_be_compared_is_left_out_and_counted():
         cell("a", 1, 1, [1, 2], [1, 2]),
         cell("a", 2, 1, [1, 2], [1]),  # too few predictions, so that condition 1 is alone
         cell("a", 1, 2, [1, 5], [1, 2]),
-        cell("a", 2, 2, [1, 100], [1, 2], scale="0-100"),  # the same task number with another scale
+        cell("a", 2, 2, [1, 100], [1, 2], scale=(0, 100)),  # the same task number with another scale
         cell("b", 1, "q-x", [4, 4], [1, 2]),
         cell("b", 2, "q-x", [4, 4], [1, 2]),
         cell("b", 1, 3, [1, 5], [1, 2], scale=None),
         cell("b", 2, 3, [1, 5], [1, 2], scale=None),
         cell("b", 3, 3, [1, 5], []),
-        cell("c", 1, 1, [0, 1e308], [1, 2]),  # each condition has a range, both together have none
-        cell("c", 2, 1, [-1e308, 0], [1, 2]),
     ]
     questions, left_out = find_questions(cells)
     assert [(question.study_id, question.task_num, question.conditions) for question in questions] == [("b", 3, (1, 2))]
-    assert left_out == {TOO_FEW: 2, ALONE: 3, NO_SPREAD: 2, TOO_FAR: 2}
-    assert effects_by_study([]) == []
+    assert left_out == {TOO_FEW: 2, ALONE: 3, NO_SPREAD: 2}
     nothing = summarize_effects([], seed=1)
     assert nothing["pairs"] == 0 and all(nothing[name] is None for name in NUMBERS)
 
@@ -216,4 +212,4 @@ def test_many_conditions_have_lines_against_the_lowest_numbered_one_and_all_thei
     assert [(line["condition_a"], line["condition_b"]) for line in lines] == [(3, other) for other in range(4, 99)]
     assert agreement(cells)["pairs"] == 4560
     assert len(list(effect_lines(find_questions(cells[:ALL_PAIRS])[0]))) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
-    json.dumps([lines, agreement(cells), effects_by_study(questions)], allow_nan=False)
+    json.dumps([lines, agreement(cells)], allow_nan=False)

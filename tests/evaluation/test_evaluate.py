@@ -409,7 +409,7 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
     start_and_kill(workplace, tmp_path, after=2)
     monkeypatch.chdir(workplace)
     monkeypatch.setattr(parallel, "open_engine", open_engine)
-    for configured, used in ((None, 64), (77, 77)):
+    for configured, used in ((None, None), (77, 77)):
         settings = settings_of(load_config(write_config(workplace, evaluation={"batch_tokens": configured})))
         with pytest.raises(SocratesError, match=f"at most {used} tokens"):
             evaluation.evaluate(InferenceRequest("models/base", tmp_path, settings), Path(DATA))

@@ -1,4 +1,4 @@
-"""The intervals' statistics are the very metrics, and the intervals hold them."""
+"""The intervals hold the metrics."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from socrates.data.records import Cell
-from socrates.evaluation.bootstrap import estimate
 from socrates.evaluation.cells import Distribution, ScoredRow
-from socrates.evaluation.intervals import BOUNDS, METRICS, _Statistics, cell_units, mean_interval, metric_intervals
+from socrates.evaluation.intervals import mean_interval, metric_intervals
 from socrates.evaluation.metrics import score
 
 
@@ -31,18 +30,6 @@ def made_up_scores(studies=8, scale=(1, 2, 3, 4, 5), with_distributions=True, se
                     )
                 )
     return score(rows)
-
-
-@pytest.mark.parametrize("with_distributions", [True, False])
-def test_with_every_unit_counting_once_the_statistics_are_the_metrics(with_distributions):
-    scores = made_up_scores(with_distributions=with_distributions)
-    numbers = {**vars(scores.metrics), **vars(scores.bounds)}
-    assert set(numbers) == {*METRICS, *BOUNDS}
-    estimates = estimate(cell_units(scores.scored), _Statistics(scores.scored))
-    for name, value in zip((*METRICS, *BOUNDS), estimates, strict=True):
-        assert (numbers[name] is None) == np.isnan(value), name
-        if numbers[name] is not None:
-            assert value == pytest.approx(numbers[name], abs=1e-12), name
 
 
 def test_intervals_hold_their_numbers_and_follow_the_seed():
