@@ -8,12 +8,15 @@ kill at any moment before that leaves a folder without a manifest, which nobody 
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tqdm import tqdm
 from transformers import TrainerCallback
+from transformers.trainer_callback import ProgressCallback
 
 from socrates.checkpoint import TRAINING_CONFIG, TRAINING_DATA, write_manifest
 from socrates.files import atomic_write, write_json
@@ -143,15 +146,23 @@ class TellProgress(TrainerCallback):
 
 
 class GuideLog(TrainerCallback):
-    """Prints the guide's log lines."""
+    """Prints the guide's log lines, above the progress bar where there is one."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
             return
         if "loss" in logs or "eval_loss" in logs:
-            print(log_line(logs, state.global_step), flush=True)
+            tqdm.write(str(log_line(logs, state.global_step)))
         if summary := logs.pop("summary", None):  # trackers, which come later, want numbers
-            print(summary, flush=True)
+            tqdm.write(summary)
+        sys.stdout.flush()
+
+
+class ProgressBar(ProgressCallback):
+    """The Trainer's progress bar, without its lines."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """See `GuideLog`."""
 
 
 def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:

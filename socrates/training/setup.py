@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig
 
 from socrates.config import RunConfig
@@ -21,7 +22,14 @@ from socrates.model.sizing import peak_flops, training_flops
 from socrates.telemetry.cost import Account
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.batches import StepOrder, TrainingSteps, held_out_batches
-from socrates.training.callbacks import BeforeTraining, CompleteCheckpoints, GuideLog, TellProgress, WatchHeldOut
+from socrates.training.callbacks import (
+    BeforeTraining,
+    CompleteCheckpoints,
+    GuideLog,
+    ProgressBar,
+    TellProgress,
+    WatchHeldOut,
+)
 from socrates.training.stopping import StopCleanly
 from socrates.training.trainer import AdapterTrainer
 
@@ -61,7 +69,7 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SF
             data_seed=config.seed,
             report_to=t.report_to,
             use_cpu=not torch.cuda.is_available(),
-            disable_tqdm=True,  # `GuideLog` prints
+            disable_tqdm=not sys.stderr.isatty(),
             # Rows are tokenized and put into steps by this project.
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
@@ -122,6 +130,7 @@ def make_trainer(
     # While saving, PEFT would ask the hub whether the vocabulary has grown; no layer of ours is an embedding.
     trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
     known_gpu = torch.cuda.is_available() and t.bf16
     telemetry = Telemetry(
         Path(config.output_dir),
@@ -138,6 +147,7 @@ def make_trainer(
         TellProgress(telemetry),
         StopCleanly(telemetry, config.price_per_hour, config.max_cost_usd),
         GuideLog(),
+        *([] if args.disable_tqdm else [ProgressBar()]),
     ]
     return trainer
 
