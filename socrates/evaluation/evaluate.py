@@ -214,14 +214,9 @@ def check_checkpoint(model: str | Path) -> None:
         if (folder / TRAINING_CONFIG).is_file():
             raise SocratesError(f"{folder}: has no {MANIFEST} yet: not finished, or not copied completely")
         return
-    damage = find_damage(
-        folder,
-        only=lambda path: (
-            path in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINING_DATA)
-            or ((folder / path).exists() and not path.startswith(_FOR_RESUMING))
-        ),
-    )
-    if damage:
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    read = {path for path in there if not path.startswith(_FOR_RESUMING)}
+    if damage := find_damage(folder, only={ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINING_DATA, *read}):
         raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
 
 

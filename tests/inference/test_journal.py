@@ -78,7 +78,7 @@ def test_a_kill_before_the_header_is_whole_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"model": "b" * 64}, r"model \(aaaaaaaaaaaa…, now bbbbbbbbbbbb…\)"),
+        ({"model": "b" * 64}, r"model \(\"a+…, now \"b+…\)"),
         ({"seed": 43, "new": None}, r"seed \(42, now 43\)"),
         ({"decoding": {"temperature": 0.7}}, r"decoding \("),
     ],
