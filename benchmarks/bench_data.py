@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="for the data, removed at the end")
     a = parser.parse_args(argv)
     sizes = sorted(a.rows)
+    if a.work is not None:
+        a.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-data-", dir=a.work) as name:
         projects = [Path(name) / str(rows) for rows in sizes]
         lines = plain_lines(Path(name) / "plain", a.plain_rows, a.seed)
