@@ -71,7 +71,6 @@ class Telemetry:
         self._save: float | None = None
         self._totals: dict[str, float] = {}  # of this process, as the Trainer counts them
         self._peak_memory: float | None = None
-        self.last: dict[str, Any] = {}  # the last line of the log
         self.stopped: str | None = None
 
     def begin(self, step: int, max_steps: int) -> None:
@@ -121,7 +120,7 @@ class Telemetry:
         self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm"))
         self._say_changes()
         gpus = self._sampler.take()
-        self.last = line = {
+        line = {
             "time": round(time.time(), 3),
             "step": step,
             "max_steps": max_steps,
