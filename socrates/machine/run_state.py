@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
+from pydantic import TypeAdapter, ValidationError
+
+from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError, first_line
 from socrates.files import lock_is_held, read_json, read_text, write_json
 from socrates.telemetry.log import Progress, read_progress
 
@@ -57,7 +58,6 @@ class SupervisorRecord:
     restarts: int = 0
     ended: str | None = None
     reason: str | None = None
-    asked: str | None = None  # when the ranks were asked to save and end; a second time would end them at once
 
     @property
     def mark(self) -> str:
@@ -85,31 +85,10 @@ def read_record() -> SupervisorRecord | None:
     """The record, or None where nothing was ever started; SocratesError for a file that is no such record."""
     if not STATE.exists():
         return None
-    value = read_json(STATE, "supervisor's record")
-    try:
-        attempts = tuple(_known(Attempt, attempt) for attempt in value["attempts"])
-        return _known(SupervisorRecord, {**value, "attempts": attempts})
-    except (AttributeError, KeyError, TypeError) as error:
-        raise SocratesError(f"{STATE}: not a record of this supervisor ({error}); move it away") from error
-
-
-def _known(kind: type[Any], value: dict[str, Any]) -> Any:
-    """What older records have besides is left out."""
-    names = {item.name for item in fields(kind)}
-    return kind(**{name: item for name, item in value.items() if name in names})
-
-
-@dataclass(frozen=True)
-class Unsupervised:
-    """A training that holds an output folder, and that no supervisor watches."""
-
-    output_dir: str
-    holder: str  # "process PID on NODE"
-    since: str
-
-    def __str__(self) -> str:
-        """For messages."""
-        return f"{self.holder}, since {self.since}, into {self.output_dir}"
+    try:  # what older records have besides is left out
+        return TypeAdapter(SupervisorRecord).validate_python(read_json(STATE, "supervisor's record"))
+    except ValidationError as error:
+        raise SocratesError(f"{STATE}: not a record of this supervisor ({first_line(error)}); move it away") from error
 
 
 @dataclass(frozen=True)
@@ -120,7 +99,7 @@ class RunState:
     reason: str | None  # why, in words; None where there is nothing to say
     supervised: bool  # the run on record runs, and its supervisor with it
     record: SupervisorRecord | None  # what the supervisor wrote down last
-    unsupervised: tuple[Unsupervised, ...]  # trainings that run without one
+    unsupervised: dict[Path, str]  # output folder -> holder, of trainings that run without one
     progress: Progress | None  # of the training that runs, or of the one on record
 
     @property
@@ -139,36 +118,31 @@ def find_run_state() -> RunState:
     supervised = held and state == "running"
     if state == "running" and not supervised:
         state, reason = "failed", GONE
-    folder = record.output_dir if record else None
-    unsupervised = find_unsupervised(folder, supervised)
-    if unsupervised and not supervised:
-        left_over = reason == GONE and any(item.output_dir == folder for item in unsupervised)
+    folder = Path(record.output_dir) if record else None
+    unsupervised = find_trainings(folder)
+    if supervised:
+        unsupervised.pop(folder, None)
+    elif unsupervised:
+        left_over = reason == GONE and folder in unsupervised
         reason = GONE if left_over else "started without the supervisor"
         reason += "; the training runs, but nothing starts it again if it dies"
-        state, folder = "running", folder if left_over else unsupervised[0].output_dir
+        state, folder = "running", folder if left_over else next(iter(unsupervised))
     return RunState(state, reason, supervised, record, unsupervised, read_progress(folder) if folder else None)
 
 
-def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, ...]:
-    """The trainings that hold a folder of models/ and that no supervisor watches.
+def find_trainings(own: Path | None) -> dict[Path, str]:
+    """Output folder -> holder of its lock, of each training that runs.
 
     Args:
-        own: the output folder of the run that is meant; looked at wherever it lies.
-        supervised: whether a supervisor watches that one: then it is left out.
+        own: a folder that is looked at wherever it lies; of others, those in models/.
     """
-    folders = {path.parent for path in Path("models").glob("*/.training.lock")}
-    if own:
-        folders = folders - {Path(own)} if supervised else folders | {Path(own)}
-    found = []
-    for lock in (folder / ".training.lock" for folder in sorted(folders)):
-        if lock_is_held(lock):
-            since = datetime.fromtimestamp(lock.stat().st_mtime, UTC).isoformat(timespec="seconds")
-            found.append(Unsupervised(str(lock.parent), holder_text(lock), since))
-    return tuple(found)
+    folders = {path.parent for path in Path("models").glob("*/.training.lock")} | ({own} if own else set())
+    locks = {folder: folder / ".training.lock" for folder in sorted(folders)}
+    return {folder: holder_text(lock) for folder, lock in locks.items() if lock_is_held(lock)}
 
 
 def holder_text(lock: Path) -> str:
-    """What the holder of a lock wrote into it."""
+    """What the holder of a lock wrote into it: "process PID ..."."""
     with suppress(OSError), lock.open("rb") as file:
         return file.read(1000).decode(errors="replace").strip() or "process unknown"
     return "process unknown"
@@ -178,7 +152,7 @@ def run_state_text(run: RunState) -> str:
     """The run state for a person."""
     record = run.record
     lines = [run.state + (f": {run.reason}" if run.reason else "")]
-    lines += [f"running without supervisor: {item}" for item in run.unsupervised]
+    lines += [f"running without supervisor: {who}, into {folder}" for folder, who in run.unsupervised.items()]
     if run.progress:
         age = max(0, int(datetime.now(UTC).timestamp() - run.progress.time))
         lines.append(f"step {run.progress.step} of {run.progress.max_steps}, {age} s ago")

@@ -146,7 +146,7 @@ def find_run(state: RunState, now: float) -> Run | None:
     if state.supervised and record:
         folder = Path(record.output_dir)
     elif state.unsupervised:
-        folder = Path(state.unsupervised[0].output_dir)
+        folder = next(iter(state.unsupervised))
     else:
         known = {path: read_progress(path) for path in _folders()}
         touched = {path: found.time if found else 0.0 for path, found in known.items() if found or _complete(path)}

@@ -20,24 +20,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from socrates.checkpoint import WEIGHTS_ONLY, checkpoint_step, is_finished, newest_complete
 from socrates.config import load_config, load_deepspeed
 from socrates.console import describe_exit
 from socrates.errors import EXIT_CANNOT, SocratesError
-from socrates.machine.process_tree import (
-    MARK,
-    SAVE_PATIENCE,
-    ask_to_save,
-    end_marked,
-    find_ranks,
-    free_port,
-    wait_until,
-)
-from socrates.machine.run_state import Attempt, SupervisorRecord, read_end, utc_time, write_record
+from socrates.machine.process_tree import MARK, end_marked, free_port, marked, wait_until
+from socrates.machine.run_state import Attempt, SupervisorRecord, find_trainings, read_end, utc_time, write_record
 from socrates.telemetry.gpus import gpu_numbers
 from socrates.telemetry.log import read_progress
 
 MAX_RESTARTS = 3
+SAVE_PATIENCE = 600.0  # seconds for the end of a step and its checkpoint
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "train_full_dataset.py"
 _DEFECT = "error: this is a defect of the program"  # run_entry_point's words for an exception, which also exits with 2
 
@@ -134,7 +129,7 @@ class Supervisor:
             state="running",
             pid=os.getpid(),
             started=utc_time(),
-            log_offset=_size(job.log),
+            log_offset=_log_size(),
             **{name: getattr(job, name) for name in ("config", "deepspeed", "log", "output_dir")},
         )
 
@@ -159,24 +154,22 @@ class Supervisor:
         while True:
             ended = self._attempt(from_step, resume)
             state, reason = decide_next(ended, best, self._record.restarts)
-            if state == "complete" or not (self._stopping or state == "restart"):
-                if state == "stopped":
-                    self._say(f"to go on: {self._record.way_on}")
-                return state, reason
-            if not self._stopping:
+            if state == "restart" and not self._stopping:
                 self._say(f"{reason}; starting it again in {self._job.pause:g} s")
                 wait_until(lambda: self._stopping, self._job.pause)
-            if self._stopping:
+            if self._stopping and state != "complete":
                 saved = f"step {ended.saved_step}" if ended.saved_step else "none"
                 reason = f"at step {ended.reached_step}, as it was asked to; newest complete checkpoint: {saved}"
                 return "stopped", reason
+            if state != "restart":
+                return state, reason
             from_step, best, resume = ended.saved_step, max(best, ended.reached_step or 0), True
             self._note(restarts=self._record.restarts + 1)
 
     def _attempt(self, from_step: int, resume: bool) -> Attempt:
         """Start the training, wait for its end, and end what it leaves behind."""
         job, earlier = self._job, self._record.attempts
-        before, offset = read_progress(job.output_dir), _size(job.log)
+        before, offset = read_progress(job.output_dir), _log_size()
         command = job.command(resume)
         start = f"going on from step {from_step}" if from_step else "starting from the base model"
         self._say(f"attempt {len(earlier) + 1}: {start}: {shlex.join(command)}")
@@ -206,13 +199,19 @@ class Supervisor:
         return attempt
 
     def _wait_for_save(self, launcher: subprocess.Popen[bytes]) -> None:
-        """Let the ranks finish their step and save; where there is no rank, there is nothing to wait for."""
-        ranks = find_ranks(self._record.mark)
-        if ranks:
-            self._say(f"asked to stop: after this step and its checkpoint, at most {SAVE_PATIENCE:g} s from now")
-            self._note(asked=utc_time())
-            ask_to_save(ranks)
-            wait_until(lambda: launcher.poll() is not None or self._at_once)
+        """Let the training finish its step and save; one that has not begun, or still loads, ends at once.
+
+        The first rank is asked, and all of them stop after the same step. The launcher, told to end, would kill them
+        after 30 s, and a step with its checkpoint may take longer.
+        """
+        folder = Path(self._job.output_dir)
+        holder = find_trainings(folder).get(folder, "")
+        for process in marked(self._record.mark):
+            if holder.startswith(f"process {process.pid} "):
+                self._say(f"asked to stop: after this step and its checkpoint, at most {SAVE_PATIENCE:g} s from now")
+                with suppress(psutil.Error):
+                    process.terminate()
+                wait_until(lambda: launcher.poll() is not None or self._at_once, SAVE_PATIENCE)
 
     def _stop(self, number: int, frame: object) -> None:
         self._at_once = self._at_once or number == signal.SIGINT
@@ -233,15 +232,8 @@ class Supervisor:
 def _newest_step(job: TrainingJob) -> tuple[int, bool]:
     """The step of the newest checkpoint to go on from (0 for none), and whether it is the last one of its run."""
     checkpoint, _ = newest_complete(job.output_dir, weights_only=job.weights_only)
-    if checkpoint is None:
-        return 0, False
-    finished = False
-    with suppress(SocratesError, KeyError, TypeError):
-        finished = is_finished(checkpoint)
-    return checkpoint_step(checkpoint) or 0, finished
+    return (checkpoint_step(checkpoint) or 0, is_finished(checkpoint)) if checkpoint else (0, False)
 
 
-def _size(path: str) -> int:
-    with suppress(OSError):
-        return Path(path).stat().st_size
-    return 0
+def _log_size() -> int:
+    return os.fstat(sys.stdout.fileno()).st_size

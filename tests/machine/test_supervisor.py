@@ -120,37 +120,25 @@ if act.get("orphan"):
     left = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE)
     left.stdout.readline()
     Path("orphan").write_text(str(left.pid))
+def asked(number, frame):  # it saves until a file `finish` is there
+    with Path("asked").open("a") as file:
+        file.write("x")
+    while not Path("finish").exists():
+        time.sleep(0.02)
+    Path("saved").touch()
+    sys.exit(0)
+
+if act.get("hang") == "saves":
+    signal.signal(signal.SIGTERM, asked)
 if act.get("hang"):
     Path("hangs").write_text(str(os.getpid()))
     time.sleep(3600)
 if act.get("stopped"):
     telemetry.stopped = act["stopped"]
     telemetry.end()
-if act.get("rank"):
-    subprocess.run([sys.executable, "-c", RANK, act["rank"]], env={**os.environ, "LOCAL_RANK": "0"})
 if act.get("signal"):
     os.kill(os.getpid(), act["signal"])
 sys.exit(act.get("status", 0))
-"""
-
-# What a rank does when it is asked to stop: it saves until a file `finish` is there, or it never gets to it.
-RANK = r"""
-import os, signal, sys, time
-from pathlib import Path
-
-def asked(number, frame):
-    with Path("asked").open("a") as file:
-        file.write("x")
-    if sys.argv[1] == "saves":
-        while not Path("finish").exists():
-            time.sleep(0.02)
-        Path("saved").touch()
-        sys.exit(0)
-
-signal.signal(signal.SIGTERM, asked)
-Path("hangs").write_text(str(os.getpid()))
-while True:
-    time.sleep(3600)
 """
 
 DRIVER = r"""
@@ -183,7 +171,7 @@ class Place:
 
     def __init__(self, folder):
         self.folder = folder
-        (folder / "fake training.py").write_text(f"ROOT = {str(ROOT)!r}\nRANK = {RANK!r}\n{FAKE_TRAINING}")
+        (folder / "fake training.py").write_text(f"ROOT = {str(ROOT)!r}\n{FAKE_TRAINING}")
         (folder / "driver.py").write_text(f"ROOT = {str(ROOT)!r}\n{DRIVER}")
 
     def start(self, *attempts, watch=PATIENCE):
@@ -331,7 +319,7 @@ def test_a_training_started_by_hand_is_seen_and_not_disturbed(place):
         lock.write(f"process {os.getpid()} on here\n")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert_refused(place.start({"to": 9}), "no supervisor watches", f"process {os.getpid()} on here, since 20")
+        assert_refused(place.start({"to": 9}), "no supervisor watches", f"process {os.getpid()} on here, into models/")
         state = place.supervise("state")
         assert state.returncode == 0 and state.stdout.startswith("running: started without the supervisor; ")
         assert f"running without supervisor: process {os.getpid()} on here" in state.stdout
@@ -367,25 +355,22 @@ def test_a_training_that_stopped_by_itself_is_not_started_again(place):
     assert place.wait_until_over()["state"] == "complete"
 
 
-@pytest.mark.parametrize("supervised", [True, False])
-def test_stop_waits_for_the_ranks_to_save_and_a_second_one_waits_too(place, supervised):
-    place.start({"to": 4, "rank": "saves"})
+def test_stop_waits_for_a_checkpoint_and_a_second_one_waits_too(place):
+    place.start({"to": 4, "hang": "saves"})
     place.hanging()
-    if not supervised:
-        place.kill_supervisor()
     first = place.begin_to_stop()
     wait_for((place.folder / "asked").exists)
     second = place.begin_to_stop()
     time.sleep(1.5)  # longer than its grace: for a checkpoint there is more
     assert place.finish(first, second) == [0, 0]
     assert (place.folder / "saved").exists() and place.state["state"] == "stopped"
-    assert (place.folder / "asked").read_text() == "x", "ranks that are asked twice end at once"
+    assert (place.folder / "asked").read_text() == "x", "a training that is asked twice ends at once"
     assert not processes_in(place.folder)
 
 
 @pytest.mark.parametrize("ctrl_c", [False, True])
 def test_stop_now_or_ctrl_c_does_not_wait(place, ctrl_c):
-    place.start({"to": 4, "rank": "hangs"})
+    place.start({"to": 4, "hang": "saves"})
     place.hanging()
     if ctrl_c:
         stop = place.begin_to_stop()
@@ -414,10 +399,10 @@ def test_the_supervisor_killed_and_its_training_alive(place):
     result = place.supervise("state")
     assert result.returncode == 0 and "the supervisor is gone" in result.stdout
     assert f"running without supervisor: process {training}" in result.stdout
-    assert_refused(place.start({"to": 9}), "no supervisor watches", f"process {training}")
-    stop = place.supervise("stop")
-    assert stop.returncode == 0 and "to go on: python scripts/supervise.py start" in stop.stdout
-    assert not processes_in(place.folder) and place.state["state"] == "stopped"
+    for refused in (place.start({"to": 9}), place.supervise("stop")):
+        assert_refused(refused, "no supervisor watches", f"end it after a checkpoint: kill {training}\n")
+    os.kill(training, signal.SIGTERM)
+    wait_for(lambda: not processes_in(place.folder))
     assert place.start({}, {"to": 9}).returncode == 0
 
 
