@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +22,6 @@ from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError
 from socrates.files import cannot_write, lock_is_held, try_lock
 from socrates.machine.process_tree import end_marked, wait_until
 from socrates.machine.run_state import (
-    GONE,
     LOCK,
     RUN_FOLDER,
     SupervisorRecord,
@@ -34,7 +32,6 @@ from socrates.machine.run_state import (
     read_record,
     run_state_text,
     utc_time,
-    write_record,
 )
 from socrates.machine.supervisor import SAVE_PATIENCE, TrainingJob
 
@@ -74,13 +71,12 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
         _refuse_beside(find_trainings(Path(job.output_dir)))
         record = read_record()
         if record and record.state == "running":  # its supervisor was killed, and its first rank is dead, too
-            write_record(replace(record, state="failed", reason=GONE, ended=utc_time()))
             end_marked(record.mark, job.grace)
         _start_supervisor(command, lock, log)
     try:
         return _watch(job.log, begun, seconds)
     except KeyboardInterrupt:
-        _say("")
+        print()
         print("No longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr)
         return EXIT_INTERRUPTED
 
@@ -107,31 +103,28 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None
     wait_until(lambda: is_recorded() or process.poll() is not None, _START_PATIENCE)
     if not is_recorded():
         raise SocratesError(f"the supervisor did not start:\n{read_end(log.name, offset)}its log: {log.name}")
+    print(f"Training started in the background: process {process.pid}, log {log.name}")
 
 
 def _watch(log: str, begun: float, seconds: float) -> int:
-    run = find_run_state()
-    if run.record:
-        _say(f"Training started in the background: process {run.record.pid}, log {log}")
     deadline = time.monotonic() + seconds
-    while run.supervised:
+    while (run := find_run_state()).supervised:
         progress = run.progress
-        if progress and (progress.time or 0) > begun and progress.step > (progress.started_step or 0):
-            _say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
+        if progress and progress.time > begun and progress.step > progress.started_step:
+            print(f"Training runs: step {progress.step} of {progress.max_steps} is done")
             return EXIT_DONE
         if time.monotonic() >= deadline:
-            _say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
+            print(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
             return EXIT_DONE
         time.sleep(0.2)
-        run = find_run_state()
     if run.state in ("complete", "stopped"):
-        _say(f"Training {run_state_text(run)}")
+        print(f"Training {run_state_text(run)}")
     else:
         print(run_state_text(run), f"error: the training died: {run.reason}", sep="\n", file=sys.stderr, flush=True)
     return EXIT_DONE if run.state == "complete" else EXIT_NO
 
 
-def stop(at_once: bool = False) -> int:
+def stop(at_once: bool) -> int:
     """End the training that the supervisor of this folder runs, and wait until it is over.
 
     It first finishes its step and saves a checkpoint; Ctrl+C meanwhile ends it at once.
@@ -146,13 +139,13 @@ def stop(at_once: bool = False) -> int:
         SocratesError: it does not end, or no supervisor watches the training that runs.
     """
     run = find_run_state()
-    if not run.supervised or run.record is None:
-        _refuse_beside(run.unsupervised)
-        _say(f"Nothing is running ({run.state})")
-        return EXIT_NO
-    _stop_supervisor(run.record, at_once)
-    _say(run_state_text(find_run_state()))
-    return EXIT_DONE
+    if run.supervised and run.record:
+        _stop_supervisor(run.record, at_once)
+        print(run_state_text(find_run_state()))
+        return EXIT_DONE
+    _refuse_beside(run.unsupervised)
+    print(f"Nothing is running ({run.state})")
+    return EXIT_NO
 
 
 def _refuse_beside(trainings: dict[Path, str]) -> None:
@@ -173,7 +166,7 @@ def _stop_supervisor(record: SupervisorRecord, at_once: bool) -> None:
         return wait_until(lambda: not lock_is_held(LOCK), seconds)
 
     if not at_once:
-        _say(
+        print(
             f"Stopping process {record.pid} and its training, after this step and its checkpoint: this may take some "
             "minutes (Ctrl+C, or stop --now, ends it at once) ..."
         )
@@ -181,11 +174,7 @@ def _stop_supervisor(record: SupervisorRecord, at_once: bool) -> None:
             if ends_after(signal.SIGTERM, SAVE_PATIENCE + _END_PATIENCE):
                 return
         except KeyboardInterrupt:
-            _say("")
-    _say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
+            print()
+    print(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
     if not ends_after(signal.SIGINT, _END_PATIENCE):
         raise SocratesError(f"process {record.pid} has not ended after {_END_PATIENCE:g} s; look at {record.log}")
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # at once, also into a pipe

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError, first_line
-from socrates.files import lock_is_held, read_json, read_text, write_json
+from socrates.files import lock_is_held, read_json, read_text
 from socrates.telemetry.log import Progress, read_progress
 
 RUN_FOLDER = Path(".run")
@@ -33,7 +33,6 @@ class Attempt:
 
     started: str
     from_step: int  # of the checkpoint that it went on from; 0 for none
-    ended: str | None = None
     exit_status: int | None = None  # the launcher's; negative for a signal
     reached_step: int | None = None  # the last one that was done or saved
     saved_step: int = 0  # of the newest complete checkpoint; 0 for none
@@ -67,18 +66,12 @@ class SupervisorRecord:
     @property
     def way_on(self) -> str:
         """The command with which the run goes on from its newest checkpoint."""
-        files = f"--config {self.config} --deepspeed {self.deepspeed} --log {self.log}"
-        return f"python scripts/supervise.py start {files} --resume"
+        return f"python scripts/supervise.py start --config {self.config} --deepspeed {self.deepspeed} --log {self.log}"
 
 
 def utc_time() -> str:
     """The time, as the record has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_record(record: SupervisorRecord) -> None:
-    """Replace the record; SocratesError where that cannot be done."""
-    write_json(STATE, asdict(record))
 
 
 def read_record() -> SupervisorRecord | None:
@@ -136,16 +129,13 @@ def find_trainings(own: Path | None) -> dict[Path, str]:
     Args:
         own: a folder that is looked at wherever it lies; of others, those in models/.
     """
-    folders = {path.parent for path in Path("models").glob("*/.training.lock")} | ({own} if own else set())
-    locks = {folder: folder / ".training.lock" for folder in sorted(folders)}
-    return {folder: holder_text(lock) for folder, lock in locks.items() if lock_is_held(lock)}
+    locks = {*Path("models").glob("*/.training.lock"), *([own / ".training.lock"] if own else ())}
+    return {lock.parent: holder_text(lock) for lock in sorted(locks) if lock_is_held(lock)}
 
 
 def holder_text(lock: Path) -> str:
     """What the holder of a lock wrote into it: "process PID ..."."""
-    with suppress(OSError), lock.open("rb") as file:
-        return file.read(1000).decode(errors="replace").strip() or "process unknown"
-    return "process unknown"
+    return lock.read_text(encoding="utf-8", errors="replace").strip() or "process unknown"
 
 
 def run_state_text(run: RunState) -> str:

@@ -36,7 +36,7 @@ DEFECT = "Traceback …\nerror: this is a defect of the program, not of your inp
 
 def ended(status=1, from_step=0, reached=0, finished=False, output="", saved=None, stopped=None):
     return Attempt(
-        *("a start", from_step, "an end", status, reached, from_step if saved is None else saved, finished, stopped),
+        *("a start", from_step, status, reached, from_step if saved is None else saved, finished, stopped),
         refused=refusal(status, output),
     )
 
@@ -96,7 +96,7 @@ lock.truncate(0)
 lock.write(f"process {os.getpid()} on here\n")
 lock.flush()
 number = len(list(Path().glob("attempt-*")))
-Path(f"attempt-{number}").write_text(" ".join(sys.argv[1:]))
+Path(f"attempt-{number}").touch()
 act = json.loads(Path("attempts.json").read_text())[number]
 newest, _ = newest_complete(folder)
 step = checkpoint_step(newest) if newest else 0
@@ -148,10 +148,8 @@ from socrates.errors import run_entry_point
 from socrates.machine.background import start
 from socrates.machine.supervisor import Supervisor, TrainingJob
 
-def command(resume):
-    return [sys.executable, "fake training.py", *(["resume"] if resume else [])]
-
 def main():
+    command = lambda: [sys.executable, "fake training.py"]
     job = TrainingJob("c.json", "d.json", "training.log", "models/run", command, pause=0.1, grace=1)
     if sys.argv[1:]:
         return start(job, [sys.executable, "driver.py"], float(sys.argv[1]))
@@ -237,7 +235,6 @@ def test_killed_twice_it_ends_complete_with_two_restarts_on_record(place):
     assert state["state"] == "complete" and state["restarts"] == 2 and state["ended"]
     steps = [(a["from_step"], a["reached_step"], a["exit_status"]) for a in state["attempts"]]
     assert steps == [(0, 4, -9), (3, 7, -9), (6, 9, 0)]
-    assert [(place.folder / f"attempt-{n}").read_text() for n in range(3)] == ["", "resume", "resume"]
     headers = [line for line in place.log.splitlines() if line.startswith("=== 20")]
     assert "attempt 1: starting from the base model" in headers[0] and "complete" in headers[-1]
     assert any("attempt 3: going on from step 6" in line for line in headers)
@@ -335,7 +332,7 @@ def test_stop_ends_all_of_it_and_says_where_it_can_go_on(place):
     result = place.supervise("stop")
     assert result.returncode == 0, result.stderr
     assert "stopped: at step 4, as it was asked to; newest complete checkpoint: step 3" in result.stdout, result.stdout
-    assert "--config c.json --deepspeed d.json --log training.log --resume" in result.stdout
+    assert "--config c.json --deepspeed d.json --log training.log" in result.stdout
     assert not processes_in(place.folder)
     assert place.state["state"] == "stopped" and place.state["restarts"] == 0
     assert place.supervise("state").returncode == 1
@@ -489,22 +486,19 @@ def test_the_command_uses_the_gpus_that_were_chosen(place, monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR"):
         monkeypatch.delenv(name, raising=False)
     command = make_training_job(*arguments).command
-    assert "--num_gpus=2" in command(False) and command(False)[-4:] == files
-    assert command(True)[-2:] == ["--resume-from-checkpoint", "auto"]
-    assert "--resume-weights-only" not in command(True), "only when asked for by name"
-    weights = make_training_job(*arguments, resume=True, weights_only=True).command
-    assert "--resume-weights-only" in weights(True) and "--resume-weights-only" in weights(False)
-    ports = {part for _ in range(3) for part in command(False) if part.startswith("--master_port=")}
+    assert "--num_gpus=2" in command() and command()[-4:] == files, "--resume-weights-only when asked for by name"
+    assert make_training_job(*arguments, weights_only=True).command()[-1] == "--resume-weights-only"
+    ports = {part for _ in range(3) for part in command() if part.startswith("--master_port=")}
     assert ports and "--master_port=29500" not in ports
     for names, why in (("3", "names 1 GPUs"), ("GPU-3a5c,GPU-1a5c", "does not name GPUs by number; write")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
         with pytest.raises(SocratesError, match=why):
             make_training_job(*arguments)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5")
-    assert "--include=localhost:2,3" in make_training_job(*arguments).command(False)
+    assert "--include=localhost:2,3" in make_training_job(*arguments).command()
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "--num_gpus=2" in make_training_job(*arguments).command(False)
+    assert "--num_gpus=2" in make_training_job(*arguments).command()
 
 
 def test_machine_env(tmp_path):
@@ -537,7 +531,7 @@ def test_with_deepspeed_stopped_gone_on_and_its_ranks_killed_it_ends_complete(tm
         step = json.loads((folder / "models/run/.progress.json").read_text())["step"]
         assert f"stopped: at step {step}, as it was asked to; newest complete checkpoint: step {step}\n" in stop.stdout
         assert place.state["restarts"] == 0 and not processes_in(folder)
-        start = start_training(folder, token, "--resume")
+        start = start_training(folder, token)
         assert start.returncode == 0, start.stdout + start.stderr + place.log
         kill_ranks_after(folder, step + 8, token)
         state = place.wait_until_over()
@@ -554,9 +548,9 @@ def test_with_deepspeed_stopped_gone_on_and_its_ranks_killed_it_ends_complete(tm
         assert token.encode() not in path.read_bytes(), path
 
 
-def start_training(folder, token, *options):
+def start_training(folder, token):
     files = ("--config", "config.json", "--deepspeed", "deepspeed_config.json", "--log", "training.log")
-    command = [sys.executable, str(ROOT / "scripts/supervise.py"), "start", *files, "--token-on-stdin", *options]
+    command = [sys.executable, str(ROOT / "scripts/supervise.py"), "start", *files, "--token-on-stdin"]
     return run_in(folder, command, input=f"{token}\n", env=environment(DS_ACCELERATOR=""))
 
 

@@ -32,7 +32,7 @@ def report_text(checks: list[Check]) -> str:
     lines = []
     for check in checks:
         lines.append(f"  [{check.outcome}] {check.name}: {check.text}")
-        if check.remedy and check.outcome != PASS:
+        if check.remedy:
             lines.append(f"         -> {check.remedy}")
     return "\n".join(lines)
 

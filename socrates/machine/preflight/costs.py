@@ -18,15 +18,7 @@ from socrates.console import duration
 from socrates.machine.preflight.checks import FAIL, GIB, PASS, WARN, Check, gib
 from socrates.machine.preflight.gpus import Gpu
 from socrates.machine.preflight.inputs import DataState, ModelState
-from socrates.model.memory import (
-    ACTIVATIONS,
-    ADAPTER,
-    BUCKET_ELEMENTS,
-    MARGIN,
-    WEIGHTS,
-    layers_to_checkpoint,
-    memory_parts,
-)
+from socrates.model import memory
 from socrates.model.sizing import ASSUMED_UTILISATION, ModelShape, adapter_parameters, peak_flops, training_flops
 
 # Bytes of a checkpoint for each adapter parameter: bf16 weights twice (adapter, model states), both AdamW moments in
@@ -37,22 +29,14 @@ _BYTES_PER_PARAMETER, _SMALL_FILES = 2 + 2 + 4 + 12, 20 * 2**20
 def check_costs(
     config: RunConfig, deepspeed: Mapping[str, Any] | None, model: ModelState, data: DataState, gpus: list[Gpu]
 ) -> Iterator[Check]:
-    """All that a run takes; memory and time only where there are GPUs.
-
-    Args:
-        config: the run.
-        deepspeed: its DeepSpeed file; the guide's settings if None.
-        model: what is known of its model.
-        data: of its rows.
-        gpus: that the run takes.
-    """
+    """All that a run takes of the ``gpus`` that are its own; without a DeepSpeed file the guide's settings count."""
     if model.shape is None:
         text = f"{free_disk()}; what the run takes is unknown: the model's shape is not known here"
         yield Check("costs", WARN, text, "look at the log's first lines, and at status")
         return
     yield from check_disk(config, model.shape, model.missing_bytes, data)
     if gpus:
-        bucket = (deepspeed or {}).get("zero_optimization", {}).get("reduce_bucket_size", BUCKET_ELEMENTS)
+        bucket = (deepspeed or {}).get("zero_optimization", {}).get("reduce_bucket_size", memory.BUCKET_ELEMENTS)
         check, layers = _check_memory(config, bucket, model.shape, min(gpu.memory_bytes for gpu in gpus))
         yield check
         yield _check_cost(config, model.shape, data, gpus, layers)
@@ -110,11 +94,11 @@ def _device(path: Path) -> int:
 
 def _check_memory(config: RunConfig, bucket: int, shape: ModelShape, room: int) -> tuple[Check, int]:
     """The check, and how many layers are counted as checkpointed; ``room``: bytes of the smallest GPU."""
-    needed = layers_to_checkpoint(shape, config, room, bucket)
+    needed = memory.layers_to_checkpoint(shape, config, room, bucket)
     # The training itself takes more than the config says, where that turns out to be too few.
     wanted = min(config.training.checkpointed_layers or 0, shape.layers)
     layers = shape.layers if needed is None else max(needed, wanted)
-    parts, tokens = memory_parts(shape, config, layers, bucket), config.training.micro_batch_tokens
+    parts, tokens = memory.memory_parts(shape, config, layers, bucket), config.training.micro_batch_tokens
     total = sum(parts.values())
     text = (
         f"at most {total / GIB:.1f} of {room / GIB:.1f} GiB a GPU at {tokens} tokens at once, "
@@ -122,12 +106,12 @@ def _check_memory(config: RunConfig, bucket: int, shape: ModelShape, room: int) 
     ) + ", ".join(f"{name} {number / GIB:.1f}" for name, number in parts.items())
     if needed is not None:
         return Check("memory", PASS, text), layers
-    remedy = f"rent GPUs of {math.ceil(total / (1 - MARGIN) / GIB)} GiB or more"
-    free = room * (1 - MARGIN) - (total - parts[ACTIVATIONS])
-    fitting = int(tokens * free / parts[ACTIVATIONS]) // 128 * 128
+    remedy = f"rent GPUs of {math.ceil(total / (1 - memory.MARGIN) / GIB)} GiB or more"
+    free = room * (1 - memory.MARGIN) - (total - parts[memory.ACTIVATIONS])
+    fitting = int(tokens * free / parts[memory.ACTIVATIONS]) // 128 * 128
     if fitting > 0:
         remedy = f'write "micro_batch_tokens": {fitting}, and a "max_length" of no more, in "training"; or {remedy}'
-    outcome = FAIL if parts[WEIGHTS] + parts[ADAPTER] > room else WARN
+    outcome = FAIL if parts[memory.WEIGHTS] + parts[memory.ADAPTER] > room else WARN
     return Check("memory", outcome, text, remedy), layers
 
 

@@ -31,9 +31,6 @@ class Gpu:
     major: int
     minor: int
 
-    def __str__(self) -> str:
-        return f"{self.name} ({self.memory_bytes / GIB:.0f} GiB)"
-
 
 def uses_cpus() -> bool:
     """Whether the training is to run on CPUs on purpose."""
@@ -50,7 +47,8 @@ def inspect_gpus(config: RunConfig | None) -> tuple[list[Check], list[Gpu]]:
     gpus, why_none = _find_gpus()
     wanted = config.training.num_processes if config else 0
     used = gpus[:wanted]
-    found = f"{len(gpus)} x {', '.join(sorted(set(map(str, gpus))))}" if gpus else f"none: {why_none}"
+    kinds = sorted({f"{gpu.name} ({gpu.memory_bytes / GIB:.0f} GiB)" for gpu in gpus})
+    found = f"{len(gpus)} x {', '.join(kinds)}" if gpus else f"none: {why_none}"
     if not gpus or len(gpus) < wanted:
         needs = f"; the config has {wanted} processes" if wanted else ""
         return [Check("GPUs", FAIL, found + needs, _remedy(len(gpus), config))], used
