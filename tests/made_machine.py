@@ -109,7 +109,7 @@ class MadeMachine:
         gpu = {"name": name, "total_memory": int(gib * 2**30), "major": major, "minor": 0}
         (self.made_up / "gpus.json").write_text(json.dumps([[gpu] * count, error]))
 
-    def cache_model(self, weights: bool = False) -> Path:
+    def cache_model(self, weights: bool = False) -> None:
         """The model's config in the hub's cache, with or without weights."""
         folder = self.cache / "hub" / f"models--{MODEL.replace('/', '--')}"
         snapshot = folder / "snapshots" / COMMIT
@@ -119,7 +119,6 @@ class MadeMachine:
             (snapshot / "model.safetensors").write_bytes(NO_WEIGHTS)
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text(COMMIT)
-        return snapshot
 
     def own_code(self) -> Path:
         """A copy of the program, as uploaded, that may be broken; its list of packages."""

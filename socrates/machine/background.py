@@ -72,8 +72,9 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
         record = read_record()
         if record and record.state == "running":  # its supervisor was killed, and its first rank is dead, too
             end_marked(record.mark, job.grace)
-        _start_supervisor(command, lock, log)
+        pid = _start_supervisor(command, lock, log)
     try:
+        print(f"Training started in the background: process {pid}, log {job.log}")
         return _watch(job.log, begun, seconds)
     except KeyboardInterrupt:
         print()
@@ -81,8 +82,8 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
         return EXIT_INTERRUPTED
 
 
-def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None:
-    """Returns once it is on record. It holds the lock on, and nothing else of this process."""
+def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> int:
+    """Its process id, once that is on record. It holds the lock on, and nothing else of this process."""
     offset = log.tell()
     process = subprocess.Popen(
         command,
@@ -103,7 +104,7 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None
     wait_until(lambda: is_recorded() or process.poll() is not None, _START_PATIENCE)
     if not is_recorded():
         raise SocratesError(f"the supervisor did not start:\n{read_end(log.name, offset)}its log: {log.name}")
-    print(f"Training started in the background: process {process.pid}, log {log.name}")
+    return process.pid
 
 
 def _watch(log: str, begun: float, seconds: float) -> int:

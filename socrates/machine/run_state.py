@@ -63,11 +63,6 @@ class SupervisorRecord:
         """What its training's processes carry in their environment."""
         return f"{self.pid} since {self.started}"
 
-    @property
-    def way_on(self) -> str:
-        """The command with which the run goes on from its newest checkpoint."""
-        return f"python scripts/supervise.py start --config {self.config} --deepspeed {self.deepspeed} --log {self.log}"
-
 
 def utc_time() -> str:
     """The time, as the record has it."""
@@ -124,11 +119,7 @@ def find_run_state() -> RunState:
 
 
 def find_trainings(own: Path | None) -> dict[Path, str]:
-    """Output folder -> holder of its lock, of each training that runs.
-
-    Args:
-        own: a folder that is looked at wherever it lies; of others, those in models/.
-    """
+    """Output folder -> holder of its lock, of each training into a folder of models/, or into ``own``."""
     locks = {*Path("models").glob("*/.training.lock"), *([own / ".training.lock"] if own else ())}
     return {lock.parent: holder_text(lock) for lock in sorted(locks) if lock_is_held(lock)}
 
@@ -151,7 +142,8 @@ def run_state_text(run: RunState) -> str:
         lines.append(f"supervisor: process {record.pid}, started {record.started}, restarts: {record.restarts}")
         lines.append(f"config {record.config}, log {record.log}, checkpoints in {record.output_dir}")
         if run.state == "stopped":
-            lines.append(f"to go on: {record.way_on}")
+            files = f"--config {record.config} --deepspeed {record.deepspeed} --log {record.log}"
+            lines.append(f"to go on: python scripts/supervise.py start {files}")
         if run.state == "failed":
             last = read_end(record.log, record.log_offset).splitlines()[-20:]
             lines += [f"last lines of {record.log}:", *(f"  {line}" for line in last)]
@@ -188,7 +180,6 @@ def read_machine_env(path: Path | str = MACHINE_ENV) -> dict[str, str]:
             wanted = "wants KEY=VALUE as it stands: no export, no spaces around the =, no quotes, $ or `"
             raise SocratesError(f"{path}: line {number}: {wanted}")
         if setting[1] in _SECRETS:
-            where = "export it where the training is started"
-            raise SocratesError(f"{path}: line {number}: {setting[1]} is a secret: {where}")
+            raise SocratesError(f"{path}: line {number}: {setting[1]} is a secret: export it where training starts")
         settings[setting[1]] = setting[2]
     return settings

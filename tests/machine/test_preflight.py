@@ -1,4 +1,4 @@
-"""Whether a machine can carry a run: GPUs as a (made-up) nvidia-smi tells them, disk, data, packages, sizes."""
+"""What a run needs of disk and data; the rest of preflight is tried through its script."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
 from socrates.machine.preflight import costs
 from socrates.machine.preflight.inputs import DataState, inspect_data, model_state
-from socrates.model.sizing import adapter_parameters
+from socrates.model.sizing import QWEN2_14B, adapter_parameters
 from socrates.rehearsal.rehearsal import rehearsal_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,36 +25,17 @@ def in_project_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def prepare(folder, rows=1000, **changes):
-    value = rehearsal_config("models/base", "data/set", steps=None, save_steps=2)
-    value.update(changes)
-    (folder / "data" / "set").mkdir(parents=True)
-    (folder / "data" / "set" / "train.jsonl").write_text("{}\n" * rows)
-    (folder / "data" / "set" / "val.jsonl").write_text("{}\n")
-    (folder / "models" / "base").mkdir(parents=True)
-    (folder / "models" / "base" / "config.json").write_text(json.dumps(SHAPE))
-    (folder / "models" / "base" / "model.safetensors").write_bytes(NO_WEIGHTS)
-    return parse_config(value, "test")
-
-
 def test_room_is_needed_for_the_checkpoints_still_to_come(tmp_path, monkeypatch):
-    config = prepare(tmp_path)
-    model = model_state(config)
-    _, state = inspect_data(config)
-    assert state.steps == 32  # 1000 rows of 32 a step, rounded up
-    each = 20 * adapter_parameters(model.shape, config.lora) + 20 * 2**20
+    each = 20 * adapter_parameters(QWEN2_14B, FULL.lora) + 20 * 2**20
     usage = shutil.disk_usage(tmp_path)
-    free = 10 * each + state.to_come
-    monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: usage._replace(free=free))
-    [check] = costs.check_disk(config, model.shape, 0, state)
-    assert check.outcome == "FAIL" and "16 checkpoints" in check.text
+    monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: usage._replace(free=13 * each))
+    [check] = costs.check_disk(FULL, QWEN2_14B, 0, DataState(9375))
+    assert check.outcome == "FAIL" and "19 checkpoints" in check.text
     assert 'a larger "save_steps" in "training"' in check.remedy
-    for step in range(2, 14, 2):  # six are there already
-        folder = tmp_path / config.output_dir / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text("{}")
-    [check] = costs.check_disk(config, model.shape, 0, state)
-    assert check.outcome == "pass" and "10 checkpoints" in check.text
+    for step in range(500, 3500, 500):  # six are there already
+        write_json(tmp_path / FULL.output_dir / f"checkpoint-{step}" / "manifest.json", {})
+    [check] = costs.check_disk(FULL, QWEN2_14B, 0, DataState(9375))
+    assert check.outcome == "pass" and "13 checkpoints" in check.text
 
 
 def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatch):
@@ -97,14 +78,18 @@ def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monke
 
 
 def test_missing_empty_and_changed_data_fail_and_no_file_is_read_twice(tmp_path, monkeypatch):
-    config, folder, read = prepare(tmp_path), tmp_path / "data" / "set", []
+    config, folder, read = parse_config(rehearsal_config("base", "set", steps=None, save_steps=2), "x"), Path("set"), []
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("{}\n" * 1000)
+    (folder / "val.jsonl").write_text("{}\n")
 
     def outcomes(config):
         return [check.outcome for check in inspect_data(config)[0]]
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
-        assert outcomes(config) == ["pass", "pass"]
+        checks, state = inspect_data(config)
+    assert [check.outcome for check in checks] == ["pass", "pass"] and state.steps == 32, "of 32 rows, rounded up"
     assert read == ["train.jsonl", "val.jsonl"]  # both are too new to be remembered
     hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in ("train", "val")}
     write_json(folder / "metadata.json", {"split": "study", "rows": {"train": 64, "val": 1}, "sha256": hashes})
