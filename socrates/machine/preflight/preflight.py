@@ -24,14 +24,7 @@ def run_checks(config: RunConfig | None, deepspeed: Mapping[str, Any] | None = N
     if config is None:
         return [*gpu_checks, Check("disk", PASS, free_disk())]
     model, (data_checks, data) = model_state(config), inspect_data(config)
-    input_checks = [_check_settings(config), *check_model(config, model), *data_checks]
-    return [*gpu_checks, *input_checks, *check_costs(config, deepspeed, model, data, gpus)]
-
-
-def _check_settings(config: RunConfig) -> Check:
-    """What the config asks for by name is there."""
-    problems = [problem.partition("; ") for problem in refused_settings(config, not uses_cpus())]
-    if not problems:
-        return Check("settings", PASS, "what the config asks for by name is installed")
-    text, remedy = (" | ".join(problem[part] for problem in problems) for part in (0, 2))
-    return Check("settings", FAIL, text, remedy)
+    refused = [problem.partition("; ") for problem in refused_settings(config, not uses_cpus())]
+    settings = [Check("settings", FAIL, problem, remedy) for problem, _, remedy in refused]
+    inputs = [*check_model(config, model), *data_checks]
+    return [*gpu_checks, *settings, *inputs, *check_costs(config, deepspeed, model, data, gpus)]
