@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from made_hub import COMMIT, Hub
-from processes import PATIENCE, ROOT
+from processes import ROOT, run_in
 
 from socrates.files import sha256_file
 from socrates.model.sizing import QWEN2_14B
@@ -132,15 +132,8 @@ class MadeMachine:
         (self.root / "config.json").write_text(json.dumps(self.config))
         (self.root / "deepspeed.json").write_text(json.dumps(self.deepspeed))
         command = [sys.executable, str(self.code / "scripts" / "preflight.py")]
-        done = subprocess.run(
-            [*command, "--config", "config.json", "--deepspeed", "deepspeed.json", *options],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            stdin=subprocess.DEVNULL,
-        )
+        files = ["--config", "config.json", "--deepspeed", "deepspeed.json"]
+        done = run_in(self.root, [*command, *files, *options], env=self.environment)
         assert self.environment.get("HF_TOKEN", TOKEN) not in done.stdout + done.stderr
         return done
 
