@@ -29,9 +29,9 @@ def main() -> int:
     if failed(software):  # the rest needs it
         print(report_text(software))
         return 1
-    from socrates.machine.run_state import MACHINE_ENV, read_machine_env
+    from socrates.machine.run_state import read_machine_env
 
-    os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it; the hub's library reads it once
+    os.environ.update(read_machine_env())  # as the training will have it; the hub's library reads it once
     from socrates.config import load_config, load_deepspeed
     from socrates.machine.preflight.preflight import run_checks
 
