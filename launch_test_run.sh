@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Summary: Launch the infrastructure test (50 steps on two GPUs), on the training machine itself.
-# Usage: bash launch_test_run.sh [--resume] [--watch SECONDS]
+# Usage: bash launch_test_run.sh [--watch SECONDS]
 #
 # To be run where the training runs, in the project's folder:
 #   cd ~/socrates-training && export HF_TOKEN="…" && bash launch_test_run.sh
-# Uses ./venv, config_test_run.json and deepspeed_config_test.json; the log is training_test.log. It comes back once
-# the training has done its first step, or after a minute; the training goes on when the connection ends.
-#   --resume           go on from the newest complete checkpoint
+# Uses ./venv, config_test_run.json and deepspeed_config_test.json; the log is training_test.log. It goes on from the
+# newest complete checkpoint, and comes back once the training has done its first step, or after a minute; the training
+# goes on when the connection ends.
 #   --watch SECONDS    how long to watch the beginning (60)
 # Environment: CUDA_VISIBLE_DEVICES, HF_TOKEN, DS_ACCELERATOR=cpu to train on CPUs; also from machine.env.
 # Exit status: 0 it runs or is complete, 1 it died or stopped at start, 2 it was not started.
@@ -26,7 +26,6 @@ options=()
 while (($#)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --resume) options+=("$1"); shift ;;
     --watch)
       need_value "$@"
       [[ $2 =~ ^[0-9]{1,4}$ ]] || die_usage "--watch wants 0 to 9999 seconds, not $2"

@@ -96,7 +96,7 @@ echo "Starting..."
 on_interrupt="no longer watching; whether it runs: ./scripts/status.sh $instance"
 status=0
 printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
-  "venv/bin/python scripts/supervise.py start $files --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${resume:+--resume} ${weights_only:+--resume-weights-only}" || status=$?
+  "venv/bin/python scripts/supervise.py start $files --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${weights_only:+--resume-weights-only}" || status=$?
 case $status in
   0) ;;
   1) answered=1; note "the training does not run: why stands above; its whole log: tnr ssh $instance 'cat ~/$REMOTE_ROOT/$log'"; exit 1 ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Can this machine carry a run? One line for each thing that would stop it, with the remedy.
 
-  python scripts/preflight.py [--config config_full_dataset.json --deepspeed deepspeed_config.json] [--json]
+  python scripts/preflight.py [--config config_full_dataset.json --deepspeed deepspeed_config.json]
 
 Run it on the training machine, in the project's folder; without --config it looks at the machine alone. It looks at
 Python, packages, GPUs, driver, bf16, the model and HF_TOKEN (one request to the hub at most), data and disk,
@@ -22,25 +22,23 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--config", metavar="FILE", help="run config")
     parser.add_argument("--deepspeed", metavar="FILE", help="DeepSpeed config, checked against the run config")
-    parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     arguments = parser.parse_args()
-    from socrates.machine.preflight.checks import REQUIREMENTS, check_software, failed, report_text, to_json
+    from socrates.machine.preflight.checks import REQUIREMENTS, check_software, failed, report_text
 
-    show = to_json if arguments.json else report_text
     software = check_software(Path(__file__).resolve().parent.parent / REQUIREMENTS)
     if failed(software):  # the rest needs it
-        print(show(software))
+        print(report_text(software))
         return 1
-    from socrates.machine.run_state import MACHINE_ENV, read_machine_env
+    from socrates.machine.run_state import read_machine_env
 
-    os.environ.update(read_machine_env(MACHINE_ENV))  # as the training will have it; the hub's library reads it once
+    os.environ.update(read_machine_env())  # as the training will have it; the hub's library reads it once
     from socrates.config import load_config, load_deepspeed
     from socrates.machine.preflight.preflight import run_checks
 
     config = load_config(arguments.config) if arguments.config else None
     deepspeed = load_deepspeed(arguments.deepspeed, config) if config and arguments.deepspeed else None
     checks = [*software, *run_checks(config, deepspeed)]
-    print(show(checks))
+    print(report_text(checks))
     return 1 if failed(checks) else 0
 
 

@@ -8,8 +8,9 @@ To be called in the project's folder on the training machine.
   python scripts/supervise.py state
   python scripts/supervise.py stop [--now]
 
-It goes on when the connection ends. A crashed training is started again from its newest complete checkpoint, at most
-three times, and only if it got further than before. A file machine.env (lines KEY=VALUE) is added to its environment.
+It goes on from the newest complete checkpoint, and when the connection ends. A crashed training is started again, at
+most three times, and only if it got further than before. A file machine.env (lines KEY=VALUE) is added to its
+environment.
 stop lets the step end and saves a checkpoint first; with --now, or at Ctrl+C, it does not wait for that.
 Exit status of start: 0 it runs or is complete, 1 it died or stopped, 2 not started; of state: 0 running or complete,
 1 failed or stopped, 2 never started; of stop: 0 stopped, 1 nothing was running, 2 cannot.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 def main() -> int | None:
     """Parse the arguments and do one of the four."""
     arguments = parse_arguments()
+    sys.stdout.reconfigure(line_buffering=True)  # also into a pipe, as over ssh
     return {"start": start, "run": run, "stop": stop, "state": state}[arguments.action](arguments)
 
 
@@ -45,7 +47,6 @@ def parse_arguments() -> argparse.Namespace:
         parsed.add_argument("--config", required=True, metavar="FILE", help="the run config (JSON)")
         parsed.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
         parsed.add_argument("--log", required=True, metavar="FILE", help="where all output goes; added to, never cut")
-        parsed.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
         weights_only = "go on from a checkpoint of which the weights alone are whole"
         parsed.add_argument("--resume-weights-only", action="store_true", help=weights_only)
         parsed.add_argument("--watch", type=float, default=60, metavar="SECONDS", help="how long to watch it (60)")
@@ -83,9 +84,7 @@ def make_job(arguments: argparse.Namespace) -> TrainingJob:
     """What is to be run, checked."""
     from socrates.machine.supervisor import make_training_job
 
-    weights_only = arguments.resume_weights_only
-    resume = arguments.resume or weights_only
-    return make_training_job(arguments.config, arguments.deepspeed, arguments.log, resume, weights_only)
+    return make_training_job(arguments.config, arguments.deepspeed, arguments.log, arguments.resume_weights_only)
 
 
 def stop(arguments: argparse.Namespace) -> int:

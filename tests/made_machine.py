@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from made_hub import COMMIT, Hub
-from processes import PATIENCE, ROOT
+from processes import ROOT, run_in
 
 from socrates.files import sha256_file
 from socrates.model.sizing import QWEN2_14B
@@ -109,7 +109,7 @@ class MadeMachine:
         gpu = {"name": name, "total_memory": int(gib * 2**30), "major": major, "minor": 0}
         (self.made_up / "gpus.json").write_text(json.dumps([[gpu] * count, error]))
 
-    def cache_model(self, weights: bool = False) -> Path:
+    def cache_model(self, weights: bool = False) -> None:
         """The model's config in the hub's cache, with or without weights."""
         folder = self.cache / "hub" / f"models--{MODEL.replace('/', '--')}"
         snapshot = folder / "snapshots" / COMMIT
@@ -119,7 +119,6 @@ class MadeMachine:
             (snapshot / "model.safetensors").write_bytes(NO_WEIGHTS)
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text(COMMIT)
-        return snapshot
 
     def own_code(self) -> Path:
         """A copy of the program, as uploaded, that may be broken; its list of packages."""
@@ -133,15 +132,8 @@ class MadeMachine:
         (self.root / "config.json").write_text(json.dumps(self.config))
         (self.root / "deepspeed.json").write_text(json.dumps(self.deepspeed))
         command = [sys.executable, str(self.code / "scripts" / "preflight.py")]
-        done = subprocess.run(
-            [*command, "--config", "config.json", "--deepspeed", "deepspeed.json", *options],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            stdin=subprocess.DEVNULL,
-        )
+        files = ["--config", "config.json", "--deepspeed", "deepspeed.json"]
+        done = run_in(self.root, [*command, *files, *options], env=self.environment)
         assert self.environment.get("HF_TOKEN", TOKEN) not in done.stdout + done.stderr
         return done
 

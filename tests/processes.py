@@ -48,10 +48,10 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
-def run_script(name: str, *arguments: object, cwd: Path, timeout: float = PATIENCE, **extra: str):
+def run_script(name: str, *arguments: object, cwd: Path, **extra: str):
     """Run scripts/NAME to its end; returns the CompletedProcess with text output."""
     program = [sys.executable, ROOT / "scripts" / name] if name.endswith(".py") else [ROOT / "scripts" / name]
-    return run_in(cwd, [*map(str, program), *map(str, arguments)], timeout=timeout, env=environment(**extra))
+    return run_in(cwd, [*map(str, program), *map(str, arguments)], env=environment(**extra))
 
 
 def run_in(folder: Path, command: list[str], **options):
@@ -94,18 +94,15 @@ def assert_refused(result, *parts: str) -> None:
 TRAINING = ROOT / "scripts" / "train_full_dataset.py"
 
 
-def training_command(
-    config: str = "config.json", *more: str, ranks: int = 2, port: int | None = None, script: Path = TRAINING
-) -> list[str]:
-    """The guide's command line, with the rehearsal's number of processes."""
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", f"--num_gpus={ranks}"]
-    files = ["--config", config, "--deepspeed", "deepspeed_config.json"]
-    return [*launcher, f"--master_port={port or free_port()}", str(script), *files, *more]
+def training_command() -> list[str]:
+    """The guide's command line, with the rehearsal's two processes."""
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus=2", f"--master_port={free_port()}"]
+    return [*launcher, str(TRAINING), "--config", "config.json", "--deepspeed", "deepspeed_config.json"]
 
 
-def launch(folder: Path, *more: str, config: str = "config.json", **options):
-    """Run a training to its end through DeepSpeed's launcher; options as `training_command` has them."""
-    return run_in(folder, training_command(config, *more, **options))
+def launch(folder: Path):
+    """Run a training to its end through DeepSpeed's launcher."""
+    return run_in(folder, training_command())
 
 
 def start_ranks(

@@ -15,29 +15,27 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError
 from socrates.files import cannot_write, lock_is_held, try_lock
-from socrates.machine.process_tree import SAVE_PATIENCE, ask_to_save, end_marked, find_ranks, marked, wait_until
+from socrates.machine.process_tree import end_marked, wait_until
 from socrates.machine.run_state import (
-    GONE,
     LOCK,
     RUN_FOLDER,
     SupervisorRecord,
     find_run_state,
-    find_unsupervised,
+    find_trainings,
     holder_text,
     read_end,
     read_record,
     run_state_text,
     utc_time,
-    write_record,
 )
-from socrates.machine.supervisor import TrainingJob
+from socrates.machine.supervisor import SAVE_PATIENCE, TrainingJob
 
+_START_PATIENCE = 600.0  # seconds for a supervisor to read its config on a busy machine
 _END_PATIENCE = 120.0  # seconds for a supervisor to end what it runs by force
 
 
@@ -58,8 +56,7 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
     """
     begun = time.time()
     try:
-        RUN_FOLDER.mkdir(exist_ok=True)
-        RUN_FOLDER.chmod(0o700)
+        RUN_FOLDER.mkdir(mode=0o700, exist_ok=True)
         lock = LOCK.open("a+", encoding="utf-8")
         log = Path(job.log).open("ab")  # noqa: SIM115 - closed below, like the lock
     except OSError as error:
@@ -71,26 +68,22 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
                 "  what it does: python scripts/supervise.py state\n"
                 "  to end it:    python scripts/supervise.py stop"
             )
-        running = find_unsupervised(job.output_dir, supervised=False)
-        if running:
-            raise SocratesError(
-                f"a training that no supervisor watches is running here already: {running[0]}; wait for it, or end it"
-            )
+        _refuse_beside(find_trainings(Path(job.output_dir)))
         record = read_record()
         if record and record.state == "running":  # its supervisor was killed, and its first rank is dead, too
-            write_record(replace(record, state="failed", reason=GONE, ended=utc_time()))
             end_marked(record.mark, job.grace)
-        _start_supervisor(command, lock, log)
+        pid = _start_supervisor(command, lock, log)
     try:
+        print(f"Training started in the background: process {pid}, log {job.log}")
         return _watch(job.log, begun, seconds)
     except KeyboardInterrupt:
-        _say("")
+        print()
         print("No longer watching: the training goes on. To end it: python scripts/supervise.py stop", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
-def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None:
-    """Returns once it is on record. It holds the lock on, and nothing else of this process."""
+def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> int:
+    """Its process id, once that is on record. It holds the lock on, and nothing else of this process."""
     offset = log.tell()
     process = subprocess.Popen(
         command,
@@ -108,34 +101,31 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None
         record = read_record()
         return record is not None and record.pid == process.pid
 
-    wait_until(lambda: is_recorded() or process.poll() is not None)
+    wait_until(lambda: is_recorded() or process.poll() is not None, _START_PATIENCE)
     if not is_recorded():
         raise SocratesError(f"the supervisor did not start:\n{read_end(log.name, offset)}its log: {log.name}")
+    return process.pid
 
 
 def _watch(log: str, begun: float, seconds: float) -> int:
-    run = find_run_state()
-    if run.record:
-        _say(f"Training started in the background: process {run.record.pid}, log {log}")
     deadline = time.monotonic() + seconds
-    while run.supervised:
+    while (run := find_run_state()).supervised:
         progress = run.progress
-        if progress and (progress.time or 0) > begun and progress.step > (progress.started_step or 0):
-            _say(f"Training runs: step {progress.step} of {progress.max_steps} is done")
+        if progress and progress.time > begun and progress.step > progress.started_step:
+            print(f"Training runs: step {progress.step} of {progress.max_steps} is done")
             return EXIT_DONE
         if time.monotonic() >= deadline:
-            _say(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
+            print(f"Still starting after {seconds:g} s: no step is done yet; follow it with: tail -f {log}")
             return EXIT_DONE
         time.sleep(0.2)
-        run = find_run_state()
     if run.state in ("complete", "stopped"):
-        _say(f"Training {run_state_text(run)}")
+        print(f"Training {run_state_text(run)}")
     else:
         print(run_state_text(run), f"error: the training died: {run.reason}", sep="\n", file=sys.stderr, flush=True)
     return EXIT_DONE if run.state == "complete" else EXIT_NO
 
 
-def stop(at_once: bool = False) -> int:
+def stop(at_once: bool) -> int:
     """End the training that the supervisor of this folder runs, and wait until it is over.
 
     It first finishes its step and saves a checkpoint; Ctrl+C meanwhile ends it at once.
@@ -147,25 +137,25 @@ def stop(at_once: bool = False) -> int:
         0 when it has ended; 1 where none was running.
 
     Raises:
-        SocratesError: it does not end, or the training that runs was not started by the supervisor.
+        SocratesError: it does not end, or no supervisor watches the training that runs.
     """
     run = find_run_state()
-    record = run.record
-    if record and run.supervised:
-        _stop_supervisor(record, at_once)
-    elif record and record.state == "running" and marked(record.mark):
-        _stop_left_over(record, at_once)
-    elif run.unsupervised:
-        other = run.unsupervised[0]
-        kill = f"kill {other.holder.removeprefix('process ').partition(' ')[0]}"
+    if run.supervised and run.record:
+        _stop_supervisor(run.record, at_once)
+        print(run_state_text(find_run_state()))
+        return EXIT_DONE
+    _refuse_beside(run.unsupervised)
+    print(f"Nothing is running ({run.state})")
+    return EXIT_NO
+
+
+def _refuse_beside(trainings: dict[Path, str]) -> None:
+    if trainings:
+        folder, holder = next(iter(trainings.items()))
         raise SocratesError(
-            f"this training was started without the supervisor ({other}); end it after a checkpoint with: {kill}"
+            f"a training that no supervisor watches is running here already: {holder}, into {folder}; wait for it, or "
+            f"end it after a checkpoint: kill {holder.removeprefix('process ').partition(' ')[0]}"
         )
-    else:
-        _say(f"Nothing is running ({run.state})")
-        return EXIT_NO
-    _say(run_state_text(find_run_state()))
-    return EXIT_DONE
 
 
 def _stop_supervisor(record: SupervisorRecord, at_once: bool) -> None:
@@ -177,7 +167,7 @@ def _stop_supervisor(record: SupervisorRecord, at_once: bool) -> None:
         return wait_until(lambda: not lock_is_held(LOCK), seconds)
 
     if not at_once:
-        _say(
+        print(
             f"Stopping process {record.pid} and its training, after this step and its checkpoint: this may take some "
             "minutes (Ctrl+C, or stop --now, ends it at once) ..."
         )
@@ -185,26 +175,7 @@ def _stop_supervisor(record: SupervisorRecord, at_once: bool) -> None:
             if ends_after(signal.SIGTERM, SAVE_PATIENCE + _END_PATIENCE):
                 return
         except KeyboardInterrupt:
-            _say("")
-    _say(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
+            print()
+    print(f"Ending process {record.pid} and its training at once; this takes up to half a minute ...")
     if not ends_after(signal.SIGINT, _END_PATIENCE):
         raise SocratesError(f"process {record.pid} has not ended after {_END_PATIENCE:g} s; look at {record.log}")
-
-
-def _stop_left_over(record: SupervisorRecord, at_once: bool) -> None:
-    """The same where the supervisor is gone."""
-    _say(f"The supervisor is gone; stopping its training {'at once' if at_once else 'after its checkpoint'} ...")
-    ranks = [] if at_once else find_ranks(record.mark)
-    if ranks and record.asked is None:
-        record = replace(record, asked=utc_time())
-        write_record(record)
-        ask_to_save(ranks)
-    if ranks:
-        with suppress(KeyboardInterrupt):
-            wait_until(lambda: not marked(record.mark))
-    end_marked(record.mark, grace=30)
-    write_record(replace(record, state="stopped", ended=utc_time(), reason=f"{GONE}; its training was stopped"))
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # at once, also into a pipe

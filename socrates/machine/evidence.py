@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
@@ -25,7 +24,6 @@ from socrates.telemetry.machine_report import CheckpointEvidence, RunEvidence
 
 _ERROR = re.compile(r"(?:\[rank\d+\]: ?)?(?:error: |Traceback \(most recent call last\))")
 _OUT_OF_MEMORY = re.compile(r"CUDA out of memory|OutOfMemoryError", re.IGNORECASE)
-_ON_CPU = re.compile(r"\d CPU processes|ds_accelerator to cpu")
 _LOG_BYTES = 2**28
 
 
@@ -48,7 +46,6 @@ def find_evidence(run: str, log: str, record: SupervisorRecord | None) -> RunEvi
     trainer: dict[str, Any] = {}
     with suppress(OSError, ValueError, IndexError):  # a loss may be NaN
         trainer = json.loads((checkpoints[0] / "trainer_state.json").read_text(), parse_constant=lambda name: None)
-    uses_gpu = shutil.which("nvidia-smi") is not None and not any(map(_ON_CPU.search, text))
     return RunEvidence(
         found=bool(checkpoints or progress or record or Path(log).is_file()),
         log_name=log,
@@ -62,7 +59,7 @@ def find_evidence(run: str, log: str, record: SupervisorRecord | None) -> RunEvi
         max_steps=whole_number(trainer.get("max_steps")),
         losses=tuple((item["step"], finite(item["loss"])) for item in trainer.get("log_history", ()) if "loss" in item),
         gpus=_gpu_use(lines),
-        has_gpu=uses_gpu or any(line.get("gpu") for line in lines),
+        has_gpu=any(line.get("gpu") for line in lines),
         checkpoints=tuple(map(_checkpoint, checkpoints)),
     )
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
-from socrates.files import lock_is_held, read_json, read_text, write_json
+from pydantic import TypeAdapter, ValidationError
+
+from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError, first_line
+from socrates.files import lock_is_held, read_json, read_text
 from socrates.telemetry.log import Progress, read_progress
 
 RUN_FOLDER = Path(".run")
@@ -32,7 +33,6 @@ class Attempt:
 
     started: str
     from_step: int  # of the checkpoint that it went on from; 0 for none
-    ended: str | None = None
     exit_status: int | None = None  # the launcher's; negative for a signal
     reached_step: int | None = None  # the last one that was done or saved
     saved_step: int = 0  # of the newest complete checkpoint; 0 for none
@@ -57,18 +57,11 @@ class SupervisorRecord:
     restarts: int = 0
     ended: str | None = None
     reason: str | None = None
-    asked: str | None = None  # when the ranks were asked to save and end; a second time would end them at once
 
     @property
     def mark(self) -> str:
         """What its training's processes carry in their environment."""
         return f"{self.pid} since {self.started}"
-
-    @property
-    def way_on(self) -> str:
-        """The command with which the run goes on from its newest checkpoint."""
-        files = f"--config {self.config} --deepspeed {self.deepspeed} --log {self.log}"
-        return f"python scripts/supervise.py start {files} --resume"
 
 
 def utc_time() -> str:
@@ -76,40 +69,14 @@ def utc_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_record(record: SupervisorRecord) -> None:
-    """Replace the record; SocratesError where that cannot be done."""
-    write_json(STATE, asdict(record))
-
-
 def read_record() -> SupervisorRecord | None:
     """The record, or None where nothing was ever started; SocratesError for a file that is no such record."""
     if not STATE.exists():
         return None
-    value = read_json(STATE, "supervisor's record")
-    try:
-        attempts = tuple(_known(Attempt, attempt) for attempt in value["attempts"])
-        return _known(SupervisorRecord, {**value, "attempts": attempts})
-    except (AttributeError, KeyError, TypeError) as error:
-        raise SocratesError(f"{STATE}: not a record of this supervisor ({error}); move it away") from error
-
-
-def _known(kind: type[Any], value: dict[str, Any]) -> Any:
-    """What older records have besides is left out."""
-    names = {item.name for item in fields(kind)}
-    return kind(**{name: item for name, item in value.items() if name in names})
-
-
-@dataclass(frozen=True)
-class Unsupervised:
-    """A training that holds an output folder, and that no supervisor watches."""
-
-    output_dir: str
-    holder: str  # "process PID on NODE"
-    since: str
-
-    def __str__(self) -> str:
-        """For messages."""
-        return f"{self.holder}, since {self.since}, into {self.output_dir}"
+    try:  # what older records have besides is left out
+        return TypeAdapter(SupervisorRecord).validate_python(read_json(STATE, "supervisor's record"))
+    except ValidationError as error:
+        raise SocratesError(f"{STATE}: not a record of this supervisor ({first_line(error)}); move it away") from error
 
 
 @dataclass(frozen=True)
@@ -120,7 +87,7 @@ class RunState:
     reason: str | None  # why, in words; None where there is nothing to say
     supervised: bool  # the run on record runs, and its supervisor with it
     record: SupervisorRecord | None  # what the supervisor wrote down last
-    unsupervised: tuple[Unsupervised, ...]  # trainings that run without one
+    unsupervised: dict[Path, str]  # output folder -> holder, of trainings that run without one
     progress: Progress | None  # of the training that runs, or of the one on record
 
     @property
@@ -139,46 +106,34 @@ def find_run_state() -> RunState:
     supervised = held and state == "running"
     if state == "running" and not supervised:
         state, reason = "failed", GONE
-    folder = record.output_dir if record else None
-    unsupervised = find_unsupervised(folder, supervised)
-    if unsupervised and not supervised:
-        left_over = reason == GONE and any(item.output_dir == folder for item in unsupervised)
+    folder = Path(record.output_dir) if record else None
+    unsupervised = find_trainings(folder)
+    if supervised:
+        unsupervised.pop(folder, None)
+    elif unsupervised:
+        left_over = reason == GONE and folder in unsupervised
         reason = GONE if left_over else "started without the supervisor"
         reason += "; the training runs, but nothing starts it again if it dies"
-        state, folder = "running", folder if left_over else unsupervised[0].output_dir
+        state, folder = "running", folder if left_over else next(iter(unsupervised))
     return RunState(state, reason, supervised, record, unsupervised, read_progress(folder) if folder else None)
 
 
-def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, ...]:
-    """The trainings that hold a folder of models/ and that no supervisor watches.
-
-    Args:
-        own: the output folder of the run that is meant; looked at wherever it lies.
-        supervised: whether a supervisor watches that one: then it is left out.
-    """
-    folders = {path.parent for path in Path("models").glob("*/.training.lock")}
-    if own:
-        folders = folders - {Path(own)} if supervised else folders | {Path(own)}
-    found = []
-    for lock in (folder / ".training.lock" for folder in sorted(folders)):
-        if lock_is_held(lock):
-            since = datetime.fromtimestamp(lock.stat().st_mtime, UTC).isoformat(timespec="seconds")
-            found.append(Unsupervised(str(lock.parent), holder_text(lock), since))
-    return tuple(found)
+def find_trainings(own: Path | None) -> dict[Path, str]:
+    """Output folder -> holder of its lock, of each training into a folder of models/, or into ``own``."""
+    locks = {*Path("models").glob("*/.training.lock"), *([own / ".training.lock"] if own else ())}
+    return {lock.parent: holder_text(lock) for lock in sorted(locks) if lock_is_held(lock)}
 
 
 def holder_text(lock: Path) -> str:
-    """What the holder of a lock wrote into it."""
-    with suppress(OSError), lock.open("rb") as file:
-        return file.read(1000).decode(errors="replace").strip() or "process unknown"
-    return "process unknown"
+    """What the holder of a lock wrote into it: "process PID ..."."""
+    return lock.read_text(encoding="utf-8", errors="replace").strip() or "process unknown"
 
 
 def run_state_text(run: RunState) -> str:
     """The run state for a person."""
     record = run.record
     lines = [run.state + (f": {run.reason}" if run.reason else "")]
-    lines += [f"running without supervisor: {item}" for item in run.unsupervised]
+    lines += [f"running without supervisor: {who}, into {folder}" for folder, who in run.unsupervised.items()]
     if run.progress:
         age = max(0, int(datetime.now(UTC).timestamp() - run.progress.time))
         lines.append(f"step {run.progress.step} of {run.progress.max_steps}, {age} s ago")
@@ -187,7 +142,8 @@ def run_state_text(run: RunState) -> str:
         lines.append(f"supervisor: process {record.pid}, started {record.started}, restarts: {record.restarts}")
         lines.append(f"config {record.config}, log {record.log}, checkpoints in {record.output_dir}")
         if run.state == "stopped":
-            lines.append(f"to go on: {record.way_on}")
+            files = f"--config {record.config} --deepspeed {record.deepspeed} --log {record.log}"
+            lines.append(f"to go on: python scripts/supervise.py start {files}")
         if run.state == "failed":
             last = read_end(record.log, record.log_offset).splitlines()[-20:]
             lines += [f"last lines of {record.log}:", *(f"  {line}" for line in last)]
@@ -224,7 +180,6 @@ def read_machine_env(path: Path | str = MACHINE_ENV) -> dict[str, str]:
             wanted = "wants KEY=VALUE as it stands: no export, no spaces around the =, no quotes, $ or `"
             raise SocratesError(f"{path}: line {number}: {wanted}")
         if setting[1] in _SECRETS:
-            where = "export it where the training is started"
-            raise SocratesError(f"{path}: line {number}: {setting[1]} is a secret: {where}")
+            raise SocratesError(f"{path}: line {number}: {setting[1]} is a secret: export it where training starts")
         settings[setting[1]] = setting[2]
     return settings

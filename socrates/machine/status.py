@@ -102,6 +102,7 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
     report = MachineReport(
         SCHEMA,
         now,
+        WRONG,
         gpus=tuple(query_gpus()),
         disk_free=disk.free,
         disk_total=disk.total,
@@ -109,35 +110,37 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
     )
     if evidence_of and not (run and run.active and run.folder.name == evidence_of):
         report = replace(report, evidence=find_evidence(evidence_of, log, state.record))
-    if run is None:
-        return replace(report, verdict=WRONG)
+    return replace(report, **_describe(run, state)) if run else report
+
+
+def _describe(run: Run, state: RunState) -> dict[str, Any]:
+    """The part of the report that is about the run."""
+    record, logs = run.record, sorted(Path().glob("*.log"), key=lambda path: path.stat().st_mtime)
     verdict, words, problem = judge(run, state)
     problems = [problem] if problem else []
     if run.active and run.fresh and run.progress:
         problems += [f"warning: {text}" for text in run.progress.warnings]
-    record, logs = run.record, sorted(Path().glob("*.log"), key=lambda path: path.stat().st_mtime)
-    log_name = record.log if record else str(logs[-1]) if logs else ""
-    end = read_end(log_name, record.log_offset if record else 0, _LOG_BYTES).splitlines()
-    return replace(
-        report,
-        verdict=WRONG if problems and verdict in (RUNNING, COMPLETE) else verdict,
-        state=words,
-        problem="\n".join(problems) or None,
-        active=run.active,
-        run=run.folder.name,
-        config=record.config if record else None,
-        deepspeed=record.deepspeed if record else None,
-        step=run.step,
-        max_steps=run.progress.max_steps if run.progress else None,
-        started=seconds_of(record.started) if record else run.begun,
-        ended=run.ended,
-        seconds_per_step=run.pace,
-        seconds_left=run.seconds_left,
+    log = record.log if record else str(logs[-1]) if logs else ""
+    end = read_end(log, record.log_offset if record else 0, _LOG_BYTES).splitlines()
+    return {
+        "verdict": WRONG if problems and verdict in (RUNNING, COMPLETE) else verdict,
+        "state": words,
+        "problem": "\n".join(problems) or None,
+        "active": run.active,
+        "run": run.folder.name,
+        "config": record.config if record else None,
+        "deepspeed": record.deepspeed if record else None,
+        "step": run.step,
+        "max_steps": run.progress.max_steps if run.progress else None,
+        "started": seconds_of(record.started) if record else run.begun,
+        "ended": run.ended,
+        "seconds_per_step": run.pace,
+        "seconds_left": run.seconds_left,
         **{name: run.line.get(name) for name in ("loss", "eval_loss", "tokens_per_second")},
-        log_name=log_name,
-        log=tuple(line[-1000:] for line in end if line.strip())[-_LOG_LINES:],
+        "log_name": log,
+        "log": tuple(line[-1000:] for line in end if line.strip())[-_LOG_LINES:],
         **_money(run),
-    )
+    }
 
 
 def find_run(state: RunState, now: float) -> Run | None:
@@ -146,7 +149,7 @@ def find_run(state: RunState, now: float) -> Run | None:
     if state.supervised and record:
         folder = Path(record.output_dir)
     elif state.unsupervised:
-        folder = Path(state.unsupervised[0].output_dir)
+        folder = next(iter(state.unsupervised))
     else:
         known = {path: read_progress(path) for path in _folders()}
         touched = {path: found.time if found else 0.0 for path, found in known.items() if found or _complete(path)}
@@ -161,8 +164,7 @@ def find_run(state: RunState, now: float) -> Run | None:
     started = seconds_of(record.attempts[-1].started) if record and record.attempts else 0.0
     fresh = progress is not None and progress.started >= started - 5  # a clock may step some seconds
     lines = read_log(folder / TRAINING_LOG, progress.started) if progress and fresh else []
-    line = lines[-1] if lines else {}
-    return Run(folder, record, active, _complete(folder), progress, fresh, line, now)
+    return Run(folder, record, active, _complete(folder), progress, fresh, lines[-1] if lines else {}, now)
 
 
 def judge(run: Run, state: RunState) -> tuple[str, str, str | None]:
@@ -187,18 +189,17 @@ def judge(run: Run, state: RunState) -> tuple[str, str, str | None]:
 
 
 def _ended_by_hand(run: Run) -> tuple[str, str, str | None]:
-    words = "(started by hand, no supervisor's record)"
-    p, step = run.progress, max([run.step or 0, *run.steps])
+    p, words = run.progress, "(started by hand, no supervisor's record)"
     if p is None:
         return UNKNOWN, "not running", "whether the run is complete is unknown: its last step is not on record"
     if p.max_steps in run.steps:
         return COMPLETE, f"complete {words}", None
-    of = f"at step {step:,} of {p.max_steps:,}"
+    at = f"at step {max([p.step, *run.steps]):,} of {p.max_steps:,}"
     if p.stopped and p.step in run.steps:
-        again = f"where its checkpoint is complete: {p.stopped}\nGo on: the same command again"
-        return WRONG, f"stopped {words}", f"it stopped {of}, {again}"
-    unsaved = ", and its last checkpoint is not complete" if step >= p.max_steps else ""
-    return WRONG, f"not running {words}", f"it ended {of}{unsaved}"
+        how = f"it stopped {at}, where its checkpoint is complete: {p.stopped}\nGo on: the same command again"
+        return WRONG, f"stopped {words}", how
+    unsaved = ", and its last checkpoint is not complete" if p.step >= p.max_steps else ""
+    return WRONG, f"not running {words}", f"it ended {at}{unsaved}"
 
 
 def why_stalled(run: Run) -> str | None:
@@ -208,8 +209,6 @@ def why_stalled(run: Run) -> str | None:
         waited = run.now - run.begun if run.begun else 0.0
         return f"no step for {duration(waited)} since its start; look at the log" if waited > START_PATIENCE else None
     limit = max(PATIENCE, PATIENT_STEPS * (run.pace or 0.0))
-    if p.step >= p.max_steps:
-        limit = max(limit, START_PATIENCE / 2)  # it saves the last checkpoint and leaves
     quiet = run.now - p.time
     return f"no progress for {duration(quiet)}: step {p.step:,} was the last" if quiet > limit else None
 

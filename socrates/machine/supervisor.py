@@ -2,8 +2,7 @@
 
 Covers: nothing of a dead attempt is left when the next begins; every attempt is on record. It restarts at most three
 times, and only if the attempt got further than every one before; not if it stopped cleanly or refused to go on.
-Does not cover: one a folder, and outliving who started it (`background.py`); the machine's own restart (start it again
-with --resume).
+Does not cover: one a folder, and outliving who started it (`background.py`); the machine's own restart.
 """
 
 from __future__ import annotations
@@ -16,28 +15,24 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from socrates.checkpoint import WEIGHTS_ONLY, checkpoint_step, is_finished, newest_complete
 from socrates.config import load_config, load_deepspeed
 from socrates.console import describe_exit
 from socrates.errors import EXIT_CANNOT, SocratesError
-from socrates.machine.process_tree import (
-    MARK,
-    SAVE_PATIENCE,
-    ask_to_save,
-    end_marked,
-    find_ranks,
-    free_port,
-    wait_until,
-)
-from socrates.machine.run_state import Attempt, SupervisorRecord, read_end, utc_time, write_record
+from socrates.files import write_json
+from socrates.machine.process_tree import MARK, end_marked, free_port, marked, wait_until
+from socrates.machine.run_state import STATE, Attempt, SupervisorRecord, find_trainings, read_end, utc_time
 from socrates.telemetry.gpus import gpu_numbers
 from socrates.telemetry.log import read_progress
 
 MAX_RESTARTS = 3
+SAVE_PATIENCE = 600.0  # seconds for the end of a step and its checkpoint
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "train_full_dataset.py"
 _DEFECT = "error: this is a defect of the program"  # run_entry_point's words for an exception, which also exits with 2
 
@@ -50,16 +45,13 @@ class TrainingJob:
     deepspeed: str
     log: str
     output_dir: str
-    command: Callable[[bool], list[str]]  # of an attempt; called with whether to go on from the newest checkpoint
-    resume: bool = False  # whether the first attempt goes on from a checkpoint, too
+    command: Callable[[], list[str]]  # of an attempt; it goes on from the newest checkpoint, where there is one
     weights_only: bool = False  # whether a checkpoint will do of which the weights alone are complete
     pause: float = 5.0  # seconds before a restart, in which ports and GPU memory come free
     grace: float = 30.0  # seconds between SIGTERM and SIGKILL for what is left of an attempt
 
 
-def make_training_job(
-    config: str, deepspeed: str, log: str, resume: bool = False, weights_only: bool = False
-) -> TrainingJob:
+def make_training_job(config: str, deepspeed: str, log: str, weights_only: bool = False) -> TrainingJob:
     """A job for the training script, once everything that can be checked beforehand was; for the rest see there.
 
     Raises:
@@ -78,11 +70,11 @@ def make_training_job(
     devices = f"--num_gpus={wanted}" if numbers is None else f"--include=localhost:{','.join(map(str, numbers))}"
     script = [str(_SCRIPT), "--config", config, "--deepspeed", deepspeed, *([WEIGHTS_ONLY] if weights_only else [])]
 
-    def command(resuming: bool) -> list[str]:
+    def command() -> list[str]:
         launcher = [sys.executable, "-m", "deepspeed.launcher.runner", devices, f"--master_port={free_port()}"]
-        return [*launcher, *script, *(["--resume-from-checkpoint", "auto"] if resuming else [])]
+        return [*launcher, *script]
 
-    return TrainingJob(config, deepspeed, log, run.output_dir, command, resume, weights_only)
+    return TrainingJob(config, deepspeed, log, run.output_dir, command, weights_only)
 
 
 def decide_next(attempt: Attempt, best: int, restarts: int) -> tuple[str, str]:
@@ -134,8 +126,11 @@ class Supervisor:
             state="running",
             pid=os.getpid(),
             started=utc_time(),
-            log_offset=_size(job.log),
-            **{name: getattr(job, name) for name in ("config", "deepspeed", "log", "output_dir")},
+            config=job.config,
+            deepspeed=job.deepspeed,
+            log=job.log,
+            log_offset=_log_size(),
+            output_dir=job.output_dir,
         )
 
     def run(self) -> None:
@@ -143,7 +138,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        write_record(self._record)
+        write_json(STATE, asdict(self._record))
         state, reason = "failed", "the supervisor itself failed; its log says why"
         try:
             state, reason = self._attempts()
@@ -155,29 +150,27 @@ class Supervisor:
 
     def _attempts(self) -> tuple[str, str]:
         from_step, _ = _newest_step(self._job)
-        best, resume = from_step, self._job.resume
+        best = from_step
         while True:
-            ended = self._attempt(from_step, resume)
+            ended = self._attempt(from_step)
             state, reason = decide_next(ended, best, self._record.restarts)
-            if state == "complete" or not (self._stopping or state == "restart"):
-                if state == "stopped":
-                    self._say(f"to go on: {self._record.way_on}")
-                return state, reason
-            if not self._stopping:
+            if state == "restart" and not self._stopping:
                 self._say(f"{reason}; starting it again in {self._job.pause:g} s")
                 wait_until(lambda: self._stopping, self._job.pause)
-            if self._stopping:
+            if self._stopping and state != "complete":
                 saved = f"step {ended.saved_step}" if ended.saved_step else "none"
                 reason = f"at step {ended.reached_step}, as it was asked to; newest complete checkpoint: {saved}"
                 return "stopped", reason
-            from_step, best, resume = ended.saved_step, max(best, ended.reached_step or 0), True
+            if state != "restart":
+                return state, reason
+            from_step, best = ended.saved_step, max(best, ended.reached_step or 0)
             self._note(restarts=self._record.restarts + 1)
 
-    def _attempt(self, from_step: int, resume: bool) -> Attempt:
+    def _attempt(self, from_step: int) -> Attempt:
         """Start the training, wait for its end, and end what it leaves behind."""
         job, earlier = self._job, self._record.attempts
-        before, offset = read_progress(job.output_dir), _size(job.log)
-        command = job.command(resume)
+        before, offset = read_progress(job.output_dir), _log_size()
+        command = job.command()
         start = f"going on from step {from_step}" if from_step else "starting from the base model"
         self._say(f"attempt {len(earlier) + 1}: {start}: {shlex.join(command)}")
         environment = {**os.environ, MARK: self._record.mark}
@@ -194,7 +187,6 @@ class Supervisor:
         saved, finished = _newest_step(job)
         attempt = replace(
             attempt,
-            ended=utc_time(),
             exit_status=status,
             reached_step=max(from_step, new.step if new else 0, saved),
             saved_step=saved,
@@ -206,13 +198,19 @@ class Supervisor:
         return attempt
 
     def _wait_for_save(self, launcher: subprocess.Popen[bytes]) -> None:
-        """Let the ranks finish their step and save; where there is no rank, there is nothing to wait for."""
-        ranks = find_ranks(self._record.mark)
-        if ranks:
-            self._say(f"asked to stop: after this step and its checkpoint, at most {SAVE_PATIENCE:g} s from now")
-            self._note(asked=utc_time())
-            ask_to_save(ranks)
-            wait_until(lambda: launcher.poll() is not None or self._at_once)
+        """Let the training finish its step and save; one that has not begun, or still loads, ends at once.
+
+        The first rank is asked, and all of them stop after the same step. The launcher, told to end, would kill them
+        after 30 s, and a step with its checkpoint may take longer.
+        """
+        folder = Path(self._job.output_dir)
+        holder = find_trainings(folder).get(folder, "")
+        for process in marked(self._record.mark):
+            if holder.startswith(f"process {process.pid} "):
+                self._say(f"asked to stop: after this step and its checkpoint, at most {SAVE_PATIENCE:g} s from now")
+                with suppress(psutil.Error):
+                    process.terminate()
+                wait_until(lambda: launcher.poll() is not None or self._at_once, SAVE_PATIENCE)
 
     def _stop(self, number: int, frame: object) -> None:
         self._at_once = self._at_once or number == signal.SIGINT
@@ -221,7 +219,7 @@ class Supervisor:
     def _note(self, **changes: Any) -> None:
         self._record = replace(self._record, **changes)
         try:
-            write_record(self._record)
+            write_json(STATE, asdict(self._record))
         except SocratesError as error:  # the training matters more
             self._say(f"cannot write the record: {error}")
 
@@ -233,15 +231,8 @@ class Supervisor:
 def _newest_step(job: TrainingJob) -> tuple[int, bool]:
     """The step of the newest checkpoint to go on from (0 for none), and whether it is the last one of its run."""
     checkpoint, _ = newest_complete(job.output_dir, weights_only=job.weights_only)
-    if checkpoint is None:
-        return 0, False
-    finished = False
-    with suppress(SocratesError, KeyError, TypeError):
-        finished = is_finished(checkpoint)
-    return checkpoint_step(checkpoint) or 0, finished
+    return (checkpoint_step(checkpoint) or 0, is_finished(checkpoint)) if checkpoint else (0, False)
 
 
-def _size(path: str) -> int:
-    with suppress(OSError):
-        return Path(path).stat().st_size
-    return 0
+def _log_size() -> int:
+    return os.fstat(sys.stdout.fileno()).st_size

@@ -26,7 +26,7 @@ _NOT_SET_UP = 97  # exit status of the command below
 _ASK = """
 cd {root} 2>/dev/null && [ -f socrates/machine/status.py ] || exit {not_set_up}
 for python in venv/bin/python python3; do
-  "$python" -c 'import psutil, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+  "$python" -c 'import psutil, pydantic, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
   "$python" -B scripts/lib/run.py machine.status {arguments} | head -c {longest}
   exit "${{PIPESTATUS[0]}}"
 done

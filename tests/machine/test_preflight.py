@@ -1,4 +1,4 @@
-"""Whether a machine can carry a run: GPUs as a (made-up) nvidia-smi tells them, disk, data, packages, sizes."""
+"""What a run needs of disk and data; the rest of preflight is tried through its script."""
 
 import json
 import shutil
@@ -11,9 +11,9 @@ from made_machine import NO_WEIGHTS, SHAPE
 from socrates import files
 from socrates.config import load_config, parse_config
 from socrates.files import sha256_file, write_json
-from socrates.machine.preflight import data, disk
-from socrates.machine.preflight.model import model_state
-from socrates.model.sizing import adapter_parameters
+from socrates.machine.preflight import costs
+from socrates.machine.preflight.inputs import DataState, inspect_data, model_state
+from socrates.model.sizing import QWEN2_14B, adapter_parameters
 from socrates.rehearsal.rehearsal import rehearsal_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,36 +25,17 @@ def in_project_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def prepare(folder, rows=1000, **changes):
-    value = rehearsal_config("models/base", "data/set", steps=None, save_steps=2)
-    value.update(changes)
-    (folder / "data" / "set").mkdir(parents=True)
-    (folder / "data" / "set" / "train.jsonl").write_text("{}\n" * rows)
-    (folder / "data" / "set" / "val.jsonl").write_text("{}\n")
-    (folder / "models" / "base").mkdir(parents=True)
-    (folder / "models" / "base" / "config.json").write_text(json.dumps(SHAPE))
-    (folder / "models" / "base" / "model.safetensors").write_bytes(NO_WEIGHTS)
-    return parse_config(value, "test")
-
-
 def test_room_is_needed_for_the_checkpoints_still_to_come(tmp_path, monkeypatch):
-    config = prepare(tmp_path)
-    model = model_state(config)
-    _, state = data.inspect_data(config)
-    assert state.steps == 32  # 1000 rows of 32 a step, rounded up
-    each = 20 * adapter_parameters(model.shape, config.lora) + 20 * 2**20
+    each = 20 * adapter_parameters(QWEN2_14B, FULL.lora) + 20 * 2**20
     usage = shutil.disk_usage(tmp_path)
-    free = 10 * each + state.to_come
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=free))
-    [check] = disk.check_disk(config, model, state)
-    assert check.outcome == "FAIL" and "16 checkpoints" in check.text
+    monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: usage._replace(free=13 * each))
+    [check] = costs.check_disk(FULL, QWEN2_14B, 0, DataState(9375))
+    assert check.outcome == "FAIL" and "19 checkpoints" in check.text
     assert 'a larger "save_steps" in "training"' in check.remedy
-    for step in range(2, 14, 2):  # six are there already
-        folder = tmp_path / config.output_dir / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text("{}")
-    [check] = disk.check_disk(config, model, state)
-    assert check.outcome == "pass" and "10 checkpoints" in check.text
+    for step in range(500, 3500, 500):  # six are there already
+        write_json(tmp_path / FULL.output_dir / f"checkpoint-{step}" / "manifest.json", {})
+    [check] = costs.check_disk(FULL, QWEN2_14B, 0, DataState(9375))
+    assert check.outcome == "pass" and "13 checkpoints" in check.text
 
 
 def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatch):
@@ -65,16 +46,16 @@ def test_each_disk_must_have_room_for_what_is_written_to_it(tmp_path, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small / "hf" / "hub"))
     free = {small: 20 * 2**30, large: 500 * 2**30}
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free[path]))
-    monkeypatch.setattr(disk, "_device", lambda path: 1 if path == small else 2)
-    model, state = model_state(FULL), data.DataState(9375, 371.0, 2 * 2**30)
-    first, second = disk.check_disk(FULL, model, state)
+    monkeypatch.setattr(costs.shutil, "disk_usage", lambda path: usage._replace(free=free[path]))
+    monkeypatch.setattr(costs, "_device", lambda path: 1 if path == small else 2)
+    model, state = model_state(FULL), DataState(9375, 371.0, 2 * 2**30)
+    first, second = costs.check_disk(FULL, model.shape, model.missing_bytes, state)
     assert first.outcome == "pass" and first.text.startswith(f"500.0 GiB free for {FULL.output_dir}; 19 checkpoints")
     assert "download" not in first.text and "tokenized set of about 2.0 GiB" in first.text
     assert second.outcome == "FAIL" and f"20.0 GiB free for {small}/hf/hub; the model's download" in second.text
     assert "free 7.5 GiB" in second.remedy and "HF_HOME" in second.remedy and "save_steps" not in second.remedy
     free[small], free[large] = 500 * 2**30, 20 * 2**30
-    first, second = disk.check_disk(FULL, model, state)
+    first, second = costs.check_disk(FULL, model.shape, model.missing_bytes, state)
     assert (first.outcome, second.outcome) == ("FAIL", "pass") and "save_steps" in first.remedy
 
 
@@ -96,28 +77,31 @@ def test_a_model_to_download_needs_room_until_it_is_cached_whole(tmp_path, monke
     assert model_state(FULL).missing_bytes == 0
 
 
-def test_missing_and_empty_data_fail_and_no_file_is_read_twice(tmp_path, monkeypatch):
-    config, read = prepare(tmp_path), []
-    monkeypatch.setattr(files, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
-    checks, state = data.inspect_data(config)
-    assert state.steps == 32 and [check.outcome for check in checks] == ["pass", "pass"]
+def test_missing_empty_and_changed_data_fail_and_no_file_is_read_twice(tmp_path, monkeypatch):
+    config, folder, read = parse_config(rehearsal_config("base", "set", steps=None, save_steps=2), "x"), Path("set"), []
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("{}\n" * 1000)
+    (folder / "val.jsonl").write_text("{}\n")
+
+    def outcomes(config):
+        return [check.outcome for check in inspect_data(config)[0]]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
+        checks, state = inspect_data(config)
+    assert [check.outcome for check in checks] == ["pass", "pass"] and state.steps == 32, "of 32 rows, rounded up"
     assert read == ["train.jsonl", "val.jsonl"]  # both are too new to be remembered
-    (tmp_path / "data" / "set" / "train.jsonl").write_text("")
-    (tmp_path / "data" / "set" / "val.jsonl").unlink()
-    assert [c.outcome for c in data.check_data_files(config)] == ["FAIL", "warn"]
-    watching = config.model_copy(update={"training": config.training.model_copy(update={"eval_steps": 10})})
-    assert [c.outcome for c in data.check_data_files(watching)] == ["FAIL", "FAIL"], "the training reads it"
-
-
-def test_data_that_is_not_what_its_metadata_describe_fails(tmp_path):
-    config = prepare(tmp_path)
-    folder = tmp_path / "data" / "set"
     hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in ("train", "val")}
-    write_json(folder / "metadata.json", {"split": "study", "rows": {"train": 1000, "val": 1}, "sha256": hashes})
-    assert [c.outcome for c in data.check_data_files(config)] == ["pass", "pass"]
+    write_json(folder / "metadata.json", {"split": "study", "rows": {"train": 64, "val": 1}, "sha256": hashes})
+    checks, state = inspect_data(config)
+    assert [check.outcome for check in checks] == ["pass", "pass"] and state.steps == 2, "the metadata count the rows"
     with (folder / "val.jsonl").open("a") as file:  # as an upload of one file alone would leave it
         file.write("{}\n")
-    train, val = data.check_data_files(config)
-    assert train.outcome == "pass" and val.outcome == "FAIL" and "val.jsonl: data file changed" in val.text
+    assert outcomes(config) == ["pass", "FAIL"] and "val.jsonl: data file changed" in inspect_data(config)[0][1].text
     write_json(folder / "metadata.json", {"title": "notes of another program", "split": {"train": 0.9}, "rows": 7})
-    assert [c.outcome for c in data.check_data_files(config)] == ["pass", "pass"]
+    assert outcomes(config) == ["pass", "pass"]
+    (folder / "train.jsonl").write_text("")
+    (folder / "val.jsonl").unlink()
+    assert outcomes(config) == ["FAIL", "warn"]
+    watching = config.model_copy(update={"training": config.training.model_copy(update={"eval_steps": 10})})
+    assert outcomes(watching) == ["FAIL", "FAIL"], "the training reads it"

@@ -76,9 +76,9 @@ prepare() {
   prepare
   cd "$BATS_TEST_TMPDIR/a place" # it works in its own folder
   for status_of_start in 1 2; do
-    STATUS_supervise=$status_of_start run bash "$HOME/socrates-training/launch_test_run.sh" --watch 5 --resume
+    STATUS_supervise=$status_of_start run bash "$HOME/socrates-training/launch_test_run.sh" --watch 5
     assert_status "$status_of_start"
-    [[ $output != *monitor_checkpoints* && $(arguments_of supervise | tail -n 3) == $'--watch\n5\n--resume' ]]
+    [[ $output != *monitor_checkpoints* && $(arguments_of supervise | tail -n 2) == $'--watch\n5' ]]
   done
 }
 

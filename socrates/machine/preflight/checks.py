@@ -1,4 +1,4 @@
-"""Preflight check and report, for people and for programs; and the checks of the installed software.
+"""A check of preflight, their report, and the checks of the installed software.
 
 Covers: also Pythons that are too old for the rest of this project; so no newer syntax here.
 """
@@ -6,7 +6,6 @@ Covers: also Pythons that are too old for the rest of this project; so no newer 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -29,18 +28,13 @@ class Check:
 
 
 def report_text(checks: list[Check]) -> str:
-    """The report for people: a line a check, its remedy under it."""
+    """The report: a line a check, its remedy under it."""
     lines = []
     for check in checks:
         lines.append(f"  [{check.outcome}] {check.name}: {check.text}")
-        if check.remedy and check.outcome != PASS:
+        if check.remedy:
             lines.append(f"         -> {check.remedy}")
     return "\n".join(lines)
-
-
-def to_json(checks: list[Check]) -> str:
-    """The report for programs."""
-    return json.dumps([vars(check) for check in checks], indent=2, ensure_ascii=False)
 
 
 def failed(checks: list[Check]) -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from socrates.config import RunConfig
@@ -32,55 +31,44 @@ class Gpu:
     major: int
     minor: int
 
-    def __str__(self) -> str:
-        return f"{self.name} ({self.memory_bytes / GIB:.0f} GiB)"
-
 
 def uses_cpus() -> bool:
     """Whether the training is to run on CPUs on purpose."""
     return os.environ.get("DS_ACCELERATOR") == "cpu"
 
 
-def find_gpus() -> tuple[list[Gpu], str]:
-    """The GPUs that torch can use, and why there are none."""
-    if uses_cpus():
-        return [], ""
-    try:
-        done = subprocess.run([sys.executable, "-c", _LIST], capture_output=True, text=True, timeout=_PATIENCE)
-        if done.returncode == 0:
-            return [Gpu(*values) for values in json.loads(done.stdout)], ""
-        why = (done.stderr.strip().splitlines() or [f"torch ended with status {done.returncode}"])[-1]
-    except subprocess.TimeoutExpired:
-        why = f"torch does not answer within {_PATIENCE} s"
-    return [], why
+def inspect_gpus(config: RunConfig | None) -> tuple[list[Check], list[Gpu]]:
+    """Whether there are as many GPUs as the config has processes, and bf16; and those that the run takes.
 
-
-def check_gpus(gpus: list[Gpu], why_none: str, config: RunConfig | None) -> Iterator[Check]:
-    """As many GPUs as the config has processes, and bf16.
-
-    Args:
-        gpus: from `find_gpus`.
-        why_none: as well.
-        config: the run; None for a look at the machine alone.
+    Without a config it is a look at the machine alone.
     """
-    wanted = config.training.num_processes if config else 0
     if uses_cpus():
-        yield Check("GPUs", WARN, "DS_ACCELERATOR=cpu: trains on CPUs on purpose", "unset it to use GPUs")
-        return
-    found = f"{len(gpus)} x {', '.join(sorted(set(map(str, gpus))))}" if gpus else f"none: {why_none}"
+        return [Check("GPUs", WARN, "DS_ACCELERATOR=cpu: trains on CPUs on purpose", "unset it to use GPUs")], []
+    gpus, why_none = _find_gpus()
+    wanted = config.training.num_processes if config else 0
+    used = gpus[:wanted]
+    kinds = sorted({f"{gpu.name} ({gpu.memory_bytes / GIB:.0f} GiB)" for gpu in gpus})
+    found = f"{len(gpus)} x {', '.join(kinds)}" if gpus else f"none: {why_none}"
     if not gpus or len(gpus) < wanted:
         needs = f"; the config has {wanted} processes" if wanted else ""
-        yield Check("GPUs", FAIL, found + needs, _remedy(len(gpus), config))
-        return
-    yield Check("GPUs", PASS, found + (f"; {wanted} are used" if wanted else ""))
-    if config is None or not config.training.bf16:
-        return
-    without = sorted({f"{gpu.name} ({gpu.major}.{gpu.minor})" for gpu in gpus[:wanted] if gpu.major < _AMPERE})
-    if without:
-        remedy = "rent GPUs with compute capability 8.0 or more (A100, L40S, H100)"
-        yield Check("bf16", FAIL, f"not on {', '.join(without)}", f'{remedy}, or write "bf16": false in "training"')
-    else:
-        yield Check("bf16", PASS, "compute capability 8.0 or more")
+        return [Check("GPUs", FAIL, found + needs, _remedy(len(gpus), config))], used
+    checks = [Check("GPUs", PASS, found + (f"; {wanted} are used" if wanted else ""))]
+    old = sorted({f"{gpu.name} ({gpu.major}.{gpu.minor})" for gpu in used if gpu.major < _AMPERE})
+    if config and config.training.bf16 and old:
+        remedy = 'rent GPUs of compute capability 8.0 or more (A100, L40S, H100), or write "bf16": false in "training"'
+        checks.append(Check("bf16", FAIL, f"not on {', '.join(old)}", remedy))
+    return checks, used
+
+
+def _find_gpus() -> tuple[list[Gpu], str]:
+    """The GPUs that torch can use, and why there are none."""
+    try:
+        done = subprocess.run([sys.executable, "-c", _LIST], capture_output=True, text=True, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        return [], f"torch does not answer within {_PATIENCE} s"
+    if done.returncode == 0:
+        return [Gpu(*values) for values in json.loads(done.stdout)], ""
+    return [], (done.stderr.strip().splitlines() or [f"torch ended with status {done.returncode}"])[-1]
 
 
 def _remedy(found: int, config: RunConfig | None) -> str:

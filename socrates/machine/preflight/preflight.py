@@ -7,11 +7,9 @@ from typing import Any
 
 from socrates.config import RunConfig
 from socrates.machine.preflight.checks import FAIL, PASS, Check
-from socrates.machine.preflight.cost import check_cost, check_memory
-from socrates.machine.preflight.data import inspect_data
-from socrates.machine.preflight.disk import check_disk, check_free_disk
-from socrates.machine.preflight.gpus import check_gpus, find_gpus, uses_cpus
-from socrates.machine.preflight.model import check_hub, model_state
+from socrates.machine.preflight.costs import check_costs, free_disk
+from socrates.machine.preflight.gpus import inspect_gpus, uses_cpus
+from socrates.machine.preflight.inputs import check_model, inspect_data, model_state
 from socrates.model.kernels import refused_settings
 
 
@@ -21,28 +19,12 @@ def run_checks(config: RunConfig | None, deepspeed: Mapping[str, Any] | None = N
     Args:
         config: the run; None checks the machine alone.
         deepspeed: what its DeepSpeed file says.
-
-    Raises:
-        SocratesError: metadata.json is malformed.
     """
-    gpus, why_none = find_gpus()
-    checks = list(check_gpus(gpus, why_none, config))
+    gpu_checks, gpus = inspect_gpus(config)
     if config is None:
-        return [*checks, check_free_disk()]
-    model = model_state(config)
-    data_checks, data = inspect_data(config)
-    checks += [_check_settings(config), *check_hub(config, model), *data_checks, *check_disk(config, model, data)]
-    used = gpus[: config.training.num_processes]
-    if used:
-        check, layers = check_memory(config, deepspeed, model.shape, used)
-        checks += [check, check_cost(config, model.shape, data, used, layers)]
-    return checks
-
-
-def _check_settings(config: RunConfig) -> Check:
-    """What the config asks for by name is there."""
-    problems = [problem.partition("; ") for problem in refused_settings(config, not uses_cpus())]
-    if not problems:
-        return Check("settings", PASS, "what the config asks for by name is installed")
-    text, remedy = (" | ".join(problem[part] for problem in problems) for part in (0, 2))
-    return Check("settings", FAIL, text, remedy)
+        return [*gpu_checks, Check("disk", PASS, free_disk())]
+    model, (data_checks, data) = model_state(config), inspect_data(config)
+    refused = [problem.partition("; ") for problem in refused_settings(config, not uses_cpus())]
+    settings = [Check("settings", FAIL, problem, remedy) for problem, _, remedy in refused]
+    inputs = [*check_model(config, model), *data_checks]
+    return [*gpu_checks, *settings, *inputs, *check_costs(config, deepspeed, model, data, gpus)]
