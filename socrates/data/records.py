@@ -86,14 +86,21 @@ def read_answers(path: Path | str) -> Iterator[Answer]:
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSONL file; SocratesError on a line that is no JSON object."""
-    path = Path(path)
+    for number, line in read_lines(path):
+        try:
+            row = parse_line(line)
+        except BadRow as error:
+            raise SocratesError(f"{path}, line {number}: {error}") from error
+        yield number, row
+
+
+def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
+    """Yield (number from 1, bytes) of the lines that are not empty; SocratesError where there is no such file."""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, parse_line(line)
-    except BadRow as error:
-        raise SocratesError(f"{path}, line {number}: {error}") from error
+                    yield number, line
     except OSError as error:
         problems = {errno.ENOENT: "no such data file", errno.EISDIR: "is a folder; name the .jsonl file in it"}
         problem = problems.get(error.errno, f"cannot read: {error.strerror or error}")
