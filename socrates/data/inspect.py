@@ -19,7 +19,7 @@ import pandas as pd
 from socrates.console import progress
 from socrates.data.demographics import group_name
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
-from socrates.data.prepare.lines import LISTED, parse_published, to_answer, to_line
+from socrates.data.prepare.lines import LISTED, to_answer, to_line
 from socrates.data.records import Answer, BadRow, Cell, read_lines
 from socrates.data.scales import Scale
 from socrates.data.scales.text import read_scale
@@ -27,12 +27,9 @@ from socrates.errors import SocratesError
 
 QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
 _ROW = np.dtype(
-    [
-        *((name, "i8") for name in ("text", "prompt", "stimuli", "person")),  # hashes; person: 0 where none is named
-        *((name, "i8") for name in ("line", "response", "cell", "wording")),
-        *((name, "i8") for name in ("characters", "tokens")),  # of the prompt, of the row
-        ("outside", bool),  # the scale that the text states
-    ]
+    [(name, "i8") for name in ("text", "prompt", "stimuli", "person")]  # hashes; person: 0 where none is named
+    + [(name, "i8") for name in ("line", "response", "cell", "wording", "characters", "tokens")]
+    + [("outside", bool)]  # the scale that the text states
 )
 
 
@@ -89,7 +86,7 @@ class _Found:
         """Each good row as `_ROW`."""
         for number, line in lines:
             try:
-                answer = to_answer(parse_published(line), number)
+                answer = to_answer(line, number)
                 to_line(answer)  # as preparation would write it, if it can be
             except BadRow as error:
                 self.bad_rows += 1

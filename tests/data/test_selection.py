@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from socrates.data.records import Answer, Cell
-from socrates.data.selection import choose_cells, choose_rows, select_cells, share_out
+from socrates.data.selection import choose_cells, choose_rows, select_cells
 from socrates.errors import SocratesError
 
 
@@ -74,20 +74,6 @@ def test_a_small_study_gives_all_it_has_and_the_others_share_the_rest():
     assert (chosen[small], chosen[large]) == (6, 100), "its one cell has the share of a study, not of a cell"
     assert [n for cell, n in chosen.items() if cell in wide] == [10] * 10
     assert choose_rows(sizes, 10**6, seed=1, rows_per_cell=10) == choose_rows(sizes, None, 1, 10) == sizes
-
-
-def test_shares_are_what_dealing_out_one_by_one_gives():
-    rng = np.random.default_rng(5)
-    for _ in range(200):
-        sizes = rng.integers(0, 12, size=rng.integers(1, 8)).tolist()
-        total = int(rng.integers(0, 60))
-        dealt, left = [0] * len(sizes), total
-        while left and dealt != sizes:
-            for i in range(len(sizes)):
-                if left and dealt[i] < sizes[i]:
-                    dealt[i], left = dealt[i] + 1, left - 1
-        shares = share_out(total, sizes)
-        assert sorted(shares) == sorted(dealt) and all(a <= b for a, b in zip(shares, sizes, strict=True))
 
 
 @pytest.mark.parametrize("rows_per_cell", [None, 5])

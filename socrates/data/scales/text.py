@@ -14,7 +14,6 @@ Patterns that are searched for bound what they may skip over, so that the time i
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
@@ -115,14 +114,10 @@ def _flat(text: str) -> str:
 
 def _split(plain: str) -> tuple[str, str]:
     """What stands before the last answer instruction ("Only return …"), and what follows these words."""
-    last = _last_match(_INSTRUCTION, plain)
+    last = max(_INSTRUCTION.finditer(plain), key=re.Match.start, default=None)
     if last is None:
         return plain, ""
     return plain[: last.start()].rstrip(), plain[last.end() :]
-
-
-def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 @lru_cache(maxsize=1024)
@@ -144,7 +139,7 @@ def _sentence_starts(before: str) -> list[int]:
 
 def _start_of_quoted_question(before: str) -> int | None:
     """Where the last quoted question starts, if the text does not go on after it."""
-    last = _last_match(_ASKED, before)
+    last = max(_ASKED.finditer(before), key=re.Match.start, default=None)
     if last is None or re.search(r"[.?!][\"'] \w", before[last.end() :]):
         return None
     return last.end() + 1
