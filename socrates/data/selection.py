@@ -26,9 +26,8 @@ _FEWEST = 2  # rows of a study that is asked at all
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen rows and their cells, and what the file holds besides them."""
+    """The chosen rows, and what the file holds besides them."""
 
-    cells: frozenset[Cell]
     lines: frozenset[int]  # of the rows to ask, as `Answer.line`
     human_answers: Mapping[Cell, Counter[int]]  # of each chosen cell, all of them: answer -> how often
     rows: int  # to ask
@@ -73,7 +72,6 @@ def select_cells(
             "rows; give more, or ask a part of each cell (rows_per_cell)"
         )
     return Selection(
-        cells=frozenset(chosen),
         lines=_lowest(rows, [chosen.get(cell, 0) for cell in humans], seed),
         human_answers={cell: humans[cell] for cell in sorted(chosen, key=cell_order)},
         rows=sum(chosen.values()),

@@ -222,9 +222,9 @@ def check_checkpoint(model: str | Path) -> None:
 
 
 def _describe(selection: Selection) -> str:
-    studies = len({cell.study_id for cell in selection.cells})
+    studies = len({cell.study_id for cell in selection.human_answers})
     return (
-        f"{selection.rows} of {selection.file_rows} in {len(selection.cells)} of {selection.file_cells} cells, "
+        f"{selection.rows} of {selection.file_rows} in {len(selection.human_answers)} of {selection.file_cells} cells, "
         f"{studies} of {selection.file_studies} studies; compared with {selection.human_rows} human answers "
         f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
     )

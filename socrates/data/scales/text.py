@@ -48,11 +48,11 @@ def read_scale(text: str) -> tuple[Scale | None, str | None]:
 
 def _find_values(plain: str) -> _Found | None:
     before, after = _split(plain)
-    request = _request(after)
+    request, found = _read_request(after)
     if _leaves_bounds_to_question(request) and _is_instruction(before[_sentence_starts(before)[-1] :]):
         before, after = _split(before)  # "Only return 1 or 2. Only return the number."
-        request = _request(after)
-    if found := _read_request(request):
+        request, found = _read_request(after)
+    if found:
         return found
     if request and not _leaves_bounds_to_question(request):
         return None
@@ -118,12 +118,6 @@ def _split(plain: str) -> tuple[str, str]:
     if last is None:
         return plain, ""
     return plain[: last.start()].rstrip(), plain[last.end() :]
-
-
-@lru_cache(maxsize=1024)
-def _request(after: str) -> str:
-    """What an instruction asks for ("an integer from …"), in small letters and with its labels hidden."""
-    return _hide_labels(after).lower().lstrip(" :,")
 
 
 def _sentence_starts(before: str) -> list[int]:
@@ -233,12 +227,14 @@ _Found = tuple[_Values, str]  # the values, and the form in which they are state
 
 
 @lru_cache(maxsize=1024)  # thousands of rows end in the same words
-def _read_request(request: str) -> _Found | None:
+def _read_request(after: str) -> tuple[str, _Found | None]:
+    """What an instruction asks for ("an integer from …"), in small letters and without labels; what that states."""
+    request = _hide_labels(after).lower().lstrip(" :,")
     for read, form in ((_read_range, RANGE), (_read_up_to, NAMED), (_read_choices, NAMED), (_read_numbers, OPTIONS)):
         values = read(request)
         if values is not None:
-            return values, form
-    return None
+            return request, (values, form)
+    return request, None
 
 
 def _read_range(request: str) -> _Values | None:
