@@ -26,6 +26,7 @@ from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 
 QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
+_COUNTED = {"condition": "conditions", "question": "questions", "cell": "cells"}
 _ROW = np.dtype(
     [(name, "i8") for name in ("text", "prompt", "stimuli", "person")]  # hashes; person: 0 where none is named
     + [(name, "i8") for name in ("line", "response", "cell", "wording", "characters", "tokens")]
@@ -120,13 +121,8 @@ _read_scale = lru_cache(maxsize=8192)(read_scale)  # hundreds of people read the
 
 
 def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | None) -> Inspection:
-    cells = pd.DataFrame(list(found.cells), columns=list(Cell._fields)).astype({"study_id": "category"})
-    for name, key in (("condition", "condition_num"), ("question", "task_num")):
-        cells[name] = cells.groupby(["study_id", key], sort=False).ngroup()
     wordings = [(None if scale is None else str(scale), form) for scale, form in found.wordings]
-    rows = rows.join(cells[["study_id", "condition", "question"]], on="cell")
-    rows["scale"] = pd.factorize(np.array([scale for scale, _ in wordings], object))[0][rows["wording"]]
-    rows["unscaled"] = rows["scale"] < 0
+    rows = _with_names(rows, found.cells, [scale for scale, _ in wordings])
     named = rows[rows["person"] != 0]
     answers = rows.groupby("cell")["response"].agg(["size", "min", "max"])
     lengths = rows["tokens" if found.encoder else "characters"]
@@ -136,9 +132,7 @@ def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | N
             "rows": len(rows),
             "bad_rows": found.bad_rows,
             "studies": rows["study_id"].nunique(),
-            "conditions": rows["condition"].nunique(),
-            "questions": rows["question"].nunique(),
-            "cells": len(cells),
+            **rows[[*_COUNTED]].nunique().rename(_COUNTED).to_dict(),
             "participants": named["person"].nunique(),
         },
         "bad_rows": found.first_bad,
@@ -163,13 +157,20 @@ def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | N
     return Inspection(record, answers["size"].to_numpy(), lengths.to_numpy())
 
 
+def _with_names(rows: pd.DataFrame, found: Iterable[Cell], scales: list[str | None]) -> pd.DataFrame:
+    """The rows with their study, the numbers of their condition and question, and the number of their scale."""
+    cells = pd.DataFrame(list(found), columns=list(Cell._fields)).astype({"study_id": "category"})
+    for name, key in (("condition", "condition_num"), ("question", "task_num")):
+        cells[name] = cells.groupby(["study_id", key], sort=False).ngroup()
+    scale = pd.factorize(np.array(scales, object))[0][rows["wording"]]  # -1 where the text states none
+    rows = rows.join(cells[["study_id", "condition", "question"]], on="cell")
+    return rows.assign(scale=scale, unscaled=scale < 0)
+
+
 def _studies(rows: pd.DataFrame, named: pd.DataFrame) -> list[dict[str, Any]]:
-    table = rows.groupby("study_id").agg(
-        rows=("cell", "size"),
-        conditions=("condition", "nunique"),
-        questions=("question", "nunique"),
-        cells=("cell", "nunique"),
-    )
+    by_study = rows.groupby("study_id")
+    table = by_study[[*_COUNTED]].nunique().rename(columns=_COUNTED)
+    table.insert(0, "rows", by_study.size())
     table["participants"] = named.groupby("study_id")["person"].nunique()
     table = table.fillna(0).astype(int).sort_values("rows", ascending=False, kind="stable")
     return table.reset_index().to_dict("records")

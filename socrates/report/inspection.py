@@ -84,8 +84,7 @@ def _text_table(table: Table) -> TextTable:
 
 def default_page(data_file: Path) -> Path:
     """Where the page goes if nobody says: the current folder, named after the data file and its folder."""
-    names = ("inspection", data_file.resolve().parent.name, data_file.stem)
-    return Path("-".join(filter(None, names)) + ".html")
+    return Path(f"inspection-{data_file.resolve().parent.name}-{data_file.stem}.html")
 
 
 def page(found: Inspection, when: datetime) -> str:
