@@ -17,19 +17,20 @@ from pathlib import Path
 from socrates.errors import EXIT_DONE, EXIT_NO, make_parser, run_entry_point
 
 KEYS = """
-keys of --json (null: the file cannot tell):
-  bad_rows        how many, and the first 20 by line; all other figures are of the other rows
-  counts          studies, conditions, questions (study, task), cells (study, condition, task), participants
-  studies         of each: these counts, rows without a scale, answers outside their scale, groups as in "repeated"
-  cells           sizes (their quantiles); of one answer, without spread, judgeable (answers differ), rows of these
-  participants    rows that name none, people in several conditions of a study, answers of each person
-  demographics    of each field: rows that have it, distinct values, the most common; quantiles where it is a number
-  scales          stated (scale, form, rows, studies); by study: rows without one, answers outside it;
-                  differing: cells, and questions between conditions, whose rows state several scales
-  repeated        groups of rows with one (study, participant, task): with other stimuli each time, or with the same;
-                  rows_asked_again: in the same condition too
-  lengths         quantiles of characters of a prompt and tokens of a row, rows longer than max_length
-  duplicates      rows like an earlier one; prompts that several rows share, and what these rows have in common
+keys of --json (all figures are of the rows that are not bad):
+  file              path, rows, bad_rows, and its studies, conditions, questions (study, task), cells (study, condition,
+                    task), named participants
+  bad_rows          the first 20, by line
+  studies           of each: these counts
+  cells             sizes: their quantiles; of one_answer; judgeable: answers differ; rows of these
+  demographics      of each field: rows in which it is known, groups, the most common of these; numbers are grouped
+                    as in results
+  scales            each with the form in which texts state it (null: they state none), rows, studies
+  off_scale         by study: rows without a scale, answers outside their scale, the first line of these
+  differing_scales  cells whose rows state several; questions whose scale depends on the condition
+  repeated          groups of rows with one (study, participant, task), and those with other stimuli in each row
+  lengths           quantiles of characters of a prompt and, with --config, tokens of a row; rows above max_length
+  duplicates        rows like an earlier one; rows whose prompt another row has, too
 """
 PAGE_HERE = Path()  # --report without a path
 
@@ -56,9 +57,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse, inspect, print, and write the page if asked."""
     arguments = parse_arguments()
-    from socrates.data.inspect import check_file, inspect_file
+    from socrates.data.inspect import inspect_file
 
-    check_file(arguments.file)
     if arguments.report is not None:
         import matplotlib  # noqa: F401  # now: a long count should not end in its absence
 
@@ -86,11 +86,12 @@ def main() -> int:
         with atomic_write(page) as file:
             file.write(page_html(found, datetime.now().astimezone()))
         print(f"Report: {page}", file=sys.stderr if arguments.json else sys.stdout, flush=True)
-    if bad_rows := found.record["bad_rows"]["rows"]:
-        first = found.record["bad_rows"]["first"][0]
-        rows = "1 bad row" if bad_rows == 1 else f"{bad_rows} bad rows; the first"
-        print(f"{rows}: {found.record['file']}, line {first['line']}: {first['reason']}", file=sys.stderr)
-    return EXIT_NO if bad_rows else EXIT_DONE
+    if not (bad_rows := found.record["bad_rows"]):
+        return EXIT_DONE
+    file, first = found.record["file"], bad_rows[0]
+    rows = "1 bad row" if len(bad_rows) == 1 else f"{file['bad_rows']} bad rows; the first"
+    print(f"{rows}: {file['path']}, line {first['line']}: {first['reason']}", file=sys.stderr)
+    return EXIT_NO
 
 
 def tokens_of(path: str) -> dict:
@@ -102,7 +103,7 @@ def tokens_of(path: str) -> dict:
     config = load_config(path)
     quiet_libraries()
     encoder = make_encoder(load_tokenizer(config.model_name, config.model_revision), config.prompt.system_message)
-    return {"encoder": encoder, "tokenizer": config.model_name, "max_length": config.training.max_length}
+    return {"encoder": encoder, "max_length": config.training.max_length}
 
 
 if __name__ == "__main__":

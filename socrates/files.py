@@ -114,7 +114,7 @@ def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
     if not text.strip():
         raise SocratesError(f"{path}: the {what} is empty")
     try:
-        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
     except json.JSONDecodeError as error:
         raise SocratesError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # our own checks; or nested too deep
@@ -215,8 +215,9 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON allows")
+def no_constant(name: str) -> None:
+    """What a strict JSON decoder does with NaN and infinity: ValueError."""
+    raise ValueError(f"{name} is not a number that JSON allows; where nothing is known, write null")
 
 
 def try_lock(file: int | IO[Any]) -> bool:

@@ -1,8 +1,7 @@
 """Contamination: whether a checkpoint may have been trained on the rows that it is to be evaluated on.
 
 Every checkpoint names the cells of its training file (`training_data.json`). Where the two files name their questions
-in different ways (the instruction layout has no numbers), study and condition decide. Of checkpoints of earlier
-versions the hash of their training file alone is known.
+in different ways (the instruction layout has no numbers), study and condition decide.
 Does not cover: what the base model saw before, adapters made by other software, and stimuli that are alike under other
 study ids (the proof in `prepare/leaks.py` covers equal ones).
 """
@@ -10,22 +9,32 @@ study ids (the proof in `prepare/leaks.py` covers equal ones).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from socrates.checkpoint import TRAINING_CONFIG, TRAINING_DATA, read_training_config
+from pydantic import BaseModel
+
+from socrates.checkpoint import TRAINING_DATA
 from socrates.data.records import QUESTION_PREFIX, Cell, cell_order
 from socrates.errors import SocratesError
 from socrates.files import read_json
+from socrates.schema import validate
 
 Nested = dict[str, dict[str, list[int | str]]]  # study -> condition -> questions
 
 
+class TrainingData(BaseModel):
+    """What `training_data.json` says."""
+
+    train_sha256: str
+    split: str | None
+    cells: dict[str, dict[int, list[int | str]]]  # as `Nested`
+
+
 @dataclass(frozen=True)
 class Contamination:
-    """What of the evaluation rows a checkpoint may have been trained on.
+    """What of the evaluation rows a checkpoint may have been trained on, as `metrics.json` says it.
 
     Attributes:
         rows: that it may have been trained on.
@@ -36,12 +45,8 @@ class Contamination:
 
     rows: int
     of: int
-    studies: tuple[str, ...]
+    studies: list[str]
     split: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `metrics.json` says of it."""
-        return {**asdict(self), "studies": list(self.studies)}
 
 
 def nest_cells(cells: Iterable[Cell]) -> Nested:
@@ -52,13 +57,8 @@ def nest_cells(cells: Iterable[Cell]) -> Nested:
     return nested
 
 
-def training_data_record(train_sha256: str, split: str | None, cells: Nested) -> dict[str, Any]:
-    """What `training_data.json` says."""
-    return {"train_sha256": train_sha256, "split": split, "cells": cells}
-
-
 def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], data_sha256: str) -> Contamination | None:
-    """Compare evaluation rows with what a checkpoint was trained on; None where its folder does not say enough.
+    """Compare evaluation rows with what a checkpoint was trained on; None where its folder does not say.
 
     Args:
         checkpoint: any model folder.
@@ -68,20 +68,27 @@ def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], data_sha256
     Raises:
         SocratesError: the record is there and malformed.
     """
-    record, trained = _read_record(Path(checkpoint))
-    same_file = record.get("train_sha256") == data_sha256
-    if not same_file and not trained:
+    path = Path(checkpoint) / TRAINING_DATA
+    if not path.is_file():
         return None
+    record = validate(TrainingData, read_json(path, "record of the training data"), str(path))
+    trained = {
+        Cell(study, condition, task)
+        for study, conditions in record.cells.items()
+        for condition, tasks in conditions.items()
+        for task in tasks
+    }
     namings: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     for cell in trained:
         namings[cell[:2]].add(_naming(cell))
-    counted, seen, studies = 0, 0, set()
-    for cell in rows:
-        counted += 1
-        if same_file or cell in trained or namings.get(cell[:2], set()) - {_naming(cell)}:
-            seen += 1
-            studies.add(cell.study_id)
-    return Contamination(seen, counted, tuple(sorted(studies)), record.get("split"))
+    same_file = record.train_sha256 == data_sha256
+    cells = list(rows)
+    seen = [
+        cell.study_id
+        for cell in cells
+        if same_file or cell in trained or namings.get(cell[:2], set()) - {_naming(cell)}
+    ]
+    return Contamination(len(seen), len(cells), sorted(set(seen)), record.split)
 
 
 def check_contamination(checkpoint: Path | str, seen: Contamination | None) -> None:
@@ -102,25 +109,3 @@ def _naming(cell: Cell) -> str:
     if isinstance(cell.task_num, int):
         return "number"
     return "hash of its text" if cell.task_num.startswith(QUESTION_PREFIX) else "own name"
-
-
-def _read_record(checkpoint: Path) -> tuple[Mapping[str, Any], frozenset[Cell]]:
-    """What a checkpoint says of its training file, and the cells in that; empty where it says nothing."""
-    path = checkpoint / TRAINING_DATA
-    if not path.is_file():
-        config = read_training_config(checkpoint) if (checkpoint / TRAINING_CONFIG).is_file() else {}
-        data = config.get("data")
-        return data if isinstance(data, Mapping) else {}, frozenset()
-    record = read_json(path, "record of the training data")
-    try:
-        cells = frozenset(
-            Cell(study, int(condition), task)
-            for study, conditions in record["cells"].items()
-            for condition, tasks in conditions.items()
-            for task in tasks
-        )
-        if not all(isinstance(cell.task_num, int | str) for cell in cells):
-            raise TypeError
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise SocratesError(f'{path}: "cells" must be {{study: {{condition: [question, …]}}}}') from error
-    return record, cells

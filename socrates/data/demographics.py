@@ -8,7 +8,9 @@ and two wordings are two groups.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,10 +49,11 @@ def find_groups(demographics: Sequence[Mapping[str, Any]]) -> dict[str, Groups]:
         SocratesError: a value is neither a text nor a number (names the field).
     """
     fields = sorted({field for person in demographics for field in person})
-    found = {field: _groups(field, [person.get(field) for person in demographics]) for field in fields}
+    found = {field: _groups(field, (person.get(field) for person in demographics)) for field in fields}
     return {field: groups for field, groups in found.items() if groups.names}
 
 
+@lru_cache(maxsize=8192, typed=True)  # typed: True and 1 are two groups
 def group_name(field: str, value: str | float | None) -> str | None:
     """The group that a value belongs to; None: not known (null, an empty text, an age of 999)."""
     text = "" if value is None else " ".join(str(value).split())
@@ -65,25 +68,21 @@ def group_name(field: str, value: str | float | None) -> str | None:
     return bins[-1] if bins else None
 
 
-def _groups(field: str, values: Sequence[Any]) -> Groups:
-    codes: dict[Any, int] = {}
+def _groups(field: str, values: Iterable[Any]) -> Groups:
     try:
-        coded = np.array([codes.setdefault(value, len(codes)) for value in values])
+        named = [group_name(field, value) for value in values]
     except TypeError as error:  # not hashable
         raise SocratesError(
             f'the demographic field "{field}" holds a list or an object; expected a text, a number or null'
         ) from error
-    spellings: dict[str, dict[str, int]] = {}  # name in lower case -> spelling -> rows
-    named = [group_name(field, value) for value in codes]
-    for name, rows in zip(named, np.bincount(coded).tolist(), strict=True):
-        if name is not None:
-            spelling = spellings.setdefault(name.casefold(), {})
-            spelling[name] = spelling.get(name, 0) + rows
-    best = {key: max(sorted(spelling), key=spelling.__getitem__) for key, spelling in spellings.items()}
+    spellings = Counter(filter(None, named))
+    best: dict[str, str] = {}  # name in lower case -> its most common spelling
+    for name in sorted(spellings, key=lambda name: (-spellings[name], name)):
+        best.setdefault(name.casefold(), name)
     order = sorted(best, key=lambda key: _place(field, best[key]))
     index = {key: position for position, key in enumerate(order)}
-    of_codes = np.array([NOT_KNOWN if name is None else index[name.casefold()] for name in named])
-    return Groups(tuple(best[key] for key in order), of_codes[coded])
+    of_rows = [NOT_KNOWN if name is None else index[name.casefold()] for name in named]
+    return Groups(tuple(best[key] for key in order), np.array(of_rows, np.int64))
 
 
 def _place(field: str, name: str) -> tuple[float, str]:

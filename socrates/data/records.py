@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 from socrates.data.scales.text import question_text
 from socrates.errors import SocratesError
+from socrates.files import no_constant
+from socrates.schema import shown
 
 PERSONA_HEADER = "You are a survey respondent with the following demographic profile:"
 PERSONA_INSTRUCTION = (
@@ -76,24 +78,30 @@ def read_answers(path: Path | str) -> Iterator[Answer]:
     Raises:
         SocratesError: no such file, no rows at all, or a bad line (named by file and line number).
     """
-    count = 0
+    row = None
     for number, row in read_jsonl(path):
         yield parse_answer(row, path, number)
-        count += 1
-    if count == 0:
+    if row is None:
         raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSONL file; SocratesError on a line that is no JSON object."""
-    path = Path(path)
+    for number, line in read_lines(path):
+        try:
+            row = parse_line(line)
+        except BadRow as error:
+            raise SocratesError(f"{path}, line {number}: {error}") from error
+        yield number, row
+
+
+def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
+    """Yield (number from 1, bytes) of the lines that are not empty; SocratesError where there is no such file."""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, parse_line(line)
-    except BadRow as error:
-        raise SocratesError(f"{path}, line {number}: {error}") from error
+                    yield number, line
     except OSError as error:
         problems = {errno.ENOENT: "no such data file", errno.EISDIR: "is a folder; name the .jsonl file in it"}
         problem = problems.get(error.errno, f"cannot read: {error.strerror or error}")
@@ -114,7 +122,7 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         response = require_integer(row, "response", where)
         demographic = row["demographic"] if row.get("demographic") is not None else {}
         if not isinstance(demographic, Mapping):
-            raise SocratesError(f'{where}: "demographic" must be an object, not {_shown(demographic)}')
+            raise SocratesError(f'{where}: "demographic" must be an object, not {shown(demographic)}')
         stimuli, prompt = row.get("stimuli"), row.get("prompt")
         if not prompt and not stimuli:
             raise SocratesError(f'{where}: no "prompt" (nor "stimuli" to make it from)')
@@ -136,7 +144,7 @@ def read_cell(row: Mapping[str, Any], where: str, stimuli: str | None = None) ->
     """The cell that a row belongs to; without a `task_num`, the question in ``stimuli`` tells tasks apart."""
     study_id = row.get("study_id")
     if not isinstance(study_id, str) or not study_id:
-        raise SocratesError(f'{where}: "study_id" must be a text, not {_shown(study_id)}')
+        raise SocratesError(f'{where}: "study_id" must be a text, not {shown(study_id)}')
     require_encodable(study_id, "study_id", where)
     condition_num = require_integer(row, "condition_num", where)
     task_num = read_identifier(row, "task_num", where)
@@ -174,7 +182,7 @@ def require_integer(row: Mapping[str, Any], name: str, where: str) -> int:
     value = row[name]
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
-    raise SocratesError(f'{where}: "{name}" must be a whole number, not {_shown(value)}')
+    raise SocratesError(f'{where}: "{name}" must be a whole number, not {shown(value)}')
 
 
 def read_identifier(row: Mapping[str, Any], name: str, where: str) -> int | str | None:
@@ -201,22 +209,18 @@ def _from_instruction_layout(row: Mapping[str, Any], where: str) -> tuple[dict[s
         raise SocratesError(f'{where}: "input" must read "Demographics: …", an empty line, "Scenario: …"')
     answer = _INSTRUCTION_OUTPUT.match(str(output))
     if not answer or isinstance(output, bool):
-        raise SocratesError(f'{where}: "output" must read "Response: " and a whole number, not {_shown(output)}')
+        raise SocratesError(f'{where}: "output" must read "Response: " and a whole number, not {shown(output)}')
     demographic: dict[str, Any] = {}
     for item in filter(None, _INSTRUCTION_FIELDS.split(parts[1].strip())):
         name, colon, value = item.partition(":")
         if not colon:
-            raise SocratesError(f'{where}: {_shown(item)} in "input" is no demographic field ("Age: 74")')
+            raise SocratesError(f'{where}: {shown(item)} in "input" is no demographic field ("Age: 74")')
         key = name.strip().lower().replace(" ", "_")
         demographic[_RENAMED_FIELDS.get(key, key)] = value.strip()
     return demographic, parts[2], int(answer[1])
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON allows; where nothing is known, write null")
-
-
-_NO_CONSTANTS = json.JSONDecoder(parse_constant=_refuse_constant)  # one for all lines: it takes as long as a line
+_NO_CONSTANTS = json.JSONDecoder(parse_constant=no_constant)  # one for all lines: it takes as long as a line
 
 
 def parse_line(line: bytes, decoder: json.JSONDecoder = _NO_CONSTANTS) -> dict[str, Any]:
@@ -231,20 +235,15 @@ def parse_line(line: bytes, decoder: json.JSONDecoder = _NO_CONSTANTS) -> dict[s
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested too deep
         raise BadRow(f"cannot be read as JSON: {error}") from error
     if not isinstance(row, dict):
-        raise BadRow(f"must be a JSON object, not {_shown(row)}")
+        raise BadRow(f"must be a JSON object, not {shown(row)}")
     return row
 
 
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise SocratesError(f'{where}: "{name}" must be a text, not {_shown(value)}')
+        raise SocratesError(f'{where}: "{name}" must be a text, not {shown(value)}')
     return require_encodable(value, name, where)
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def as_number(number: float) -> float:

@@ -26,9 +26,8 @@ _FEWEST = 2  # rows of a study that is asked at all
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen rows and their cells, and what the file holds besides them."""
+    """The chosen rows, and what the file holds besides them."""
 
-    cells: frozenset[Cell]
     lines: frozenset[int]  # of the rows to ask, as `Answer.line`
     human_answers: Mapping[Cell, Counter[int]]  # of each chosen cell, all of them: answer -> how often
     rows: int  # to ask
@@ -73,7 +72,6 @@ def select_cells(
             "rows; give more, or ask a part of each cell (rows_per_cell)"
         )
     return Selection(
-        cells=frozenset(chosen),
         lines=_lowest(rows, [chosen.get(cell, 0) for cell in humans], seed),
         human_answers={cell: humans[cell] for cell in sorted(chosen, key=cell_order)},
         rows=sum(chosen.values()),
@@ -103,14 +101,14 @@ def choose_rows(
         return {cell: sizes[cell] for cell in choose_cells(sizes, max_examples, seed)}
     queues = _shuffled_by_study(sizes, np.random.default_rng(seed))
     studies = list(queues.values())[: max(1, max_examples // _FEWEST)]
-    shares = share_out(max_examples, [sum(sizes[cell] for cell in cells) for cells in studies])
+    shares = _share_out(max_examples, [sum(sizes[cell] for cell in cells) for cells in studies])
     chosen: dict[Cell, int] = {}
     for cells, share in zip(studies, shares, strict=True):
         needed = room = 0
         while room < share and needed < len(cells):
             room += min(sizes[cells[needed]], rows_per_cell)
             needed += 1
-        chosen.update(zip(cells, share_out(share, [sizes[cell] for cell in cells[:needed]]), strict=False))
+        chosen.update(zip(cells, _share_out(share, [sizes[cell] for cell in cells[:needed]]), strict=False))
     return chosen
 
 
@@ -145,7 +143,7 @@ def choose_cells(sizes: Mapping[Cell, int], max_examples: int, seed: int) -> fro
     return frozenset(chosen)
 
 
-def share_out(total: int, sizes: Sequence[int]) -> list[int]:
+def _share_out(total: int, sizes: Sequence[int]) -> list[int]:
     """Shares of a total, as equal as the sizes allow (none is larger than its size); they differ by 1 elsewhere."""
     shares = [0] * len(sizes)
     left = total

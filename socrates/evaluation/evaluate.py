@@ -7,6 +7,7 @@ result that could not be compared with a given baseline; an evaluation that was 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -128,7 +129,7 @@ def evaluate(
             predictions=lines,
             comparability=compared,
             about=about,
-            seen=seen.to_dict() if seen else None,
+            seen=asdict(seen) if seen else None,
         )
 
 
@@ -171,7 +172,7 @@ def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None
         return None
     print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
     if seen is not None:  # what was not known, or not so, when it was evaluated
-        metrics["seen"] = seen.to_dict()
+        metrics["seen"] = asdict(seen)
         write_json(output / METRICS, metrics)
     return metrics
 
@@ -221,9 +222,9 @@ def check_checkpoint(model: str | Path) -> None:
 
 
 def _describe(selection: Selection) -> str:
-    studies = len({cell.study_id for cell in selection.cells})
+    studies = len({cell.study_id for cell in selection.human_answers})
     return (
-        f"{selection.rows} of {selection.file_rows} in {len(selection.cells)} of {selection.file_cells} cells, "
+        f"{selection.rows} of {selection.file_rows} in {len(selection.human_answers)} of {selection.file_cells} cells, "
         f"{studies} of {selection.file_studies} studies; compared with {selection.human_rows} human answers "
         f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as TextTable
 
-from socrates.console import count, number, share
+from socrates.console import number, share
 from socrates.report.html import Table, render
 from socrates.report.plot import DARK, EDGE, LIGHT, LINE, Plot, drawn, legend, short, styled, thousands
 
@@ -27,60 +27,24 @@ if TYPE_CHECKING:
 
 PROGRAM = "scripts/inspect_data.py"
 _MOST_ROWS = 20  # of a table
-_MOST_VALUES = 5  # in one place of a table
+_MOST_VALUES = 9  # in one place of a table: a whole spread
 _WIDTH = 110  # characters of a line
 _BARS, _CLASSES = 9, 40
 _Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the record: its single values as a table, and a table of each list in it."""
-
-    key: str
-    title: str
-    tables: tuple[Table, ...]
+def inspection_tables(record: _Record) -> dict[str, Table]:
+    """All that is reported about a file, from its `Inspection.record`: title -> its table."""
+    return {_title(key): _table(part) for key, part in record.items()}
 
 
-def inspection_sections(record: _Record) -> list[Section]:
-    """All that is reported about a file, from its `Inspection.record`."""
-    parts = {key: value for key, value in record.items() if isinstance(value, Mapping | list)}
-    single = {key: value for key, value in record.items() if key not in parts}
-    named = {"file": single, **parts}
-    return [Section(key, _title(key).capitalize(), tuple(_tables(value, ""))) for key, value in named.items()]
-
-
-def _tables(part: Any, title: str) -> Iterator[Table]:
-    """Of an object its single values, its spreads, then what is nested; of a list a row a record, then the spreads."""
-    if isinstance(part, list):
-        names = [key for key in (part[0] if part else ()) if not any(_is_spread(one[key]) for one in part)]
-        if not names:
-            return
-        words = tuple(i for i, key in enumerate(names) if not all(isinstance(one[key], int | None) for one in part))
-        rows = tuple(tuple(_text(one[key]) for key in names) for one in part)
-        yield Table(tuple(map(_title, names)), rows, words, title)
-        for key in part[0]:
-            yield from _spread_table({one[names[0]]: one[key] for one in part if _is_spread(one[key])}, _title(key))
-        return
-    nested = {key: value for key, value in part.items() if isinstance(value, Mapping | list) and value}
-    facts = tuple((_title(key), _text(value)) for key, value in part.items() if key not in nested)
-    if facts:
-        yield Table((), facts, (0, 1), title)
-    yield from _spread_table({key: value for key, value in nested.items() if _is_spread(value)}, "")
-    for key, value in nested.items():
-        if not _is_spread(value):
-            yield from _tables(value, _title(key))
-
-
-def _spread_table(spreads: Mapping[str, _Record], title: str) -> Iterator[Table]:
-    if spreads:
-        keys = tuple(next(iter(spreads.values())))
-        rows = tuple((_title(name), *(_text(spread[key]) for key in keys)) for name, spread in spreads.items())
-        yield Table(("", *map(_title, keys)), rows, title=title)
-
-
-def _is_spread(value: Any) -> bool:
-    return isinstance(value, Mapping) and "median" in value
+def _table(part: _Record | Sequence[_Record]) -> Table:
+    if isinstance(part, Mapping):
+        return Table((), tuple((_title(key), _text(value)) for key, value in part.items()), (0, 1))
+    if not part:
+        return Table((), (("none",),))
+    words = tuple(i for i, key in enumerate(part[0]) if not all(isinstance(one[key], int) for one in part))
+    return Table(tuple(map(_title, part[0])), tuple(tuple(map(_text, one.values())) for one in part), words)
 
 
 def _title(key: str) -> str:
@@ -89,32 +53,26 @@ def _title(key: str) -> str:
 
 def _text(value: Any) -> str:
     """A value in one line; of several the first ones."""
-    if isinstance(value, Mapping):  # a value and how many rows have it
-        first, *others = map(_text, value.values())
-        return f"{first} ({', '.join(others)})" if others else first
-    if isinstance(value, list | tuple):
-        more = ", …" if len(value) > _MOST_VALUES else ""
-        return ", ".join(map(_text, value[:_MOST_VALUES])) + more or "none"
+    if isinstance(value, Mapping):
+        shown = [f"{key}: {_text(one)}" for key, one in islice(value.items(), _MOST_VALUES)]
+        return ", ".join([*shown, "…"] if len(value) > _MOST_VALUES else shown) or "none"
     if isinstance(value, int | float):
         return number(value)
-    return "–" if value is None else value or "none"
+    return "–" if value is None else value
 
 
 def inspection_text(found: Inspection) -> str:
-    """All sections, one below the other, long tables cut; without what would steer a terminal: names are anybody's."""
+    """All tables, one below the other, long ones cut; without what would steer a terminal: names are anybody's."""
     file = io.StringIO()
     console = Console(file=file, width=_WIDTH, color_system=None, markup=False, highlight=False, emoji=False)
-    for part in inspection_sections(found.record):
-        console.print(f"\n{part.title}")
-        for table in part.tables:
-            console.print(Padding(_text_table(table), (0, 0, 0, 2)))
+    for title, table in inspection_tables(found.record).items():
+        console.print(f"\n{title.capitalize()}", Padding(_text_table(table), (0, 0, 0, 2)), sep="\n")
     lines = [line.rstrip() for line in file.getvalue().strip("\n").split("\n")]
     return "\n".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines)
 
 
 def _text_table(table: Table) -> TextTable:
-    text = TextTable(box=None, pad_edge=False, show_header=bool(table.heads), title=table.title or None)
-    text.title_justify = text.caption_justify = "left"
+    text = TextTable(box=None, pad_edge=False, show_header=bool(table.heads), caption_justify="left")
     for index, head in enumerate(table.heads or [""] * len(table.rows[0])):
         text.add_column(head, justify="left" if index in table.words else "right", overflow="fold")
     for row in table.rows[:_MOST_ROWS]:
@@ -126,24 +84,21 @@ def _text_table(table: Table) -> TextTable:
 
 def default_page(data_file: Path) -> Path:
     """Where the page goes if nobody says: the current folder, named after the data file and its folder."""
-    names = ("inspection", data_file.resolve().parent.name, data_file.stem)
-    return Path("-".join(filter(None, names)) + ".html")
+    return Path(f"inspection-{data_file.resolve().parent.name}-{data_file.stem}.html")
 
 
 def page(found: Inspection, when: datetime) -> str:
     """The page as HTML, with its plots in it; ``when`` the file was read."""
-    record, counts = found.record, found.record["counts"]
-    holds = [count(record["rows"], "row"), count(counts["studies"], "study", "studies"), count(counts["cells"], "cell")]
+    record = found.record
     with styled():
         plots = {"cells": [_plot_cells(found)], "scales": [_plot_scales(record)], "lengths": [_plot_lengths(found)]}
     return render(
         "inspection.html.j2",
-        title=f"Inspection of {Path(record['file']).name}",
+        title=f"Inspection of {Path(record['file']['path']).name}",
         generator=PROGRAM,
         when=when,
-        record=record,
-        holds=holds,
-        sections=inspection_sections(record),
+        file=record["file"],
+        tables=inspection_tables(record),
         plots=plots,
     )
 
@@ -155,20 +110,18 @@ def _plot_cells(found: Inspection) -> Plot:
         for of in range(classes.max() + 1)
     }
     alt = f"Bars: answers in a cell, in classes that double; {_told(found.record['cells']['sizes'])}."
-    return _bars("Cells by their number of answers", bars, found.record["counts"]["cells"], alt)
+    return _bars("Cells by their number of answers", bars, len(classes), alt)
 
 
 def _plot_scales(record: _Record) -> Plot:
     rows: Counter[str] = Counter()
-    for use in record["scales"]["stated"]:
-        rows[use["scale"]] += use["rows"]
+    for use in record["scales"]:
+        rows[use["scale"] or "no scale"] += use["rows"]
     shown = dict(rows.most_common(_BARS))
     if others := len(rows) - len(shown):
         shown[f"{others} others"] = rows.total() - sum(shown.values())
-    if without := sum(one["rows"] for one in record["scales"]["without_scale"]):
-        shown["no scale"] = without
-    told = ", ".join(f"{scale} {share(part, record['rows'])}" for scale, part in shown.items())
-    return _bars("Answers by scale", shown, record["rows"], f"Bars: share of the answers by scale: {told}.")
+    told = ", ".join(f"{scale} {share(part, rows.total())}" for scale, part in shown.items())
+    return _bars("Answers by scale", shown, rows.total(), f"Bars: share of the answers by scale: {told}.")
 
 
 def _bars(title: str, parts: Mapping[str, int], total: int, alt: str) -> Plot:

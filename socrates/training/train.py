@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from socrates.checkpoint import is_finished
 from socrates.config import RunConfig
-from socrates.data.contamination import training_data_record
 from socrates.data.dataset import METADATA, sha256_of_part
 from socrates.data.tokenize import tokenize_for
 from socrates.data.tokenized import load_tokenized, read_cells
@@ -96,7 +95,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         if fit.liger:
             use_liger_kernels(model)
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
-    training_data = training_data_record(record["data"]["train_sha256"], record["data"]["split"], cells)
+    training_data = {"train_sha256": record["data"]["train_sha256"], "split": record["data"]["split"], "cells": cells}
     trainer = make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, watched, before)
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)

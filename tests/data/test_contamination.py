@@ -2,13 +2,7 @@
 
 import pytest
 
-from socrates.data.contamination import (
-    Contamination,
-    check_contamination,
-    find_contamination,
-    nest_cells,
-    training_data_record,
-)
+from socrates.data.contamination import Contamination, check_contamination, find_contamination, nest_cells
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
 from socrates.files import write_json
@@ -16,10 +10,14 @@ from socrates.files import write_json
 TRAINED = [Cell("a", 0, 0), Cell("a", 0, 3), Cell("a", 10, 0), Cell("b", 2, "q-123")]
 
 
+def write_record(folder, cells):
+    write_json(folder / "training_data.json", {"train_sha256": "t" * 64, "split": "condition", "cells": cells})
+    return folder
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
-    write_json(tmp_path / "training_data.json", training_data_record("t" * 64, "condition", nest_cells(TRAINED)))
-    return tmp_path
+    return write_record(tmp_path, nest_cells(TRAINED))
 
 
 def rows_found(checkpoint, *cells, sha256="j" * 64):
@@ -38,17 +36,10 @@ def test_study_and_condition_decide_where_only_one_file_numbers_its_questions(ch
 
 
 def test_questions_with_names_of_their_own_are_not_told_apart_from_numbers_and_hashes(tmp_path):
-    cells = nest_cells([Cell("a", 0, "trust"), Cell("b", 0, 3)])
-    write_json(tmp_path / "training_data.json", training_data_record("t" * 64, None, cells))
+    write_record(tmp_path, nest_cells([Cell("a", 0, "trust"), Cell("b", 0, 3)]))
     seen = [Cell("a", 0, "trust"), Cell("a", 0, "q-9"), Cell("a", 0, 0), Cell("b", 0, "trust"), Cell("b", 0, "q-9")]
     unseen = [Cell("a", 0, "age"), Cell("a", 1, "q-9"), Cell("b", 0, 4), Cell("b", 1, "trust")]
     assert [rows_found(tmp_path, cell) for cell in seen + unseen] == [1] * 5 + [0] * 4
-
-
-def test_of_a_checkpoint_of_an_earlier_version_the_training_file_itself_is_known(tmp_path):
-    write_json(tmp_path / "training_config.json", {"config": {}, "data": {"train_sha256": "t" * 64, "split": None}})
-    assert find_contamination(tmp_path, TRAINED, "t" * 64) == Contamination(4, 4, ("a", "b"), None)
-    assert find_contamination(tmp_path, TRAINED, "j" * 64) is None
 
 
 def test_the_training_file_itself_is_seen_whatever_its_cells_are_called(checkpoint):
@@ -57,7 +48,7 @@ def test_the_training_file_itself_is_seen_whatever_its_cells_are_called(checkpoi
 
 def test_the_refusal_says_how_many_of_which_studies(checkpoint):
     seen = find_contamination(checkpoint, [Cell("a", 0, 0)] * 3 + [Cell("c", 0, 0), TRAINED[3]], "j" * 64)
-    assert seen == Contamination(4, 5, ("a", "b"), "condition")
+    assert seen == Contamination(4, 5, ["a", "b"], "condition")
     with pytest.raises(SocratesError, match=r"trained on 4 of these 5 rows .*studies a, b\).*--allow-seen"):
         check_contamination(checkpoint, seen)
     check_contamination(checkpoint, find_contamination(checkpoint, [Cell("c", 0, 0)], "j" * 64))
@@ -67,9 +58,8 @@ def test_a_folder_without_a_record_says_nothing_and_a_bad_record_is_no_answer(tm
     assert find_contamination(tmp_path, TRAINED, "j" * 64) is None
     check_contamination(tmp_path, None)
     for cells in ([], {"a": []}, {"a": {"x": [1]}}, {"a": {"0": 3}}, {"a": {"0": [None]}}):
-        write_json(tmp_path / "training_data.json", {"train_sha256": "t", "split": None, "cells": cells})
-        with pytest.raises(SocratesError, match=r'training_data.json: "cells" must be'):
-            find_contamination(tmp_path, TRAINED, "j" * 64)
+        with pytest.raises(SocratesError, match=r'training_data.json: \d problems?\n  "cells'):
+            find_contamination(write_record(tmp_path, cells), TRAINED, "j" * 64)
 
 
 def test_the_nested_form_is_in_order_and_holds_each_cell_once():

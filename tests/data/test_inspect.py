@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections import defaultdict
+from collections import Counter
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,14 +12,12 @@ from processes import ROOT, run_loaded
 from published import instruction_row, made_rows, write_rows
 
 from socrates.console import share
-from socrates.data import inspect as inspecting
 from socrates.data.inspect import inspect_file
 from socrates.data.records import read_answers, render_prompt
-from socrates.data.scales.text import NAMED_OPTIONS, RANGE
+from socrates.data.scales.text import NAMED, RANGE
 from socrates.errors import SocratesError
-from socrates.report.inspection import default_page, inspection_sections, inspection_text, page
+from socrates.report.inspection import default_page, inspection_tables, inspection_text, page
 
-SAMPLE = ROOT.parent / "shared" / "data" / "socsci210_sample"
 SEVEN = "Only return an integer from 1 to 7, nothing else."
 YES_NO = "Only return 1 for 'Yes' or 2 for 'No', nothing else."
 DOLLARS = "How much would you pay? Only return an integer representing dollars, nothing else."
@@ -94,90 +92,60 @@ def run(*arguments, cwd=ROOT):
 
 def test_rows_studies_cells_and_people(found):
     record = found.record
-    assert record["rows"] == 33 and record["layouts"] == {"published": 33}
-    assert record["counts"] == {"studies": 5, "conditions": 9, "questions": 9, "cells": 13, "participants": 28}
-    assert [study["rows"] for study in record["studies"]] == [7, 7, 7, 6, 6]
-    assert record["studies"][0] == {
-        **{"study_id": "aaaa1", "rows": 7, "conditions": 3, "questions": 1, "cells": 3, "participants": 7},
-        **{"without_scale": 0, "outside_scale": 0, "repeated": 0},
-    }
-    assert record["participants"]["in_several_conditions"] == 1
-    assert record["participants"]["answers_each"]["max"] == 3
+    counts = {"rows": 33, "bad_rows": 0, "studies": 5, "conditions": 9, "questions": 9, "cells": 13, "participants": 28}
+    assert record["file"] == {"path": record["file"]["path"], **counts}
+    first = {"study_id": "aaaa1", "rows": 7, "conditions": 3, "questions": 1, "cells": 3, "participants": 7}
+    assert record["studies"][0] == first and [study["rows"] for study in record["studies"]] == [7, 7, 7, 6, 6]
     sizes = record["cells"]["sizes"]
     assert (sizes["count"], sizes["min"], sizes["max"]) == (13, 1, 6)
     # aaaa1/2, bbbb2/1, cccc3/0/1, dddd4/0/1 and dddd4/1/1 hold one answer, aaaa1/1 equal ones
-    judged = {"one_answer": 5, "no_spread": 1, "judgeable": 7, "judgeable_rows": 33 - 5 - 2}
+    judged = {"one_answer": 5, "judgeable": 7, "judgeable_rows": 33 - 5 - 2}
     assert record["cells"] == {"sizes": sizes, **judged}
 
 
-def test_scales_their_wording_and_rows_without_one(found):
-    scales = found.record["scales"]
-    assert scales["stated"] == [
-        {"scale": "1–7", "form": RANGE, "rows": 7 + 7 + 1 + 3 + 6, "studies": 5},
-        {"scale": "1–2", "form": NAMED_OPTIONS, "rows": 3 + 2, "studies": 2},
+def test_scales_their_wording_and_rows_that_are_not_on_one(found):
+    assert found.record["scales"] == [
+        {"scale": "1 to 7", "form": RANGE, "rows": 7 + 7 + 1 + 3 + 6, "studies": 5},
+        {"scale": "1, 2", "form": NAMED, "rows": 3 + 2, "studies": 2},
+        {"scale": None, "form": None, "rows": 3 + 1, "studies": 2},
     ]
-    assert scales["without_scale"] == [
-        {"study_id": "cccc3", "rows": 3, "line": 19, "ends": DOLLARS},
-        {"study_id": "dddd4", "rows": 1, "line": 27, "ends": DOLLARS},
+    off = {"without_scale": 3, "outside_scale": 3, "answers_outside": {8: 2, 99999: 1}}
+    assert found.record["off_scale"] == [
+        {"study_id": "cccc3", "first_line": 15, **off},
+        {"study_id": "dddd4", "first_line": 27, "without_scale": 1, "outside_scale": 0, "answers_outside": {}},
     ]
-    values = [{"answer": 8, "rows": 2}, {"answer": 99999, "rows": 1}]
-    assert scales["outside_scale"] == [{"study_id": "cccc3", "rows": 3, "cells": 2, "values": values}]
+    # dddd4: task 0 states two in one cell, task 1 another one in condition 1
+    differing = {"cells_with_several_scales": 1, "questions_differing_between_conditions": 1}
+    assert found.record["differing_scales"] == differing
 
 
 def test_an_answer_in_a_gap_of_its_scale_is_outside_and_one_of_a_hundred_digits_does_no_harm(tmp_path):
     text = "Only return 1 for 'Yes', 2 for 'No', or 9 for 'Other', nothing else."
     rows = [row(person=i, response=i, text=text) for i in (1, 2, 5, 9)]
-    scales = inspect_rows(tmp_path, [*rows, row("bbbb2", response=10**100)]).record["scales"]
-    assert [one["values"][0]["answer"] for one in scales["outside_scale"]] == [5, 2**63 - 1]
-    assert [one["scale"] for one in scales["stated"]] == ["1, 2, 9", "1–7"]
+    record = inspect_rows(tmp_path, [*rows, row("bbbb2", response=10**100)]).record
+    assert [one["answers_outside"] for one in record["off_scale"]] == [{5: 1}, {2**63 - 1: 1}]
+    assert [one["scale"] for one in record["scales"]] == ["1, 2, 9", "1 to 7"]
 
 
-def test_cells_and_questions_with_several_scales(found):
-    differing = found.record["scales"]["differing"]
-    cell = {"study_id": "dddd4", "condition_num": 0}
-    assert json.loads(json.dumps(differing)) == {
-        "cells_with_several_scales": [{**cell, "task_num": 0, "scales": ["1–2", "1–7"]}],
-        "cells_partly_without": [{**cell, "task_num": 2}],
-        "cells_without": 1,
-        "questions_differing_between_conditions": [{"study_id": "dddd4", "task_num": 1, "scales": ["1–2", "1–7"]}],
-    }
-
-
-def test_repeated_questions_with_other_and_with_the_same_stimuli(found):
+def test_repeated_questions_and_duplicates(found):
     assert found.record["repeated"] == {
+        "rows_without_participant": 0,
         "groups": 4,  # three people of bbbb2, and the line of eeee5 that is there twice
         "rows": 2 + 3 + 2 + 2,
         "studies": 2,
         "groups_other_stimuli": 1,
-        "groups_same_stimulus": 3,
-        "rows_asked_again": 2,  # not person 3, who read the same in another condition
     }
+    prompts = Counter(one["prompt"] for one in planted())
+    shared = sum(rows for rows in prompts.values() if rows > 1)
+    assert found.record["duplicates"] == {"rows_like_an_earlier_one": 1, "rows_with_shared_prompts": shared}
 
 
-def test_duplicates(found):
-    by_prompt = defaultdict(list)
-    for one in planted():
-        by_prompt[one["prompt"]].append(one)
-    shared = [many for many in by_prompt.values() if len(many) > 1]
-    responses = [len({one["response"] for one in many}) for many in shared]
-    people = [len({(one["study_id"], one["participant"]) for one in many}) for many in shared]
-    assert found.record["duplicates"] == {
-        "rows_like_an_earlier_one": 1,
-        "shared_prompts": len(shared),
-        "rows_with_shared_prompts": sum(map(len, shared)),
-        "shared_prompts_one_response": responses.count(1),
-        "shared_prompts_other_responses": len(shared) - responses.count(1),
-        "shared_prompts_one_participant": people.count(1),
-    }
-
-
-def test_demographics_and_numbers_among_them(found):
+def test_demographics_and_lengths(found):
     age, gender, income = found.record["demographics"]
-    ages = [one["demographic"]["age"] for one in planted()]
-    assert (age["field"], age["known"], age["distinct"]) == ("age", 33, len(set(ages)))
-    assert age["numbers"]["median"] == np.quantile(ages, 0.5, method="inverted_cdf")
-    assert (gender["known"], gender["common"], gender["numbers"]) == (29, [{"value": "Female", "rows": 29}], None)
-    assert (income["field"], income["known"], income["distinct"]) == ("income", 0, 0)
+    assert (age["field"], age["known"], age["groups"]) == ("age", 33, 2)
+    assert age["common"] == {"30-44": 29, "65+": 4}, "in groups, as in the results"
+    assert (gender["known"], gender["groups"], gender["common"]) == (29, 1, {"Female": 29})
+    assert (income["field"], income["known"], income["groups"], income["common"]) == ("income", 0, 0, {})
     lengths = [len(one["prompt"]) for one in planted()]
     spread = found.record["lengths"]["characters"]
     for name, part in {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}.items():
@@ -185,36 +153,16 @@ def test_demographics_and_numbers_among_them(found):
     assert found.record["lengths"]["tokens"] is None and "tokens                  –" in inspection_text(found)
 
 
-def test_the_instruction_layout(tmp_path):
-    rows = [instruction_row(one) for one in made_rows(studies=2, words=3)]
-    for one in rows:
+def test_rows_without_a_participant_in_the_other_layout_beside_rows_with_one(tmp_path):
+    unnamed = [instruction_row(row(condition=i)) for i in range(3)]
+    for one in unnamed:
         del one["participant"], one["sample_id"]
-    found = inspect_rows(tmp_path, rows)
-    record = found.record
-    assert record["layouts"] == {"instruction": len(rows)}
-    assert record["counts"] == {"studies": 2, "conditions": 4, "questions": 4, "cells": 8, "participants": None}
-    assert record["repeated"] is record["participants"]["answers_each"] is record["studies"][0]["repeated"] is None
-    assert {one["field"] for one in record["demographics"]} == {"age", "gender", "education", "party_id"}
-    assert "participants  –" in inspection_text(found)
-
-
-def test_rows_without_a_participant_beside_rows_with_one(tmp_path):
-    rows = [row(condition=i) | {"participant": person} for i, person in enumerate([None, None, None, 4, 4])]
-    record = inspect_rows(tmp_path, rows).record
-    assert record["participants"]["rows_without_participant"] == 3 and record["counts"]["participants"] == 1
-    assert record["participants"]["in_several_conditions"] == 1 and record["repeated"]["groups"] == 1
-    assert record["duplicates"]["shared_prompts_one_participant"] == 0, "unnamed people are no one person"
-
-
-def test_half_a_character_is_a_bad_row_and_a_whole_one_is_not(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    note = json.dumps(row(demographic={"note": "NOTE"}))
-    lines = [note.replace("NOTE", r"\ud83d\ude00"), note.replace("NOTE", r"\ud83d"), note.replace("note", r"\uD800")]
-    path.write_text("\n".join([*lines, json.dumps(row()).replace("aaaa1", r"\uD800")]))
-    record = inspect_file(path).record
-    first = record["bad_rows"]["first"]
-    assert [bad["line"] for bad in first] == [2, 3, 4] and all("half a character" in bad["reason"] for bad in first)
-    assert record["demographics"][0]["common"] == [{"value": "\N{GRINNING FACE}", "rows": 1}]
+    record = inspect_rows(tmp_path, [*unnamed, row(person=4), row(person=4, condition=1)]).record
+    counts = {"studies": 1, "conditions": 3, "questions": 2, "cells": 5, "participants": 1}
+    assert record["file"].items() >= counts.items() and record["studies"][0]["participants"] == 1
+    assert record["repeated"]["rows_without_participant"] == 3
+    assert record["repeated"]["groups"] == 1, "unnamed people are no one person"
+    assert {one["field"] for one in record["demographics"]} == {"age", "gender", "income"}
 
 
 def test_tokens_are_those_of_a_training_row(tmp_path):
@@ -229,7 +177,7 @@ def test_tokens_are_those_of_a_training_row(tmp_path):
     ids = prompt_token_ids(tokenizer, [prompt for prompt, _ in prompts], "Answer.")
     lengths = [len(x) + len(answer_token_ids(tokenizer, y)) + 1 for x, (_, y) in zip(ids, prompts, strict=True)]
     limit = sorted(lengths)[len(lengths) // 2]
-    found = inspect_file(path, encoder=make_encoder(tokenizer, "Answer."), tokenizer="tiny", max_length=limit)
+    found = inspect_file(path, make_encoder(tokenizer, "Answer."), limit)
     too_long = sum(length > limit for length in lengths)
     assert found.lengths.tolist() == lengths
     assert found.record["lengths"]["longer_than_max_length"] == too_long > 0
@@ -237,64 +185,47 @@ def test_tokens_are_those_of_a_training_row(tmp_path):
 
 
 def test_bad_rows_are_named_and_the_others_inspected(tmp_path):
+    emoji = json.dumps(row(demographic={"note": "\N{GRINNING FACE}"})).encode()  # as \ud83d\ude00
     bad = [b"\xff\xfe", b"[1]", b'{"a": 1, "a": 2}', json.dumps(row(response="four")).encode()]
-    bad += [json.dumps(row(demographic={"age": {"nested": None}})).encode()]
+    bad += [json.dumps(row(demographic={"age": {"nested": None}})).encode(), emoji.replace(rb"\ude00", b"")]
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(b"\n".join([json.dumps(row()).encode(), *bad * 5, json.dumps(row(person=2)).encode()[:90]]))
+    path.write_bytes(b"\n".join([emoji, *bad * 5, json.dumps(row(person=2)).encode()[:90]]))
     found = inspect_file(path)
-    first = found.record["bad_rows"]["first"]
-    assert (found.record["rows"], found.record["bad_rows"]["rows"]) == (1, 26)
+    assert (found.record["file"]["rows"], found.record["file"]["bad_rows"]) == (1, 31)
+    assert found.record["demographics"][0]["common"] == {"\N{GRINNING FACE}": 1}
+    first = found.record["bad_rows"]
     assert [bad["line"] for bad in first] == [*range(2, 22)]
     wanted = ("not UTF-8", "a JSON object", '"a" stands there twice', '"response" must be', '"age" must be a text')
-    for bad, expected in zip(first, wanted, strict=False):
+    for bad, expected in zip(first, (*wanted, "half a character"), strict=False):
         assert expected in bad["reason"]
     result = run(path, "--json")
     assert result.returncode == 1
-    assert json.loads(result.stdout)["bad_rows"]["rows"] == 26
-    assert f"26 bad rows; the first: {path}, line 2: not UTF-8 text" in result.stderr
+    assert json.loads(result.stdout)["file"]["bad_rows"] == 31
+    assert f"31 bad rows; the first: {path}, line 2: not UTF-8 text" in result.stderr
     assert re.search(r"\n +21  \S", inspection_text(found))
 
 
 def test_what_cannot_be_inspected(tmp_path):
-    (tmp_path / "set").mkdir()
-    for name in ("val", "train"):
-        write_rows(tmp_path / "set" / f"{name}.jsonl", [row()])
     (tmp_path / "empty.jsonl").write_text("\n\n")
     (tmp_path / "bad.jsonl").write_text("hello\n{}\n")
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
     for name, reason in (
         ("none.jsonl", "no such data file"),
-        ("set", r"is a folder; choose one of its files: train.jsonl, val.jsonl"),
+        (".", r"is a folder; name the .jsonl file in it"),
         ("empty.jsonl", "holds no rows"),
         ("bad.jsonl", "none of its 2 rows can be used; line 1: not JSON"),
         ("rows.parquet", r"prepare_data.py --source"),
     ):
         with pytest.raises(SocratesError, match=reason):
             inspect_file(tmp_path / name)
-    for arguments, reason in (
-        ([tmp_path / "set"], "choose one of its files"),
-        ([], "required: FILE"),
-    ):
+    for arguments, reason in (([tmp_path], "is a folder"), ([], "required: FILE")):
         result = run(*arguments)
         assert (result.returncode, result.stdout) == (2, "") and reason in result.stderr
 
 
-def test_a_file_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
-    path = write_rows(tmp_path / "rows.jsonl", planted())
-    progress = inspecting.progress
-
-    def change(lines, what):
-        yield from progress(lines, what)
-        write_rows(path, planted()[:-1])
-
-    monkeypatch.setattr(inspecting, "progress", change)
-    with pytest.raises(SocratesError, match="was changed while it was read"):
-        inspect_file(path)
-
-
 def test_the_text_is_aligned_and_long_tables_are_cut(found, tmp_path):
     text = inspection_text(found)
-    assert re.search(r"\n  cccc3 +3 +2 +8 \(2\), 99,999 \(1\)\n", text)
+    assert re.search(r"\n  cccc3 +15 +3 +3  8: 2, 99999: 1\n", text)
     heads, first = re.search(r"\n( +study id +rows .*)\n(  aaaa1.*)\n", text).groups()
     assert len(heads) == len(first)
     assert max(map(len, text.splitlines())) <= 110
@@ -305,10 +236,9 @@ def test_the_text_is_aligned_and_long_tables_are_cut(found, tmp_path):
     assert "\x1b" not in steering and "\x07" not in steering and "[2Jstudy" in steering
 
 
-def test_the_command_prints_text_or_json(tmp_path):
-    path = write_rows(tmp_path / "rows.jsonl", planted())
+def test_the_command_prints_text_or_json(found):
+    path = found.record["file"]["path"]
     text, as_json = run(path), run(path, "--json")
-    found = inspect_file(path)
     assert (text.returncode, text.stderr, text.stdout) == (0, "", inspection_text(found) + "\n")
     assert (as_json.returncode, as_json.stderr) == (0, "")
     assert json.loads(as_json.stdout) == json.loads(json.dumps(found.record))
@@ -322,10 +252,9 @@ def test_the_page_holds_every_section_and_needs_nothing_else(tmp_path):
     pictures = re.findall(r'<img src="data:image/svg\+xml;base64,[^"]+" alt="([^"]+)"', text)
     assert len(pictures) == text.count("<img") == 3 and all(len(alt) > 30 for alt in pictures)
     words = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
-    for section in inspection_sections(found.record):
-        assert section.title in words
-        for table in section.tables:
-            assert all(" ".join(cell.split()) in words for line in (table.heads, *table.rows) for cell in line)
+    for title, table in inspection_tables(found.record).items():
+        assert title.capitalize() in words
+        assert all(" ".join(cell.split()) in words for line in (table.heads, *table.rows) for cell in line)
     assert "34 rows, 6 studies" in words and "2030-01-02 at 03:04 UTC" in words
 
 
@@ -333,9 +262,7 @@ def test_a_page_of_one_row_and_of_strange_numbers(tmp_path):
     for rows in (
         [row(demographic={})],
         [row(person=i, demographic={"age": a}) for i, a in enumerate(("1e300", -5, 1.5, 2**70, "nan", "7"))],
-        [row(person=i, text=DOLLARS, demographic={"x" * 90: i}) for i in range(3)],
         [row(f"研究 {i}", text=f"Only return an integer from 0 to {i}, nothing else.") for i in range(2, 40)],
-        [row(f"研究 {i}", text="Only return 1, 2 or 3, nothing else.") for i in range(4)],
     ):
         found = inspect_rows(tmp_path, rows)
         text = page(found, datetime(2030, 1, 2, tzinfo=UTC))
@@ -353,15 +280,9 @@ def test_a_page_replaces_only_an_earlier_page(tmp_path):
     assert result.returncode == 2 and "did not write this file" in result.stderr and result.stdout == ""
     assert (tmp_path / "mine.html").read_text() == "<p>my own page</p>"
     again = run(data, "--report", made, "--json", cwd=tmp_path)
-    assert again.returncode == 0 and json.loads(again.stdout)["rows"] == 33 and "Report:" in again.stderr
+    assert again.returncode == 0 and json.loads(again.stdout)["file"]["rows"] == 33 and "Report:" in again.stderr
 
 
-@pytest.mark.parametrize(
-    ("part", "whole", "shown"),
-    [(0, 9, "0%"), (9, 9, "100%"), (1, 10**6, "<0.1%"), (99999, 10**5, ">99.9%"), (1, 3, "33.3%")],
-)
-def test_a_share_is_whole_only_where_it_is_exact(part, whole, shown):
-    assert share(part, whole) == shown
-
-
-# --- real rows -------------------------------------------------------------------------------------------------
+def test_a_share_is_whole_only_where_it_is_exact():
+    shares = {(0, 9): "0%", (9, 9): "100%", (1, 10**6): "<0.1%", (99999, 10**5): ">99.9%", (1, 3): "33.3%"}
+    assert {parts: share(*parts) for parts in shares} == shares

@@ -81,9 +81,8 @@ def test_a_missing_prompt_is_rendered_and_missing_stimuli_are_what_it_ends_with(
 
 
 def test_people_and_samples_may_be_unnamed_or_named_by_text(read):
-    unnamed, named = read(
-        without(without(PUBLISHED, "participant"), "sample_id"), PUBLISHED | {"participant": "p-1", "sample_id": "s-1"}
-    )
+    names = ({}, {"participant": "p-1", "sample_id": "s-1"})
+    unnamed, named = read(*(without(without(PUBLISHED, "participant"), "sample_id") | name for name in names))
     assert (unnamed.participant, unnamed.sample_id, named.participant, named.sample_id) == (None, None, "p-1", "s-1")
 
 
@@ -114,11 +113,10 @@ def test_instruction_row_becomes_the_published_one(read):
     assert instruction.demographic == {"age": "48", "party_id": "Lean Green"}
 
 
-@pytest.mark.parametrize(
-    ("output", "response"), [("Response: 12", 12), ("12", 12), (" Response:12\n", 12), ("Response: -3", -3), (7, 7)]
-)
-def test_output(read, output, response):
-    assert read(INSTRUCTION | {"output": output})[0].response == response
+def test_output(read):
+    outputs = {"Response: 12": 12, "12": 12, " Response:12\n": 12, "Response: -3": -3, 7: 7}
+    answers = read(*(INSTRUCTION | {"output": output} for output in outputs))
+    assert [answer.response for answer in answers] == [*outputs.values()]
 
 
 @pytest.mark.parametrize(
@@ -126,22 +124,17 @@ def test_output(read, output, response):
     [
         ("Location: Paris; Texas; Age: 74", {"location": "Paris; Texas", "age": "74"}),
         ("Employment: Other: gardener; Age: 74", {"employment": "Other: gardener", "age": "74"}),
-        ("Location: a; b: c; Age: 74", {"location": "a; b: c", "age": "74"}),
         ("Education: $11-$25 (a; b); Age: 74", {"education": "$11-$25 (a; b)", "age": "74"}),
         ("Housing ownership: Owned;  Metro status: Metro", {"housing_ownership": "Owned", "metro_status": "Metro"}),
+        ("Age: 74; Gender: ; Location: ", {"age": "74", "gender": "", "location": ""}),
         ("", {}),
     ],
 )
-def test_demographic_values_may_hold_separators(read, text, fields):
+def test_demographic_values_may_hold_separators_and_empty_ones_do_not_reach_the_prompt(read, text, fields):
     [answer] = read(demographics(text))
-    assert answer.demographic == fields
-    assert answer.stimuli == STIMULI
-
-
-@pytest.mark.parametrize("text", ["Gender: ; Age: 74", "Age: 74; Gender:", "Age: 74; Gender: ; Location: "])
-def test_an_empty_field_and_a_last_separator_do_not_reach_the_prompt(read, text):
-    [answer] = read(demographics(text))
-    assert answer.prompt.split("\n\n")[0].splitlines()[1:] == ["- Age: 74"]
+    assert answer.demographic == fields and answer.stimuli == STIMULI
+    persona = answer.prompt.split("\n\n")[0].splitlines()[1:]
+    assert [line.partition(": ")[2] for line in persona] == [value for value in fields.values() if value]
 
 
 def test_a_scenario_that_tells_of_another_scenario_is_kept_whole(read):
@@ -165,7 +158,6 @@ def test_both_layouts_of_400_real_rows_give_the_same_prompt_and_response():
 GOOD = json.dumps(PUBLISHED).encode()
 BAD_LINES = {
     "not JSON": (b'{"response": 4', "not JSON"),
-    "a truncated line": (GOOD[:-20], "not JSON"),
     "not UTF-8": (GOOD.replace(b"lake", b"l\xe4ke"), "not UTF-8"),
     "an array": (b"[1, 2]", "must be a JSON object"),
     "nested beyond reason": (b"[" * 100_000, "JSON"),
@@ -173,10 +165,8 @@ BAD_LINES = {
     "no response": (without(PUBLISHED, "response"), 'no "response"'),
     "response 3.5": (PUBLISHED | {"response": 3.5}, '"response" must be a whole number, not 3.5'),
     "response NaN": (PUBLISHED | {"response": float("nan")}, "NaN is not a number that JSON allows; where nothing"),
-    "response 1e999": (json.dumps(PUBLISHED | {"response": 4}).replace("4,", "1e999,").encode(), "whole number"),
     "half a character in study_id": (PUBLISHED | {"study_id": "\ud800"}, '"study_id" holds half a character'),
     "no study_id": (without(PUBLISHED, "study_id"), '"study_id" must be a text'),
-    "no condition_num": (without(PUBLISHED, "condition_num"), 'no "condition_num"'),
     "task_num true": (PUBLISHED | {"task_num": True}, '"task_num" must be a whole number, not true'),
     "demographic a list": (PUBLISHED | {"demographic": ["Age: 4"]}, '"demographic" must be an object'),
     "no text": (PUBLISHED | {"prompt": None, "stimuli": ""}, 'no "prompt"'),
@@ -184,7 +174,6 @@ BAD_LINES = {
     "input without a scenario": (INSTRUCTION | {"input": "Demographics: Age: 4"}, "Scenario"),
     "input with no field name": (demographics("aged 74"), '"aged 74" in "input" is no demographic field'),
     "output a reasoned answer": (INSTRUCTION | {"output": "I am 74, so 2"}, '"output" must read'),
-    "output null": (INSTRUCTION | {"output": None}, '"output" must read'),
     "output of 5,000 digits": (INSTRUCTION | {"output": "Response: " + "9" * 5000}, '"output" must read'),
 }
 
@@ -204,16 +193,11 @@ def test_cells_have_one_order_in_which_none_are_tied():
     assert len(set(map(cell_order, cells))) == len(cells)
 
 
-def test_empty_lines_are_passed_over_and_still_counted(read):
-    answers = read(b"", PUBLISHED, b"  ", b"\t\r", INSTRUCTION, b"", b"")
-    assert [answer.line for answer in answers] == [2, 5]
-
-
-def test_lines_may_end_as_on_windows_and_hold_any_line_separator_but_the_line_feed(read):
+def test_empty_lines_are_counted_and_others_may_end_as_on_windows_and_hold_any_line_separator_but_the_line_feed(read):
     text = STIMULI + " a\u2028b\u0085c"
-    path_row = json.dumps(PUBLISHED | {"stimuli": text}, ensure_ascii=False).encode() + b"\r"
-    answers = read(path_row, path_row)
-    assert [(answer.line, answer.stimuli) for answer in answers] == [(1, text), (2, text)]
+    row = json.dumps(PUBLISHED | {"stimuli": text}, ensure_ascii=False).encode() + b"\r"
+    answers = read(b"", row, b"  ", b"\t\r", row, b"", b"")
+    assert [(answer.line, answer.stimuli) for answer in answers] == [(2, text), (5, text)]
 
 
 def test_a_file_without_rows_a_missing_one_and_a_folder_are_told_apart(tmp_path, read):
@@ -228,7 +212,4 @@ def test_a_file_without_rows_a_missing_one_and_a_folder_are_told_apart(tmp_path,
 def test_rows_are_read_as_a_stream(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(GOOD + b"\nnot JSON\n")
-    rows = read_jsonl(path)
-    assert next(rows) == (1, PUBLISHED), "the first row must not wait for the rest of the file"
-    with pytest.raises(SocratesError, match="line 2"):
-        next(rows)
+    assert next(read_jsonl(path)) == (1, PUBLISHED), "the first row must not wait for the rest of the file"

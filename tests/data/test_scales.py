@@ -13,16 +13,7 @@ from hypothesis import strategies as st
 
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
-from socrates.data.scales.text import (
-    IN_QUESTION,
-    NAMED_OPTIONS,
-    NAMED_RANGE,
-    OPTIONS,
-    RANGE,
-    parse_scale,
-    question_text,
-    read_scale,
-)
+from socrates.data.scales.text import IN_QUESTION, NAMED, OPTIONS, RANGE, parse_scale, question_text, read_scale
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"
 SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
@@ -40,13 +31,10 @@ def values_of(text):
 # --- the scale itself ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [(), (2, 1), (1, 1)])
-def test_a_scale_has_values_in_ascending_order(values):
-    with pytest.raises(ValueError, match="scale"):
-        Scale(values)
-
-
-def test_a_scale_names_its_ends_and_serves_as_a_key():
+def test_a_scale_has_values_in_ascending_order_and_serves_as_a_key():
+    for values in ((), (2, 1), (1, 1)):
+        with pytest.raises(ValueError, match="scale"):
+            Scale(values)
     scale = Scale((-1, 0, 8))
     assert [value for value in range(-3, 10) if value in scale] == [-1, 0, 8]
     assert (scale.low, scale.high, len(scale)) == (-1, 8, 3)
@@ -80,28 +68,19 @@ def test_made_up_text(case):
     assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
 
 
-# --- the form in which a scale is stated -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("form", "text"),
     [
-        (RANGE, "It is 1 to 7. How warm? Only return an integer from 1 to 5, nothing else."),
         (RANGE, "How warm, on a scale from 1 (cold) to 5 (hot)? Only return an integer from 1 to 5, nothing else."),
-        (RANGE, "How much? Only return an integer from 0 to 1,200 representing dollars, nothing else."),
-        (NAMED_RANGE, "How warm? Only return an integer from 1 (Cold) to 5 (Hot), nothing else."),
-        (NAMED_RANGE, "How warm? Only return an integer from 1 to 7, where 1 means cold and 7 means hot."),
-        (NAMED_OPTIONS, "Is it? Only return 1 for “Yes” or 2 for “No”, nothing else."),
-        (NAMED_OPTIONS, "Did the cat purr? Only return 1 if it purred, otherwise return 0."),
-        (NAMED_RANGE, "How soft is it? Only return an integer where 0 = Hard, 50 = Neither, and 100 = Soft."),
         (RANGE, "How fair was it? Only return an integer from 1 to 5, or 8 if you don't know, nothing else."),
+        (NAMED, "Is it? Only return 1 for “Yes” or 2 for “No”, nothing else."),
+        (NAMED, "How soft is it? Only return an integer where 0 = Hard, 50 = Neither, and 100 = Soft."),
         (OPTIONS, "Is it? Only return 1, 2 or 3, nothing else."),
         (RANGE + IN_QUESTION, "Rate the lake from 1 to 10. Only return an integer, nothing else."),
-        (NAMED_RANGE + IN_QUESTION, "On a scale from 1 (cold) to 7 (hot), how warm is it? Only return an integer."),
-        (NAMED_OPTIONS + IN_QUESTION, "Is it warm? 1 = Yes, 2 = No. Only return the number, nothing else."),
+        (NAMED + IN_QUESTION, "Is it warm? 1 = Yes, 2 = No. Only return the number, nothing else."),
     ],
 )
-def test_the_wording_of_a_scale(form, text):
+def test_the_form_in_which_a_scale_is_stated(form, text):
     scale, found = read_scale(text)
     assert found == form and scale is not None
 
@@ -233,32 +212,23 @@ def test_a_quoted_question_is_whole_and_the_text_before_it_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("lead", "question"),
+    ("text", "question"),
     [
-        ("You saw a lake and were then asked: ", "how deep is it?"),
-        ("You saw a lake. Please answer this question: ", "how deep is it?"),
-        ('You were asked: "How old are you?" You said 30. You then saw a lake. ', "How deep is it?"),
+        (f"You saw a lake and were then asked: how deep is it? {ASK}", f"how deep is it? {ASK}"),
+        (f"You saw a lake. Please answer this question: how deep is it? {ASK}", f"how deep is it? {ASK}"),
+        (f'You were asked: "How old are you?" You said 30. How deep is it? {ASK}', f"How deep is it? {ASK}"),
+        (f"You read “Rain.” and then were asked: “The U.S. should act.” {ASK}", f"The U.S. should act.” {ASK}"),
+        (
+            "You read a letter. Only return 1 for Yes or 2 for No. Then you were asked: "
+            "'Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else.",
+            "Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else.",
+        ),
+        ("You saw a lake. How deep is it?", "How deep is it?"),
+        ("", ""),
     ],
 )
-def test_words_that_introduce_a_question_and_questions_before_it_are_left_out(lead, question):
-    assert question_text(f"{lead}{question} {ASK}") == f"{question} {ASK}"
-
-
-def test_a_statement_in_quotes_leaves_no_stimulus_in_the_question():
-    texts = [f"You read “{s}.” and then were asked: “The U.S. should act.” {ASK}" for s in ("A fire broke out", "Rain")]
-    assert {question_text(text) for text in texts} == {f"The U.S. should act.” {ASK}"}
-
-
-def test_the_last_instruction_names_the_question_also_without_a_space_before_it():
-    question = "Why did she call?Only return 1 for 'A.'; 2 for 'B.', nothing else."
-    text = f"You read a letter. Only return 1 for Yes or 2 for No. Then you were asked: '{question}"
+def test_what_stands_before_a_question_and_introduces_it_is_left_out(text, question):
     assert question_text(text) == question
-    assert question_text(text.replace("call", "write")) != question_text(text)
-
-
-def test_a_text_without_instruction_is_its_last_sentence():
-    assert question_text("You saw a lake. How deep is it?") == "How deep is it?"
-    assert question_text("") == ""
 
 
 # --- properties ------------------------------------------------------------------------------------------------
@@ -327,17 +297,12 @@ def test_listed_codes_are_exactly_the_scale(codes, labels, quote, form, stimulus
     assert values_of(text) == tuple(sorted(codes))
 
 
-@pytest.mark.parametrize("unit", ["dollars", "the estimated monthly cost in dollars", "the number of hours", "percent"])
-@given(stimulus=STIMULUS)
-@settings(max_examples=25, deadline=None)
-def test_an_amount_stays_open_whatever_stands_in_front(unit, stimulus):
-    assert parse_scale(f"{stimulus}. How much is it? Only return an integer representing {unit}, nothing else.") is None
-
-
+@pytest.mark.parametrize("unit", ["", "dollars", "the monthly cost in dollars", "the number of hours", "percent"])
 @given(stimulus=st.lists(st.sampled_from(NASTY), max_size=6).map(" ".join))
-@settings(max_examples=100, deadline=None)
-def test_a_bare_instruction_takes_no_scale_from_the_stimulus(stimulus):
-    text = f"{stimulus}. So much for that. How many are left? Only return an integer, nothing else."
+@settings(max_examples=40, deadline=None)
+def test_a_bare_instruction_and_an_amount_take_no_scale_from_the_stimulus(unit, stimulus):
+    what = f" representing {unit}" if unit else ""
+    text = f"{stimulus}. So much for that. How many are left? Only return an integer{what}, nothing else."
     assert parse_scale(text) is None
 
 

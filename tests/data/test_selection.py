@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from socrates.data.records import Answer, Cell
-from socrates.data.selection import choose_cells, choose_rows, select_cells, share_out
+from socrates.data.selection import choose_cells, choose_rows, select_cells
 from socrates.errors import SocratesError
 
 
@@ -23,10 +23,11 @@ SIZES = {Cell(f"s{s}", c, t): 20 + 7 * s + t for s in range(10) for c in range(3
 @pytest.mark.parametrize("max_examples", [40, 300, 1000, 5000])
 def test_budget_holds_and_cells_are_whole(max_examples):
     selection = select_cells(answers_of(SIZES), max_examples, seed=1)
-    assert selection.rows == len(selection.lines) == sum(SIZES[cell] for cell in selection.cells) <= max_examples
+    chosen = selection.human_answers
+    assert selection.rows == len(selection.lines) == sum(SIZES[cell] for cell in chosen) <= max_examples
     assert selection.file_rows == sum(SIZES.values()) and selection.file_cells == len(SIZES)
     left = max_examples - selection.rows
-    assert all(size > left for cell, size in SIZES.items() if cell not in selection.cells), "room was left unused"
+    assert all(size > left for cell, size in SIZES.items() if cell not in chosen), "room was left unused"
 
 
 def test_studies_get_their_share_before_any_gets_more():
@@ -55,16 +56,16 @@ def test_a_few_rows_of_many_cells(max_examples, cells_a_study):
     answers = answers_of(SIZES)
     selection = select_cells(answers, max_examples, seed=1, rows_per_cell=10)
     asked = Counter(answer.cell for answer in answers if answer.line in selection.lines)
-    assert asked.keys() == selection.cells and asked.total() == selection.rows == max_examples, "all examples are used"
+    assert asked.keys() == selection.human_answers.keys()
+    assert asked.total() == selection.rows == max_examples, "all examples are used"
     per_study = Counter(cell.study_id for cell in asked)
     assert Counter(per_study[f"s{s}"] for s in range(10)) == cells_a_study
     rows = [sum(n for cell, n in asked.items() if cell.study_id == study) for study in per_study]
     assert max(rows) - min(rows) <= 1, "each study that is asked has the same number of rows"
     assert max(asked.values()) <= 10 or len(asked) == len(SIZES), "more of a cell only where no cell is left"
-    assert set(selection.human_answers) == selection.cells
     for cell, humans in selection.human_answers.items():
         assert humans == Counter(answer.response for answer in answers if answer.cell == cell), "asked or not"
-    assert selection.counts()["human_rows"] == sum(SIZES[cell] for cell in selection.cells)
+    assert selection.counts()["human_rows"] == sum(SIZES[cell] for cell in selection.human_answers)
 
 
 def test_a_small_study_gives_all_it_has_and_the_others_share_the_rest():
@@ -76,27 +77,13 @@ def test_a_small_study_gives_all_it_has_and_the_others_share_the_rest():
     assert choose_rows(sizes, 10**6, seed=1, rows_per_cell=10) == choose_rows(sizes, None, 1, 10) == sizes
 
 
-def test_shares_are_what_dealing_out_one_by_one_gives():
-    rng = np.random.default_rng(5)
-    for _ in range(200):
-        sizes = rng.integers(0, 12, size=rng.integers(1, 8)).tolist()
-        total = int(rng.integers(0, 60))
-        dealt, left = [0] * len(sizes), total
-        while left and dealt != sizes:
-            for i in range(len(sizes)):
-                if left and dealt[i] < sizes[i]:
-                    dealt[i], left = dealt[i] + 1, left - 1
-        shares = share_out(total, sizes)
-        assert sorted(shares) == sorted(dealt) and all(a <= b for a, b in zip(shares, sizes, strict=True))
-
-
 @pytest.mark.parametrize("rows_per_cell", [None, 5])
 def test_the_seed_decides_and_the_order_of_the_rows_does_not(rows_per_cell):
     answers = answers_of(SIZES)
     chosen = select_cells(answers, 500, 1, rows_per_cell)
     assert select_cells(answers[::-1], 500, 1, rows_per_cell).lines == chosen.lines
     other = select_cells(answers, 500, 2, rows_per_cell)
-    assert other.cells != chosen.cells and other.lines != chosen.lines
+    assert other.human_answers != chosen.human_answers and other.lines != chosen.lines
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -117,7 +104,7 @@ def test_cells_that_cannot_be_scored_are_not_asked():
     one, same, good = Cell("a", 0, 0), Cell("a", 0, 1), Cell("a", 0, "q-1")
     answers = [*answers_of({one: 1}), *answers_of({same: 5}, responses=(3,)), *answers_of({good: 4})]
     selection = select_cells(answers, None, seed=0)
-    assert selection.cells == {good} and selection.file_cells == 3
+    assert selection.human_answers.keys() == {good} and selection.file_cells == 3
     assert (selection.one_answer_cells, selection.no_spread_cells) == (1, 1)
 
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.config import load_config
-from socrates.data.contamination import nest_cells, training_data_record
+from socrates.data.contamination import nest_cells
 from socrates.data.records import read_answers
 from socrates.errors import SocratesError
 from socrates.evaluation import evaluate as evaluation
@@ -170,7 +170,8 @@ def test_a_damaged_adapter_is_not_evaluated(workplace, tmp_path):
 
 
 def record_training_data(checkpoint, cells, sha256="0" * 64):
-    write_json(checkpoint / "training_data.json", training_data_record(sha256, "study", nest_cells(cells)))
+    record = {"train_sha256": sha256, "split": "study", "cells": nest_cells(cells)}
+    write_json(checkpoint / "training_data.json", record)
     write_manifest(checkpoint, 1)
 
 

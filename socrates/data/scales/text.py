@@ -14,15 +14,13 @@ Patterns that are searched for bound what they may skip over, so that the time i
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 
 from socrates.data.scales import MAX_VALUES, Scale
 
-RANGE, NAMED_RANGE = "from A to B", "from A to B, ends named"  # the forms in which a text states a scale
-OPTIONS, NAMED_OPTIONS = "A or B", "A for X; B for Y"
+RANGE, NAMED, OPTIONS = "from A to B", "A for X; B for Y", "A or B"  # the forms in which a text states a scale
 IN_QUESTION = ", in the question"  # is added where the answer instruction itself states no scale
 
 
@@ -42,23 +40,25 @@ def parse_scale(text: str) -> Scale | None:
 def read_scale(text: str) -> tuple[Scale | None, str | None]:
     """As `parse_scale`, with the form in which the text states the scale; (None, None) where it states none.
 
-    The form is `RANGE`, `NAMED_RANGE`, `OPTIONS` or `NAMED_OPTIONS`, and `IN_QUESTION` may be added to it.
+    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it.
     """
-    before, after = _split(_flat(text).translate(_PLAIN))
-    request = _request(after)
+    values, form = _find_values(_flat(text).translate(_PLAIN)) or ((), None)
+    return (_scale(values), form) if 1 < len(values) <= MAX_VALUES else (None, None)
+
+
+def _find_values(plain: str) -> _Found | None:
+    before, after = _split(plain)
+    request, found = _read_request(after)
     if _leaves_bounds_to_question(request) and _is_instruction(before[_sentence_starts(before)[-1] :]):
         before, after = _split(before)  # "Only return 1 or 2. Only return the number."
-        request = _request(after)
-    if found := _read_request(request):
-        return _scale(*found)
+        request, found = _read_request(after)
+    if found:
+        return found
     if request and not _leaves_bounds_to_question(request):
-        return None, None
+        return None
     question = _hide_labels(before[_question_start(before) :])
-    for place in (_SENTENCE.sub("", request, count=1), question):
-        if found := _read_statement(place):
-            values, form = found
-            return _scale(values, form + IN_QUESTION)
-    return None, None
+    found = _read_statement(_SENTENCE.sub("", request, count=1)) or _read_statement(question)
+    return found and (found[0], found[1] + IN_QUESTION)
 
 
 def question_text(text: str) -> str:
@@ -72,9 +72,8 @@ def question_text(text: str) -> str:
     """
     flat = _flat(text)
     before, _ = _split(flat.translate(_PLAIN))
-    start = _start_of_quoted_question(before)
-    if start is None:
-        start = _question_start(before)
+    quoted = _start_of_quoted_question(before)
+    start = _question_start(before) if quoted is None else quoted
     return " ".join(flat[start:].split())
 
 
@@ -115,20 +114,10 @@ def _flat(text: str) -> str:
 
 def _split(plain: str) -> tuple[str, str]:
     """What stands before the last answer instruction ("Only return …"), and what follows these words."""
-    last = _last_match(_INSTRUCTION, plain)
+    last = max(_INSTRUCTION.finditer(plain), key=re.Match.start, default=None)
     if last is None:
         return plain, ""
     return plain[: last.start()].rstrip(), plain[last.end() :]
-
-
-def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
-
-
-@lru_cache(maxsize=1024)
-def _request(after: str) -> str:
-    """What an instruction asks for ("an integer from …"), in small letters and with its labels hidden."""
-    return _hide_labels(after).lower().lstrip(" :,")
 
 
 def _sentence_starts(before: str) -> list[int]:
@@ -144,7 +133,7 @@ def _sentence_starts(before: str) -> list[int]:
 
 def _start_of_quoted_question(before: str) -> int | None:
     """Where the last quoted question starts, if the text does not go on after it."""
-    last = _last_match(_ASKED, before)
+    last = max(_ASKED.finditer(before), key=re.Match.start, default=None)
     if last is None or re.search(r"[.?!][\"'] \w", before[last.end() :]):
         return None
     return last.end() + 1
@@ -202,9 +191,6 @@ _RANGE_AFTER_CLAUSE = re.compile(
     rf"{_NOUN}[^.;?!]{{0,150}}?"
     rf"(?:\bscale {_LEAD}|(?:,|\b{_UNIT}(?: per [a-z]+)?) (?:from |(?=between ))|\((?=-?[01]\b)){_RANGE}"
 )
-# what a label looks like between the ends of a range, and after it
-_LABELLED_END = re.compile(r"~| ?[=:]|, [a-z]|\b(?:for|meaning|means|being)\b")
-_LABEL_AFTER = re.compile(r" ?\(~\)| ~| ?[=:]| (?:for|meaning|means|being)\b")
 # "…, or 8 if you don't know" beside a range
 _EXTRA = re.compile(rf"\bor ({_INT})(?= ?=| (?:for|if|means|meaning)\b)")
 # "1 if you accept it, up to 4 if …"
@@ -241,44 +227,47 @@ _Found = tuple[_Values, str]  # the values, and the form in which they are state
 
 
 @lru_cache(maxsize=1024)  # thousands of rows end in the same words
-def _read_request(request: str) -> _Found | None:
-    for read in (_read_range, _read_up_to, _read_choices, _read_numbers):
-        if found := read(request):
-            return found
-    return None
+def _read_request(after: str) -> tuple[str, _Found | None]:
+    """What an instruction asks for ("an integer from …"), in small letters and without labels; what that states."""
+    request = _hide_labels(after).lower().lstrip(" :,")
+    for read, form in ((_read_range, RANGE), (_read_up_to, NAMED), (_read_choices, NAMED), (_read_numbers, OPTIONS)):
+        values = read(request)
+        if values is not None:
+            return request, (values, form)
+    return request, None
 
 
-def _read_range(request: str) -> _Found | None:
+def _read_range(request: str) -> _Values | None:
     match = _REQUESTED_RANGE.match(request) or _RANGE_AFTER_CLAUSE.match(request)
     if match is None:
         return None
-    values, form = _span(match), _range_form(match)
+    values = _span(match)
     rest = re.split(r"\b(?:where|with)\b", request[match.end() :], maxsplit=1)[0]
-    extra = [_number(text) for text in _EXTRA.findall(rest)]
-    return (tuple(sorted({*values, *extra})) if extra and len(values) <= MAX_VALUES else values), form
+    extra = _sorted(_EXTRA.findall(rest))
+    return tuple(sorted({*values, *extra})) if extra and len(values) <= MAX_VALUES else values
 
 
-def _read_up_to(request: str) -> _Found | None:
+def _read_up_to(request: str) -> _Values | None:
     match = _UP_TO.match(request)
-    return match and (range(_number(match[1]), _number(match[2]) + 1), NAMED_RANGE)
+    return match and range(_number(match[1]), _number(match[2]) + 1)
 
 
-def _read_choices(request: str) -> _Found | None:
+def _read_choices(request: str) -> _Values | None:
     """The numbers that are offered one by one: exactly these, gaps or not, unless they label the ends of a scale."""
     if first := _FIRST_ITEM.match(request):
         others = [match[1] for match in _ITEM.finditer(request, first.end())]
         texts = [first[1], *others, *_OTHERWISE.findall(request)]
     else:
         texts = _NUMBER_IN_BRACKETS.findall(request)
-    values = tuple(sorted({_number(text) for text in texts}))
-    if len(values) < 2:
-        return None
-    return _fill(texts) if _NUMBER_THEN.match(request) else (values, NAMED_OPTIONS)
+    if _NUMBER_THEN.match(request):
+        return _fill(texts)
+    values = _sorted(texts)
+    return values if len(values) > 1 else None
 
 
-def _read_numbers(request: str) -> _Found | None:
+def _read_numbers(request: str) -> _Values | None:
     match = _NUMBERS.match(request)
-    return match and (tuple(sorted({_number(text) for text in re.findall(_INT, match[1])})), OPTIONS)
+    return match and _sorted(re.findall(_INT, match[1]))
 
 
 def _leaves_bounds_to_question(request: str) -> bool:
@@ -316,10 +305,10 @@ def _read_statement(text: str) -> _Found | None:
     text = text.lower()
     ranges = [match for pattern in _STATED_RANGES for match in pattern.finditer(text) if not _about_years(match)]
     if ranges:
-        last = max(ranges, key=lambda match: match.start("low"))
-        return _span(last), _range_form(last)
+        return _span(max(ranges, key=lambda match: match.start("low"))), RANGE
     items = [match[1] for match in _ITEM.finditer(text) if match[2].strip() not in ("for", "if", "otherwise")]
-    return _fill(items) or _fill(_NUMBER_IN_BRACKETS.findall(text))
+    values = _fill(items) or _fill(_NUMBER_IN_BRACKETS.findall(text))
+    return values and (values, NAMED)
 
 
 def _only_helps(sentence: str) -> bool:
@@ -345,26 +334,22 @@ def _about_years(match: re.Match[str]) -> bool:
 # --- numbers ---------------------------------------------------------------------------------------------------
 
 
-def _fill(texts: Iterable[str]) -> _Found | None:
+def _fill(texts: Iterable[str]) -> _Values | None:
     """The values behind labelled numbers: two, or evenly spaced ones, mark a whole range (1 … 7; 0, 50, 100)."""
-    values = tuple(sorted({_number(text) for text in texts}))
+    values = _sorted(texts)
     if len(values) < 2:
         return None
     evenly = len({b - a for a, b in pairwise(values)}) == 1
-    filled = range(values[0], values[-1] + 1) if evenly else values
-    return filled, NAMED_OPTIONS if len(filled) == len(values) else NAMED_RANGE
-
-
-def _range_form(match: re.Match[str]) -> str:
-    """Whether labels stand within a range ("1 (cold) to 5 (hot)") or right after it ("…, where 1 means cold")."""
-    within, after = match.string[match.start("low") : match.end("high")], match.string[match.end("high") :]
-    named = _LABELLED_END.search(within) or _LABEL_AFTER.match(after) or _ITEM.search(_EXTRA.sub("", after))
-    return NAMED_RANGE if named else RANGE
+    return range(values[0], values[-1] + 1) if evenly else values
 
 
 def _span(match: re.Match[str]) -> range:
-    low, high = sorted((_number(match["low"]), _number(match["high"])))
-    return range(low, high + 1)
+    ends = _sorted((match["low"], match["high"]))
+    return range(ends[0], ends[-1] + 1)
+
+
+def _sorted(texts: Iterable[str]) -> tuple[int, ...]:
+    return tuple(sorted({_number(text) for text in texts}))
 
 
 def _number(text: str) -> int:
@@ -372,5 +357,5 @@ def _number(text: str) -> int:
 
 
 @lru_cache(maxsize=1024)  # one object for all rows of a scale: a row's own tuple would take 4 MB for 0 to 100000
-def _scale(values: _Values, form: str) -> tuple[Scale | None, str | None]:
-    return (Scale(tuple(values)), form) if 1 < len(values) <= MAX_VALUES else (None, None)
+def _scale(values: _Values) -> Scale:
+    return Scale(tuple(values))
