@@ -41,7 +41,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--processes", metavar="N", type=int, help="that run the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again where the results folder holds results already")
     add("--allow-seen", action="store_true", help="evaluate a checkpoint also on rows that it may have been trained on")
-    add("--compare-with", metavar="FILE", help="a baseline's metrics.json: refuse early what cannot be compared")
+    add(
+        "--compare-with",
+        metavar="FILE",
+        type=Path,
+        help="a baseline's metrics.json: refuse early what cannot be compared",
+    )
     add("--label", default="", metavar="WORD", help='what the headings call it: "baseline", "checkpoint"')
     return parser.parse_args()
 

@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         remove_file(arguments.output)  # an earlier decision must not outlive a failure of this one
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
     names = (str(arguments.baseline), str(arguments.checkpoint))
-    check_comparable(**metrics, names=names)  # an interval is only of two that can be compared
-    interval = results_improvement(**inputs, metrics=metrics)
-    decision = decide(**metrics, names=names, interval=interval, require_significant=arguments.require_significant)
+    compared = check_comparable(**metrics, names=names)
+    interval = results_improvement(tuple(inputs.values()), compared)
+    decision = decide(*compared, interval=interval, require_significant=arguments.require_significant)
     text = decision_text(decision)
     if arguments.output:  # before GO is said: a decision that cannot be recorded is none
         write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})

@@ -6,55 +6,35 @@ it is all that scoring again needs.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field
 
 from socrates.data.records import Cell, as_number, read_answers, read_cell, read_jsonl
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
-from socrates.evaluation.cells import LARGEST, CellScore
-from socrates.evaluation.lines import round_probability
+from socrates.evaluation.cells import CellScore
+from socrates.evaluation.lines import Number, round_probability
 from socrates.evaluation.metrics import DISTANCES
 from socrates.evaluation.results import Recorded, Share
 from socrates.schema import validate
 
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(as_number)]
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]  # beyond it a float skips whole numbers
-
-
-def _distinct(answers: Any) -> Any:
-    """An object of answers, unless two texts name one answer ("1" and "1.0"), of which one would be lost."""
-    if not isinstance(answers, Mapping):
-        return answers
-    try:
-        distinct = {float(text) for text in answers}
-    except ValueError:
-        return answers  # what is no number is refused as such
-    if len(distinct) < len(answers):
-        raise ValueError("an answer stands there twice")
-    return answers
 
 
 class CellLine(Recorded, strict=False, extra="ignore"):
     """What is read of a line, beside the names of its cell; answers are texts there."""
 
-    # how many people gave each
-    human_answers: Annotated[dict[Number, Annotated[Count, Field(ge=1)]], BeforeValidator(_distinct)] = Field(
-        min_length=1
-    )
+    human_answers: dict[Number, Annotated[Count, Field(ge=1)]] = Field(min_length=1)  # how many people gave each
     n_human: Count
-    n_predicted: Count
     wasserstein_distance: Share | None
     uniform_guess: Share | None
     empirical_best: Share | None
     predicted_answers: dict[Number, Count]  # how often each was sampled
     predicted_distribution: dict[Number, Share] | None  # mean probability of each
-    skipped: str | None
 
 
 def cell_line(cell: CellScore) -> dict[str, Any]:
@@ -69,10 +49,6 @@ def cell_line(cell: CellScore) -> dict[str, Any]:
         "human_max": as_number(cell.human_max),
         "scale": str(Scale(cell.scale)) if cell.scale else None,
         **{name: getattr(cell, name) for name in DISTANCES},
-        "human_mean": cell.human_mean,
-        "human_sd": _root(cell.human_variance),
-        "predicted_mean": cell.predicted_mean,
-        "predicted_sd": _root(cell.predicted_variance),
         "human_answers": _counts(cell.human_answers),
         "predicted_answers": _counts(cell.predicted_answers),
         "predicted_distribution": distribution
@@ -117,7 +93,3 @@ def read_human_answers(path: Path | str) -> dict[Cell, dict[float, int]]:
 
 def _counts(answers: Mapping[float, int]) -> dict[str, int]:
     return {str(as_number(answer)): count for answer, count in answers.items()}
-
-
-def _root(variance: float | None) -> float | None:
-    return None if variance is None else math.sqrt(variance)

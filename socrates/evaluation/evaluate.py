@@ -23,7 +23,7 @@ from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
 from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
-from socrates.evaluation.results import METRICS, comparability, is_results_folder, read_metrics, write_results
+from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, read_metrics, write_results
 from socrates.files import write_json
 from socrates.inference.journal import differing
 from socrates.inference.run import InferenceRequest, run_inference
@@ -166,7 +166,7 @@ def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None
             f"{output}: holds the results of another evaluation: {differences}; choose another --output, or replace "
             "them with --overwrite"
         )
-    if not is_results_folder(output):
+    if not all((output / name).is_file() for name in (PREDICTIONS, CELLS)):
         print(f"{output}: some of its files are gone; asking again", flush=True)
         return None
     print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)

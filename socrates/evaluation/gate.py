@@ -74,9 +74,8 @@ class Decision:
 
 
 def decide(
-    baseline: Mapping[str, Any],
-    checkpoint: Mapping[str, Any],
-    names: tuple[str, str] = ("baseline metrics", "checkpoint metrics"),
+    baseline: MetricsFile,
+    checkpoint: MetricsFile,
     *,
     interval: tuple[float, float] | None = None,
     require_significant: bool = False,
@@ -86,19 +85,16 @@ def decide(
     Improvement = (1 - checkpoint / baseline) x 100 of `wasserstein_distance`; at the threshold is GO.
 
     Args:
-        baseline: the content of the baseline's `metrics.json` (`results.MetricsFile`).
-        checkpoint: the same of the checkpoint.
-        names: what to call the two in messages (their paths).
+        baseline: as `check_comparable` gives it.
+        checkpoint: likewise.
         interval: 95% interval of the improvement, in percent (`intervals.results_improvement`); None: not known.
         require_significant: whether GO needs the whole interval at or above the threshold, too. Its limits count as
             they are recorded and printed, which is rounded to the digits that `bootstrap.intervals` gives.
 
     Raises:
-        SocratesError: there is no decision, because a distance, bound or signal is no number in its range, the
-            baseline's distance is 0, the two must not be compared, or an interval is required and not known.
+        SocratesError: an interval is required and not known.
     """
-    before, after = check_comparable(baseline, checkpoint, names)
-    distances = _exact(before.wasserstein_distance), _exact(after.wasserstein_distance)
+    distances = _exact(baseline.wasserstein_distance), _exact(checkpoint.wasserstein_distance)
     improvement = (1 - distances[1] / distances[0]) * 100
     if require_significant and interval is None:
         raise SocratesError(
@@ -113,16 +109,16 @@ def decide(
         checkpoint=distances[1],
         interval=limits,
         require_significant=require_significant,
-        uniform_guess=_exact(after.bounds.uniform_guess),
-        comparability=baseline["comparability"],
-        signals={printed: _signal(key, higher, before, after) for key, printed, higher in SIGNALS},
-        rows_seen=dict(zip(ROLES, (before.contaminated_rows, after.contaminated_rows), strict=True)),
-        notes=tuple(_notes(before, after)),
+        uniform_guess=_exact(checkpoint.bounds.uniform_guess),
+        comparability=baseline.comparability.model_dump(),
+        signals={printed: _signal(key, higher, baseline, checkpoint) for key, printed, higher in SIGNALS},
+        rows_seen={"baseline": baseline.contaminated_rows, "checkpoint": checkpoint.contaminated_rows},
+        notes=tuple(_notes(baseline, checkpoint)),
     )
 
 
 def check_comparable(
-    baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str] = ("baseline", "checkpoint")
+    baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]
 ) -> tuple[MetricsFile, MetricsFile]:
     """Both `metrics.json`, if they are complete, in range, and of the same rows, settings and cells.
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from socrates.evaluation.cell_lines import read_cell_lines
 from socrates.evaluation.cells import named
 from socrates.evaluation.gate import DISTANCE
 from socrates.evaluation.metrics import NAMES, Scores, cell_units, statistics
-from socrates.evaluation.results import CELLS
+from socrates.evaluation.results import CELLS, MetricsFile
 
 Array = NDArray[np.float64]
 
@@ -31,29 +30,18 @@ _RANGES |= {"share_of_the_way": (-np.inf, np.inf)}  # of all others [0, 1]
 
 
 def metric_intervals(scores: Scores, seed: int) -> dict[str, Interval | None]:
-    """The interval of every number of `Metrics` and `Bounds`; None where the number or its spread is not defined.
-
-    Args:
-        scores: of one evaluation.
-        seed: of the resamples.
-    """
+    """The interval of every number of `Metrics` and `Bounds`; None where the number or its spread is not defined."""
     cells = scores.scored
     found = intervals(cell_units(cell.cell for cell in cells), statistics(cells), seed)
     points = {**vars(scores.metrics), **vars(scores.bounds)}
     return {
-        name: None if points[name] is None or interval is None else interval.within(*_RANGES.get(name, (0, 1)))
+        name: None if points[name] is None else interval and interval.within(*_RANGES.get(name, (0, 1)))
         for name, interval in zip(NAMES, found, strict=True)
     }
 
 
 def mean_interval(cells: Sequence[Cell], values: Sequence[float], seed: int) -> Interval | None:
-    """The interval of a mean over rows, each counting once; None where they are of one cell.
-
-    Args:
-        cells: of each row, in any order.
-        values: of each row.
-        seed: of the resamples.
-    """
+    """The interval of the mean of ``values`` over rows, each counting once; None where they are of one cell."""
     by_cell: defaultdict[Cell, list[float]] = defaultdict(list)
     for cell, value in zip(cells, values, strict=True):
         by_cell[cell].append(value)
@@ -63,13 +51,12 @@ def mean_interval(cells: Sequence[Cell], values: Sequence[float], seed: int) -> 
     return intervals(cell_units(names), lambda weights: weights.pooled_sum(sums) / weights.pooled_sum(counts), seed)[0]
 
 
-def results_improvement(baseline: Path, checkpoint: Path, metrics: Mapping[str, Mapping[str, Any]]) -> Interval | None:
+def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -> Interval | None:
     """The interval of (1 - checkpoint / baseline) x 100 of two results, from the `cells.jsonl` beside them.
 
     Args:
-        baseline: path of its `metrics.json`.
-        checkpoint: likewise.
-        metrics: what stands in both, by "baseline" and "checkpoint".
+        paths: of the baseline's and the checkpoint's `metrics.json`.
+        metrics: what stands in them.
 
     Returns:
         The interval in percent; None where a `cells.jsonl` is missing, or where there is one cell alone.
@@ -78,10 +65,11 @@ def results_improvement(baseline: Path, checkpoint: Path, metrics: Mapping[str, 
         SocratesError: a `cells.jsonl` cannot be read or is not of the `metrics.json` beside it; or the two are not of
             the same cells.
     """
-    paths = {"baseline": baseline.with_name(CELLS), "checkpoint": checkpoint.with_name(CELLS)}
-    if not all(path.is_file() for path in paths.values()):
+    files = [path.with_name(CELLS) for path in paths]
+    if not all(path.is_file() for path in files):
         return None
-    before, after = (_cell_distances(path, metrics[role][DISTANCE]) for role, path in paths.items())
+    means = [one.wasserstein_distance for one in metrics]
+    before, after = (_cell_distances(*pair) for pair in zip(files, means, strict=True))
     if before.keys() != after.keys():
         cell = min(before.keys() ^ after.keys(), key=cell_order)
         raise SocratesError(
@@ -94,20 +82,16 @@ def results_improvement(baseline: Path, checkpoint: Path, metrics: Mapping[str, 
         with np.errstate(invalid="ignore", divide="ignore"):
             return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
 
-    interval = intervals(cell_units(before), improvement, metrics["baseline"]["comparability"]["seed"])[0]
+    interval = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
     return interval and interval.within(-math.inf, 100)
 
 
 def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:
     """The distance of each scored cell of a `cells.jsonl`, in order; SocratesError if their mean is not ``mean``."""
-    lines = read_cell_lines(path)
-    distances = {cell: lines[cell].wasserstein_distance for cell in sorted(lines, key=cell_order)}
-    distances = {cell: distance for cell, distance in distances.items() if distance is not None}
+    lines = sorted(read_cell_lines(path).items(), key=lambda item: cell_order(item[0]))
+    distances = {cell: line.wasserstein_distance for cell, line in lines if line.wasserstein_distance is not None}
     values = np.array(list(distances.values()))
-    if (
-        not distances
-        or abs(estimate(cell_units(distances), lambda weights: weights.mean_of_means(values)) - mean) > 1e-9
-    ):
+    if not distances or abs(estimate(cell_units(distances), lambda one: one.mean_of_means(values)) - mean) > 1e-9:
         raise SocratesError(
             f"{path}: is not of the metrics.json beside it (its cells average to another {DISTANCE}); evaluate again"
         )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from socrates.data.records import as_number, read_cell, read_identifier, read_jsonl, require_integer
+from socrates.data.records import LARGEST, as_number, read_cell, read_identifier, read_jsonl, require_integer
 from socrates.data.scales import Scale, scale_from_text
 from socrates.errors import SocratesError
 from socrates.evaluation.results import Recorded, Share
@@ -40,12 +40,12 @@ def round_probability(probability: float) -> float:
 
 
 def answer_of(text: str) -> float:
-    """The number that an answer's text stands for; ValueError where it is none, or not finite."""
+    """The number that an answer's text stands for; ValueError where it is none, or beyond `LARGEST`."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:
         raise ValueError(f'"{text}" is no answer; expected a number such as "3"')
     return as_number(value)
 
@@ -92,7 +92,7 @@ def known_demographic(given: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-Number = Annotated[float, AfterValidator(as_number)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(as_number)]
 
 
 class _Line(Recorded, extra="ignore"):
@@ -152,9 +152,6 @@ def sample_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[
     the rest of the file matters, and two models' samples for one person share their luck, which makes their
     difference less noisy. Rows of one name (in a file without `participant`) are told apart by their rank
     among themselves, ordered by human answer, then by distribution.
-
-    Raises:
-        SocratesError: a distribution without any probability.
     """
     lines = list(lines)
     namesakes: defaultdict[str, list[int]] = defaultdict(list)
@@ -230,7 +227,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
 
 @lru_cache(maxsize=4096)  # a scale's answers stand in thousands of lines
 def answers_of(texts: tuple[str, ...]) -> tuple[float, ...]:
-    """The numbers that the answers of a distribution stand for; ValueError where one is none, or not finite."""
+    """The numbers that the answers of a distribution stand for; ValueError where one is none, or beyond `LARGEST`."""
     return tuple(map(answer_of, texts))
 
 
@@ -243,8 +240,6 @@ def _sample(distribution: Mapping[str, float], uniform: float) -> float:
     """The answer at the quantile ``uniform`` in [0, 1) of a distribution whose answers ascend."""
     answers = answers_of(tuple(distribution))
     pairs = [pair for pair in zip(answers, distribution.values(), strict=True) if pair[1] > 0]
-    if not pairs:
-        raise SocratesError("a predicted distribution has no probability on any answer")
     cumulative = list(accumulate(probability for _, probability in pairs))
     index = bisect_right(cumulative, uniform * cumulative[-1])
     return pairs[min(index, len(pairs) - 1)][0]

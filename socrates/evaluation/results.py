@@ -96,7 +96,7 @@ class MetricsFile(Recorded):
     accuracy: Share | None  # individual accuracy, 1 - absolute error, mean within studies, then over studies
     dispersion: float | None = None  # standard deviation within cells, the model's by the people's
     bounds: RecordedBounds
-    effects: dict[str, Any] = {}  # `effects.summarize_effects`: differences between conditions, and left_out
+    effects: dict[str, Any] = {}  # `effects.summarize_effects`: differences between conditions
     groups: dict[str, RecordedGroups] = {}  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
     intervals: dict[str, Any] = {}  # how the intervals were made: method, resamples, seed
     valid_mass: Share | None  # mean over exact rows of the probability that the model puts on valid answers
@@ -147,28 +147,24 @@ def comparability(
 
 
 def external_comparability(
-    lines: Iterable[Mapping[str, Any]], *, seed: int, human_answers: Mapping[Cell, Mapping[float, int]] | None = None
+    lines: Sequence[Mapping[str, Any]], *, seed: int, human_answers: Mapping[Cell, Mapping[float, int]] | None
 ) -> dict[str, Any]:
     """The same for answers made elsewhere: comparable with others over the same rows, with no evaluation.
 
-    Args:
-        lines: those of `predictions.jsonl`.
-        seed: of the sampled answers.
-        human_answers: of each cell, where there are more than the rows hold: they are compared too.
+    ``human_answers`` of each cell, where there are more than the rows hold, are compared too.
     """
     from socrates.evaluation.lines import rows_sha256
 
-    rows = list(lines)
-    data = rows_sha256(rows)
+    data = rows_sha256(lines)
     if human_answers is not None:
-        cells = {read_cell(row, "predictions") for row in rows}
+        cells = {read_cell(row, "predictions") for row in lines}
         counts = sorted(f"{cell} {sorted(human_answers[cell].items())}" for cell in cells & set(human_answers))
         data = hashlib.sha256("\n".join([data, *counts]).encode()).hexdigest()
-    return comparability(rows, seed=seed, data_sha256=data, prompt_fingerprint=EXTERNAL, decoding=EXTERNAL)
+    return comparability(lines, seed=seed, data_sha256=data, prompt_fingerprint=EXTERNAL, decoding=EXTERNAL)
 
 
 def write_results(
-    folder: Path | str,
+    folder: Path,
     *,
     scores: Scores,
     predictions: Sequence[Mapping[str, Any]],
@@ -181,7 +177,6 @@ def write_results(
     Raises:
         SocratesError: a file cannot be written (the folder then has no `metrics.json`).
     """
-    folder = Path(folder)
     from socrates.evaluation.bootstrap import METHOD, RESAMPLES
     from socrates.evaluation.cell_lines import cell_line
     from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
@@ -190,17 +185,16 @@ def write_results(
 
     seed = comparability["seed"]
     limits = metric_intervals(scores, seed)
-    questions, left_out = find_questions(scores.cells)
+    questions = find_questions(scores.cells)
     masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
-    mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
     content = dict(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
-        effects={**summarize_effects(questions, seed), "left_out": left_out},
+        effects=summarize_effects(questions, seed),
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
-        valid_mass_ci95=None if mass_limits is None else list(mass_limits),
+        valid_mass_ci95=mean_interval(*zip(*masses, strict=True), seed) if masses else None,
         coverage=asdict(scores.coverage),
         seen=dict(seen) if seen is not None else None,
         comparability=dict(comparability),
@@ -214,19 +208,13 @@ def write_results(
     return content
 
 
-def is_results_folder(folder: Path | str) -> bool:
-    """Whether a folder holds complete results."""
-    return all((Path(folder) / name).is_file() for name in (METRICS, PREDICTIONS, CELLS))
-
-
-def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]:
+def read_metrics(path: Path, what: str = "metrics file") -> dict[str, Any]:
     """Read a `metrics.json` strictly (`files.read_json`); whether its numbers make sense, the gate judges.
 
     Raises:
         SocratesError: missing, empty, not JSON, not an object, a key twice, NaN or infinity; or made by
             an earlier version in a way that is gone.
     """
-    path = Path(path)
     if path.is_dir():
         raise SocratesError(f"{path}: is a folder, expected the {what}; name the {METRICS} in it")
     if not path.exists() and path.name == METRICS and path.parent.is_dir():
@@ -259,6 +247,5 @@ def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | 
     """Each number, and after it its interval."""
     both: dict[str, Any] = {}
     for name, number in numbers.items():
-        interval = limits[name]
-        both |= {name: number, f"{name}_ci95": None if interval is None else list(interval)}
+        both |= {name: number, f"{name}_ci95": limits[name]}
     return both

@@ -21,7 +21,8 @@ from made_results import make_world, write_made_results
 from processes import ROOT, run_loaded, run_script
 
 from socrates.errors import SocratesError
-from socrates.evaluation.gate import GO, NO_GO, decide
+from socrates.evaluation.gate import GO, NO_GO, check_comparable
+from socrates.evaluation.gate import decide as decide_on
 from socrates.evaluation.gate_text import decision_text, printed_distances, printed_improvement
 
 SCRIPT = ROOT / "scripts" / "gate.py"
@@ -72,6 +73,10 @@ def metrics(distance, **changes):
         "about": {},
         **changes,
     }
+
+
+def decide(baseline, checkpoint, **options):
+    return decide_on(*check_comparable(baseline, checkpoint, ("a/metrics.json", "b/metrics.json")), **options)
 
 
 def without(content, *keys):
@@ -232,7 +237,7 @@ def test_every_difference_is_named_with_both_values_and_files_and_what_to_do(our
     """Of answers made elsewhere, too, which are compared with one another."""
     pair = metrics(0.4, comparability=ours), metrics(0.3, comparability={**ours, **changes})
     with pytest.raises(SocratesError) as error:
-        decide(*pair, names=("a/metrics.json", "b/metrics.json"))
+        decide(*pair)
     for part in parts:
         assert part in str(error.value)
     assert decide(pair[0], metrics(0.3, comparability=ours)).go

@@ -255,35 +255,10 @@ def test_expected_needs_the_distribution_of_every_scored_prediction():
     assert score(rows_of([1, 2], [2, 1], distributions=sure)).metrics.wasserstein_expected == 0
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 10**400])
-def test_what_is_no_finite_number_is_refused_by_name(bad):
-    with pytest.raises(SocratesError, match=r"study aaaaa, condition 1, task 1: .*prediction"):
-        score(rows_of([1, 2], [bad, 1]))
-    with pytest.raises(SocratesError, match=r"study aaaaa, condition 1, task 1: .*human answer"):
-        score(rows_of([1, bad], [1, 1]))
-
-
-@pytest.mark.parametrize(
-    ("distribution", "message"),
-    [
-        (Distribution((1, 2), (0.5,)), "2 answers and 1 probabilities"),
-        (Distribution((1, 2), (0.0, 0.0)), "not all of them 0"),
-        (Distribution((1, 2), (1.5, -0.5)), "at least 0"),
-        (Distribution((1, 2), (math.nan, 0.5)), "nan stands as a probability"),
-        (Distribution((1, math.inf), (0.5, 0.5)), "inf stands as a answer of a distribution"),
-    ],
-)
-def test_what_is_no_distribution_is_refused(distribution, message):
-    with pytest.raises(SocratesError, match=message):
-        score(rows_of([1, 2], [1, 2], distributions=[distribution] * 2))
-
-
 def test_huge_answers_and_predictions():
     assert distance([1, 5], [2e97, 2e97]) == 0.5  # the 100-digit generation that once made an MAE of 2e97
     assert score(rows_of([1, 5], [2e97, -(10**100)])).metrics.mae == 1
     assert distance([0, 1e97], [0, 5e96]) == pytest.approx(0.25)
-    with pytest.raises(SocratesError, match="expected a number within"):
-        distance([-1.7e308, 1.7e308], [0, 0])
 
 
 def test_correlation_is_none_where_it_is_not_defined():
