@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    from socrates.evaluation.gate import check_comparable, decide
-    from socrates.evaluation.gate_text import decision_record, decision_text
+    from socrates.evaluation.gate import GO, check_comparable, decide, decision_text
     from socrates.evaluation.intervals import results_improvement
     from socrates.evaluation.results import read_metrics
     from socrates.files import remove_file, write_json
@@ -52,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     decision = decide(*compared, interval=interval, require_significant=arguments.require_significant)
     text = decision_text(decision)
     if arguments.output:  # before GO is said: a decision that cannot be recorded is none
-        write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})
+        write_json(arguments.output, {**decision.model_dump(), **_circumstances(inputs)})
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII
     print(text, flush=True)
-    return EXIT_DONE if decision.go else EXIT_NO
+    return EXIT_DONE if decision.decision == GO else EXIT_NO
 
 
 def _circumstances(inputs: dict[str, Path]) -> dict[str, object]:
