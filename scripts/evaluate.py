@@ -41,12 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--processes", metavar="N", type=int, help="that run the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again where the results folder holds results already")
     add("--allow-seen", action="store_true", help="evaluate a checkpoint also on rows that it may have been trained on")
-    add(
-        "--compare-with",
-        metavar="FILE",
-        type=Path,
-        help="a baseline's metrics.json: refuse early what cannot be compared",
-    )
+    add("--compare-with", metavar="FILE", help="a baseline's metrics.json: refuse early what cannot be compared")
     add("--label", default="", metavar="WORD", help='what the headings call it: "baseline", "checkpoint"')
     return parser.parse_args()
 
@@ -72,7 +67,7 @@ def main() -> int:
     data_file = arguments.test_data or (config.evaluation_file if config else None)
     if model is None or data_file is None:
         raise SocratesError("name --model and --test-data, or a --config that does")
-    baseline = read_metrics(arguments.compare_with, "baseline metrics") if arguments.compare_with else None
+    baseline = read_metrics(Path(arguments.compare_with), "baseline metrics") if arguments.compare_with else None
 
     print(f"Model: {model}")
     print(f"Validation data: {data_file}", flush=True)

@@ -145,7 +145,13 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
             known_demographic(answer.demographic)
         except ValueError as error:
             raise SocratesError(f"{data_file}, line {answer.line}: {error}") from error
-    print(f"Rows: {_describe(selection)}", flush=True)
+    print(
+        f"Rows: {selection.rows} of {selection.file_rows} in {len(selection.cells)} of {selection.file_cells} cells, "
+        f"{len({cell.study_id for cell in selection.cells})} of {selection.file_studies} studies; compared with "
+        f"{selection.human_rows} human answers (not asked: {selection.one_answer_cells} cells of one answer, "
+        f"{selection.no_spread_cells} without spread)",
+        flush=True,
+    )
     return selection, answers
 
 
@@ -218,12 +224,3 @@ def check_checkpoint(model: str | Path) -> None:
     read = {path for path in there if not path.startswith(_FOR_RESUMING)}
     if damage := find_damage(folder, only={ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINING_DATA, *read}):
         raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
-
-
-def _describe(selection: Selection) -> str:
-    studies = len({cell.study_id for cell in selection.cells})
-    return (
-        f"{selection.rows} of {selection.file_rows} in {len(selection.cells)} of {selection.file_cells} cells, "
-        f"{studies} of {selection.file_studies} studies; compared with {selection.human_rows} human answers "
-        f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
-    )

@@ -32,56 +32,42 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Metrics:
-    """The headline numbers; all but correlations and dispersion are in units of a cell's human range, [0, 1].
+    """The headline numbers; all but correlations and dispersion are in units of a cell's human range, [0, 1]."""
 
-    Attributes:
-        wasserstein_distance: between human answers and sampled predictions; mean over cells, then over studies.
-        wasserstein_expected: the same with the mean of the participants' predicted distributions in place of
-            the sampled answers: no sampling noise on the model's side. None unless every row with a prediction
-            in a scored cell has a distribution too, as a mean over the others would describe other rows.
-        wasserstein_stated_scale: as `wasserstein_distance`, in units of the scale that the question states, which one
-            odd human answer does not stretch; over the cells whose question states one, None where none does.
-        mae: mean of abs(z prediction - z human) over all scored rows, each row counting once.
-        rmse: square root of the mean of their squares, over the same rows.
-        correlation: Pearson's, between z prediction and z human over the same rows, [-1, 1]. It pools cells,
-            so knowing which questions get high answers counts as well as knowing persons. None where either
-            side does not vary.
-        correlation_within_cells: the same after removing each cell's mean from both sides: knowing persons alone.
-        accuracy: the paper's individual accuracy: 1 - abs(z prediction - z human), mean over the scored rows
-            of a study, then over studies.
-        dispersion: standard deviation of the predictions by that of the human answers: square root of the ratio of
-            their variances within cells, each averaged over cells with two predictions, then over studies. 1: as spread
-            out as people.
-    """
-
-    wasserstein_distance: float
+    wasserstein_distance: float  # between human answers and sampled predictions; mean over cells, then over studies
+    # The same with the mean of the participants' predicted distributions in place of the sampled answers: no sampling
+    # noise on the model's side. None unless every row with a prediction in a scored cell has a distribution too, as a
+    # mean over the others would describe other rows.
     wasserstein_expected: float | None
+    # As the first, in units of the scale that the question states, which one odd human answer does not stretch; over
+    # the cells whose question states one, None where none does.
     wasserstein_stated_scale: float | None
-    mae: float
-    rmse: float
+    mae: float  # mean of abs(z prediction - z human) over all scored rows, each row counting once
+    rmse: float  # square root of the mean of their squares, over the same rows
+    # Pearson's, between z prediction and z human over the same rows, [-1, 1]. It pools cells, so knowing which
+    # questions get high answers counts as well as knowing persons. None where either side does not vary.
     correlation: float | None
-    correlation_within_cells: float | None
+    correlation_within_cells: float | None  # after removing each cell's mean from both sides: knowing persons alone
+    # The paper's individual accuracy: 1 - abs(z prediction - z human), mean over the scored rows of a study, then over
+    # studies.
     accuracy: float
+    # Standard deviation of the predictions by that of the human answers: square root of the ratio of their variances
+    # within cells, each averaged over cells with two predictions, then over studies. 1: as spread out as people.
     dispersion: float | None
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What guesses score on the very same cells, with as many answers as the model gave.
+    """What guesses score on the very same cells, with as many answers as the model gave."""
 
-    Attributes:
-        uniform_guess: expected `wasserstein_distance` of answers drawn uniformly from the scale (where a question
-            states none, from the whole numbers of the human range).
-        empirical_best: likewise, drawn from the human answers themselves: the paper's "empirical best".
-        share_of_the_way: (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than
-            guessing, 1: as good as people resampled. None where the two bounds do not differ.
-        marginal_accuracy: `accuracy` of answering the mean of the cell's other human answers for each person.
-    """
-
+    # Expected `wasserstein_distance` of answers drawn uniformly from the scale (where a question states none, from the
+    # whole numbers of the human range).
     uniform_guess: float
-    empirical_best: float
+    empirical_best: float  # likewise, drawn from the human answers themselves: the paper's "empirical best"
+    # (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than guessing, 1: as good
+    # as people resampled. None where the two bounds do not differ.
     share_of_the_way: float | None
-    marginal_accuracy: float
+    marginal_accuracy: float  # `accuracy` of answering the mean of the cell's other human answers for each person
 
 
 NAMES = (*Metrics.__annotations__, *Bounds.__annotations__)

@@ -54,16 +54,6 @@ def test_what_is_not_defined_is_left_out_and_is_no_zero():
     assert not math.isfinite(estimate(UNEVEN, lambda w: w.ratio_of_studies(ones, 0 * ones)))
 
 
-def test_one_study_is_an_ordinary_bootstrap_of_its_units():
-    units = Units(np.zeros(30, dtype=np.int64))
-    values = np.random.default_rng(2).exponential(size=30)
-    theirs = stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=20_000, confidence_level=1 - 2 * tail(30), rng=3
-    ).confidence_interval
-    mine = intervals(units, mean_of(values), seed=4, resamples=20_000)[0]
-    assert mine == pytest.approx(theirs, abs=0.02 * (theirs.high - theirs.low))
-
-
 @pytest.mark.parametrize("sizes", [[30], [4, 4], [1, 7, 3, 12], [5] * 10, [2, 80, 3, 9, 1, 1, 40]])
 def test_the_variance_is_the_closed_form(sizes):
     """Studies: their plug-in variance by S. Units: a share of 1/S of what they would add to the mean on their own."""
@@ -75,16 +65,6 @@ def test_the_variance_is_the_closed_form(sizes):
     means = resampled(units, mean_of(values), seed=7, resamples=60_000)
     assert means.var() == pytest.approx(between + within / len(sizes), rel=0.03)
     assert means.mean() == pytest.approx(estimate(units, mean_of(values)), abs=4 * means.std() / math.sqrt(60_000))
-
-
-def test_without_differences_between_studies_it_is_as_wide_as_if_all_units_were_one_study():
-    """A balanced design: the second stage adds exactly what the first one, which sees S - 1 of S, leaves out."""
-    rng = np.random.default_rng(8)
-    units, variances = Units(np.repeat(np.arange(4), 5)), []
-    for seed in range(400):
-        values = rng.normal(size=20)
-        variances.append(resampled(units, mean_of(values), seed, resamples=300).var())
-    assert np.mean(variances) == pytest.approx((1 - 1 / 20) / 20, rel=0.06)  # sigma²/N, and 1 - 1/N of a plug-in
 
 
 @pytest.mark.parametrize(("studies", "each"), [(1, 12), (2, 1), (3, 1), (5, 1), (12, 1), (40, 1)])
