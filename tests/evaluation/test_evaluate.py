@@ -157,10 +157,6 @@ def test_a_damaged_adapter_is_not_evaluated(workplace, tmp_path):
     asked = (workplace, tmp_path, tmp_path / "checkpoint-7")
     assert_refused(evaluate_model(*asked), "adapter_model.safetensors has changed")
     shutil.copy(workplace / "models/run/checkpoint-7/adapter_model.safetensors", weights)
-    config = tmp_path / "checkpoint-7" / "training_config.json"
-    config.write_text(config.read_text().replace('"temperature": 0.6', '"temperature": 0.1'))
-    assert_refused(evaluate_model(*asked), "training_config.json has changed")
-    shutil.copy(workplace / "models/run/checkpoint-7/training_config.json", config)
     manifest = (tmp_path / "checkpoint-7" / "manifest.json").rename(tmp_path / "manifest.json")
     assert_refused(evaluate_model(*asked), "has no manifest.json yet")
     manifest.rename(tmp_path / "checkpoint-7" / "manifest.json")
