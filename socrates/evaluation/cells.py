@@ -240,13 +240,7 @@ def expected_distance(human: Array, weights: Array, guess: Array, probabilities:
 
 
 def uniform_answers(scale: Sequence[int] | None, low: float, high: float) -> Array:
-    """The answers of a uniform guess, ascending: a scale's, or where none is stated the whole numbers of [low, high].
-
-    Args:
-        scale: the valid answers that the question states, ascending; None: it states none.
-        low: the smallest human answer.
-        high: the largest one.
-    """
+    """The answers of a uniform guess, ascending: those of the stated scale, or the whole numbers of the human range."""
     if scale is not None:
         values = np.asarray(scale, dtype=np.float64)
     elif high - low < _MOST_VALUES:

@@ -86,7 +86,7 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
     condition's answers vary. ``human_effect_clear``: there is an interval, and it excludes 0.
     """
     for question in questions:
-        a, b = condition_pairs(len(question.conditions), every=len(question.conditions) <= ALL_PAIRS)
+        a, b = shown_pairs(len(question.conditions))
         human, human_half = differences(question.human, a, b)
         predicted, predicted_half = differences(question.predicted, a, b)
         for pair, (i, j) in enumerate(zip(a, b, strict=True)):
@@ -113,9 +113,9 @@ def _moments(conditions: Sequence[Mapping[float, int]], low: float, high: float)
     return Moments(*np.array(moments).T)
 
 
-def condition_pairs(conditions: int, *, every: bool = True) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the two conditions of each pair, the lower one first."""
-    if every:
+def shown_pairs(conditions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of both conditions of each pair that gets a line: of every one, or with many those of the first."""
+    if conditions <= ALL_PAIRS:
         return np.triu_indices(conditions, 1)
     return np.zeros(conditions - 1, np.int64), np.arange(1, conditions)
 
@@ -214,7 +214,7 @@ def _row(question: ComparedQuestion) -> tuple[float, ...]:
     """
     human, predicted = question.human, question.predicted
     covariance = np.cov(human.mean, predicted.mean)
-    a, b = condition_pairs(len(question.conditions))
+    a, b = np.triu_indices(len(question.conditions), 1)
     effect, half = differences(human, a, b)
     agrees = (1 + np.sign(effect * differences(predicted, a, b)[0])) / 2
     clear = np.abs(effect) > half

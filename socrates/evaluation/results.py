@@ -125,12 +125,7 @@ def check_metrics(metrics: Mapping[str, Any], name: str) -> MetricsFile:
 
 
 def comparability(
-    lines: Iterable[Mapping[str, Any]],
-    *,
-    seed: int,
-    data_sha256: str,
-    prompt_fingerprint: str,
-    decoding: dict[str, Any] | str,
+    lines: Iterable[Mapping[str, Any]], *, seed: int, data_sha256: str, prompt_fingerprint: str, decoding: dict | str
 ) -> dict[str, Any]:
     """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
     from socrates.evaluation.lines import rows_sha256
