@@ -12,7 +12,6 @@ from socrates.evaluation.bootstrap import (
     estimate,
     intervals,
     resampled,
-    sorted_units,
     tail,
 )
 
@@ -128,11 +127,6 @@ def test_the_seed_decides_and_the_order_within_a_study_does_not_matter():
     shuffled = np.concatenate([np.random.default_rng(1).permutation(study) for study in by_study(UNEVEN, values)])
     found = intervals(UNEVEN, mean_of(shuffled), seed=3)[0]
     assert found == pytest.approx(first, abs=0.03 * (first.high - first.low))
-
-
-def test_units_of_a_study_stand_together():
-    np.testing.assert_array_equal(sorted_units(["b", "a", "a", "c"]).study, [0, 1, 1, 2])
-    np.testing.assert_array_equal(sorted_units(["b", "a", "a", "c"]).sizes, [1, 2, 1])
 
 
 def test_an_interval_is_cut_to_what_a_number_can_be():
