@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
-from scipy.stats import wasserstein_distance as first_wasserstein_distance
 
 from socrates.errors import SocratesError
 
@@ -124,24 +123,25 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     pairs = np.array(sorted((row.response, row.prediction) for row in answered), dtype=np.float64)
     z_human, z_predicted = standardise(pairs, low, high).T
     human_mean, human_variance = _moments(z_answers, counts)
+    ones = np.ones(len(predicted))
     guesses = standardise(uniform_answers(scale, low, high), low, high)
     distribution, expected = _mean_distribution([row.distribution for row in answered]), None
     if distribution is not None:
         values, weights = (np.array(list(side)) for side in (distribution, distribution.values()))
-        expected = _wasserstein(z_answers, standardise(values, low, high), counts, weights)
+        expected = _wasserstein(z_answers, counts, standardise(values, low, high), weights)
     return replace(
         counted,
         z_human=z_human,
         z_predicted=z_predicted,
         predicted_distribution=distribution,
-        wasserstein_distance=_wasserstein(z_answers, z_predicted, counts),
+        wasserstein_distance=_wasserstein(z_answers, counts, standardise(predicted, low, high), ones),
         wasserstein_expected=expected,
         wasserstein_stated_scale=_on_stated_scale(scale, answers, counts, predicted),
         uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), len(predicted)),
         empirical_best=expected_distance(z_answers, counts, z_answers, counts, len(predicted)),
         human_mean=human_mean,
         human_variance=human_variance,
-        predicted_variance=_moments(z_predicted, np.ones(len(predicted)))[1],
+        predicted_variance=_moments(z_predicted, ones)[1],
     )
 
 
@@ -187,13 +187,14 @@ def _on_stated_scale(scale: tuple[int, ...] | None, answers: Array, counts: Arra
     human = standardise(answers, scale[0], scale[-1])
     if np.ptp(human) == 0:  # the scale is not one that people answered on
         return None
-    return _wasserstein(human, standardise(predicted, scale[0], scale[-1]), counts)
+    return _wasserstein(human, counts, standardise(predicted, scale[0], scale[-1]), np.ones(len(predicted)))
 
 
-def _wasserstein(human: Array, predicted: Array, counts: Array, weights: Array | None = None) -> float:
-    """First Wasserstein distance of two weighted samples in [0, 1]."""
-    distance = float(first_wasserstein_distance(human, predicted, counts, weights))
-    return min(1.0, distance)  # rounding may exceed the largest possible value
+def _wasserstein(human: Array, counts: Array, predicted: Array, weights: Array) -> float:
+    """First Wasserstein distance of two weighted samples in [0, 1], both ascending."""
+    points = np.union1d(human, predicted)
+    apart = np.abs(_distribution(human, counts, points) - _distribution(predicted, weights, points))
+    return min(1.0, float(np.diff(points) @ apart[:-1]))  # rounding may exceed the largest possible value
 
 
 def _moments(values: Array, counts: Array) -> tuple[float, float | None]:

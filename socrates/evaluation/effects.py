@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from socrates.evaluation.bootstrap import RESAMPLES, Weights, estimate, intervals, sorted_units
 from socrates.evaluation.cells import CellScore, standardise
@@ -128,7 +128,7 @@ def differences(side: Moments, a: NDArray[np.int64], b: NDArray[np.int64]) -> tu
         freedom = (squared[a] + squared[b]) ** 2 / (
             squared[a] ** 2 / (side.n[a] - 1) + squared[b] ** 2 / (side.n[b] - 1)
         )
-        half = t.ppf(0.975, freedom) * np.sqrt(squared[a] + squared[b])
+        half = stdtrit(freedom, 0.975) * np.sqrt(squared[a] + squared[b])
     return np.where(np.abs(effect) > ROUNDING, effect, 0.0), half
 
 

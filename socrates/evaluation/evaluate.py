@@ -23,6 +23,7 @@ from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
 from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
+from socrates.evaluation.metrics import score
 from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, read_metrics, write_results
 from socrates.files import write_json
 from socrates.inference.journal import differing
@@ -120,8 +121,6 @@ def evaluate(
             "versions": {name: version(name) for name in PACKAGES},
         }
         lines = sample_predictions([answer["line"] for answer in answered], settings.seed)
-        from socrates.evaluation.metrics import score  # loads SciPy, which takes a second
-
         return write_results(
             output,
             scores=score(map(scored_row, lines), selection.human_answers),

@@ -1,6 +1,6 @@
 """Two metrics in, one decision out: GO, NO-GO, or an error that says why the two cannot be compared; and its words.
 
-Does not cover: how the interval is made (`intervals.py`), or whether the metrics themselves are right.
+Does not cover: how intervals are made (`bootstrap.py`), or whether the metrics themselves are right.
 
 Numbers are compared as exact fractions of the decimals that stand in the files: 0.400 -> 0.380 is an
 improvement of 5% here, and of less in floating point. A printed number gets as many decimals as it takes to never say
@@ -9,15 +9,22 @@ another thing than the decision was made on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
+from socrates.data.records import Cell, cell_order
 from socrates.errors import SocratesError
-from socrates.evaluation.results import EXTERNAL, Comparability, MetricsFile, Recorded, Share, check_metrics
-from socrates.schema import shown
+from socrates.evaluation.bootstrap import Array, Interval, Weights, estimate, intervals
+from socrates.evaluation.cells import named
+from socrates.evaluation.lines import read_cell_lines
+from socrates.evaluation.metrics import cell_units
+from socrates.evaluation.results import CELLS, EXTERNAL, Comparability, MetricsFile, check_metrics
+from socrates.schema import Recorded, Share, shown
 
 GO, NO_GO = "GO", "NO-GO"
 THRESHOLD = 5  # percent, the guide's
@@ -87,7 +94,7 @@ def decide(
     Args:
         baseline: as `check_comparable` gives it.
         checkpoint: likewise.
-        interval: 95% interval of the improvement, in percent (`intervals.results_improvement`); None: not known.
+        interval: 95% interval of the improvement, in percent (`results_improvement`); None: not known.
         require_significant: whether GO needs the whole interval at or above the threshold, too. Its limits count as
             they are recorded and printed, which is rounded to the digits that `bootstrap.intervals` gives.
 
@@ -205,6 +212,56 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     bases = [metrics.about.get("base_model") for metrics in both.values()]
     if None not in bases and bases[0] != bases[1]:
         yield f"the base models have other names: {bases[0]} and {bases[1]}; is this the right baseline?"
+
+
+def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -> Interval | None:
+    """The interval of (1 - checkpoint / baseline) x 100 of two results, from the `cells.jsonl` beside them.
+
+    It is paired: a question that is hard for one model is hard for the other, and their answers to a row are sampled
+    with the same luck; so the difference is known far better than either distance.
+
+    Args:
+        paths: of the baseline's and the checkpoint's `metrics.json`.
+        metrics: what stands in them.
+
+    Returns:
+        The interval in percent; None where a `cells.jsonl` is missing, or where there is one cell alone.
+
+    Raises:
+        SocratesError: a `cells.jsonl` cannot be read or is not of the `metrics.json` beside it; or the two are not of
+            the same cells.
+    """
+    files = [path.with_name(CELLS) for path in paths]
+    if not all(path.is_file() for path in files):
+        return None
+    means = [one.wasserstein_distance for one in metrics]
+    before, after = (_cell_distances(*pair) for pair in zip(files, means, strict=True))
+    if before.keys() != after.keys():
+        cell = min(before.keys() ^ after.keys(), key=cell_order)
+        raise SocratesError(
+            f"these results cannot be compared: {named(cell)} is scored in one of them only; evaluate both on the same "
+            "rows"
+        )
+    old, new = (np.array(list(distances.values())) for distances in (before, after))
+
+    def improvement(weights: Weights) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
+
+    interval = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
+    return interval and interval.within(-np.inf, 100)
+
+
+def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:
+    """The distance of each scored cell of a `cells.jsonl`, in order; SocratesError if their mean is not ``mean``."""
+    lines = sorted(read_cell_lines(path).items(), key=lambda item: cell_order(item[0]))
+    distances = {cell: line.wasserstein_distance for cell, line in lines if line.wasserstein_distance is not None}
+    values = np.array(list(distances.values()))
+    if not distances or abs(estimate(cell_units(distances), lambda one: one.mean_of_means(values)) - mean) > 1e-9:
+        raise SocratesError(
+            f"{path}: is not of the metrics.json beside it (its cells average to another {DISTANCE}); evaluate again"
+        )
+    return distances
 
 
 def decision_text(decision: Decision) -> str:

@@ -10,35 +10,28 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import Field
 
 from socrates.config import without_gone
 from socrates.data.records import Cell, read_cell
 from socrates.errors import SocratesError
+from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
+from socrates.evaluation.cells import standardise
+from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
+from socrates.evaluation.groups import accuracy_by_group
+from socrates.evaluation.intervals import mean_interval, metric_intervals
+from socrates.evaluation.lines import cell_line, rows_sha256
+from socrates.evaluation.metrics import METRIC_VERSION, Scores
 from socrates.files import read_json, remove_file, write_json, write_jsonl
-from socrates.schema import Text, validate
-
-if TYPE_CHECKING:  # some of these load SciPy, which takes a second: the gate only reads
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from socrates.evaluation.bootstrap import Interval
-    from socrates.evaluation.metrics import Scores
+from socrates.schema import Recorded, Share, Text, validate
 
 METRICS, PREDICTIONS, CELLS, EFFECTS = "metrics.json", "predictions.jsonl", "cells.jsonl", "effects.jsonl"
 EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
 
-
-Share = Annotated[float, Field(ge=0, le=1)]
 Correlation = Annotated[float, Field(ge=-1, le=1)]
-
-
-class Recorded(BaseModel):
-    """A part of a file that this program wrote; what later or earlier versions say beyond it is kept."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Comparability(Recorded):
@@ -76,7 +69,7 @@ class RecordedContamination(Recorded):
 class RecordedGroups(Recorded):
     """The groups of one demographic field (`groups.accuracy_by_group`)."""
 
-    groups: list[Any] = []
+    groups: list[Any] = Field([])
 
 
 class MetricsFile(Recorded):
@@ -96,14 +89,14 @@ class MetricsFile(Recorded):
     accuracy: Share | None  # individual accuracy, 1 - absolute error, mean within studies, then over studies
     dispersion: float | None = None  # standard deviation within cells, the model's by the people's
     bounds: RecordedBounds
-    effects: dict[str, Any] = {}  # `effects.summarize_effects`: differences between conditions
-    groups: dict[str, RecordedGroups] = {}  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
-    intervals: dict[str, Any] = {}  # how the intervals were made: method, resamples, seed
+    effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions
+    groups: dict[str, RecordedGroups] = Field({})  # `groups.accuracy_by_group`: by demographic field
+    intervals: dict[str, Any] = Field({})  # how the intervals were made: method, resamples, seed
     valid_mass: Share | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: RecordedCoverage
     seen: RecordedContamination | None = None  # null: not recorded
     comparability: Comparability
-    about: dict[str, Any] = {}  # what was evaluated, and by what: model, config, versions; never compared
+    about: dict[str, Any] = Field({})  # what was evaluated, and by what: model, config, versions; never compared
 
     @property
     def contaminated_rows(self) -> int:
@@ -128,9 +121,6 @@ def comparability(
     lines: Iterable[Mapping[str, Any]], *, seed: int, data_sha256: str, prompt_fingerprint: str, decoding: dict | str
 ) -> dict[str, Any]:
     """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
-    from socrates.evaluation.lines import rows_sha256
-    from socrates.evaluation.metrics import METRIC_VERSION
-
     return {
         "data_sha256": data_sha256,
         "rows_sha256": rows_sha256(lines),
@@ -148,8 +138,6 @@ def external_comparability(
 
     ``human_answers`` of each cell, where there are more than the rows hold, are compared too.
     """
-    from socrates.evaluation.lines import rows_sha256
-
     data = rows_sha256(lines)
     if human_answers is not None:
         cells = {read_cell(row, "predictions") for row in lines}
@@ -172,12 +160,6 @@ def write_results(
     Raises:
         SocratesError: a file cannot be written (the folder then has no `metrics.json`).
     """
-    from socrates.evaluation.bootstrap import METHOD, RESAMPLES
-    from socrates.evaluation.cell_lines import cell_line
-    from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
-    from socrates.evaluation.groups import accuracy_by_group
-    from socrates.evaluation.intervals import mean_interval, metric_intervals
-
     seed = comparability["seed"]
     limits = metric_intervals(scores, seed)
     questions = find_questions(scores.cells)
@@ -223,12 +205,8 @@ def read_metrics(path: Path, what: str = "metrics file") -> dict[str, Any]:
 
 def _row_accuracies(
     scores: Scores, predictions: Sequence[Mapping[str, Any]]
-) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
+) -> tuple[list[Cell], Array, list[Mapping[str, Any]]]:
     """Of each scored row its cell, its accuracy and what is known of the person."""
-    import numpy as np
-
-    from socrates.evaluation.cells import standardise
-
     scored = {cell.cell: cell for cell in scores.scored}
     given = ((read_cell(line, ""), line) for line in predictions if line["prediction"] is not None)
     rows = [(scored[cell], line) for cell, line in given if cell in scored]

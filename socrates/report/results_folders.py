@@ -16,11 +16,11 @@ from pydantic import Field
 
 from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
-from socrates.evaluation.cell_lines import read_cell_lines
 from socrates.evaluation.gate import REMEDIES, Decision
-from socrates.evaluation.results import CELLS, EFFECTS, METRICS, Recorded, check_metrics, read_metrics
+from socrates.evaluation.lines import read_cell_lines
+from socrates.evaluation.results import CELLS, EFFECTS, METRICS, check_metrics, read_metrics
 from socrates.files import finite, read_json
-from socrates.schema import S, validate
+from socrates.schema import Recorded, S, validate
 
 if TYPE_CHECKING:
     from socrates.report.calibration import Calibration

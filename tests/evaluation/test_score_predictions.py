@@ -21,7 +21,6 @@ from processes import ROOT, run_loaded
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.evaluation.cell_lines import DISTANCES
 from socrates.evaluation.cells import ScoredRow
 from socrates.evaluation.lines import (
     prediction_line,
@@ -31,7 +30,7 @@ from socrates.evaluation.lines import (
     sample_predictions,
     scored_row,
 )
-from socrates.evaluation.metrics import METRIC_VERSION, Metrics, score
+from socrates.evaluation.metrics import DISTANCES, METRIC_VERSION, Metrics, score
 from socrates.evaluation.results import MetricsFile, comparability, read_metrics, write_results
 from socrates.files import write_json, write_jsonl
 
