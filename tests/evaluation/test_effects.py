@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations
@@ -208,4 +207,3 @@ def test_many_conditions_have_lines_against_the_lowest_numbered_one_and_all_thei
     assert [(line["condition_a"], line["condition_b"]) for line in lines] == [(3, other) for other in range(4, 99)]
     assert agreement(cells)["pairs"] == 4560
     assert len(list(effect_lines(find_questions(cells[:ALL_PAIRS])))) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
-    json.dumps([lines, agreement(cells)], allow_nan=False)
