@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import pandas as pd
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
@@ -96,7 +96,7 @@ class _Shown(Recorded, strict=False, extra="ignore"):
 class _EffectLine(_Shown):
     human_effect_standardized: _Number
     predicted_effect_standardized: _Number
-    human_effect_clear: bool
+    human_effect_clear: Annotated[bool, BeforeValidator(bool)]  # null in older files: not clear
 
 
 @dataclass(frozen=True)
