@@ -11,7 +11,7 @@ import json
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -132,18 +132,16 @@ def prediction_line(
     keys: Mapping[str, Any],
     response: float,
     *,
-    prediction: float | None = None,
     distribution: Mapping[float, float] | None = None,
     valid_mass: float | None = None,
     scale: Scale | None = None,
     demographic: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One line of `predictions.jsonl`, from a model's exact answer probabilities.
+    """One line of `predictions.jsonl`, from a model's exact answer probabilities; `sample_predictions` samples one.
 
     Args:
         keys: study_id, condition_num, task_num, participant, sample_id and line (`Answer.keys()`).
         response: the human answer, in scale points.
-        prediction: the model's answer, in scale points; None: there is none, or `sample_predictions` samples it.
         distribution: answer -> probability of the valid answers, after decoding; it is normalised here.
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
@@ -157,7 +155,6 @@ def prediction_line(
     line = _Line(
         response=as_number(response),
         scale=None if scale is None else str(scale),
-        prediction=prediction,
         predicted_distribution=distribution,
         valid_mass=valid_mass,
         demographic=dict(demographic or {}),
@@ -165,7 +162,7 @@ def prediction_line(
     return {**keys, **line.model_dump()}
 
 
-def sample_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+def sample_predictions(lines: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
     """Sample one answer for each line that has a distribution and no prediction; the others stay as they are.
 
     A row's random number depends on the seed and on what names the row: neither the order of the lines nor
@@ -173,7 +170,6 @@ def sample_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[
     difference less noisy. Rows of one name (in a file without `participant`) are told apart by their rank
     among themselves, ordered by human answer, then by distribution.
     """
-    lines = list(lines)
     namesakes: defaultdict[str, list[int]] = defaultdict(list)
     for index, line in enumerate(lines):
         if line["prediction"] is None and line["predicted_distribution"] is not None:
