@@ -67,7 +67,7 @@ def main() -> int:
     data_file = arguments.test_data or (config.evaluation_file if config else None)
     if model is None or data_file is None:
         raise SocratesError("name --model and --test-data, or a --config that does")
-    baseline = read_metrics(arguments.compare_with, "baseline metrics") if arguments.compare_with else None
+    baseline = read_metrics(Path(arguments.compare_with), "baseline metrics") if arguments.compare_with else None
 
     print(f"Model: {model}")
     print(f"Validation data: {data_file}", flush=True)

@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    from socrates.evaluation.gate import check_comparable, decide
-    from socrates.evaluation.gate_text import decision_record, decision_text
-    from socrates.evaluation.intervals import results_improvement
+    from socrates.evaluation.gate import GO, check_comparable, decide, decision_text, results_improvement
     from socrates.evaluation.results import read_metrics
     from socrates.files import remove_file, write_json
 
@@ -47,15 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         remove_file(arguments.output)  # an earlier decision must not outlive a failure of this one
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
     names = (str(arguments.baseline), str(arguments.checkpoint))
-    check_comparable(**metrics, names=names)  # an interval is only of two that can be compared
-    interval = results_improvement(**inputs, metrics=metrics)
-    decision = decide(**metrics, names=names, interval=interval, require_significant=arguments.require_significant)
+    compared = check_comparable(**metrics, names=names)
+    interval = results_improvement(tuple(inputs.values()), compared)
+    decision = decide(*compared, interval=interval, require_significant=arguments.require_significant)
     text = decision_text(decision)
     if arguments.output:  # before GO is said: a decision that cannot be recorded is none
-        write_json(arguments.output, {**decision_record(decision), **_circumstances(inputs)})
+        write_json(arguments.output, {**decision.model_dump(), **_circumstances(inputs)})
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII
     print(text, flush=True)
-    return EXIT_DONE if decision.go else EXIT_NO
+    return EXIT_DONE if decision.decision == GO else EXIT_NO
 
 
 def _circumstances(inputs: dict[str, Path]) -> dict[str, object]:

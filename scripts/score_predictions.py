@@ -41,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"argument --seed: must be at least 0, not {arguments.seed}")
 
     from socrates.console import number_lines, worse_than_uniform
-    from socrates.evaluation.cell_lines import read_human_answers
-    from socrates.evaluation.lines import read_predictions, sample_predictions, scored_row
+    from socrates.evaluation.lines import read_human_answers, read_predictions, sample_predictions, scored_row
     from socrates.evaluation.metrics import score
     from socrates.evaluation.results import (
         CELLS,

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from socrates.errors import SocratesError
@@ -26,6 +26,12 @@ class Schema(BaseModel):
     """A part of a file that people write: strict, without unknown keys, and not changed once it is read."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Recorded(BaseModel):
+    """A part of a file that this program wrote; what later or earlier versions say beyond it is kept."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -126,6 +132,7 @@ def _clean_line(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_clean)]  # without white space around it
 Line = Annotated[str, AfterValidator(_clean_line)]  # a name: a text of one line
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _problem(schema: type[BaseModel], error: ErrorDetails, hint: Hint | None) -> str:

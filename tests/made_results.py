@@ -48,16 +48,8 @@ def write_made_results(folder: Path, world: dict, quality: float, *, model: str)
         for person, answer in enumerate(people[:ASKED].tolist()):
             keys = {**cell._asdict(), "participant": person, "sample_id": person, "line": len(lines) + 1}
             known = {field: names[person % len(names)] for field, names in GROUPS.items()}
-            line = prediction_line(
-                keys,
-                answer,
-                prediction=None,
-                distribution=distribution,
-                valid_mass=0.97,
-                scale=scale,
-                demographic=known,
-            )
-            lines.append(line)
+            said = {"distribution": distribution, "valid_mass": 0.97, "scale": scale, "demographic": known}
+            lines.append(prediction_line(keys, answer, **said))
     lines = sample_predictions(lines, 42)
     decoding = {"temperature": 0.6, "top_p": 0.9}
     return write_results(

@@ -34,6 +34,7 @@ _INSTRUCTION_FIELDS = re.compile(r";\s+(?=[A-Z][\w/ ]*:(?:\s|\Z))|;\s*\Z")
 _INSTRUCTION_OUTPUT = re.compile(r"\s*(?:Response:)?\s*([+-]?\d{1,18})\s*\Z")
 QUESTION_PREFIX = "q-"
 _RENAMED_FIELDS = {"political_affiliation": "party_id"}
+LARGEST = 1e100  # no human answer is beyond it: differences and squares of answers stay finite
 
 
 class BadRow(SocratesError):
@@ -120,6 +121,8 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         prompt = None
     else:
         response = require_integer(row, "response", where)
+        if abs(response) > LARGEST:
+            raise SocratesError(f'{where}: "response" must be within ±{LARGEST:g}, not {shown(response)}')
         demographic = row["demographic"] if row.get("demographic") is not None else {}
         if not isinstance(demographic, Mapping):
             raise SocratesError(f'{where}: "demographic" must be an object, not {shown(demographic)}')

@@ -16,14 +16,14 @@ most extreme study: the interval is then Student's, with the standard deviation 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -48,13 +48,9 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one set of results, sorted by study.
+    """The units of one set of results, sorted by study."""
 
-    Attributes:
-        study: shape (units,), ascending: index of each unit's study, 0 to S - 1, none left out.
-    """
-
-    study: NDArray[np.int64]
+    study: NDArray[np.int64]  # shape (units,), ascending: index of each unit's study, 0 to S - 1, none left out
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -69,32 +65,15 @@ class Units:
 
 @dataclass(frozen=True)
 class Weights:
-    """How often each study and each unit counts, in R resamples at once.
-
-    Attributes:
-        units: what is weighted.
-        studies: shape (R, S); each row sums to S.
-        within: shape (R, units); the weights of a study's units sum to their number.
-    """
+    """How often each study and each unit counts, in R resamples at once."""
 
     units: Units
-    studies: Array
-    within: Array
+    studies: Array  # shape (R, S); each row sums to S
+    within: Array  # shape (R, units); the weights of a study's units sum to their number
 
     def pooled_sum(self, values: Array) -> Array:
         """Sum of ``values``, of shape (units,) or (units, K), over all units: shape (R,) or (R, K)."""
         return (self.within * self.studies[:, self.units.study]) @ values
-
-    def study_sums(self, values: Array) -> Array:
-        """Sums of ``values``, of shape (units,), over each study's units: shape (R, S)."""
-        return np.add.reduceat(self.within * values, self.units.starts, axis=1)
-
-    def mean_of_studies(self, values: Array) -> Array:
-        """Mean over studies of ``values`` of shape (R, S): shape (R,). NaN: not defined for a study, left out."""
-        defined = ~np.isnan(values)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            weight = np.where(defined, self.studies, 0.0)
-            return (weight * np.where(defined, values, 0.0)).sum(axis=1) / weight.sum(axis=1)
 
     def mean_of_means(self, values: Array) -> Array:
         """Mean over each study's units, then over studies, of ``values`` of shape (units,): shape (R,).
@@ -102,15 +81,21 @@ class Weights:
         NaN: not defined for a unit, left out.
         """
         defined = ~np.isnan(values)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self.mean_of_studies(
-                self.study_sums(np.where(defined, values, 0.0)) / self.study_sums(defined.astype(float))
-            )
+        return self.ratio_of_studies(np.where(defined, values, 0.0), defined.astype(float))
 
     def ratio_of_studies(self, numerators: Array, denominators: Array) -> Array:
-        """Mean over studies of a study's summed numerators by its summed denominators: shape (R,)."""
+        """Mean over studies of a study's summed numerators by its summed denominators, both (units,): shape (R,).
+
+        0 / 0: not defined for a study, left out.
+        """
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.mean_of_studies(self.study_sums(numerators) / self.study_sums(denominators))
+            ratios = self._study_sums(numerators) / self._study_sums(denominators)
+            defined = ~np.isnan(ratios)
+            weight = np.where(defined, self.studies, 0.0)
+            return (weight * np.where(defined, ratios, 0.0)).sum(axis=1) / weight.sum(axis=1)
+
+    def _study_sums(self, values: Array) -> Array:
+        return np.add.reduceat(self.within * values, self.units.starts, axis=1)
 
 
 Statistic = Callable[[Weights], Array]  # weights of R resamples -> shape (R,) or (R, K), NaN where not defined
@@ -128,8 +113,14 @@ def estimate(units: Units, statistic: Statistic) -> Array:
 
 
 def resampled(units: Units, statistic: Statistic, seed: int, resamples: int = RESAMPLES) -> Array:
-    """The statistic in every resample: shape (resamples,) or (resamples, K)."""
-    return np.concatenate([statistic(weights) for weights in draw_weights(units, seed, resamples)])
+    """The statistic in every resample: shape (resamples,) or (resamples, K).
+
+    The weights depend on the studies' sizes, the seed and the number of resamples alone.
+    """
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_NUMBERS // len(units.study))
+    counts = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+    return np.concatenate([statistic(_draw(units, rng, count)) for count in counts])
 
 
 def intervals(units: Units, statistic: Statistic, seed: int, resamples: int = RESAMPLES) -> list[Interval | None]:
@@ -137,35 +128,17 @@ def intervals(units: Units, statistic: Statistic, seed: int, resamples: int = RE
 
     None where there is one unit alone, or where a number is not defined in more than 5% of the resamples.
     """
-    values = resampled(units, statistic, seed, resamples)
-    columns = values.reshape(len(values), -1).T
+    columns = resampled(units, statistic, seed, resamples).reshape(resamples, -1).T
     studies = len(units.starts)
     if 1 < studies < FEW_STUDIES:
         points = estimate(units, statistic).reshape(-1)
-        return [
-            _interval(column, partial(_students, point, studies)) for column, point in zip(columns, points, strict=True)
-        ]
-    level = tail(studies if studies > 1 else len(units.study))
-    if level is None:
-        return [None] * len(columns)
-    return [_interval(column, lambda defined: np.quantile(defined, [level, 1 - level])) for column in columns]
+        return [_interval(column, studies, point) for column, point in zip(columns, points, strict=True)]
+    return [_interval(column, studies if studies > 1 else len(units.study)) for column in columns]
 
 
-def tail(count: int) -> float | None:
-    """The share of resamples beyond each limit, for ``count`` resampled things; None: one has no spread."""
-    from scipy.special import ndtr, stdtrit  # scipy.stats takes a second to load
-
-    if count < 2:
-        return None
+def tail(count: int) -> float:
+    """The share of resamples beyond each limit, for ``count`` resampled things, at least 2."""
     return float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
-
-
-def draw_weights(units: Units, seed: int, resamples: int = RESAMPLES) -> Iterator[Weights]:
-    """The weights of all resamples, in chunks; they depend on the studies' sizes, the seed and the number alone."""
-    rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_NUMBERS // len(units.study))
-    for start in range(0, resamples, chunk):
-        yield _draw(units, rng, min(chunk, resamples - start))
 
 
 def _draw(units: Units, rng: np.random.Generator, count: int) -> Weights:
@@ -188,17 +161,14 @@ def _counts(picks: NDArray[np.int64], size: int) -> Array:
     return np.bincount(flat, minlength=rows * size).reshape(rows, size).astype(np.float64)
 
 
-def _interval(values: Array, limits_of: Callable[[Array], Sequence[float]]) -> Interval | None:
+def _interval(values: Array, count: int, point: float | None = None) -> Interval | None:
+    """From resamples of ``count`` things: expanded percentiles, or Student's around an estimate."""
     defined = values[np.isfinite(values)]
-    if len(defined) < _DEFINED * len(values):
+    if count < 2 or len(defined) < _DEFINED * len(values):
         return None
-    limits = limits_of(defined)
+    if point is None:
+        limits = np.quantile(defined, [tail(count), 1 - tail(count)])
+    else:  # the resamples' standard deviation is that of a mean of count - 1 things
+        half = stdtrit(count - 1, 0.975) * math.sqrt(count / (count - 1)) * defined.std()
+        limits = np.array([point - half, point + half])
     return Interval(*(float(f"{limit:.{_DIGITS}g}") for limit in limits)) if np.isfinite(limits).all() else None
-
-
-def _students(point: float, studies: int, values: Array) -> tuple[float, float]:
-    """Around the estimate: the resamples' standard deviation is that of a mean of S - 1 studies, not S."""
-    from scipy.special import stdtrit
-
-    half = stdtrit(studies - 1, 0.975) * math.sqrt(studies / (studies - 1)) * values.std()
-    return point - half, point + half

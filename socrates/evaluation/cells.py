@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
-from scipy.stats import wasserstein_distance as first_wasserstein_distance
 
 from socrates.errors import SocratesError
 
@@ -33,7 +32,6 @@ NO_SPREAD = "human answers all the same"
 NO_PREDICTION = "no prediction"
 SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
 
-LARGEST = 1e100  # no answer is beyond it: differences and squares stay finite
 Array = NDArray[np.float64]
 
 
@@ -59,51 +57,33 @@ class ScoredRow:
 class CellScore:
     """One cell: what it holds, and its numbers (None where the cell is skipped or a number is not defined).
 
-    Distances, means, variances and `marginal_error` are in units of the human range.
-
-    Attributes:
-        n_human: human answers, of persons asked about or not.
-        n_asked: rows that the model was asked about.
-        n_predicted: rows with a prediction.
-        human_min: smallest human answer, in scale points; likewise `human_max`.
-        scale: the valid answers that most of its rows state; None where they state none.
-        human_answers: how often each answer was given, in scale points, ascending.
-        predicted_answers: how often each was predicted.
-        predicted_distribution: mean of the predicted distributions; None where not every predicted row has one.
-        wasserstein_distance: between human and predicted answers, [0, 1].
-        wasserstein_expected: between human answers and `predicted_distribution`.
-        wasserstein_stated_scale: as `wasserstein_distance`, standardised by the stated scale, to which both sides are
-            clipped: not stretched by one odd answer. None where no two human answers differ on it.
-        uniform_guess: expected distance of as many answers drawn uniformly from the scale.
-        empirical_best: likewise, drawn from the human answers themselves.
-        human_mean, human_variance: of all human answers; predicted_mean, predicted_variance: of the predictions (the
-            variances unbiased, None below two answers).
-        z_human, z_predicted: shape (n_predicted,), of the rows with a prediction, sorted; None where skipped.
-        skipped: one of `SKIP_REASONS`.
+    Distances, means and variances are in units of the human range; variances are unbiased, None below two answers.
     """
 
     cell: Cell
-    n_human: int
-    n_asked: int
-    n_predicted: int
-    human_min: float
+    n_human: int  # human answers, of persons asked about or not
+    n_asked: int  # rows that the model was asked about
+    n_predicted: int  # rows with a prediction
+    human_min: float  # smallest human answer, in scale points
     human_max: float
-    scale: tuple[int, ...] | None
-    human_answers: Mapping[float, int]
-    predicted_answers: Mapping[float, int]
-    z_human: Array | None = field(default=None, compare=False, repr=False)
-    z_predicted: Array | None = field(default=None, compare=False, repr=False)
-    predicted_distribution: Mapping[float, float] | None = None
-    wasserstein_distance: float | None = None
-    wasserstein_expected: float | None = None
+    scale: tuple[int, ...] | None  # the valid answers that most of its rows state; None where they state none
+    human_answers: Mapping[float, int]  # how often each answer was given, in scale points, ascending
+    predicted_answers: Mapping[float, int]  # how often each was predicted
+    z_human: Array | None = field(default=None, compare=False, repr=False)  # (n_predicted,), of rows with a prediction
+    z_predicted: Array | None = field(default=None, compare=False, repr=False)  # likewise; both sorted by z_human
+    predicted_distribution: Mapping[float, float] | None = None  # mean; None where not every predicted row has one
+    wasserstein_distance: float | None = None  # between human and predicted answers, [0, 1]
+    wasserstein_expected: float | None = None  # between human answers and `predicted_distribution`
+    # Standardised by the stated scale, to which both sides are clipped: not stretched by one odd answer. None where no
+    # two human answers differ on it.
     wasserstein_stated_scale: float | None = None
-    uniform_guess: float | None = None
-    empirical_best: float | None = None
-    human_mean: float | None = None
+    uniform_guess: float | None = None  # expected distance of as many answers drawn uniformly from the scale
+    empirical_best: float | None = None  # likewise, drawn from the human answers themselves
+    human_mean: float | None = None  # of all human answers
     human_variance: float | None = None
     predicted_mean: float | None = None
     predicted_variance: float | None = None
-    skipped: str | None = None
+    skipped: str | None = None  # one of `SKIP_REASONS`
 
 
 def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[float, int] | None = None) -> CellScore:
@@ -116,12 +96,11 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
             these are all there are.
 
     Raises:
-        SocratesError: a number is not finite or beyond `LARGEST`, or ``human_answers`` lacks an answer of ``rows``;
-            names the cell.
+        SocratesError: ``human_answers`` lacks an answer of ``rows``; names the cell.
     """
-    responses = _numbers([row.response for row in rows], "human answer", cell)
-    given = _human_answers(cell, Counter(responses.tolist()), human_answers)
-    predicted = _numbers([row.prediction for row in rows if row.prediction is not None], "prediction", cell)
+    given = _human_answers(cell, Counter(row.response for row in rows), human_answers)
+    answered = [row for row in rows if row.prediction is not None]
+    predicted = np.array(sorted(row.prediction for row in answered), dtype=np.float64)
     low, high = min(given), max(given)
     n_human = sum(given.values())
     reason = _skip_reason(n_human, low, high, len(predicted))
@@ -135,33 +114,29 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
         human_max=high,
         scale=scale,
         human_answers=given,
-        predicted_answers=dict(sorted(Counter(predicted.tolist()).items())),
+        predicted_answers=dict(Counter(predicted.tolist())),
         skipped=reason,
     )
     if reason is not None:
         return counted
-    answers, counts = np.array(list(given)), np.array(list(given.values()), dtype=np.float64)
+    answers, counts = np.array(list(given), dtype=np.float64), np.array(list(given.values()), dtype=np.float64)
     z_answers = standardise(answers, low, high)
-    pairs = sorted((row.response, row.prediction) for row in rows if row.prediction is not None)  # whatever their order
-    z_human, z_predicted = (
-        standardise(np.array(side, dtype=np.float64), low, high) for side in zip(*pairs, strict=True)
-    )
+    pairs = np.array(sorted((row.response, row.prediction) for row in answered), dtype=np.float64)
+    z_human, z_predicted = standardise(pairs, low, high).T
     human_mean, human_variance = _moments(z_answers, counts)
-    predicted_mean, predicted_variance = _moments(z_predicted, np.ones(len(predicted)))
+    ones = np.ones(len(predicted))
+    predicted_mean, predicted_variance = _moments(z_predicted, ones)
     guesses = standardise(uniform_answers(scale, low, high), low, high)
-    distribution, expected = (
-        _mean_distribution([row.distribution for row in rows if row.prediction is not None], cell),
-        None,
-    )
+    distribution, expected = _mean_distribution([row.distribution for row in answered]), None
     if distribution is not None:
         values, weights = (np.array(list(side)) for side in (distribution, distribution.values()))
-        expected = _wasserstein(z_answers, standardise(values, low, high), counts, weights)
+        expected = _wasserstein(z_answers, counts, standardise(values, low, high), weights)
     return replace(
         counted,
         z_human=z_human,
         z_predicted=z_predicted,
         predicted_distribution=distribution,
-        wasserstein_distance=_wasserstein(z_answers, z_predicted, counts),
+        wasserstein_distance=_wasserstein(z_answers, counts, standardise(predicted, low, high), ones),
         wasserstein_expected=expected,
         wasserstein_stated_scale=_on_stated_scale(scale, answers, counts, predicted),
         uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), len(predicted)),
@@ -185,9 +160,7 @@ def named(cell: Cell) -> str:
 
 def _human_answers(cell: Cell, asked: Counter[float], given: Mapping[float, int] | None) -> dict[float, int]:
     """All human answers, ascending, checked to hold those that were asked about."""
-    if given is None:
-        return dict(sorted(asked.items()))
-    _numbers(list(given), "human answer", cell)
+    given = asked if given is None else given
     for answer, count in asked.items():
         if given.get(answer, 0) < count:
             raise SocratesError(
@@ -217,13 +190,14 @@ def _on_stated_scale(scale: tuple[int, ...] | None, answers: Array, counts: Arra
     human = standardise(answers, scale[0], scale[-1])
     if np.ptp(human) == 0:  # the scale is not one that people answered on
         return None
-    return _wasserstein(human, standardise(predicted, scale[0], scale[-1]), counts)
+    return _wasserstein(human, counts, standardise(predicted, scale[0], scale[-1]), np.ones(len(predicted)))
 
 
-def _wasserstein(human: Array, predicted: Array, counts: Array, weights: Array | None = None) -> float:
-    """First Wasserstein distance of two weighted samples in [0, 1]."""
-    distance = float(first_wasserstein_distance(human, predicted, counts, weights))
-    return min(1.0, distance)  # rounding may exceed the largest possible value
+def _wasserstein(human: Array, counts: Array, predicted: Array, weights: Array) -> float:
+    """First Wasserstein distance of two weighted samples in [0, 1], both ascending."""
+    points = np.union1d(human, predicted)
+    apart = np.abs(_distribution(human, counts, points) - _distribution(predicted, weights, points))
+    return min(1.0, float(np.diff(points) @ apart[:-1]))  # rounding may exceed the largest possible value
 
 
 def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
@@ -233,39 +207,19 @@ def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
     return mean, math.fsum(counts * (values - mean) ** 2) / (number - 1) if number > 1 else None
 
 
-def _mean_distribution(distributions: Sequence[Distribution | None], cell: Cell) -> dict[float, float] | None:
+def _mean_distribution(distributions: Sequence[Distribution | None]) -> dict[float, float] | None:
     """Mean of the distributions, each normalised first, by answer, ascending; None unless every row has one."""
     by_values: defaultdict[tuple[float, ...], list[Sequence[float]]] = defaultdict(list)
     for distribution in distributions:
         if distribution is None:
             return None
-        values, probabilities = distribution
-        if len(values) != len(probabilities):
-            raise SocratesError(f"{named(cell)}: {len(values)} answers and {len(probabilities)} probabilities")
-        by_values[tuple(values)].append(probabilities)
+        by_values[distribution.values].append(distribution.probabilities)
     mean: defaultdict[float, list[float]] = defaultdict(list)
     for values, probabilities in by_values.items():
-        table = _numbers(probabilities, "probability", cell)  # (people, answers)
-        totals = table.sum(axis=1, keepdims=True)
-        if (table < 0).any() or not (totals > 0).all():
-            raise SocratesError(f"{named(cell)}: probabilities must be at least 0, and not all of them 0")
-        _numbers(values, "answer of a distribution", cell)
-        for answer, column in zip(values, (table / totals).T, strict=True):
+        table = np.array(probabilities, dtype=np.float64)  # (people, answers)
+        for answer, column in zip(values, (table / table.sum(axis=1, keepdims=True)).T, strict=True):
             mean[float(answer)].append(math.fsum(column))
     return {answer: math.fsum(mean[answer]) / len(distributions) for answer in sorted(mean)}
-
-
-def _numbers(values: Sequence[float] | Sequence[Sequence[float]], what: str, cell: Cell) -> Array:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except OverflowError:
-        array = np.array([np.inf])
-    bad = array[~(np.abs(array) <= LARGEST)]
-    if bad.size:
-        raise SocratesError(
-            f"{named(cell)}: {bad[0]} stands as a {what}; expected a number within ±{LARGEST:g} (no prediction is None)"
-        )
-    return array
 
 
 _MOST_VALUES = 10_001  # of a scale, before it is thinned: 1e-4 of its width apart
@@ -290,13 +244,7 @@ def expected_distance(human: Array, weights: Array, guess: Array, probabilities:
 
 
 def uniform_answers(scale: Sequence[int] | None, low: float, high: float) -> Array:
-    """The answers of a uniform guess, ascending: a scale's, or where none is stated the whole numbers of [low, high].
-
-    Args:
-        scale: the valid answers that the question states, ascending; None: it states none.
-        low: the smallest human answer.
-        high: the largest one.
-    """
+    """The answers of a uniform guess, ascending: those of the stated scale, or the whole numbers of the human range."""
     if scale is not None:
         values = np.asarray(scale, dtype=np.float64)
     elif high - low < _MOST_VALUES:

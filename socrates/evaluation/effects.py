@@ -16,16 +16,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from socrates.evaluation.bootstrap import RESAMPLES, Weights, estimate, intervals, sorted_units
-
-if TYPE_CHECKING:
-    from socrates.evaluation.cells import CellScore
+from socrates.evaluation.cells import CellScore, standardise
 
 Array = NDArray[np.float64]
 
@@ -33,12 +31,6 @@ Array = NDArray[np.float64]
 # people in two small conditions; compared with one of them, they give 95.
 ALL_PAIRS = 24
 LEAST_ANSWERS = 2  # of either kind in a condition: a single one has no variance
-
-TOO_FEW = "fewer than two human answers or predictions"
-ALONE = "no other condition of the question"
-NO_SPREAD = "human answers all the same in all conditions"
-LEFT_OUT = (TOO_FEW, ALONE, NO_SPREAD)
-
 ROUNDING = 1e-12  # of the range: what is nearer to 0 than this is 0
 
 
@@ -62,29 +54,27 @@ class ComparedQuestion:
     predicted: Moments
 
 
-def find_questions(cells: Iterable[CellScore]) -> tuple[list[ComparedQuestion], dict[str, int]]:
-    """The questions whose conditions can be compared, sorted by study; and the number of cells left out, by reason."""
+def find_questions(cells: Iterable[CellScore]) -> list[ComparedQuestion]:
+    """The questions whose conditions can be compared, sorted by study.
+
+    That takes two conditions with `LEAST_ANSWERS` of either kind, and human answers that are not all the same.
+    """
     groups: defaultdict[tuple[Any, ...], list[CellScore]] = defaultdict(list)
     for cell in cells:
         study_id, _, task_num = cell.cell
         groups[study_id, isinstance(task_num, str), task_num, cell.scale or ()].append(cell)
-    questions, left_out = [], dict.fromkeys(LEFT_OUT, 0)
+    questions = []
     for key in sorted(groups):
         members = sorted(groups[key], key=lambda member: member.cell.condition_num)
         usable = [member for member in members if min(member.n_human, member.n_predicted) >= LEAST_ANSWERS]
-        left_out[TOO_FEW] += len(members) - len(usable)
         answers = {answer for member in members for answer in member.human_answers}
-        if len(usable) < 2:
-            left_out[ALONE] += len(usable)
-        elif len(answers) < 2:
-            left_out[NO_SPREAD] += len(usable)
-        else:
+        if len(usable) > 1 and len(answers) > 1:
             low, high = min(answers), max(answers)
             human = _moments([member.human_answers for member in usable], low, high)
             predicted = _moments([member.predicted_answers for member in usable], low, high)
             conditions = tuple(member.cell.condition_num for member in usable)
             questions.append(ComparedQuestion(key[0], key[2], float(high - low), conditions, human, predicted))
-    return questions, left_out
+    return questions
 
 
 def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, Any]]:
@@ -93,14 +83,12 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
     With more than `ALL_PAIRS` conditions, only the lowest-numbered one is compared with each other one. An effect is
     the mean of b minus the mean of a, in scale points; ``..._standardized``: in units of ``human_range``. Intervals are
     Welch's (1947, Biometrika 34: unequal variances, Satterthwaite's degrees of freedom), null where neither
-    condition's answers vary. ``human_effect_clear``: the interval excludes 0; null where there is none. ``same_sign``
-    is null where an effect is 0.
+    condition's answers vary. ``human_effect_clear``: there is an interval, and it excludes 0.
     """
     for question in questions:
-        a, b = condition_pairs(len(question.conditions), every=len(question.conditions) <= ALL_PAIRS)
+        a, b = shown_pairs(len(question.conditions))
         human, human_half = differences(question.human, a, b)
         predicted, predicted_half = differences(question.predicted, a, b)
-        sign = np.sign(human * predicted)
         for pair, (i, j) in enumerate(zip(a, b, strict=True)):
             yield {
                 "study_id": question.study_id,
@@ -114,8 +102,7 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
                 "human_range": question.human_range,
                 **_effect("human", human[pair], human_half[pair], question.human_range),
                 **_effect("predicted", predicted[pair], predicted_half[pair], question.human_range),
-                "same_sign": bool(sign[pair] > 0) if sign[pair] else None,
-                "human_effect_clear": None if np.isnan(human_half[pair]) else bool(abs(human[pair]) > human_half[pair]),
+                "human_effect_clear": bool(abs(human[pair]) > human_half[pair]),
             }
 
 
@@ -123,16 +110,16 @@ def _moments(conditions: Sequence[Mapping[float, int]], low: float, high: float)
     moments = []
     for counts in conditions:
         answers, number = (np.array(side, np.float64) for side in zip(*sorted(counts.items()), strict=True))
-        z = (np.clip(answers, low, high) - low) / (high - low)
+        z = standardise(answers, low, high)
         mean = (number @ z) / number.sum()
         variance = (number @ (z - mean) ** 2) / (number.sum() - 1)
         moments.append((number.sum(), mean, variance if variance > ROUNDING**2 else 0.0))
     return Moments(*np.array(moments).T)
 
 
-def condition_pairs(conditions: int, *, every: bool = True) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the two conditions of each pair, the lower one first."""
-    if every:
+def shown_pairs(conditions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of both conditions of each pair that gets a line: of every one, or with many those of the first."""
+    if conditions <= ALL_PAIRS:
         return np.triu_indices(conditions, 1)
     return np.zeros(conditions - 1, np.int64), np.arange(1, conditions)
 
@@ -145,7 +132,7 @@ def differences(side: Moments, a: NDArray[np.int64], b: NDArray[np.int64]) -> tu
         freedom = (squared[a] + squared[b]) ** 2 / (
             squared[a] ** 2 / (side.n[a] - 1) + squared[b] ** 2 / (side.n[b] - 1)
         )
-        half = t.ppf(0.975, freedom) * np.sqrt(squared[a] + squared[b])
+        half = stdtrit(freedom, 0.975) * np.sqrt(squared[a] + squared[b])
     return np.where(np.abs(effect) > ROUNDING, effect, 0.0), half
 
 
@@ -217,7 +204,7 @@ def summarize_effects(questions: Sequence[ComparedQuestion], seed: int, resample
     for name, number, interval in zip(NUMBERS, numbers, limits, strict=True):
         known = interval is not None or name not in _OF_SIGNAL
         result[name] = number if known else None
-        result[f"{name}_ci95"] = None if interval is None else list(interval.within(*_RANGES.get(name, (0, 1))))
+        result[f"{name}_ci95"] = interval and interval.within(*_RANGES.get(name, (0, 1)))
     return result
 
 
@@ -231,7 +218,7 @@ def _row(question: ComparedQuestion) -> tuple[float, ...]:
     """
     human, predicted = question.human, question.predicted
     covariance = np.cov(human.mean, predicted.mean)
-    a, b = condition_pairs(len(question.conditions))
+    a, b = np.triu_indices(len(question.conditions), 1)
     effect, half = differences(human, a, b)
     agrees = (1 + np.sign(effect * differences(predicted, a, b)[0])) / 2
     clear = np.abs(effect) > half

@@ -24,7 +24,8 @@ from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
 from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
-from socrates.evaluation.results import METRICS, comparability, is_results_folder, read_metrics, write_results
+from socrates.evaluation.metrics import score
+from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, read_metrics, write_results
 from socrates.files import write_json
 from socrates.inference.journal import differing
 from socrates.inference.run import InferenceRequest, run_inference
@@ -121,8 +122,6 @@ def evaluate(
             "versions": {name: version(name) for name in PACKAGES},
         }
         lines = sample_predictions([answer["line"] for answer in answered], settings.seed)
-        from socrates.evaluation.metrics import score  # loads SciPy, which takes a second
-
         return write_results(
             output,
             scores=score(map(scored_row, lines), selection.human_answers),
@@ -146,7 +145,14 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
             known_demographic(answer.demographic)
         except ValueError as error:
             raise SocratesError(f"{data_file}, line {answer.line}: {error}") from error
-    print(f"Rows: {_describe(selection)}", flush=True)
+    cells = selection.human_answers
+    studies = len({cell.study_id for cell in cells})
+    print(
+        f"Rows: {selection.rows} of {selection.file_rows} in {len(cells)} of {selection.file_cells} cells, "
+        f"{studies} of {selection.file_studies} studies; compared with {selection.human_rows} human answers "
+        f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)",
+        flush=True,
+    )
     return selection, answers
 
 
@@ -167,7 +173,7 @@ def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None
             f"{output}: holds the results of another evaluation: {differences}; choose another --output, or replace "
             "them with --overwrite"
         )
-    if not is_results_folder(output):
+    if not all((output / name).is_file() for name in (PREDICTIONS, CELLS)):
         print(f"{output}: some of its files are gone; asking again", flush=True)
         return None
     print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
@@ -219,12 +225,3 @@ def check_checkpoint(model: str | Path) -> None:
     read = {path for path in there if not path.startswith(_FOR_RESUMING)}
     if damage := find_damage(folder, only={ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINING_DATA, *read}):
         raise SocratesError(f"{folder}: damaged: {damage}; copy or download the checkpoint again")
-
-
-def _describe(selection: Selection) -> str:
-    studies = len({cell.study_id for cell in selection.human_answers})
-    return (
-        f"{selection.rows} of {selection.file_rows} in {len(selection.human_answers)} of {selection.file_cells} cells, "
-        f"{studies} of {selection.file_studies} studies; compared with {selection.human_rows} human answers "
-        f"(not asked: {selection.one_answer_cells} cells of one answer, {selection.no_spread_cells} without spread)"
-    )

@@ -1,26 +1,38 @@
-"""Two metrics in, one decision out: GO, NO-GO, or an error that says why the two cannot be compared.
+"""Two metrics in, one decision out: GO, NO-GO, or an error that says why the two cannot be compared; and its words.
 
-Does not cover: how the interval is made (`intervals.py`), or whether the metrics themselves are right.
+Does not cover: how intervals are made (`bootstrap.py`), or whether the metrics themselves are right.
 
 Numbers are compared as exact fractions of the decimals that stand in the files: 0.400 -> 0.380 is an
-improvement of 5% here, and of less in floating point.
+improvement of 5% here, and of less in floating point. A printed number gets as many decimals as it takes to never say
+another thing than the decision was made on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from pydantic import Field
+
+from socrates.data.records import Cell, cell_order
 from socrates.errors import SocratesError
-from socrates.evaluation.results import EXTERNAL, Comparability, MetricsFile, check_metrics
-from socrates.schema import shown
+from socrates.evaluation.bootstrap import Array, Interval, Weights, estimate, intervals
+from socrates.evaluation.cells import named
+from socrates.evaluation.lines import read_cell_lines
+from socrates.evaluation.metrics import cell_units
+from socrates.evaluation.results import CELLS, EXTERNAL, Comparability, MetricsFile, check_metrics
+from socrates.schema import Recorded, Share, shown
 
 GO, NO_GO = "GO", "NO-GO"
 THRESHOLD = 5  # percent, the guide's
 ROLES = ("baseline", "checkpoint")
 DISTANCE = "wasserstein_distance"
+_LIMIT = f"{THRESHOLD}%"
+_SAME = "with other studies and people like these it would very likely be the same decision."
+_DECIMALS = 400  # more than the smallest float has
 
 # What has to be equal, and what to do where it is not.
 REMEDIES = {
@@ -46,37 +58,31 @@ SIGNALS = (
 LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no answer
 
 
-@dataclass(frozen=True)
-class Decision:
-    """The decision and all that it stands on."""
+_Percent = Annotated[float, Field(ge=-1e100, le=1e100)]
 
-    go: bool  # whether to go on
-    improvement: Fraction  # percent, exact
-    baseline: Fraction  # Wasserstein distance, in (0, 1]
-    checkpoint: Fraction  # likewise, in [0, 1]
-    interval: tuple[Fraction, Fraction] | None  # 95%, of the improvement, percent; None: not known
+
+class Decision(Recorded, strict=False):
+    """The decision and all that it stands on, as `decision.json` records it beside paths, hashes and the time."""
+
+    decision: Literal["GO", "NO-GO"]
+    improvement_percent: _Percent
+    improvement_printed: str  # one decimal, more where that would cross the threshold or hide the sign
+    threshold_percent: _Percent
+    baseline_wasserstein_distance: Share
+    checkpoint_wasserstein_distance: Share
+    improvement_ci95: tuple[_Percent, _Percent] | None  # None: not known
     require_significant: bool  # whether GO needs the interval above the threshold, too
-    uniform_guess: Fraction  # what guessing scores on the same cells
-    comparability: Mapping[str, Any]  # of both
-    signals: Mapping[str, Mapping[str, Any]]  # printed name -> baseline, checkpoint (null: not defined), verdict
-    rows_seen: Mapping[str, int]  # rows that each of the two may have been trained on
+    uniform_guess: Share = 1.0  # what guessing scores on the same cells
+    worse_than_uniform: bool = False  # whether the checkpoint does no better than that
+    comparability: dict[str, Any] = Field({})  # of both
+    supporting_signals: dict[str, dict[str, Any]] = Field({})  # printed name -> baseline, checkpoint, verdict
+    rows_seen: dict[str, int] = Field({})  # rows that each of the two may have been trained on
     notes: tuple[str, ...]  # what to look at before believing the decision; it does not depend on them
-
-    @property
-    def decision(self) -> str:
-        """GO or NO-GO."""
-        return GO if self.go else NO_GO
-
-    @property
-    def worse_than_uniform(self) -> bool:
-        """Whether the checkpoint does no better than a uniform guess."""
-        return self.checkpoint >= self.uniform_guess
 
 
 def decide(
-    baseline: Mapping[str, Any],
-    checkpoint: Mapping[str, Any],
-    names: tuple[str, str] = ("baseline metrics", "checkpoint metrics"),
+    baseline: MetricsFile,
+    checkpoint: MetricsFile,
     *,
     interval: tuple[float, float] | None = None,
     require_significant: bool = False,
@@ -86,43 +92,45 @@ def decide(
     Improvement = (1 - checkpoint / baseline) x 100 of `wasserstein_distance`; at the threshold is GO.
 
     Args:
-        baseline: the content of the baseline's `metrics.json` (`results.MetricsFile`).
-        checkpoint: the same of the checkpoint.
-        names: what to call the two in messages (their paths).
-        interval: 95% interval of the improvement, in percent (`intervals.results_improvement`); None: not known.
+        baseline: as `check_comparable` gives it.
+        checkpoint: likewise.
+        interval: 95% interval of the improvement, in percent (`results_improvement`); None: not known.
         require_significant: whether GO needs the whole interval at or above the threshold, too. Its limits count as
             they are recorded and printed, which is rounded to the digits that `bootstrap.intervals` gives.
 
     Raises:
-        SocratesError: there is no decision, because a distance, bound or signal is no number in its range, the
-            baseline's distance is 0, the two must not be compared, or an interval is required and not known.
+        SocratesError: an interval is required and not known.
     """
-    before, after = check_comparable(baseline, checkpoint, names)
-    distances = _exact(before.wasserstein_distance), _exact(after.wasserstein_distance)
-    improvement = (1 - distances[1] / distances[0]) * 100
     if require_significant and interval is None:
         raise SocratesError(
             "whether the improvement is significant cannot be told: it has no interval, which takes the cells.jsonl "
             "beside both metrics.json, and two cells at least"
         )
-    limits = None if interval is None else (_exact(interval[0]), _exact(interval[1]))
+    distances = baseline.wasserstein_distance, checkpoint.wasserstein_distance
+    improvement = _improvement(*distances)
+    go = improvement >= THRESHOLD and (not require_significant or interval[0] >= THRESHOLD)
+    printed = _printed(improvement, decimals=1, said=lambda shown: (shown >= THRESHOLD, shown > 0, shown < 0))[0]
+    guess = checkpoint.bounds.uniform_guess
     return Decision(
-        go=improvement >= THRESHOLD and (not require_significant or limits[0] >= THRESHOLD),
-        improvement=improvement,
-        baseline=distances[0],
-        checkpoint=distances[1],
-        interval=limits,
+        decision=GO if go else NO_GO,
+        improvement_percent=float(improvement),
+        improvement_printed=f"{printed}%",
+        threshold_percent=float(THRESHOLD),
+        baseline_wasserstein_distance=distances[0],
+        checkpoint_wasserstein_distance=distances[1],
+        improvement_ci95=interval,
         require_significant=require_significant,
-        uniform_guess=_exact(after.bounds.uniform_guess),
-        comparability=baseline["comparability"],
-        signals={printed: _signal(key, higher, before, after) for key, printed, higher in SIGNALS},
-        rows_seen=dict(zip(ROLES, (before.contaminated_rows, after.contaminated_rows), strict=True)),
-        notes=tuple(_notes(before, after)),
+        uniform_guess=guess,
+        worse_than_uniform=distances[1] >= guess,
+        comparability=baseline.comparability.model_dump(),
+        supporting_signals={printed: _signal(key, higher, baseline, checkpoint) for key, printed, higher in SIGNALS},
+        rows_seen={"baseline": baseline.contaminated_rows, "checkpoint": checkpoint.contaminated_rows},
+        notes=tuple(_notes(baseline, checkpoint)),
     )
 
 
 def check_comparable(
-    baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str] = ("baseline", "checkpoint")
+    baseline: Mapping[str, Any], checkpoint: Mapping[str, Any], names: tuple[str, str]
 ) -> tuple[MetricsFile, MetricsFile]:
     """Both `metrics.json`, if they are complete, in range, and of the same rows, settings and cells.
 
@@ -175,11 +183,6 @@ def _signal(key: str, higher_is_better: bool, baseline: MetricsFile, checkpoint:
     return {"baseline": before, "checkpoint": after, "verdict": verdict}
 
 
-def _exact(value: float) -> Fraction:
-    """The decimal number that a float was written as: its shortest representation."""
-    return Fraction(repr(float(value)))
-
-
 def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     both = dict(zip(ROLES, (baseline, checkpoint), strict=True))
     for role, metrics in both.items():
@@ -209,3 +212,142 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     bases = [metrics.about.get("base_model") for metrics in both.values()]
     if None not in bases and bases[0] != bases[1]:
         yield f"the base models have other names: {bases[0]} and {bases[1]}; is this the right baseline?"
+
+
+def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -> Interval | None:
+    """The interval of (1 - checkpoint / baseline) x 100 of two results, from the `cells.jsonl` beside them.
+
+    It is paired: a question that is hard for one model is hard for the other, and their answers to a row are sampled
+    with the same luck; so the difference is known far better than either distance.
+
+    Args:
+        paths: of the baseline's and the checkpoint's `metrics.json`.
+        metrics: what stands in them.
+
+    Returns:
+        The interval in percent; None where a `cells.jsonl` is missing, or where there is one cell alone.
+
+    Raises:
+        SocratesError: a `cells.jsonl` cannot be read or is not of the `metrics.json` beside it; or the two are not of
+            the same cells.
+    """
+    files = [path.with_name(CELLS) for path in paths]
+    if not all(path.is_file() for path in files):
+        return None
+    means = [one.wasserstein_distance for one in metrics]
+    before, after = (_cell_distances(*pair) for pair in zip(files, means, strict=True))
+    if before.keys() != after.keys():
+        cell = min(before.keys() ^ after.keys(), key=cell_order)
+        raise SocratesError(
+            f"these results cannot be compared: {named(cell)} is scored in one of them only; evaluate both on the same "
+            "rows"
+        )
+    old, new = (np.array(list(distances.values())) for distances in (before, after))
+
+    def improvement(weights: Weights) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
+
+    interval = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
+    return interval and interval.within(-np.inf, 100)
+
+
+def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:
+    """The distance of each scored cell of a `cells.jsonl`, in order; SocratesError if their mean is not ``mean``."""
+    lines = sorted(read_cell_lines(path).items(), key=lambda item: cell_order(item[0]))
+    distances = {cell: line.wasserstein_distance for cell, line in lines if line.wasserstein_distance is not None}
+    values = np.array(list(distances.values()))
+    if not distances or abs(estimate(cell_units(distances), lambda one: one.mean_of_means(values)) - mean) > 1e-9:
+        raise SocratesError(
+            f"{path}: is not of the metrics.json beside it (its cells average to another {DISTANCE}); evaluate again"
+        )
+    return distances
+
+
+def decision_text(decision: Decision) -> str:
+    """The lines that the guide shows, then the supporting signals and the notes."""
+    baseline, checkpoint = printed_distances(decision)
+    lines = [
+        "Wasserstein Distance:",
+        f"  Baseline:    {baseline}",
+        f"  Checkpoint:  {checkpoint}",
+        f"  Improvement: {decision.improvement_printed}",
+        "",
+    ]
+    if decision.decision == GO:
+        lines += [f"✅ GO - Improvement ≥{_LIMIT}", "Proceed to full training!"]
+    else:
+        distances = decision.baseline_wasserstein_distance, decision.checkpoint_wasserstein_distance
+        short = _improvement(*distances) < THRESHOLD
+        lines += [
+            f"❌ NO-GO - Improvement <{_LIMIT}"
+            if short
+            else f"❌ NO-GO - Improvement ≥{_LIMIT}, but not significantly (--require-significant)",
+            "DO NOT proceed to full training. Debug, adjust the config and retry Phase 1: see VALIDATION_CRITERIA.md.",
+        ]
+    lines += ["", *_interval_lines(decision.improvement_ci95)]
+    if decision.worse_than_uniform:
+        pair = _exact(decision.uniform_guess), _exact(decision.checkpoint_wasserstein_distance)
+        guess, distance = _printed(*pair, decimals=3, said=lambda guess, distance: (guess > distance, guess < distance))
+        lines += [
+            "",
+            f"⚠ No better than a uniform guess: the checkpoint scores {distance}, guessing {guess} on the same cells.",
+            f"{_LIMIT} better than useless may still be useless.",
+        ]
+    lines += ["", "Supporting signals (reported, they do not decide):"]
+    for name, signal in decision.supporting_signals.items():
+        before, after = ("N/A" if signal[role] is None else f"{signal[role]:.3f}" for role in ROLES)
+        lines.append(f"  {name + ':':<14}{before} -> {after}  {signal['verdict']}")
+    lines += [line for note in decision.notes for line in ("", f"Note: {note}")]
+    return "\n".join(lines)
+
+
+def printed_distances(decision: Decision) -> list[str]:
+    """Both distances: three decimals, more where these would read as another decision or as equal."""
+
+    def said(before: Fraction, after: Fraction) -> tuple[bool, ...]:
+        return before > 0, before == after, after * 100 <= before * (100 - THRESHOLD)
+
+    pair = decision.baseline_wasserstein_distance, decision.checkpoint_wasserstein_distance
+    return _printed(*map(_exact, pair), decimals=3, said=said)
+
+
+def _interval_lines(interval: tuple[float, float] | None) -> list[str]:
+    if interval is None:
+        return ["95% interval of the improvement: N/A (no cells.jsonl beside both metrics.json, or a single cell)"]
+    low, high = map(_exact, interval)
+    if low >= THRESHOLD:
+        meaning = f"All of it is at or above {_LIMIT}: {_SAME}"
+    elif high < THRESHOLD:
+        meaning = f"All of it is below {_LIMIT}: {_SAME}"
+    else:
+        meaning = (
+            f"It straddles {_LIMIT}: with other studies and people the decision could have been the other one. "
+            "VALIDATION_CRITERIA.md says what more examples (--max-examples) can tell, and what they cannot."
+        )
+    printed = _printed(low, high, decimals=1, said=lambda *limits: [limit >= THRESHOLD for limit in limits])
+    return ["95% interval of the improvement: {}% to {}%".format(*printed), meaning]
+
+
+def _improvement(baseline: float, checkpoint: float) -> Fraction:
+    return (1 - _exact(checkpoint) / _exact(baseline)) * 100
+
+
+def _exact(value: float) -> Fraction:
+    """The decimal number that a float was written as: its shortest representation."""
+    return Fraction(repr(float(value)))
+
+
+def _printed(*values: Fraction, decimals: int, said: Callable[..., object]) -> list[str]:
+    """The numbers with as few decimals, from ``decimals`` up, as make ``said(*numbers)`` the same."""
+    for places in range(decimals, _DECIMALS):
+        rounded = [round(value, places) for value in values]
+        if said(*rounded) == said(*values):
+            return [_fixed(value, places) for value in rounded]
+    raise AssertionError(f"no number of decimals shows {values} as they were decided on")
+
+
+def _fixed(value: Fraction, places: int) -> str:
+    """A fraction that has at most ``places`` decimals, written with exactly as many."""
+    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"

@@ -56,10 +56,10 @@ def accuracy_by_group(
             rows_known: rows whose group is known.
             groups: {group, rows, accuracy, accuracy_within_cells} of each group with `LEAST_ROWS` rows, the last two
                 with ``_ci95``. accuracy_within_cells is a difference, 0 for a group that is predicted like the others.
-            small_groups, small_groups_rows: the other groups, which take part in cells' means only.
+            small_groups: number of the others, which take part in cells' means only.
             parity_difference, parity_difference_within_cells: largest minus smallest of the groups' numbers; each with
-                ``_between`` (the best and the worst group), ``_ci95`` (of the difference between these two, so that it
-                reaches below 0 where their order is in doubt) and ``_by_chance``.
+                ``_ci95`` (of the difference between the best and the worst group, so that it reaches below 0 where
+                their order is in doubt) and ``_by_chance``.
         null: not defined (fewer than two groups; a group with no cell to compare in); as an interval: too few studies
         know of the group.
 
@@ -103,23 +103,20 @@ def _of_field(tally: _Tally, units: Units, seed: int, resamples: int) -> dict[st
     numbers = [number_or_none(value) for value in estimate(units, statistic)]
     least = [0] * size + [-1] * (size + 2)  # accuracies; then differences
     found = zip(intervals(units, statistic, seed, resamples), least, strict=True)
-    limits = [interval and list(interval.within(low, 1)) for interval, low in found]
+    limits = [interval and interval.within(low, 1) for interval, low in found]
     groups = [{"group": name, "rows": count} for name, count in zip(tally.names, rows, strict=True)]
     result = {
         "rows_known": int(tally.known.sum()),
         "groups": groups,
         "small_groups": tally.small_groups,
-        "small_groups_rows": int(tally.known.sum()) - sum(rows),
     }
     for place, (measure, difference) in enumerate(DIFFERENCES.items()):
         for column, group in enumerate(groups, start=place * size):
             group |= {measure: numbers[column], f"{measure}_ci95": limits[column]}
-        pair = extremes[place]
         result |= {
             difference: numbers[2 * size + place],
             f"{difference}_ci95": limits[2 * size + place],
-            f"{difference}_between": pair and [tally.names[column % size] for column in pair],
-            f"{difference}_by_chance": _by_chance(tally, measure, seed) if pair else None,
+            f"{difference}_by_chance": _by_chance(tally, measure, seed) if extremes[place] else None,
         }
     return result
 
@@ -133,25 +130,15 @@ def _extremes(values: Array, columns: slice) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class _Tally:
-    """One field: counts and sums over each cell's rows whose group is known.
+    """One field: counts and sums over each cell's rows whose group is known."""
 
-    Attributes:
-        names: of the G groups with enough rows.
-        small_groups: number of the others.
-        number: shape (cells, G): rows of each cell and group.
-        accuracy: shape (cells, G): sum of their accuracies.
-        known: shape (cells,): rows of any known group.
-        mean: shape (cells,): their mean accuracy; 0 where there are none.
-        variance: shape (cells,): of their accuracies, with divisor known - 1; 0 where there are fewer than two.
-    """
-
-    names: tuple[str, ...]
-    small_groups: int
-    number: Array
-    accuracy: Array
-    known: Indices
-    mean: Array
-    variance: Array
+    names: tuple[str, ...]  # of the G groups with enough rows
+    small_groups: int  # number of the others
+    number: Array  # shape (cells, G): rows of each cell and group
+    accuracy: Array  # shape (cells, G): sum of their accuracies
+    known: Indices  # shape (cells,): rows of any known group
+    mean: Array  # shape (cells,): their mean accuracy; 0 where there are none
+    variance: Array  # shape (cells,): of their accuracies, with divisor known - 1; 0 where there are fewer than two
 
     @property
     def compared(self) -> Array:

@@ -1,4 +1,4 @@
-"""One evaluated row as a line of `predictions.jsonl`: made, sampled, hashed, and read from any such file.
+"""Lines of `predictions.jsonl` (a row: made, sampled, hashed, and read from any such file) and of `cells.jsonl`.
 
 Probabilities are rounded before anything is computed from them, so that scoring a written file gives the very
 same metrics.
@@ -10,25 +10,32 @@ import hashlib
 import json
 import math
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from sys import intern
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from socrates.data.records import as_number, read_cell, read_identifier, read_jsonl, require_integer
+from socrates.data.records import (
+    LARGEST,
+    Cell,
+    as_number,
+    read_answers,
+    read_cell,
+    read_identifier,
+    read_jsonl,
+    require_integer,
+)
 from socrates.data.scales import Scale, scale_from_text
 from socrates.errors import SocratesError
-from socrates.evaluation.results import Recorded, Share
+from socrates.evaluation.cells import CellScore, Distribution, ScoredRow
+from socrates.evaluation.metrics import DISTANCES
 from socrates.files import finite
-from socrates.schema import shown, validate
-
-if TYPE_CHECKING:  # cells.py loads SciPy, which takes a second
-    from socrates.evaluation.cells import ScoredRow
+from socrates.schema import Recorded, Share, shown, validate
 
 KEYS = ("study_id", "condition_num", "task_num", "participant", "sample_id")  # what names a row
 SUM_TOLERANCE = 1e-6  # of a distribution's probabilities, around 1
@@ -40,12 +47,12 @@ def round_probability(probability: float) -> float:
 
 
 def answer_of(text: str) -> float:
-    """The number that an answer's text stands for; ValueError where it is none, or not finite."""
+    """The number that an answer's text stands for; ValueError where it is none, or beyond `LARGEST`."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:
         raise ValueError(f'"{text}" is no answer; expected a number such as "3"')
     return as_number(value)
 
@@ -92,7 +99,8 @@ def known_demographic(given: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-Number = Annotated[float, AfterValidator(as_number)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(as_number)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]  # beyond it a float skips whole numbers
 
 
 class _Line(Recorded, extra="ignore"):
@@ -108,22 +116,32 @@ class _Line(Recorded, extra="ignore"):
     demographic: Annotated[dict[str, Any], AfterValidator(known_demographic)] = Field(default_factory=dict)
 
 
+class CellLine(Recorded, strict=False, extra="ignore"):
+    """What is read of a line of `cells.jsonl`, beside the names of its cell; answers are texts there."""
+
+    human_answers: dict[Number, Annotated[Count, Field(ge=1)]] = Field(min_length=1)  # how many people gave each
+    n_human: Count
+    wasserstein_distance: Share | None
+    uniform_guess: Share | None
+    empirical_best: Share | None
+    predicted_answers: dict[Number, Count]  # how often each was sampled
+    predicted_distribution: dict[Number, Share] | None  # mean probability of each
+
+
 def prediction_line(
     keys: Mapping[str, Any],
     response: float,
     *,
-    prediction: float | None = None,
     distribution: Mapping[float, float] | None = None,
     valid_mass: float | None = None,
     scale: Scale | None = None,
     demographic: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One line of `predictions.jsonl`, from a model's exact answer probabilities.
+    """One line of `predictions.jsonl`, from a model's exact answer probabilities; `sample_predictions` samples one.
 
     Args:
         keys: study_id, condition_num, task_num, participant, sample_id and line (`Answer.keys()`).
         response: the human answer, in scale points.
-        prediction: the model's answer, in scale points; None: there is none, or `sample_predictions` samples it.
         distribution: answer -> probability of the valid answers, after decoding; it is normalised here.
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
@@ -137,7 +155,6 @@ def prediction_line(
     line = _Line(
         response=as_number(response),
         scale=None if scale is None else str(scale),
-        prediction=prediction,
         predicted_distribution=distribution,
         valid_mass=valid_mass,
         demographic=dict(demographic or {}),
@@ -145,18 +162,14 @@ def prediction_line(
     return {**keys, **line.model_dump()}
 
 
-def sample_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+def sample_predictions(lines: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
     """Sample one answer for each line that has a distribution and no prediction; the others stay as they are.
 
     A row's random number depends on the seed and on what names the row: neither the order of the lines nor
     the rest of the file matters, and two models' samples for one person share their luck, which makes their
     difference less noisy. Rows of one name (in a file without `participant`) are told apart by their rank
     among themselves, ordered by human answer, then by distribution.
-
-    Raises:
-        SocratesError: a distribution without any probability.
     """
-    lines = list(lines)
     namesakes: defaultdict[str, list[int]] = defaultdict(list)
     for index, line in enumerate(lines):
         if line["prediction"] is None and line["predicted_distribution"] is not None:
@@ -174,8 +187,6 @@ def sample_predictions(lines: Iterable[dict[str, Any]], seed: int) -> list[dict[
 
 def scored_row(line: Mapping[str, Any]) -> ScoredRow:
     """A line of `predictions.jsonl` as the metric takes it."""
-    from socrates.evaluation.cells import Distribution, ScoredRow
-
     distribution = line["predicted_distribution"]
     if distribution is not None:
         distribution = Distribution(answers_of(tuple(distribution)), tuple(distribution.values()))
@@ -230,7 +241,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
 
 @lru_cache(maxsize=4096)  # a scale's answers stand in thousands of lines
 def answers_of(texts: tuple[str, ...]) -> tuple[float, ...]:
-    """The numbers that the answers of a distribution stand for; ValueError where one is none, or not finite."""
+    """The numbers that the answers of a distribution stand for; ValueError where one is none, or beyond `LARGEST`."""
     return tuple(map(answer_of, texts))
 
 
@@ -243,8 +254,6 @@ def _sample(distribution: Mapping[str, float], uniform: float) -> float:
     """The answer at the quantile ``uniform`` in [0, 1) of a distribution whose answers ascend."""
     answers = answers_of(tuple(distribution))
     pairs = [pair for pair in zip(answers, distribution.values(), strict=True) if pair[1] > 0]
-    if not pairs:
-        raise SocratesError("a predicted distribution has no probability on any answer")
     cumulative = list(accumulate(probability for _, probability in pairs))
     index = bisect_right(cumulative, uniform * cumulative[-1])
     return pairs[min(index, len(pairs) - 1)][0]
@@ -257,3 +266,73 @@ def _uniform(text: str) -> float:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def cell_line(cell: CellScore) -> dict[str, Any]:
+    """A cell as `cells.jsonl` shows it; null is a number that is not defined.
+
+    All human answers of the cell stand there, also of people whom the model was not asked about: with
+    `predictions.jsonl` it is all that scoring again needs.
+    """
+    distribution = cell.predicted_distribution
+    return {
+        **cell.cell._asdict(),
+        "n_human": cell.n_human,
+        "n_asked": cell.n_asked,
+        "n_predicted": cell.n_predicted,
+        "human_min": as_number(cell.human_min),
+        "human_max": as_number(cell.human_max),
+        "scale": str(Scale(cell.scale)) if cell.scale else None,
+        **{name: getattr(cell, name) for name in DISTANCES},
+        "human_mean": cell.human_mean,
+        "human_sd": _root(cell.human_variance),
+        "predicted_mean": cell.predicted_mean,
+        "predicted_sd": _root(cell.predicted_variance),
+        "human_answers": _counts(cell.human_answers),
+        "predicted_answers": _counts(cell.predicted_answers),
+        "predicted_distribution": distribution
+        and {str(as_number(answer)): round_probability(p) for answer, p in distribution.items()},
+        "skipped": cell.skipped,
+    }
+
+
+def read_cell_lines(path: Path | str) -> dict[Cell, CellLine]:
+    """Read a `cells.jsonl`.
+
+    Raises:
+        SocratesError: no such file, a bad line, one of an older version of this program, or a cell twice; names file
+            and line.
+    """
+    lines: dict[Cell, CellLine] = {}
+    for number, row in read_jsonl(path):
+        where = f"{path}, line {number}"
+        cell = read_cell(row, where)
+        if cell in lines:
+            raise SocratesError(f"{where}: this cell stands there twice")
+        if lacking := [name for name in CellLine.model_fields if name not in row]:
+            raise SocratesError(f'{where}: no "{lacking[0]}"; made by an older version of this program: evaluate again')
+        lines[cell] = validate(CellLine, row, where)
+    return lines
+
+
+def read_human_answers(path: Path | str) -> dict[Cell, dict[float, int]]:
+    """How often each answer was given in each cell, from a `cells.jsonl`, or counted in a data file.
+
+    Raises:
+        SocratesError: as `read_cell_lines` or `records.read_answers`.
+    """
+    _, first = next(read_jsonl(path), (0, {}))
+    if "human_answers" in first or "n_human" in first:
+        return {cell: line.human_answers for cell, line in read_cell_lines(path).items()}
+    counts: defaultdict[Cell, Counter[float]] = defaultdict(Counter)
+    for answer in read_answers(path):
+        counts[answer.cell][answer.response] += 1
+    return dict(counts)
+
+
+def _counts(answers: Mapping[float, int]) -> dict[str, int]:
+    return {str(as_number(answer)): count for answer, count in answers.items()}
+
+
+def _root(variance: float | None) -> float | None:
+    return None if variance is None else math.sqrt(variance)

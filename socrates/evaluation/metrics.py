@@ -32,56 +32,42 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Metrics:
-    """The headline numbers; all but correlations and dispersion are in units of a cell's human range, [0, 1].
+    """The headline numbers; all but correlations and dispersion are in units of a cell's human range, [0, 1]."""
 
-    Attributes:
-        wasserstein_distance: between human answers and sampled predictions; mean over cells, then over studies.
-        wasserstein_expected: the same with the mean of the participants' predicted distributions in place of
-            the sampled answers: no sampling noise on the model's side. None unless every row with a prediction
-            in a scored cell has a distribution too, as a mean over the others would describe other rows.
-        wasserstein_stated_scale: as `wasserstein_distance`, in units of the scale that the question states, which one
-            odd human answer does not stretch; over the cells whose question states one, None where none does.
-        mae: mean of abs(z prediction - z human) over all scored rows, each row counting once.
-        rmse: square root of the mean of their squares, over the same rows.
-        correlation: Pearson's, between z prediction and z human over the same rows, [-1, 1]. It pools cells,
-            so knowing which questions get high answers counts as well as knowing persons. None where either
-            side does not vary.
-        correlation_within_cells: the same after removing each cell's mean from both sides: knowing persons alone.
-        accuracy: the paper's individual accuracy: 1 - abs(z prediction - z human), mean over the scored rows
-            of a study, then over studies.
-        dispersion: standard deviation of the predictions by that of the human answers: square root of the ratio of
-            their variances within cells, each averaged over cells with two predictions, then over studies. 1: as spread
-            out as people.
-    """
-
-    wasserstein_distance: float
+    wasserstein_distance: float  # between human answers and sampled predictions; mean over cells, then over studies
+    # The same with the mean of the participants' predicted distributions in place of the sampled answers: no sampling
+    # noise on the model's side. None unless every row with a prediction in a scored cell has a distribution too, as a
+    # mean over the others would describe other rows.
     wasserstein_expected: float | None
+    # As the first, in units of the scale that the question states, which one odd human answer does not stretch; over
+    # the cells whose question states one, None where none does.
     wasserstein_stated_scale: float | None
-    mae: float
-    rmse: float
+    mae: float  # mean of abs(z prediction - z human) over all scored rows, each row counting once
+    rmse: float  # square root of the mean of their squares, over the same rows
+    # Pearson's, between z prediction and z human over the same rows, [-1, 1]. It pools cells, so knowing which
+    # questions get high answers counts as well as knowing persons. None where either side does not vary.
     correlation: float | None
-    correlation_within_cells: float | None
+    correlation_within_cells: float | None  # after removing each cell's mean from both sides: knowing persons alone
+    # The paper's individual accuracy: 1 - abs(z prediction - z human), mean over the scored rows of a study, then over
+    # studies.
     accuracy: float
+    # Standard deviation of the predictions by that of the human answers: square root of the ratio of their variances
+    # within cells, each averaged over cells with two predictions, then over studies. 1: as spread out as people.
     dispersion: float | None
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What guesses score on the very same cells, with as many answers as the model gave.
+    """What guesses score on the very same cells, with as many answers as the model gave."""
 
-    Attributes:
-        uniform_guess: expected `wasserstein_distance` of answers drawn uniformly from the scale (where a question
-            states none, from the whole numbers of the human range).
-        empirical_best: likewise, drawn from the human answers themselves: the paper's "empirical best".
-        share_of_the_way: (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than
-            guessing, 1: as good as people resampled. None where the two bounds do not differ.
-        marginal_accuracy: `accuracy` of answering the mean of the cell's other human answers for each person.
-    """
-
+    # Expected `wasserstein_distance` of answers drawn uniformly from the scale (where a question states none, from the
+    # whole numbers of the human range).
     uniform_guess: float
-    empirical_best: float
+    empirical_best: float  # likewise, drawn from the human answers themselves: the paper's "empirical best"
+    # (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than guessing, 1: as good
+    # as people resampled. None where the two bounds do not differ.
     share_of_the_way: float | None
-    marginal_accuracy: float
+    marginal_accuracy: float  # `accuracy` of answering the mean of the cell's other human answers for each person
 
 
 NAMES = (*Metrics.__annotations__, *Bounds.__annotations__)
@@ -98,7 +84,6 @@ class Coverage:
     human_answers: int  # in all cells, of persons asked about or not
     cells: int
     cells_scored: int
-    cells_stated_scale: int  # scored ones whose question states its scale
     studies: int
     studies_scored: int
     skipped: Mapping[str, int]  # cells by reason; every reason is there
@@ -112,11 +97,7 @@ class Scores:
     bounds: Bounds
     coverage: Coverage
     cells: tuple[CellScore, ...]
-
-    @property
-    def scored(self) -> tuple[CellScore, ...]:
-        """The cells that count, in ascending order."""
-        return tuple(cell for cell in self.cells if cell.skipped is None)
+    scored: tuple[CellScore, ...]  # those that count
 
 
 def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float, int]] | None = None) -> Scores:
@@ -128,9 +109,8 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
             all. Cells without a row are passed over.
 
     Raises:
-        SocratesError: no rows; no cell can be scored (says why not); a response, prediction or distribution
-            that is not made of finite numbers (names the cell); human answers further apart than a float can
-            say, or that are not of the same data as the rows or lack one of their cells.
+        SocratesError: no rows; no cell can be scored (says why not); or human answers that are not of the same data as
+            the rows, or lack one of their cells.
     """
     groups: defaultdict[Cell, list[ScoredRow]] = defaultdict(list)
     for row in rows:
@@ -145,8 +125,8 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
             f"{named(missing[0])}: these are of other data, or their questions have other names (task_num)"
         )
     cells = tuple(score_cell(cell, groups[cell], human_answers and human_answers[cell]) for cell in order)
-    scored = [cell for cell in cells if cell.skipped is None]
-    coverage = _coverage(cells)
+    scored = tuple(cell for cell in cells if cell.skipped is None)
+    coverage = _coverage(cells, scored)
     if not scored:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in coverage.skipped.items() if count)
         raise SocratesError(
@@ -156,7 +136,7 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
     values = estimate(cell_units(cell.cell for cell in scored), statistics(scored)).tolist()
     numbers = {name: None if math.isnan(value) else value for name, value in zip(NAMES, values, strict=True)}
     metrics, bounds = (kind(**{name: numbers[name] for name in kind.__annotations__}) for kind in (Metrics, Bounds))
-    return Scores(metrics, bounds, coverage, cells)
+    return Scores(metrics, bounds, coverage, cells, scored)
 
 
 def cell_units(cells: Iterable[Cell]) -> Units:
@@ -175,13 +155,26 @@ def statistics(cells: Sequence[CellScore]) -> Statistic:
         distances["wasserstein_expected"] = np.full(len(cells), np.nan)
     predicted_variance = of("predicted_variance")
     human_variance = np.where(np.isnan(predicted_variance), np.nan, of("human_variance"))
-    rows, (x, y) = of("n_predicted"), [[getattr(cell, side) for cell in cells] for side in ("z_human", "z_predicted")]
-    # Sums over each cell's rows with a prediction, which are centred first, so that nothing cancels out.
-    errors = [np.abs(predicted - human) for human, predicted in zip(x, y, strict=True)]
-    error, squared_error = (np.array([(one**power).sum() for one in errors]) for power in (1, 2))
-    marginal_error = np.array([_marginal_errors(cell).sum() for cell in cells])
-    pooled = _moments(*([one - np.concatenate(side).mean() for one in side] for side in (x, y)))
-    within = _moments(*([one - one.mean() for one in side] for side in (x, y)))[:, 2:]
+    rows = np.array([cell.n_predicted for cell in cells])
+    human, predicted = (np.concatenate([getattr(cell, side) for cell in cells]) for side in ("z_human", "z_predicted"))
+
+    def sums(values: Array) -> Array:
+        """Over each cell's rows with a prediction, of values of shape (..., rows): shape (cells, ...)."""
+        return np.add.reduceat(values, np.cumsum(rows) - rows, axis=-1).T
+
+    def moments(x: Array, y: Array) -> Array:
+        """Sums of x, y, x x, y y and x y, which are centred first, so that nothing cancels out: shape (cells, 5)."""
+        return sums(np.stack([x, y, x * x, y * y, x * y]))
+
+    def centred(values: Array) -> Array:
+        return values - np.repeat(sums(values) / rows, rows)
+
+    error, squared_error = (sums(np.abs(predicted - human) ** power) for power in (1, 2))
+    # The mean without one's own answer is (n mean - z) / (n - 1), which is (n / (n - 1)) (mean - z) away from z.
+    from_mean = sums(np.abs(np.repeat(of("human_mean"), rows) - human))
+    marginal_error = from_mean * of("n_human") / (of("n_human") - 1)
+    pooled = moments(human - human.mean(), predicted - predicted.mean())
+    within = moments(centred(human), centred(predicted))[:, 2:]
 
     def statistic(weights: Weights) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -207,28 +200,13 @@ def statistics(cells: Sequence[CellScore]) -> Statistic:
     return statistic
 
 
-def _marginal_errors(cell: CellScore) -> Array:
-    """abs(mean of the other human answers - z human) of the rows with a prediction: shape (n_predicted,).
-
-    The mean without one's own answer is (n mean - z) / (n - 1), which is (n / (n - 1)) (mean - z) away from it.
-    """
-    return np.abs(cell.human_mean - cell.z_human) * cell.n_human / (cell.n_human - 1)
-
-
-def _moments(x: Sequence[Array], y: Sequence[Array]) -> Array:
-    """Of each cell the sums of x, y, x x, y y and x y: shape (cells, 5)."""
-    sums = [(a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum()) for a, b in zip(x, y, strict=True)]
-    return np.array(sums)
-
-
 def _correlation(xx: Array, yy: Array, xy: Array) -> Array:
     """Pearson's correlation from (co)variances; NaN where one of them is 0, or only rounding."""
     varies = np.minimum(xx, yy) > _LEAST_VARIANCE
     return np.clip(np.where(varies, xy / np.sqrt(np.where(varies, xx * yy, 1.0)), np.nan), -1, 1)
 
 
-def _coverage(cells: Sequence[CellScore]) -> Coverage:
-    scored = [cell for cell in cells if cell.skipped is None]
+def _coverage(cells: Sequence[CellScore], scored: Sequence[CellScore]) -> Coverage:
     skipped = Counter(cell.skipped for cell in cells)
     return Coverage(
         rows=sum(cell.n_asked for cell in cells),
@@ -237,7 +215,6 @@ def _coverage(cells: Sequence[CellScore]) -> Coverage:
         human_answers=sum(cell.n_human for cell in cells),
         cells=len(cells),
         cells_scored=len(scored),
-        cells_stated_scale=sum(cell.wasserstein_stated_scale is not None for cell in scored),
         studies=len({cell.cell.study_id for cell in cells}),
         studies_scored=len({cell.cell.study_id for cell in scored}),
         skipped={reason: skipped[reason] for reason in SKIP_REASONS},

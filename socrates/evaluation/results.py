@@ -10,35 +10,28 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import Field
 
 from socrates.config import without_gone
 from socrates.data.records import Cell, read_cell
 from socrates.errors import SocratesError
+from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
+from socrates.evaluation.cells import standardise
+from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
+from socrates.evaluation.groups import accuracy_by_group
+from socrates.evaluation.intervals import mean_interval, metric_intervals
+from socrates.evaluation.lines import cell_line, rows_sha256
+from socrates.evaluation.metrics import METRIC_VERSION, Scores
 from socrates.files import read_json, remove_file, write_json, write_jsonl
-from socrates.schema import Text, validate
-
-if TYPE_CHECKING:  # some of these load SciPy, which takes a second: the gate only reads
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from socrates.evaluation.bootstrap import Interval
-    from socrates.evaluation.metrics import Scores
+from socrates.schema import Recorded, Share, Text, validate
 
 METRICS, PREDICTIONS, CELLS, EFFECTS = "metrics.json", "predictions.jsonl", "cells.jsonl", "effects.jsonl"
 EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
 
-
-Share = Annotated[float, Field(ge=0, le=1)]
 Correlation = Annotated[float, Field(ge=-1, le=1)]
-
-
-class Recorded(BaseModel):
-    """A part of a file that this program wrote; what later or earlier versions say beyond it is kept."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Comparability(Recorded):
@@ -76,7 +69,7 @@ class RecordedContamination(Recorded):
 class RecordedGroups(Recorded):
     """The groups of one demographic field (`groups.accuracy_by_group`)."""
 
-    groups: list[Any] = []
+    groups: list[Any] = Field([])
 
 
 class MetricsFile(Recorded):
@@ -96,14 +89,14 @@ class MetricsFile(Recorded):
     accuracy: Share | None  # individual accuracy, 1 - absolute error, mean within studies, then over studies
     dispersion: float | None = None  # standard deviation within cells, the model's by the people's
     bounds: RecordedBounds
-    effects: dict[str, Any] = {}  # `effects.summarize_effects`: differences between conditions, and left_out
-    groups: dict[str, RecordedGroups] = {}  # `groups.accuracy_by_group`: accuracy by demographic group; {}: none known
-    intervals: dict[str, Any] = {}  # how the intervals were made: method, resamples, seed
+    effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions
+    groups: dict[str, RecordedGroups] = Field({})  # `groups.accuracy_by_group`: by demographic field
+    intervals: dict[str, Any] = Field({})  # how the intervals were made: method, resamples, seed
     valid_mass: Share | None  # mean over exact rows of the probability that the model puts on valid answers
     coverage: RecordedCoverage
     seen: RecordedContamination | None = None  # null: not recorded
     comparability: Comparability
-    about: dict[str, Any] = {}  # what was evaluated, and by what: model, config, versions; never compared
+    about: dict[str, Any] = Field({})  # what was evaluated, and by what: model, config, versions; never compared
 
     @property
     def contaminated_rows(self) -> int:
@@ -125,17 +118,9 @@ def check_metrics(metrics: Mapping[str, Any], name: str) -> MetricsFile:
 
 
 def comparability(
-    lines: Iterable[Mapping[str, Any]],
-    *,
-    seed: int,
-    data_sha256: str,
-    prompt_fingerprint: str,
-    decoding: dict[str, Any] | str,
+    lines: Iterable[Mapping[str, Any]], *, seed: int, data_sha256: str, prompt_fingerprint: str, decoding: dict | str
 ) -> dict[str, Any]:
     """What the gate compares before it compares distances; ``lines`` are those of `predictions.jsonl`."""
-    from socrates.evaluation.lines import rows_sha256
-    from socrates.evaluation.metrics import METRIC_VERSION
-
     return {
         "data_sha256": data_sha256,
         "rows_sha256": rows_sha256(lines),
@@ -147,28 +132,22 @@ def comparability(
 
 
 def external_comparability(
-    lines: Iterable[Mapping[str, Any]], *, seed: int, human_answers: Mapping[Cell, Mapping[float, int]] | None = None
+    lines: Sequence[Mapping[str, Any]], *, seed: int, human_answers: Mapping[Cell, Mapping[float, int]] | None
 ) -> dict[str, Any]:
     """The same for answers made elsewhere: comparable with others over the same rows, with no evaluation.
 
-    Args:
-        lines: those of `predictions.jsonl`.
-        seed: of the sampled answers.
-        human_answers: of each cell, where there are more than the rows hold: they are compared too.
+    ``human_answers`` of each cell, where there are more than the rows hold, are compared too.
     """
-    from socrates.evaluation.lines import rows_sha256
-
-    rows = list(lines)
-    data = rows_sha256(rows)
+    data = rows_sha256(lines)
     if human_answers is not None:
-        cells = {read_cell(row, "predictions") for row in rows}
+        cells = {read_cell(row, "predictions") for row in lines}
         counts = sorted(f"{cell} {sorted(human_answers[cell].items())}" for cell in cells & set(human_answers))
         data = hashlib.sha256("\n".join([data, *counts]).encode()).hexdigest()
-    return comparability(rows, seed=seed, data_sha256=data, prompt_fingerprint=EXTERNAL, decoding=EXTERNAL)
+    return comparability(lines, seed=seed, data_sha256=data, prompt_fingerprint=EXTERNAL, decoding=EXTERNAL)
 
 
 def write_results(
-    folder: Path | str,
+    folder: Path,
     *,
     scores: Scores,
     predictions: Sequence[Mapping[str, Any]],
@@ -181,26 +160,18 @@ def write_results(
     Raises:
         SocratesError: a file cannot be written (the folder then has no `metrics.json`).
     """
-    folder = Path(folder)
-    from socrates.evaluation.bootstrap import METHOD, RESAMPLES
-    from socrates.evaluation.cell_lines import cell_line
-    from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
-    from socrates.evaluation.groups import accuracy_by_group
-    from socrates.evaluation.intervals import mean_interval, metric_intervals
-
     seed = comparability["seed"]
     limits = metric_intervals(scores, seed)
-    questions, left_out = find_questions(scores.cells)
+    questions = find_questions(scores.cells)
     masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
-    mass_limits = mean_interval(*zip(*masses, strict=True), seed) if masses else None
     content = dict(
         **_with_intervals(asdict(scores.metrics), limits),
         bounds=_with_intervals(asdict(scores.bounds), limits),
-        effects={**summarize_effects(questions, seed), "left_out": left_out},
+        effects=summarize_effects(questions, seed),
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
-        valid_mass_ci95=None if mass_limits is None else list(mass_limits),
+        valid_mass_ci95=mean_interval(*zip(*masses, strict=True), seed) if masses else None,
         coverage=asdict(scores.coverage),
         seen=dict(seen) if seen is not None else None,
         comparability=dict(comparability),
@@ -214,19 +185,13 @@ def write_results(
     return content
 
 
-def is_results_folder(folder: Path | str) -> bool:
-    """Whether a folder holds complete results."""
-    return all((Path(folder) / name).is_file() for name in (METRICS, PREDICTIONS, CELLS))
-
-
-def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]:
+def read_metrics(path: Path, what: str = "metrics file") -> dict[str, Any]:
     """Read a `metrics.json` strictly (`files.read_json`); whether its numbers make sense, the gate judges.
 
     Raises:
         SocratesError: missing, empty, not JSON, not an object, a key twice, NaN or infinity; or made by
             an earlier version in a way that is gone.
     """
-    path = Path(path)
     if path.is_dir():
         raise SocratesError(f"{path}: is a folder, expected the {what}; name the {METRICS} in it")
     if not path.exists() and path.name == METRICS and path.parent.is_dir():
@@ -240,12 +205,8 @@ def read_metrics(path: Path | str, what: str = "metrics file") -> dict[str, Any]
 
 def _row_accuracies(
     scores: Scores, predictions: Sequence[Mapping[str, Any]]
-) -> tuple[list[Cell], NDArray[np.float64], list[Mapping[str, Any]]]:
+) -> tuple[list[Cell], Array, list[Mapping[str, Any]]]:
     """Of each scored row its cell, its accuracy and what is known of the person."""
-    import numpy as np
-
-    from socrates.evaluation.cells import standardise
-
     scored = {cell.cell: cell for cell in scores.scored}
     given = ((read_cell(line, ""), line) for line in predictions if line["prediction"] is not None)
     rows = [(scored[cell], line) for cell, line in given if cell in scored]
@@ -259,6 +220,5 @@ def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | 
     """Each number, and after it its interval."""
     both: dict[str, Any] = {}
     for name, number in numbers.items():
-        interval = limits[name]
-        both |= {name: number, f"{name}_ci95": None if interval is None else list(interval)}
+        both |= {name: number, f"{name}_ci95": limits[name]}
     return both

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from socrates.evaluation.bootstrap import Interval, Statistic, Units, Weights, estimate, intervals
-from socrates.evaluation.effects import ALL_PAIRS, condition_pairs
+from socrates.evaluation.effects import shown_pairs
 from socrates.report.results_folders import Value
 
 Array = NDArray[np.float64]
@@ -108,7 +108,7 @@ def estimate_differences(
         options: whether answers are options: then shares are compared (of the first of two, of each of more), since
             their numbers mean nothing; else means.
     """
-    first, second = condition_pairs(len(probabilities), every=len(probabilities) <= ALL_PAIRS)
+    first, second = shown_pairs(len(probabilities))
     if not len(first):
         return []
     centre = 0.0 if options else _centre(values)

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import pandas as pd
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
-from socrates.evaluation.cell_lines import read_cell_lines
-from socrates.evaluation.gate import REMEDIES
-from socrates.evaluation.results import CELLS, EFFECTS, METRICS, Recorded, check_metrics, read_metrics
+from socrates.evaluation.gate import REMEDIES, Decision
+from socrates.evaluation.lines import read_cell_lines
+from socrates.evaluation.results import CELLS, EFFECTS, METRICS, check_metrics, read_metrics
 from socrates.files import finite, read_json
-from socrates.schema import S, validate
+from socrates.schema import Recorded, S, validate
 
 if TYPE_CHECKING:
     from socrates.report.calibration import Calibration
@@ -93,24 +93,10 @@ class _Shown(Recorded, strict=False, extra="ignore"):
     """What a report shows of a line or a file; answers are texts there."""
 
 
-class RecordedDecision(_Shown):
-    """A `decision.json`; the numbers are percent, and distances."""
-
-    decision: Literal["GO", "NO-GO"]
-    improvement_percent: _Number
-    improvement_printed: str
-    improvement_ci95: tuple[_Number, _Number] | None
-    threshold_percent: _Number
-    require_significant: bool
-    baseline_wasserstein_distance: _Number
-    checkpoint_wasserstein_distance: _Number
-    notes: tuple[str, ...]
-
-
 class _EffectLine(_Shown):
     human_effect_standardized: _Number
     predicted_effect_standardized: _Number
-    human_effect_clear: bool
+    human_effect_clear: Annotated[bool, BeforeValidator(bool)]  # null in older files: not clear
 
 
 @dataclass(frozen=True)
@@ -129,7 +115,7 @@ class Results:
     folder: Path
     label: str
     metrics: Mapping[str, Any]
-    decision: RecordedDecision | None = None
+    decision: Decision | None = None
     cells: pd.DataFrame = field(default_factory=pd.DataFrame)
     effects: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -161,7 +147,7 @@ def read_results(folder: Path) -> Results:
         raise SocratesError(f"{folder}: no such results folder; expected one with a {METRICS}, as evaluations write it")
     metrics = check_metrics(read_metrics(folder / METRICS), str(folder / METRICS)).model_dump()
     path = folder / DECISION
-    decision = validate(RecordedDecision, read_json(path, "decision"), str(path)) if path.exists() else None
+    decision = validate(Decision, read_json(path, "decision"), str(path)) if path.exists() else None
     cells = [
         {**cell._asdict(), **line.model_dump()}
         for cell, line in (read_cell_lines(folder / CELLS) if (folder / CELLS).exists() else {}).items()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 
 from socrates.data.records import Cell
 from socrates.evaluation.metrics import ScoredRow, score
@@ -34,23 +33,6 @@ def truth():
     rng = np.random.default_rng(3)
     cells = draw_cells([[made_up_question(rng) for _ in range(4)] for _ in range(30)], 12, 4000, rng)
     return Truth.of(cells, untrained(cells, rng))
-
-
-def test_expected_distance_is_the_sum_over_all_outcomes():
-    from gate_simulation import expected_distance
-
-    rng = np.random.default_rng(1)
-    for asked in (1, 2, 7, 40):
-        model = np.array([0.0, *np.sort(rng.random(4)), 1.0])
-        human = np.sort(np.append(rng.random(4), [0.5, 1.0]))
-        human[:2] = 0, np.floor(human[1] * asked) / asked  # c = nF may be a whole number
-        width = rng.random(6) * [1, 1, 0, 1, 1, 1]
-        counts = np.arange(asked + 1)
-        brute = sum(
-            w * (binom.pmf(counts, asked, g) * np.abs(f - counts / asked)).sum()
-            for f, g, w in zip(human, model, width, strict=True)
-        )
-        assert expected_distance(human, width, model, np.array([asked])) == pytest.approx(brute, abs=1e-12)
 
 
 def test_a_simulated_distance_is_that_of_the_metric(truth):

@@ -15,7 +15,7 @@ from socrates.evaluation.metrics import score
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from bench_intervals import expected, pair
-from interval_designs import DESIGNS, answers, distances_of, draw
+from interval_designs import DESIGNS, answers, distances_of
 from show_definitions import Row, own_range_distance
 
 
@@ -48,16 +48,6 @@ def test_the_exact_expectation_is_that_over_all_samples():
     assert expected(human, model, 2, 2) == pytest.approx(total, rel=1e-9)
     shares = wasserstein_distance(points, points, human[:7], model[:7])
     assert shares == pytest.approx(0.15) and expected(human, model, None, 4000) == pytest.approx(shares, abs=1e-4)
-
-
-def test_data_sets_are_numbered_and_repeatable():
-    design = DESIGNS[4]
-    drawn = draw(design, 25, seed=1)
-    assert [len(baseline) for _, baseline, _ in drawn.each()] == np.bincount(drawn.data_set).tolist()
-    for study, baseline, checkpoint in drawn.each():
-        assert study[0] == 0 and set(np.diff(study)) <= {0, 1} and study[-1] < design.studies
-        assert ((baseline >= 0) & (baseline <= 1) & (checkpoint >= 0) & (checkpoint <= 1)).all()
-    np.testing.assert_array_equal(drawn.baseline, draw(design, 25, seed=1).baseline)
 
 
 def test_own_ranges_call_a_thousand_too_high_perfect():

@@ -46,10 +46,6 @@ def test_the_expectation_agrees_with_listing_every_draw(human, guess, draws):
 
 
 def test_closed_forms():
-    ends, halves = np.array([0.0, 1.0]), np.array([0.5, 0.5])
-    assert expected_distance(ends, halves, ends, halves, 1) == pytest.approx(1 / 2)
-    # The mean absolute deviation of a fair binomial (de Moivre): C(2m, m) / 4^m / 2 of 2m draws.
-    assert expected_distance(ends, halves, ends, halves, 10) == pytest.approx(math.comb(10, 5) / 4**5 / 2, abs=1e-12)
     # With ever more draws only the distance between the distributions is left: everybody at 0, a guess of 0 to 4.
     guess = np.arange(5) / 4, np.ones(5)
     assert expected_distance(np.array([0.0]), np.ones(1), *guess, 10**6) == pytest.approx(0.5, abs=1e-3)
@@ -105,8 +101,7 @@ def test_the_share_of_the_way():
     assert share(rng.choice(people, size=400).tolist()) == pytest.approx(1, abs=0.1)
     guesses = [share(rng.integers(1, 10, size=400).tolist()) for _ in range(50)]
     assert np.mean(guesses) == pytest.approx(0, abs=4 * np.std(guesses) / math.sqrt(50)) and np.std(guesses) < 0.15
-    assert share([5] * 400) < 0
-    assert share(people) > 1
+    assert share([5] * 400) < 0 and share(people) > 1
 
 
 def human_side(cell):
@@ -130,8 +125,6 @@ def test_human_answers_of_other_data_are_refused():
     rows = [ScoredRow(CELL, 1, 1), ScoredRow(CELL, 1, 2)]
     with pytest.raises(SocratesError, match=r"study aaaaa, .* 2 rows have the human answer 1, .* 1 times"):
         score(rows, {CELL: {1: 1, 2: 5}})
-    with pytest.raises(SocratesError, match="nan stands as a human answer"):
-        score(rows, {CELL: {1: 2, math.nan: 5}})
     assert score(rows, {CELL: {1: 2, 2: 1}, Cell("elsewhere", 1, 1): {1: 1}}).coverage.cells == 1
 
 

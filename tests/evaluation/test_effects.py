@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations
@@ -16,10 +15,7 @@ from socrates.data.records import Cell
 from socrates.evaluation.cells import CellScore
 from socrates.evaluation.effects import (
     ALL_PAIRS,
-    ALONE,
-    NO_SPREAD,
     NUMBERS,
-    TOO_FEW,
     effect_lines,
     find_questions,
     summarize_effects,
@@ -37,7 +33,7 @@ def cell(study, condition, task, human, predicted, scale=(1, 7)):
 
 
 def agreement(cells, resamples=50):
-    return summarize_effects(find_questions(cells)[0], seed=1, resamples=resamples)
+    return summarize_effects(find_questions(cells), seed=1, resamples=resamples)
 
 
 def random_cells(seed, studies=4, most_conditions=6):
@@ -71,7 +67,7 @@ def answers_of(cells):
 def test_each_pair_has_the_differences_and_intervals_of_scipys_welch_test():
     cells = random_cells(0)
     studies = answers_of(cells)
-    lines = list(effect_lines(find_questions(cells)[0]))
+    lines = list(effect_lines(find_questions(cells)))
     assert len(lines) == sum(len(list(combinations(q, 2))) for task in studies.values() for q in task.values())
     for line in lines:
         a, b = (studies[line["study_id"]][line["task_num"]][line[f"condition_{side}"]] for side in "ab")
@@ -82,16 +78,13 @@ def test_each_pair_has_the_differences_and_intervals_of_scipys_welch_test():
             assert line[f"{side}_effect_standardized"] == pytest.approx(effect, abs=1e-9)
             assert line[f"{side}_effect"] == pytest.approx(effect * line["human_range"], abs=1e-8)
             assert line[f"{side}_effect_ci95"] == pytest.approx(np.array(welch) * line["human_range"], abs=1e-7)
-            assert (line[f"n_{side}_a"], line[f"n_{side}_b"]) == (len(a[index]), len(b[index]))
         low, high = line["human_effect_ci95"]
         assert line["human_effect_clear"] == (low > 0 or high < 0)
-        human, predicted = line["human_effect"], line["predicted_effect"]
-        assert line["same_sign"] == (None if human * predicted == 0 else (human > 0) == (predicted > 0))
 
 
 def test_the_summary_is_the_mean_over_pairs_then_questions_then_studies():
     cells = random_cells(1)
-    lines = pd.DataFrame(effect_lines(find_questions(cells)[0]))
+    lines = pd.DataFrame(effect_lines(find_questions(cells)))
     human, predicted = lines["human_effect_standardized"], lines["predicted_effect_standardized"]
     clear = lines["human_effect_clear"].astype(bool)
 
@@ -163,14 +156,14 @@ def test_without_treatment_effects_there_is_no_ceiling_and_no_corrected_slope():
 def test_a_model_that_always_says_the_same_agrees_with_half_of_the_signs_and_correlates_with_nothing():
     result = agreement([cell("s", 1, 1, [1, 2, 3], [4, 4]), cell("s", 2, 1, [5, 6, 7], [4, 4])])
     assert (result["sign_agreement"], result["correlation"], result["slope"]) == (0.5, None, 0)
-    (line,) = effect_lines(find_questions([cell("s", 1, 1, [1, 2], [4, 4]), cell("s", 2, 1, [5, 7], [4, 4])])[0])
-    assert (line["predicted_effect"], line["predicted_effect_ci95"], line["same_sign"]) == (0, None, None)
+    (line,) = effect_lines(find_questions([cell("s", 1, 1, [1, 2], [4, 4]), cell("s", 2, 1, [5, 7], [4, 4])]))
+    assert (line["predicted_effect"], line["predicted_effect_ci95"]) == (0, None)
     assert line["human_effect_clear"] is False  # four people
 
 
 def test_predictions_far_outside_count_as_the_end_of_the_questions_range_over_all_conditions():
     cells = [cell("s", 1, 1, [1, 2], [1001, 1002]), cell("s", 2, 1, [2, 3], [-50, 2]), cell("s", 3, 1, [11], [5])]
-    (line,) = effect_lines(find_questions(cells)[0])
+    (line,) = effect_lines(find_questions(cells))
     assert (line["human_range"], line["predicted_effect"]) == (10, -9.5)  # condition 3 gives the range and no effect
 
 
@@ -181,11 +174,11 @@ def test_rounding_is_neither_an_effect_nor_a_spread():
         cell("s", 2, 1, [3, 3, 3], [6] * 23),
         cell("s", 3, 1, [1, 8], [1, 8]),
     ]
-    line = next(effect_lines(find_questions(cells)[0]))
-    assert (line["human_effect"], line["same_sign"], line["predicted_effect_ci95"]) == (0, None, None)
+    line = next(effect_lines(find_questions(cells)))
+    assert (line["human_effect"], line["predicted_effect_ci95"]) == (0, None)
 
 
-def test_what_cannot_be_compared_is_left_out_and_counted():
+def test_what_cannot_be_compared_is_left_out():
     cells = [
         cell("a", 1, 1, [1, 2], [1, 2]),
         cell("a", 2, 1, [1, 2], [1]),  # too few predictions, so that condition 1 is alone
@@ -197,9 +190,11 @@ def test_what_cannot_be_compared_is_left_out_and_counted():
         cell("b", 2, 3, [1, 5], [1, 2], scale=None),
         cell("b", 3, 3, [1, 5], []),
     ]
-    questions, left_out = find_questions(cells)
+    questions = find_questions(cells)
     assert [(question.study_id, question.task_num, question.conditions) for question in questions] == [("b", 3, (1, 2))]
-    assert left_out == {TOO_FEW: 2, ALONE: 3, NO_SPREAD: 2}
+    alike = [cell("s", 1, 1, [1, 1], [4, 5]), cell("s", 2, 1, [2, 2], [4, 5])]
+    (line,) = effect_lines(find_questions(alike))
+    assert (line["human_effect"], line["human_effect_ci95"], line["human_effect_clear"]) == (1, None, False)
     nothing = summarize_effects([], seed=1)
     assert nothing["pairs"] == 0 and all(nothing[name] is None for name in NUMBERS)
 
@@ -207,9 +202,8 @@ def test_what_cannot_be_compared_is_left_out_and_counted():
 def test_many_conditions_have_lines_against_the_lowest_numbered_one_and_all_their_pairs_in_the_summary():
     rng = np.random.default_rng(5)
     cells = [cell("s", condition, 1, rng.choice(SCALE, 5), rng.choice(SCALE, 5)) for condition in range(3, 99)]
-    questions, _ = find_questions(cells)
+    questions = find_questions(cells)
     lines = list(effect_lines(questions))
     assert [(line["condition_a"], line["condition_b"]) for line in lines] == [(3, other) for other in range(4, 99)]
     assert agreement(cells)["pairs"] == 4560
-    assert len(list(effect_lines(find_questions(cells[:ALL_PAIRS])[0]))) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
-    json.dumps([lines, agreement(cells)], allow_nan=False)
+    assert len(list(effect_lines(find_questions(cells[:ALL_PAIRS])))) == ALL_PAIRS * (ALL_PAIRS - 1) // 2

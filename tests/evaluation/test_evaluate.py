@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -157,10 +156,6 @@ def test_a_damaged_adapter_is_not_evaluated(workplace, tmp_path):
     asked = (workplace, tmp_path, tmp_path / "checkpoint-7")
     assert_refused(evaluate_model(*asked), "adapter_model.safetensors has changed")
     shutil.copy(workplace / "models/run/checkpoint-7/adapter_model.safetensors", weights)
-    config = tmp_path / "checkpoint-7" / "training_config.json"
-    config.write_text(config.read_text().replace('"temperature": 0.6', '"temperature": 0.1'))
-    assert_refused(evaluate_model(*asked), "training_config.json has changed")
-    shutil.copy(workplace / "models/run/checkpoint-7/training_config.json", config)
     manifest = (tmp_path / "checkpoint-7" / "manifest.json").rename(tmp_path / "manifest.json")
     assert_refused(evaluate_model(*asked), "has no manifest.json yet")
     manifest.rename(tmp_path / "checkpoint-7" / "manifest.json")
@@ -225,15 +220,6 @@ def test_a_model_folder_that_is_missing_or_holds_none(workplace, tmp_path):
     assert_refused(result, "holds no model and no adapter", "trainer_state.json")
 
 
-@pytest.mark.slow
-def test_a_hub_name_without_a_network(workplace, tmp_path):
-    model = "Qwen/Qwen2.5-14B-Instruct"
-    arguments = ("--model", model, "--test-data", DATA, "--output", tmp_path / "out")
-    online = {"HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    for result in (evaluate(workplace, *arguments), run_script("evaluate.py", *arguments, cwd=workplace, **online)):
-        assert_refused(result, f"{model}: no folder here, and cannot reach the hub", "local model folder")
-
-
 ROW = {"study_id": "s", "condition_num": 0, "task_num": 1, "prompt": "1 to 7?", "response": 1}
 
 
@@ -243,6 +229,7 @@ ROW = {"study_id": "s", "condition_num": 0, "task_num": 1, "prompt": "1 to 7?", 
         (None, ["val.jsonl: no such data file"]),
         ([], ["val.jsonl: holds no rows"]),
         ([{"study_id": "s"}], ["val.jsonl, line 1: ", '"response"']),
+        ([ROW, {**ROW, "response": 10**400}], ["val.jsonl, line 2: ", '"response" must be within ±1e+100']),
         ([ROW, {**ROW, "response": 2, "demographic": {"age": [34]}}], ["val.jsonl, line 2: ", 'field "age"', "[34]"]),
         ([{**ROW, "task_num": task} for task in range(5)], ["none of the 5 cells", "two human answers that differ"]),
     ],
@@ -286,10 +273,10 @@ def test_a_full_disk_loses_no_answer(workplace, baseline, tmp_path):
 SMALL_BATCHES = {"evaluation": {"batch_tokens": 64}}  # of one row
 
 
-def start(folder, output, *arguments, answers):
-    """Start an evaluation in batches of one row, until so many are answered.
+def start_and_kill(folder, output, *arguments, after=10):
+    """Start an evaluation in batches of one row, and kill -9 its first process once so many are answered.
 
-    Gives the process, what it says (to its end and that of the processes that it started), and how many are answered.
+    Gives how many, after the end of the processes that it started.
     """
     config = write_config(folder, **SMALL_BATCHES)
     command = [ROOT / "scripts/evaluate.py", "--config", config, "--output", output, *arguments]
@@ -302,16 +289,11 @@ def start(folder, output, *arguments, answers):
         assert process.poll() is None, said.read()
         return path.read_bytes().count(b"\n") - 1 if path.exists() else 0  # the first one is the header
 
-    return process, said, wait_for(lambda: (found := count()) >= answers and found)
-
-
-def start_and_kill(folder, output, *arguments, after=10):
-    """Start an evaluation and kill -9 its first process once some batches are answered; returns how many."""
-    process, said, count = start(folder, output, *arguments, answers=after)
+    answers = wait_for(lambda: (found := count()) >= after and found)
     process.kill()
     said.read()
     assert not (output / "metrics.json").exists()
-    return count
+    return answers
 
 
 @pytest.mark.slow
@@ -342,18 +324,6 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, baseline
     for changing in ("seconds", "created", "settings", "processes"):
         metrics["about"].pop(changing, None), expected["about"].pop(changing, None)
     assert_close(metrics, expected, "metrics.json")
-
-
-@pytest.mark.slow
-def test_a_process_that_is_killed_is_told_and_nothing_is_lost(workplace, tmp_path):
-    process, output, _ = start(workplace, tmp_path, "--processes", "2", answers=3)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(workers[-1], signal.SIGKILL)
-    said = output.read()
-    assert process.wait(PATIENCE) == 2 and "Traceback" not in said
-    assert "a worker process was killed (signal 9)" in said and "run the same command again" in said
-    assert (tmp_path / "unfinished.jsonl").read_bytes().count(b"\n") >= 3
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ from made_results import make_world, write_made_results
 from processes import ROOT, run_loaded, run_script
 
 from socrates.errors import SocratesError
-from socrates.evaluation.gate import GO, NO_GO, decide
-from socrates.evaluation.gate_text import decision_text, printed_distances, printed_improvement
+from socrates.evaluation.gate import GO, NO_GO, check_comparable, decision_text, printed_distances
+from socrates.evaluation.gate import decide as decide_on
 
 SCRIPT = ROOT / "scripts" / "gate.py"
 
@@ -72,6 +72,10 @@ def metrics(distance, **changes):
         "about": {},
         **changes,
     }
+
+
+def decide(baseline, checkpoint, **options):
+    return decide_on(*check_comparable(baseline, checkpoint, ("a/metrics.json", "b/metrics.json")), **options)
 
 
 def without(content, *keys):
@@ -133,8 +137,13 @@ def write_pair(folder, baseline, checkpoint):
 def test_decisions_and_the_decimals_that_they_need(baseline, checkpoint, go, improvement, distances):
     decision = decide(metrics(baseline), metrics(checkpoint))
     text = decision_text(decision)
-    assert decision.go == go == ("✅ GO - Improvement ≥5%\n" in text) != ("❌ NO-GO - Improvement <5%\n" in text)
-    assert printed_improvement(decision) == improvement and f"  Improvement: {improvement}%\n" in text
+    assert (
+        (decision.decision == GO)
+        == go
+        == ("✅ GO - Improvement ≥5%\n" in text)
+        != ("❌ NO-GO - Improvement <5%\n" in text)
+    )
+    assert decision.improvement_printed == f"{improvement}%" and f"  Improvement: {improvement}%\n" in text
     assert distances is None or tuple(printed_distances(decision)) == distances
 
 
@@ -232,16 +241,19 @@ def test_every_difference_is_named_with_both_values_and_files_and_what_to_do(our
     """Of answers made elsewhere, too, which are compared with one another."""
     pair = metrics(0.4, comparability=ours), metrics(0.3, comparability={**ours, **changes})
     with pytest.raises(SocratesError) as error:
-        decide(*pair, names=("a/metrics.json", "b/metrics.json"))
+        decide(*pair)
     for part in parts:
         assert part in str(error.value)
-    assert decide(pair[0], metrics(0.3, comparability=ours)).go
+    assert decide(pair[0], metrics(0.3, comparability=ours)).decision == GO
 
 
 def test_decision_json_records_all_of_it(gate_on, tmp_path):
     output = tmp_path / "new" / "decision.json"
     before = time.time()
-    assert gate_on(metrics(0.4), metrics(0.37, mae=0.2, correlation=None), "--output", output)[0] == 0
+    status, text = gate_on(metrics(0.4), metrics(0.37, mae=0.35, correlation=None), "--output", output)
+    assert status == 0
+    for line in ("  MAE:          0.300 -> 0.350  worse", "  Correlation:  0.100 -> N/A  N/A"):
+        assert text.index("GO - Improvement") < text.index(line + "\n")
     record = json.loads(output.read_text())
     expected = {
         "decision": "GO",
@@ -256,8 +268,7 @@ def test_decision_json_records_all_of_it(gate_on, tmp_path):
         "comparability": SAME,
     }
     assert {name: record[name] for name in expected} == expected
-    assert record["supporting_signals"]["MAE"] == {"baseline": 0.3, "checkpoint": 0.2, "verdict": "better"}
-    assert record["supporting_signals"]["Correlation"]["verdict"] == "N/A"
+    assert record["supporting_signals"]["MAE"] == {"baseline": 0.3, "checkpoint": 0.35, "verdict": "worse"}
     for role in ("baseline", "checkpoint"):
         path = tmp_path / f"{role}.json"
         assert record["inputs"][role] == {"path": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
@@ -317,26 +328,21 @@ def test_a_folder_or_an_unfinished_evaluation_is_named(tmp_path, run_gate):
     assert status is None and "are the same file" in error
 
 
-def test_supporting_signals_are_reported_and_decide_nothing():
-    decision = decide(metrics(0.4), metrics(0.38, mae=0.35, correlation=0.2, accuracy=None))
-    text = decision_text(decision)
-    assert decision.decision == GO
-    for line in ("  MAE:          0.300 -> 0.350  worse", "  Accuracy:     0.700 -> N/A  N/A"):
-        assert text.index("GO - Improvement") < text.index(line + "\n")
-
-
 def bounded(distance, uniform=0.203, best=0.06):
     return metrics(distance, bounds={"uniform_guess": uniform, "empirical_best": best})
 
 
 def test_notes_flag_what_is_not_plausible_and_decide_nothing():
     leaked = decide(bounded(0.2), bounded(0.0599))
-    assert leaked.go and "below 0.060, what people's own answers resampled score" in decision_text(leaked)
+    assert leaked.decision == GO and "below 0.060, what people's own answers resampled score" in decision_text(leaked)
     assert not decide(bounded(0.2), bounded(0.06)).notes
     fewer = decide(metrics(0.2), metrics(0.15, coverage={"rows_scored": 90, "cells_scored": 10}))
     assert "scored on 100 rows, the checkpoint on 90" in decision_text(fewer)
     mute = decide(metrics(0.2, valid_mass=None), metrics(0.15, valid_mass=1e-9))
-    assert mute.go and "the checkpoint puts only 1e-09 of its probability on valid answers" in decision_text(mute)
+    assert (
+        mute.decision == GO
+        and "the checkpoint puts only 1e-09 of its probability on valid answers" in decision_text(mute)
+    )
     other_base = decide(metrics(0.2, about={"base_model": "a/7B"}), metrics(0.15, about={"base_model": "a/14B"}))
     assert "a/7B and a/14B" in decision_text(other_base)
 
@@ -410,21 +416,14 @@ thousandths = st.integers(1, 1000).map(lambda n: n / 1000)
 @given(thousandths | st.floats(1e-3, 1), thousandths | st.floats(0, 1))
 def test_what_is_printed_never_contradicts_the_decision(baseline, checkpoint):
     decision = decide(metrics(baseline), metrics(checkpoint))
-    shown = Fraction(printed_improvement(decision))
-    assert (shown >= 5) == decision.go
-    assert abs(shown - decision.improvement) <= Fraction(1, 20)
-    assert (shown > 0, shown < 0) == (decision.improvement > 0, decision.improvement < 0)
+    go, improvement = decision.decision == GO, (1 - Fraction(repr(checkpoint)) / Fraction(repr(baseline))) * 100
+    shown = Fraction(decision.improvement_printed.removesuffix("%"))
+    assert (shown >= 5) == (improvement >= 5) == go
+    assert abs(shown - improvement) <= Fraction(1, 20)
+    assert (shown > 0, shown < 0) == (improvement > 0, improvement < 0)
     before, after = map(Fraction, printed_distances(decision))
-    assert ((1 - after / before) * 100 >= 5) == decision.go
+    assert ((1 - after / before) * 100 >= 5) == go
     assert abs(before - Fraction(baseline)) <= Fraction(1, 2000)
-
-
-@given(st.integers(1, 50))
-def test_exactly_five_percent_is_go_wherever_it_can_be_written(twentieths):
-    baseline = twentieths * 20 / 1000
-    checkpoint = twentieths * 19 / 1000
-    assert decide(metrics(baseline), metrics(checkpoint)).decision == GO
-    assert decide(metrics(baseline), metrics(math.nextafter(checkpoint, 1))).decision == NO_GO
 
 
 def test_rows_that_may_have_been_trained_on_are_told_and_recorded(gate_on, tmp_path):

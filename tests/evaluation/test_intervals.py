@@ -6,34 +6,25 @@ import numpy as np
 import pytest
 
 from socrates.data.records import Cell
-from socrates.evaluation.cells import Distribution, ScoredRow
+from socrates.evaluation.cells import ScoredRow
 from socrates.evaluation.intervals import mean_interval, metric_intervals
 from socrates.evaluation.metrics import score
 
 
-def made_up_scores(studies=8, scale=(1, 2, 3, 4, 5), with_distributions=True, seed=3):
-    rng = np.random.default_rng(seed)
+def made_up_scores():
+    rng = np.random.default_rng(3)
     rows = []
-    for study in range(studies):
+    for study in range(8):
         for condition in range(int(rng.integers(1, 6))):
-            cell = Cell(f"s{study}", condition, 1)
             for _ in range(int(rng.integers(2, 30))):
-                distribution = Distribution(scale, tuple(rng.dirichlet(np.ones(len(scale)))))
-                prediction = int(rng.choice(scale)) if rng.random() > 0.1 else None
-                rows.append(
-                    ScoredRow(
-                        cell,
-                        int(rng.choice(scale)),
-                        prediction,
-                        distribution if with_distributions else None,
-                        scale if study % 2 else None,
-                    )
-                )
+                response, prediction = rng.integers(1, 6, 2).tolist()
+                scale = (1, 2, 3, 4, 5) if study % 2 else None
+                rows.append(ScoredRow(Cell(f"s{study}", condition, 1), response, prediction, scale=scale))
     return score(rows)
 
 
 def test_intervals_hold_their_numbers_and_follow_the_seed():
-    scores = made_up_scores(with_distributions=False)
+    scores = made_up_scores()
     intervals = metric_intervals(scores, seed=1)
     for name, value in {**vars(scores.metrics), **vars(scores.bounds)}.items():
         if name == "wasserstein_expected":

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, reject, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from socrates.data.records import Cell
@@ -131,15 +131,6 @@ def made_up_rows(draw, values=answers, no_distribution=False):
     return rows
 
 
-def scored(rows):
-    """The metrics of rows that have some; Hypothesis makes others where they have none."""
-    try:
-        return score(rows).metrics
-    except SocratesError as error:
-        assert "can be scored" in str(error)
-        reject()
-
-
 @fast
 @given(made_up_rows() | made_up_rows(no_distribution=True))
 def test_agrees_with_the_second_implementation(rows):
@@ -184,27 +175,6 @@ def test_adding_a_thousand_gives_the_largest_distance_and_not_zero(responses, da
     assert distance(responses, predictions) <= max(above, below) + TOLERANCE
 
 
-@fast
-@given(
-    made_up_rows(scale_points),
-    st.dictionaries(
-        st.sampled_from([1, 2, "q-1"]),
-        st.tuples(st.integers(-9, 9).filter(bool), st.integers(-10_000, 10_000)),
-    ),
-)
-def test_the_same_affine_change_of_human_and_predicted_answers_changes_nothing(rows, changes):
-    def moved(row):
-        slope, shift = changes.get(row.cell.task_num, (1, 0))
-        prediction = None if row.prediction is None else slope * row.prediction + shift
-        values = tuple(slope * value + shift for value in row.distribution.values)
-        distribution = Distribution(values, row.distribution.probabilities)
-        return ScoredRow(row.cell, slope * row.response + shift, prediction, distribution)
-
-    before, after = scored(rows), score(map(moved, rows)).metrics
-    for name in ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "accuracy"):
-        assert abs(getattr(before, name) - getattr(after, name)) <= TOLERANCE, name
-
-
 def test_row_order_changes_no_digit_of_long_sums():
     rng = np.random.default_rng(0)
     rows = [
@@ -241,49 +211,10 @@ def test_nothing_to_score_says_why():
         score(rows_of([3], [3]))
 
 
-def test_expected_needs_the_distribution_of_every_scored_prediction():
-    half = Distribution((1, 2), (0.5, 0.5))
-    with_all = score(rows_of([1, 2, 2], [1, 2, None], distributions=[half, half, None]))
-    assert with_all.metrics.wasserstein_expected == pytest.approx(1 / 6)
-    lacking_one = score(rows_of([1, 2, 2], [1, 2, 1], distributions=[half, half, None]))
-    assert lacking_one.metrics.wasserstein_expected is None
-    assert lacking_one.cells[0].wasserstein_expected is None
-    elsewhere = rows_of([3, 3], [1, 1], Cell("z", 0, 0))  # a skipped cell
-    skipped_too = score([*rows_of([1, 2], [1, 2], distributions=[half, half]), *elsewhere])
-    assert skipped_too.metrics.wasserstein_expected == pytest.approx(0)
-    sure = [Distribution((1, 2), (0.2, 0.0)), Distribution((2, 1), (7.0, 0.0))]  # other orders, other totals
-    assert score(rows_of([1, 2], [2, 1], distributions=sure)).metrics.wasserstein_expected == 0
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 10**400])
-def test_what_is_no_finite_number_is_refused_by_name(bad):
-    with pytest.raises(SocratesError, match=r"study aaaaa, condition 1, task 1: .*prediction"):
-        score(rows_of([1, 2], [bad, 1]))
-    with pytest.raises(SocratesError, match=r"study aaaaa, condition 1, task 1: .*human answer"):
-        score(rows_of([1, bad], [1, 1]))
-
-
-@pytest.mark.parametrize(
-    ("distribution", "message"),
-    [
-        (Distribution((1, 2), (0.5,)), "2 answers and 1 probabilities"),
-        (Distribution((1, 2), (0.0, 0.0)), "not all of them 0"),
-        (Distribution((1, 2), (1.5, -0.5)), "at least 0"),
-        (Distribution((1, 2), (math.nan, 0.5)), "nan stands as a probability"),
-        (Distribution((1, math.inf), (0.5, 0.5)), "inf stands as a answer of a distribution"),
-    ],
-)
-def test_what_is_no_distribution_is_refused(distribution, message):
-    with pytest.raises(SocratesError, match=message):
-        score(rows_of([1, 2], [1, 2], distributions=[distribution] * 2))
-
-
 def test_huge_answers_and_predictions():
-    assert distance([1, 5], [2e97, 2e97]) == 0.5  # the 100-digit generation that once made an MAE of 2e97
+    """A 100-digit generation once made an MAE of 2e97."""
     assert score(rows_of([1, 5], [2e97, -(10**100)])).metrics.mae == 1
     assert distance([0, 1e97], [0, 5e96]) == pytest.approx(0.25)
-    with pytest.raises(SocratesError, match="expected a number within"):
-        distance([-1.7e308, 1.7e308], [0, 0])
 
 
 def test_correlation_is_none_where_it_is_not_defined():
