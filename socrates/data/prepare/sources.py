@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from socrates.errors import SocratesError
 from socrates.model.hub import check_revision, names_a_folder, snapshot
 
@@ -105,9 +108,9 @@ def _open_folder(name: str) -> Source:
 
 def _data_files(folder: Path, ending: str) -> tuple[Path, ...]:
     """The files of a kind, but for those in `metadata/`, and hidden ones (a hub client's cache, a run's leftovers)."""
-    found = {file.relative_to(folder): file for file in sorted(folder.rglob(f"*{ending}")) if file.is_file()}
-    hidden = {name for name in found if name.parts[0] == "metadata" or any(part[0] == "." for part in name.parts)}
-    return tuple(file for name, file in found.items() if name not in hidden)
+    names = [file.relative_to(folder) for file in sorted(folder.rglob(f"*{ending}")) if file.is_file()]
+    seen = [name for name in names if name.parts[0] != "metadata" and not any(part[0] == "." for part in name.parts)]
+    return tuple(folder / name for name in seen)
 
 
 def _open_hub(name: str, revision: str | None) -> Source:
@@ -146,8 +149,6 @@ def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | byte
     Raises:
         SocratesError: a file is damaged or cannot be read.
     """
-    import pyarrow as pa
-
     for file in source.files:
         try:
             for number, row in enumerate(_rows_of(file), start=1):
@@ -166,8 +167,6 @@ def _rows_of(path: Path) -> Iterator[dict[str, Any] | bytes]:
         with path.open("rb") as lines:
             yield from lines
         return
-    import pyarrow.parquet as pq
-
     # a buffer, and not a whole row group at once: it may hold a million rows
     with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]

@@ -253,22 +253,6 @@ def test_a_part_in_the_cache_is_never_taken_for_the_whole(tmp_path, prepare, hub
     refused(prepare(output="second", HF_HUB_OFFLINE="1"), "only a part of it (2 of 3 files)")
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "arguments", "words"),
-    [
-        (403, {"X-Error-Code": "GatedRepo"}, (), ["gated", "HF_TOKEN"]),
-        (404, {"X-Error-Code": "RepoNotFound"}, (), ["no such data set", "spelling"]),
-        (404, {"X-Error-Code": "RevisionNotFound"}, ("--revision", "v9"), ["revision v9", "does not"]),
-        (401, {"X-Error-Message": "Invalid credentials"}, (), ["401", "HF_TOKEN is not valid"]),
-        (500, {}, (), ["500", "try again later"]),
-    ],
-)
-def test_what_the_hub_refuses(tmp_path, prepare, hub, status, headers, arguments, words):
-    hub.refusal = (status, headers)
-    refused(prepare(*arguments), NAME, *words)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_data_set_without_data_is_refused(tmp_path, prepare, hub):
     (empty := tmp_path / "empty").mkdir()
     (empty / "README.md").write_text("about")
