@@ -48,15 +48,7 @@ class Counts:
 
 
 def tokenize_for(config: RunConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
-    """What a training with this config reads: the folder beside its `train.jsonl`, made if it is not there yet.
-
-    Args:
-        config: names the data set, the model whose tokenizer is taken, the system message and the length limit.
-        tokenizer: the model's, where it is loaded already.
-
-    Raises:
-        SocratesError: no data, a bad row, no tokenizer, no row within the limit, or no space to write.
-    """
+    """What a training with this config reads; see `ensure_tokenized`. ``tokenizer``: the model's, if loaded."""
     if tokenizer is None:
         from socrates.model.load import load_tokenizer
 
@@ -70,12 +62,6 @@ def ensure_tokenized(
     """The folder `tokenized-<fingerprint>/` beside the data file, made if it is not there yet.
 
     Safe to call from every rank at once: the first one works, the others wait for it and find the folder.
-
-    Args:
-        data_file: the rows.
-        tokenizer: the model's.
-        system_message: None for none.
-        max_length: tokens of a row, at most.
 
     Raises:
         SocratesError: no data, a bad row, no row within the length limit, no space to write, or a folder that is not

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from statistics import fmean
@@ -51,10 +51,17 @@ class GpuSampler:
             threading.Thread(target=self._run, args=[listener], name="gpu-sampler", daemon=True).start()
 
     def take(self) -> list[dict[str, Any]]:
-        """A record for each GPU of its samples since the last call."""
+        """A record for each GPU of its samples since the last call: mean utilization (percent), most memory (MiB)."""
         with self._lock:
             samples, self._samples = self._samples, []
-        return summarize_samples(samples)
+        records = []
+        for index in sorted({sample.index for sample in samples}):
+            group = [sample for sample in samples if sample.index == index]
+            uses = [sample.utilization for sample in group if sample.utilization is not None]
+            memory = max((sample.memory_mib for sample in group if sample.memory_mib is not None), default=None)
+            use = round(fmean(uses), 1) if uses else None
+            records.append({"index": index, "utilization": use, "memory_mib": memory})
+        return records
 
     def _run(self, listener: Callable[[list[GpuSample]], None]) -> None:
         while True:
@@ -75,17 +82,6 @@ def query_gpus() -> list[GpuSample]:
     rows = [line.split(", ", 4) for line in done.stdout.decode(errors="replace").splitlines()]
     whole = [row for row in rows if len(row) == 5 and row[0].isdecimal()]
     return [GpuSample(int(index), *map(_number, numbers), name=name.strip()) for index, *numbers, name in whole]
-
-
-def summarize_samples(samples: Sequence[GpuSample]) -> list[dict[str, Any]]:
-    """A record for each GPU: mean utilization (percent), most memory in use (MiB)."""
-    records = []
-    for index in sorted({sample.index for sample in samples}):
-        group = [sample for sample in samples if sample.index == index]
-        uses = [sample.utilization for sample in group if sample.utilization is not None]
-        memory = max((sample.memory_mib for sample in group if sample.memory_mib is not None), default=None)
-        records.append({"index": index, "utilization": round(fmean(uses), 1) if uses else None, "memory_mib": memory})
-    return records
 
 
 def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None:

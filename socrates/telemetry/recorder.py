@@ -94,8 +94,7 @@ class Telemetry:
         """Add a line to the log; gives what of it is known and worth printing.
 
         Args:
-            logs: what the Trainer logs; `num_tokens` and `model_flops` count those of all ranks since this process
-                began.
+            logs: what the Trainer logs; `num_tokens` and `model_flops` count all ranks' since this process began.
             step: the step that was just done.
             max_steps: the last step of the run.
             peak_memory_bytes: most that the tensors of any rank have taken.

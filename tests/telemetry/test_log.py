@@ -14,7 +14,7 @@ from socrates.errors import SocratesError
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.telemetry import gpus
 from socrates.telemetry.cost import Account
-from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus, summarize_samples
+from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, read_progress
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.callbacks import GuideLog as guide_log
@@ -151,11 +151,13 @@ def test_what_nvidia_smi_prints_and_where_it_fails_or_hangs_nothing(smi, monkeyp
 
 
 def test_samples_become_the_mean_use_and_the_most_memory():
-    values = [(0, 80, 61000), (1, None, None), (0, 71, 60000)]
-    assert summarize_samples([GpuSample(*value, 81920) for value in values]) == [
+    sampler = GpuSampler()
+    sampler._samples = [GpuSample(*value, 81920) for value in [(0, 80, 61000), (1, None, None), (0, 71, 60000)]]
+    assert sampler.take() == [
         {"index": 0, "utilization": 75.5, "memory_mib": 61000},
         {"index": 1, "utilization": None, "memory_mib": None},
     ]
+    assert sampler.take() == []
 
 
 def test_the_gpus_that_cuda_visible_devices_leaves():

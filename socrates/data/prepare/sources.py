@@ -6,7 +6,6 @@ commit, in the local cache. It is read in batches, so that memory does not grow 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ _COLUMNS = (
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
-_NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")
 
 
 @dataclass(frozen=True)
@@ -120,22 +118,8 @@ def _open_hub(name: str, revision: str | None) -> Source:
         folder = snapshot("data set", name, commit or revision, [f"*{ending}", "*_mapping.json"])
         commit = folder.name
         if files := _data_files(folder, ending):
-            _check_complete(name, files)
             return Source(name, folder, files, commit, revision)
     raise SocratesError(f"{name}: the data set at commit {commit} has no .parquet and no .jsonl file")
-
-
-def _check_complete(name: str, files: tuple[Path, ...]) -> None:
-    """SocratesError where there are fewer files than their names promise ("train-00001-of-00012.parquet").
-
-    Where another program filled the cache, nothing else says what there should be.
-    """
-    promised = max((int(match[1]) for file in files if (match := _NUMBERED.search(file.name))), default=0)
-    if len(files) < promised:
-        raise SocratesError(
-            f"{name}: the local cache holds only a part of it ({len(files)} of {promised} files); run again where the "
-            "hub can be reached"
-        )
 
 
 # --- its rows ------------------------------------------------------------------------------------------------------

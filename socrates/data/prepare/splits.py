@@ -155,11 +155,7 @@ def assign_parts(
 ) -> tuple[dict[Cell, str], frozenset[Unit]]:
     """The part that each cell's rows go to, and the units that `val` gets (see `carve`).
 
-    Args:
-        sizes: rows of each cell, all of them on a side of the split.
-        split: the published lists.
-        val_share: of the evaluation rows, for `val`.
-        seed: of which units those are.
+    ``sizes``: rows of each cell, all of them on a side of the split.
 
     Raises:
         SocratesError: no cell is for training, or fewer than two units are for evaluation.

@@ -224,6 +224,7 @@ def test_ended_in_the_middle_of_a_file_it_ends_at_once_and_goes_on(tmp_path, pre
     assert done.returncode == (130 if stop == signal.SIGINT else -stop)
     assert stop != signal.SIGINT or "interrupted; run the same command again" in done.stderr
     assert not (tmp_path / "out").exists()
+    refused(prepare(HF_HUB_OFFLINE="1"), "not completely, in the local cache")  # a part is not taken for the whole
     hub.slow = None
     assert prepare().returncode == 0 and TRAIN_1 in hub.sent
 
@@ -240,17 +241,6 @@ def test_without_a_network_a_whole_cache_is_enough_and_a_part_is_refused_by_name
     refused(prepare("--revision", "v2", output="v2", HF_HUB_OFFLINE="1"), "in the local cache")
     shutil.rmtree(tmp_path / "cache")
     refused(prepare(output="none", HF_HUB_OFFLINE="1"), "cannot reach the hub", "local data set folder")
-
-
-@pytest.mark.slow
-def test_a_part_in_the_cache_is_never_taken_for_the_whole(tmp_path, prepare, hub):
-    assert prepare().returncode == 0
-    shutil.rmtree(next((tmp_path / "cache").rglob("trees")))  # as an older client left it
-    [cached] = (tmp_path / "cache").rglob(f"snapshots/*/{TRAIN_1}")
-    cached.unlink()
-    hub.broken = "/tree/"
-    refused(prepare(output="second"), "only a part of it (2 of 3 files)")
-    refused(prepare(output="second", HF_HUB_OFFLINE="1"), "only a part of it (2 of 3 files)")
 
 
 def test_a_data_set_without_data_is_refused(tmp_path, prepare, hub):
