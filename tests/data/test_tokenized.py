@@ -83,17 +83,25 @@ def test_training_reads_the_same_text_as_evaluation(data_file):
     assert [ids for ids, _ in read] == [prompt + answer for prompt, (_, answer) in zip(asked, read, strict=True)]
 
 
+WHITE = [*" " * 6, *"\n" * 5, *"\r\t\v\f\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u202f\u3000\u200b\ufeff", "\r\n", "\n \n"]
+OTHERS = [*"é½²٣Ⅷſß🙂_7$<=>-.…“aBZ\0\u0301\u0338\u1161\u200d\u200f\u202e\u0e48"]
+OTHERS += ["e\u0301", "A\u030a", "'s", "'LL", "’s", "12345678901", "<|im_end|>", "<|im_start|>", "<tool>", "<to", "-a"]
+OTHERS += ["!!", "日本語", "한국", "ไทย", "Only", "ferry", "👨‍👩‍👧"]
+
+
+def nasty_texts(count, seed):
+    rng = random.Random(seed)
+    for _ in range(count):
+        parts = (rng.choice(WHITE if rng.random() < 0.5 else OTHERS) for _ in range(rng.randrange(1, 50)))
+        yield "".join(parts)
+
+
 def awkward_rows(count=300):
-    """Texts in which a cut might fall wrong, and texts that come again."""
-    rng = random.Random(3)
-    marks = [*".?…\t", "; ", ": ", "!\n", "\n", "\n\n", " \n ", "\r\n", "  ", " – ", " ", " ", ". "]
-    marks += ["\u0301", "\u200b", "\x1c", "\u2028"]
-    words = ["ferry", "It's", "I'LL", "é", "e\u0301", "naïve", "12", "3.5", "$11-$25"]
-    words += ["“How", "many?”", "<|im_end|>", "(a)", "日本", "🙂", "-"]
-    for number, row in enumerate(rows([rng.choice([1, 7, 42, 100, -3, 99999]) for _ in range(count)])):
-        text = "".join(rng.choice(words) + rng.choice(marks) for _ in range(rng.randrange(1, 60)))
-        prompt = rng.choice([text, text.strip() or "x", f"You are a survey respondent:\n- Age: {number % 9}\n\n{text}"])
-        yield row | {"prompt": prompt if prompt.strip() else "x", "stimuli": "Question? Only return an integer."}
+    """Texts in which a cut might fall wrong, and lines that come again."""
+    answers = rows([(1, 7, 42, 100, -3, 99999)[number % 6] for number in range(count)])
+    for number, (row, text) in enumerate(zip(answers, nasty_texts(count, 3), strict=True)):
+        persona = f"You are a survey respondent:\n- Age: {number % 9}\n\n" if number % 2 else ""
+        yield row | {"prompt": f"{persona}{text.strip() or 'x'}", "stimuli": "Question? Only return an integer."}
 
 
 @pytest.mark.slow  # the import of TRL
@@ -141,19 +149,6 @@ def test_a_tokenizer_of_which_little_is_known_gets_its_prompts_whole(data_file):
     assert not cuts(trimming) and examples(data_file, trimming) == before, "here there is nothing to trim"
     other.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     assert not cuts(other)
-
-
-WHITE = [*" " * 6, *"\n" * 5, *"\r\t\v\f\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u202f\u3000\u200b\ufeff", "\r\n", "\n \n"]
-OTHERS = [*"é½²٣Ⅷſß🙂_7$<=>-.…“aBZ\0\u0301\u0338\u1161\u200d\u200f\u202e\u0e48"]
-OTHERS += ["e\u0301", "A\u030a", "'s", "'LL", "’s", "12345678901", "<|im_end|>", "<|im_start|>", "<tool>", "<to", "-a"]
-OTHERS += ["!!", "日本語", "한국", "ไทย", "Only", "ferry", "👨‍👩‍👧"]
-
-
-def nasty_texts(count, seed):
-    rng = random.Random(seed)
-    for _ in range(count):
-        parts = (rng.choice(WHITE if rng.random() < 0.5 else OTHERS) for _ in range(rng.randrange(1, 50)))
-        yield "".join(parts)
 
 
 def greedy_tokenizer(digits, normalizer, ignore_merges):
@@ -311,14 +306,14 @@ def test_a_set_is_reused_and_anything_that_would_change_it_makes_another(data_fi
     before = (folder / "data.arrow").stat().st_mtime_ns
     assert tokenize(data_file, tiny_tokenizer()) == folder
     assert (folder / "data.arrow").stat().st_mtime_ns == before
+    other_template = copy.deepcopy(tiny_tokenizer())
+    other_template.chat_template = "Survey\n" + other_template.chat_template
     others = {
         tokenize(data_file, tiny_tokenizer(), max_length=1000),
         tokenize(data_file, tiny_tokenizer(), system="Be brief."),
         tokenize(data_file, tiny_tokenizer(3)),
+        tokenize(data_file, other_template),
     }
-    other_template = copy.deepcopy(tiny_tokenizer())
-    other_template.chat_template = "Survey\n" + other_template.chat_template
-    others.add(tokenize(data_file, other_template))
     write_jsonl(data_file, rows((3, 10, 100, -3)))
     others.add(tokenize(data_file, tiny_tokenizer()))
     assert len(others | {folder}) == 6

@@ -26,6 +26,15 @@ def telemetry(tmp_path):
     return Telemetry(tmp_path)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set on; this process began with it."""
+    now = [1000.0]
+    monkeypatch.setattr("socrates.telemetry.recorder.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("socrates.telemetry.recorder._process_age", lambda: 60.0)
+    return now
+
+
 def lines_of(folder):
     return [json.loads(line) for line in (folder / TRAINING_LOG).read_text().splitlines()]
 
@@ -61,17 +70,8 @@ def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
     assert abs(line["time"] - time.time()) < PATIENCE
 
 
-def test_what_is_no_number_is_null(telemetry, tmp_path):
-    telemetry.begin(0, 50)
-    assert telemetry.log({"loss": math.nan, "grad_norm": math.inf}, 1, 50) == {}
-    (line,) = lines_of(tmp_path)
-    assert line["loss"] is line["grad_norm"] is line["learning_rate"] is line["tokens_per_second"] is None
-
-
-def test_after_a_kill_and_a_resume_the_log_goes_on(telemetry, tmp_path, monkeypatch):
+def test_after_a_kill_and_a_resume_the_log_goes_on(clock, telemetry, tmp_path):
     """The Trainer counts tokens from 0 again; a line that was cut off does not spoil the next."""
-    clock = [100.0]
-    monkeypatch.setattr("socrates.telemetry.recorder.time.monotonic", lambda: clock[0])
     (tmp_path / TRAINING_LOG).write_text('{"step": 10}\n{"step": 2')
     telemetry.begin(10, 50)
     for seconds, tokens in ((4, 1000), (10, 4000), (10, 4000)):
@@ -208,15 +208,6 @@ def test_the_cost_is_that_of_one_run_whatever_the_price():
     assert identity(price_per_hour=1.0, max_cost_usd=50.0) == identity() != identity(seed=5)
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that stands still until it is set on; this process began with it."""
-    now = [1000.0]
-    monkeypatch.setattr("socrates.telemetry.recorder.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("socrates.telemetry.recorder._process_age", lambda: 60.0)
-    return now
-
-
 def test_what_it_costs_and_will_cost_counts_all_attempts(tmp_path, clock, capsys):
     before = Account(run="a", attempts=1, seconds=3540.0, usd=7.08)
     telemetry = Telemetry(tmp_path, before=before, price_per_hour=7.2, peak_flops=4e12)
@@ -243,13 +234,14 @@ def test_what_it_costs_and_will_cost_counts_all_attempts(tmp_path, clock, capsys
     assert (account.run, account.attempts, account.seconds) == ("a", 2, 3920.0)
 
 
-def test_without_price_and_peak_there_are_no_dollars_and_no_utilisation(tmp_path, clock):
+def test_what_is_not_known_or_no_number_is_null(tmp_path, clock):
     telemetry = Telemetry(tmp_path, before=Account(seconds=5.0, usd=1.0))
     telemetry.begin(0, 10)
     clock[0] += 10
-    assert telemetry.log({"loss": 1.0, "model_flops": 1e12}, 1, 10) == {}
+    assert telemetry.log({"loss": math.nan, "grad_norm": math.inf, "model_flops": 1e12}, 1, 10) == {}
     (line,) = lines_of(tmp_path)
-    assert line["cost_usd"] is line["expected_cost_usd"] is line["mfu"] is line["padding_share"] is None
+    unknown = ("loss", "grad_norm", "learning_rate", "padding_share", "mfu", "tokens_per_second", "cost_usd")
+    assert [line[name] for name in (*unknown, "expected_cost_usd")] == [None] * 8
     assert line["seconds_left"] == 90
 
 

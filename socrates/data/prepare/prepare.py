@@ -224,8 +224,7 @@ def _write_set(
     sizes = dict(zip(lines.cells, np.bincount(lines.cell).tolist(), strict=True))
     if settings.sample:
         sizes = choose_sample(sizes, split, settings.sample, settings.seed)
-    parts, val = assign_parts(sizes, split, settings.val_share, settings.seed)
-    rows = _divide(work, lines, parts)
+    rows = _divide(work, lines, assign_parts(sizes, split, settings.val_share, settings.seed))
     print("Checking the written files for leaks", flush=True)
     found = prove_no_leak(work, split.name, rows)
     return {
@@ -233,16 +232,12 @@ def _write_set(
         "source": {**source.origin, "files": recipe["files"], "lists": recipe["lists"]},
         "split": split.name,
         "settings": recipe["settings"],
-        "rows": found["rows"],
-        "sha256": found["sha256"],
-        "counts": found["counts"],
+        **found,
         "left_out": {
             reason: {"rows": names.total(), "where": dict(sorted(names.items()))}
             for reason, names in sorted(lines.left_out.items())
         },
         "bad_rows": {"rows": lines.bad, "allowed": max_bad_rows, "first": lines.first_bad},
-        "val_units": sorted(map(list, val), key=str),
-        "no_leak": found["no_leak"],
         "recipe_sha256": sha256_json(recipe),
     }
 

@@ -13,14 +13,13 @@ import pytest
 from processes import PATIENCE, ROOT, assert_refused, in_a_fork, run_loaded
 from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
 
-from socrates.data.dataset import read_metadata
+from socrates.data.dataset import PARTS, read_metadata
 from socrates.data.prepare.prepare import LOCK, WORK, PrepareSettings, prepare
 from socrates.data.records import read_answers, read_jsonl
 from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file, try_lock
 
-PARTS = ("train", "val", "test")
 FIELDS = ["prompt", "response", "study_id", "condition_num", "task_num", "participant", "sample_id", "demographic"]
 
 
@@ -355,25 +354,21 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-def run(*arguments):
-    return run_loaded("prepare_data.py", *arguments)
-
-
 def test_the_command_prepares_checks_and_says_what_it_did(tmp_path, published):
     source, out = published(made_rows(words=2)), tmp_path / "a folder"
-    done = run("--output", out, "--source", source)
+    done = run_loaded("prepare_data.py", "--output", out, "--source", source)
     assert (done.returncode, done.stderr) == (0, "")
     assert "train.jsonl: 174 rows, 6 studies, 24 cells" in done.stdout
     assert "No study is in two parts, and no prompt of val or test is in train" in done.stdout
-    again = run("--output", out, "--source", source)
+    again = run_loaded("prepare_data.py", "--output", out, "--source", source)
     assert again.returncode == 0 and "nothing to do" in again.stdout
     (out / "test.jsonl").write_text((out / "val.jsonl").read_text())
-    assert_refused(run("--output", out, "--check"), "leak: study")
-    assert_refused(run("--output", tmp_path, "--check"), "no prepared set is there")
+    assert_refused(run_loaded("prepare_data.py", "--output", out, "--check"), "leak: study")
+    assert_refused(run_loaded("prepare_data.py", "--output", tmp_path, "--check"), "no prepared set is there")
 
 
 @pytest.mark.parametrize("wrong", ["--split random", "--val-share 1", "--sample 0", "--max-bad-rows -1", "--seed -1"])
 def test_wrong_arguments_end_with_2_before_anything_happens(tmp_path, wrong):
     name, value = wrong.split()
-    assert_refused(run("--output", tmp_path / "out", "--source", tmp_path, name, value), name)
+    assert_refused(run_loaded("prepare_data.py", "--output", tmp_path / "out", "--source", tmp_path, name, value), name)
     assert not (tmp_path / "out").exists()
