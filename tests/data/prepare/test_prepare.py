@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -101,11 +103,8 @@ def test_a_sample_is_whole_cells_of_both_sides(tmp_path, published):
     rows = list(made_rows(words=3))
     metadata = prepare(tmp_path / "out", PrepareSettings(sample=100), source=published(rows))
     assert 60 <= sum(metadata["rows"].values()) <= 100 and metadata["settings"]["sample"] == 100
-    sizes, taken = {}, {}
-    for counts, some in ((sizes, rows), (taken, [r for part in PARTS for r in rows_of(tmp_path / "out", part)])):
-        for row in some:
-            cell = (row["study_id"], row["condition_num"], row["task_num"])
-            counts[cell] = counts.get(cell, 0) + 1
+    kept = [row for part in PARTS for row in rows_of(tmp_path / "out", part)]
+    sizes, taken = (Counter((r["study_id"], r["condition_num"], r["task_num"]) for r in some) for some in (rows, kept))
     assert all(sizes[cell] == count for cell, count in taken.items())
     assert all(metadata["rows"].values())
     with pytest.raises(SocratesError, match="--sample 5: too few for whole cells"):
@@ -322,16 +321,13 @@ def test_a_kill_while_replacing_never_mixes_two_sets_under_one_metadata(tmp_path
 
 def test_a_disk_that_is_full_says_so_and_leaves_nothing(tmp_path, three_files):
     """A limit on the size of files stands for the full disk: writing fails in the same way."""
-    program = (
-        "import resource, sys; from pathlib import Path; from socrates.data.prepare.prepare import prepare\n"
-        "from socrates.errors import run_entry_point\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
-        "run_entry_point(lambda: prepare(Path(sys.argv[1]), source=sys.argv[2]) and 0)"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / "out"), three_files]
-    full = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert full.returncode == 2 and "cannot write: File too large" in full.stderr, full.stderr
-    assert "Traceback" not in full.stderr
+
+    def write():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        with pytest.raises(SocratesError, match="cannot write: File too large"):
+            prepare(tmp_path / "out", source=three_files)
+
+    assert in_a_fork(write)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK]
 
 
