@@ -2,7 +2,7 @@
 
 A row that is longer than the limit gets its stimulus shortened (`shorten.py`), or is dropped: cutting it would cut its
 answer. Both are counted. A crash, a kill or a full disk leaves no folder under the final name that is not whole.
-One process: 19,000 rows a second. `datasets.map` in several leaves these and their lock behind after a kill.
+One process: 18,000 rows a second. `datasets.map` in several leaves these and their lock behind after a kill.
 """
 
 from __future__ import annotations

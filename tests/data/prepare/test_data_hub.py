@@ -221,10 +221,3 @@ def test_without_a_network_a_whole_cache_is_enough_and_a_part_is_refused_by_name
     assert_refused(prepare("--revision", "v2", output="v2", HF_HUB_OFFLINE="1"), "in the local cache")
     shutil.rmtree(tmp_path / "cache")
     assert_refused(prepare(output="none", HF_HUB_OFFLINE="1"), "cannot reach the hub", "local data set folder")
-
-
-def test_a_data_set_without_data_is_refused(tmp_path, prepare, hub):
-    (empty := tmp_path / "empty").mkdir()
-    (empty / "README.md").write_text("about")
-    hub.commits[OLD] = empty
-    assert_refused(prepare(), f"{NAME}: the data set at commit {OLD} has no .parquet and no .jsonl file")
