@@ -97,12 +97,12 @@ def main() -> int:
 def tokens_of(path: str) -> dict:
     """What `inspect_file` needs to count tokens as training with a config would."""
     from socrates.config import load_config
-    from socrates.data.encode import make_encoder
+    from socrates.data.encode import PromptEncoder
     from socrates.model.load import load_tokenizer, quiet_libraries
 
     config = load_config(path)
     quiet_libraries()
-    encoder = make_encoder(load_tokenizer(config.model_name, config.model_revision), config.prompt.system_message)
+    encoder = PromptEncoder(load_tokenizer(config.model_name, config.model_revision), config.prompt.system_message)
     return {"encoder": encoder, "max_length": config.training.max_length}
 
 

@@ -14,8 +14,7 @@ but line breaks. What is right of the place does not change how the pattern matc
 counts there as white space does. NFC does not compose a space or a visible ASCII character with what is to its left.
 An added token without white space cannot lie across a place; but it ends the stretch of text that the pattern sees, so
 none may begin with a letter: where it stood after a space, the white space before it would be one match with that.
-`_is_separable` recognises exactly such tokenizers; all others get their prompts whole. Besides, `tokenize.py` compares
-some rows of every batch with the way that evaluation takes.
+`_is_separable` recognises exactly such tokenizers; all others get their prompts whole.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import json
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -47,58 +46,39 @@ _WORD_ENDS = re.compile(rf" (?={_LETTER.pattern})")
 
 
 class PromptEncoder:
-    """Prompts to token ids, as `prompt_token_ids` gives them; made by `make_encoder`.
+    """Prompts and answers to token ids, int32 in the machine's order; remembers what it has tokenized, up to a bound.
 
     Attributes:
-        tokenizer: the model's.
-        system_message: None for none.
-        frame: what the chat template puts before and after a prompt; None: prompts are not cut.
-        remembered: pieces whose ids are kept in memory, about; most are words.
-        encode_answer: a bare integer as `answer_token_ids` gives it, and the end of the turn; int32 likewise.
+        encode_answer: a bare integer as `answer_token_ids` gives it, and the end of the turn.
     """
 
-    remembered = 100_000
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, system_message: str | None, frame: tuple[str, str] | None
-    ) -> None:
-        self.tokenizer, self.system_message, self.frame = tokenizer, system_message, frame
-        self._backend = Tokenizer.from_str(tokenizer_json(tokenizer)) if frame else None
-        self._pieces: dict[str, bytes] = {}
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> None:
+        self._tokenizer, self._system_message = tokenizer, system_message
+        self._backend = Tokenizer.from_str(tokenizer_json(tokenizer))
+        frame = prompt_frame(tokenizer, system_message)
+        self._frame = frame if _is_separable(json.loads(self._backend.to_str())) else None  # None: prompts stay whole
+        self._line_ids = lru_cache(10_000)(self._encode_line)
+        self._word_ids = lru_cache(100_000)(self._encode_word)
         self.encode_answer = lru_cache(100_000)(self._encode_answer)
 
-    def encode(self, prompts: Sequence[str]) -> list[bytes]:
-        """The token ids of each prompt, int32 in the machine's order."""
-        if self.frame is None:
-            return [_as_bytes(ids) for ids in prompt_token_ids(self.tokenizer, prompts, self.system_message)]
-        before, after = self.frame
-        texts = [_LINE_ENDS.split(f"{before}{prompt}{after}") for prompt in prompts]
-        # All but a text's last line end in the line break that the split has taken away.
-        known = self._ids_of({line + "\n" for lines in texts for line in lines[:-1]} | {lines[-1] for lines in texts})
-        return [b"".join([known[line + "\n"] for line in lines[:-1]]) + known[lines[-1]] for lines in texts]
+    def encode(self, prompt: str) -> bytes:
+        """The token ids of a prompt, exactly as `prompt_token_ids` gives them."""
+        if self._frame is None:
+            [ids] = prompt_token_ids(self._tokenizer, [prompt], self._system_message)
+            return _as_bytes(ids)
+        before, after = self._frame
+        *lines, last = _LINE_ENDS.split(f"{before}{prompt}{after}")  # takes the line break before each place away
+        return b"".join([self._line_ids(line + "\n") for line in lines]) + self._line_ids(last)
+
+    def _encode_line(self, line: str) -> bytes:
+        first, *words = _WORD_ENDS.split(line)  # takes the space before each word away
+        return self._word_ids(first) + b"".join([self._word_ids(" " + word) for word in words])
+
+    def _encode_word(self, word: str) -> bytes:
+        return _as_bytes(self._backend.encode(word, add_special_tokens=False).ids)
 
     def _encode_answer(self, value: int) -> bytes:
-        return _as_bytes([*answer_token_ids(self.tokenizer, value), end_of_turn_id(self.tokenizer)])
-
-    def _ids_of(self, lines: Iterable[str]) -> dict[str, bytes]:
-        """The ids of each line, from memory or from its words."""
-        if len(self._pieces) > self.remembered:
-            self._pieces.clear()
-        new = {line: _words_of(line) for line in lines if line not in self._pieces}
-        words = sorted({word for words in new.values() for word in words if word not in self._pieces})
-        for word, encoding in zip(words, self._backend.encode_batch_fast(words, add_special_tokens=False), strict=True):
-            self._pieces[word] = _as_bytes(encoding.ids)
-        for line, words in new.items():
-            if len(words) > 1:
-                self._pieces[line] = b"".join([self._pieces[word] for word in words])
-        return self._pieces
-
-
-def make_encoder(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> PromptEncoder:
-    """The fastest encoder that gives exactly the ids of `prompt_token_ids` for every prompt."""
-    frame = prompt_frame(tokenizer, system_message)
-    separable = frame is not None and _is_separable(json.loads(tokenizer_json(tokenizer)))
-    return PromptEncoder(tokenizer, system_message, frame if separable else None)
+        return _as_bytes([*answer_token_ids(self._tokenizer, value), end_of_turn_id(self._tokenizer)])
 
 
 def tokenizer_json(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -140,12 +120,6 @@ def _reaches_across(token: dict[str, Any]) -> bool:
     return bool(
         token["lstrip"] or token["rstrip"] or token["single_word"] or re.search(r"\s", text) or _LETTER.match(text)
     )
-
-
-def _words_of(line: str) -> list[str]:
-    first, *rest = _WORD_ENDS.split(line)
-    words = [" " + word for word in rest]  # the split has taken the space away
-    return [first, *words] if first or not words else words
 
 
 def _as_bytes(ids: Sequence[int]) -> bytes:

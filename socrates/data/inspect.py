@@ -113,7 +113,7 @@ class _Found:
 
     def _count_tokens(self, answer: Answer) -> int:
         """As a training row has them: prompt, answer, end of the turn."""
-        [prompt] = self.encoder.encode([answer.prompt])
+        prompt = self.encoder.encode(answer.prompt)
         return (len(prompt) + len(self.encoder.encode_answer(answer.response))) // BYTES_A_TOKEN
 
 

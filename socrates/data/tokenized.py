@@ -62,11 +62,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def read_cells(folder: Path) -> Nested:
-    """The cells of the data file that a set was made of, dropped rows' too, as `contamination.nest_cells` gives them.
-
-    Raises:
-        SocratesError: the set is not whole.
-    """
+    """The cells of the data file that a set was made of, dropped rows' too; SocratesError if the set is not whole."""
     return _read_json(folder, CELLS, "tokenized set's cells")
 
 

@@ -1,4 +1,4 @@
-"""Cost of a run so far, over all its attempts: paid time, money, tokens.
+"""Cost of a run so far, over all its attempts: paid time and money.
 
 It travels in `.progress.json` (after every step) and in each checkpoint's `training_cost.json`, so that a resume, also
 on another machine, goes on counting. Counted is the time of training processes, from the start of rank 0's process;
@@ -26,10 +26,6 @@ class Account:
         attempts: how many began to train.
         seconds: paid, of all attempts.
         usd: what they cost, each at its own price.
-        training_seconds: of `seconds`, those after model and data were loaded.
-        tokens: trained on, all ranks; steps that were done again count again.
-        flops: of the model, all ranks.
-        peak_memory_bytes: most that any rank's tensors took.
         step_seconds: the longest of the last steps.
         save_seconds: the longest save of the last attempt; not carried on: another machine has another disk.
     """
@@ -38,10 +34,6 @@ class Account:
     attempts: int = 0
     seconds: float = 0.0
     usd: float | None = None
-    training_seconds: float = 0.0
-    tokens: float | None = None
-    flops: float | None = None
-    peak_memory_bytes: float | None = None
     step_seconds: float | None = None
     save_seconds: float | None = None
 

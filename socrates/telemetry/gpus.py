@@ -11,9 +11,9 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import groupby, takewhile
+from itertools import takewhile
 from statistics import fmean
 from typing import Any
 
@@ -39,27 +39,33 @@ class GpuSample:
 class GpuSampler:
     """Samples in a thread of its own, until the process ends."""
 
-    def __init__(self, interval: float = INTERVAL) -> None:
-        self._interval = interval
+    def __init__(self) -> None:
         names = [] if os.environ.get("DS_ACCELERATOR") == "cpu" else named_gpus(os.environ)
         self._numbers = None if names is None else [int(name) for name in names if name.isdecimal()]
         self._samples: list[GpuSample] = []
         self._lock = threading.Lock()
 
-    def start(self, listener: Callable[[list[GpuSample]], None] = lambda samples: None) -> None:
+    def start(self, listener: Callable[[list[GpuSample]], None]) -> None:
         """Begin, where there is anything to sample; ``listener`` gets each moment's samples, in its thread."""
         if self._numbers != [] and shutil.which("nvidia-smi"):
             threading.Thread(target=self._run, args=[listener], name="gpu-sampler", daemon=True).start()
 
     def take(self) -> list[dict[str, Any]]:
-        """A record for each GPU of its samples since the last call."""
+        """A record for each GPU of its samples since the last call: mean utilization (percent), most memory (MiB)."""
         with self._lock:
             samples, self._samples = self._samples, []
-        return summarize_samples(samples)
+        records = []
+        for index in sorted({sample.index for sample in samples}):
+            group = [sample for sample in samples if sample.index == index]
+            uses = [sample.utilization for sample in group if sample.utilization is not None]
+            memory = max((sample.memory_mib for sample in group if sample.memory_mib is not None), default=None)
+            use = round(fmean(uses), 1) if uses else None
+            records.append({"index": index, "utilization": use, "memory_mib": memory})
+        return records
 
     def _run(self, listener: Callable[[list[GpuSample]], None]) -> None:
         while True:
-            time.sleep(self._interval)  # first a pause: at the start the GPUs are idle
+            time.sleep(INTERVAL)  # first a pause: at the start the GPUs are idle
             found = [gpu for gpu in query_gpus() if self._numbers is None or gpu.index in self._numbers]
             with self._lock:
                 self._samples += found
@@ -76,17 +82,6 @@ def query_gpus() -> list[GpuSample]:
     rows = [line.split(", ", 4) for line in done.stdout.decode(errors="replace").splitlines()]
     whole = [row for row in rows if len(row) == 5 and row[0].isdecimal()]
     return [GpuSample(int(index), *map(_number, numbers), name=name.strip()) for index, *numbers, name in whole]
-
-
-def summarize_samples(samples: Iterable[GpuSample]) -> list[dict[str, Any]]:
-    """A record for each GPU: mean utilization (percent), most memory in use (MiB)."""
-    records = []
-    by_index = groupby(sorted(samples, key=lambda sample: sample.index), key=lambda sample: sample.index)
-    for index, group in ((index, list(group)) for index, group in by_index):
-        uses = [sample.utilization for sample in group if sample.utilization is not None]
-        memory = max((sample.memory_mib for sample in group if sample.memory_mib is not None), default=None)
-        records.append({"index": index, "utilization": round(fmean(uses), 1) if uses else None, "memory_mib": memory})
-    return records
 
 
 def gpu_numbers(environment: Mapping[str, str], wanted: int) -> list[int] | None:

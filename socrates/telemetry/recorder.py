@@ -38,28 +38,22 @@ class Telemetry:
     def __init__(
         self,
         folder: Path,
-        sampler: GpuSampler | None = None,
         *,
         before: Account | None = None,
         price_per_hour: float | None = None,
         peak_flops: float | None = None,
-        num_gpus: int = 1,
     ) -> None:
         """The process counts as paid for from its start.
 
         Args:
             folder: the output folder.
-            sampler: of the GPUs.
             before: what earlier attempts have used, in dollars where there is a price.
             price_per_hour: US dollars for the machine.
-            peak_flops: a GPU's floating point operations a second at best, dense, in the type that is trained in.
-            num_gpus: of the run.
+            peak_flops: all GPUs' floating point operations a second at best, dense, in the type that is trained in.
         """
-        self._folder = folder
-        self._sampler = sampler or GpuSampler()
-        self._before = before or Account()
-        self._price = price_per_hour
-        self._peak_flops = peak_flops * num_gpus if peak_flops else None
+        self._folder, self._before = folder, before or Account()
+        self._price, self._peak_flops = price_per_hour, peak_flops
+        self._sampler = GpuSampler()
         self._clock = time.monotonic()  # until the training begins
         self._paid_from = self._clock - _process_age()
         self._reported = False
@@ -70,7 +64,6 @@ class Telemetry:
         self._steps: deque[float] = deque(maxlen=_RECENT_STEPS)  # seconds
         self._save: float | None = None
         self._totals: dict[str, float] = {}  # of this process, as the Trainer counts them
-        self._peak_memory: float | None = None
         self.stopped: str | None = None
 
     def begin(self, step: int, max_steps: int) -> None:
@@ -101,22 +94,17 @@ class Telemetry:
         """Add a line to the log; gives what of it is known and worth printing.
 
         Args:
-            logs: what the Trainer logs; `num_tokens` and `model_flops` count those of all ranks since this process
-                began.
+            logs: what the Trainer logs; `num_tokens` and `model_flops` count all ranks' since this process began.
             step: the step that was just done.
             max_steps: the last step of the run.
             peak_memory_bytes: most that the tensors of any rank have taken.
         """
         now = time.monotonic()
         seconds, self._last_line = now - self._last_line, now
-        tokens, flops = (self._gained(name, logs.get(name)) for name in ("num_tokens", "model_flops"))
-        speed = None if tokens is None or not seconds else round(tokens / seconds, 1)
-        mfu = None if flops is None or not seconds or not self._peak_flops else flops / seconds / self._peak_flops
-        self._peak_memory = peak_memory_bytes
+        speed, flops = (self._gained(name, logs, seconds) for name in ("num_tokens", "model_flops"))
+        mfu = flops / self._peak_flops if flops is not None and self._peak_flops else None
         left, account = self._seconds_left(now, step, max_steps), self.account()
-        expected = None
-        if left is not None and account.usd is not None and self._price is not None:
-            expected = account.usd + self._price * left / 3600
+        expected = None if left is None or account.usd is None else account.usd + self._price * left / 3600
         self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm"))
         self._say_changes()
         gpus = self._sampler.take()
@@ -126,7 +114,7 @@ class Telemetry:
             "max_steps": max_steps,
             **{name: finite(logs.get(name)) for name in _FROM_THE_TRAINER},
             **self._eval,
-            "tokens_per_second": speed,
+            "tokens_per_second": _rounded(speed, 1),
             "mfu": _rounded(mfu, 4),
             "peak_memory_bytes": finite(peak_memory_bytes),
             "elapsed_s": round(now - self._clock, 3),
@@ -137,12 +125,11 @@ class Telemetry:
             "warnings": list(self._warnings),
         }
         self._try(lambda: append_line(self._folder / TRAINING_LOG, line))
+        uses = [gpu["utilization"] for gpu in gpus if gpu["utilization"] is not None]
         printed = {
-            "tokens_per_second": speed,
+            "tokens_per_second": line["tokens_per_second"],
             "mfu": line["mfu"],
-            "gpu_utilization": min(
-                (gpu["utilization"] for gpu in gpus if gpu["utilization"] is not None), default=None
-            ),
+            "gpu_utilization": min(uses, default=None),
             "peak_memory_gib": None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
             "summary": _in_words(line, account.seconds),
         }
@@ -154,30 +141,15 @@ class Telemetry:
 
     def account(self) -> Account:
         """What all attempts have used until now."""
-        now, before = time.monotonic(), self._before
-        seconds = now - self._paid_from
-        tokens, flops = self._totals.get("num_tokens"), self._totals.get("model_flops")
-        peaks = [peak for peak in (before.peak_memory_bytes, self._peak_memory) if peak is not None]
+        before, seconds = self._before, time.monotonic() - self._paid_from
         return replace(
             before,
             attempts=before.attempts + 1,
             seconds=round(before.seconds + seconds, 3),
             usd=None if self._price is None else (before.usd or 0.0) + self._price * seconds / 3600,
-            training_seconds=round(before.training_seconds + now - self._clock, 3),
-            tokens=before.tokens if tokens is None else (before.tokens or 0.0) + tokens,
-            flops=before.flops if flops is None else (before.flops or 0.0) + flops,
-            peak_memory_bytes=max(peaks, default=None),
             step_seconds=max(self._steps, default=before.step_seconds),
             save_seconds=self._save,
         )
-
-    @property
-    def utilization(self) -> float | None:
-        """Model FLOPs utilisation over all attempts (their saves and evaluations included), or None."""
-        account = self.account()
-        if account.flops is None or not self._peak_flops or not account.training_seconds:
-            return None
-        return account.flops / (account.training_seconds * self._peak_flops)
 
     def end(self) -> None:
         """The training is over: complete, or ``stopped``."""
@@ -185,12 +157,12 @@ class Telemetry:
             if self._progress:
                 self._write(replace(self._progress, stopped=self.stopped, account=self.account()))
 
-    def _gained(self, name: str, value: Any) -> float | None:
-        """How much a count that grows from 0 since this process began has grown since the last line."""
-        if (total := finite(value)) is None:
+    def _gained(self, name: str, logs: dict[str, Any], seconds: float) -> float | None:
+        """How much a count that grows from 0 since this process began has grown a second since the last line."""
+        if (total := finite(logs.get(name))) is None or not seconds:
             return None
         before, self._totals[name] = self._totals.get(name, 0.0), total
-        return total - before
+        return (total - before) / seconds
 
     def _seconds_left(self, now: float, step: int, max_steps: int) -> float | None:
         then, at = self._pace[0]

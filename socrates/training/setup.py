@@ -136,8 +136,7 @@ def make_trainer(
         Path(config.output_dir),
         before=before,
         price_per_hour=config.price_per_hour,
-        peak_flops=peak_flops(torch.cuda.get_device_name()) if known_gpu else None,
-        num_gpus=t.num_processes,
+        peak_flops=(peak_flops(torch.cuda.get_device_name()) or 0.0) * t.num_processes if known_gpu else None,
     )
     # After the Trainer's own, which says when to log and to save; before trackers, so that they get all values.
     trainer.callback_handler.callbacks[1:1] = [

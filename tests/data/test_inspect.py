@@ -168,7 +168,7 @@ def test_rows_without_a_participant_in_the_other_layout_beside_rows_with_one(tmp
 def test_tokens_are_those_of_a_training_row(tmp_path):
     from tiny import tiny_tokenizer
 
-    from socrates.data.encode import make_encoder
+    from socrates.data.encode import PromptEncoder
     from socrates.model.chat import answer_token_ids, prompt_token_ids
 
     tokenizer = tiny_tokenizer()
@@ -177,7 +177,7 @@ def test_tokens_are_those_of_a_training_row(tmp_path):
     ids = prompt_token_ids(tokenizer, [prompt for prompt, _ in prompts], "Answer.")
     lengths = [len(x) + len(answer_token_ids(tokenizer, y)) + 1 for x, (_, y) in zip(ids, prompts, strict=True)]
     limit = sorted(lengths)[len(lengths) // 2]
-    found = inspect_file(path, make_encoder(tokenizer, "Answer."), limit)
+    found = inspect_file(path, PromptEncoder(tokenizer, "Answer."), limit)
     too_long = sum(length > limit for length in lengths)
     assert found.lengths.tolist() == lengths
     assert found.record["lengths"]["longer_than_max_length"] == too_long > 0

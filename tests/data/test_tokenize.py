@@ -85,11 +85,9 @@ def test_a_set_that_is_there_already_is_tokenized_after_a_check_that_finds_no_le
     ("arguments", "config", "parts"),
     [
         (["--tokenize"], {}, ["--tokenize and --config go together"]),
-        (["--config", "config.json"], {}, ["--tokenize and --config go together"]),
         (TOKENIZE, {"dataset_path": "data/other"}, ["config.json", "data/other", "data/../data/set"]),
         (TOKENIZE, {"model_name": "./models/none"}, ["./models/none", "no such model folder"]),
         (TOKENIZE, {"seeed": 1}, ['"seeed": unknown key']),
-        (["--tokenize", "--config", "none.json"], {}, ["none.json", "no such config"]),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_happens(workplace, arguments, config, parts):

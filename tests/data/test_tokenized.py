@@ -16,14 +16,14 @@ from tiny import tiny_model, tiny_tokenizer
 
 from socrates import files
 from socrates.data import tokenize as tokenizing
-from socrates.data.encode import make_encoder
+from socrates.data.encode import PromptEncoder
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.shorten import shorten_prompt
 from socrates.data.tokenize import ensure_tokenized
 from socrates.data.tokenized import load_tokenized, read_cells, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sha256_file, write_jsonl
-from socrates.model.chat import end_of_turn_id, prompt_fingerprint, prompt_texts, prompt_token_ids
+from socrates.model.chat import end_of_turn_id, prompt_token_ids
 from socrates.rehearsal.base_model import _train_tokenizer
 
 
@@ -55,6 +55,11 @@ def tokenize(data_file, tokenizer, max_length=2048, system=None):
     return ensure_tokenized(data_file, tokenizer, system, max_length)
 
 
+def cuts(tokenizer):
+    """Whether prompts are cut into lines and words."""
+    return PromptEncoder(tokenizer, None)._frame is not None
+
+
 def examples(data_file, tokenizer, **options):
     dataset, _ = load_tokenized(tokenize(data_file, tokenizer, **options))
     return [(row["input_ids"].tolist(), row["input_ids"][-row["answer_tokens"] :].tolist()) for row in dataset]
@@ -78,17 +83,25 @@ def test_training_reads_the_same_text_as_evaluation(data_file):
     assert [ids for ids, _ in read] == [prompt + answer for prompt, (_, answer) in zip(asked, read, strict=True)]
 
 
+WHITE = [*" " * 6, *"\n" * 5, *"\r\t\v\f\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u202f\u3000\u200b\ufeff", "\r\n", "\n \n"]
+OTHERS = [*"é½²٣Ⅷſß🙂_7$<=>-.…“aBZ\0\u0301\u0338\u1161\u200d\u200f\u202e\u0e48"]
+OTHERS += ["e\u0301", "A\u030a", "'s", "'LL", "’s", "12345678901", "<|im_end|>", "<|im_start|>", "<tool>", "<to", "-a"]
+OTHERS += ["!!", "日本語", "한국", "ไทย", "Only", "ferry", "👨‍👩‍👧"]
+
+
+def nasty_texts(count, seed):
+    rng = random.Random(seed)
+    for _ in range(count):
+        parts = (rng.choice(WHITE if rng.random() < 0.5 else OTHERS) for _ in range(rng.randrange(1, 50)))
+        yield "".join(parts)
+
+
 def awkward_rows(count=300):
-    """Texts in which a cut might fall wrong, and texts that come again."""
-    rng = random.Random(3)
-    marks = [*".?…\t", "; ", ": ", "!\n", "\n", "\n\n", " \n ", "\r\n", "  ", " – ", " ", " ", ". "]
-    marks += ["\u0301", "\u200b", "\x1c", "\u2028"]
-    words = ["ferry", "It's", "I'LL", "é", "e\u0301", "naïve", "12", "3.5", "$11-$25"]
-    words += ["“How", "many?”", "<|im_end|>", "(a)", "日本", "🙂", "-"]
-    for number, row in enumerate(rows([rng.choice([1, 7, 42, 100, -3, 99999]) for _ in range(count)])):
-        text = "".join(rng.choice(words) + rng.choice(marks) for _ in range(rng.randrange(1, 60)))
-        prompt = rng.choice([text, text.strip() or "x", f"You are a survey respondent:\n- Age: {number % 9}\n\n{text}"])
-        yield row | {"prompt": prompt if prompt.strip() else "x", "stimuli": "Question? Only return an integer."}
+    """Texts in which a cut might fall wrong, and lines that come again."""
+    answers = rows([(1, 7, 42, 100, -3, 99999)[number % 6] for number in range(count)])
+    for number, (row, text) in enumerate(zip(answers, nasty_texts(count, 3), strict=True)):
+        persona = f"You are a survey respondent:\n- Age: {number % 9}\n\n" if number % 2 else ""
+        yield row | {"prompt": f"{persona}{text.strip() or 'x'}", "stimuli": "Question? Only return an integer."}
 
 
 @pytest.mark.slow  # the import of TRL
@@ -106,7 +119,7 @@ def test_ids_and_labels_are_those_of_trls_own_preparation(tmp_path, kind):
         tokenizer = _train_tokenizer([answer.prompt for answer in read_answers(made_up)])
     else:
         tokenizer = tiny_tokenizer(3)
-    assert make_encoder(tokenizer, None).frame, "else this would compare nothing of interest"
+    assert cuts(tokenizer), "else this would compare nothing of interest"
     turns = [
         {
             "prompt": [{"role": "user", "content": answer.prompt}],
@@ -130,28 +143,12 @@ def test_ids_and_labels_are_those_of_trls_own_preparation(tmp_path, kind):
 def test_a_tokenizer_of_which_little_is_known_gets_its_prompts_whole(data_file):
     from tokenizers import pre_tokenizers
 
-    tokenizer = copy.deepcopy(tiny_tokenizer())
-    before = examples(data_file, tokenizer)
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    assert make_encoder(tokenizer, None).frame is None
-    assert examples(data_file, tokenizer) and before
-    trimming = copy.deepcopy(tiny_tokenizer())
+    before = examples(data_file, tiny_tokenizer())
+    trimming, other = copy.deepcopy(tiny_tokenizer()), copy.deepcopy(tiny_tokenizer())
     trimming.chat_template = trimming.chat_template.replace("message['content']", "message['content'] | trim")
-    assert make_encoder(trimming, None).frame is None
-    assert examples(data_file, trimming) == before, "here there is nothing to trim"
-
-
-WHITE = [*" " * 6, *"\n" * 5, *"\r\t\v\f\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u202f\u3000\u200b\ufeff", "\r\n", "\n \n"]
-OTHERS = [*"é½²٣Ⅷſß🙂_7$<=>-.…“aBZ\0\u0301\u0338\u1161\u200d\u200f\u202e\u0e48"]
-OTHERS += ["e\u0301", "A\u030a", "'s", "'LL", "’s", "12345678901", "<|im_end|>", "<|im_start|>", "<tool>", "<to", "-a"]
-OTHERS += ["!!", "日本語", "한국", "ไทย", "Only", "ferry", "👨‍👩‍👧"]
-
-
-def nasty_texts(count, seed):
-    rng = random.Random(seed)
-    for _ in range(count):
-        parts = (rng.choice(WHITE if rng.random() < 0.5 else OTHERS) for _ in range(rng.randrange(1, 50)))
-        yield "".join(parts)
+    assert not cuts(trimming) and examples(data_file, trimming) == before, "here there is nothing to trim"
+    other.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    assert not cuts(other)
 
 
 def greedy_tokenizer(digits, normalizer, ignore_merges):
@@ -175,12 +172,10 @@ def test_pieces_of_the_nastiest_texts_are_the_whole(digits, composed, ignore_mer
     from tokenizers import normalizers
 
     tokenizer = greedy_tokenizer(digits, normalizers.NFC() if composed else None, ignore_merges)
-    encoder = make_encoder(tokenizer, None)
-    assert encoder.frame
-    texts = list(nasty_texts(3000, 2))
-    pieces = [array("i", ids).tolist() for ids in encoder.encode(texts)]
-    for text, ids, whole in zip(texts, pieces, prompt_token_ids(tokenizer, texts, None), strict=True):
-        assert ids == whole, repr(text)
+    assert cuts(tokenizer)
+    encoder, texts = PromptEncoder(tokenizer, None), list(nasty_texts(3000, 2))
+    for text, whole in zip(texts, prompt_token_ids(tokenizer, texts, None), strict=True):
+        assert array("i", encoder.encode(text)).tolist() == whole, repr(text)
 
 
 @pytest.mark.parametrize("content", ["a b", "word", "é-", "\u212b"])
@@ -190,30 +185,17 @@ def test_an_added_token_that_may_begin_a_word_or_hold_white_space_forbids_pieces
 
     tokenizer = copy.deepcopy(tiny_tokenizer())
     tokenizer.add_tokens([AddedToken("<think>", normalized=True)])
-    assert make_encoder(tokenizer, None).frame
+    assert cuts(tokenizer)
     tokenizer.add_tokens([AddedToken(content, normalized=True)])
-    assert make_encoder(tokenizer, None).frame is None
+    assert not cuts(tokenizer)
 
 
 def test_padding_that_an_earlier_call_left_changes_nothing():
     tokenizer = copy.deepcopy(tiny_tokenizer())
-    before = tokenized_fingerprint("d", tokenizer, None, 10)
+    before = tokenized_fingerprint("d", tokenizer, None, 10), PromptEncoder(tokenizer, None).encode("a b c")
     tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=2)
     assert tokenizer.backend_tokenizer.padding and tokenizer.backend_tokenizer.truncation
-    assert tokenized_fingerprint("d", tokenizer, None, 10) == before and make_encoder(tokenizer, None).frame
-    tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=2)
-    assert make_encoder(tokenizer, None).frame
-
-
-def test_pieces_that_turn_out_not_to_be_the_whole_are_not_used(data_file, monkeypatch, capsys):
-    from socrates.data import encode as encoding
-
-    expected = examples(data_file, tiny_tokenizer())
-    shutil.rmtree(next(data_file.parent.glob("tokenized-*")))
-    monkeypatch.setattr(encoding, "_LINE_ENDS", re.compile("\n(?=[Yu])"))
-    monkeypatch.setattr(encoding, "_words_of", lambda line: re.split("(?<=e)(?=s)", line))  # within words
-    assert examples(data_file, tiny_tokenizer()) == expected
-    assert "cannot be cut into pieces" in capsys.readouterr().out
+    assert (tokenized_fingerprint("d", tokenizer, None, 10), PromptEncoder(tokenizer, None).encode("a b c")) == before
 
 
 STORY = " ".join(f"Word{n} happened." for n in range(200))
@@ -258,7 +240,7 @@ def test_a_row_that_no_shortening_can_save_is_dropped_and_counted(tmp_path, row)
     write_jsonl(data_file, [row, *rows()])
     tokenizer = tiny_tokenizer()
     dataset, info = load_tokenized(tokenize(data_file, tokenizer, max_length=1200))
-    assert (len(dataset), info["rows"], info["read"], info["dropped"]) == (4, 4, 5, 1)
+    assert (len(dataset), info["rows"], info["dropped"]) == (4, 4, 1)
     assert info["tokens"] == sum(len(row["input_ids"]) for row in dataset)
     with pytest.raises(SocratesError, match="none of 5 rows can be brought under max_length = 20 tokens"):
         tokenize(data_file, tokenizer, max_length=20)
@@ -288,35 +270,15 @@ def test_the_bytes_do_not_depend_on_the_size_of_a_batch_but_for_its_ends(tmp_pat
         dataset, info = load_tokenized(folder)
         found.append(([(row["input_ids"].tolist(), row["answer_tokens"]) for row in dataset], info | {"bytes": 0}))
         shutil.rmtree(folder)
-    assert found == found[:1] * 3 and found[0][1]["read"] == 65
+    assert found == found[:1] * 3 and found[0][1]["rows"] == 64
     assert found[0][1]["longest"] == max(len(ids) for ids, _ in found[0][0])
 
 
-@pytest.mark.parametrize(
-    "bad, message",
-    [
-        (b"{nonsense}\n", "line 5: not JSON"),
-        (b"\xff\n", "line 5: not UTF-8"),
-        (b"[1]\n", "line 5"),
-        (b'{"a": 1}\n', "line 5"),
-        (json.dumps(rows()[0] | {"prompt": None, "demographic": {"age": "\ud800"}}).encode(), "line 5: .*half a char"),
-    ],
-)
-def test_a_bad_line_is_told_with_its_number_and_nothing_stays(data_file, bad, message):
-    data_file.write_bytes(data_file.read_bytes() + bad)
-    with pytest.raises(SocratesError, match=message):
+def test_a_bad_line_is_told_with_its_number_and_nothing_stays(data_file):
+    data_file.write_bytes(data_file.read_bytes() + b"{nonsense}\n")
+    with pytest.raises(SocratesError, match="line 5: not JSON"):
         tokenize(data_file, tiny_tokenizer())
     assert not list(data_file.parent.glob("*tokenized-*[0-9a-f]")) and not list(data_file.parent.glob("*.tmp"))
-
-
-def test_what_is_remembered_does_not_grow_with_the_rows(data_file):
-    encoder = make_encoder(tiny_tokenizer(), None)
-    encoder.remembered = 100
-    for number in range(50):
-        text = f"This is sentence {number}. " * 5
-        assert array("i", encoder.encode([text])[0]).tolist() == prompt_token_ids(tiny_tokenizer(), [text], None)[0]
-        assert len(encoder._pieces) < 120
-    assert number == 49 and len(encoder._pieces) > 10
 
 
 def test_a_digest_is_remembered_until_the_file_is_touched(data_file, monkeypatch):
@@ -344,15 +306,14 @@ def test_a_set_is_reused_and_anything_that_would_change_it_makes_another(data_fi
     before = (folder / "data.arrow").stat().st_mtime_ns
     assert tokenize(data_file, tiny_tokenizer()) == folder
     assert (folder / "data.arrow").stat().st_mtime_ns == before
+    other_template = copy.deepcopy(tiny_tokenizer())
+    other_template.chat_template = "Survey\n" + other_template.chat_template
     others = {
         tokenize(data_file, tiny_tokenizer(), max_length=1000),
         tokenize(data_file, tiny_tokenizer(), system="Be brief."),
         tokenize(data_file, tiny_tokenizer(3)),
+        tokenize(data_file, other_template),
     }
-    other_template = copy.deepcopy(tiny_tokenizer())
-    other_template.chat_template = "Survey\n" + other_template.chat_template
-    others.add(tokenize(data_file, other_template))
-    assert prompt_fingerprint(other_template, None) != prompt_fingerprint(tiny_tokenizer(), None)
     write_jsonl(data_file, rows((3, 10, 100, -3)))
     others.add(tokenize(data_file, tiny_tokenizer()))
     assert len(others | {folder}) == 6
@@ -402,13 +363,13 @@ def test_a_set_that_is_not_whole_is_refused_with_what_to_do(data_file, name, dam
             use(folder)
 
 
-def test_a_file_that_changes_after_its_digest_was_taken_is_refused(data_file, monkeypatch):
-    def digest_and_change(path):
-        digest = sha256_file(path)
-        write_jsonl(path, rows((3, 10, 100, -3)))
-        return digest
+def test_a_file_that_changes_while_it_is_read_is_refused(data_file, monkeypatch):
+    def change_and_write(*arguments):
+        write_jsonl(data_file, rows((3, 10, 100, -3)))
+        return write_rows(*arguments)
 
-    monkeypatch.setattr(tokenizing, "remembered_sha256", digest_and_change)
+    write_rows = tokenizing._write_rows
+    monkeypatch.setattr(tokenizing, "_write_rows", change_and_write)
     with pytest.raises(SocratesError, match="was changed while it was tokenized"):
         tokenize(data_file, tiny_tokenizer())
     assert not list(data_file.parent.glob("tokenized-*"))
@@ -445,20 +406,9 @@ def test_ranks_that_start_together_make_one_set(data_file):
     assert json.loads((folder / "info.json").read_text())["rows"] == 4
 
 
-TRIMMED = "{% for m in messages %}<|im_start|>{{ m['content'] | trim }}x{% endfor %}"
-
-
-@pytest.mark.parametrize(
-    "template, message",
-    [
-        (None, "has no chat template"),
-        ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "right after the prompt|special token"),
-        (TRIMMED + "{% if add_generation_prompt %}<|im_start|>{% endif %}", "special token"),
-    ],
-)
-def test_a_template_that_cannot_be_used_is_an_error(template, message):
+@pytest.mark.parametrize("end", ["{{ m['content'] }} ", "<|im_start|>{{ m['content'] | trim }}x"])
+def test_a_template_that_does_not_end_a_turn_with_a_special_token_is_an_error(end):
     tokenizer = copy.deepcopy(tiny_tokenizer())
-    tokenizer.chat_template = template
-    with pytest.raises(SocratesError, match=message):
-        prompt_texts(tokenizer, ["a"], None)
+    tokenizer.chat_template = f"{{% for m in messages %}}{end}{{% endfor %}}"
+    with pytest.raises(SocratesError, match=r"right after the prompt|special token"):
         end_of_turn_id(tokenizer)

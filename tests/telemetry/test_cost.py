@@ -19,10 +19,10 @@ def account_files(folder, told=None, saved=None):
 
 
 def test_of_two_accounts_of_one_run_the_larger_counts(tmp_path):
-    saved = Account(run="a", attempts=1, seconds=100.0, usd=2.0, tokens=5.0, save_seconds=1.0)
-    checkpoint = account_files(tmp_path, Account(run="a", attempts=2, seconds=150.0, usd=3.0, tokens=7.0), saved)
+    saved = Account(run="a", attempts=1, seconds=100.0, usd=2.0, save_seconds=1.0)
+    checkpoint = account_files(tmp_path, Account(run="a", attempts=2, seconds=150.0, usd=3.0), saved)
     before = account_before(tmp_path, checkpoint, "b", 7.2)
-    assert (before.run, before.attempts, before.seconds, before.usd, before.tokens) == ("a", 2, 150.0, 3.0, 7.0)
+    assert (before.run, before.attempts, before.seconds, before.usd) == ("a", 2, 150.0, 3.0)
     assert before.save_seconds is None, "another machine has another disk"
 
 

@@ -153,7 +153,7 @@ def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the
     assert f"Training complete: {STEPS} steps" in finish(folder)
     assert_same_end(folder, undisturbed)
     account = read_progress(folder / RUN).account
-    assert account.attempts == 2 and account.usd > saved.usd + 1 and account.tokens > saved.tokens
+    assert account.attempts == 2 and account.usd > saved.usd + 1
     lines = [json.loads(line) for line in (folder / RUN / "training_log.jsonl").read_text().splitlines()]
     costs = [line["cost_usd"] for line in lines]
     assert costs == sorted(costs) and saved.usd < costs[-1] <= account.usd

@@ -64,12 +64,11 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> dict[str
         raise SocratesError(f'{folder}: "split" must be one of {", ".join(MAPPINGS)}, not {split!r}')
     if "train" not in rows or len(rows) < 2 or not set(PARTS).issuperset(rows):
         raise SocratesError(f"{folder}: must have train and val or test for a leak to be looked for, not {list(rows)}")
-    files = {part: part_file(folder, part) for part in rows}
+    files = {part: part_file(folder, part) for part in PARTS if part in rows}
     found = {part: _read(file, split, rows[part]) for part, file in files.items()}
-    for one, other in combinations(files, 2):
-        _check_units(found[one].units, found[other].units, split, files[one], files[other])
     shared_prompts: dict[str, int] = {}
     for one, other in combinations(files, 2):
+        _check_units(found[one].units, found[other].units, split, files[one], files[other])
         hashes = np.intersect1d(found[one].prompts, found[other].prompts, assume_unique=True)
         if one == "train" and len(hashes):
             _check_prompts(hashes, files[one], files[other])
@@ -77,7 +76,6 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> dict[str
     for part, one in found.items():
         if one.rows != rows[part]:
             raise SocratesError(f"{files[part]}: holds {one.rows} rows, {METADATA} says {rows[part]}; prepare it again")
-    unit = "study" if split == "study" else f"{split} of a study"
     return {
         "rows": {part: one.rows for part, one in found.items()},
         "sha256": {part: sha256_file(file) for part, file in files.items()},
@@ -87,7 +85,7 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> dict[str
             "cells": {part: len(one.cells) for part, one in found.items()},
             "prompts": {part: len(one.prompts) for part, one in found.items()},
         },
-        "no_leak": {"unit": unit, "shared_units": 0, "shared_prompts": shared_prompts},
+        "no_leak": {"unit": "study" if split == "study" else f"{split} of a study", "shared_prompts": shared_prompts},
     }
 
 

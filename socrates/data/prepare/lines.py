@@ -9,8 +9,9 @@ import hashlib
 import json
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,9 @@ from socrates.errors import SocratesError
 from socrates.files import unique_keys
 
 LISTED = 20  # bad rows that are named; all are counted
-_SHOWN = 10  # of them, in a message
-_STOP_EVERY = 20_000  # rows after which too many bad ones end it, so that the message can show more than the first
 _SCALARS = frozenset({str, int, float, bool})
-_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=unique_keys)
+# The row of a line, in which no key stands twice; NaN, as some converters write null, is let through.
+parse_published = partial(parse_line, decoder=json.JSONDecoder(object_pairs_hook=unique_keys))
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # made once: json.dumps makes one a call
 
 
@@ -51,17 +51,14 @@ class Lines:
 
 
 def write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> Lines:
-    """The pass: every row that is in a published list becomes a line of one file."""
+    """The pass; SocratesError, which names the first bad rows, where there are more than allowed."""
     lines = Lines()
-    studies = {unit[0] for unit in split.train | split.evaluation}
     with path.open("wb") as out:
-        for count, (file, number, row) in enumerate(progress(read_rows(source), "reading")):
-            if count % _STOP_EVERY == 0:
-                _check_bad_rows(lines, source, max_bad_rows)
+        for file, number, row in progress(read_rows(source), "reading"):
             try:
                 answer = to_answer(row)
                 if split.side(answer.cell) is None:
-                    _leave_out(lines, answer.cell, split.name, studies)
+                    _leave_out(lines, answer.cell, split.name)
                     continue
                 out.write(to_line(answer))
             except BadRow as error:
@@ -72,32 +69,21 @@ def write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> 
                 continue
             lines.cell.append(lines.cells.setdefault(answer.cell, len(lines.cells)))
             lines.prompt.append(prompt_hash(answer.prompt))
-    _check_bad_rows(lines, source, max_bad_rows)
+    if lines.bad > max_bad_rows:
+        unit = source.unit
+        shown = [f"{source.folder / bad['file']}, {unit} {bad[unit]}: {bad['reason']}" for bad in lines.first_bad]
+        more = [f"… and {lines.bad - LISTED:,} more"] if lines.bad > LISTED else []
+        remedy = "put the source right, or leave bad rows out with --max-bad-rows N"
+        counted = f"{lines.bad} bad row{'s' * (lines.bad != 1)}, {max_bad_rows} allowed: {remedy}"
+        raise SocratesError("\n  ".join([*shown, *more, counted]))
     return lines
 
 
-def _check_bad_rows(lines: Lines, source: Source, allowed: int) -> None:
-    """SocratesError, which names the first of them, if more rows than allowed cannot be used."""
-    if lines.bad <= allowed:
-        return
-    shown = [
-        f"{source.folder / bad['file']}, {source.unit} {bad[source.unit]}: {bad['reason']}" for bad in lines.first_bad
-    ]
-    more = f"\n  … and {lines.bad - _SHOWN:,} more" if lines.bad > _SHOWN else ""
-    raise SocratesError(
-        "\n  ".join(shown[:_SHOWN]) + f"{more}\n  {lines.bad} bad row{'s' * (lines.bad != 1)} so far, {allowed} "
-        "allowed: put the source right, or leave bad rows out with --max-bad-rows N"
-    )
-
-
-def _leave_out(lines: Lines, cell: Cell, split: str, studies: Set[str]) -> None:
+def _leave_out(lines: Lines, cell: Cell, split: str) -> None:
     """Count a row that is in no published list; those of the study split name every study: there it is a mistake."""
     if split == "study":
         raise BadRow(f'study "{cell.study_id}" is in neither published list (seen, unseen)')
-    if cell.study_id in studies:
-        lines.left_out[f"{split} in no list"]["/".join(map(str, unit_of(cell, split)))] += 1
-    else:
-        lines.left_out["study in no list"][cell.study_id] += 1
+    lines.left_out[f"{split} in no list"]["/".join(map(str, unit_of(cell, split)))] += 1
 
 
 def to_answer(row: Mapping[str, Any] | bytes, number: int = 0) -> Answer:
@@ -110,11 +96,6 @@ def to_answer(row: Mapping[str, Any] | bytes, number: int = 0) -> Answer:
         raise BadRow(str(error).removeprefix(f", line {number}: ")) from error
     except (ValueError, OverflowError) as error:
         raise BadRow(f"cannot be read: {error}") from error
-
-
-def parse_published(line: bytes) -> dict[str, Any]:
-    """The row of a line, in which no key stands twice; NaN, as some converters write null, is let through."""
-    return parse_line(line, _UNIQUE_KEYS)
 
 
 def to_line(answer: Answer) -> bytes:

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +27,11 @@ from socrates.data.prepare.sources import PUBLISHED, Source, open_source
 from socrates.data.prepare.splits import MAPPINGS, Split, assign_parts, choose_sample, load_split
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.files import file_identity, read_json, sha256_file, sha256_json, sync_folder, try_lock, write_json
+from socrates.files import cannot_write, read_json, sha256_file, sha256_json, sync_folder, try_lock, write_json
 
 WORK, LOCK = ".preparing", ".preparing.lock"
 _ALL = "rows.jsonl"
 _NOWHERE = -1  # in place of a part's number
-_PACKAGES = ("huggingface_hub", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -96,14 +93,11 @@ def prepare(
     lists = there.find_beside(MAPPINGS[settings.split])
     split = load_split(settings.split, lists)
     print(f"Source: {_shown(there)}", flush=True)
-    identities = list(map(file_identity, there.files))
     recipe = _recipe(there, lists, settings)
     with _locked(output):
         if not overwrite and _holds(output, recipe, there.origin):
             return None
         metadata = _write_set(output / WORK, there, split, settings, recipe, max_bad_rows)
-        if list(map(file_identity, there.files)) != identities:  # what was read is not what was hashed
-            raise SocratesError(f"{source}: a file of it was changed while it was read; run the same command again")
         write_json(output / WORK / METADATA, metadata)
     return metadata
 
@@ -129,9 +123,7 @@ def _locked(output: Path) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError) as error:
         raise SocratesError(f"--output {output}: is no folder, or lies below a file; choose another one") from error
     except OSError as error:
-        raise SocratesError(
-            f"{output}: cannot write: {error.strerror or error}; put that right and run the same command again"
-        ) from error
+        raise cannot_write(output, error) from error
 
 
 def _settle(output: Path) -> None:
@@ -232,8 +224,7 @@ def _write_set(
     sizes = dict(zip(lines.cells, np.bincount(lines.cell).tolist(), strict=True))
     if settings.sample:
         sizes = choose_sample(sizes, split, settings.sample, settings.seed)
-    parts, val = assign_parts(sizes, split, settings.val_share, settings.seed)
-    rows = _divide(work, lines, parts)
+    rows = _divide(work, lines, assign_parts(sizes, split, settings.val_share, settings.seed))
     print("Checking the written files for leaks", flush=True)
     found = prove_no_leak(work, split.name, rows)
     return {
@@ -241,18 +232,13 @@ def _write_set(
         "source": {**source.origin, "files": recipe["files"], "lists": recipe["lists"]},
         "split": split.name,
         "settings": recipe["settings"],
-        "rows": found["rows"],
-        "sha256": found["sha256"],
-        "counts": found["counts"],
+        **found,
         "left_out": {
             reason: {"rows": names.total(), "where": dict(sorted(names.items()))}
             for reason, names in sorted(lines.left_out.items())
         },
         "bad_rows": {"rows": lines.bad, "allowed": max_bad_rows, "first": lines.first_bad},
-        "val_units": sorted(map(list, val), key=str),
-        "no_leak": found["no_leak"],
         "recipe_sha256": sha256_json(recipe),
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}},
     }
 
 

@@ -6,11 +6,13 @@ commit, in the local cache. It is read in batches, so that memory does not grow 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from socrates.errors import SocratesError
 from socrates.model.hub import check_revision, names_a_folder, snapshot
@@ -23,7 +25,6 @@ _COLUMNS = (
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
-_NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ def _open_folder(name: str) -> Source:
 
 def _data_files(folder: Path, ending: str) -> tuple[Path, ...]:
     """The files of a kind, but for those in `metadata/`, and hidden ones (a hub client's cache, a run's leftovers)."""
-    found = {file.relative_to(folder): file for file in sorted(folder.rglob(f"*{ending}")) if file.is_file()}
-    hidden = {name for name in found if name.parts[0] == "metadata" or any(part[0] == "." for part in name.parts)}
-    return tuple(file for name, file in found.items() if name not in hidden)
+    names = [file.relative_to(folder) for file in sorted(folder.rglob(f"*{ending}")) if file.is_file()]
+    seen = [name for name in names if name.parts[0] != "metadata" and not any(part[0] == "." for part in name.parts)]
+    return tuple(folder / name for name in seen)
 
 
 def _open_hub(name: str, revision: str | None) -> Source:
@@ -117,22 +118,8 @@ def _open_hub(name: str, revision: str | None) -> Source:
         folder = snapshot("data set", name, commit or revision, [f"*{ending}", "*_mapping.json"])
         commit = folder.name
         if files := _data_files(folder, ending):
-            _check_complete(name, files)
             return Source(name, folder, files, commit, revision)
     raise SocratesError(f"{name}: the data set at commit {commit} has no .parquet and no .jsonl file")
-
-
-def _check_complete(name: str, files: tuple[Path, ...]) -> None:
-    """SocratesError where there are fewer files than their names promise ("train-00001-of-00012.parquet").
-
-    Where another program filled the cache, nothing else says what there should be.
-    """
-    promised = max((int(match[1]) for file in files if (match := _NUMBERED.search(file.name))), default=0)
-    if len(files) < promised:
-        raise SocratesError(
-            f"{name}: the local cache holds only a part of it ({len(files)} of {promised} files); run again where the "
-            "hub can be reached"
-        )
 
 
 # --- its rows ------------------------------------------------------------------------------------------------------
@@ -146,8 +133,6 @@ def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | byte
     Raises:
         SocratesError: a file is damaged or cannot be read.
     """
-    import pyarrow as pa
-
     for file in source.files:
         try:
             for number, row in enumerate(_rows_of(file), start=1):
@@ -166,8 +151,6 @@ def _rows_of(path: Path) -> Iterator[dict[str, Any] | bytes]:
         with path.open("rb") as lines:
             yield from lines
         return
-    import pyarrow.parquet as pq
-
     # a buffer, and not a whole row group at once: it may hold a million rows
     with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]

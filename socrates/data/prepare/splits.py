@@ -150,16 +150,10 @@ def choose_sample(sizes: Mapping[Cell, int], split: Split, rows: int, seed: int)
     return {cell: size for cell, size in sizes.items() if cell in chosen}
 
 
-def assign_parts(
-    sizes: Mapping[Cell, int], split: Split, val_share: float, seed: int
-) -> tuple[dict[Cell, str], frozenset[Unit]]:
-    """The part that each cell's rows go to, and the units that `val` gets (see `carve`).
+def assign_parts(sizes: Mapping[Cell, int], split: Split, val_share: float, seed: int) -> dict[Cell, str]:
+    """The part that each cell's rows go to; `val` gets whole units (see `carve`).
 
-    Args:
-        sizes: rows of each cell, all of them on a side of the split.
-        split: the published lists.
-        val_share: of the evaluation rows, for `val`.
-        seed: of which units those are.
+    ``sizes``: rows of each cell, all of them on a side of the split.
 
     Raises:
         SocratesError: no cell is for training, or fewer than two units are for evaluation.
@@ -172,8 +166,7 @@ def assign_parts(
     if not any(unit in split.train for unit in units.values()):
         raise SocratesError(f"no row of the source is in the training list of the {split.name} split")
     val = carve(evaluation, val_share, seed)
-    parts = {cell: "train" if unit in split.train else "val" if unit in val else "test" for cell, unit in units.items()}
-    return parts, val
+    return {cell: "train" if unit in split.train else "val" if unit in val else "test" for cell, unit in units.items()}
 
 
 def _list(lists: Any, side: str, where: Path | str) -> list[Any]:

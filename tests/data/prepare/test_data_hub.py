@@ -1,6 +1,5 @@
 """The published data from a hub: a server on this machine that answers as the hub does, and the real client."""
 
-import os
 import re
 import shutil
 import signal
@@ -13,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import made_hub
 import pytest
-from processes import PATIENCE, ROOT
+from processes import PATIENCE, ROOT, assert_refused, environment
 from published import published_folder
 
 from socrates.data.dataset import PARTS, read_metadata
@@ -28,9 +27,6 @@ class Hub(made_hub.Hub):
     """A hub with one data set: a folder for each commit, and what each branch means.
 
     Attributes:
-        commits: {commit: folder}.
-        branches: {name: commit}.
-        broken: part of the paths of requests that are answered with 403, or None (500 would be asked again for long).
         cut: {path of a file: how many requests of it are answered with a part, after which the connection is closed}.
         slow: a file whose bytes stop on the way until `go_on` is set, or None; `stopped` says that one has.
         sent: paths of the files whose bytes were asked for, in order.
@@ -40,17 +36,13 @@ class Hub(made_hub.Hub):
         super().__init__(NAME)
         self.RequestHandlerClass = _Answer
         self.commits, self.branches = dict(commits), {"main": OLD, "v2": NEW}
-        self.broken, self.cut, self.sent = None, {}, []
+        self.cut, self.sent = {}, []
         self.slow, self.stopped, self.go_on = None, threading.Event(), threading.Event()
 
 
 class _Answer(made_hub._Answer):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        if self.server.refusal:
-            return self.reply(self.server.refusal[0], **self.server.refusal[1])
-        if self.server.broken and self.server.broken in path:
-            return self.reply(403)
         if match := re.fullmatch(rf"/api/datasets/{NAME}(?:/(revision|tree)/([^/]+))?", path):
             return self.about(match[1], self.commit(match[2] or "main"))
         if match := re.fullmatch(rf"/datasets/{NAME}/resolve/([^/]+)/(.+)", path):
@@ -66,12 +58,12 @@ class _Answer(made_hub._Answer):
     def about(self, what: str, commit: str | None) -> None:
         if commit is None:
             return self.reply(404, **{"X-Error-Code": "RevisionNotFound"})
+        if what != "tree":
+            return self.reply(200, {"id": NAME, "sha": commit, "siblings": []})
         folder = self.server.commits[commit]
         files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-        if what == "tree":
-            listed = [{"type": "file", "path": n, "size": f.stat().st_size, "oid": n} for n, f in files.items()]
-            return self.reply(200, listed)
-        return self.reply(200, {"id": NAME, "sha": commit, "siblings": [{"rfilename": name} for name in files]})
+        listed = [{"type": "file", "path": n, "size": f.stat().st_size, "oid": n} for n, f in files.items()]
+        return self.reply(200, listed)
 
     def file(self, commit: str | None, name: str) -> None:
         hub = self.server
@@ -128,22 +120,13 @@ def commits(tmp_path_factory):
 def prepare(tmp_path, hub):
     """Run the command, with a cache of its own; the token must stand in nothing that it prints or leaves."""
 
-    def variables(**extra):
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-        known = {"HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.url}
-        return kept | known | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "60"} | extra
-
     def prepare(*arguments, output="out", stop=None, **extra):
         hub.sent.clear()
-        command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), "--source", NAME]
-        process = subprocess.Popen(
-            [*command, "--output", output, *arguments],
-            cwd=tmp_path,
-            env=variables(**extra),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), "--source", NAME, "--output", output]
+        known = {"HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+        known |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "60"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([*command, *arguments], cwd=tmp_path, env=environment(**known | extra), **pipes)
         if stop is not None:
             assert hub.stopped.wait(PATIENCE)
             process.send_signal(stop)
@@ -160,11 +143,6 @@ def prepare(tmp_path, hub):
 
 def hashes(folder):
     return {part: sha256_file(folder / f"{part}.jsonl") for part in PARTS}
-
-
-def refused(done, *parts):
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert [part for part in parts if part not in done.stderr] == [], done.stderr
 
 
 @pytest.mark.slow
@@ -190,10 +168,10 @@ def test_the_same_command_gives_the_same_data_after_the_branch_has_moved(tmp_pat
     hub.branches["main"] = NEW
     again = prepare()
     assert again.returncode == 0 and "nothing to do" in again.stdout and OLD in again.stdout
-    refused(
+    assert_refused(
         prepare("--revision", NEW), f"commit {OLD} (now {NEW}; --revision {OLD} gives the same data)", "--overwrite"
     )
-    refused(prepare("--seed", "1"), "seed 0 (now 1)")
+    assert_refused(prepare("--seed", "1"), "seed 0 (now 1)")
     assert hashes(tmp_path / "out") == before and hub.sent == []
     assert prepare("--revision", "v2", output="other").returncode == 0
     source = read_metadata(tmp_path / "other")["source"]
@@ -205,7 +183,7 @@ def test_the_same_command_gives_the_same_data_after_the_branch_has_moved(tmp_pat
 @pytest.mark.slow
 def test_a_download_that_was_cut_goes_on(tmp_path, prepare, hub):
     hub.cut[TRAIN_1] = 99
-    refused(prepare(), f"{NAME}: the download stopped", "run the same command again")
+    assert_refused(prepare(), f"{NAME}: the download stopped", "run the same command again")
     assert not (tmp_path / "out").exists()
     hub.cut.clear()
     done = prepare()
@@ -224,6 +202,9 @@ def test_ended_in_the_middle_of_a_file_it_ends_at_once_and_goes_on(tmp_path, pre
     assert done.returncode == (130 if stop == signal.SIGINT else -stop)
     assert stop != signal.SIGINT or "interrupted; run the same command again" in done.stderr
     assert not (tmp_path / "out").exists()
+    assert_refused(
+        prepare(HF_HUB_OFFLINE="1"), "not completely, in the local cache"
+    )  # a part is not taken for the whole
     hub.slow = None
     assert prepare().returncode == 0 and TRAIN_1 in hub.sent
 
@@ -236,41 +217,7 @@ def test_without_a_network_a_whole_cache_is_enough_and_a_part_is_refused_by_name
     assert hashes(tmp_path / "offline") == hashes(tmp_path / "out") and hub.sent == []
     [cached] = (tmp_path / "cache").rglob(f"snapshots/*/{TRAIN_1}")
     cached.unlink()
-    refused(prepare(output="part", HF_HUB_OFFLINE="1"), "not completely, in the local cache", "connect and run")
-    refused(prepare("--revision", "v2", output="v2", HF_HUB_OFFLINE="1"), "in the local cache")
+    assert_refused(prepare(output="part", HF_HUB_OFFLINE="1"), "not completely, in the local cache", "connect and run")
+    assert_refused(prepare("--revision", "v2", output="v2", HF_HUB_OFFLINE="1"), "in the local cache")
     shutil.rmtree(tmp_path / "cache")
-    refused(prepare(output="none", HF_HUB_OFFLINE="1"), "cannot reach the hub", "local data set folder")
-
-
-@pytest.mark.slow
-def test_a_part_in_the_cache_is_never_taken_for_the_whole(tmp_path, prepare, hub):
-    assert prepare().returncode == 0
-    shutil.rmtree(next((tmp_path / "cache").rglob("trees")))  # as an older client left it
-    [cached] = (tmp_path / "cache").rglob(f"snapshots/*/{TRAIN_1}")
-    cached.unlink()
-    hub.broken = "/tree/"
-    refused(prepare(output="second"), "only a part of it (2 of 3 files)")
-    refused(prepare(output="second", HF_HUB_OFFLINE="1"), "only a part of it (2 of 3 files)")
-
-
-@pytest.mark.parametrize(
-    ("status", "headers", "arguments", "words"),
-    [
-        (403, {"X-Error-Code": "GatedRepo"}, (), ["gated", "HF_TOKEN"]),
-        (404, {"X-Error-Code": "RepoNotFound"}, (), ["no such data set", "spelling"]),
-        (404, {"X-Error-Code": "RevisionNotFound"}, ("--revision", "v9"), ["revision v9", "does not"]),
-        (401, {"X-Error-Message": "Invalid credentials"}, (), ["401", "HF_TOKEN is not valid"]),
-        (500, {}, (), ["500", "try again later"]),
-    ],
-)
-def test_what_the_hub_refuses(tmp_path, prepare, hub, status, headers, arguments, words):
-    hub.refusal = (status, headers)
-    refused(prepare(*arguments), NAME, *words)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_data_set_without_data_is_refused(tmp_path, prepare, hub):
-    (empty := tmp_path / "empty").mkdir()
-    (empty / "README.md").write_text("about")
-    hub.commits[OLD] = empty
-    refused(prepare(), f"{NAME}: the data set at commit {OLD} has no .parquet and no .jsonl file")
+    assert_refused(prepare(output="none", HF_HUB_OFFLINE="1"), "cannot reach the hub", "local data set folder")
