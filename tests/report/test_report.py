@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from made_results import make_world, write_decision, write_log, write_made_results
+from made_results import few_metrics, make_world, write_decision, write_log, write_made_results
 from processes import run_loaded
 
 from socrates.errors import SocratesError
@@ -298,16 +298,8 @@ def test_the_decision_in_words(tmp_path, changes, said, not_said):
 
 def bare_results(folder, **metrics):
     """Folders of a baseline and a checkpoint with nothing but metrics, and few of these."""
-    numbers = ("mae", "rmse", "correlation", "correlation_within_cells", "accuracy", "valid_mass")
-    hashes = dict.fromkeys(("data_sha256", "rows_sha256", "prompt_fingerprint"), "f" * 64)
     for name, distance in (("baseline", 0.2), ("checkpoint-500", 0.16)):
-        content = {
-            "wasserstein_distance": distance,
-            **dict.fromkeys(numbers),
-            "bounds": {"uniform_guess": 0.3, "empirical_best": 0.1},
-            "coverage": {"rows_scored": 9, "cells_scored": 3},
-            "comparability": {**hashes, "decoding": {"temperature": 1.0}, "seed": 42, "metric_version": 2},
-        }
+        content = few_metrics(distance)
         for section, values in metrics.items() if name != "baseline" else ():
             content[section] = {**content.get(section, {}), **values} if isinstance(values, dict) else values
         (folder / name).mkdir(parents=True)
