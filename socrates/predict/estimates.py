@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, intervals
 from socrates.evaluation.effects import ALL_PAIRS, condition_pairs
 from socrates.predict.experiment import OutcomeQuestion
-from socrates.report.results_folders import Value
 
 Array = NDArray[np.float64]
 
@@ -34,12 +33,6 @@ PROBABILITY, MEAN, SD, DIFFERENCE, STANDARDIZED = (  # a number and its 95% inte
     ("difference", "low", "high"),
     ("standardized", "standardized_low", "standardized_high"),
 )
-
-
-def numbers_in(table: pd.DataFrame, columns: Sequence[str]) -> list[Value]:
-    """A number and its interval, of each row of a table."""
-    rows = table[list(columns)].itertuples(index=False)
-    return [Value(number, None if np.isnan(low) else (low, high)) for number, low, high in rows]
 
 
 def estimate_conditions(

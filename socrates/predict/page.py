@@ -8,14 +8,14 @@ from typing import Any
 
 from socrates.data.demographics import NOT_KNOWN, Groups, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
-from socrates.predict.estimates import DIFFERENCE, MEAN, PROBABILITY, SD, STANDARDIZED, numbers_in
+from socrates.predict.estimates import DIFFERENCE, MEAN, PROBABILITY, SD, STANDARDIZED
 from socrates.predict.files import PROGRAM
 from socrates.predict.pictures import MOST
 from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report import html
 from socrates.report.html import Table
 from socrates.report.plot import Plot
-from socrates.report.results_folders import fixed
+from socrates.report.results_folders import fixed, values_in
 
 COVERS = "which personas happened to be made or listed; not the model's error"
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
@@ -59,7 +59,7 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
     elif len(one.question.answers) <= _MOST_ANSWERS:
         folded = {"The share of each answer": _shares(one)}
     if not nominal:
-        columns = ([value.written(2) for value in numbers_in(one.means, of)] for of in (MEAN, SD))
+        columns = ([value.written(2) for value in values_in(one.means, of)] for of in (MEAN, SD))
         title = "Answers by condition, scale points [95% over personas]"
         rows = tuple(zip(names, *columns, strict=True))
         tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
@@ -83,7 +83,7 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
 def _shares(one: QuestionPrediction) -> Table:
     labels = one.question.labels
     answers = [f"{value} {labels.get(value, '')}".strip() for value in one.question.answers.values]
-    written = [share.times(100).written(1, "%") for share in numbers_in(one.distributions, PROBABILITY)]
+    written = [share.times(100).written(1, "%") for share in values_in(one.distributions, PROBABILITY)]
     columns = (written[start : start + len(answers)] for start in range(0, len(written), len(answers)))
     rows = tuple(zip(answers, *columns, strict=True))
     return Table(("answer", *one.means["condition"]), rows, title="Share of each answer [95% over personas]")
@@ -93,11 +93,11 @@ def _differences(one: QuestionPrediction) -> Table:
     digits, scale = (1, 100) if one.question.nominal else (2, 1)
     columns = {
         "conditions": one.differences["name"],
-        "difference": [found.times(scale).written(digits) for found in numbers_in(one.differences, DIFFERENCE)],
+        "difference": [found.times(scale).written(digits) for found in values_in(one.differences, DIFFERENCE)],
         "by chance": [f"±{chance * scale:.{digits}f}" for chance in one.differences["by_chance"]],
     }
     if not one.question.nominal:
-        columns["in sd"] = [found.written(2) for found in numbers_in(one.differences, STANDARDIZED)]
+        columns["in sd"] = [found.written(2) for found in values_in(one.differences, STANDARDIZED)]
     what = "shares, percentage points" if one.question.nominal else "means, scale points"
     rows = tuple(zip(*columns.values(), strict=True))
     return Table(tuple(columns), rows, title=f"Differences of {what} [95% over personas]")

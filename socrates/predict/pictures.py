@@ -6,11 +6,11 @@ import textwrap
 
 import numpy as np
 
-from socrates.predict.estimates import DIFFERENCE, numbers_in
+from socrates.predict.estimates import DIFFERENCE
 from socrates.predict.experiment import OutcomeQuestion
 from socrates.predict.predict import Prediction, QuestionPrediction
-from socrates.report.plot import DARK, EDGE, LIGHT, SMALL, Plot, Point, draw_points, drawn, make_bars, percent, short
-from socrates.report.results_folders import fixed
+from socrates.report.plot import DARK, EDGE, LIGHT, PERCENT, SMALL, Plot, Point, draw_points, drawn, make_bars, short
+from socrates.report.results_folders import fixed, values_in
 
 MOST = 24  # conditions, or differences, in one picture
 _LINE = 58  # characters of small text in a picture's width
@@ -49,7 +49,7 @@ def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
             ax.bar(middle, shares, width * 0.86, color=LIGHT, **EDGE)
             ax.set_title(f"{short(condition, 32)}{written}")
             ax.set(xlim=(middle[0] - width / 2, middle[-1] + width / 2), ylim=(0, one.shares[:MOST].max() * 1.08))
-            percent(ax.yaxis)
+            ax.yaxis.set_major_formatter(PERCENT)
         axes[-1].set_xlabel(below, fontsize=SMALL)
 
     told = "; ".join(names + means)
@@ -62,7 +62,7 @@ def _draw_differences(one: QuestionPrediction, name: str) -> Plot:
     """Each difference as a point on its interval, and thin what chance adds where people are asked."""
     labels, chosen = one.question.labels, one.differences[:MOST]
     scale, unit = (100.0, "percentage points") if one.question.nominal else (1.0, "scale points")
-    numbers = (found.times(scale) for found in numbers_in(chosen, DIFFERENCE))
+    numbers = (found.times(scale) for found in values_in(chosen, DIFFERENCE))
     points = [
         Point(called, *number, around=chance * scale)
         for called, number, chance in zip(chosen["name"], numbers, chosen["by_chance"], strict=True)

@@ -24,11 +24,11 @@ from socrates.evaluation.evaluate import recorded_config
 from socrates.files import read_json, sha256_file, write_jsonl
 from socrates.inference.run import InferenceRequest, run_inference, settings_of
 from socrates.model.chat import answers_token_ids
-from socrates.predict.estimates import MEAN, PROBABILITY, estimate_conditions, estimate_differences, numbers_in
+from socrates.predict.estimates import MEAN, PROBABILITY, estimate_conditions, estimate_differences
 from socrates.predict.experiment import OutcomeQuestion, read_experiment
 from socrates.predict.files import ANSWERS, Asked, check_folder, read_finished, write_finished
 from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
-from socrates.report.results_folders import Results, Value, decoding_text, read_results
+from socrates.report.results_folders import Results, Value, decoding_text, read_results, values_in
 from socrates.schema import raise_problems
 
 if TYPE_CHECKING:
@@ -37,27 +37,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuestionPrediction:
-    """What is predicted for one question.
-
-    Attributes:
-        name: what tables call it.
-        question: what was asked.
-        probabilities: shape (C, N, A): of each answer, by condition and persona that has one in every condition.
-        personas: shape (N,): their indices among all.
-        valid_mass: shape (C, all personas): probability of any valid answer, before decoding.
-        distributions: see `estimate_conditions`.
-        means: likewise, with the number of `personas` and the mean of `valid_mass`.
-        differences: see `estimate_differences`.
-    """
+    """What is predicted for one question."""
 
     name: str
     question: OutcomeQuestion
-    probabilities: NDArray[np.float64]
-    personas: NDArray[np.int64]
-    valid_mass: NDArray[np.float64]
-    distributions: pd.DataFrame
-    means: pd.DataFrame
-    differences: pd.DataFrame
+    probabilities: NDArray[np.float64]  # shape (C, N, A): of each answer, by persona that has one in every condition
+    personas: NDArray[np.int64]  # shape (N,): their indices among all
+    valid_mass: NDArray[np.float64]  # shape (C, all personas): probability of any valid answer, before decoding
+    distributions: pd.DataFrame  # see `estimate_conditions`
+    means: pd.DataFrame  # likewise, with the number of `personas` and the mean of `valid_mass`
+    differences: pd.DataFrame  # see `estimate_differences`
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -72,13 +61,13 @@ class QuestionPrediction:
         """
         question, shares = self.question, self.shares
         if not question.nominal:
-            return f"mean, {question.answers}", numbers_in(self.means, MEAN)
+            return f"mean, {question.answers}", values_in(self.means, MEAN)
         spread = np.ptp(shares, axis=0) if len(shares) > 1 else shares[0]
         option = question.answers.values[0 if len(spread) == 2 else spread.argmax()]
         what = f"share of “{question.labels[option]}”"
         if len(spread) > 2:
             what += ", the option that differs most" if len(shares) > 1 else ", the most frequent option"
-        return what, numbers_in(self.distributions[self.distributions["answer"] == option], PROBABILITY)
+        return what, values_in(self.distributions[self.distributions["answer"] == option], PROBABILITY)
 
     @property
     def least_mass(self) -> float:
@@ -88,23 +77,14 @@ class QuestionPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """All that files and page are made from.
+    """All that files and page are made from."""
 
-    Attributes:
-        file: that describes the experiment.
-        plan: what was asked, and who.
-        questions: what is predicted.
-        seed: of personas, sampled answers and intervals.
-        facts: what else is recorded (`predict.json`): of the people, the probabilities, the model and the asking.
-        evidence: what is known of the model's accuracy; None: nothing was given.
-    """
-
-    file: Path
-    plan: PromptPlan
+    file: Path  # that describes the experiment
+    plan: PromptPlan  # what was asked, and who
     questions: Sequence[QuestionPrediction]
-    seed: int
-    facts: Mapping[str, Any]
-    evidence: Results | None
+    seed: int  # of personas, sampled answers and intervals
+    facts: Mapping[str, Any]  # what else is recorded: of people, probabilities, the model and the asking
+    evidence: Results | None  # of the model's accuracy; None: nothing was given
 
     @property
     def decoding(self) -> str | None:

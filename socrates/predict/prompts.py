@@ -27,19 +27,14 @@ if TYPE_CHECKING:
 class PromptPlan:
     """Every prompt, in the order of profiles, conditions, questions.
 
-    Attributes:
-        experiment: what they are about.
-        personas: who is asked, see `population.py`.
-        profiles: what is known of personas, each combination once.
-        profile_of: shape (N,): index of each persona's profile.
-        prompts: text and valid answers; of profile p, condition c, question q at (p * C + c) * Q + q, which is its key.
+    That of profile p, condition c, question q stands at (p * C + c) * Q + q, which is its key.
     """
 
     experiment: Experiment
-    personas: pd.DataFrame
-    profiles: tuple[Mapping[str, str], ...]
-    profile_of: NDArray[np.int64]
-    prompts: tuple[tuple[str, Scale], ...]
+    personas: pd.DataFrame  # who is asked, see `population.py`
+    profiles: tuple[Mapping[str, str], ...]  # what is known of personas, each combination once
+    profile_of: NDArray[np.int64]  # shape (N,): index of each persona's profile
+    prompts: tuple[tuple[str, Scale], ...]  # text and valid answers
 
     @property
     def weights(self) -> NDArray[np.float64]:

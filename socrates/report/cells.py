@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from socrates.report.plot import EDGE, LIGHT, LINE, Plot, drawn, legend, make_bars, percent, short, thousands
+from socrates.report.plot import EDGE, LIGHT, LINE, PERCENT, Plot, drawn, legend, make_bars, short, thousands
 from socrates.report.results_folders import Material, fixed
 
 EACH = 3  # cells of a kind
@@ -59,7 +59,7 @@ def _picture(kind: str, cells: pd.DataFrame) -> Plot:
             ax.plot(middle, predicted, "o-", color=LINE, markersize=3.5, linewidth=1.2, label="model", clip_on=False)
             ax.set_title(f"{_name(cell)}\nW {fixed(cell.wasserstein_distance)}, {cell.n_human:,} people")
             ax.set_ylim(0, None)
-            percent(ax.yaxis)
+            ax.yaxis.set_major_formatter(PERCENT)
             ax.locator_params(axis="x", nbins=11, integer=bool(np.allclose(width, 1)))
             thousands(ax.xaxis)
         legend(np.atleast_1d(axes)[0])

@@ -5,9 +5,8 @@ A run that goes on from a checkpoint takes its history along, and forgets what w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -18,8 +17,7 @@ from socrates.report.results_folders import Material, Results
 TRAINER_STATE = "trainer_state.json"
 
 
-@dataclass(frozen=True)
-class TrainingLog:
+class TrainingLog(NamedTuple):
     """What was logged; step -> value, ascending; a series may be empty."""
 
     source: Path
@@ -53,8 +51,9 @@ def _read_log(path: Path) -> TrainingLog:
 
 def training_part(material: Material) -> dict[str, Any]:
     """The curves of the trainer's log."""
-    log = material.log if material.log is not None and len(material.log.loss) else None
-    return {"log": log, "plots": (_picture(log),) if log else ()}
+    log = find_log(material.subject)
+    known = log is not None and len(log.loss) > 0
+    return {"log": log if known else None, "plots": (_picture(log),) if known else ()}
 
 
 def _picture(log: TrainingLog) -> Plot:

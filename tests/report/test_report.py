@@ -19,7 +19,7 @@ from processes import run_loaded
 from socrates.errors import SocratesError
 from socrates.report.calibration import read_calibration
 from socrates.report.cells import cells_to_show
-from socrates.report.page import PICTURES, check_report, make_report, read_material, write_report
+from socrates.report.page import PICTURES, make_report, read_material, write_report
 from socrates.report.plot import make_bars
 from socrates.report.results_folders import Results, Value, comparability_differences, fixed
 from socrates.report.studies import compare_studies
@@ -186,20 +186,19 @@ def test_whatever_results_hold_is_text(copied):
     assert "<script>alert(1)</script>'\"=cmd" in report.said("studies") and "=cmd\\ud800" in report.said("basis")
 
 
-def test_a_page_and_its_pictures_replace_only_earlier_ones(made, report, tmp_path):
-    page = tmp_path / "new" / "page.html"
-    check_report(page)
-    plots = list(report.plots.values())
-    pictures = write_report(report.text, plots, page)
-    check_report(page)  # an earlier report
+def test_a_page_and_its_pictures_replace_only_earlier_ones(made, tmp_path):
+    def write(*names):
+        return write_report([made.folders[name] for name in names], tmp_path / "new" / "page.html", datetime.now(UTC))
+
+    page, pictures = write("baseline", "checkpoint-500")
     assert {path.name for path in page.parent.iterdir()} == {"page.html", *(path.name for path in pictures)}
-    write_report(report.text, [plot for plot in plots if plot.name != "studies"], page)
-    assert not page.with_name("page-studies.png").exists() and page.with_name("page-cells-best.png").exists()
+    write("baseline")
+    assert not page.with_name("page-training.png").exists() and page.with_name("page-cells-best.png").exists()
     for name in ("page.html", "page-cells-best.png"):
         own = page.with_name(name)
         own.write_bytes(b"somebody's own")
-        result = run(made.folders["baseline"], "--output", page, cwd=tmp_path)
-        assert result.returncode == 2 and f"{name}: scripts/report.py did not write this file" in result.stderr
+        with pytest.raises(SocratesError, match=rf"{name}: scripts/report\.py did not write this file"):
+            write("baseline")
         assert own.read_bytes() == b"somebody's own"
         own.unlink()
 
@@ -225,7 +224,7 @@ def test_what_is_bad_is_named_with_file_line_and_key(copied, file, changes, mess
         lines[2] = json.dumps({**json.loads(lines[2]), **changes})
         path.write_text("\n".join(lines) + "\n")
     with pytest.raises(SocratesError, match=message):
-        read_material([copied.folders["checkpoint-500"]])
+        report_on(copied.folders["checkpoint-500"])
 
 
 @pytest.mark.parametrize(
@@ -373,16 +372,16 @@ def test_calibration_against_counting_one_by_one(tmp_path):
     (tmp_path / "predictions.jsonl").write_text("".join(lines))
     found = read_calibration(tmp_path / "predictions.jsonl")
     assert (found.rows, found.rows_without, found.missed) == (392, 8, missed)
-    assert found.answers.tolist() == [len(members) for members in bins]
+    assert found.bins["answers"].tolist() == [len(members) for members in bins]
     means = np.array([np.mean(members, axis=0) for members in bins])
-    assert np.allclose(np.stack([found.probability, found.frequency], axis=1), means)
-    assert all(limits.low <= given <= limits.high for given, limits in zip(means[:, 1], found.limits, strict=True))
+    assert np.allclose(found.bins[["probability", "frequency"]], means)
+    assert found.bins.eval("low <= frequency <= high").all()
     weights = [sum(p for p, _ in members) for members in bins]
     assert found.error == pytest.approx(np.average(np.abs(means[:, 1] - means[:, 0]), weights=weights))
 
 
 def test_the_log_is_that_of_the_newest_checkpoint(report, tmp_path):
-    log = report.material.log
+    log = find_log(report.material.subject)
     assert log.source.parent.name == "checkpoint-500" and log.loss.index.tolist() == list(range(10, 501, 10))
     assert log.eval_loss.index.tolist() == [100, 200, 300, 400, 500]
     for step, history in ((9, []), (10, [{"step": 10, "loss": 1.0}, {"step": 10, "eval_loss": 2.0}, {"step": "x"}, 7])):
