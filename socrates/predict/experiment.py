@@ -55,10 +55,8 @@ class _Answers(Schema):
             return self
         if self.low is None or self.high is None:
             raise ValueError('takes "low" and "high", such as {"low": 1, "high": 7}, or "options"')
-        if self.low == self.high:
-            raise ValueError(f"from {self.low} to {self.high} is one answer alone, and no scale")
-        if self.low > self.high:
-            raise ValueError(f'"low" is {self.low} and "high" is {self.high}; exchange them')
+        if self.low >= self.high:
+            raise ValueError(f'"low" must be below "high", and is {self.low} where that is {self.high}')
         if (answers := self.high - self.low + 1) > MAX_TREE_ANSWERS:
             raise ValueError(f"has {answers:,} answers; at most {MAX_TREE_ANSWERS:,} are scored: ask in larger units")
         for number in self.labels:

@@ -15,7 +15,7 @@ from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report import html
 from socrates.report.html import Table
 from socrates.report.plot import Plot
-from socrates.report.results_folders import fixed, values_in
+from socrates.report.results_folders import decoding_text, fixed, values_in
 
 COVERS = "which personas happened to be made or listed; not the model's error"
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
@@ -38,6 +38,7 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
         personas=len(plan.personas),
         model=prediction.facts["model"],
         covers=COVERS,
+        decoding=decoding_text(prediction.facts["probabilities"]),
         questions=[_question(*both, prediction) for both in zip(prediction.questions, plots, strict=True)],
         evidence=prediction.evidence,
         weighted=len(set(plan.weights)) > 1,

@@ -8,7 +8,7 @@ import numpy as np
 
 from socrates.predict.estimates import DIFFERENCE
 from socrates.predict.experiment import OutcomeQuestion
-from socrates.predict.predict import Prediction, QuestionPrediction
+from socrates.predict.predict import QuestionPrediction
 from socrates.report.plot import DARK, EDGE, LIGHT, PERCENT, SMALL, Plot, Point, draw_points, drawn, make_bars, short
 from socrates.report.results_folders import fixed, values_in
 
@@ -16,14 +16,10 @@ MOST = 24  # conditions, or differences, in one picture
 _LINE = 58  # characters of small text in a picture's width
 
 
-def make_plots(prediction: Prediction) -> list[list[Plot]]:
-    """The pictures of each question."""
-    plots = []
-    for place, one in enumerate(prediction.questions, start=1):
-        plots.append([_draw_distributions(one, f"distributions-{place}")])
-        if len(one.differences):
-            plots[-1].append(_draw_differences(one, f"differences-{place}"))
-    return plots
+def make_plots(one: QuestionPrediction, place: int) -> list[Plot]:
+    """The pictures of the question that is the ``place``-th."""
+    differences = [_draw_differences(one, f"differences-{place}")] if len(one.differences) else []
+    return [_draw_distributions(one, f"distributions-{place}"), *differences]
 
 
 def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
@@ -48,8 +44,10 @@ def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
                 ax.locator_params(axis="x", nbins=11, integer=True)
             ax.bar(middle, shares, width * 0.86, color=LIGHT, **EDGE)
             ax.set_title(f"{short(condition, 32)}{written}")
-            ax.set(xlim=(middle[0] - width / 2, middle[-1] + width / 2), ylim=(0, one.shares[:MOST].max() * 1.08))
+            ax.set_xlim(middle[0] - width / 2, middle[-1] + width / 2)
             ax.yaxis.set_major_formatter(PERCENT)
+        for ax in axes:
+            ax.set_ylim(0, 1.08 * max(bar.get_height() for one in axes for bar in one.patches))
         axes[-1].set_xlabel(below, fontsize=SMALL)
 
     told = "; ".join(names + means)

@@ -16,19 +16,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from socrates.checkpoint import MANIFEST, read_manifest
 from socrates.config import RunConfig
 from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
-from socrates.files import read_json, sha256_file, write_jsonl
+from socrates.files import read_json, write_jsonl
 from socrates.inference.run import InferenceRequest, run_inference, settings_of
 from socrates.model.chat import answers_token_ids
 from socrates.predict.estimates import MEAN, PROBABILITY, estimate_conditions, estimate_differences
 from socrates.predict.experiment import OutcomeQuestion, read_experiment
 from socrates.predict.files import ANSWERS, Asked, check_folder, read_finished, write_finished
 from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
-from socrates.report.results_folders import Results, Value, decoding_text, read_results, values_in
+from socrates.report.results_folders import Results, Value, read_results, values_in
 from socrates.schema import raise_problems
 
 if TYPE_CHECKING:
@@ -85,11 +84,6 @@ class Prediction:
     seed: int  # of personas, sampled answers and intervals
     facts: Mapping[str, Any]  # what else is recorded: of people, probabilities, the model and the asking
     evidence: Results | None  # of the model's accuracy; None: nothing was given
-
-    @property
-    def decoding(self) -> str | None:
-        """What was done to the model's probabilities, in words."""
-        return decoding_text(self.facts["probabilities"])
 
 
 def predict(
@@ -153,9 +147,6 @@ def predict(
             answers = [answer | plan.keys(answer["key"]) for answer in answers]
             record = Asked(asked=asked, about=journal.header["about"], seconds=round(journal.seconds, 1))
             write_finished(output, record, answers)
-    manifest, checkpoint = Path(model) / MANIFEST, None
-    if manifest.is_file():
-        checkpoint = {"step": read_manifest(Path(model)).step, "manifest_sha256": sha256_file(manifest)}
     predicted = [
         _estimate(name, answers[place :: len(experiment.questions)], plan, seed, undecoded=undecoded)
         for place, name in enumerate(experiment.questions)
@@ -173,7 +164,7 @@ def predict(
             **({"temperature": 1.0, "top_p": 1.0} if undecoded else settings.decoding.model_dump()),
             "system_message": settings.prompt.system_message,
         },
-        "model": {"name": model, **record.about, "checkpoint": checkpoint},
+        "model": {"name": model, **record.about},
         "asked": asked,
         "seconds": record.seconds,
     }

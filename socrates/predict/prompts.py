@@ -77,15 +77,9 @@ def plan_prompts(experiment: Experiment, personas: pd.DataFrame) -> PromptPlan:
 
 def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:
     """What is kept of an answer: both probabilities of each valid one, so that neither has to be asked for again."""
-    values = result.values.tolist()
     assert result.probabilities is not None  # every scale here is scored exactly
-    return {
-        "key": key,
-        "valid_mass": result.valid_mass,
-        "undecoded": _nonzero(values, result.probabilities.tolist()),
-        "decoded": _nonzero(values, result.decoded.tolist()),
-    }
-
-
-def _nonzero(values: list[int], probabilities: list[float]) -> dict[str, float]:
-    return {str(value): p for value, p in zip(values, probabilities, strict=True) if p > 0}
+    kept: dict[str, Any] = {"key": key, "valid_mass": result.valid_mass}
+    for name, probabilities in (("undecoded", result.probabilities), ("decoded", result.decoded)):
+        pairs = zip(result.values.tolist(), probabilities.tolist(), strict=True)
+        kept[name] = {str(value): probability for value, probability in pairs if probability > 0}
+    return kept

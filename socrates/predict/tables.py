@@ -60,7 +60,7 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     }
     write_json(output / RECORD, record)
     with styled():
-        plots = make_plots(prediction)
+        plots = [make_plots(one, place) for place, one in enumerate(prediction.questions, start=1)]
     pictures = {output / f"predict-{plot.name}.png": plot.png for of_question in plots for plot in of_question}
     write_page(output / PAGE, render(prediction, plots, created.astimezone()), pictures, pictures_in(output))
     return list(pictures)

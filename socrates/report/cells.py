@@ -26,10 +26,9 @@ def cells_to_show(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The best, typical and worst cells by W, at most `EACH` of a kind, of different studies; of few cells some."""
     if cells.empty:
         return {}
-    answers = cells["human_answers"].map(lambda given: sum(given.values()))
-    predicted = [sum(_predicted(cell).values()) for cell in cells.itertuples()]
-    ordered = cells[(cells["n_human"] >= _enough(cells)) & (answers > 0) & (np.array(predicted) > 0)]
-    ordered = ordered.sort_values("wasserstein_distance", kind="stable")
+    predicted = np.array([sum(_predicted(cell).values()) for cell in cells.itertuples()])
+    shown = cells[(cells["n_human"] >= _enough(cells)) & (predicted > 0)]
+    ordered = shown.sort_values("wasserstein_distance", kind="stable")
     if len(ordered) < EACH * len(KINDS):
         return {"typical": ordered[:EACH]} if len(ordered) else {}
     from_middle = np.argsort(np.abs(np.arange(len(ordered)) - len(ordered) // 2), kind="stable")
