@@ -69,11 +69,11 @@ def print_summary(prediction) -> None:
     """The means, or shares, of each condition, with their intervals; and what makes them doubtful."""
     from socrates.evaluation.gate import LITTLE_MASS
 
-    names = list(prediction.experiment.conditions)
+    names = list(prediction.plan.experiment.conditions)
     width = max(map(len, names)) + 2
     for one in prediction.questions:
         what, numbers = one.headline
-        print(f"{one.question.name} ({what}):")
+        print(f"{one.name} ({what}):")
         for name, number in zip(names, numbers, strict=True):
             limits = "" if number.limits is None else "  [{:.3f}, {:.3f}]".format(*number.limits)
             print(f"  {name:<{width}}{number.value:.3f}{limits}")

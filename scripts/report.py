@@ -34,13 +34,9 @@ def main() -> int:
 
     from datetime import datetime
 
-    from socrates.report.page import PAGE, check_report, make_report, read_material, write_report
+    from socrates.report.page import write_report
 
-    material = read_material(arguments.results)
-    page = arguments.output or material.subject.folder / PAGE
-    check_report(page)
-    text, plots = make_report(material, datetime.now().astimezone())
-    pictures = write_report(text, plots, page)
+    page, pictures = write_report(arguments.results, arguments.output, datetime.now().astimezone())
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
     print(f"Report: {page}\nPictures: {len(pictures)}, {pictures[0].parent / (page.stem + '-*.png')}")
     return EXIT_DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,16 @@ from socrates.data.records import render_prompt
 WORDS = ("lake", "tram", "orchard", "tax", "river", "school", "nurse", "market", "night", "bus", "park", "fee")
 
 
-def study_names(count: int) -> list[str]:
-    return [f"mad{i:02}" for i in range(count)]
+def study_names(studies: int) -> list[str]:
+    return [f"mad{i:02}" for i in range(studies)]
 
 
 def made_rows(
-    studies: int = 10, people: int = 12, conditions: int = 2, tasks: int = 2, words: int = 60, seed: int = 0
+    studies: int = 10, people: int = 12, conditions: int = 2, words: int = 60, seed: int = 0
 ) -> Iterator[dict[str, Any]]:
     """Rows study by study; the later a study, the more people it has, so that no two are of one size."""
     for number, study in enumerate(study_names(studies)):
-        rng = np.random.default_rng([seed, number])
-        sample_id = 0
+        rng, sample_ids = np.random.default_rng([seed, number]), count()
         for person in range(people + number):
             condition = person % conditions
             demographic = {
@@ -34,7 +34,7 @@ def made_rows(
                 "party_id": f"party {number}",
                 "marital_status": None,
             }
-            for task in range(tasks):
+            for task in range(2):
                 text = " ".join(rng.choice(WORDS, words)) if words else ""
                 stimuli = (
                     f"Condition {condition} of {study}: {text}. You were asked: "
@@ -46,14 +46,13 @@ def made_rows(
                     "condition_num": condition,
                     "task_num": task,
                     "participant": person,
-                    "sample_id": sample_id,
+                    "sample_id": next(sample_ids),
                     "demographic": demographic,
                     "stimuli": stimuli,
                     "prompt": render_prompt(demographic, stimuli),
                     "reasoning": "because",
                     "response": int(rng.integers(1, 8)),
                 }
-                sample_id += 1
 
 
 def instruction_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -84,14 +83,14 @@ def write_parquet(path: Path, rows: Sequence[dict[str, Any]], row_group_size: in
     return path
 
 
-def write_mappings(folder: Path, studies: int = 10, judging: int = 4, conditions: int = 2, tasks: int = 2) -> Path:
-    """All three published lists; the last studies judge, and in the others the last condition and question."""
+def write_mappings(folder: Path, studies: int = 10, conditions: int = 2) -> Path:
+    """All three published lists; the last four studies judge, and in the others the last condition and question."""
     names = study_names(studies)
     numbers = {
-        kind: {name: {"train": list(range(count - 1)), "eval": [count - 1]} for name in names[:-1]}
-        for kind, count in (("condition", conditions), ("task", tasks))
+        kind: {name: {"train": list(range(number - 1)), "eval": [number - 1]} for name in names[:-1]}
+        for kind, number in (("condition", conditions), ("task", 2))
     }
-    lists = {"participant": {"seen": names[:-judging], "unseen": names[-judging:]}, **numbers}
+    lists = {"participant": {"seen": names[:-4], "unseen": names[-4:]}, **numbers}
     (folder / "metadata").mkdir(parents=True, exist_ok=True)
     for kind, mapping in lists.items():
         (folder / "metadata" / f"{kind}_mapping.json").write_text(json.dumps(mapping))
@@ -109,9 +108,4 @@ def published_folder(folder: Path, kind: str = "parquet", files: int = 3, **size
         else:
             some = [instruction_row(row) for row in some] if kind == "instruction" else some
             write_rows(folder / "data" / f"{name}.jsonl", some)
-    return write_mappings(
-        folder,
-        sizes.get("studies", 10),
-        conditions=sizes.get("conditions", 2),
-        tasks=sizes.get("tasks", 2),
-    )
+    return write_mappings(folder, **{name: sizes[name] for name in ("studies", "conditions") if name in sizes})

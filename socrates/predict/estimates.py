@@ -9,137 +9,117 @@ the same ones). Does not cover: the model's error, which no resampling of its ow
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from socrates.evaluation.bootstrap import Interval, Statistic, Units, Weights, estimate, intervals
+from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, intervals
 from socrates.evaluation.effects import shown_pairs
-from socrates.report.results_folders import Value
+from socrates.predict.experiment import OutcomeQuestion
 
 Array = NDArray[np.float64]
 
 RESAMPLES = 2_000
 METHOD = "bootstrap of personas, the same in all conditions; expanded percentiles"
-MEAN = "mean"
 _NORMAL = 1.959963984540054  # the standard normal's 97.5% quantile
 _ROUNDING = 1e-9  # of a scale's width: what is nearer to 0 than this is 0
 
-
-@dataclass(frozen=True)
-class ConditionEstimate:
-    """The answers of one condition.
-
-    Attributes:
-        shares: probability of each answer, in the order of the scale.
-        mean: scale points.
-        sd: scale points; of answers, so both what differs between personas and what is open within them.
-    """
-
-    shares: tuple[Value, ...]
-    mean: Value
-    sd: Value
+PROBABILITY, MEAN, SD, DIFFERENCE, STANDARDIZED = (  # a number and its 95% interval in a table
+    ("probability", "low", "high"),
+    ("mean", "low", "high"),
+    ("sd", "sd_low", "sd_high"),
+    ("difference", "low", "high"),
+    ("standardized", "standardized_low", "standardized_high"),
+)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Condition b minus condition a.
-
-    Attributes:
-        a: index of the condition.
-        b: likewise.
-        measure: `MEAN`, or the answer whose share it is.
-        of_a: the measure in a: scale points, or a share.
-        of_b: likewise.
-        difference: of_b - of_a.
-        standardized: a difference of means in units of the answers' standard deviation, sqrt((var_a + var_b) / 2)
-            (Cohen's d with equal group sizes); None for shares, and where no answers differ.
-        by_chance: half the width of the 95% interval that this difference would have in an experiment with as many
-            people in each condition as there are personas: 1.96 sqrt((var_a + var_b) / N).
-    """
-
-    a: int
-    b: int
-    measure: str | int
-    of_a: float
-    of_b: float
-    difference: Value
-    standardized: Value
-    by_chance: float
-
-
-def estimate_conditions(values: Array, probabilities: Array, weights: Array, seed: int) -> list[ConditionEstimate]:
+def estimate_conditions(
+    question: OutcomeQuestion, conditions: Sequence[str], probabilities: Array, weights: Array, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The distribution, mean and standard deviation of each condition.
 
     Args:
-        values: shape (A,): the scale, ascending.
+        question: that was asked.
+        conditions: the names of all C.
         probabilities: shape (C, N, A): of each answer, by condition and persona; summing to 1 over answers.
         weights: shape (N,): how much each persona counts.
         seed: of the resampling.
-    """
-    centre = _centre(values)
 
-    def estimated(table: Array) -> ConditionEstimate:
-        def statistic(resampled: Weights) -> Array:
+    Returns:
+        A row a condition and answer, and a row a condition: `MEAN` and `SD` in scale points. The standard deviation is
+        of answers, so both what differs between personas and what is open within them.
+    """
+    values = np.array(question.answers.values, np.float64)
+    centre = _centre(values)
+    distributions, means = [], []
+    for condition, table in zip(conditions, probabilities, strict=True):
+
+        def statistic(resampled: Weights, table: Array = table) -> Array:
             shares = _weighted_means(resampled, table, weights)
             mean = shares @ (values - centre)
             variance = np.maximum(shares @ (values - centre) ** 2 - mean**2, 0.0)
             return np.concatenate([shares, mean[:, None], np.sqrt(variance)[:, None]], axis=1)
 
         *shares, mean, sd = _with_intervals(statistic, len(weights), seed)
-        limits = mean.limits and Interval(*(limit + centre for limit in mean.limits))
-        return ConditionEstimate(tuple(shares), Value(mean.value + centre, limits), sd)
-
-    return [estimated(table) for table in probabilities]
+        distribution = pd.DataFrame(shares, columns=PROBABILITY)
+        distributions.append(distribution.assign(condition=condition, answer=question.answers.values))
+        means.append((condition, *(mean + centre), *sd))
+    distributions = pd.concat(distributions)
+    distributions["label"] = distributions["answer"].map(question.labels)
+    return distributions, pd.DataFrame(means, columns=("condition", *MEAN, *SD))
 
 
 def estimate_differences(
-    values: Array, probabilities: Array, weights: Array, seed: int, *, options: bool
-) -> list[Difference]:
+    question: OutcomeQuestion, conditions: Sequence[str], probabilities: Array, weights: Array, seed: int
+) -> pd.DataFrame:
     """Every pair of conditions, in their order; with more than `effects.ALL_PAIRS`, the first one against each other.
 
-    Args:
-        values: as of `estimate_conditions`; likewise the next three.
-        probabilities: see there.
-        weights: see there.
-        seed: see there.
-        options: whether answers are options: then shares are compared (of the first of two, of each of more), since
-            their numbers mean nothing; else means.
+    Of a nominal question the shares are compared (of the first of two options, of each of more), else means. Arguments
+    as of `estimate_conditions`.
+
+    Returns:
+        A row a pair and `measure`; `a` and `b` are the measure in the two conditions, `DIFFERENCE` is b - a,
+        `STANDARDIZED` a difference of means in units of the answers' standard deviation, sqrt((var_a + var_b) / 2)
+        (Cohen's d with equal group sizes; NaN for shares, and where no answers differ), `by_chance` half the width of
+        the 95% interval that the difference would have in an experiment with as many people in each condition as there
+        are personas, 1.96 sqrt((var_a + var_b) / N). `name` says what is compared.
     """
-    first, second = shown_pairs(len(probabilities))
-    if not len(first):
-        return []
-    centre = 0.0 if options else _centre(values)
-    measures: list[str | int] = [MEAN]
+    first, second = shown_pairs(len(conditions))
+    values = np.array(question.answers.values, np.float64)
+    centre = 0.0 if question.nominal else _centre(values)
+    measures, named = ["mean"], [""]
     scores = (values - centre)[:, None]  # (A, K): of each answer in each measure
-    if options:
-        shown = 1 if len(values) == 2 else len(values)
-        measures, scores = [int(value) for value in values[:shown]], np.eye(len(values))[:, :shown]
+    if question.nominal:
+        shown = question.answers.values[: 1 if len(values) == 2 else None]
+        measures = [f"share of {value} ({question.labels[value]})" for value in shown]
+        named = [f"{question.labels[value]}: " for value in shown] if len(shown) > 1 else [""]
+        scores = np.eye(len(values))[:, : len(shown)]
     least = _ROUNDING * float(np.ptp(scores))
     moments = np.concatenate([*(probabilities @ scores), *(probabilities @ scores**2)], axis=1)  # (N, 2 * C * K)
 
     def statistic(resampled: Weights) -> Array:
         """(R, K * pairs * 5): mean of a, of b, difference, standardized, variance in a and b together."""
-        means = _weighted_means(resampled, moments, weights).reshape(-1, 2, len(probabilities), len(measures))
+        means = _weighted_means(resampled, moments, weights).reshape(-1, 2, len(conditions), len(measures))
         a, b = means[:, :, first], means[:, :, second]
         difference = b[:, 0] - a[:, 0]
         difference = np.where(np.abs(difference) > least, difference, 0.0)
         variance = np.maximum(a[:, 1] - a[:, 0] ** 2, 0) + np.maximum(b[:, 1] - b[:, 0] ** 2, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            d = np.where((variance > least**2) & (not options), difference / np.sqrt(variance / 2), np.nan)
+            d = np.where((variance > least**2) & (not question.nominal), difference / np.sqrt(variance / 2), np.nan)
         numbers = np.stack([a[:, 0], b[:, 0], difference, d, variance], axis=-1)
         return numbers.swapaxes(1, 2).reshape(len(numbers), -1)
 
-    numbers = iter(_with_intervals(statistic, len(weights), seed))
-    found = []
-    for measure in measures:
-        for a, b in zip(first, second, strict=True):
-            of_a, of_b, difference, standardized, variance = (next(numbers) for _ in range(5))
-            by_chance = _NORMAL * math.sqrt(variance.value / len(weights))
-            both = (of_a.value + centre, of_b.value + centre)
-            found.append(Difference(int(a), int(b), measure, *both, difference, standardized, by_chance))
+    numbers = _with_intervals(statistic, len(weights), seed) if len(first) else np.empty((0, 3))
+    a, b, difference, standardized, variance = numbers.reshape(-1, 5, 3).swapaxes(0, 1)
+    names, copies = np.array(conditions, object), len(measures)
+    found = pd.DataFrame({"measure": np.repeat(measures, len(first))})
+    found["condition_a"], found["condition_b"] = np.tile(names[first], copies), np.tile(names[second], copies)
+    found["name"] = np.repeat(named, len(first)) + found["condition_b"] + " − " + found["condition_a"]
+    found["a"], found["b"] = a[:, 0] + centre, b[:, 0] + centre
+    found[[*DIFFERENCE]], found[[*STANDARDIZED]] = difference, standardized
+    found["by_chance"] = _NORMAL * np.sqrt(variance[:, 0] / len(weights))
     return found
 
 
@@ -162,8 +142,8 @@ def _weighted_means(resampled: Weights, columns: Array, weights: Array) -> Array
         return (counts @ columns) / counts.sum(axis=1, keepdims=True)
 
 
-def _with_intervals(statistic: Statistic, personas: int, seed: int) -> list[Value]:
+def _with_intervals(statistic: Statistic, personas: int, seed: int) -> Array:
+    """Each number of a statistic and the limits of its interval, NaN where there is none: shape (K, 3)."""
     units = Units(np.zeros(personas, np.int64))
-    limits = intervals(units, statistic, seed, RESAMPLES)
-    found = estimate(units, statistic).tolist()
-    return [Value(*both) if math.isfinite(both[0]) else Value(None) for both in zip(found, limits, strict=True)]
+    limits = [interval or (np.nan, np.nan) for interval in intervals(units, statistic, seed, RESAMPLES)]
+    return np.column_stack([estimate(units, statistic), limits])

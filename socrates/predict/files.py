@@ -6,10 +6,9 @@ of another prediction are kept until a new one has all its answers, those of ano
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -19,35 +18,18 @@ from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
 from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.inference.journal import UNFINISHED, differing
-from socrates.report.html import read_start
 from socrates.schema import Schema
 
 PROGRAM = "scripts/predict.py"
 ASKED, ANSWERS, RECORD, PAGE = "asked.json", "answers.jsonl", "predict.json", "predict.html"
 TABLES = ("predictions.csv", "distributions.csv", "means.csv", "differences.csv")
-_PICTURE = re.compile(r"predict-[a-z]+-[0-9]+\.png")
+PICTURES = ("distributions", "differences")  # of each question
 
 
-class Finished(NamedTuple):
-    """All answers, and how they came about.
+class Asked(Schema):
+    """What `asked.json` says of the answers: what makes them what they are, the model, the seconds that asking took."""
 
-    Attributes:
-        answers: `prompts.kept_answer` of every prompt, by key.
-        asked: what makes them what they are.
-        about: the model, for the record.
-        seconds: that asking took.
-    """
-
-    answers: list[dict[str, Any]]
-    asked: Mapping[str, Any]
-    about: Mapping[str, Any]
-    seconds: float
-
-
-class _Record(Schema):
-    """What `asked.json` says."""
-
-    program: Literal["scripts/predict.py"]
+    program: Literal["scripts/predict.py"] = PROGRAM
     asked: dict[str, Any]
     about: dict[str, Any]
     seconds: float
@@ -69,7 +51,7 @@ def check_folder(output: Path) -> None:
         )
 
 
-def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finished | None:
+def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> tuple[Asked, list[dict[str, Any]]] | None:
     """What a folder holds, if it answers what is to be asked; None where it holds nothing.
 
     Args:
@@ -97,39 +79,29 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> Finis
     if not whole or [answer.get("key") for answer in answers] != list(range(prompts)):
         print(f"{output / ANSWERS}: is gone or damaged; asking again", flush=True)
         return None
-    return Finished(answers, asked, record.about, record.seconds)
+    return record, answers
 
 
-def write_answers(output: Path, finished: Finished, keys: Callable[[int], Mapping[str, Any]]) -> None:
-    """Write the answers, each with ``keys`` of its own: names may change while what is asked stays the same."""
-    write_jsonl(output / ANSWERS, ({**answer, **keys(answer["key"])} for answer in finished.answers))
-
-
-def write_finished(output: Path, finished: Finished, keys: Callable[[int], Mapping[str, Any]]) -> None:
+def write_finished(output: Path, record: Asked, answers: Iterable[dict[str, Any]]) -> None:
     """Remove what an earlier prediction left, what tells of its answers last; write the answers, then what they answer.
 
-    Args:
-        output: the folder, see `check_folder`.
-        finished: the new answers.
-        keys: what names a prompt, by its key.
+    The answers are those to every prompt, by key.
     """
     for path in [*_made_files(output), output / ASKED]:
         remove_file(path)
-    write_answers(output, finished, keys)
-    _, asked, about, seconds = finished
-    write_json(output / ASKED, {"program": PROGRAM, "asked": asked, "about": about, "seconds": seconds})
+    write_jsonl(output / ANSWERS, answers)
+    write_json(output / ASKED, record.model_dump())
 
 
 def pictures_in(output: Path) -> list[Path]:
-    """Those that this program wrote: a page's other files may have such names."""
-    named = sorted(path for path in output.glob("predict-*.png") if _PICTURE.fullmatch(path.name))
-    return [path for path in named if PROGRAM.encode() in (read_start(path) or b"")]
+    """Those of a prediction in its folder."""
+    return [path for kind in PICTURES for path in output.glob(f"predict-{kind}-[0-9]*.png")]
 
 
-def _read_record(output: Path) -> _Record:
+def _read_record(output: Path) -> Asked:
     content = read_json(output / ASKED, "record of what was asked")
     try:
-        return _Record.model_validate(without_gone(content, str(output / ASKED)))
+        return Asked.model_validate(without_gone(content, str(output / ASKED)))
     except ValidationError as error:
         raise SocratesError(f"{output / ASKED}: {PROGRAM} did not write this file; choose another --output") from error
 

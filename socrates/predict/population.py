@@ -14,11 +14,11 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from socrates.errors import SocratesError
@@ -39,43 +39,6 @@ _WHOLE_AS_FLOAT = re.compile(r"(-?[0-9]+)\.0+")  # how a column of whole numbers
 _AGES = re.compile(r"(0|[1-9][0-9]{0,2})(?:\s*[-–]\s*(0|[1-9][0-9]{0,2}))?")
 WEIGHT = "weight"
 _MOST_PROBLEMS = 10  # that are listed; a file of the wrong kind has one a line
-
-
-@dataclass(frozen=True)
-class Persona:
-    """One person who is asked.
-
-    Attributes:
-        demographic: what is known, field -> value, in the order of `FIELDS`.
-        weight: how much this person counts.
-    """
-
-    demographic: Mapping[str, str]
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Margins:
-    """A population as the distribution of each field.
-
-    Attributes:
-        size: how many personas are made of it.
-        fields: field -> value -> share or count.
-    """
-
-    size: int
-    fields: Mapping[str, Mapping[str, float]]
-
-    def sample(self, seed: int, size: int | None = None) -> list[Persona]:
-        """So many personas (default: ``self.size``) whose margins are these, but for rounding."""
-        size = size or self.size
-        columns = {}
-        for place, name in enumerate(FIELDS):
-            if name in self.fields:
-                column = _column(name, self.fields[name], size)
-                order = np.random.default_rng([seed, place]).permutation(size)
-                columns[name] = [column[index] for index in order]
-        return [Persona(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
 def _check_shares(numbers: dict[str, float], field: str) -> dict[str, float]:
@@ -108,29 +71,28 @@ class _People(Schema):
     csv: Text | None = None
 
     @property
-    def fields(self) -> dict[str, dict[str, float]]:
-        """The margins of the fields that are named, in the order of `FIELDS`."""
+    def margins(self) -> dict[str, dict[str, float]]:
+        """Shares or counts of the fields that are named, in the order of `FIELDS`."""
         return {name: numbers for name in FIELDS if (numbers := getattr(self, name)) is not None}
 
     @model_validator(mode="after")
     def _add_up(self) -> _People:
-        if self.csv is not None:
-            if other := self.model_fields_set - {"csv"}:
-                raise ValueError(f'"{min(other)}" does not go with "csv": the file says who is asked')
-            return self
-        if not self.fields:
-            raise ValueError(f"is empty: name shares or counts of a demographic field ({', '.join(FIELDS)})")
-        self.margins()
+        if self.csv is None:
+            self.count()
+        elif other := self.model_fields_set - {"csv"}:
+            raise ValueError(f'"{min(other)}" does not go with "csv": the file says who is asked')
         return self
 
-    def margins(self) -> Margins:
-        """The margins and the number of people: "size", or what the counts sum to.
+    def count(self) -> int:
+        """How many people the margins are of: "size", or what the counts sum to.
 
         A field's numbers are shares where they sum to 1 (within 0.001), else counts: whole, and of as many people as
         "size" says, or as the other fields count.
         """
+        if not self.margins:
+            raise ValueError(f"is empty: name shares or counts of a demographic field ({', '.join(FIELDS)})")
         size = self.size
-        for name, numbers in self.fields.items():
+        for name, numbers in self.margins.items():
             total = math.fsum(numbers.values())
             said = f'"{name}" sums to {total:.6g}'
             if abs(total - 1) <= _ROUNDED * (1 + 1e-9):
@@ -147,7 +109,27 @@ class _People(Schema):
             size = int(total)
         if size is None:
             raise ValueError('"size" is missing: how many people are to be asked')
-        return Margins(size, self.fields)
+        return size
+
+    def personas(self, folder: Path, seed: int, people: int | None = None) -> pd.DataFrame:
+        """Who is asked: `WEIGHT`, and the demographic fields of which something is known, a row a person.
+
+        Args:
+            folder: of the description, from which a CSV file is named.
+            seed: of who has which values together, or is chosen.
+            people: how many, instead of the number that the margins or the CSV file say.
+
+        Raises:
+            SocratesError: a CSV file that cannot be used, or that lists fewer.
+        """
+        if self.csv is not None:
+            return read_personas(folder / self.csv, people, seed)
+        size = people or self.count()
+        columns: dict[str, Any] = {WEIGHT: np.ones(size)}
+        for name, numbers in self.margins.items():
+            order = np.random.default_rng([seed, FIELDS.index(name)]).permutation(size)
+            columns[name] = np.array(_column(name, numbers, size), object)[order]
+        return pd.DataFrame(columns)
 
 
 def _field(name: str) -> Any:
@@ -160,13 +142,8 @@ def _field(name: str) -> Any:
 Population = create_model("Population", __base__=_People, **{name: _field(name) for name in FIELDS})
 
 
-def read_personas(path: Path, people: int | None = None, seed: int = 0) -> list[Persona]:
-    """The personas of a CSV file, in its order.
-
-    Args:
-        path: of the file.
-        people: how many of them, each at most once, chosen at random; None: all.
-        seed: of that choice.
+def read_personas(path: Path, people: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """The personas of a CSV file, in its order: all, or ``people`` of them, chosen at random with ``seed``.
 
     Raises:
         SocratesError: no such file, nobody in it or fewer than ``people``, a column that is no demographic field, a
@@ -199,9 +176,10 @@ def read_personas(path: Path, people: int | None = None, seed: int = 0) -> list[
         personas = [personas[index] for index in sorted(chosen)]
     if len(personas) > MOST_PEOPLE:
         raise SocratesError(f"{path}: lists {len(personas):,} people; at most {MOST_PEOPLE:,} can be asked")
-    if not any(persona.weight for persona in personas):
+    found = pd.DataFrame(personas, columns=[WEIGHT, *FIELDS]).dropna(axis=1, how="all")
+    if not found[WEIGHT].any():
         raise SocratesError(f"{path}: all weights are 0, so nobody{' of --people' if people else ''} counts")
-    return personas
+    return found
 
 
 def quotas(numbers: Sequence[float], size: int) -> list[int]:
@@ -264,15 +242,16 @@ def _header_problems(header: list[str]) -> list[str]:
     return problems
 
 
-def _read_persona(header: list[str], values: list[str]) -> Persona:
-    """The person of a line. ValueError with what is wrong, to be read after the line's number."""
+def _read_persona(header: list[str], values: list[str]) -> dict[str, Any]:
+    """What is known of the person of a line. ValueError with what is wrong, to be read after the line's number."""
     if len(values) != len(header):
         raise ValueError(f": has {len(values)} values, and line 1 names {len(header)} columns")
     line = dict(zip(header, values, strict=True))
-    demographic = {}
+    known = {}
     for name in (name for name in FIELDS if name in line):
         try:
-            demographic[name] = _clean(line[name], name)
+            if value := _clean(line[name], name):
+                known[name] = value
         except ValueError as error:
             raise ValueError(f", {name}: {error}") from error
     weight = line.get(WEIGHT, "1")
@@ -282,7 +261,6 @@ def _read_persona(header: list[str], values: list[str]) -> Persona:
         number = None
     if number is None:
         raise ValueError(f": the weight must be a number of 0 or more, not {shown(weight)}")
-    known = {name: value for name, value in demographic.items() if value}
     if not known:
         raise ValueError(": says nothing of this person")
-    return Persona(known, number)
+    return {WEIGHT: number, **known}

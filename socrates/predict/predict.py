@@ -13,23 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from socrates.checkpoint import MANIFEST, read_manifest
 from socrates.config import RunConfig
 from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
-from socrates.evaluation.results import METRICS, read_metrics
-from socrates.files import read_json, sha256_file
+from socrates.files import read_json, write_jsonl
 from socrates.inference.run import InferenceRequest, run_inference, settings_of
 from socrates.model.chat import answers_token_ids
-from socrates.predict.estimates import ConditionEstimate, Difference, estimate_conditions, estimate_differences
-from socrates.predict.experiment import Experiment, OutcomeQuestion, read_experiment
-from socrates.predict.files import Finished, check_folder, read_finished, write_answers, write_finished
-from socrates.predict.population import Persona
+from socrates.predict.estimates import MEAN, PROBABILITY, estimate_conditions, estimate_differences
+from socrates.predict.experiment import OutcomeQuestion, read_experiment
+from socrates.predict.files import ANSWERS, Asked, check_folder, read_finished, write_finished
 from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
-from socrates.report.results_folders import Results, Value, decoding_text
+from socrates.report.results_folders import Results, Value, read_results, values_in
 from socrates.schema import raise_problems
 
 if TYPE_CHECKING:
@@ -38,25 +36,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuestionPrediction:
-    """What is predicted for one question.
+    """What is predicted for one question."""
 
-    Attributes:
-        question: what was asked.
-        probabilities: shape (C, N, A): of each answer, by condition and persona that has one in every condition.
-        personas: shape (N,): their indices among all.
-        valid_mass: shape (C, all personas): probability of any valid answer, before decoding.
-        mean_mass: shape (C,): the same on average.
-        conditions: in the order of the experiment.
-        differences: between conditions.
-    """
-
+    name: str
     question: OutcomeQuestion
-    probabilities: NDArray[np.float64]
-    personas: NDArray[np.int64]
-    valid_mass: NDArray[np.float64]
-    mean_mass: NDArray[np.float64]
-    conditions: Sequence[ConditionEstimate]
-    differences: Sequence[Difference]
+    probabilities: NDArray[np.float64]  # shape (C, N, A): of each answer, by persona that has one in every condition
+    personas: NDArray[np.int64]  # shape (N,): their indices among all
+    valid_mass: NDArray[np.float64]  # shape (C, all personas): probability of any valid answer, before decoding
+    distributions: pd.DataFrame  # see `estimate_conditions`
+    means: pd.DataFrame  # likewise, with the number of `personas` and the mean of `valid_mass`
+    differences: pd.DataFrame  # see `estimate_differences`
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Shape (C, A): of each answer."""
+        return self.distributions["probability"].to_numpy().reshape(len(self.means), -1)
 
     @property
     def headline(self) -> tuple[str, list[Value]]:
@@ -64,52 +58,32 @@ class QuestionPrediction:
 
         Of two options the first one's, of more that of the option that differs most between conditions.
         """
-        question = self.question
-        if not question.options:
-            return f"mean, {question.scale}", [estimate.mean for estimate in self.conditions]
-        shares = np.array([[share.value for share in estimate.shares] for estimate in self.conditions])
+        question, shares = self.question, self.shares
+        if not question.nominal:
+            return f"mean, {question.answers}", values_in(self.means, MEAN)
         spread = np.ptp(shares, axis=0) if len(shares) > 1 else shares[0]
-        index = 0 if len(question.scale) == 2 else int(spread.argmax())
-        what = f"share of “{question.labels[question.scale.values[index]]}”"
-        if len(question.scale) > 2:
+        option = question.answers.values[0 if len(spread) == 2 else spread.argmax()]
+        what = f"share of “{question.labels[option]}”"
+        if len(spread) > 2:
             what += ", the option that differs most" if len(shares) > 1 else ", the most frequent option"
-        return what, [estimate.shares[index] for estimate in self.conditions]
+        return what, values_in(self.distributions[self.distributions["answer"] == option], PROBABILITY)
 
     @property
     def least_mass(self) -> float:
         """In the condition where it is least."""
-        return float(self.mean_mass.min())
+        return float(self.means["valid_mass"].min())
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """All that files and page are made from.
+    """All that files and page are made from."""
 
-    Attributes:
-        plan: what was asked, of which experiment.
-        personas: who was asked.
-        questions: what is predicted.
-        seed: of personas, sampled answers and intervals.
-        facts: what else is recorded (`predict.json`): of the people, the probabilities, the model and the asking.
-        evidence: what is known of the model's accuracy; None: nothing was given.
-    """
-
-    plan: PromptPlan
-    personas: Sequence[Persona]
+    file: Path  # that describes the experiment
+    plan: PromptPlan  # what was asked, and who
     questions: Sequence[QuestionPrediction]
-    seed: int
-    facts: Mapping[str, Any]
-    evidence: Results | None
-
-    @property
-    def experiment(self) -> Experiment:
-        """What was described."""
-        return self.plan.experiment
-
-    @property
-    def decoding(self) -> str | None:
-        """What was done to the model's probabilities, in words."""
-        return decoding_text(self.facts["probabilities"])
+    seed: int  # of personas, sampled answers and intervals
+    facts: Mapping[str, Any]  # what else is recorded: of people, probabilities, the model and the asking
+    evidence: Results | None  # of the model's accuracy; None: nothing was given
 
 
 def predict(
@@ -146,7 +120,7 @@ def predict(
     """
     check_folder(output)
     experiment = read_experiment(experiment_file)
-    personas = experiment.personas(seed, people)
+    personas = experiment.population.personas(experiment_file.parent, seed, people)
     plan = plan_prompts(experiment, personas)
     config = recorded_config(model)
     settings = settings_of(config)
@@ -155,10 +129,14 @@ def predict(
     )
     evidence = _read_evidence(results, model, request.identity["model"]) if results is not None else None
     questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
-    _check_lengths(plan, questions, request, config)
+    _check_lengths(experiment_file, plan, questions, request, config)
     asked = {"prompts": plan.fingerprint, **request.identity}
-    finished = None if overwrite else read_finished(output, asked, len(plan.prompts))
-    if finished is None:
+    if not overwrite and (finished := read_finished(output, asked, len(plan.prompts))):
+        record, answers = finished
+        answers = [answer | plan.keys(answer["key"]) for answer in answers]  # names may change: they are not asked
+        write_jsonl(output / ANSWERS, answers)
+        print("Already asked: tables, pictures and page are made from the answers in the folder", flush=True)
+    else:
         print(
             f"Asking {count(len(personas), 'persona')} in {count(len(experiment.conditions), 'condition')} "
             f"{count(len(experiment.questions), 'question')} each: {count(len(plan.prompts), 'prompt')} that differ",
@@ -166,21 +144,17 @@ def predict(
         )
         with run_inference(request, questions, asked, key_of=itemgetter("key"), keep=kept_answer) as journal:
             answers = sorted(journal.answers, key=itemgetter("key"))
-            finished = Finished(answers, asked, journal.header["about"], round(journal.seconds, 1))
-            write_finished(output, finished, plan.keys)
-    else:
-        write_answers(output, finished, plan.keys)
-        print("Already asked: tables, pictures and page are made from the answers in the folder", flush=True)
-    manifest, checkpoint = Path(model) / MANIFEST, None
-    if manifest.is_file():
-        checkpoint = {"step": read_manifest(Path(model)).step, "manifest_sha256": sha256_file(manifest)}
+            answers = [answer | plan.keys(answer["key"]) for answer in answers]
+            record = Asked(asked=asked, about=journal.header["about"], seconds=round(journal.seconds, 1))
+            write_finished(output, record, answers)
     predicted = [
-        _estimate(question, finished.answers[place :: len(experiment.questions)], plan, seed, undecoded=undecoded)
-        for place, question in enumerate(experiment.questions)
+        _estimate(name, answers[place :: len(experiment.questions)], plan, seed, undecoded=undecoded)
+        for place, name in enumerate(experiment.questions)
     ]
+    listed = experiment.population.csv
     facts = {
         "people": {
-            "source": str(experiment.population) if isinstance(experiment.population, Path) else "margins",
+            "source": str(experiment_file.parent / listed) if listed else "margins",
             "personas": len(personas),
             "profiles": len(plan.profiles),
             "seed": seed,
@@ -190,21 +164,22 @@ def predict(
             **({"temperature": 1.0, "top_p": 1.0} if undecoded else settings.decoding.model_dump()),
             "system_message": settings.prompt.system_message,
         },
-        "model": {"name": model, **finished.about, "checkpoint": checkpoint},
+        "model": {"name": model, **record.about},
         "asked": asked,
-        "seconds": finished.seconds,
+        "seconds": record.seconds,
     }
-    return Prediction(plan, personas, predicted, seed, facts, evidence)
+    return Prediction(experiment_file, plan, predicted, seed, facts, evidence)
 
 
 def _estimate(
-    question: OutcomeQuestion, answers: Sequence[Mapping[str, Any]], plan: PromptPlan, seed: int, *, undecoded: bool
+    name: str, answers: Sequence[Mapping[str, Any]], plan: PromptPlan, seed: int, *, undecoded: bool
 ) -> QuestionPrediction:
     """What is predicted for a question from the answers to all its prompts, by key.
 
     Where decoding leaves no valid answer at all, the model's own probabilities are taken, as the evaluation does.
     """
-    values, shape = question.scale.values, (len(plan.profiles), len(plan.experiment.conditions))
+    question, conditions = plan.experiment.questions[name], list(plan.experiment.conditions)
+    values, shape = question.answers.values, (len(plan.profiles), len(conditions))
     chosen = [answer["undecoded"] if undecoded else answer["decoded"] or answer["undecoded"] for answer in answers]
     table = np.array([[one.get(str(value), 0.0) for value in values] for one in chosen]).reshape(*shape, -1)
     mass = np.array([answer["valid_mass"] for answer in answers]).reshape(shape)[plan.profile_of].T
@@ -215,24 +190,18 @@ def _estimate(
     weights = plan.weights[personas]
     if not weights.any():
         raise SocratesError(
-            f'the model gives no valid answer to the question "{question.name}", whoever is asked: it was not '
+            f'the model gives no valid answer to the question "{name}", whoever is asked: it was not '
             "trained to answer such questions with a number alone; take a trained checkpoint"
         )
     probabilities = table[plan.profile_of[personas]].transpose(1, 0, 2)
-    given = (np.array(values, np.float64), probabilities, weights, seed)
-    return QuestionPrediction(
-        question,
-        probabilities,
-        personas,
-        mass,
-        np.average(mass, axis=1, weights=plan.weights),
-        estimate_conditions(*given),
-        estimate_differences(*given, options=question.options),
-    )
+    distributions, means = estimate_conditions(question, conditions, probabilities, weights, seed)
+    means = means.assign(personas=len(personas), valid_mass=np.average(mass, axis=1, weights=plan.weights))
+    differences = estimate_differences(question, conditions, probabilities, weights, seed)
+    return QuestionPrediction(name, question, probabilities, personas, mass, distributions, means, differences)
 
 
 def _check_lengths(
-    plan: PromptPlan, questions: Sequence[Question], request: InferenceRequest, config: RunConfig | None
+    file: Path, plan: PromptPlan, questions: Sequence[Question], request: InferenceRequest, config: RunConfig | None
 ) -> None:
     """SocratesError where a prompt and its answer are longer than the model was trained on, or can read."""
     if config is not None:
@@ -256,22 +225,18 @@ def _check_lengths(
         for place, tokens in longest.items()
         if tokens > limit
     ]
-    raise_problems(f"{plan.experiment.file}: too long", problems)
+    raise_problems(f"{file}: too long", problems)
 
 
 def _read_evidence(folder: Path, model: str, fingerprint: str) -> Results:
     """The results of an evaluation of this very model: ``fingerprint`` is that of its files (`hub.fingerprint`)."""
-    file = folder if folder.name == METRICS else folder / METRICS
-    metrics = read_metrics(file)
-    about = metrics.get("about") or {}
+    evidence = read_results(folder)
+    about = evidence.metrics["about"]
     if not (judged := (about.get("asked") or {}).get("model")):
-        raise SocratesError(f"--results {folder}: {file} does not record which model it judged; evaluate {model} again")
+        raise SocratesError(f"--results {folder}: does not record which model was judged; evaluate {model} again")
     if judged != fingerprint:
         raise SocratesError(
             f"--results {folder}: are results of another model ({about.get('model')}), not of {model}; name those of "
             "this model, or leave --results out"
         )
-    evidence = Results(file.parent, model, metrics)
-    if evidence.distance.value is None:
-        raise SocratesError(f'--results {folder}: {file}: "wasserstein_distance" is no number; evaluate again')
     return evidence

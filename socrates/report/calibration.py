@@ -6,19 +6,21 @@ Does not cover: answers without a distribution (sampled, or made elsewhere), whi
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from socrates.console import progress, share
-from socrates.evaluation.bootstrap import Interval, Units, Weights, intervals
+from socrates.evaluation.bootstrap import Units, Weights, intervals
+from socrates.evaluation.results import PREDICTIONS
 from socrates.report.html import Table
-from socrates.report.plot import DARK, LINE, Plot, drawn, legend, percent, short
-from socrates.report.results_folders import Material, Results, Value, fixed, read_lines
+from socrates.report.plot import DARK, LINE, PERCENT, Plot, drawn, legend, short
+from socrates.report.results_folders import Material, fixed, read_lines, values_in
 
 BINS = 10  # of probability, equally wide
 _NAMES = [f"{100 * low // BINS}–{100 * (low + 1) // BINS}%" for low in range(BINS)]
@@ -34,27 +36,17 @@ class _Line(BaseModel):
     predicted_distribution: dict[float, Annotated[float, Field(ge=0, le=1)]] | None = None
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Probabilities of single answers, in bins of probability.
 
-    Attributes:
-        answers: shape (BINS,): answers whose probability lies in the bin.
-        probability: shape (BINS,): their mean probability; NaN where there are none.
-        frequency: shape (BINS,): the share of them that the person gave; NaN likewise.
-        limits: 95% intervals of the frequency, studies resampled; None where there is none.
-        rows: with a distribution.
-        rows_without: one.
-        missed: rows whose human answer has no probability at all.
+    A bin is a row: how many `answers` lie in it, their mean `probability`, `frequency`, the share of them that the
+    person gave, and its 95% interval, `low` and `high`, studies resampled; NaN where there is none.
     """
 
-    answers: NDArray[np.int64]
-    probability: NDArray[np.float64]
-    frequency: NDArray[np.float64]
-    limits: list[Interval | None]
-    rows: int
+    bins: pd.DataFrame
+    rows: int  # with a distribution
     rows_without: int
-    missed: int
+    missed: int  # rows whose human answer has no probability at all
 
     @property
     def error(self) -> float:
@@ -62,9 +54,9 @@ class Calibration:
 
         Weighted by answers, as usual for classes, the many answers of wide scales that nobody gives would hide all.
         """
-        some = self.answers > 0
-        gaps = np.abs(self.frequency[some] - self.probability[some])
-        return float(np.average(gaps, weights=self.answers[some] * self.probability[some]))
+        some = self.bins[self.bins["answers"] > 0]
+        gaps = np.abs(some["frequency"] - some["probability"])
+        return float(np.average(gaps, weights=some["answers"] * some["probability"]))
 
 
 def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
@@ -75,7 +67,7 @@ def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
     """
     studies: defaultdict[str, NDArray] = defaultdict(lambda: np.zeros((3, BINS)))  # answers, probability, given
     rows = rows_without = missed = 0
-    for _, _, line in progress(read_lines(path, _Line), f"reading {path.parent.name}"):
+    for line in progress(read_lines(path, _Line), f"reading {path.parent.name}"):
         if not line.predicted_distribution:
             rows_without += 1
             continue
@@ -92,16 +84,16 @@ def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
     if not rows:
         return None
     counts = np.array(list(studies.values()))
-    answers, probability, given = counts.sum(axis=0)
 
     def frequencies(weights: Weights) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore"):
             return weights.pooled_sum(counts[:, 2]) / weights.pooled_sum(counts[:, 0])
 
     limits = intervals(Units(np.arange(len(counts))), frequencies, seed)
-    with np.errstate(invalid="ignore"):
-        mean, frequency = probability / answers, given / answers
-    return Calibration(answers.astype(np.int64), mean, frequency, limits, rows, rows_without, missed)
+    bins = pd.DataFrame(counts.sum(axis=0).T, columns=["answers", "probability", "frequency"])
+    bins[["probability", "frequency"]] = bins[["probability", "frequency"]].div(bins["answers"], axis=0)
+    bins[["low", "high"]] = [one or (np.nan, np.nan) for one in limits]
+    return Calibration(bins.astype({"answers": int}), rows, rows_without, missed)
 
 
 def _bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -111,48 +103,41 @@ def _bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
 def calibration_part(material: Material) -> dict[str, Any]:
     """The curve of the subject and of the baseline, and a table."""
     subject = material.subject
-    shown = [(one, found) for one in material.main if (found := material.calibrations.get(one.label))]
-    own = material.calibrations.get(subject.label)
+    every = {one.label: read_calibration(one.folder / PREDICTIONS) for one in material.main}
+    shown = {label: found for label, found in every.items() if found}
+    own = shown.get(subject.label)
     return {
         "own": own,
         "missed": own and share(own.missed, own.rows),
-        "errors": ", ".join(f"{one.label} {found.error:.3f}" for one, found in shown),
-        "plots": (_picture(subject, shown),) if own else (),
-        "tables": (_table(own),) if own else (),
+        "errors": ", ".join(f"{label} {found.error:.3f}" for label, found in shown.items()),
+        "plots": (_picture(subject.label, shown),) if own else (),
+        "tables": (_table(own.bins),) if own else (),
     }
 
 
-def _table(found: Calibration) -> Table:
-    columns = (_NAMES, found.answers.tolist(), found.probability.tolist(), found.frequency.tolist(), found.limits)
-    rows = tuple(
-        (name, f"{answers:,}", fixed(100 * probability, 1), Value(frequency, limits).times(100).written(1))
-        for name, answers, probability, frequency, limits in zip(*columns, strict=True)
-    )
+def _table(bins: pd.DataFrame) -> Table:
+    given = [value.times(100).written(1) for value in values_in(bins, ("frequency", "low", "high"))]
+    answers, means = bins["answers"].map("{:,}".format), (100 * bins["probability"]).map(lambda mean: fixed(mean, 1))
+    rows = tuple(zip(_NAMES, answers, means, given, strict=True))
     return Table(("probability", "answers", "mean, %", "given, % [95% interval]"), rows, title="Calibration")
 
 
-def _picture(subject: Results, shown: list[tuple[Results, Calibration]]) -> Plot:
-    own = next(found for one, found in shown if one is subject)
+def _picture(subject: str, shown: Mapping[str, Calibration]) -> Plot:
+    own = shown[subject].bins
 
     def draw(axes) -> None:
         axes.plot([0, 1], [0, 1], color=LINE, linewidth=1, linestyle="--")
-        for place, limits in zip(own.probability, own.limits, strict=True):
-            if limits is not None:
-                axes.vlines(place, *limits, color=DARK, linewidth=1.3)
-        for one, found in shown:
-            some = found.answers > 0
-            style, color, face = ("o-", DARK, DARK) if one is subject else ("s:", LINE, "white")
-            curve = (found.probability[some], found.frequency[some])
-            axes.plot(*curve, style, color=color, markerfacecolor=face, markersize=5, label=short(one.label))
+        known = own.dropna()
+        axes.vlines(known["probability"], known["low"], known["high"], color=DARK, linewidth=1.3)
+        for label, found in shown.items():
+            style, color, face = ("o-", DARK, DARK) if label == subject else ("s:", LINE, "white")
+            curve = found.bins[["probability", "frequency"]].dropna()
+            axes.plot(*curve.to_numpy().T, style, color=color, markerfacecolor=face, markersize=5, label=short(label))
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="the model's probability of an answer", ylabel="people gave it")
-        percent(axes.xaxis)
-        percent(axes.yaxis)
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
         legend(axes)
 
-    words = ", ".join(
-        f"{name} {100 * frequency:.0f}%"
-        for name, answers, frequency in zip(_NAMES, own.answers, own.frequency, strict=True)
-        if answers
-    )
-    alt = f"Curve: how often people gave answers by the probability that {subject.label} gave them: {words}."
+    words = ", ".join(f"{_NAMES[bin]} {100 * frequency:.0f}%" for bin, frequency in own["frequency"].dropna().items())
+    alt = f"Curve: how often people gave answers by the probability that {subject} gave them: {words}."
     return drawn("Probability against frequency", 4.0, draw, alt, name="calibration")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from socrates.report.plot import EDGE, LIGHT, LINE, Plot, drawn, legend, make_bars, percent, short, thousands
+from socrates.report.plot import EDGE, LIGHT, LINE, PERCENT, Plot, drawn, legend, make_bars, short, thousands
 from socrates.report.results_folders import Material, fixed
 
 EACH = 3  # cells of a kind
@@ -26,10 +26,9 @@ def cells_to_show(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The best, typical and worst cells by W, at most `EACH` of a kind, of different studies; of few cells some."""
     if cells.empty:
         return {}
-    answers = cells["human_answers"].map(lambda given: sum(given.values()))
-    predicted = [sum(_predicted(cell).values()) for cell in cells.itertuples()]
-    ordered = cells[(cells["n_human"] >= _enough(cells)) & (answers > 0) & (np.array(predicted) > 0)]
-    ordered = ordered.sort_values("wasserstein_distance", kind="stable")
+    predicted = np.array([sum(_predicted(cell).values()) for cell in cells.itertuples()])
+    shown = cells[(cells["n_human"] >= _enough(cells)) & (predicted > 0)]
+    ordered = shown.sort_values("wasserstein_distance", kind="stable")
     if len(ordered) < EACH * len(KINDS):
         return {"typical": ordered[:EACH]} if len(ordered) else {}
     from_middle = np.argsort(np.abs(np.arange(len(ordered)) - len(ordered) // 2), kind="stable")
@@ -59,7 +58,7 @@ def _picture(kind: str, cells: pd.DataFrame) -> Plot:
             ax.plot(middle, predicted, "o-", color=LINE, markersize=3.5, linewidth=1.2, label="model", clip_on=False)
             ax.set_title(f"{_name(cell)}\nW {fixed(cell.wasserstein_distance)}, {cell.n_human:,} people")
             ax.set_ylim(0, None)
-            percent(ax.yaxis)
+            ax.yaxis.set_major_formatter(PERCENT)
             ax.locator_params(axis="x", nbins=11, integer=bool(np.allclose(width, 1)))
             thousands(ax.xaxis)
         legend(np.atleast_1d(axes)[0])

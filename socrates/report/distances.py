@@ -1,4 +1,7 @@
-"""Distances: W of the baseline and of each checkpoint, between uniform guess and empirical best; other numbers."""
+"""Distances: the gate's decision as recorded; W of the baseline and of each checkpoint, between its bounds.
+
+The report decides nothing: where `decision.json` is of other numbers than `metrics.json`, it says so and shows none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,40 @@ from typing import Any
 from socrates.console import NUMBERS
 from socrates.report.html import Table
 from socrates.report.plot import Point, draw_points
-from socrates.report.results_folders import Material, comparability_differences, value_at
+from socrates.report.results_folders import Material, Value, comparability_differences, limits_in_words, value_at
+
+_SAME = 1e-9
+
+
+def decision_part(material: Material) -> dict[str, Any]:
+    """The decision, or why none is shown, and what must not be compared."""
+    made, baseline, subject = material.subject.decision, material.baseline, material.subject
+    differing = comparability_differences(baseline, subject) if baseline else []
+    other = None
+    for role, results in (("checkpoint", subject), ("baseline", baseline)) if made else ():
+        recorded = getattr(made, f"{role}_wasserstein_distance")
+        if results is not None and abs(recorded - results.distance.value) > _SAME:
+            has = f"where {results.label} has {results.distance.value:.6g}"
+            other = other or f"The recorded decision is of other numbers: a W of {recorded:.6g} for the {role}, {has}."
+    if other or made is None:
+        return {"made": None, "other": other, "differing": differing, "plots": ()}
+    better, limits = made.improvement_percent >= 0, made.improvement_ci95
+    plot = draw_points(
+        f"{made.decision}: improvement and threshold",
+        [Point(subject.label, made.improvement_percent, limits)],
+        "improvement on the baseline, percent",
+        lines={"no change": 0.0, "threshold": made.threshold_percent},
+        digits=1,
+        name="decision",
+    )
+    return {
+        "made": made,
+        "differing": differing,
+        "change": f"{made.improvement_printed.removeprefix('-')} {'lower' if better else 'higher'} than",
+        "interval": limits_in_words(Value(made.improvement_percent, limits).times(1 if better else -1).limits, 1, "%"),
+        "straddles": limits is not None and limits[0] < made.threshold_percent <= limits[1],
+        "plots": (plot,),
+    }
 
 
 def distances_part(material: Material) -> dict[str, Any]:

@@ -14,16 +14,15 @@ _MOST_LINES = 44  # of the picture
 
 def groups_part(material: Material) -> dict[str, Any]:
     """A picture of the groups by field, the field with the largest parity difference first, and tables."""
-    recorded = material.subject.metrics["groups"].items()
-    fields = {name.replace("_", " "): field for name, field in recorded if isinstance(field, Mapping)}
-    by_difference = sorted(fields, key=lambda name: (-(value_at(fields[name], "parity_difference").value or 0), name))
-    fields = {name: fields[name] for name in by_difference}
+    fields = material.subject.metrics["groups"].items()
+    fields = sorted(fields, key=lambda item: (-(value_at(item[1], "parity_difference").value or 0), item[0]))
     if not fields:
         return {"small": 0, "plots": (), "tables": ()}
     points, accuracies, differences = [], [], []
-    for name, field in fields.items():
+    for name, field in fields:
+        name = name.replace("_", " ")
         points.append(Point(name))
-        for group in (group for group in field.get("groups", ()) if isinstance(group, Mapping)):
+        for group in (group for group in field["groups"] if isinstance(group, Mapping)):
             accuracy, called = value_at(group, "accuracy"), f"{group.get('group')} ({_rows(group, 'rows')})"
             points += [Point(called, *accuracy)] if accuracy.value else []
             accuracies.append((f"{name}: {called}", str(accuracy), str(value_at(group, "accuracy_within_cells"))))
@@ -45,7 +44,7 @@ def groups_part(material: Material) -> dict[str, Any]:
             ("group (rows)", "accuracy", "within cells"), tuple(accuracies), title="Accuracy by group [95% interval]"
         ),
     )
-    small = sum(int(value_at(field, "small_groups").value or 0) for field in fields.values())
+    small = sum(int(value_at(field, "small_groups").value or 0) for _, field in fields)
     return {"small": small, "plots": (plot,), "tables": tables}
 
 

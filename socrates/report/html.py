@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -15,6 +14,7 @@ from socrates.errors import SocratesError
 from socrates.files import atomic_write, remove_file
 from socrates.report.results_folders import fixed
 
+_START = 2000  # bytes of a page or picture, in which its generator stands
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
@@ -26,20 +26,12 @@ _TEMPLATES.globals["count"] = count
 _TEMPLATES.filters |= {"fixed": fixed, "number": number}
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of texts.
+class Table(NamedTuple):
+    """A table of texts."""
 
-    Attributes:
-        heads: of the columns; none for a table without.
-        rows: from top to bottom.
-        words: the columns that hold words; the others hold numbers.
-        title: what stands above it.
-    """
-
-    heads: tuple[str, ...]
+    heads: tuple[str, ...]  # of the columns; none for a table without
     rows: tuple[tuple[str, ...], ...]
-    words: tuple[int, ...] = (0,)
+    words: tuple[int, ...] = (0,)  # the columns that hold words; the others hold numbers
     title: str = ""
 
 
@@ -49,7 +41,7 @@ def render(template: str, *, title: str, generator: str, when: datetime, **conte
     Args:
         template: its name in `templates/`.
         title: of the page, also its heading.
-        generator: the program that writes it, and what tells its pages apart (see `read_start`).
+        generator: the program that writes it, and what tells its pages apart (`check_page`).
         when: it was made.
         context: what else the template shows.
     """
@@ -80,8 +72,7 @@ def check_page(page: Path, pictures: Iterable[Path], program: str, option: str) 
     if page.is_dir():
         raise SocratesError(f"{option} {page}: is a folder; name the page in it")
     for path in (page, *pictures):
-        start = read_start(path)
-        if start is not None and program.encode() not in start:
+        if path.exists() and program.encode() not in path.read_bytes()[:_START]:
             raise SocratesError(
                 f"{path}: {program} did not write this file; name another page with {option} FILE, or move it away"
             )
@@ -100,14 +91,3 @@ def write_page(page: Path, text: str, pictures: Mapping[Path, bytes], earlier: I
             file.write(png)
     with atomic_write(page) as file:
         file.write(text)
-
-
-def read_start(path: Path) -> bytes | None:
-    """The first bytes of an earlier page or picture, in which its generator stands; None where there is none."""
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as file:
-            return file.read(2000)
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
 SMALL = 9  # points: the smallest text
 DARK, LIGHT, LINE = "#2b5c8a", "#c9d8e6", "#1c1c1c"
+PERCENT = "{x:.0%}"  # how an axis writes shares
 EDGE = {"edgecolor": LINE, "linewidth": 0.7}
-WRITER = "SOCRATES: scripts/report.py or scripts/predict.py"  # what PNG files say, see `html.read_start`
+WRITER = "SOCRATES: scripts/report.py or scripts/predict.py"  # what PNG files say, see `html.check_page`
 _PNG_DPI = 200
 _MOST_BARS = 21  # answers that get a bar each
 _MOST_CLASSES = 12  # of wider scales
@@ -172,11 +173,6 @@ def legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     columns = 1 if max(map(len, labels), default=0) > 24 else 3 if sum(map(len, labels)) < 42 else 2
     axes.figure.legend(handles, labels, loc="outside lower left", ncols=columns, columnspacing=1.0, handletextpad=0.4)
-
-
-def percent(axis: Any) -> None:
-    """Write an axis' shares in percent."""
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
 
 
 def thousands(axis: Any) -> None:

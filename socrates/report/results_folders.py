@@ -6,10 +6,11 @@ Does not cover: whether the results may be compared; the gate decides that, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 from pydantic import BeforeValidator, Field
@@ -21,10 +22,6 @@ from socrates.evaluation.lines import read_cell_lines
 from socrates.evaluation.results import CELLS, EFFECTS, METRICS, check_metrics, read_metrics
 from socrates.files import finite, read_json
 from socrates.schema import Recorded, S, validate
-
-if TYPE_CHECKING:
-    from socrates.report.calibration import Calibration
-    from socrates.report.training import TrainingLog
 
 NONE = "–"
 _MOST = 1e100  # what is larger is no number of an evaluation, and cannot be drawn
@@ -70,6 +67,12 @@ def value_at(record: Mapping[str, Any], *keys: str) -> Value:
     return Value(value, None if low is None or high is None or low > high else (low, high))
 
 
+def values_in(table: pd.DataFrame, columns: Sequence[str]) -> list[Value]:
+    """The number and the interval in three columns of each row of a table."""
+    rows = table[list(columns)].itertuples(index=False)
+    return [Value(number, None if low != low else (low, high)) for number, low, high in rows]
+
+
 def fixed(value: float | None, digits: int = 3) -> str:
     """A number with so many decimals, and no minus before zeros."""
     return NONE if value is None or value != value else f"{value:z,.{digits}f}"
@@ -80,9 +83,9 @@ def limits_in_words(limits: tuple[float, float] | None, digits: int = 3, unit: s
     return "" if limits is None else " (95% interval {} to {})".format(*(fixed(x, digits) + unit for x in limits))
 
 
-def decoding_text(decoding: Any) -> str | None:
-    """A recorded decoding in words; None: it says neither temperature nor top-p."""
-    temperature, top_p = (value_at(decoding, key).value for key in ("temperature", "top_p"))
+def decoding_text(record: Mapping[str, Any], *keys: str) -> str | None:
+    """A recorded decoding in words; None: the record says neither temperature nor top-p."""
+    temperature, top_p = (value_at(record, *keys, name).value for name in ("temperature", "top_p"))
     return None if temperature is None or top_p is None else f"temperature {temperature:g}, top-p {top_p:g}"
 
 
@@ -101,23 +104,30 @@ class _EffectLine(_Shown):
 
 @dataclass(frozen=True)
 class Results:
-    """One results folder.
-
-    Attributes:
-        folder: where it is.
-        label: what the report calls it.
-        metrics: the content of `metrics.json`.
-        decision: that of `decision.json`, or None.
-        cells: a row a scored cell of `cells.jsonl`: its names, and the fields of its line; empty where that is missing.
-        effects: a row a line of `effects.jsonl`; likewise.
-    """
+    """One results folder, whose further files are read when they are wanted; it may lack them."""
 
     folder: Path
-    label: str
-    metrics: Mapping[str, Any]
-    decision: Decision | None = None
-    cells: pd.DataFrame = field(default_factory=pd.DataFrame)
-    effects: pd.DataFrame = field(default_factory=pd.DataFrame)
+    label: str  # what the report calls it
+    metrics: Mapping[str, Any]  # the content of `metrics.json`
+
+    @cached_property
+    def decision(self) -> Decision | None:
+        """That of `decision.json`."""
+        path = self.folder / DECISION
+        return validate(Decision, read_json(path, "decision"), str(path)) if path.exists() else None
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """A row a scored cell of `cells.jsonl`: its names, and the fields of its line."""
+        path = self.folder / CELLS
+        lines = read_cell_lines(path).items() if path.exists() else ()
+        scored = (both for both in lines if both[1].wasserstein_distance is not None)
+        return pd.DataFrame([{**cell._asdict(), **line.model_dump()} for cell, line in scored])
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """A row a line of `effects.jsonl`."""
+        return pd.DataFrame([line.model_dump() for line in read_lines(self.folder / EFFECTS, _EffectLine)])
 
     def value(self, *keys: str) -> Value:
         """A number of `metrics.json` and its interval."""
@@ -131,58 +141,44 @@ class Results:
     @property
     def decoding(self) -> str | None:
         """What was done to the model's probabilities, in words; None: not recorded."""
-        recorded = self.metrics.get("comparability", {}).get("decoding")
-        return decoding_text(recorded) if isinstance(recorded, Mapping) else None
+        return decoding_text(self.metrics, "comparability", "decoding")
 
 
 def read_results(folder: Path) -> Results:
-    """Read a results folder; it may lack all files but `metrics.json`.
+    """The results in a folder with a `metrics.json`, which may be named instead.
 
     Raises:
-        SocratesError: no such folder, no `metrics.json`, or a file that is there and bad; names file, line and key.
+        SocratesError: no such folder, no `metrics.json`, or a bad one; names file and key.
     """
     if folder.is_file() and folder.name == METRICS:
         folder = folder.parent
     if not folder.is_dir():
         raise SocratesError(f"{folder}: no such results folder; expected one with a {METRICS}, as evaluations write it")
     metrics = check_metrics(read_metrics(folder / METRICS), str(folder / METRICS)).model_dump()
-    path = folder / DECISION
-    decision = validate(Decision, read_json(path, "decision"), str(path)) if path.exists() else None
-    cells = [
-        {**cell._asdict(), **line.model_dump()}
-        for cell, line in (read_cell_lines(folder / CELLS) if (folder / CELLS).exists() else {}).items()
-        if line.wasserstein_distance is not None
-    ]
-    effects = [line.model_dump() for _, _, line in read_lines(folder / EFFECTS, _EffectLine)]
-    return Results(folder, folder.resolve().name, metrics, decision, pd.DataFrame(cells), pd.DataFrame(effects))
+    return Results(folder, folder.resolve().name, metrics)
 
 
-def read_lines(path: Path, schema: type[S]):
-    """(where it stands, the line, what it means) of each line; none where there is no file."""
+def read_lines(path: Path, schema: type[S]) -> Iterator[S]:
+    """What each line of a file means; none where there is no file.
+
+    Raises:
+        SocratesError: a bad line; names file, line and key.
+    """
     for number, row in read_jsonl(path) if path.exists() else ():
-        where = f"{path}, line {number}"
-        yield where, row, validate(schema, row, where)
+        yield validate(schema, row, f"{path}, line {number}")
 
 
 def comparability_differences(one: Results, other: Results) -> list[str]:
     """What of the rows, prompts and settings differs between two results, so that they must not be compared."""
-    ours, theirs = (results.metrics.get("comparability", {}) for results in (one, other))
-    return [key for key in REMEDIES if ours.get(key) != theirs.get(key)]
+    ours, theirs = (results.metrics["comparability"] for results in (one, other))
+    return [key for key in REMEDIES if ours[key] != theirs[key]]
 
 
 @dataclass(frozen=True)
 class Material:
-    """All that a report is made from.
-
-    Attributes:
-        all: the results, under labels that differ: what the subject is compared with, other checkpoints, the subject.
-        log: of the run that trained the subject, or None.
-        calibrations: of the baseline and the subject, by label.
-    """
+    """All results of a report, under labels that differ: what the subject is compared with, others, the subject."""
 
     all: Sequence[Results]
-    log: TrainingLog | None
-    calibrations: Mapping[str, Calibration]
 
     @property
     def subject(self) -> Results:

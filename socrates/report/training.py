@@ -5,7 +5,6 @@ A run that goes on from a checkpoint takes its history along, and forgets what w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,11 @@ from socrates.report.results_folders import Material, Results
 TRAINER_STATE = "trainer_state.json"
 
 
-@dataclass(frozen=True)
-class TrainingLog:
-    """What was logged; step -> value, ascending; a series may be empty."""
-
-    source: Path
-    loss: pd.Series
-    eval_loss: pd.Series
-
-
-def find_log(results: Results) -> TrainingLog | None:
+def find_log(results: Results) -> tuple[Path, pd.DataFrame] | None:
     """The log of the run whose checkpoint was evaluated, seen from here or from where `evaluation_results` is.
+
+    Returns:
+        The file, and by ascending step what was logged of `loss` and `eval_loss`; NaN where nothing was.
 
     Raises:
         SocratesError: a log that is there cannot be read.
@@ -39,27 +32,24 @@ def find_log(results: Results) -> TrainingLog | None:
     for root in (Path(), *results.folder.resolve().parents[2:3]):
         states = (root / run).glob(f"checkpoint-*/{TRAINER_STATE}")
         if newest := max(states, key=lambda path: (len(path.parent.name), path), default=None):
-            return _read_log(newest)
+            history = read_json(newest, "trainer's state").get("log_history")
+            lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
+            logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss"]).apply(pd.to_numeric, errors="coerce")
+            return newest, logged.dropna(subset="step").astype({"step": int}).set_index("step")
     return None
-
-
-def _read_log(path: Path) -> TrainingLog:
-    history = read_json(path, "trainer's state").get("log_history")
-    lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
-    logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss"])
-    logged = logged.apply(pd.to_numeric, errors="coerce").dropna(subset="step").astype({"step": int}).set_index("step")
-    return TrainingLog(path, *(logged[name].dropna() for name in logged))
 
 
 def training_part(material: Material) -> dict[str, Any]:
     """The curves of the trainer's log."""
-    log = material.log if material.log is not None and len(material.log.loss) else None
-    return {"log": log, "plots": (_picture(log),) if log else ()}
+    source, logged = find_log(material.subject) or (None, pd.DataFrame(columns=["loss", "eval_loss"]))
+    loss, eval_loss = logged["loss"].dropna(), logged["eval_loss"].dropna()
+    plots = (_picture(loss, eval_loss),) if len(loss) else ()
+    return {"source": source, "loss": loss, "eval_loss": eval_loss, "plots": plots}
 
 
-def _picture(log: TrainingLog) -> Plot:
+def _picture(loss: pd.Series, eval_loss: pd.Series) -> Plot:
     def draw(axes) -> None:
-        curves = ((log.loss, "-", DARK, "training loss"), (log.eval_loss, "o--", LINE, "loss on evaluation rows"))
+        curves = ((loss, "-", DARK, "training loss"), (eval_loss, "o--", LINE, "loss on evaluation rows"))
         for points, style, color, label in curves:
             if len(points):
                 style = "o" if len(points) == 1 else style
@@ -68,6 +58,6 @@ def _picture(log: TrainingLog) -> Plot:
         thousands(axes.xaxis)
         legend(axes)
 
-    first, last = log.loss.index[0], log.loss.index[-1]
-    alt = f"Curves: training loss from {log.loss[first]:.3f} (step {first:,}) to {log.loss[last]:.3f} (step {last:,})."
+    first, last = loss.index[0], loss.index[-1]
+    alt = f"Curves: training loss from {loss[first]:.3f} (step {first:,}) to {loss[last]:.3f} (step {last:,})."
     return drawn("Loss", 3.2, draw, alt, name="training")
