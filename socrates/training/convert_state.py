@@ -61,12 +61,9 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
     if resumption.way is Way.OTHER_RANKS:
         settings["checkpoint"] = before | {"load_universal": True}
     else:
-        try:
-            loaded = set_peft_model_state_dict(trainer.model, load_file(resumption.checkpoint / ADAPTER_WEIGHTS))
-            if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
-                raise ValueError("it is not of the layers that are trained")
-        except LIBRARY_ERRORS as error:  # every rank meets it
-            fail_together(f"{resumption.checkpoint}: its adapter cannot be loaded: {error}")
+        loaded = set_peft_model_state_dict(trainer.model, load_file(resumption.checkpoint / ADAPTER_WEIGHTS))
+        if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):  # every rank meets it
+            fail_together(f"{resumption.checkpoint}: its adapter is not of the layers that are trained")
         trainer.fresh_optimizer = True
 
     def once_loaded() -> None:

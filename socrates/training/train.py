@@ -38,13 +38,13 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "
 _LITTLE_SPACE = 2**20  # bytes; with less, a save that failed failed for want of space
 
 
-def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weights_only: bool = False) -> Path:
+def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_only: bool) -> Path:
     """Run (or go on with) a training; to be called by every rank.
 
     Args:
         config: the run.
         deepspeed: DeepSpeed's config, checked against the run config.
-        resume: "auto", a checkpoint's path, or None, which is like "auto".
+        resume: "auto", or a checkpoint's path.
         weights_only: a checkpoint will do of which the weights alone are complete.
 
     Returns:
@@ -169,12 +169,10 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption:
         f"a checkpoint every {t.save_steps} steps"
     )
     print(fit.text)
-    start = (
-        (f"Resuming from {resumption.checkpoint}", *resumption.notes)
-        if resumption
-        else ("Starting from the base model",)
-    )
-    print(*start, sep="\n", flush=True)
+    if resumption is None:
+        print("Starting from the base model", flush=True)
+    else:
+        print(f"Resuming from {resumption.checkpoint}", *resumption.notes, sep="\n", flush=True)
 
 
 @contextmanager

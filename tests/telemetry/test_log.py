@@ -17,7 +17,6 @@ from socrates.telemetry.cost import Account
 from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus, summarize_samples
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, read_progress
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.callbacks import GuideLog as guide_log
 from socrates.training.callbacks import TellProgress as tell_progress
 from socrates.training.resume import run_identity
 
@@ -300,7 +299,7 @@ def test_a_save_is_no_slow_step_and_the_slowest_of_both_is_known(tmp_path, clock
 def test_the_loss_on_held_out_rows_stands_in_the_next_lines_with_its_step(telemetry, tmp_path):
     callback, state = tell_progress(telemetry), State()
     callback.on_train_begin(None, state, None)
-    callback.on_evaluate(None, state, None, metrics={"eval_loss": 0.51234})
+    telemetry.evaluated(0.51234, 3)
     for step in (4, 5):
         state.global_step = step
         callback.on_log(None, state, None, logs={"loss": 1.0})
@@ -353,7 +352,6 @@ def test_the_lines_for_people(tmp_path, clock, capsys):
     logs = {"loss": 1.23456, "learning_rate": 1e-5, "num_tokens": 5000, "padding_share": 0.0, "eval_loss": 0.5}
     state.global_step = 5
     callback.on_log(None, state, None, logs=logs)
-    guide_log().on_log(None, state, None, logs=logs)
     assert "summary" not in logs, "trackers want numbers"
     assert capsys.readouterr().out.splitlines() == [
         "{'loss': 1.235, 'learning_rate': 1e-05, 'eval_loss': 0.5, 'tokens_per_second': 500.0, 'padding_share': 0.0, "
