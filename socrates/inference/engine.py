@@ -53,7 +53,7 @@ class AnswerDistribution:
 
     values: np.ndarray  # (A,) int64, ascending
     probabilities: np.ndarray | None  # (A,) float64 at temperature 1, summing to `valid_mass`; None if sampled
-    decoded: np.ndarray  # (A,) float64 after decoding, summing to `decoded_mass`; frequencies if sampled
+    decoded: np.ndarray  # (A,) float64 after decoding; frequencies if sampled
     exact: bool
 
     @property
@@ -61,14 +61,9 @@ class AnswerDistribution:
         """Probability that the answer is a valid one: at temperature 1 if exact, else the share of samples."""
         return float((self.decoded if self.probabilities is None else self.probabilities).sum())
 
-    @property
-    def decoded_mass(self) -> float:
-        """Probability that decoding ends up with a valid answer."""
-        return float(self.decoded.sum())
-
     def normalized(self) -> np.ndarray | None:
         """`decoded` given that the answer is valid: (A,) float64 summing to 1; None if no valid answer is possible."""
-        mass = self.decoded_mass
+        mass = self.decoded.sum()
         return self.decoded / mass if mass > 0 else None
 
 
@@ -198,20 +193,20 @@ class Engine:
         ends = self._loaded.end_token_ids
 
         def sample(together: list[int]) -> list[list[int] | None]:
-            return sample_token_ids(
-                self._forward, question.prompt_ids, ends, self._decoding, uniforms[sorted(together)]
-            )
+            return sample_token_ids(self._forward, question.prompt_ids, ends, self._decoding, uniforms[together])
 
         # Each sample has a cache of its own, so the budget holds for all that go together.
         lengths = dict.fromkeys(range(SAMPLES), len(question.prompt_ids) + MAX_NEW_TOKENS)
         queue = BatchQueue(lengths, self.budget)
         sampled = [ids for _, part in run_batches(queue, partial(unless_out_of_memory, sample)) for ids in part]
         self.budget = queue.budget
-        texts = [self._loaded.tokenizer.decode(ids) for ids in sampled if ids is not None]
-        numbers = [parse_answer_text(text) for text in texts]
-        allowed = None if question.scale is None else frozenset(question.scale.values)
-        valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
-        values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
+        texts = self._loaded.tokenizer.batch_decode([ids for ids in sampled if ids is not None])
+        numbers = np.array(
+            [number for text in texts if (number := parse_answer_text(text)) is not None], dtype=np.int64
+        )
+        if question.scale is not None:
+            numbers = numbers[np.isin(numbers, question.scale.values)]
+        values, counts = np.unique(numbers, return_counts=True)
         return AnswerDistribution(values, None, counts / SAMPLES, exact=False)
 
     def _check_length(self, question: Question) -> None:
@@ -235,7 +230,7 @@ def load_engine(
 ) -> Engine:
     """Load a model and make an engine of it (``options``: as of `Engine`); raises what `load_model` and that raise."""
     loaded = load_model(model, device=device, revision=revision, base_model=base_model)
-    engine = unless_out_of_memory(lambda made: Engine(made, **options), loaded)
+    engine = unless_out_of_memory(partial(Engine, **options), loaded)
     if engine is None:
         raise SocratesError(
             f"{model}: memory holds the model, but not one question; use a GPU with more memory, or end what else uses "

@@ -1,8 +1,7 @@
 """Inference run: a model's answer distributions to all questions, on one or several GPUs, resumed where it ended.
 
-Covers: all questions decide together how each is answered, so that an interruption changes no answer; each batch is on
-disk before the next is handed out.
-Does not cover: what is kept of an answer, which the caller decides.
+All questions decide together how each is answered, so that an interruption changes no answer; it costs the batches that
+are being answered. What is kept of an answer, the caller decides.
 """
 
 from __future__ import annotations

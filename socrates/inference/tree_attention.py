@@ -177,8 +177,6 @@ def _hidden_rows(
 
 def _layout(prompts: Sequence[Sequence[int]], tries: Sequence[AnswerTrie], prefix: SharedPrefix | None) -> _Layout:
     shared = len(prefix) if prefix is not None else 0
-    if prefix is not None and any(tuple(prompt[:shared]) != prefix.token_ids for prompt in prompts):
-        raise ValueError("a prompt does not begin with the shared prefix")
     prompts = [prompt[shared:] for prompt in prompts]
     length = max(len(prompt) + len(trie) for prompt, trie in zip(prompts, tries, strict=True))
     input_ids = np.zeros((len(prompts), length), dtype=np.int64)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _PRINTED = (
     *("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_loss", "epoch"),
-    *("tokens_per_second", "padding_share", "mfu", "gpu_utilization", "peak_memory_gib"),
+    *("tokens_per_second", "mfu", "gpu_utilization", "peak_memory_gib"),
 )
 
 
@@ -100,7 +100,7 @@ class WatchHeldOut(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            self._telemetry.evaluated(self._trainer.held_out_loss()["eval_loss"], state.global_step)
+            self._telemetry.evaluated(self._trainer.held_out_loss(), state.global_step)
 
 
 class TellProgress(TrainerCallback):

@@ -63,10 +63,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_onl
         record = training_record(config, deepspeed, tokenizer, tokenized.name)
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
-        watched = []
-        if t.eval_steps is not None:
-            limits = t.eval_examples, tokenizer, config.prompt.system_message, t.max_length
-            watched = held_out_rows(config.evaluation_file, *limits)
+        watched = held_out_rows(config, tokenizer)
         fit = fit_to_machine(config)
     quiet_libraries(bars=first)
     leave_out_compiled_cpu_kernels()

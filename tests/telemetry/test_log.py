@@ -60,7 +60,7 @@ def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
     logs = {"loss": 2.5, "learning_rate": 1e-5, "grad_norm": 0.5, "epoch": 0.1, "num_tokens": 1000.0, "entropy": 1.0}
     telemetry.log(logs, 10, 50)
     (line,) = lines_of(tmp_path)
-    trainers = ["loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy", "padding_share"]
+    trainers = ["loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy"]
     more = ["eval_loss", "eval_step", "tokens_per_second", "mfu", "peak_memory_bytes", "elapsed_s"]
     money = ["seconds_left", "cost_usd", "expected_cost_usd"]
     assert list(line) == ["time", "step", "max_steps", *trainers, *more, *money, "gpu", "warnings"]
@@ -280,7 +280,7 @@ def test_without_price_and_peak_there_are_no_dollars_and_no_utilisation(tmp_path
     clock[0] += 10
     assert telemetry.log({"loss": 1.0, "model_flops": 1e12}, 1, 10) == {}
     (line,) = lines_of(tmp_path)
-    assert line["cost_usd"] is line["expected_cost_usd"] is line["mfu"] is line["padding_share"] is None
+    assert line["cost_usd"] is line["expected_cost_usd"] is line["mfu"] is None
     assert line["seconds_left"] == 90
 
 
@@ -349,12 +349,11 @@ def test_the_lines_for_people(tmp_path, clock, capsys):
     callback, state = tell_progress(telemetry), State()
     callback.on_train_begin(None, state, None)
     clock[0] += 10
-    logs = {"loss": 1.23456, "learning_rate": 1e-5, "num_tokens": 5000, "padding_share": 0.0, "eval_loss": 0.5}
+    logs = {"loss": 1.23456, "learning_rate": 1e-5, "num_tokens": 5000, "eval_loss": 0.5}
     state.global_step = 5
     callback.on_log(None, state, None, logs=logs)
     assert "summary" not in logs, "trackers want numbers"
     assert capsys.readouterr().out.splitlines() == [
-        "{'loss': 1.235, 'learning_rate': 1e-05, 'eval_loss': 0.5, 'tokens_per_second': 500.0, 'padding_share': 0.0, "
-        "'step': 5}",
+        "{'loss': 1.235, 'learning_rate': 1e-05, 'eval_loss': 0.5, 'tokens_per_second': 500.0, 'step': 5}",
         "step 5 of 9: 70 s, $70.00 so far, about $90.00 at the end (20 s left)",
     ]

@@ -4,19 +4,17 @@ import functools
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from processes import assert_refused, cosine_rate, logged, train, train_and_kill
 from shards import flat_adapter, flat_state
-from trainings import LAST, PEAK, RUN, STEPS, WARMUP_RATIO, change, copy_of, finish, make_workplace
+from trainings import LAST, PEAK, RUN, STEPS, WARMUP_RATIO, WITNESS, change, copy_of, finish, make_workplace
 
 from socrates.checkpoint import MANIFEST, find_damage, manifest_record, read_manifest, write_manifest
 from socrates.files import write_json
 from socrates.remote.fetch import LIGHT_FILES
 
 FROM = 3
-WITNESS = Path(__file__).resolve().parents[1] / "training_witness.py"
 pytestmark = pytest.mark.slow
 
 
