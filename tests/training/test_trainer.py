@@ -235,7 +235,7 @@ def test_a_step_whose_loss_is_no_number_does_not_spoil_the_lines_after_it(make_t
 
 def watched_rows(folder, count, max_length=2048, data_file="val.jsonl"):
     value = config_of("models/base", str(folder / "data/set"), eval_steps=5, eval_examples=count, max_length=max_length)
-    value["evaluation"]["data_file"] = str(data_file)
+    value["evaluation"]["data_file"] = data_file
     return held_out_rows(parse_config(value, "config"), load_tokenizer(str(folder / "models/base")))
 
 
@@ -250,14 +250,14 @@ def test_the_same_rows_are_watched_each_time_spread_over_the_file(workplace):
     assert len(watched_rows(workplace, 100_000)) == len(answers), "a file with fewer rows gives each once"
 
 
-def test_rows_that_cannot_be_watched_are_told(workplace, tmp_path):
+def test_rows_that_cannot_be_watched_are_told(workplace):
     with pytest.raises(SocratesError, match="eval_steps"):
-        watched_rows(workplace, 7, data_file=tmp_path / "absent.jsonl")
+        watched_rows(workplace, 7, data_file="absent.jsonl")
     with pytest.raises(SocratesError, match="no row of at most 16 tokens"):
         watched_rows(workplace, 7, max_length=16)
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n')
+    (workplace / "data/set/bad.jsonl").write_text('{"prompt": "p"}\n')
     with pytest.raises(SocratesError, match="the row that begins at byte 0 is bad"):
-        watched_rows(workplace, 1, data_file=tmp_path / "bad.jsonl")
+        watched_rows(workplace, 1, data_file="bad.jsonl")
 
 
 @pytest.mark.numerical
