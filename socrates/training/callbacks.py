@@ -11,7 +11,7 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -25,9 +25,7 @@ from socrates.telemetry.cost import TRAINING_COST
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.distributed import errors_from_rank_zero, gather, on_rank_zero, wait_for_files
 from socrates.training.fitting import fit_micro_batches
-
-if TYPE_CHECKING:
-    from socrates.training.trainer import AdapterTrainer
+from socrates.training.trainer import AdapterTrainer
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _PRINTED = (

@@ -63,7 +63,6 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SF
             save_steps=t.save_steps,
             save_total_limit=None,  # no checkpoint is ever deleted
             seed=config.seed,
-            data_seed=config.seed,
             report_to=t.report_to,
             use_cpu=not torch.cuda.is_available(),
             disable_tqdm=not sys.stderr.isatty(),

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from trl import SFTTrainer
 
 from socrates.inference.decoding import log_normalizer
 from socrates.model.attention import flat_inputs
 from socrates.training.batches import FlatBatch, StepData, StepLoader, TrainingSteps
 from socrates.training.distributed import gather
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class AdapterTrainer(SFTTrainer):
