@@ -38,7 +38,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "
 _LITTLE_SPACE = 2**20  # bytes; with less, a save that failed failed for want of space
 
 
-def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_only: bool) -> Path:
+def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_only: bool) -> None:
     """Run (or go on with) a training; to be called by every rank.
 
     Args:
@@ -46,9 +46,6 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_onl
         deepspeed: DeepSpeed's config, checked against the run config.
         resume: "auto", or a checkpoint's path.
         weights_only: a checkpoint will do of which the weights alone are complete.
-
-    Returns:
-        The last checkpoint.
 
     Raises:
         SocratesError: no model, no data, no GPUs, nothing left to spend; see `choose_checkpoint` and `loadable`.
@@ -76,7 +73,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_onl
     if checkpoint and is_finished(checkpoint):  # the Trainer would take one step more
         if first:
             print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
-        return checkpoint
+        return
     price, run = config.price_per_hour, run_identity(record)
     before = on_rank_zero(
         lambda: refuse_if_spent(account_before(output, checkpoint, run, price), price, config.max_cost_usd)
@@ -98,10 +95,8 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_onl
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
     steps = trainer.state.global_step
-    last = output / f"checkpoint-{steps}"
     if first and steps >= trainer.state.max_steps:  # else it was stopped, and that is printed
-        print(f"Training complete: {steps} steps, last checkpoint {last}", flush=True)
-    return last
+        print(f"Training complete: {steps} steps, last checkpoint {output / f'checkpoint-{steps}'}", flush=True)
 
 
 def check_processes(config: RunConfig) -> None:
