@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import frame  # noqa: F401
 import numpy as np
 
+from socrates.config import DecodingSettings
 from socrates.data.scales import Scale
-from socrates.inference.decoding import Decoding
-from socrates.inference.engine import Question, answer_distributions
-from socrates.inference.forward import common_prefix
+from socrates.inference.engine import Engine, Question, plan_inference
 from socrates.inference.trie import answer_trie
 from socrates.model.chat import answer_token_ids
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from socrates.model.load import LoadedModel
 
-PAPER = Decoding(temperature=0.6, top_p=0.9)
+PAPER = DecodingSettings(temperature=0.6, top_p=0.9)
 # Counted on 6,069 real rows: tokens of a prompt (5, 25, 50, 75, 95% and the longest; 193 on average), tokens at the
 # beginning that all share (21%), and how often a scale occurs, the rarer ones counted with those most like them.
 _SHARES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -97,9 +96,11 @@ def pairs(lengths: Iterable[int]) -> int:
 
 def this(loaded: LoadedModel, questions: Sequence[Question], budget: int) -> Outcome:
     """`socrates.inference.engine`, as an evaluation calls it."""
-    results = dict(answer_distributions(loaded, questions, PAPER, max_batch_tokens=budget))
+    beginning, lengths = plan_inference(loaded.tokenizer, questions)
+    batches = Engine(loaded, beginning, PAPER, max_batch_tokens=budget).answer_all(questions, lengths)
+    results = dict(pair for batch, found in batches for pair in zip(batch, found, strict=True))
     tries = {scale: answer_trie(loaded.tokenizer, scale.values) for scale in {q.scale for q in questions}}
-    prefix = len(common_prefix([question.prompt_ids for question in questions]))
+    prefix = len(beginning)
     tokens, seen = prefix, pairs([prefix])
     for question in questions:
         prompt, trie = len(question.prompt_ids), tries[question.scale]

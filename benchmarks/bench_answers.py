@@ -25,6 +25,7 @@ import numpy as np
 from random_model import SHAPES, answering_model, made_tokenizer
 
 from socrates.errors import EXIT_DONE, EXIT_NO, run_entry_point
+from socrates.inference.forward import common_prefix
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +156,7 @@ def report(
 ) -> str:
     """The table, what it was measured on, and each aim with what was reached."""
     prompts = [len(question.prompt_ids) for question in run.questions]
-    shared = len(ways.common_prefix([question.prompt_ids for question in run.questions]))
+    shared = len(common_prefix([question.prompt_ids for question in run.questions]))
     dtype = str(frame.training_dtype(run.device)).removeprefix("torch.")
     clock = "processor time" if run.device.type == "cpu" else "wall clock"
     text = (

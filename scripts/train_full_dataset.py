@@ -33,6 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--deepspeed", required=True, metavar="FILE", help="the DeepSpeed config (JSON)")
     parser.add_argument(
         "--resume-from-checkpoint",
+        default="auto",
         metavar="auto|DIR",
         help="auto: the newest checkpoint whose manifest verifies; or a checkpoint folder",
     )

@@ -11,8 +11,11 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from socrates.config import DecodingSettings
+from socrates.inference.engine import AnswerDistribution, Engine, Question, plan_inference
 from socrates.model.load import LoadedModel, end_token_ids
 
+PAPER = DecodingSettings()
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 CHATML = (
     "{% for message in messages %}"
@@ -127,6 +130,18 @@ def loaded(model: Any, tokenizer: Any, adapter: Path | None = None) -> Any:
     """What `load_model` would return for a model in memory; ``adapter`` is any path if it is a PEFT model."""
     ends = end_token_ids(tokenizer, model.generation_config.eos_token_id)
     return LoadedModel(model, tokenizer, ends, "tiny", adapter)
+
+
+def ask(
+    model: LoadedModel, questions: list[Question], decoding: DecodingSettings = PAPER, **options: Any
+) -> list[AnswerDistribution]:
+    """The model's answers to all questions, in their order, as an evaluation asks them; ``options``: as of `Engine`."""
+    beginning, lengths = plan_inference(model.tokenizer, questions)
+    found = {}
+    for batch, results in Engine(model, beginning, decoding, **options).answer_all(questions, lengths):
+        assert not found.keys() & set(batch)
+        found |= zip(batch, results, strict=True)
+    return [found[index] for index in range(len(questions))]
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> Path:

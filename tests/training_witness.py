@@ -2,7 +2,8 @@
 
 Takes the same arguments, and writes into witness/ of the current folder: `loaded/`, DeepSpeed's own save of what it
 holds before the first step, and `rank-R.jsonl`, a line a step: its number, its examples (token ids), and the learning
-rate that the optimizer uses.
+rate that the optimizer uses. Where the current folder has a file `needed`, rank 1 runs out of memory until so many
+layers are checkpointed.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import torch  # noqa: E402
 import train_full_dataset  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
@@ -19,7 +21,7 @@ from socrates.errors import run_entry_point  # noqa: E402
 from socrates.training import train as training  # noqa: E402
 from socrates.training.distributed import rank  # noqa: E402
 
-WITNESS = Path("witness")
+WITNESS, NEEDED = Path("witness"), Path("needed")
 _make_trainer = training.make_trainer
 
 
@@ -49,6 +51,8 @@ def make_watched_trainer(*arguments, **named):
     WITNESS.mkdir(exist_ok=True)
     trainer.training_step = watched_step
     trainer.add_callback(SaveLoaded())
+    if rank() == 1 and NEEDED.exists():
+        shorten_memory(trainer.model.get_base_model().model.layers, int(NEEDED.read_text()))
     return trainer
 
 
@@ -56,6 +60,20 @@ def examples_of(inputs):
     """The token ids of each example of this process's micro-batches."""
     batches = [batch for batch in inputs["step"].micro_batches if batch.counts]
     return [part.tolist() for batch in batches for part in batch.input_ids[0].split(list(batch.lengths))]
+
+
+def shorten_memory(layers, needed):
+    """Let the backward pass fail in its middle, as it does where memory is short."""
+
+    def run_out(_gradient):
+        if sum(layer.gradient_checkpointing for layer in layers) < needed:
+            raise torch.OutOfMemoryError("made up")
+
+    def watch(_layer, _inputs, hidden):
+        if hidden.requires_grad:
+            hidden.register_hook(run_out)
+
+    layers[0].register_forward_hook(watch)
 
 
 if __name__ == "__main__":

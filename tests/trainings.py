@@ -3,11 +3,12 @@
 import json
 import shutil
 
-from processes import logged, train, training_folder
+from processes import ROOT, logged, train, training_folder
 
 from socrates.files import write_json
 
 STEPS, SAVE_STEPS, WARMUP_RATIO, PEAK = 9, 3, 0.3, 2e-3
+WITNESS = ROOT / "tests" / "training_witness.py"
 RUN, LAST = "models/run", "models/run/checkpoint-9"
 PRICE = 3600.0  # US dollars an hour: a second costs a dollar
 

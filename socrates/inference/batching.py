@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
+
 from socrates.errors import SocratesError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PretrainedConfig
 
 Result = TypeVar("Result")
@@ -32,10 +33,12 @@ class BatchQueue:
         budget: the most tokens at once (items x longest of them); an item that is longer goes alone.
     """
 
-    def __init__(self, lengths: Mapping[int, int], budget: int, alone: Iterable[int] = ()) -> None:
-        """``lengths``: tokens of each item, by its index; ``alone``: items that come one by one after all others."""
-        self._lengths, self.budget, self._alone = lengths, budget, deque(alone)
-        self._waiting = self._longest_first(lengths)
+    def __init__(self, lengths: Mapping[int, int | None], budget: int) -> None:
+        """``lengths``: tokens of each item, by its index; None: it comes alone, after all others."""
+        self._lengths = {item: length for item, length in lengths.items() if length is not None}
+        self._alone = deque(item for item in lengths if item not in self._lengths)
+        self._waiting = self._longest_first(self._lengths)
+        self.budget = budget
 
     def take(self) -> list[int]:
         """The next batch; empty where nothing waits."""
@@ -87,9 +90,10 @@ def run_batches(queue: BatchQueue, run: Callable[[list[int]], Result | None]) ->
 
 
 def token_budget(device: torch.device, config: PretrainedConfig, bytes_per_number: int) -> int:
-    """How many tokens may go through the model at once: on a GPU from its free memory, else `CPU_TOKENS`.
+    """How many tokens may go through the model at once: on a GPU half of its free memory's, else `CPU_TOKENS`.
 
-    An estimate, on the low side; it is halved where it is too high.
+    An estimate, on the low side; it is halved where it is too high. A layer holds of each token some twelve vectors of
+    the hidden size and four of the MLP's at its widest moment.
 
     Args:
         device: where the weights already are.
@@ -98,19 +102,9 @@ def token_budget(device: torch.device, config: PretrainedConfig, bytes_per_numbe
     """
     if device.type != "cuda":
         return CPU_TOKENS
-    import torch
-
     free, _ = torch.cuda.mem_get_info(device)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # free too, but held by torch
-    return tokens_that_fit(free + kept, config, bytes_per_number)
-
-
-def tokens_that_fit(free_bytes: int, config: PretrainedConfig, bytes_per_number: int) -> int:
-    """The budget for so much free memory: half of it, within reason.
-
-    A layer holds of each token some twelve vectors of the hidden size and four of the MLP's at its widest moment.
-    """
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by torch, but free
     hidden = config.hidden_size
     widest = 12 * hidden + 4 * (getattr(config, "intermediate_size", None) or 4 * hidden)
     low, high = _GPU_TOKENS
-    return int(min(high, max(low, free_bytes // 2 // (widest * bytes_per_number))))
+    return int(min(high, max(low, free // 2 // (widest * bytes_per_number))))

@@ -8,27 +8,16 @@ Qwen's 152,064 tokens sum to 1 within 2e-5 only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from socrates.config import DecodingSettings
 from socrates.errors import SocratesError
 from socrates.inference.forward import NO_NUMBERS, Forward
 
-if TYPE_CHECKING:
-    import torch
-
 # How many of the most probable tokens are looked at for those that top_p keeps; where that is too few, more are.
 _LARGEST = (32, 1024)
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How one token is chosen. The paper's (arXiv 2509.05830) is temperature 0.6, top_p 0.9."""
-
-    temperature: float  # 0 is greedy: the most probable token
-    top_p: float  # share of the mass that is kept, from the most probable token down; 1 keeps all
 
 
 def log_normalizer(logits: torch.Tensor) -> torch.Tensor:
@@ -44,7 +33,7 @@ def log_normalizer(logits: torch.Tensor) -> torch.Tensor:
     return largest[:, 0].double() + _sum((logits - largest).exp_())[:, 0].log()
 
 
-def decoded_probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+def decoded_probabilities(logits: torch.Tensor, decoding: DecodingSettings) -> torch.Tensor:
     """The probability with which each token would be sampled.
 
     softmax(logits / temperature); a token is kept if the mass strictly before it, in descending order, is below top_p
@@ -53,13 +42,11 @@ def decoded_probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Ten
 
     Args:
         logits: (rows, vocabulary), float32.
-        decoding: temperature and top_p.
+        decoding: temperature (0 is greedy: the most probable token) and top_p; the paper's (arXiv 2509.05830): 0.6, 0.9
 
     Returns:
         (rows, vocabulary), float64, each row summing to 1.
     """
-    import torch
-
     if decoding.top_p == 1 and decoding.temperature > 0:
         weights = _scaled(logits, decoding.temperature).exp_()
         return weights / _sum(weights)
@@ -72,7 +59,7 @@ def decoded_probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Ten
 
 
 def probabilities_of(
-    logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, decoding: Decoding
+    logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, decoding: DecodingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The probabilities of some tokens.
 
@@ -91,13 +78,13 @@ def probabilities_of(
     return exact, decoded_probabilities(logits, decoding)[rows, tokens]
 
 
-def _nuclei(logits: torch.Tensor, decoding: Decoding) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def _nuclei(
+    logits: torch.Tensor, decoding: DecodingSettings
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """The tokens that top_p keeps, by groups of rows: (their numbers (G,), tokens (G, K), probabilities (G, K)).
 
     A row's probabilities, float64, sum to 1; tokens that are not kept have 0.
     """
-    import torch
-
     scaled = _scaled(logits, decoding.temperature)
     total = _sum(scaled.exp())
     rows = torch.arange(len(logits), device=logits.device)
@@ -122,8 +109,6 @@ def _scaled(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 
 def _sum(table: torch.Tensor) -> torch.Tensor:
     """Over the vocabulary, (rows, 1) float64."""
-    import torch
-
     return table.sum(dim=1, keepdim=True, dtype=torch.float64)
 
 
@@ -131,7 +116,7 @@ def sample_token_ids(
     forward: Forward,
     prompt: Sequence[int],
     end_ids: Sequence[int],
-    decoding: Decoding,
+    decoding: DecodingSettings,
     uniforms: np.ndarray,
 ) -> list[list[int] | None]:
     """Sample K answers to one prompt: one forward over the prompt, then one for each further token of all K.
@@ -147,47 +132,33 @@ def sample_token_ids(
     Returns:
         For each sample its tokens without the end, or None where it had not ended after T tokens.
     """
-    import torch
-
-    device = forward.device
     count, limit = uniforms.shape
-    sampled: list[list[int]] = [[] for _ in range(count)]
-    ended = [False] * count
-    going = list(range(count))  # the samples that have not ended, in the order of the cache's sequences
+    numbers, ends = torch.from_numpy(uniforms).to(forward.device), torch.tensor(list(end_ids), device=forward.device)
+    columns: list[torch.Tensor] = []
     with torch.inference_mode():
-        output = forward.hidden(torch.tensor([list(prompt)], device=device), use_cache=True)
+        output = forward.hidden(torch.tensor([list(prompt)], device=forward.device), use_cache=True)
         cache = output.past_key_values
         cache.batch_repeat_interleave(count)
-        table = decoded_probabilities(forward.logits(output.last_hidden_state[:, -1]), decoding)
-        table = table.expand(count, -1)
-        for step in range(limit):
-            tokens = _choose(table, torch.from_numpy(uniforms[going, step]).to(device)).tolist()
-            still = []
-            for place, (sample, token) in enumerate(zip(going, tokens, strict=True)):
-                if token in end_ids:
-                    ended[sample] = True
-                else:
-                    sampled[sample].append(token)
-                    still.append(place)
-            if not still or step == limit - 1:
+        hidden = output.last_hidden_state[:, -1].expand(count, -1)
+        ended = torch.zeros(count, dtype=torch.bool, device=forward.device)
+        while True:
+            tokens = _choose(decoded_probabilities(forward.logits(hidden), decoding), numbers[:, len(columns)])
+            columns.append(tokens)
+            ended |= torch.isin(tokens, ends)
+            if ended.all() or len(columns) == limit:
                 break
-            if len(still) < len(going):
-                cache.batch_select_indices(torch.tensor(still, device=device))
-                going = [going[place] for place in still]
-            output = forward.hidden(
-                torch.tensor([[sampled[sample][-1]] for sample in going], device=device),
-                past_key_values=cache,
-                position_ids=torch.full((len(going), 1), len(prompt) + step, device=device),
-                use_cache=True,
-            )
-            table = decoded_probabilities(forward.logits(output.last_hidden_state[:, -1]), decoding)
-    return [tokens if done else None for tokens, done in zip(sampled, ended, strict=True)]
+            output = forward.hidden(tokens[:, None], past_key_values=cache, use_cache=True)
+            hidden = output.last_hidden_state[:, -1]
+    return [_before_end(tokens, end_ids) for tokens in torch.stack(columns, dim=1).tolist()]
+
+
+def _before_end(tokens: list[int], end_ids: Sequence[int]) -> list[int] | None:
+    end = next((place for place, token in enumerate(tokens) if token in end_ids), None)
+    return None if end is None else tokens[:end]
 
 
 def _choose(table: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """(rows, vocabulary) probabilities, float64, and (rows,) numbers in [0, 1) to (rows,) token ids."""
-    import torch
-
     cumulative = table.cumsum(dim=1)
     total = cumulative[:, -1:]
     if not torch.isfinite(total).all():

@@ -10,24 +10,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
 
+from socrates.config import DecodingSettings
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.inference.batching import BatchQueue, run_batches, token_budget
-from socrates.inference.decoding import Decoding, sample_token_ids
+from socrates.inference.decoding import sample_token_ids
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.tree_attention import check_tree_attention, score_batch
 from socrates.inference.trie import answer_trie
 from socrates.model.hub import ADAPTER_WEIGHTS
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from socrates.model.load import LoadedModel
+from socrates.model.load import LoadedModel, load_model
 
 Result = TypeVar("Result")
 
@@ -54,69 +53,46 @@ class AnswerDistribution:
 
     values: np.ndarray  # (A,) int64, ascending
     probabilities: np.ndarray | None  # (A,) float64 at temperature 1, summing to `valid_mass`; None if sampled
-    decoded: np.ndarray  # (A,) float64 after decoding, summing to `decoded_mass`; frequencies if sampled
+    decoded: np.ndarray  # (A,) float64 after decoding; frequencies if sampled
     exact: bool
-    samples: int  # how many texts were sampled; 0 if exact
 
     @property
     def valid_mass(self) -> float:
         """Probability that the answer is a valid one: at temperature 1 if exact, else the share of samples."""
         return float((self.decoded if self.probabilities is None else self.probabilities).sum())
 
-    @property
-    def decoded_mass(self) -> float:
-        """Probability that decoding ends up with a valid answer."""
-        return float(self.decoded.sum())
-
     def normalized(self) -> np.ndarray | None:
         """`decoded` given that the answer is valid: (A,) float64 summing to 1; None if no valid answer is possible."""
-        mass = self.decoded_mass
+        mass = self.decoded.sum()
         return self.decoded / mass if mass > 0 else None
 
 
-@dataclass(frozen=True)
-class InferencePlan:
+def plan_inference(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]
+) -> tuple[tuple[int, ...], dict[int, int | None]]:
     """How questions are answered, decided from all of them: so what is left after an interruption changes nothing.
-
-    Attributes:
-        beginning: tokens that all prompts begin with, computed once.
-        lengths: of each question that is answered exactly, by its index: the tokens that go through the model for it.
-        sampled: indices of those that are answered by sampling, longest first.
-    """
-
-    beginning: tuple[int, ...]
-    lengths: Mapping[int, int]
-    sampled: tuple[int, ...]
-
-
-def plan_inference(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> InferencePlan:
-    """Decide which questions are answered exactly, and what is computed once for all of them.
 
     Args:
         tokenizer: the model's.
         questions: all that are asked, also those that were answered before an interruption.
 
+    Returns:
+        The tokens that the prompts of all begin with that are answered exactly; they are computed once. And the tokens
+        that go through the model for each question, by its index; None: it is answered by sampling.
+
     Raises:
-        SocratesError: a prompt is empty, or the tokenizer's answers cannot be scored exactly.
+        SocratesError: the tokenizer's answers cannot be scored exactly.
     """
-    for question in questions:
-        if not question.prompt_ids:
-            raise SocratesError(f"the prompt of row {question.key} is empty")
     nodes = {
         scale: len(answer_trie(tokenizer, scale.values))
-        for scale in dict.fromkeys(question.scale for question in questions)
+        for scale in {question.scale for question in questions}
         if _has_tree(scale)
     }
-    prompts = [question.prompt_ids for question in questions if question.scale in nodes]
-    beginning = common_prefix(prompts)
-    lengths = {
-        index: len(question.prompt_ids) - len(beginning) + nodes[question.scale]
+    beginning = common_prefix([question.prompt_ids for question in questions if question.scale in nodes])
+    return beginning, {
+        index: len(question.prompt_ids) - len(beginning) + nodes[question.scale] if question.scale in nodes else None
         for index, question in enumerate(questions)
-        if question.scale in nodes
     }
-    sampled = [index for index in range(len(questions)) if index not in lengths]
-    sampled.sort(key=lambda index: (-len(questions[index].prompt_ids), index))
-    return InferencePlan(beginning, lengths, tuple(sampled))
 
 
 class Engine:
@@ -130,10 +106,9 @@ class Engine:
         self,
         loaded: LoadedModel,
         beginning: Sequence[int],
-        decoding: Decoding,
+        decoding: DecodingSettings,
         *,
         max_batch_tokens: int | None = None,
-        samples: int = SAMPLES,
         seed: int = 0,
     ) -> None:
         """Compute the beginning, and check on an example that this model can be asked so.
@@ -143,14 +118,12 @@ class Engine:
             beginning: token ids with which every prompt begins, or none.
             decoding: of `AnswerDistribution.decoded`, and of the samples.
             max_batch_tokens: the budget at first; None: what the free memory allows.
-            samples: how many texts are sampled for a question that cannot be answered exactly.
             seed: of the samples, together with each question's key.
 
         Raises:
             SocratesError: an architecture that cannot be scored exactly.
         """
-        self._loaded, self._decoding = loaded, decoding
-        self._samples, self._seed = samples, seed
+        self._loaded, self._decoding, self._seed = loaded, decoding, seed
         self._forward = Forward(loaded)
         self._prefix = shared_prefix(self._forward, beginning)
         check_tree_attention(loaded, self._forward, self._prefix)
@@ -187,19 +160,18 @@ class Engine:
         return [self._sample(question)]
 
     def answer_all(
-        self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
-    ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
+        self, questions: Sequence[Question], lengths: Mapping[int, int | None]
+    ) -> Iterator[tuple[list[int], list[AnswerDistribution]]]:
         """Answer some of a plan's questions in batches, then those that need sampling.
 
         Args:
             questions: of the plan.
-            lengths: as of `InferencePlan`, of those that are not answered yet.
-            sampled: likewise.
+            lengths: as of `plan_inference`, of those that are not answered yet.
 
         Yields:
             (indices into ``questions``, their distributions) as they come.
         """
-        queue = BatchQueue(lengths, self.budget, alone=sampled)
+        queue = BatchQueue(lengths, self.budget)
         for batch, results in run_batches(queue, lambda batch: self.answer([questions[index] for index in batch])):
             self.budget = min(self.budget, queue.budget)  # a sampled answer may have lowered it
             yield batch, results
@@ -210,32 +182,32 @@ class Engine:
         ends = self._loaded.end_token_ids
         scores = score_batch(self._forward, prompts, tries, ends, self._decoding, self._prefix)
         return [
-            AnswerDistribution(trie.values, probabilities, decoded, exact=True, samples=0)
+            AnswerDistribution(trie.values, probabilities, decoded, exact=True)
             for trie, (probabilities, decoded) in zip(tries, scores, strict=True)
         ]
 
     def _sample(self, question: Question) -> AnswerDistribution:
         """Answered alone, so that nothing but the seed and the question's key decides the samples."""
         seed = np.random.SeedSequence(self._seed, spawn_key=(question.key,))
-        uniforms = np.random.default_rng(seed).random((self._samples, MAX_NEW_TOKENS))
+        uniforms = np.random.default_rng(seed).random((SAMPLES, MAX_NEW_TOKENS))
         ends = self._loaded.end_token_ids
 
         def sample(together: list[int]) -> list[list[int] | None]:
-            return sample_token_ids(
-                self._forward, question.prompt_ids, ends, self._decoding, uniforms[sorted(together)]
-            )
+            return sample_token_ids(self._forward, question.prompt_ids, ends, self._decoding, uniforms[together])
 
         # Each sample has a cache of its own, so the budget holds for all that go together.
-        lengths = dict.fromkeys(range(self._samples), len(question.prompt_ids) + MAX_NEW_TOKENS)
+        lengths = dict.fromkeys(range(SAMPLES), len(question.prompt_ids) + MAX_NEW_TOKENS)
         queue = BatchQueue(lengths, self.budget)
         sampled = [ids for _, part in run_batches(queue, partial(unless_out_of_memory, sample)) for ids in part]
         self.budget = queue.budget
-        texts = [self._loaded.tokenizer.decode(ids) for ids in sampled if ids is not None]
-        numbers = [parse_answer_text(text) for text in texts]
-        allowed = None if question.scale is None else frozenset(question.scale.values)
-        valid = [number for number in numbers if number is not None and (allowed is None or number in allowed)]
-        values, counts = np.unique(np.array(valid, dtype=np.int64), return_counts=True)
-        return AnswerDistribution(values, None, counts / self._samples, exact=False, samples=self._samples)
+        texts = self._loaded.tokenizer.batch_decode([ids for ids in sampled if ids is not None])
+        numbers = np.array(
+            [number for text in texts if (number := parse_answer_text(text)) is not None], dtype=np.int64
+        )
+        if question.scale is not None:
+            numbers = numbers[np.isin(numbers, question.scale.values)]
+        values, counts = np.unique(numbers, return_counts=True)
+        return AnswerDistribution(values, None, counts / SAMPLES, exact=False)
 
     def _check_length(self, question: Question) -> None:
         config = self._loaded.causal_lm.config
@@ -253,29 +225,18 @@ class Engine:
             )
 
 
-def answer_distributions(
-    loaded: LoadedModel,
-    questions: Sequence[Question],
-    decoding: Decoding,
-    *,
-    max_batch_tokens: int | None = None,
-    samples: int = SAMPLES,
-    seed: int = 0,
-) -> Iterator[tuple[int, AnswerDistribution]]:
-    """The model's distribution over the valid answers to each question, in this process; ``questions`` in any order.
-
-    A question's result does not depend, but for rounding, on what is asked with it. The other arguments are `Engine`'s.
-
-    Yields:
-        (index into ``questions``, its distribution) as batches finish: longest first, then those that are sampled.
-
-    Raises:
-        SocratesError: as of `plan_inference` and `Engine`; memory does not hold one question.
-    """
-    plan = plan_inference(loaded.tokenizer, questions)
-    engine = Engine(loaded, plan.beginning, decoding, max_batch_tokens=max_batch_tokens, samples=samples, seed=seed)
-    for batch, results in engine.answer_all(questions, plan.lengths, plan.sampled):
-        yield from zip(batch, results, strict=True)
+def load_engine(
+    model: str, *, base_model: str | None, revision: str | None, device: str | None = None, **options: Any
+) -> Engine:
+    """Load a model and make an engine of it (``options``: as of `Engine`); raises what `load_model` and that raise."""
+    loaded = load_model(model, device=device, revision=revision, base_model=base_model)
+    engine = unless_out_of_memory(partial(Engine, **options), loaded)
+    if engine is None:
+        raise SocratesError(
+            f"{model}: memory holds the model, but not one question; use a GPU with more memory, or end what else uses "
+            "it"
+        )
+    return engine
 
 
 def unless_out_of_memory(run: Callable[[Any], Result], batch: Any) -> Result | None:
@@ -287,8 +248,6 @@ def unless_out_of_memory(run: Callable[[Any], Result], batch: Any) -> Result | N
     except RuntimeError as error:
         if not any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None

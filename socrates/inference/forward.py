@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
 
 from socrates.errors import SocratesError
-
-if TYPE_CHECKING:
-    import torch
-
-    from socrates.model.load import LoadedModel
+from socrates.model.load import LoadedModel
 
 NO_NUMBERS = (
     "the model returned NaN or infinity instead of probabilities: its weights are damaged, or its numbers do not fit "
@@ -35,8 +34,6 @@ class Forward:
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
-        import torch
-
         head = loaded.causal_lm.get_output_embeddings()
         if type(head) is not torch.nn.Linear:
             raise SocratesError(
@@ -54,8 +51,6 @@ class Forward:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(rows, hidden size) to (rows, vocabulary), float32."""
-        import torch
-
         return torch.nn.functional.linear(hidden.float(), self._weight, self._bias)
 
     def logits_in_chunks(self, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -66,65 +61,46 @@ class Forward:
             yield rows, self.logits(hidden[rows])
 
 
-MIN_SHARED_TOKENS = 8  # below that, joining the keys and values costs about what it saves
-
-
 @dataclass(frozen=True, eq=False)
 class SharedPrefix:
-    """Token ids, and what every layer of the model keeps of them."""
+    """Token ids, and what every layer of the model keeps of them, for forwards over what goes on behind them."""
 
     token_ids: tuple[int, ...]
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # keys and values, (1, heads, tokens, size) each
+    cache: Cache
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def cache(self) -> Any:
-        """A transformers Cache for one forward over sequences of any number, that go on behind the prefix.
 
-        The library's own cache would also keep each batch's keys and values of all layers: 196 KB a token in the 14B.
-        """
-        import torch
-        from transformers.cache_utils import Cache, DynamicLayer
+class _KeptLayer(DynamicLayer):
+    """The keys and values of a prefix, in front of those of a batch, which are not kept: 196 KB a token in the 14B."""
 
-        class Layer(DynamicLayer):
-            def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-                super().__init__()
-                self.lazy_initialization(keys, values)
-                self.keys, self.values = keys, values
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
 
-            def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-                pairs = (self.keys, keys), (self.values, values)
-                return tuple(torch.cat([mine.expand(len(new), -1, -1, -1), new], dim=-2) for mine, new in pairs)
-
-        return Cache(layers=[Layer(keys, values) for keys, values in self.layers])
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        pairs = (self.keys, keys), (self.values, values)
+        return tuple(torch.cat([mine.expand(len(new), -1, -1, -1), new], dim=-2) for mine, new in pairs)
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The token ids with which all prompts begin, each prompt's last token left out.
-
-    Returns:
-        Nothing where computing them once does not pay: one prompt, or fewer than `MIN_SHARED_TOKENS`.
-    """
-    if len(prompts) < 2:
+    """The token ids with which all prompts begin, each prompt's last token left out."""
+    if not prompts:
         return ()
     shortest = min(map(len, prompts))
-    shared = commonprefix([tuple(prompt) for prompt in prompts])[: shortest - 1]  # noqa: RUF071
-    return shared if len(shared) >= MIN_SHARED_TOKENS else ()
+    return commonprefix([tuple(prompt) for prompt in prompts])[: shortest - 1]  # noqa: RUF071
 
 
 def shared_prefix(forward: Forward, token_ids: Sequence[int]) -> SharedPrefix | None:
     """Compute a prefix; None if it is empty, or if the model keeps something else than keys and values."""
-    import torch
-
     if not token_ids:
         return None
     with torch.inference_mode():
         ids = torch.tensor([list(token_ids)], device=forward.device)
         computed = forward.hidden(ids, use_cache=True).past_key_values
-    layers = [
-        (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in getattr(computed, "layers", [])
-    ]
-    if not layers or any(kept is None for layer in layers for kept in layer):
+    layers = getattr(computed, "layers", [])
+    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
         return None
-    return SharedPrefix(tuple(token_ids), tuple(layers))
+    return SharedPrefix(tuple(token_ids), Cache(layers=[_KeptLayer(layer.keys, layer.values) for layer in layers]))

@@ -1,9 +1,8 @@
 """Journal: the answers so far of an evaluation or a prediction, on disk; the same command goes on after any end.
 
-One JSONL file: what decides the answers, then an answer a line. Covers: a batch's answers are on disk before the next
-batch; a line that a kill or a full disk cut off is dropped, and one that was damaged is passed over; answers of another
-run are never mixed in, and two processes never write at once.
-Does not cover: finished results (`results.py`), which take this file's place.
+One JSONL file: what decides the answers, then an answer a line. Covers: a line that a kill or a full disk cut off is
+dropped, and one that was damaged is passed over; answers of another run are never mixed in, and two processes never
+write at once.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from socrates.errors import SocratesError
-from socrates.files import sync_folder, try_lock
+from socrates.files import cannot_write, sync_folder, try_lock
 from socrates.schema import shown
 
 UNFINISHED = "unfinished.jsonl"  # in the results folder
@@ -35,14 +34,11 @@ class Journal:
     def __init__(self, path: Path, file: BinaryIO, identity: Mapping[str, Any]) -> None:
         """Read what is there; ``file`` is open for appending, and locked."""
         self._path, self._file, self._identity = path, file, dict(identity)
-        self.seconds = 0.0
-        self.header, *self.answers = list(_read_lines(file)) or [None]
-        for answer in self.answers:
-            self.seconds += answer.pop("seconds")
+        self.header, *self.answers = _read_lines(file) or [None]
+        self.seconds = sum((answer.pop("seconds") for answer in self.answers), 0.0)
 
     def begin(self, about: Mapping[str, Any]) -> None:
         """Record what is asked (``about``: JSON values, for the results); once, before the first answers."""
-        self._discard()
         self.header = {"identity": self._identity, "about": dict(about)}
         self._write([self.header])
 
@@ -65,10 +61,6 @@ class Journal:
         self._path.unlink(missing_ok=True)  # while it is ours: another process may wait for the lock
         self._file.close()
 
-    def _discard(self) -> None:
-        self._file.truncate(0)
-        self.header, self.answers, self.seconds = None, [], 0.0
-
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         text = b"".join(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n" for line in lines)
         end = self._file.seek(0, os.SEEK_END)
@@ -79,11 +71,7 @@ class Journal:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
-            remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "put that right"
-            raise SocratesError(
-                f"{self._path}: cannot write: {error.strerror or error}; {remedy} and run the same command again: it "
-                "goes on from here"
-            ) from error
+            raise cannot_write(self._path, error) from error
 
 
 def open_journal(output: Path, identity: Mapping[str, Any], *, discard: bool = False) -> Journal:
@@ -95,20 +83,21 @@ def open_journal(output: Path, identity: Mapping[str, Any], *, discard: bool = F
         discard: whether answers of another run may be thrown away.
 
     Raises:
-        SocratesError: the folder holds those of another run, or of one that is not known; another process is
-            writing there, or it cannot be written.
+        SocratesError: the folder holds those of another run, another process is writing there, or it cannot be written.
     """
     path = output / UNFINISHED
     file = _open_locked(path)
     journal = Journal(path, file, identity)
-    if journal.header is not None and (reason := _not_ours(journal.header, identity)):
-        if not discard:
-            file.close()
-            raise SocratesError(
-                f"{output}: holds the answers so far of {reason}; choose another --output, or discard them with "
-                "--overwrite"
-            )
-        journal._discard()
+    differences = "" if journal.header is None else differing(journal.header.get("identity", {}), identity)
+    if differences and not discard:
+        file.close()
+        raise SocratesError(
+            f"{output}: holds the answers so far of another run: {differences}; choose another --output, or discard "
+            "them with --overwrite"
+        )
+    if differences:
+        file.truncate(0)
+        journal = Journal(path, file, identity)
     return journal
 
 
@@ -118,21 +107,13 @@ def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} ({shown(recorded.get(name))}, now {shown(wanted.get(name))})" for name in names)
 
 
-def _not_ours(header: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Why answers cannot be gone on with, for a message; empty if they can."""
-    if not isinstance(header.get("identity"), dict):
-        return f"an unknown run (the first line of {UNFINISHED} does not say which)"
-    differences = differing(header["identity"], identity)
-    return f"another run: {differences}" if differences else ""
-
-
 def _open_locked(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
         sync_folder(path.parent)
     except OSError as error:
-        raise SocratesError(f"{path}: cannot write: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
     if not try_lock(file):
         file.close()
         raise SocratesError(f"{path.parent}: another run is writing there now; wait, or choose another --output")
@@ -143,19 +124,14 @@ def _open_locked(path: Path) -> BinaryIO:
     return _open_locked(path)
 
 
-def _read_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
+def _read_lines(file: BinaryIO) -> list[dict[str, Any]]:
     """The header, then every whole answer; a last line without its end is cut off the file."""
-    end = file.seek(0)
+    lines, end = [], file.seek(0)
     for line in file:
         if not line.endswith(b"\n"):
             break
         end += len(line)
-        try:
-            value = json.loads(line)
-        except ValueError:  # also a wrong encoding
-            value = None
-        if end == len(line):
-            yield value if isinstance(value, dict) else {}
-        elif isinstance(value, dict) and isinstance(value.get("seconds"), int | float):
-            yield value
+        with suppress(ValueError):  # a damaged line; also a wrong encoding
+            lines.append(json.loads(line))
     file.truncate(end)
+    return [line for line in lines if isinstance(line, dict)]

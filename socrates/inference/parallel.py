@@ -1,66 +1,33 @@
 """A model in this process, or in several, one a GPU: a batch goes to the first process that is free.
 
-Covers: memory that runs out in one process halves the budget of all; whatever ends this process ends the others.
+Covers: memory that runs out in one process halves the budget of all; whatever ends this process ends the others; one
+that is killed, also while it sends, is an error. That is why concurrent.futures' pool is not taken: its processes share
+a pipe, and one that is killed in the middle of a message leaves the parent waiting without end.
 Does not cover: one model over several GPUs, and several machines.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from socrates.errors import SocratesError
 from socrates.inference.batching import BatchQueue
-from socrates.parallel import process_pool
+from socrates.model.load import quiet_libraries
 
 if TYPE_CHECKING:
     from socrates.inference.engine import AnswerDistribution, Engine, Question
-
-
-def load_engine(
-    model: str, *, base_model: str | None, revision: str | None, device: str | None = None, **options: Any
-) -> Engine:
-    """Load a model and make an engine of it (``options``: as of `Engine`); raises what `load_model` and that raise."""
-    from socrates.inference.engine import Engine, unless_out_of_memory
-    from socrates.model.load import load_model
-
-    loaded = load_model(model, device=device, revision=revision, base_model=base_model)
-    engine = unless_out_of_memory(lambda made: Engine(made, **options), loaded)
-    if engine is None:
-        raise SocratesError(
-            f"{model}: memory holds the model, but not one question; use a GPU with more memory, or end what else uses "
-            "it"
-        )
-    return engine
-
-
-@dataclass
-class _Worker:
-    """What each process of a pool does: loads its engine when it is given its first work, and answers."""
-
-    load: Callable[..., Engine]
-    device: str | None
-    threads: int
-    engine: Engine | None = None
-
-    def __call__(self, work: tuple[list[Question], int] | None) -> Any:
-        """The engine's budget and what it is, where there is nothing to answer; else as of `Engine.answer`."""
-        if self.engine is None:
-            import torch
-
-            from socrates.model.load import quiet_libraries
-
-            quiet_libraries(bars=False)
-            torch.set_num_threads(self.threads)
-            self.engine = self.load(device=self.device)
-        if work is None:
-            return self.engine.budget, self.engine.about
-        questions, budget = work
-        self.engine.budget = min(self.engine.budget, budget)
-        return self.engine.answer(questions)
 
 
 class EnginePool:
@@ -71,33 +38,52 @@ class EnginePool:
         about: as of `Engine`.
     """
 
-    def __init__(self, submit: Callable[..., Future], processes: int) -> None:
-        """Wait until the processes of a pool have loaded the model; raises what `load_engine` raises."""
-        self._submit, self._processes = submit, processes
-        ready = [submit(None) for _ in range(processes)]
-        budgets, (self.about, *_) = zip(*(future.result() for future in ready), strict=True)
+    def __init__(self, workers: Mapping[Connection, BaseProcess]) -> None:
+        """Wait until the processes have loaded the model; raises what their loading raises."""
+        self._workers = workers
+        budgets, (self.about, *_) = zip(*map(self._receive, workers), strict=True)
         self.budget = min(budgets)
 
     def answer_all(
-        self, questions: Sequence[Question], lengths: Mapping[int, int], sampled: Sequence[int]
-    ) -> Iterator[tuple[Sequence[int], list[AnswerDistribution]]]:
+        self, questions: Sequence[Question], lengths: Mapping[int, int | None]
+    ) -> Iterator[tuple[list[int], list[AnswerDistribution]]]:
         """As `Engine.answer_all`."""
-        queue = BatchQueue(lengths, self.budget, alone=sampled)
-        running: dict[Future, list[int]] = {}
+        queue = BatchQueue(lengths, self.budget)
+        running: dict[Connection, list[int]] = {}
 
         def hand_out() -> None:
-            while len(running) < self._processes and (batch := queue.take()):
-                running[self._submit(([questions[index] for index in batch], queue.budget))] = batch
+            for worker in self._workers:
+                if worker not in running and (batch := queue.take()):
+                    with suppress(ConnectionError):  # a process that has ended: `_receive` says how
+                        worker.send(([questions[index] for index in batch], queue.budget))
+                    running[worker] = batch
 
         hand_out()
         while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                results, batch = future.result(), running.pop(future)
+            for worker in connection.wait(running):
+                results, batch = self._receive(worker), running.pop(worker)
                 if results is None:
                     queue.put_back(batch)
                 hand_out()  # first: the process works on while the caller writes
                 if results is not None:
                     yield batch, results
+
+    def _receive(self, worker: Connection) -> Any:
+        """What a process sends next; raises the error that it sends instead, or says that it has ended."""
+        try:
+            value, error = worker.recv()
+        except (EOFError, ConnectionError) as gone:
+            process = self._workers[worker]
+            process.join()
+            status = process.exitcode or 0
+            how = f"was killed (signal {-status})" if status < 0 else f"ended by itself (status {status})"
+            raise SocratesError(
+                f"a worker process {how}, for lack of memory perhaps; run the same command again, and if that happens "
+                "again with fewer processes (--processes 1)"
+            ) from gone
+        if error is not None:
+            raise error
+        return value
 
 
 @contextmanager
@@ -111,8 +97,6 @@ def open_engine(load: Callable[..., Engine], processes: int | None) -> Iterator[
     Raises:
         SocratesError: more processes than GPUs, or the model cannot be loaded.
     """
-    import torch
-
     gpus = torch.cuda.device_count()
     count = processes or max(gpus, 1)
     if gpus and count > gpus:
@@ -121,6 +105,56 @@ def open_engine(load: Callable[..., Engine], processes: int | None) -> Iterator[
         yield load()
         return
     threads = max(1, torch.get_num_threads() // count)
-    workers = [_Worker(load, f"cuda:{number}" if gpus else None, threads) for number in range(count)]
-    with process_pool(workers) as submit:
-        yield EnginePool(submit, count)
+    workers: dict[Connection, BaseProcess] = {}
+    try:
+        resource_tracker.ensure_running()  # here: when it is started, it lets interrupts through again
+        for number in range(count):
+            _start(workers, load, f"cuda:{number}" if gpus else None, threads)
+        yield EnginePool(workers)
+    finally:
+        for process in workers.values():
+            process.kill()
+        for process in workers.values():
+            process.join()
+
+
+def _start(workers: dict[Connection, BaseProcess], *arguments: Any) -> None:
+    # spawned, not forked: libraries may have threads already, and a fork would inherit locks
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
+    # Ctrl-C waits, and the process never sees it: it would end with a traceback
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with theirs:
+            process.start()
+        workers[ours] = process
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(parent: Connection, load: Callable[..., Engine], device: str | None, threads: int) -> None:
+    """What a process does: load the model, and answer batches until it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what to do
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    quiet_libraries(bars=False)
+    torch.set_num_threads(threads)
+    error: Exception
+    try:
+        engine = load(device=device)
+        parent.send(((engine.budget, engine.about), None))
+        while True:
+            questions, budget = parent.recv()
+            engine.budget = min(engine.budget, budget)
+            parent.send((engine.answer(questions), None))
+    except SocratesError as told:
+        error = SocratesError(str(told))
+    except Exception:
+        error = RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
+    with suppress(ConnectionError):
+        parent.send((None, error))
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

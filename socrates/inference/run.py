@@ -1,8 +1,7 @@
 """Inference run: a model's answer distributions to all questions, on one or several GPUs, resumed where it ended.
 
-Covers: all questions decide together how each is answered, so that an interruption changes no answer; each batch is on
-disk before the next is handed out.
-Does not cover: what is kept of an answer, which the caller decides.
+All questions decide together how each is answered, so that an interruption changes no answer; it costs the batches that
+are being answered. What is kept of an answer, the caller decides.
 """
 
 from __future__ import annotations
@@ -14,19 +13,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig
+from socrates.data.scales import Scale
+from socrates.inference.engine import AnswerDistribution, Question, load_engine, plan_inference
 from socrates.inference.journal import Journal, open_journal
+from socrates.inference.parallel import open_engine
 from socrates.model.chat import prompt_fingerprint, prompt_token_ids
 from socrates.model.hub import ModelFiles, fingerprint, locate_model
+from socrates.model.load import quiet_libraries, tokenizer_of
 from socrates.schema import Schema
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from socrates.data.scales import Scale
-    from socrates.inference.engine import AnswerDistribution, Question
 
 
 class Settings(Schema):
@@ -68,16 +69,12 @@ class InferenceRequest:
     @cached_property
     def files(self) -> ModelFiles:
         """Where the model is; SocratesError where there is none."""
-        from socrates.model.load import quiet_libraries
-
         quiet_libraries()
         return locate_model(self.model, self.revision, self.base_model)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's; SocratesError where there is none."""
-        from socrates.model.load import tokenizer_of
-
         return tokenizer_of(self.files)
 
     @cached_property
@@ -91,8 +88,6 @@ class InferenceRequest:
 
     def questions(self, rows: Iterable[tuple[str, Scale | None, int]]) -> list[Question]:
         """Prompts through the chat template: of each its text, its valid answers if it states any, and its key."""
-        from socrates.inference.engine import Question
-
         texts, scales, keys = zip(*rows, strict=True)
         ids = prompt_token_ids(self.tokenizer, texts, self.settings.prompt.system_message)
         return [Question(tuple(one), scale, key) for one, scale, key in zip(ids, scales, keys, strict=True)]
@@ -120,8 +115,6 @@ def run_inference(
         SocratesError: another run is in the folder, the model cannot be loaded or does not answer, or an answer cannot
             be written.
     """
-    import torch
-
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with closing(open_journal(request.output, {**identity, "device": device}, discard=request.overwrite)) as journal:
         answered = {key_of(answer) for answer in journal.answers}
@@ -141,33 +134,26 @@ def _answer_the_rest(
     journal: Journal,
     keep: Callable[[int, AnswerDistribution], dict[str, Any]],
 ) -> None:
-    from tqdm import tqdm
-
-    from socrates.inference.decoding import Decoding
-    from socrates.inference.engine import plan_inference
-    from socrates.inference.parallel import load_engine, open_engine
-
     settings = request.settings
-    plan = plan_inference(request.tokenizer, questions)
+    beginning, lengths = plan_inference(request.tokenizer, questions)
     load = partial(
         load_engine,
         request.model,
         base_model=request.base_model,
         revision=request.revision,
-        beginning=plan.beginning,
-        decoding=Decoding(settings.decoding.temperature, settings.decoding.top_p),
+        beginning=beginning,
+        decoding=settings.decoding,
         seed=settings.seed,
         max_batch_tokens=settings.evaluation.batch_tokens,
     )
     with open_engine(load, request.processes) as engine:
         if journal.header is None:
             journal.begin(engine.about)
-        lengths = {index: length for index, length in plan.lengths.items() if index not in done}
-        sampled = [index for index in plan.sampled if index not in done]
+        left = {index: length for index, length in lengths.items() if index not in done}
         silent = not sys.stderr.isatty()
         with tqdm(desc="inference", total=len(questions), initial=len(done), unit=" rows", disable=silent) as bar:
             started = time.monotonic()
-            for batch, results in engine.answer_all(questions, lengths, sampled):
+            for batch, results in engine.answer_all(questions, left):
                 answers = [keep(index, result) for index, result in zip(batch, results, strict=True)]
                 now = time.monotonic()
                 journal.append(answers, now - started)

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from socrates.config import DecodingSettings
 from socrates.errors import SocratesError
-from socrates.inference.decoding import Decoding, probabilities_of
+from socrates.inference.decoding import probabilities_of
 from socrates.inference.forward import NO_NUMBERS, Forward, SharedPrefix
 from socrates.inference.trie import AnswerTrie, answer_trie
 from socrates.model.chat import prompt_token_ids
-
-if TYPE_CHECKING:
-    import torch
-
-    from socrates.model.load import LoadedModel
+from socrates.model.load import LoadedModel
 
 # Relative L2 distance of two ways of computing the same centred logits. In bf16 it leaves room for rounding: on random
 # Qwen2 models of 48 layers, nine of them, it was 0.01 to 0.13 with the right mask, and with visible siblings 0.7 to 1.5
@@ -56,7 +53,7 @@ def score_batch(
     prompts: Sequence[Sequence[int]],
     tries: Sequence[AnswerTrie],
     end_ids: Sequence[int],
-    decoding: Decoding,
+    decoding: DecodingSettings,
     prefix: SharedPrefix | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each question's answer probabilities, from one forward.
@@ -76,8 +73,6 @@ def score_batch(
     Raises:
         SocratesError: the model gave something that is no number.
     """
-    import torch
-
     layout = _layout(prompts, tries, prefix)
     # What is asked of each row: the tokens of the nodes that follow it, and the end tokens.
     rows = np.concatenate([layout.step_rows, np.repeat(np.arange(len(layout.positions)), len(end_ids))])
@@ -112,8 +107,6 @@ def check_tree_attention(loaded: LoadedModel, forward: Forward, prefix: SharedPr
     Raises:
         SocratesError: they differ by more than rounding.
     """
-    import torch
-
     trie = answer_trie(loaded.tokenizer, (1, 2, 10, 12, 100))
     prompts = prompt_token_ids(loaded.tokenizer, [_SHORT, _LONGER], None)
     if prefix is not None:
@@ -156,8 +149,6 @@ def tree_mask(
 
     Padding positions see what stands before them: a row that sees nothing would be NaN, and NaN spreads.
     """
-    import torch
-
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     mask = causal.repeat(len(tries), 1, 1, 1)
     for sequence, (start, trie) in enumerate(zip(prompt_lengths, tries, strict=True)):
@@ -170,19 +161,15 @@ def _hidden_rows(
     forward: Forward, layout: _Layout, tries: Sequence[AnswerTrie], prefix: SharedPrefix | None
 ) -> torch.Tensor:
     """(R, hidden size): what the decoder gives at the layout's rows."""
-    import torch
-
     device = forward.device
     mask = tree_mask(layout.prompt_lengths, tries, layout.input_ids.shape[1], device)
-    cache = None
     if prefix is not None:
         mask = torch.nn.functional.pad(mask, (len(prefix), 0), value=True)
-        cache = prefix.cache()
     hidden = forward.hidden(
         torch.from_numpy(layout.input_ids).to(device),
         attention_mask=mask,
         position_ids=torch.from_numpy(layout.position_ids).to(device),
-        past_key_values=cache,
+        past_key_values=prefix.cache if prefix is not None else None,
         use_cache=False,
     ).last_hidden_state
     return hidden.flatten(0, 1)[torch.from_numpy(layout.positions).to(device)]
@@ -190,8 +177,6 @@ def _hidden_rows(
 
 def _layout(prompts: Sequence[Sequence[int]], tries: Sequence[AnswerTrie], prefix: SharedPrefix | None) -> _Layout:
     shared = len(prefix) if prefix is not None else 0
-    if prefix is not None and any(tuple(prompt[:shared]) != prefix.token_ids for prompt in prompts):
-        raise ValueError("a prompt does not begin with the shared prefix")
     prompts = [prompt[shared:] for prompt in prompts]
     length = max(len(prompt) + len(trie) for prompt, trie in zip(prompts, tries, strict=True))
     input_ids = np.zeros((len(prompts), length), dtype=np.int64)

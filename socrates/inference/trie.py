@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from socrates.errors import SocratesError
 from socrates.model.chat import answers_token_ids, chat_messages, end_of_turn_id, prompt_token_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 ROOT = -1  # the parent of a first token: the prompt's last token
 
@@ -62,21 +59,8 @@ class AnswerTrie:
         return paths[self.ends] * ends[self.ends]
 
 
-def build_trie(answers: Sequence[int], token_ids: Sequence[Sequence[int]]) -> AnswerTrie:
-    """The tree of the answers' token sequences.
-
-    Args:
-        answers: distinct integers, ascending.
-        token_ids: of each of them, not empty and without an end.
-
-    Raises:
-        ValueError: an answer without tokens, or the same tokens for two answers.
-    """
+def _build_trie(answers: Sequence[int], token_ids: Sequence[Sequence[int]]) -> AnswerTrie:
     sequences = [tuple(ids) for ids in token_ids]
-    if len(answers) != len(sequences) or not all(sequences):
-        raise ValueError(f"{len(answers)} answers need a token sequence each, and none without tokens")
-    if len(set(sequences)) < len(sequences):
-        raise ValueError("the same tokens stand for two answers")
     prefixes = {ids[:depth] for ids in sequences for depth in range(1, len(ids) + 1)}
     nodes = sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
     index = {prefix: number for number, prefix in enumerate(nodes)}
@@ -119,4 +103,4 @@ def answer_trie(tokenizer: PreTrainedTokenizerBase, answers: Sequence[int]) -> A
                 f"{tokenizer.name_or_path}: prompt, answer '{answer}' and end of turn are other tokens when they stand "
                 "together than on their own; answers of such a model cannot be scored exactly"
             )
-    return build_trie(answers, token_ids)
+    return _build_trie(answers, token_ids)

@@ -24,7 +24,7 @@ from socrates.telemetry.gpus import GpuSample, GpuSampler
 from socrates.telemetry.health import Watch
 from socrates.telemetry.log import TRAINING_LOG, Progress, append_line, write_progress
 
-_FROM_THE_TRAINER = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy", "padding_share")
+_FROM_THE_TRAINER = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy")
 _RECENT = 10  # log lines whose pace tells the time left
 _RECENT_STEPS = 50  # of these the slowest counts when a cost limit is near
 

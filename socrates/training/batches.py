@@ -13,21 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.compute
 import torch
+from datasets import Dataset
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
+from transformers import PreTrainedTokenizerBase
 
+from socrates.config import RunConfig
 from socrates.data.records import parse_answer
 from socrates.errors import SocratesError
 from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class StepData:
 
     micro_batches: tuple[FlatBatch, ...]  # of this process
     supervised_tokens: int  # what the step's loss is divided by
-    lengths: tuple[int, ...]  # tokens of every row of the step
-    fed_tokens: int  # that go through the model, fillers included
+    tokens: int  # of all rows of the step
 
 
 def flatten(rows: Sequence[Mapping[str, Any]], counts: bool = True) -> FlatBatch:
@@ -84,14 +82,11 @@ class TrainingSteps(TorchDataset):
         rows = self.order.rows_of(step)
         lengths = self._lengths[rows]
         shares = plan_step(lengths, self._processes, self._limit)
-        shortest, mine = int(np.argmin(lengths)), shares[self._process]
-        empty = sum(not batch for share in shares for batch in share)
-        return StepData(
-            tuple(flatten(self._read(rows[batch or [shortest]]), counts=bool(batch)) for batch in mine),
-            int(self._answers[rows].sum()),
-            tuple(lengths.tolist()),
-            int(lengths.sum()) + empty * int(lengths[shortest]),
+        filler = [int(np.argmin(lengths))]
+        micro_batches = (
+            flatten(self._read(rows[batch or filler]), counts=bool(batch)) for batch in shares[self._process]
         )
+        return StepData(tuple(micro_batches), int(self._answers[rows].sum()), int(lengths.sum()))
 
     def largest(self) -> FlatBatch:
         """A micro-batch as large as any may be, with the most answers: the shortest row over and over, and a part."""
@@ -208,18 +203,19 @@ def _spread_out(items: Sequence[int], sizes: np.ndarray, bins: int) -> list[list
     return filled
 
 
-def held_out_rows(
-    path: Path, count: int, tokenizer: PreTrainedTokenizerBase, system_message: str | None, max_length: int
-) -> list[dict[str, Any]]:
-    """A fixed sample of the evaluation rows, tokenized, on which the loss is taken while training.
+def held_out_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """A fixed sample of the evaluation rows, tokenized, on which the loss is taken while training; none if never.
 
     They are of lines at equal distances in the file; those that are too long are left out.
 
     Raises:
         SocratesError: no such file, no rows, or a bad row among those that are taken.
     """
+    if config.training.eval_steps is None:
+        return []
+    path, max_length = config.evaluation_file, config.training.max_length
     try:
-        lines = _lines_at_equal_distances(path, count)
+        lines = _lines_at_equal_distances(path, config.training.eval_examples)
     except OSError as error:
         raise SocratesError(
             f'{path}: cannot read: {error.strerror or error}; upload it, or set "training.eval_steps" to null'
@@ -230,7 +226,7 @@ def held_out_rows(
             answer = parse_answer(json.loads(line), path, 0)
         except (SocratesError, ValueError) as error:
             raise SocratesError(f"{path}: the row that begins at byte {start} is bad: {error}") from error
-        (ids,) = prompt_token_ids(tokenizer, [answer.prompt], system_message)
+        (ids,) = prompt_token_ids(tokenizer, [answer.prompt], config.prompt.system_message)
         answer_ids = [*answer_token_ids(tokenizer, answer.response), end]
         if len(ids) + len(answer_ids) <= max_length:
             rows.append({"input_ids": [*ids, *answer_ids], "answer_tokens": len(answer_ids)})

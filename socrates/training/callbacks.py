@@ -11,7 +11,7 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -25,14 +25,12 @@ from socrates.telemetry.cost import TRAINING_COST
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.distributed import errors_from_rank_zero, gather, on_rank_zero, wait_for_files
 from socrates.training.fitting import fit_micro_batches
-
-if TYPE_CHECKING:
-    from socrates.training.trainer import AdapterTrainer
+from socrates.training.trainer import AdapterTrainer
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _PRINTED = (
     *("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_loss", "epoch"),
-    *("tokens_per_second", "padding_share", "mfu", "gpu_utilization", "peak_memory_gib"),
+    *("tokens_per_second", "mfu", "gpu_utilization", "peak_memory_gib"),
 )
 
 
@@ -49,7 +47,7 @@ class CompleteCheckpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        moments = _gather_moments(kwargs["model"], kwargs["optimizer"], state.global_step)
+        moments = _gather_moments(kwargs["model"], state.global_step)
         wait_for_files(folder)  # rank 0 was seen here before another rank had written its own
         on_rank_zero(lambda: self._complete(folder, moments, args.world_size))
 
@@ -65,11 +63,10 @@ class CompleteCheckpoints(TrainerCallback):
         print(f"Checkpoint complete: {folder}", flush=True)
 
 
-def _gather_moments(model: Any, optimizer: Any, step: int) -> dict[str, Any]:
+def _gather_moments(model: Any, step: int) -> dict[str, Any]:
     """What `optimizer.pt` holds: both AdamW moments of every adapter weight, by its name and in its shape, in bf16.
 
-    The guide lists this file, and DeepSpeed writes none: each rank saves its part of one flat vector. `updates` are the
-    steps that the moments were gathered over: fewer than `step` once a run went on with a fresh optimizer.
+    The guide lists this file, and DeepSpeed writes none: each rank saves its part of one flat vector.
     """
     from deepspeed.utils import safe_get_full_optimizer_state  # late: see `leave_out_compiled_cpu_kernels`
 
@@ -78,8 +75,7 @@ def _gather_moments(model: Any, optimizer: Any, step: int) -> dict[str, Any]:
         for name, p in model.named_parameters()
         if p.requires_grad
     }
-    flat = next(iter(optimizer.optimizer.optimizer.state.values()))  # accelerate's wraps DeepSpeed's wraps torch's
-    return {"format": "socrates.adamw_moments.1", "step": step, "updates": int(flat.get("step", step)), "state": state}
+    return {"format": "socrates.adamw_moments.1", "step": step, "state": state}
 
 
 class BeforeTraining(TrainerCallback):
@@ -97,18 +93,18 @@ class BeforeTraining(TrainerCallback):
 class WatchHeldOut(TrainerCallback):
     """Takes the loss on the held-out rows every so many steps, for the next line of the log."""
 
-    def __init__(self, trainer: AdapterTrainer, every: int) -> None:
-        self._trainer, self._every = trainer, every
+    def __init__(self, trainer: AdapterTrainer, telemetry: Telemetry, every: int) -> None:
+        self._trainer, self._telemetry, self._every = trainer, telemetry, every
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            self._trainer.callback_handler.on_evaluate(args, state, control, self._trainer.held_out_loss())
+            self._telemetry.evaluated(self._trainer.held_out_loss(), state.global_step)
 
 
 class TellProgress(TrainerCallback):
-    """Keeps the run's `.progress.json` and `training_log.jsonl`; rank 0's does.
+    """Keeps the run's `.progress.json` and `training_log.jsonl`, and prints the guide's log lines; rank 0's does.
 
-    It must come after `CompleteCheckpoints`, whose time it measures, and before `GuideLog`.
+    It must come after `CompleteCheckpoints`, whose time it measures.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -128,13 +124,16 @@ class TellProgress(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         peak = max(gather(torch.cuda.max_memory_allocated())) if torch.cuda.is_available() else None
-        if state.is_world_process_zero:
-            # for the lines that GuideLog prints
-            logs |= self._telemetry.log(logs, state.global_step, state.max_steps, peak_memory_bytes=peak)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._telemetry.evaluated((metrics or {}).get("eval_loss"), state.global_step)
+        if not state.is_world_process_zero:
+            return
+        told = self._telemetry.log(logs, state.global_step, state.max_steps, peak_memory_bytes=peak)
+        summary = told.pop("summary", None)  # trackers, which come later, want numbers
+        logs |= told
+        line = {name: float(f"{logs[name]:.4g}") for name in _PRINTED if logs.get(name) is not None}
+        tqdm.write(str({**line, "step": state.global_step}))  # above the progress bar, where there is one
+        if summary:
+            tqdm.write(summary)
+        sys.stdout.flush()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
@@ -145,27 +144,8 @@ class TellProgress(TrainerCallback):
             self._telemetry.end()
 
 
-class GuideLog(TrainerCallback):
-    """Prints the guide's log lines, above the progress bar where there is one."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if not state.is_world_process_zero or not logs:
-            return
-        if "loss" in logs or "eval_loss" in logs:
-            tqdm.write(str(log_line(logs, state.global_step)))
-        if summary := logs.pop("summary", None):  # trackers, which come later, want numbers
-            tqdm.write(summary)
-        sys.stdout.flush()
-
-
 class ProgressBar(ProgressCallback):
     """The Trainer's progress bar, without its lines."""
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """See `GuideLog`."""
-
-
-def log_line(logs: dict[str, Any], step: int) -> dict[str, Any]:
-    """What is printed of the Trainer's log: the guide's keys first, numbers short; full precision is in the state."""
-    line = {name: float(f"{logs[name]:.4g}") for name in _PRINTED if logs.get(name) is not None}
-    return {**line, "step": step}
+        """See `TellProgress`."""

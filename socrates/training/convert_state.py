@@ -26,7 +26,7 @@ from transformers import set_seed
 from trl import SFTConfig
 
 from socrates.checkpoint import read_manifest
-from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
+from socrates.errors import SocratesError
 from socrates.files import read_json, write_json
 from socrates.model.hub import ADAPTER_WEIGHTS
 from socrates.training.distributed import fail_together, on_rank_zero, rank
@@ -61,12 +61,9 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
     if resumption.way is Way.OTHER_RANKS:
         settings["checkpoint"] = before | {"load_universal": True}
     else:
-        try:
-            loaded = set_peft_model_state_dict(trainer.model, load_file(resumption.checkpoint / ADAPTER_WEIGHTS))
-            if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
-                raise ValueError("it is not of the layers that are trained")
-        except LIBRARY_ERRORS as error:  # every rank meets it
-            fail_together(f"{resumption.checkpoint}: its adapter cannot be loaded: {error}")
+        loaded = set_peft_model_state_dict(trainer.model, load_file(resumption.checkpoint / ADAPTER_WEIGHTS))
+        if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):  # every rank meets it
+            fail_together(f"{resumption.checkpoint}: its adapter is not of the layers that are trained")
         trainer.fresh_optimizer = True
 
     def once_loaded() -> None:
@@ -115,18 +112,15 @@ def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> 
     checkpoint = resumption.checkpoint
     # Of this process alone: the converter of one that was killed may still be writing.
     scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=output_dir))
-    try:
-        state = read_json(checkpoint / "trainer_state.json", "trainer's state")
-        # The Trainer would warn: a process now has another share of a step.
-        write_json(scratch / "trainer_state.json", {**state, "train_batch_size": args.per_device_train_batch_size})
-        if resumption.way is Way.OTHER_RANKS:
-            tag = f"global_step{resumption.step}_universal"
-            shutil.copyfile(checkpoint / "scheduler.pt", scratch / "scheduler.pt")
-            print(f"Converting the optimizer's state of {checkpoint} for {args.world_size} process(es)...", flush=True)
-            _convert_shards(checkpoint, resumption.step, scratch / tag)
-            (scratch / "latest_universal").write_text(tag)
-    except LIBRARY_ERRORS as error:  # torch reports a full disk as a RuntimeError
-        raise SocratesError(f"{scratch}: cannot make the state to go on from: {first_line(error)}") from error
+    state = read_json(checkpoint / "trainer_state.json", "trainer's state")
+    # The Trainer would warn: a process now has another share of a step.
+    write_json(scratch / "trainer_state.json", {**state, "train_batch_size": args.per_device_train_batch_size})
+    if resumption.way is Way.OTHER_RANKS:
+        tag = f"global_step{resumption.step}_universal"
+        shutil.copyfile(checkpoint / "scheduler.pt", scratch / "scheduler.pt")
+        print(f"Converting the optimizer's state of {checkpoint} for {args.world_size} process(es)...", flush=True)
+        _convert_shards(checkpoint, resumption.step, scratch / tag)
+        (scratch / "latest_universal").write_text(tag)
     return scratch
 
 

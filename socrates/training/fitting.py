@@ -7,15 +7,11 @@ compare, and where one of them lacked memory all checkpoint more layers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from socrates.model.memory import MARGIN
 from socrates.training.distributed import fail_together, gather, rank
-
-if TYPE_CHECKING:
-    from socrates.training.trainer import AdapterTrainer
+from socrates.training.trainer import AdapterTrainer
 
 _PARTS = 8  # of the layers, one more at each trial
 

@@ -28,7 +28,7 @@ from socrates.checkpoint import (
 )
 from socrates.config import RunConfig, describe_difference
 from socrates.errors import SocratesError
-from socrates.files import sha256_json, try_lock
+from socrates.files import cannot_write, sha256_json, try_lock
 
 # Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
 _FREE_ON_RESUME = (
@@ -78,7 +78,7 @@ class Resumption:
 
 
 def choose_checkpoint(
-    config: RunConfig, record: dict[str, Any], resume: str | None, weights_only: bool = False
+    config: RunConfig, record: dict[str, Any], resume: str, weights_only: bool = False
 ) -> Resumption | None:
     """What to go on from, or None to start from the base model.
 
@@ -88,7 +88,7 @@ def choose_checkpoint(
     Args:
         config: the run.
         record: what `training_config.json` would say of it.
-        resume: "auto", a checkpoint's path, or None, which is like "auto".
+        resume: "auto", or a checkpoint's path.
         weights_only: a checkpoint will do of which the weights alone are complete: the newest one, where several are.
 
     Raises:
@@ -97,7 +97,7 @@ def choose_checkpoint(
             ``weights_only`` was not asked for: what would be lost is reported.
     """
     folder = Path(config.output_dir)
-    if resume in (None, "auto"):
+    if resume == "auto":
         checkpoint, passed_over = newest_complete(folder, weights_only=weights_only)
     else:
         checkpoint = Path(resume)
@@ -203,7 +203,7 @@ def lock_output(folder: Path) -> None:
         lock = (folder / ".training.lock").open("a+")
         taken = not try_lock(lock)
     except OSError as error:
-        raise SocratesError(f"{folder}: cannot write there: {error.strerror or error}") from error
+        raise cannot_write(folder, error) from error
     if taken:
         lock.seek(0)
         raise SocratesError(

@@ -25,7 +25,6 @@ from socrates.training.batches import StepOrder, TrainingSteps, held_out_batches
 from socrates.training.callbacks import (
     BeforeTraining,
     CompleteCheckpoints,
-    GuideLog,
     ProgressBar,
     TellProgress,
     WatchHeldOut,
@@ -50,7 +49,6 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SF
             output_dir=config.output_dir,
             deepspeed=deepspeed,
             per_device_train_batch_size=t.global_batch_size // t.num_processes,
-            gradient_accumulation_steps=1,
             learning_rate=t.learning_rate,
             num_train_epochs=t.num_train_epochs,
             max_steps=t.max_steps or -1,
@@ -62,11 +60,9 @@ def trainer_arguments(config: RunConfig, deepspeed: dict[str, Any] | None) -> SF
             activation_checkpointing=False,  # TRL's default is True; see fit_micro_batches
             logging_steps=t.logging_steps,
             logging_nan_inf_filter=False,  # it would log the mean of the losses before in the place of a NaN
-            save_strategy="steps",
             save_steps=t.save_steps,
             save_total_limit=None,  # no checkpoint is ever deleted
             seed=config.seed,
-            data_seed=config.seed,
             report_to=t.report_to,
             use_cpu=not torch.cuda.is_available(),
             disable_tqdm=not sys.stderr.isatty(),
@@ -141,11 +137,10 @@ def make_trainer(
     # After the Trainer's own, which says when to log and to save; before trackers, so that they get all values.
     trainer.callback_handler.callbacks[1:1] = [
         BeforeTraining(trainer, fit.attention, fit.checkpointed_layers),
-        *([WatchHeldOut(trainer, t.eval_steps)] if watched else []),
+        *([WatchHeldOut(trainer, telemetry, t.eval_steps)] if watched else []),
         CompleteCheckpoints(record, training_data, telemetry),
         TellProgress(telemetry),
         StopCleanly(telemetry, config.price_per_hour, config.max_cost_usd),
-        GuideLog(),
         *([] if args.disable_tqdm else [ProgressBar()]),
     ]
     return trainer

@@ -1,15 +1,13 @@
 """Clean stops: before a cost limit would be passed, and on SIGTERM, a training saves a complete checkpoint and ends.
 
-Covers: every rank stops after the same step, whichever of them was told. A second SIGTERM, some seconds later, ends the
-process at once. Does not cover: what kills after a time of its own. DeepSpeed's `launch.py` and torchrun, told to end,
-kill their ranks after 30 s, so who wants a clean stop signals the ranks (the supervisor and `slurm.sbatch` do).
+Covers: every rank stops after the same step, whichever of them was told.
+Does not cover: what kills after a time of its own. DeepSpeed's `launch.py` and torchrun, told to end, kill their ranks
+after 30 s, so who wants a clean stop signals the ranks (the supervisor and `slurm.sbatch` do).
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from socrates.telemetry.recorder import Telemetry
 from socrates.training.distributed import gather
 
 ASSUMED_SAVE = 120.0  # seconds, until this process has measured a save
-_SAME_REQUEST = 5.0  # seconds; who signals a whole process tree makes `launch.py` signal the ranks once more
 _LARGER = 'with a larger "max_cost_usd" in the config'
 
 
@@ -61,19 +58,18 @@ class StopCleanly(TrainerCallback):
     def __init__(self, telemetry: Telemetry, price_per_hour: float | None, max_cost_usd: float | None) -> None:
         """Who knows what is spent (rank 0's is asked), US dollars for the whole machine, and the limit."""
         self._telemetry, self._price, self._limit = telemetry, price_per_hour, max_cost_usd
-        self._asked: float | None = None  # when SIGTERM came
-        self._before: Any = None
+        self._asked = False
         self._hint: str | None = None  # once it stops: what to run the same command with
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._before = signal.signal(signal.SIGTERM, self._sigterm)
+        signal.signal(signal.SIGTERM, self._sigterm)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:  # it ends and saves anyway, complete
             return
         saves = 1 + bool(control.should_save)  # one that is due now, and the one before the end
         account = self._telemetry.account()
-        told = gather((self._asked is not None, cost_over_limit(account, self._price, self._limit, saves)))
+        told = gather((self._asked, cost_over_limit(account, self._price, self._limit, saves)))
         more = told[0][1]  # rank 0's account counts
         if any(asked for asked, _ in told):
             self._telemetry.stopped, self._hint = "SIGTERM asked it to", ""
@@ -90,8 +86,6 @@ class StopCleanly(TrainerCallback):
         control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
         if self._hint is not None and state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             print(
@@ -101,9 +95,4 @@ class StopCleanly(TrainerCallback):
             )
 
     def _sigterm(self, number: int, frame: object) -> None:
-        now = time.monotonic()
-        if self._asked is None:
-            self._asked = now
-        elif now - self._asked > _SAME_REQUEST:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+        self._asked = True

@@ -37,17 +37,14 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "
 _LITTLE_SPACE = 2**20  # bytes; with less, a save that failed failed for want of space
 
 
-def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weights_only: bool = False) -> Path:
+def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_only: bool) -> None:
     """Run (or go on with) a training; to be called by every rank.
 
     Args:
         config: the run.
         deepspeed: DeepSpeed's config, checked against the run config.
-        resume: "auto", a checkpoint's path, or None, which is like "auto".
+        resume: "auto", or a checkpoint's path.
         weights_only: a checkpoint will do of which the weights alone are complete.
-
-    Returns:
-        The last checkpoint.
 
     Raises:
         SocratesError: no model, no data, no GPUs, nothing left to spend; see `choose_checkpoint` and `loadable`.
@@ -62,10 +59,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
         record = training_record(config, deepspeed, tokenizer, tokenized.name)
         dataset, info = load_tokenized(tokenized)
         cells = read_cells(tokenized)
-        watched = []
-        if t.eval_steps is not None:
-            limits = t.eval_examples, tokenizer, config.prompt.system_message, t.max_length
-            watched = held_out_rows(config.evaluation_file, *limits)
+        watched = held_out_rows(config, tokenizer)
         fit = fit_to_machine(config)
     quiet_libraries(bars=first)
     leave_out_compiled_cpu_kernels()
@@ -78,7 +72,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     if checkpoint and is_finished(checkpoint):  # the Trainer would take one step more
         if first:
             print(f"Training complete already: last checkpoint {checkpoint}", flush=True)
-        return checkpoint
+        return
     price, run = config.price_per_hour, run_identity(record)
     before = on_rank_zero(
         lambda: refuse_if_spent(account_before(output, checkpoint, run, price), price, config.max_cost_usd)
@@ -100,10 +94,8 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str | None, weig
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)
     steps = trainer.state.global_step
-    last = output / f"checkpoint-{steps}"
     if first and steps >= trainer.state.max_steps:  # else it was stopped, and that is printed
-        print(f"Training complete: {steps} steps, last checkpoint {last}", flush=True)
-    return last
+        print(f"Training complete: {steps} steps, last checkpoint {output / f'checkpoint-{steps}'}", flush=True)
 
 
 def check_processes(config: RunConfig) -> None:
@@ -168,12 +160,10 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption:
         f"a checkpoint every {t.save_steps} steps"
     )
     print(fit.text)
-    start = (
-        (f"Resuming from {resumption.checkpoint}", *resumption.notes)
-        if resumption
-        else ("Starting from the base model",)
-    )
-    print(*start, sep="\n", flush=True)
+    if resumption is None:
+        print("Starting from the base model", flush=True)
+    else:
+        print(f"Resuming from {resumption.checkpoint}", *resumption.notes, sep="\n", flush=True)
 
 
 @contextmanager

@@ -8,21 +8,18 @@ all processes together, so that neither their number nor how rows are shared cha
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from trl import SFTTrainer
 
 from socrates.inference.decoding import log_normalizer
 from socrates.model.attention import flat_inputs
 from socrates.training.batches import FlatBatch, StepData, StepLoader, TrainingSteps
 from socrates.training.distributed import gather
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class AdapterTrainer(SFTTrainer):
@@ -46,9 +43,9 @@ class AdapterTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         self._steps, self._attention, self._held_out = steps, attention, held_out
         self._flops_a_token = flops_a_token
-        self._since_log: Counter[str] = Counter()  # tokens of all processes since the last line of the log
+        self._supervised = 0  # tokens of all processes since the last line of the log
         self._correct: Tensor | float = 0.0  # of them, those that this process has predicted
-        self._tokens = 0
+        self._tokens = 0  # of all processes, since this one began
         self._latest: dict[str, float] = {}
 
     def get_train_dataloader(self) -> StepLoader:
@@ -87,23 +84,22 @@ class AdapterTrainer(SFTTrainer):
             self.accelerator.backward(loss)
             total += loss.detach()
             self._correct = self._correct + batch.counts * hits.sum()
-        tokens = sum(step.lengths)
-        self._since_log.update(supervised=step.supervised_tokens, rows=tokens, fed=step.fed_tokens)
-        self._tokens += tokens
+        self._supervised += step.supervised_tokens
+        self._tokens += step.tokens
         return total
 
-    def held_out_loss(self) -> dict[str, float]:
-        """The loss and the accuracy on the fixed sample, all processes' rows together, for the next log line."""
-        model, sums = self.model_wrapped, np.zeros(3)  # loss, tokens that were predicted, tokens
+    def held_out_loss(self) -> float:
+        """The loss on the fixed sample, all processes' rows together; the next log line has it, too."""
+        model, sums = self.model_wrapped, np.zeros(2)  # loss, tokens
         model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in self._held_out:
-                losses, hits = self._answer_losses(model, batch)
-                sums += losses.sum().item(), hits.sum().item(), len(losses)
+                losses, _ = self._answer_losses(model, batch)
+                sums += losses.sum().item(), len(losses)
         model.train()
-        loss, correct, count = sum(gather(sums)).tolist()
-        self._latest = {"eval_loss": loss / count, "eval_mean_token_accuracy": correct / count}
-        return self._latest
+        loss, count = sum(gather(sums)).tolist()
+        self._latest = {"eval_loss": loss / count}
+        return loss / count
 
     def largest_loss(self) -> Tensor:
         """The loss on as large a micro-batch as a step may have: a trial of the memory."""
@@ -113,16 +109,12 @@ class AdapterTrainer(SFTTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what was counted since the last line; called by every process."""
         if "loss" in logs:
-            counted, correct = self._since_log, sum(gather(float(self._correct)))
-            logs |= {
-                "mean_token_accuracy": correct / max(counted["supervised"], 1),
-                "num_tokens": float(self._tokens),
-                "padding_share": 1 - counted["rows"] / counted["fed"] if counted["fed"] else 0.0,
-                **self._latest,
-            }
+            correct = sum(gather(float(self._correct)))
+            logs |= {"mean_token_accuracy": correct / max(self._supervised, 1), "num_tokens": float(self._tokens)}
+            logs |= self._latest
             if self._flops_a_token is not None:
                 logs["model_flops"] = self._flops_a_token * self._tokens
-            self._since_log, self._correct, self._latest = Counter(), 0.0, {}
+            self._supervised, self._correct, self._latest = 0, 0.0, {}
             # The Trainer takes the sum from itself to start from zero; a NaN would stay one, to the end of the run.
             if getattr(self, "_tr_loss", None) is not None:
                 self._tr_loss.zero_()

@@ -21,7 +21,6 @@ from socrates.data.records import read_answers
 from socrates.errors import SocratesError
 from socrates.evaluation import evaluate as evaluation
 from socrates.files import write_json, write_jsonl
-from socrates.inference import parallel
 from socrates.inference.run import InferenceRequest, settings_of
 from socrates.rehearsal.base_model import make_base_model
 from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
@@ -379,7 +378,7 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
 
     start_and_kill(workplace, tmp_path, after=2)
     monkeypatch.chdir(workplace)
-    monkeypatch.setattr(parallel, "open_engine", open_engine)
+    monkeypatch.setattr("socrates.inference.run.open_engine", open_engine)
     for configured, used in ((None, None), (77, 77)):
         settings = settings_of(load_config(write_config(workplace, evaluation={"batch_tokens": configured})))
         with pytest.raises(SocratesError, match=f"at most {used} tokens"):

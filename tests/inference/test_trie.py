@@ -141,8 +141,3 @@ def test_a_tokenizer_or_template_that_cannot_be_scored_is_an_error(kind, change,
 
 def test_tokens_that_cannot_merge_may_stand_beside_the_prompt():
     answer_trie(altered("qwen", MERGING), range(3))  # digit by digit
-
-
-def test_an_answer_named_twice_is_refused():
-    with pytest.raises(ValueError, match="same tokens"):
-        answer_trie(tokenizer_of("qwen"), (1, 1))

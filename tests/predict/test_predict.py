@@ -12,12 +12,11 @@ import pytest
 from comparing import assert_close, json_lines
 from made_results import few_metrics
 from processes import ROOT, run_loaded
-from tiny import save_model, survey_model
+from tiny import ask, save_model, survey_model
 
 from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
-from socrates.inference.decoding import Decoding
-from socrates.inference.engine import Question, answer_distributions
+from socrates.inference.engine import Question
 from socrates.model.chat import prompt_token_ids
 from socrates.model.load import load_model
 from socrates.predict import predict as predicting
@@ -374,7 +373,7 @@ def test_tables_hold_what_the_model_answers(made, model):
     ids = prompt_token_ids(loaded.tokenizer, texts, None)
     scale = parse_scale(after)
     asked = [Question(tuple(one), scale, key) for key, one in enumerate(ids)]
-    exact = dict(answer_distributions(loaded, asked, Decoding(0.6, 0.9)))
+    exact = ask(loaded, asked)
     shares = np.array([exact[index].normalized() for index in range(3)])
 
     _, out, record = made

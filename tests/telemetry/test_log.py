@@ -16,7 +16,6 @@ from socrates.telemetry.cost import Account
 from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, read_progress
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.callbacks import GuideLog as guide_log
 from socrates.training.callbacks import TellProgress as tell_progress
 from socrates.training.resume import run_identity
 
@@ -62,7 +61,7 @@ def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
     logs = {"loss": 2.5, "learning_rate": 1e-5, "grad_norm": 0.5, "epoch": 0.1, "num_tokens": 1000.0, "entropy": 1.0}
     telemetry.log(logs, 10, 50)
     (line,) = lines_of(tmp_path)
-    trainers = ["loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy", "padding_share"]
+    trainers = ["loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy"]
     more = ["eval_loss", "eval_step", "tokens_per_second", "mfu", "peak_memory_bytes", "elapsed_s"]
     money = ["seconds_left", "cost_usd", "expected_cost_usd"]
     assert list(line) == ["time", "step", "max_steps", *trainers, *more, *money, "gpu", "warnings"]
@@ -240,8 +239,8 @@ def test_what_is_not_known_or_no_number_is_null(tmp_path, clock):
     clock[0] += 10
     assert telemetry.log({"loss": math.nan, "grad_norm": math.inf, "model_flops": 1e12}, 1, 10) == {}
     (line,) = lines_of(tmp_path)
-    unknown = ("loss", "grad_norm", "learning_rate", "padding_share", "mfu", "tokens_per_second", "cost_usd")
-    assert [line[name] for name in (*unknown, "expected_cost_usd")] == [None] * 8
+    unknown = ("loss", "grad_norm", "learning_rate", "mfu", "tokens_per_second", "cost_usd")
+    assert [line[name] for name in (*unknown, "expected_cost_usd")] == [None] * 7
     assert line["seconds_left"] == 90
 
 
@@ -260,7 +259,7 @@ def test_a_save_is_no_slow_step_and_the_slowest_of_both_is_known(tmp_path, clock
 def test_the_loss_on_held_out_rows_stands_in_the_next_lines_with_its_step(telemetry, tmp_path):
     callback, state = tell_progress(telemetry), State()
     callback.on_train_begin(None, state, None)
-    callback.on_evaluate(None, state, None, metrics={"eval_loss": 0.51234})
+    telemetry.evaluated(0.51234, 3)
     for step in (4, 5):
         state.global_step = step
         callback.on_log(None, state, None, logs={"loss": 1.0})
@@ -307,13 +306,11 @@ def test_the_lines_for_people(tmp_path, clock, capsys):
     callback, state = tell_progress(telemetry), State()
     callback.on_train_begin(None, state, None)
     clock[0] += 10
-    logs = {"loss": 1.23456, "learning_rate": 1e-5, "num_tokens": 5000, "padding_share": 0.0, "eval_loss": 0.5}
+    logs = {"loss": 1.23456, "learning_rate": 1e-5, "num_tokens": 5000, "eval_loss": 0.5}
     state.global_step = 5
     callback.on_log(None, state, None, logs=logs)
-    guide_log().on_log(None, state, None, logs=logs)
     assert "summary" not in logs, "trackers want numbers"
     assert capsys.readouterr().out.splitlines() == [
-        "{'loss': 1.235, 'learning_rate': 1e-05, 'eval_loss': 0.5, 'tokens_per_second': 500.0, 'padding_share': 0.0, "
-        "'step': 5}",
+        "{'loss': 1.235, 'learning_rate': 1e-05, 'eval_loss': 0.5, 'tokens_per_second': 500.0, 'step': 5}",
         "step 5 of 9: 70 s, $70.00 so far, about $90.00 at the end (20 s left)",
     ]

@@ -1,12 +1,10 @@
 """Memory that is short on one of two ranks: all checkpoint more layers, or all refuse; and nothing else changes."""
 
-import json
-
 import pytest
-from processes import ROOT, assert_refused, logged, train, training_folder
+from processes import assert_refused, logged, train, training_folder
+from trainings import WITNESS, change
 
 pytestmark = pytest.mark.slow
-SHORT = ROOT / "tests" / "short_of_memory.py"
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +16,7 @@ def workplace(tmp_path_factory):
 
 def losses_with(workplace, name, needed, **options):
     """The result of a training that needs so many layers checkpointed, and the losses of its steps."""
-    config = json.loads((workplace / "config.json").read_text())
-    (workplace / "config.json").write_text(json.dumps(config | {"output_dir": f"models/{name}"}))
+    change(workplace, output_dir=f"models/{name}")
     (workplace / "needed").write_text(str(needed))
     done = train(workplace, **options)
     if done.returncode:
@@ -31,7 +28,7 @@ def losses_with(workplace, name, needed, **options):
 def test_where_one_rank_runs_out_of_memory_all_checkpoint_more_layers_and_learn_the_same(workplace):
     plain, expected = losses_with(workplace, "plain", 0)
     assert plain.returncode == 0 and "did not fit" not in plain.stdout, plain.stderr
-    short, losses = losses_with(workplace, "short", 2, script=SHORT)
+    short, losses = losses_with(workplace, "short", 2, script=WITNESS)
     assert short.returncode == 0, short.stdout + short.stderr
     told = [line for line in short.stdout.splitlines() if "did not fit" in line]
     assert told == [
@@ -43,5 +40,5 @@ def test_where_one_rank_runs_out_of_memory_all_checkpoint_more_layers_and_learn_
 
 
 def test_where_all_layers_do_not_suffice_every_rank_refuses_with_the_remedy(workplace):
-    done, _ = losses_with(workplace, "never", 3, script=SHORT)
+    done, _ = losses_with(workplace, "never", 3, script=WITNESS)
     assert_refused(done, "out of memory: ", "with all 2 layers checkpointed", '"training.micro_batch_tokens"')

@@ -41,7 +41,7 @@ class Run:
         (folder / f"global_step{step}" / SHARD).unlink()
         return folder
 
-    def choose(self, resume=None, weights_only=False, data=None, **training):
+    def choose(self, resume="auto", weights_only=False, data=None, **training):
         record = self.record(**training)
         record["data"] |= data or {}
         return choose_checkpoint(parse_config(record["config"], "c"), record, resume, weights_only)
@@ -53,10 +53,10 @@ def run(tmp_path):
 
 
 def test_on_as_many_processes_it_goes_on_from_the_newest_exactly_and_has_nothing_to_say(run):
-    assert run.choose() is None and run.choose("auto") is None, "it starts anew"
+    assert run.choose() is None, "it starts anew"
     run.save(3)
     folder = run.save(12)
-    assert run.choose() == run.choose("auto", weights_only=True) == Resumption(folder, 12, Way.EXACT)
+    assert run.choose() == run.choose(weights_only=True) == Resumption(folder, 12, Way.EXACT)
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,16 @@ def test_what_changes_nothing_of_what_is_learned_may_change_and_hardware_is_told
     assert run_identity(run.record(**changed)) == run_identity(run.record()), "and its cost is that of one run"
 
 
-@pytest.mark.parametrize("resume", [None, "auto"])
-def test_weights_are_not_forgotten_for_the_base_model_nor_taken_unasked(run, resume):
+def test_weights_are_not_forgotten_for_the_base_model_nor_taken_unasked(run):
     folder = run.lose_shard(3)
     with pytest.raises(SocratesError) as refusal:
-        run.choose(resume)
+        run.choose()
     for part in (f"global_step3/{SHARD} is missing", "--resume-weights-only", "AdamW starts afresh"):
         assert part in str(refusal.value)
     assert folder.exists(), "nothing is moved"
     with pytest.raises(SocratesError, match=r"training\.learning_rate"):
         run.choose(weights_only=True, learning_rate=0.5)
-    chosen = run.choose(resume, weights_only=True)
+    chosen = run.choose(weights_only=True)
     assert (chosen.checkpoint, chosen.way) == (folder, Way.WEIGHTS)
     (note,) = chosen.notes
     assert f"global_step3/{SHARD} is missing" in note and "lost: the optimizer's state" in note

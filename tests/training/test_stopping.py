@@ -1,17 +1,13 @@
-"""Clean stops: the decision, and the callback without a Trainer; `test_train.py` stops real trainings."""
+"""Clean stops: the decision, and the callback without a Trainer; `test_interrupted.py` stops real trainings."""
 
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from processes import environment
 
 from socrates.errors import SocratesError
 from socrates.telemetry.cost import Account
@@ -92,7 +88,6 @@ def test_sigterm_saves_after_the_step_and_tells_how_to_go_on(tmp_path, capsys, d
     assert control.should_save and control.should_training_stop and control.should_log
     assert not control.should_evaluate
     loop.end()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     said = capsys.readouterr().out
     assert "Stopped at step 2 of 5: SIGTERM asked it to; " in said and "checkpoint-2 is complete; to go on, run" in said
     assert "max_cost_usd" not in said
@@ -119,17 +114,3 @@ def test_the_limit_counts_what_earlier_attempts_cost(tmp_path, capsys, default_s
     said = capsys.readouterr().out
     assert '"max_cost_usd" in the config' in said
     assert re.search(rf"and up to \${ASSUMED_SAVE:.0f}\.\d\d are kept for that step and what has to be saved", said)
-
-
-def test_a_second_sigterm_some_seconds_later_ends_at_once():
-    program = (
-        "import os, signal, time\nfrom types import SimpleNamespace as S\n"
-        "import socrates.training.stopping as stopping\n"
-        "callback = stopping.StopCleanly(None, None, None)\ncallback.on_train_begin(None, None, None)\n"
-        "kill = lambda: os.kill(os.getpid(), signal.SIGTERM)\nstopping._SAME_REQUEST = 3600.0\nkill(); kill()\n"
-        "print('lives', flush=True)\n"
-        "stopping._SAME_REQUEST = 0.0\ntime.sleep(0.01); kill(); print('still', flush=True)\n"
-    )
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment(), capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "lives\n"), done.stderr

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from socrates.config import load_config
+from socrates.config import parse_config
 from socrates.data.tokenize import ensure_tokenized
 from socrates.data.tokenized import load_tokenized
 from socrates.errors import SocratesError
-from socrates.files import write_json
 from socrates.model.attention import choose_attention, flat_inputs
 from socrates.model.kernels import Fit
 from socrates.model.load import load_base_model, load_tokenizer
@@ -40,23 +39,26 @@ def rows(workplace):
     return load_tokenized(folder)[0]
 
 
+def config_of(model, data, **training):
+    value = rehearsal_config(model, data, steps=4, save_steps=4)
+    value["lora"]["dropout"] = 0.0
+    value["training"] |= {"num_processes": 1, "global_batch_size": EXAMPLES, **training}
+    return value
+
+
 @pytest.fixture
 def make_trainer(workplace, rows, monkeypatch):
     """A trainer as a run has it, but without dropout; its gradients can be looked at."""
     monkeypatch.chdir(workplace)
 
     def make(micro_batch_tokens=2048, **changes):
-        value = rehearsal_config("models/base", "data/set", steps=4, save_steps=4)
-        value["lora"]["dropout"] = 0.0
-        value["training"] |= {"num_processes": 1, "global_batch_size": EXAMPLES, "max_length": 512}
-        value["training"] |= {"micro_batch_tokens": micro_batch_tokens, **changes}
-        write_json(workplace / "config.json", value)
-        config = load_config("config.json")
+        changes = {"micro_batch_tokens": micro_batch_tokens, "max_length": 512, **changes}
+        config = parse_config(config_of("models/base", "data/set", **changes), "config")
         fit = Fit(choose_attention("sdpa"), False, config.training.checkpointed_layers or 0, None, "")
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
         args = trainer_arguments(config, None)
         tokenizer = load_tokenizer(config.model_name)
-        watched = held_out_rows(config.evaluation_file, config.training.eval_examples, tokenizer, None, 512)
+        watched = held_out_rows(config, tokenizer)
         return make_trainer_of_run(config, args, model, tokenizer, rows, {}, {}, fit, watched)
 
     return make
@@ -136,7 +138,7 @@ def test_a_step_holds_the_configured_number_of_examples_each_once(rows):
             expected = sorted(lengths[order.rows_of(number)].tolist())
             steps = [share[number] for share in shares]
             fed = [n for step in steps for batch in step.micro_batches if batch.counts for n in batch.lengths]
-            assert sorted(fed) == expected == sorted(steps[0].lengths)
+            assert sorted(fed) == expected and sum(fed) == steps[0].tokens
             assert len({step.supervised_tokens for step in steps}) == 1
             targets = sum(len(b.targets) for step in steps for b in step.micro_batches if b.counts)
             assert targets == steps[0].supervised_tokens
@@ -147,7 +149,7 @@ def test_a_process_without_rows_runs_through_a_filler_that_does_not_count(make_t
     order = StepOrder(len(rows), 1, seed=42)
     busy, idle = (TrainingSteps(rows, order, 2048, process, 2)[0] for process in range(2))
     assert busy.micro_batches[0].counts and not idle.micro_batches[0].counts
-    assert busy.fed_tokens == idle.fed_tokens == 2 * sum(busy.lengths)
+    assert busy.tokens == idle.tokens == sum(busy.micro_batches[0].lengths)
     trainer = with_second_factors(make_trainer())
     loss, grads = gradients(trainer, idle)
     assert loss == 0 and not any(g.any() for g in grads.values())
@@ -161,7 +163,7 @@ def test_the_loader_goes_on_at_any_step_and_into_the_next_epoch(rows):
     assert len(loader) == steps.order.steps_per_epoch
 
     def lengths(batches):
-        return [batch["step"].lengths for batch in batches]
+        return [tuple(n for part in batch["step"].micro_batches for n in part.lengths) for batch in batches]
 
     first = lengths(loader)
     skipped = skip_first_batches(loader, 5)
@@ -169,7 +171,7 @@ def test_the_loader_goes_on_at_any_step_and_into_the_next_epoch(rows):
     loader.set_epoch(1)
     second = lengths(loader)
     assert second != first and sorted(sum(second, ())) == sorted(sum(first, ()))
-    assert second[0] == steps[len(loader)].lengths
+    assert second[0] == lengths([{"step": steps[len(loader)]}])[0]
     loader = skip_first_batches(StepLoader(steps), 5)
     loader.batch_sampler.batch_sampler.set_epoch(1)  # the Trainer skips first, and says then which epoch it is
     assert lengths(loader) == second[5:]
@@ -203,12 +205,11 @@ def test_what_the_log_says_of_a_step(make_trainer):
         gradients(trainer, step)
     logs = {"loss": 1.0}
     trainer.log(logs)
-    assert logs["num_tokens"] == sum(sum(step.lengths) for step in steps)
-    assert logs["padding_share"] == 0
+    assert logs["num_tokens"] == sum(step.tokens for step in steps)
     assert 0 <= logs["mean_token_accuracy"] <= 1
     gradients(trainer, steps[0])
     trainer.log(logs := {"loss": 1.0})
-    assert logs["num_tokens"] == sum(sum(step.lengths) for step in [*steps, steps[0]]), "counts on"
+    assert logs["num_tokens"] == sum(step.tokens for step in [*steps, steps[0]]), "counts on"
 
 
 def test_a_step_whose_loss_is_no_number_does_not_spoil_the_lines_after_it(make_trainer):
@@ -232,28 +233,31 @@ def test_a_step_whose_loss_is_no_number_does_not_spoil_the_lines_after_it(make_t
 # The rows that are watched.
 
 
+def watched_rows(folder, count, max_length=2048, data_file="val.jsonl"):
+    value = config_of("models/base", str(folder / "data/set"), eval_steps=5, eval_examples=count, max_length=max_length)
+    value["evaluation"]["data_file"] = data_file
+    return held_out_rows(parse_config(value, "config"), load_tokenizer(str(folder / "models/base")))
+
+
 def test_the_same_rows_are_watched_each_time_spread_over_the_file(workplace):
     tokenizer = load_tokenizer(str(workplace / "models/base"))
-    path = workplace / "data/set/val.jsonl"
-    rows = held_out_rows(path, 7, tokenizer, None, 2048)
-    assert len(rows) == 7 and rows == held_out_rows(path, 7, tokenizer, None, 2048)
-    answers = [json.loads(line)["response"] for line in path.read_text().splitlines()]
+    rows = watched_rows(workplace, 7)
+    assert len(rows) == 7 and rows == watched_rows(workplace, 7)
+    answers = [json.loads(line)["response"] for line in (workplace / "data/set/val.jsonl").read_text().splitlines()]
     for row in rows:
         text = tokenizer.decode(row["input_ids"][-row["answer_tokens"] :])
         assert int(text.removesuffix("<|im_end|>")) in answers
-    every = held_out_rows(path, 100_000, tokenizer, None, 2048)
-    assert len(every) == len(answers), "a file with fewer rows gives each once"
+    assert len(watched_rows(workplace, 100_000)) == len(answers), "a file with fewer rows gives each once"
 
 
-def test_rows_that_cannot_be_watched_are_told(workplace, tmp_path):
-    tokenizer = load_tokenizer(str(workplace / "models/base"))
+def test_rows_that_cannot_be_watched_are_told(workplace):
     with pytest.raises(SocratesError, match="eval_steps"):
-        held_out_rows(tmp_path / "absent.jsonl", 7, tokenizer, None, 2048)
+        watched_rows(workplace, 7, data_file="absent.jsonl")
     with pytest.raises(SocratesError, match="no row of at most 16 tokens"):
-        held_out_rows(workplace / "data/set/val.jsonl", 7, tokenizer, None, 16)
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n')
+        watched_rows(workplace, 7, max_length=16)
+    (workplace / "data/set/bad.jsonl").write_text('{"prompt": "p"}\n')
     with pytest.raises(SocratesError, match="the row that begins at byte 0 is bad"):
-        held_out_rows(tmp_path / "bad.jsonl", 1, tokenizer, None, 2048)
+        watched_rows(workplace, 1, data_file="bad.jsonl")
 
 
 @pytest.mark.numerical
@@ -264,11 +268,11 @@ def test_the_watched_loss_is_the_mean_over_its_tokens_and_leaves_the_model_as_it
     state = torch.random.get_rng_state()
     found = trainer.held_out_loss()
     assert trainer.model.training and torch.equal(torch.random.get_rng_state(), state)
-    rows = held_out_rows(workplace / "data/set/val.jsonl", 9, trainer.processing_class, None, 512)
+    rows = watched_rows(workplace, 9, max_length=512)
     trainer.model.eval()
     losses = [losses_alone(trainer, row["input_ids"])[-row["answer_tokens"] :] for row in rows]
-    assert found["eval_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
+    assert found == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
     trainer.log(logs := {"loss": 1.0})
-    assert logs["eval_loss"] == found["eval_loss"]
+    assert logs["eval_loss"] == found
     trainer.log(logs := {"loss": 1.0})
     assert "eval_loss" not in logs, "told once"
