@@ -54,7 +54,7 @@ def fit_to_machine(config: RunConfig) -> Fit:
     attention = choose_attention(training.attn_implementation)
     liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
     layers = training.checkpointed_layers or 0
-    path = find_model(config.model_name, config.model_revision, weights=False).path / "config.json"
+    path = find_model(config.model_name, config.model_revision, weights=False) / "config.json"
     value = read_json(path, "model's config")
     shape = ModelShape.from_config(value, str(path)) if value.get("model_type") == "qwen2" else None
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"

@@ -96,13 +96,13 @@ def load_model(
     device = torch.device(device or ("cuda:0" if gpu else "cpu"))
     if device.type == "cuda" and not gpu:
         raise SocratesError(f"device {device}: this machine has no GPU that torch can use")
-    model: Any = _model_in(files.base.path, dtype or ("float32" if device.type == "cpu" else None), device)
+    model: Any = _model_in(files.base, dtype or ("float32" if device.type == "cpu" else None), device)
     generation_ends = model.generation_config.eos_token_id if model.generation_config else None
     if files.adapter is not None:
         model = _add_adapter(model, files.adapter)
     model.eval()
     ends = end_token_ids(tokenizer, generation_ends)
-    loaded = LoadedModel(model, tokenizer, ends, files.base_name, files.adapter, files.base.commit)
+    loaded = LoadedModel(model, tokenizer, ends, files.base_name, files.adapter, files.commit)
     _check_vocabulary(loaded)
     if files.adapter is not None:
         check_adapter_acts(loaded)
@@ -126,7 +126,7 @@ def load_base_model(
     Raises:
         SocratesError: it is missing, damaged or cannot be reached, or does not run with this attention.
     """
-    folder = find_model(name, revision).path
+    folder = find_model(name, revision)
     if not (folder / "config.json").is_file():
         raise SocratesError(f"{name}: holds no model to start from: {contents(folder)}")
     model = _model_in(folder, dtype, device, attn_implementation)
@@ -138,12 +138,12 @@ def load_base_model(
 def tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
     """An adapter's own tokenizer, where its folder holds one; else its base model's. SocratesError if there is none."""
     own = files.adapter is not None and (files.adapter / "tokenizer_config.json").is_file()
-    return _tokenizer_in(files.adapter if own else files.base.path)
+    return _tokenizer_in(files.adapter if own else files.base)
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """A folder's or hub name's; SocratesError where it is missing, damaged, or not what its file describes."""
-    return _tokenizer_in(find_model(name, revision, weights=False).path)
+    return _tokenizer_in(find_model(name, revision, weights=False))
 
 
 def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_ends: int | list[int] | None) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from tiny import END_OF_TEXT, IM_END, save_model, survey_model, tiny_tokenizer, 
 
 from socrates.errors import SocratesError
 from socrates.model.chat import prompt_token_ids
-from socrates.model.hub import ModelFolder, fingerprint, locate_model, names_a_folder
+from socrates.model.hub import fingerprint, locate_model, names_a_folder
 from socrates.model.load import end_token_ids, load_base_model, load_model, load_tokenizer
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # of float32, through two layers, on any processor
@@ -262,7 +262,7 @@ def test_a_revision_reaches_the_repository_that_it_means(copy, made, monkeypatch
 
     def find(name, revision=None):
         asked.append((str(name), revision))
-        return ModelFolder(made / "base" if "/" in str(name) and "checkpoint" not in str(name) else Path(name), None)
+        return made / "base" if "/" in str(name) and "checkpoint" not in str(name) else Path(name)
 
     monkeypatch.setattr("socrates.model.hub.find_model", find)
     checkpoint = str(copy("checkpoint-10").relative_to(Path.cwd()))
@@ -414,7 +414,7 @@ def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made,
     program = (
         "import sys; from socrates.model.hub import find_model\n"
         "found = find_model('someone/some-model', weights=sys.argv[1] == 'all')\n"
-        "print(found.commit, *sorted(file.name for file in found.path.iterdir()))"
+        "print(found.name, *sorted(file.name for file in found.iterdir()))"
     )
     wanted = sorted(file.name for file in (made / name).iterdir() if file.suffix != ".md")
     but_weights = [file for file in wanted if not file.endswith(".safetensors")]
