@@ -1,8 +1,5 @@
-"""Run configs: pydantic models, read strictly from JSON, and the checks across fields and files.
-
-Covers: what `schema.py` covers, a global batch that does not multiply out, and a DeepSpeed file that contradicts the
-config or replaces its optimizer or schedule. All problems are reported together.
-Does not cover: whether the model or the data exist (see `train.py`).
+"""Run configs: pydantic models, read strictly from JSON, and the checks across fields and files, among them a DeepSpeed
+file that contradicts the config or replaces its optimizer or schedule. All problems are reported together.
 """
 
 from __future__ import annotations
@@ -13,12 +10,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from socrates.checkpoint import is_run_name
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.schema import Schema, model_of, nearest, raise_problems, validate
+from socrates.schema import Filled, Schema, model_of, nearest, raise_problems, validate
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -36,13 +33,6 @@ _REPLACED = {
 _GONE: dict[str, Any] = {"answer_forms": [], "merged": False}
 
 
-def _filled(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be empty")
-    return text
-
-
-Filled = Annotated[str, AfterValidator(_filled)]
 Whole = Annotated[int, Field(ge=1)]
 
 

@@ -1,17 +1,14 @@
 """One process pool: a function in each worker, and many tasks for them.
 
-Covers: workers end at once when the parent does, also when it is killed, and when it wants no more; Ctrl+C reaches the
-parent alone; an error of a task is raised where its result is taken; a worker that is killed, also while it sends, is
-an error. That is why concurrent.futures' pool is not taken: its workers share one pipe, and one that is killed in the
-middle of a message leaves the parent waiting without end.
-Does not cover: tasks that must not be ended in the middle. What they write, they must write complete or not at all.
+Workers end at once when the parent does, also when it is killed, and when it wants no more: what they write, they must
+write complete or not at all. Ctrl+C reaches the parent alone. A worker that is killed, also while it sends, is an
+error: the workers of concurrent.futures share one pipe, and one killed in a message leaves the parent waiting for good.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import traceback
@@ -33,8 +30,8 @@ def process_pool(functions: Sequence[Callable[[Any], Any]]) -> Iterator[Callable
     """Workers, each behind a thread of this process that takes its results while the caller does something else.
 
     Args:
-        functions: one a worker, which may remember things from task to task; of a module, a `partial` of one, a method
-            or an object. As many tasks as there are workers, submitted at once, go to one each.
+        functions: one a worker, which can be pickled and may remember things from task to task. As many tasks as there
+            are workers, submitted at once, go to one each.
 
     Yields:
         What submits a task. The future raises the SocratesError that the function raised, a RuntimeError that shows any
@@ -71,8 +68,6 @@ def process_pool(functions: Sequence[Callable[[Any], Any]]) -> Iterator[Callable
 
 
 class _Worker:
-    """A process, and this side of its pipe."""
-
     def __init__(self, function: Callable[[Any], Any]) -> None:
         # spawned, not forked: libraries may have threads already, and a fork would inherit locks
         context = multiprocessing.get_context("spawn")
@@ -104,7 +99,6 @@ class _Worker:
 
 
 def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
-    """What a worker does: tasks, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what to do
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -112,16 +106,14 @@ def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
         while True:
             task = connection.recv()
             try:
-                reply = pickle.dumps((function(task), None), pickle.HIGHEST_PROTOCOL)
+                reply = function(task), None
             except SocratesError as error:
-                reply = pickle.dumps((None, SocratesError(str(error))))
+                reply = None, SocratesError(str(error))
             except BaseException:
-                reply = pickle.dumps((None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}")))
-            connection.send_bytes(reply)
+                reply = None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
+            connection.send(reply)
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -31,18 +31,17 @@ _NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]  # and of weight
 
 def names_a_folder(name: str | Path) -> bool:
     """Whether a model's name means a local folder (which need not exist), by the rule of this module."""
-    if isinstance(name, Path):
-        return True
-    return name.count("/") != 1 or name[0] in "./~" or Path(name.split("/")[0]).is_dir()
+    owner, *model = str(name).split("/")
+    return len(model) != 1 or owner[:1] in ("", ".", "~") or Path(owner).is_dir()
 
 
 def find_model(name: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
     """The folder of a model or adapter; that of a hub name has its commit's name, and is downloaded first.
 
     Args:
-        name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`; a `Path` is always a folder.
+        name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`.
         revision: branch, tag or commit of the hub's repository; the default branch if None.
-        weights: whether they are needed too: the tokenizer alone is some MB.
+        weights: whether they are needed too.
 
     Raises:
         SocratesError: no such folder; or the hub cannot be reached, or refuses. Says which, and what to do.

@@ -1,7 +1,7 @@
 """A run fitted to the machine that it is on: which kernels it takes. None changes what is learned beyond rounding.
 
-Covers: what is asked for and is not there is refused by name; what is left to us is as fast as the machine allows, and
-is printed. Does not cover: memory (`training/fitting.py`), and how many GPUs there are (`training/train.py`).
+What is asked for and is not there is refused by name; what is left to us is as fast as the machine allows. Memory is
+`training/fitting.py`'s.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def fit_to_machine(config: RunConfig) -> Fit:
 def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
     """What a training with this config refuses on this machine before it loads a model, each with its remedy.
 
-    Args:
-        config: of the run.
-        gpu: whether there is one; asked of torch it takes seconds.
+    ``gpu`` says whether there is one; asked of torch it takes seconds.
     """
     t = config.training
     packages = _TRACKERS.get(t.report_to, ())

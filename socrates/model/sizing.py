@@ -48,14 +48,10 @@ PEAK_FLOPS = {
 def training_flops(shape: ModelShape, lora: LoraSettings, tokens: float, checkpointed_layers: int = 0) -> float:
     """Operations of forward and backward pass over so many tokens: 4 N a token (see the module).
 
-    Args:
-        shape: of the model.
-        lora: the adapter; all base weights are frozen.
-        tokens: of the examples.
-        checkpointed_layers: how many layers are computed a second time; 0 gives model FLOPs, which leave that out.
+    Checkpointed layers are computed a second time; with 0 these are model FLOPs, which leave that out.
     """
     passed = shape.layers * shape.layer_parameters + adapter_parameters(shape, lora)
-    return (4 + 2 * min(checkpointed_layers, shape.layers) / shape.layers) * passed * tokens
+    return (4 + 2 * checkpointed_layers / shape.layers) * passed * tokens
 
 
 def peak_flops(gpu: str) -> float | None:

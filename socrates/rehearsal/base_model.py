@@ -113,11 +113,7 @@ def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
 
 
 def _teach_format(
-    model: Any,
-    tokenizer: Qwen2Tokenizer,
-    questions: list[tuple[str, tuple[int, ...]]],
-    steps: int,
-    seed: int,
+    model: Any, tokenizer: Qwen2Tokenizer, questions: list[tuple[str, tuple[int, ...]]], steps: int, seed: int
 ) -> None:
     """Train all weights to answer each question with a valid answer, each equally likely.
 

@@ -1,7 +1,7 @@
 """A rehearsal of the guide's steps: sample answers made from a seed, a tiny base model, the guide's configs.
 
-The sample data are made up by this module, and its `metadata.json` says so: people with a latent attitude that their
-demographics shift, studies whose conditions shift it too, and answers that pile up where people's do.
+The answers are made up, and a file beside them says so: of people with a latent attitude that their demographics shift,
+in studies whose conditions shift it too; they pile up where people's do.
 """
 
 from __future__ import annotations
@@ -87,10 +87,8 @@ def rehearsal_config(
     eval_steps: int | None = None,
     bf16: bool = True,
 ) -> dict[str, Any]:
-    """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model, few steps.
-
-    The learning rate is that of a tiny model; all else that is not a size is as in the guide's configs, but for bf16
-    where it is switched off: a CPU without instructions for it takes ten times as long.
+    """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model and its learning rate, few
+    steps, and no bf16 where it is switched off: a CPU without instructions for it takes ten times as long.
     """
     return RunConfig(
         model_name=model,
@@ -164,23 +162,35 @@ def _response(attitude: float, low: int, high: int, rng: np.random.Generator) ->
     return round(value)
 
 
-def write_rehearsal_files(folder: Path, data: Path | None, *, base_steps: int = 250) -> None:
+def rehearsal_deepspeed() -> dict[str, Any]:
+    """The DeepSpeed config that goes with `rehearsal_config`."""
+    by_the_trainer = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+    return {
+        **dict.fromkeys([*by_the_trainer, "gradient_clipping"], "auto"),
+        "bf16": {"enabled": "auto"},
+        "zero_optimization": {"stage": 2, "contiguous_gradients": True},
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+def main(place: str, data: str = "", *, base_steps: int = 250) -> None:
     """Fill a rehearsal folder: data at the guide's path, base model, the guide's configs at a rehearsal's size.
 
     Args:
-        folder: becomes what the project's folder is to the guide; holds none of this yet.
-        data: a folder with `train.jsonl` and `val.jsonl` to link to; None makes sample data.
+        place: becomes what the project's folder is to the guide; holds none of this yet.
+        data: a folder with `train.jsonl` and `val.jsonl` to link to; "" makes sample data.
         base_steps: of teaching the base model the answer format.
     """
+    folder = Path(place)
     dataset, model = folder / "data" / "socsci210_full", folder / "models" / "tiny-qwen2-base"
-    if data is None:
+    if not data:
         make_published_sample(folder / "published")
         prepare(dataset, source=str(folder / "published"))
         print(f"made sample answers in {dataset}", flush=True)
     else:
         dataset.mkdir(parents=True)
         for name in ("train.jsonl", "val.jsonl"):  # links, so that what is made beside them stays in this folder
-            (dataset / name).symlink_to((data / name).resolve())
+            (dataset / name).symlink_to((Path(data) / name).resolve())
         print(f"using the answers in {data}", flush=True)
     make_base_model(model, dataset / "train.jsonl", steps=base_steps)
     print(f"made base model {model}", flush=True)
@@ -196,19 +206,3 @@ def write_rehearsal_files(folder: Path, data: Path | None, *, base_steps: int = 
     }
     for name, config in configs.items():
         write_json(folder / name, config)
-
-
-def rehearsal_deepspeed() -> dict[str, Any]:
-    """The DeepSpeed config that goes with `rehearsal_config`."""
-    by_the_trainer = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
-    return {
-        **dict.fromkeys([*by_the_trainer, "gradient_clipping"], "auto"),
-        "bf16": {"enabled": "auto"},
-        "zero_optimization": {"stage": 2, "contiguous_gradients": True},
-        "steps_per_print": 1_000_000_000,
-    }
-
-
-def main(folder: str, data: str = "") -> None:
-    """Fill a rehearsal folder, and print a line for each thing made."""
-    write_rehearsal_files(Path(folder), Path(data) if data else None)

@@ -2,27 +2,17 @@
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from tiny import tiny_model, tiny_tokenizer
 
 from socrates.errors import SocratesError
 from socrates.model import attention
 from socrates.model.attention import SDPA, VARLEN, check_examples_apart, choose_attention, flat_inputs
 
-SHAPE = {
-    "vocab_size": 400,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-
 
 def model_with(implementation, dtype=torch.float32):
-    torch.manual_seed(0)
-    config = Qwen2Config(**SHAPE, initializer_range=0.2)
-    config._attn_implementation = implementation
-    return Qwen2ForCausalLM(config).to(dtype).eval()
+    model = tiny_model(tiny_tokenizer()).to(dtype)
+    model.config._attn_implementation = implementation
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +22,7 @@ def model():
 
 def examples(lengths=(31, 5, 1, 18)):
     generator = torch.Generator().manual_seed(1)
-    return [torch.randint(SHAPE["vocab_size"], (1, n), generator=generator) for n in lengths]
+    return [torch.randint(300, (1, n), generator=generator) for n in lengths]
 
 
 def logits(model, ids, **inputs):

@@ -11,7 +11,7 @@ from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file, write_jsonl
 from socrates.rehearsal.base_model import _next_token_shares, make_base_model
-from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config, write_rehearsal_files
+from socrates.rehearsal.rehearsal import main, make_sample_data, rehearsal_config
 
 
 def test_sample_answers_are_made_up_answerable_and_split_by_study(tmp_path):
@@ -53,7 +53,7 @@ def test_real_answers_are_linked_and_only_read(tmp_path):
     source = tmp_path / "source"
     make_sample_data(source, people=4)
     before = sorted(p.name for p in source.iterdir())
-    write_rehearsal_files(tmp_path / "place", source, base_steps=2)
+    main(str(tmp_path / "place"), str(source), base_steps=2)
     linked = tmp_path / "place" / "data" / "socsci210_full" / "train.jsonl"
     assert linked.is_symlink() and sha256_file(linked) == sha256_file(source / "train.jsonl")
     assert sorted(p.name for p in source.iterdir()) == before
