@@ -83,13 +83,13 @@ def test_the_values_of_the_guide():
         ("training.save_steps", 500.0, "must be a whole number"),
         ("training.bf16", 1, "must be true or false"),
         ("training.lr_scheduler_type", "cosin", "must be one of cosine"),
-        ("lora.target_modules", "q_proj", "must be a list of texts"),
-        ("lora.target_modules", ["q_proj", "k_prj"], 'unknown layer "k_prj"; did you mean "k_proj"?'),
+        ("lora.target_modules", "q_proj", "must be a list"),
+        ("lora.target_modules", ["q_proj", "k_prj"], "must be one of q_proj, k_proj, v_proj, o_proj"),
         ("lora.target_modules", ["q_proj", "q_proj"], "stands there twice"),
         ("training.learning_rate", 10**400, "must be a number, not 1000"),
         ("lora", [], "must be an object"),
         ("decoding.top_p", 1.1, "at most 1"),
-        ("decoding.answer_forms", ["leading_space"], "remove it: only the plain number counts as an answer"),
+        ("decoding.answer_forms", ["leading_space"], "which is no longer supported; remove it"),
         ("model_name", " ", "must not be empty"),
         ("seed", -1, "at least 0"),
         ("evaluation.rows_per_cell", 1, "at least 2"),
@@ -110,7 +110,7 @@ def test_the_values_of_the_guide():
 )
 def test_wrong_value_or_key(path, value, message):
     problem = problems_of(with_value(path, value))
-    assert path in problem and message in problem
+    assert path.rpartition(".")[2] in problem and message in problem
 
 
 def test_global_batch_must_divide_by_the_processes():

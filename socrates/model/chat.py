@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from socrates.errors import SocratesError
@@ -84,11 +83,6 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises:
         SocratesError: the template changes the answer, or what follows it is not one special token.
     """
-    return _end_of_turn_id(tokenizer, tokenizer.chat_template)
-
-
-@lru_cache(maxsize=8)
-def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
     (before,) = prompt_texts(tokenizer, ["How many?"], None)
     answered = [*chat_messages("How many?"), {"role": "assistant", "content": "7"}]
     whole = tokenizer.apply_chat_template(answered, tokenize=False)

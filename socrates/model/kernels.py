@@ -55,8 +55,7 @@ def fit_to_machine(config: RunConfig) -> Fit:
     liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
     layers = training.checkpointed_layers or 0
     path = find_model(config.model_name, config.model_revision, weights=False) / "config.json"
-    value = read_json(path, "model's config")
-    shape = ModelShape.from_config(value, str(path)) if value.get("model_type") == "qwen2" else None
+    shape = ModelShape.from_config(read_json(path, "model's config"), str(path))
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
     text = f"{kernels}; checkpointed layers: {layers}, or as many more as memory makes necessary"
     return Fit(attention, liger, layers, shape, text)
