@@ -77,18 +77,14 @@ def write_manifest(folder: Path, num_processes: int) -> None:
     Raises:
         SocratesError: a file of the guide's list is missing (the checkpoint could not be used), or no space.
     """
-    step = checkpoint_step(folder)
-    if step is None:
-        raise SocratesError(f"{folder}: not named checkpoint-N")
-    missing = [name for name in GUIDE_FILES if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in GUIDE_FILES if not (folder / name).is_file()]:
         raise SocratesError(f"{folder}: lacks {', '.join(missing)}; not marked as complete")
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         with path.open("rb") as file:
             os.fsync(file.fileno())
         files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256_file(path))
-    write_json(folder / MANIFEST, manifest_record(Manifest(step, num_processes, files)))
+    write_json(folder / MANIFEST, manifest_record(Manifest(checkpoint_step(folder), num_processes, files)))
 
 
 def manifest_record(manifest: Manifest) -> dict[str, Any]:
@@ -192,15 +188,12 @@ def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tu
 
 def why_not_resumable(folder: Path | str) -> str | None:
     """Why no training can go on from a checkpoint (damaged, or a light download), or None if one can."""
-    folder = Path(folder)
-    damage = find_damage(folder)
-    if damage is not None:
+    if damage := find_damage(folder):
         return damage
-    left_out = read_manifest(folder).left_out
-    if left_out:
+    if left_out := read_manifest(folder).left_out:
         return (
             f"a light download: {len(left_out)} of its files were left on the training machine ({left_out[0]}, ...); "
-            f"./scripts/download_checkpoint.sh {checkpoint_step(folder.resolve())} brings them"
+            f"./scripts/download_checkpoint.sh {checkpoint_step(Path(folder).resolve())} brings them"
         )
     return None
 
@@ -210,8 +203,7 @@ def why_not_from_weights(folder: Path | str) -> str | None:
 
     The adapter, the step, and what it was trained with must be there and intact. A light download is enough.
     """
-    damage = find_damage(folder, only=_FOR_WEIGHTS)
-    if damage is not None:
+    if damage := find_damage(folder, only=_FOR_WEIGHTS):
         return damage
     unlisted = [name for name in _FOR_WEIGHTS if name not in read_manifest(folder).files]
     return f"{MANIFEST} does not list {', '.join(unlisted)}" if unlisted else None

@@ -157,7 +157,7 @@ def training_folder(
     """
     from socrates.files import write_json
     from socrates.rehearsal.base_model import make_base_model
-    from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
+    from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config, rehearsal_deepspeed
 
     make_sample_data(folder / "data" / "set", people=people, train_studies=6, val_studies=2)
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
@@ -165,9 +165,7 @@ def training_folder(
     value |= {"output_dir": "models/run", **config}
     value["training"] |= {"global_batch_size": 16, **(training or {})}
     write_json(folder / "config.json", value)
-    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    zero = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": "auto"}}
-    write_json(folder / "deepspeed_config.json", dict.fromkeys(auto, "auto") | zero)
+    write_json(folder / "deepspeed_config.json", rehearsal_deepspeed())
     return folder
 
 

@@ -57,10 +57,7 @@ def training_flops(shape: ModelShape, lora: LoraSettings, tokens: float, checkpo
 def peak_flops(gpu: str) -> float | None:
     """Dense bf16 operations a second of a GPU; None for one that is not in the list: never a guess."""
     words = gpu.replace("-", " ").split()
-    for name, peak in PEAK_FLOPS.items():
-        if set(name.split()) <= set(words):
-            return peak
-    return None
+    return next((peak for name, peak in PEAK_FLOPS.items() if set(name.split()) <= set(words)), None)
 
 
 _KEYS = {  # of config.json

@@ -86,13 +86,6 @@ def test_the_check_refuses_a_model_that_answers_nan(model):
         check_examples_apart(broken, SDPA, "cpu")
 
 
-@pytest.mark.parametrize("lengths", [None, [54], [30, 24]])
-def test_lengths_that_are_not_the_batchs_are_refused(model, lengths):
-    ids = torch.cat(examples(), 1)
-    with pytest.raises(ValueError, match="else attention would cross examples"):
-        logits(model, ids, **({} if lengths is None else {"example_lengths": lengths}))
-
-
 def test_what_the_kernels_of_gpus_are_told():
     inputs = flat_inputs([3, 1, 2], attention.FLASH, "cpu")
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
@@ -139,6 +132,7 @@ def test_varlen_gives_what_the_default_gives_and_is_held_to_the_same_proof(model
     ("options", "why"),
     [
         ({}, "else attention would cross examples"),
+        ({"example_lengths": [4, 4]}, "else attention would cross examples"),
         ({"example_lengths": [9], "attention_mask": torch.zeros(1, 1, 9, 9)}, "mask given"),
         ({"example_lengths": [9], "sliding_window": 8}, "looks back 8 only"),
         ({"example_lengths": [9], "dropout": 0.1, "cu_seq_lens_q": torch.tensor([0, 9])}, "dropout 0.1"),
