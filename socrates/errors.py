@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    import argparse
+from typing import Any, NoReturn
 
 # What the model libraries raise for files that are damaged, missing, or do not fit.
 LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
@@ -38,18 +36,16 @@ def first_line(error: BaseException) -> str:
 
 def make_parser(doc: str | None, program: str | None = None) -> argparse.ArgumentParser:
     """An entry point's parser, whose help begins with ``doc``; ``program`` is what a person types, if not its file."""
-    import argparse
+    formatter = argparse.RawDescriptionHelpFormatter
+    return _Parser(prog=program, description=doc, formatter_class=formatter, allow_abbrev=False)
 
-    class Parser(argparse.ArgumentParser):
-        def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-            for before, word in pairwise(["", *(sys.argv[1:] if args is None else args)]):
-                if not word or (word.startswith("--") and word.endswith("=")):
-                    self.error(f"{word or before or 'an argument'}: is empty; is a variable not set?")
-            return super().parse_args(args, namespace)
 
-    return Parser(
-        prog=program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for before, word in pairwise(["", *(sys.argv[1:] if args is None else args)]):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                self.error(f"{word or before or 'an argument'}: is empty; is a variable not set?")
+        return super().parse_args(args, namespace)
 
 
 def run_entry_point(main: Callable[[], int | None]) -> NoReturn:

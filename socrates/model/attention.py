@@ -75,21 +75,12 @@ def attend_per_example(
     cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each example of a flattened batch.
+    """Causal attention within each example of a flattened batch: what the models library calls in each layer.
 
-    Args:
-        module: the attention layer.
-        query: [1, heads, tokens, head size].
-        key: [1, key heads, tokens, head size]; heads are a multiple of key heads.
-        value: as ``key``.
-        attention_mask: None: which tokens attend to each other follows from the lengths alone.
-        dropout: of the attention's weights; none with ``cu_seq_lens_q``.
-        scaling: of the scores; None: 1 / sqrt(head size).
-        example_lengths: of each example; they add up to ``tokens``.
-        sliding_window: how far back a layer of some models looks; no example may be longer.
-        cu_seq_lens_q: [examples + 1], int32: where each example begins, and where the last one ends; then torch's
-            `varlen_attn` is called once for all examples: bf16, on a GPU.
-        kwargs: what the models library passes besides.
+    ``query`` is [1, heads, tokens, head size]; ``key`` and ``value`` are [1, key heads, tokens, head size], and heads
+    are a multiple of key heads. ``example_lengths`` add up to tokens, and none is above ``sliding_window``, how far
+    back a layer of some models looks. With ``cu_seq_lens_q``, [examples + 1], int32, where each example begins and the
+    last one ends, torch's `varlen_attn` is called once for all examples: bf16, on a GPU, without dropout.
 
     Returns:
         [1, tokens, heads, head size], and no weights.

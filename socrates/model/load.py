@@ -115,8 +115,7 @@ def load_base_model(
         SocratesError: it is missing, damaged or cannot be reached, or does not run with this attention.
     """
     model = _model_in(find_model(name, revision), dtype, device, attn_implementation)
-    if hasattr(model, "hf_device_map"):  # for the Trainer a sign that the model is spread over several devices
-        del model.hf_device_map
+    model.__dict__.pop("hf_device_map", None)  # for the Trainer a sign that it is spread over several devices
     return model
 
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from socrates import phases
 from socrates.config import EvaluationSettings, LoraSettings, RunConfig, TrainingSettings
 from socrates.data.prepare.prepare import prepare
 from socrates.data.records import read_answers, render_prompt
 from socrates.files import sha256_file, write_json, write_jsonl
+from socrates.phases import TEST_RUN, VALIDATION_RUN
 from socrates.rehearsal.base_model import make_base_model
 
+_FULL_RUN = "socrates-qwen-full-dataset"
 _MADE_UP = "made up by socrates/rehearsal/rehearsal.py; no person gave these answers"
-RUN, TEST_RUN, FULL_RUN = phases.VALIDATION_RUN, phases.TEST_RUN, "socrates-qwen-full-dataset"
 _EDUCATION = ("High school graduate", "Some college", "Bachelor's degree", "Post grad study")
 _IDEOLOGY = ("Very liberal", "Liberal", "Moderate", "Conservative", "Very conservative")
 _TOPICS = (
@@ -80,7 +80,7 @@ def rehearsal_config(
     model: str,
     dataset_path: str,
     *,
-    run: str = RUN,
+    run: str = VALIDATION_RUN,
     steps: int | None,
     save_steps: int,
     global_batch_size: int = 32,
@@ -199,9 +199,9 @@ def main(place: str, data: str = "", *, base_steps: int = 250) -> None:
     epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
     steps = None if epoch <= 60 else 60
     configs = {
-        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40, eval_steps=10, bf16=False),
+        "config_500step_validation.json": make(steps=40, save_steps=40, eval_steps=10, bf16=False),
         "config_test_run.json": make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16),
-        "config_full_dataset.json": make(run=FULL_RUN, steps=steps, save_steps=15, eval_steps=15, bf16=False),
+        "config_full_dataset.json": make(run=_FULL_RUN, steps=steps, save_steps=15, eval_steps=15, bf16=False),
         **dict.fromkeys(("deepspeed_config.json", "deepspeed_config_test.json"), rehearsal_deepspeed()),
     }
     for name, config in configs.items():
