@@ -15,13 +15,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url, snapshot_download
+from safetensors import SafetensorError, safe_open
 
 from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
-
-if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
 
 TIMEOUT_S = 10
 _KINDS = {"model": "model", "data set": "dataset"}  # the hub's words
@@ -77,8 +76,6 @@ def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> P
     Raises:
         SocratesError: it cannot be had; says why, and what to do.
     """
-    from huggingface_hub import errors, snapshot_download
-
     reached = probe_hub(what, name, revision)
     options = {"repo_type": _KINDS[what], "revision": revision, "allow_patterns": needed}
     try:
@@ -100,8 +97,6 @@ def probe_hub(what: str, name: str, revision: str | None) -> bool:
     Raises:
         SocratesError: it answers that this cannot be had.
     """
-    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
-
     try:
         # Of a file, for which a gated repository wants a token; that it exists is not needed.
         url = hf_hub_url(name, "config.json", repo_type=_KINDS[what], revision=revision)
@@ -117,10 +112,8 @@ def probe_hub(what: str, name: str, revision: str | None) -> bool:
     return True
 
 
-def _refusal(error: HfHubHTTPError, what: str, revision: str | None) -> str:
+def _refusal(error: errors.HfHubHTTPError, what: str, revision: str | None) -> str:
     """What the hub's answer that a name cannot be had means, and what to do."""
-    from huggingface_hub import errors
-
     if isinstance(error, errors.GatedRepoError):
         return f"the {what} is gated; accept its terms on its page on the hub, and set HF_TOKEN to your account's token"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -226,8 +219,6 @@ def check_weights(folder: Path) -> list[Path]:
 
 def check_safetensors(file: Path) -> None:
     """Raise a SocratesError unless a weight file is as long as its header says (its numbers are not read)."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(file, framework="np"):
             pass

@@ -11,7 +11,13 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.model.chat import end_of_turn_id, prompt_token_ids
@@ -25,10 +31,6 @@ from socrates.model.hub import (
     locate_model,
     some,
 )
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PROBE = "How many? Only return an integer from 0 to 100, nothing else."
 _NUMBERS = "0 1 23 456 7890 -12"  # to compare two tokenizers on
@@ -58,8 +60,6 @@ class LoadedModel:
 
 def quiet_libraries(bars: bool = True) -> None:
     """Keep notes to library authors out of what people read, and progress bars (unless ``bars``) out of logs."""
-    from transformers.utils import logging
-
     warnings.filterwarnings("ignore", category=FutureWarning)
     if not (bars and sys.stderr.isatty()):
         logging.disable_progress_bar()
@@ -83,8 +83,6 @@ def load_model(
     Raises:
         SocratesError: something is missing, damaged, does not fit, or cannot be reached; says what to do.
     """
-    import torch
-
     files = locate_model(name_or_folder, revision, base_model)
     if files.adapter is not None:
         check_safetensors(files.adapter / ADAPTER_WEIGHTS)
@@ -141,8 +139,6 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_ends: int | lis
 
 def _check_adapter_acts(loaded: LoadedModel) -> None:
     """A model that says exactly the same with and without its adapter is refused."""
-    import torch
-
     ids = torch.tensor(prompt_token_ids(loaded.tokenizer, [_PROBE], None), device=loaded.device)
     with torch.inference_mode():
         with_adapter = loaded.model(input_ids=ids, use_cache=False).logits
@@ -158,9 +154,6 @@ def _check_adapter_acts(loaded: LoadedModel) -> None:
 def _model_in(
     folder: Path, dtype: str, device: torch.device | None, attn_implementation: str = "sdpa"
 ) -> PreTrainedModel:
-    import torch
-    from transformers import AutoModelForCausalLM
-
     check_weights(folder)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -188,9 +181,6 @@ def _model_in(
 
 
 def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
-
     if not (folder / "tokenizer_config.json").is_file():
         raise SocratesError(f"{folder}: no tokenizer (tokenizer_config.json): {contents(folder)}")
     described = folder / "tokenizer.json"
@@ -213,8 +203,7 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _add_adapter(base: PreTrainedModel, folder: Path) -> Any:
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
+    from peft import PeftModel, get_peft_model_state_dict  # which takes as long as all else, and only an adapter needs
 
     try:
         model = PeftModel.from_pretrained(

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from tokenizers import AddedToken, pre_tokenizers
+from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from socrates.console import progress
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales.text import parse_scale, question_text
 from socrates.errors import SocratesError
 from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
-
-if TYPE_CHECKING:
-    from transformers import Qwen2Tokenizer
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -42,8 +42,6 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
     Raises:
         SocratesError: a bad data file, or one in which no question states its valid answers.
     """
-    import torch
-
     answers = list(read_answers(data_file))
     closed = _mixed_questions(answers, seed)
     if not closed:
@@ -75,9 +73,6 @@ def _mixed_questions(answers: list[Answer], seed: int, count: int = 3000) -> lis
 
 def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
     """Qwen2's tokenizer (digits one by one, ChatML's special tokens) with a small vocabulary made from the texts."""
-    from tokenizers import AddedToken, pre_tokenizers
-    from transformers import Qwen2Tokenizer
-
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     untrained = Qwen2Tokenizer(vocab={character: i for i, character in enumerate(alphabet)}, merges=[])
     tokenizer = untrained.train_new_from_iterator(
@@ -91,8 +86,6 @@ def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
 
 
 def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
-    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
-
     end, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
@@ -120,8 +113,6 @@ def _teach_format(
     The target at each token of a random valid answer is the share of the valid answers that go on with each token
     (not that one answer's token alone): the same lesson, learned in far fewer steps.
     """
-    import torch
-
     rng = np.random.default_rng(seed)
     prompts = prompt_token_ids(tokenizer, [prompt for prompt, _ in questions], None)
     end = end_of_turn_id(tokenizer)
