@@ -3,8 +3,10 @@
 import dataclasses
 
 import pytest
-from adapted import SHAPES, adapted_model, lora
+import torch
 from made_machine import SHAPE
+from tiny import SHAPES, adapted_model, lora
+from torch.utils.flop_counter import FlopCounterMode
 
 from socrates.errors import SocratesError
 from socrates.model.attention import SDPA, choose_attention, flat_inputs
@@ -19,9 +21,6 @@ from socrates.model.sizing import (
 
 def counted(shape, settings, tokens):
     """What FlopCounterMode counts in one training step on one example, the head on its last three tokens alone."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     with torch.device("meta"):  # sizes without numbers
         causal = adapted_model(shape, settings).get_base_model()
         causal.config._attn_implementation = choose_attention("sdpa")
