@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import psutil
 from loaded import Loaded
+from tqdm import tqdm
 
 from socrates.machine.process_tree import free_port
 
@@ -208,6 +210,7 @@ def in_a_fork(work, at_sync: int | None = None) -> bool:
     if pid == 0:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            tqdm.set_lock(threading.RLock())  # ours may have been held by a thread that is not in this process
             syncs, real = itertools.count(1), os.fsync
             os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(syncs) == at_sync else real(file)
             work()
