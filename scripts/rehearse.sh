@@ -192,7 +192,7 @@ rm -rf instances.json data published models evaluation_results logs
 
 run_stage "data and base model" \
   "$PYTHON" scripts/lib/run.py rehearsal.rehearsal . ${data:+"$data"}
-sed 's/^/        /' "$LAST_LOG" | grep -E '^ +(made|reused|using) '
+sed 's/^/        /' "$LAST_LOG" | grep -E '^ +(made|using) '
 if [[ -z $data ]]; then # what the guide takes for granted: the published answers, split, checked, and tokenized before a GPU is rented
   run_stage "data ready" "$PYTHON" scripts/prepare_data.py --source published --output data/socsci210_full \
     --tokenize --config config_full_dataset.json

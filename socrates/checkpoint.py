@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, write_json
@@ -36,32 +36,24 @@ RSYNC_PARTIAL = ".rsync-partial"  # where `tnr scp` keeps a part of a file, to g
 _FOR_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json", TRAINING_CONFIG)
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME = re.compile(r"checkpoint-([0-9]+)")
-_PART = re.compile(r"[A-Za-z0-9._+@=-]+")
+_PATH = re.compile(r"[A-Za-z0-9._+@=-]+(/[A-Za-z0-9._+@=-]+)*")
+_NO_NAMES = {".", "..", RSYNC_PARTIAL}  # of a checkpoint's files
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILES_LIMIT = 1000  # some are one command line; 64 ranks save about 200
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint consists of.
+    """What a checkpoint consists of."""
 
-    Attributes:
-        step: N of `checkpoint-N`.
-        num_processes: ranks that saved it; 0 where that is not known.
-        files: relative path -> (bytes, SHA-256).
-        left_out: files that a light download left on the training machine: no training goes on without them.
-        source_sha256: SHA-256 of the manifest that a light one was made from; None otherwise.
-    """
-
-    step: int
-    num_processes: int
-    files: dict[str, tuple[int, str]]
-    left_out: tuple[str, ...] = ()
-    source_sha256: str | None = None
+    step: int  # N of `checkpoint-N`
+    num_processes: int  # ranks that saved it
+    files: dict[str, tuple[int, str]]  # relative path -> (bytes, SHA-256)
+    left_out: tuple[str, ...] = ()  # by a light download, on the training machine: no training goes on without them
+    source_sha256: str | None = None  # of the manifest that a light one was made from
 
 
-@dataclass(frozen=True)
-class PassedOver:
+class PassedOver(NamedTuple):
     """A folder that looks like a checkpoint and is none."""
 
     path: Path
@@ -79,26 +71,20 @@ def checkpoint_step(path: Path | str) -> int | None:
     return int(match[1]) if match else None
 
 
-def write_manifest(folder: Path, num_processes: int) -> Manifest:
+def write_manifest(folder: Path, num_processes: int) -> None:
     """List every file of a finished checkpoint, flush them all to disk, and write `manifest.json` last.
 
     Raises:
         SocratesError: a file of the guide's list is missing (the checkpoint could not be used), or no space.
     """
-    step = checkpoint_step(folder)
-    if step is None:
-        raise SocratesError(f"{folder}: not named checkpoint-N")
-    missing = [name for name in GUIDE_FILES if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in GUIDE_FILES if not (folder / name).is_file()]:
         raise SocratesError(f"{folder}: lacks {', '.join(missing)}; not marked as complete")
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         with path.open("rb") as file:
             os.fsync(file.fileno())
         files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256_file(path))
-    manifest = Manifest(step, num_processes, files)
-    write_json(folder / MANIFEST, manifest_record(manifest))
-    return manifest
+    write_json(folder / MANIFEST, manifest_record(Manifest(checkpoint_step(folder), num_processes, files)))
 
 
 def manifest_record(manifest: Manifest) -> dict[str, Any]:
@@ -134,20 +120,11 @@ def read_manifest(folder: Path | str) -> Manifest:
     if len(files) > _FILES_LIMIT:
         raise SocratesError(f"{path}: lists {len(files)} files; {_FILES_LIMIT} at most are taken")
     for name, (size, sha256) in files.items():
-        if not _is_plain_path(name):
+        if not _PATH.fullmatch(name) or len(name) > 1000 or name == MANIFEST or _NO_NAMES & {*name.split("/")}:
             raise SocratesError(f"{path}: lists a name that no file of a checkpoint has: {name[:120]!r}")
         if size < 0 or not _SHA256.fullmatch(sha256):
             raise SocratesError(f"{path}: lists {name} with a size or SHA-256 that cannot be one")
     return manifest
-
-
-def _is_plain_path(path: str) -> bool:
-    """Whether a path is of plain names, inside the folder, and none that we use ourselves."""
-    return (
-        all(_PART.fullmatch(part) and part not in (".", "..", RSYNC_PARTIAL) for part in path.split("/"))
-        and path != MANIFEST
-        and len(path) <= 1000
-    )
 
 
 def find_damage(
@@ -160,7 +137,7 @@ def find_damage(
     Args:
         folder: `checkpoint-N`.
         only: the paths to look at, of those that the manifest lists; None: all.
-        digest: gives a file's SHA-256; one that remembers spares reading gigabytes again. None: sizes alone decide.
+        digest: gives a file's SHA-256, perhaps from memory; None: sizes alone decide.
     """
     try:
         return _find_damage(Path(folder), only, digest)
@@ -198,9 +175,7 @@ def list_checkpoints(output_dir: Path | str) -> list[Path]:
 def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tuple[Path | None, list[PassedOver]]:
     """The newest checkpoint that a training can go on from, and the newer ones passed over, with the reason.
 
-    Args:
-        output_dir: holds the checkpoints.
-        weights_only: one whose weights alone are complete will do as well (`why_not_from_weights`).
+    With ``weights_only`` one whose weights alone are complete will do as well (`why_not_from_weights`).
     """
     passed_over = []
     for folder in list_checkpoints(output_dir):
@@ -213,15 +188,12 @@ def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tu
 
 def why_not_resumable(folder: Path | str) -> str | None:
     """Why no training can go on from a checkpoint (damaged, or a light download), or None if one can."""
-    folder = Path(folder)
-    damage = find_damage(folder)
-    if damage is not None:
+    if damage := find_damage(folder):
         return damage
-    left_out = read_manifest(folder).left_out
-    if left_out:
+    if left_out := read_manifest(folder).left_out:
         return (
             f"a light download: {len(left_out)} of its files were left on the training machine ({left_out[0]}, ...); "
-            f"./scripts/download_checkpoint.sh {checkpoint_step(folder.resolve())} brings them"
+            f"./scripts/download_checkpoint.sh {checkpoint_step(Path(folder).resolve())} brings them"
         )
     return None
 
@@ -231,8 +203,7 @@ def why_not_from_weights(folder: Path | str) -> str | None:
 
     The adapter, the step, and what it was trained with must be there and intact. A light download is enough.
     """
-    damage = find_damage(folder, only=_FOR_WEIGHTS)
-    if damage is not None:
+    if damage := find_damage(folder, only=_FOR_WEIGHTS):
         return damage
     unlisted = [name for name in _FOR_WEIGHTS if name not in read_manifest(folder).files]
     return f"{MANIFEST} does not list {', '.join(unlisted)}" if unlisted else None

@@ -1,8 +1,5 @@
-"""Run configs: pydantic models, read strictly from JSON, and the checks across fields and files.
-
-Covers: what `schema.py` covers, a global batch that does not multiply out, and a DeepSpeed file that contradicts the
-config or replaces its optimizer or schedule. All problems are reported together.
-Does not cover: whether the model or the data exist (see `train.py`).
+"""Run configs: pydantic models, read strictly from JSON, and the checks across fields and files, among them a DeepSpeed
+file that contradicts the config or replaces its optimizer or schedule. All problems are reported together.
 """
 
 from __future__ import annotations
@@ -11,16 +8,17 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
 from socrates.checkpoint import is_run_name
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.schema import Schema, model_of, nearest, raise_problems, validate
+from socrates.schema import Filled, Schema, model_of, nearest, raise_problems, validate
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 
 # Keys of earlier versions, and what has taken their place.
 _REPLACED = {
@@ -28,21 +26,13 @@ _REPLACED = {
     "much of it a process takes at once",
     "gradient_accumulation_steps": "a step takes as many micro-batches as micro_batch_tokens makes necessary",
     "gradient_checkpointing": "checkpointed_layers says how many layers are recomputed (null: as few as memory allows)",
-    "answer_forms": "only the plain number counts as an answer; evaluate again what was evaluated with other forms, a "
-    "checkpoint that records it with --config FILE",
 }
 
 # Settings that are gone, which earlier versions wrote into every config and result: the value that asks as we do now.
 _GONE: dict[str, Any] = {"answer_forms": [], "merged": False}
+_EVALUATE_AGAIN = "evaluate again, into another folder or with --overwrite"
 
 
-def _filled(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be empty")
-    return text
-
-
-Filled = Annotated[str, AfterValidator(_filled)]
 Whole = Annotated[int, Field(ge=1)]
 
 
@@ -53,7 +43,7 @@ class LoraSettings(Schema):
     alpha: float = Field(gt=0)  # the update is scaled by alpha / r
     dropout: float = Field(ge=0, le=0.99)
     # the linear layers that get an adapter
-    target_modules: tuple[str, ...] = Field(PROJECTIONS, strict=False, min_length=1, description="a list of texts")
+    target_modules: tuple[Projection, ...] = Field(PROJECTIONS, strict=False, min_length=1, description="a list")
 
 
 class TrainingSettings(Schema):
@@ -92,13 +82,6 @@ class DecodingSettings(Schema):
 
     temperature: float = Field(0.6, ge=0, le=10)
     top_p: float = Field(0.9, gt=0, le=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_gone(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("answer_forms") == []:
-            return {key: item for key, item in value.items() if key != "answer_forms"}
-        return value
 
 
 class EvaluationSettings(Schema):
@@ -157,6 +140,7 @@ def load_config(path: Path | str) -> RunConfig:
 
 def parse_config(value: Mapping[str, Any], name: str) -> RunConfig:
     """Check a config that is already in memory; ``name`` is what messages call it."""
+    value = without_gone(value, name, "remove it, or name another file with --config")
     config = validate(RunConfig, value, name, _hint)
     raise_problems(name, list(_cross_checks(config)))
     return config
@@ -206,12 +190,8 @@ def _cross_checks(config: RunConfig) -> Iterator[str]:
         )
     if config.max_cost_usd is not None and config.price_per_hour is None:
         yield '"max_cost_usd": needs "price_per_hour", from which the cost is counted'
-    modules = config.lora.target_modules
-    for module in dict.fromkeys(modules):
-        if module not in PROJECTIONS:  # PEFT passes over a name that it does not find
-            yield f'"lora.target_modules": unknown layer "{module}"{nearest(module, PROJECTIONS)}'
-        elif modules.count(module) > 1:
-            yield f'"lora.target_modules": "{module}" stands there twice'
+    if len({*config.lora.target_modules}) < len(config.lora.target_modules):
+        yield '"lora.target_modules": one stands there twice'
     if Path(config.evaluation.data_file).name != config.evaluation.data_file:
         yield f'"evaluation.data_file": must be a file name in dataset_path, not {config.evaluation.data_file!r}'
 
@@ -264,23 +244,19 @@ def _deepspeed_problems(value: Mapping[str, Any], config: RunConfig) -> Iterator
             yield f'"{key}": {actual!r} contradicts the run config, which says {wanted!r} (or write "auto")'
 
 
-def without_gone(record: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What an earlier version recorded of an evaluation, without the settings that are gone.
+def without_gone(record: Any, name: str, remedy: str = _EVALUATE_AGAIN) -> Any:
+    """What an earlier version recorded, without the settings that are gone.
 
     Raises:
         SocratesError: it was made with one of them; ``name`` is what the message calls it.
     """
+    if not isinstance(record, Mapping):
+        return record
     for key, plain in _GONE.items():
         if record.get(key, plain) != plain:
-            raise SocratesError(
-                f'{name}: made with "{key}": {json.dumps(record[key])}, which is no longer supported; evaluate again, '
-                "into another folder or with --overwrite"
-            )
-    return {
-        key: without_gone(value, name) if isinstance(value, Mapping) else value
-        for key, value in record.items()
-        if key not in _GONE
-    }
+            made = f'"{key}": {json.dumps(record[key])}'
+            raise SocratesError(f"{name}: made with {made}, which is no longer supported; {remedy}")
+    return {key: without_gone(value, name, remedy) for key, value in record.items() if key not in _GONE}
 
 
 def _hint(key: str, valid: Collection[str]) -> str | None:

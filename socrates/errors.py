@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    import argparse
+from typing import Any, NoReturn
 
 # What the model libraries raise for files that are damaged, missing, or do not fit.
 LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
@@ -38,26 +36,24 @@ def first_line(error: BaseException) -> str:
 
 def make_parser(doc: str | None, program: str | None = None) -> argparse.ArgumentParser:
     """An entry point's parser, whose help begins with ``doc``; ``program`` is what a person types, if not its file."""
-    import argparse
+    formatter = argparse.RawDescriptionHelpFormatter
+    return _Parser(prog=program, description=doc, formatter_class=formatter, allow_abbrev=False)
 
-    class Parser(argparse.ArgumentParser):
-        def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-            for before, word in pairwise(["", *(sys.argv[1:] if args is None else args)]):
-                if not word or (word.startswith("--") and word.endswith("=")):
-                    self.error(f"{word or before or 'an argument'}: is empty; is a variable not set?")
-            return super().parse_args(args, namespace)
 
-    return Parser(
-        prog=program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for before, word in pairwise(["", *(sys.argv[1:] if args is None else args)]):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                self.error(f"{word or before or 'an argument'}: is empty; is a variable not set?")
+        return super().parse_args(args, namespace)
 
 
 def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     """Call ``main`` and leave the process: 0 done, 1 the answer is no, 2 cannot, 130 interrupted.
 
     Python's own status for an uncaught exception is 1, which here would read as "the answer is no" (a NO-GO).
-    Every failure therefore leaves with 2: a :class:`SocratesError` as its message alone, a defect of this
-    program with its traceback.
+    Every failure therefore leaves with 2: a SocratesError as its message alone, a defect of this program with its
+    traceback.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see scripts/_bootstrap.py; nohup's SIG_IGN stays in force
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,24 +71,20 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED
-    except ModuleNotFoundError as error:
-        print(
-            f"error: the package {error.name} is not installed for {sys.executable}; activate the environment "
-            "(source venv/bin/activate), or pip install -r requirements_full_training.txt",
-            file=sys.stderr,
-        )
-        status = EXIT_CANNOT
     except BrokenPipeError:  # the reader of our output (head, less) went away
         sys.stderr.close()
         status = EXIT_CANNOT
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            print(f"error: no space left: {error.filename or 'where the output goes'}", file=sys.stderr)
+        if isinstance(error, ModuleNotFoundError):
+            why = (
+                f"the package {error.name} is not installed for {sys.executable}; activate the environment "
+                "(source venv/bin/activate), or pip install -r requirements_full_training.txt"
+            )
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            why = f"no space left: {error.filename or 'where the output goes'}"
         else:
             traceback.print_exc()
-            print(
-                "error: this is a defect of the program, not of your input; please report the lines above",
-                file=sys.stderr,
-            )
+            why = "this is a defect of the program, not of your input; please report the lines above"
+        print(f"error: {why}", file=sys.stderr)
         status = EXIT_CANNOT
     sys.exit(status)

@@ -28,11 +28,7 @@ _PATIENCE_WITH_LOOKERS = 60.0  # status and launch share it for a moment, which 
 
 @contextmanager
 def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that appears under ``path`` only once it is complete and on disk.
-
-    Args:
-        path: the file.
-        mode: "w" for text in UTF-8, "wb" for bytes.
+    """Open a file that appears under ``path`` only once it is complete and on disk; text is UTF-8.
 
     Raises:
         SocratesError: the file cannot be written (no space, no permission); nothing is left behind.
@@ -102,9 +98,7 @@ def write_jsonl(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
 def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
     """Read a JSON object strictly: a duplicate key, NaN or infinity is an error, as is anything but an object.
 
-    Args:
-        path: the file.
-        what: what the file is to the user ("config", "baseline metrics"), for the messages.
+    ``what`` is what the file is to the user ("config", "baseline metrics"), for the messages.
 
     Raises:
         SocratesError: the file is missing, empty, unreadable or not such an object; says which, and where.

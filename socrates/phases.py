@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from socrates.errors import SocratesError
 from socrates.files import read_json
@@ -15,19 +16,12 @@ VERIFICATION = "verification.json"  # what scripts/verify_test_run.sh decided
 _PASSED = {"GO": True, "PASS": True, "NO-GO": False, "FAIL": False}
 
 
-@dataclass(frozen=True)
-class PhaseRecord:
-    """What one phase came to.
+class PhaseRecord(NamedTuple):
+    """What one phase came to."""
 
-    Attributes:
-        name: the phase and its question.
-        passed: True GO or PASS, False the contrary, None if nothing readable, or nothing that counts, is on record.
-        text: the record in words, or how to get one.
-    """
-
-    name: str
-    passed: bool | None
-    text: str
+    name: str  # the phase and its question
+    passed: bool | None  # GO or PASS; None if nothing readable, or nothing that counts, is on record
+    text: str  # the record in words, or how to get one
 
 
 def phase_records(root: Path) -> list[PhaseRecord]:
@@ -35,15 +29,15 @@ def phase_records(root: Path) -> list[PhaseRecord]:
     decisions = (root / RESULTS / VALIDATION_RUN).glob("*/decision.json")
     verdicts = (root / RESULTS / TEST_RUN).glob(VERIFICATION)
     return [
-        _newest("Phase 1 (is the model learning?)", [*decisions], "decision", "evaluate_checkpoint.sh"),
-        _newest("Phase 2 (does the infrastructure work?)", [*verdicts], "verdict", "verify_test_run.sh"),
+        _newest("Phase 1 (is the model learning?)", decisions, "decision", "evaluate_checkpoint.sh"),
+        _newest("Phase 2 (does the infrastructure work?)", verdicts, "verdict", "verify_test_run.sh"),
     ]
 
 
-def _newest(name: str, paths: list[Path], key: str, script: str) -> PhaseRecord:
-    if not paths:
+def _newest(name: str, paths: Iterable[Path], key: str, script: str) -> PhaseRecord:
+    path = max(paths, key=lambda path: path.stat().st_mtime, default=None)
+    if path is None:
         return PhaseRecord(name, None, f"no {key} on record; ./scripts/{script} makes one")
-    path = max(paths, key=lambda path: path.stat().st_mtime)
     try:
         record = read_json(path, key)
     except SocratesError as error:

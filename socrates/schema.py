@@ -1,8 +1,7 @@
 """Files that people write, checked with pydantic: every problem at once, by key, with the nearest valid name.
 
-Covers: unknown, missing and doubled keys, wrong types, NaN, numbers out of range, at every depth; nothing is converted
-(`"1e-5"` is no number). A field's description says in messages what is expected there.
-Does not cover: rules across fields, which the reader of each file adds to the problems.
+Nothing is converted (`"1e-5"` is no number). A field's description says in messages what is expected there. Rules
+across fields are added by the reader of each file.
 """
 
 from __future__ import annotations
@@ -59,13 +58,9 @@ _BOUNDS = {
 
 
 def validate(schema: type[S], value: Mapping[str, Any], name: str, hint: Hint | None = None) -> S:
-    """Check the content of a file.
+    """Check the content of a file, as JSON values; ``name`` is what messages call it.
 
-    Args:
-        schema: what it must be.
-        value: what stands in it, as JSON values.
-        name: what messages call the file.
-        hint: what to do about an unknown key, where its nearest valid one is not the answer.
+    ``hint`` says what to do about an unknown key, where its nearest valid one is not the answer.
 
     Raises:
         SocratesError: with every problem, a line each.
@@ -114,29 +109,31 @@ def text_problem(text: str, *, one_line: bool = False) -> str | None:
     return None
 
 
-def _clean(text: str) -> str:
+def _filled(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
-    if problem := text_problem(text):
+    return text
+
+
+def _clean(text: str, *, one_line: bool = False) -> str:
+    if problem := text_problem(text, one_line=one_line):
         raise ValueError(problem)
     return text.strip()
 
 
 def _clean_line(text: str) -> str:
-    if problem := text_problem(text, one_line=True):
-        raise ValueError(problem)
-    if text != _clean(text):
+    if text != _clean(text, one_line=True):
         raise ValueError("has white space around it")
     return text
 
 
-Text = Annotated[str, AfterValidator(_clean)]  # without white space around it
-Line = Annotated[str, AfterValidator(_clean_line)]  # a name: a text of one line
+Filled = Annotated[str, AfterValidator(_filled)]
+Text = Annotated[Filled, AfterValidator(_clean)]  # without white space around it
+Line = Annotated[Filled, AfterValidator(_clean_line)]  # a name: a text of one line
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _problem(schema: type[BaseModel], error: ErrorDetails, hint: Hint | None) -> str:
-    """One problem as a line: the key as a dotted path, and what is wrong there."""
     *above, last = path = [str(part) for part in error["loc"]] or [""]
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
@@ -160,7 +157,6 @@ def _problem(schema: type[BaseModel], error: ErrorDetails, hint: Hint | None) ->
 
 
 def _model_at(schema: type[BaseModel], path: Collection[str]) -> type[BaseModel]:
-    """The model that describes the object at a path of keys."""
     for key in path:
         if key in schema.model_fields:
             schema = model_of(schema.model_fields[key].annotation) or schema
@@ -175,6 +171,5 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _expected(schema: type[BaseModel], path: list[str]) -> str | None:
-    """What the field at a path says that it expects."""
     field = _model_at(schema, path[:-1]).model_fields.get(path[-1])
     return field.description if field else None

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import psutil
 from loaded import Loaded
+from tqdm import tqdm
 
 from socrates.machine.process_tree import free_port
 
@@ -154,7 +156,7 @@ def training_folder(
     """
     from socrates.files import write_json
     from socrates.rehearsal.base_model import make_base_model
-    from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
+    from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config, rehearsal_deepspeed
 
     make_sample_data(folder / "data" / "set", people=people, train_studies=6, val_studies=2)
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)
@@ -162,9 +164,7 @@ def training_folder(
     value |= {"output_dir": "models/run", **config}
     value["training"] |= {"global_batch_size": 16, **(training or {})}
     write_json(folder / "config.json", value)
-    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    zero = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": "auto"}}
-    write_json(folder / "deepspeed_config.json", dict.fromkeys(auto, "auto") | zero)
+    write_json(folder / "deepspeed_config.json", rehearsal_deepspeed())
     return folder
 
 
@@ -207,6 +207,7 @@ def in_a_fork(work, at_sync: int | None = None) -> bool:
     if pid == 0:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            tqdm.set_lock(threading.RLock())  # ours may have been held by a thread that is not in this process
             syncs, real = itertools.count(1), os.fsync
             os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(syncs) == at_sync else real(file)
             work()

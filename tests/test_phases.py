@@ -19,11 +19,8 @@ def passed(root):
     return [r.passed for r in phase_records(root)]
 
 
-def test_nothing_on_record_is_neither_passed_nor_failed(tmp_path):
+def test_a_go_and_a_pass_and_before_them_neither_passed_nor_failed(tmp_path):
     assert passed(tmp_path) == [None, None]
-
-
-def test_a_go_and_a_pass(tmp_path):
     go = json.dumps({"decision": "GO", "improvement_printed": "7.5%"})
     record(tmp_path, f"{VALIDATION_RUN}/checkpoint-500/decision.json", go)
     record(tmp_path, f"{TEST_RUN}/{VERIFICATION}", '{"verdict": "PASS"}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,14 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from socrates.config import DecodingSettings
+from socrates.config import PROJECTIONS, DecodingSettings, LoraSettings
 from socrates.inference.engine import AnswerDistribution, Engine, Question, plan_inference
 from socrates.model.load import LoadedModel, end_token_ids
+from socrates.model.sizing import ModelShape
+from socrates.rehearsal.base_model import CHAT_TEMPLATE as CHATML
 
 PAPER = DecodingSettings()
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 # The rule that Qwen2.5 (each digit on its own) and Llama 3 (up to three digits together) share.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,DIGITS}"
@@ -34,6 +32,12 @@ _SENTENCES = (
     "How warm do you feel about the harbour festival? Only return an integer from 0 to 100, nothing else.",
     "The ferry to the island was late again, and the bakery had no bread left.",
     "How many dollars would you give to the town library?",
+)
+
+SHAPES = (
+    ModelShape(hidden=64, inner=176, layers=3, heads=4, kv_heads=2, head_size=16, vocabulary=128),
+    ModelShape(hidden=128, inner=176, layers=3, heads=4, kv_heads=4, head_size=32, vocabulary=64, tied=True),
+    ModelShape(hidden=96, inner=352, layers=4, heads=6, kv_heads=1, head_size=24, vocabulary=200),
 )
 
 
@@ -116,7 +120,7 @@ def with_adapter(model: Any, seed: int = 0, size: float = 0.2) -> Any:
         task_type="CAUSAL_LM",
         r=4,
         lora_alpha=8,
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        target_modules=list(PROJECTIONS),
     )
     adapted = get_peft_model(model, config)
     generator = torch.Generator().manual_seed(seed)
@@ -149,3 +153,35 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+# --- as a training holds them ----------------------------------------------------------------------------------------
+
+
+def lora(r: int = 4, dropout: float = 0.05, target_modules: Sequence[str] = PROJECTIONS) -> LoraSettings:
+    return LoraSettings(r=r, alpha=8.0, dropout=dropout, target_modules=tuple(target_modules))
+
+
+def adapted_model(shape: ModelShape, settings: LoraSettings, dtype: str = "float32") -> Any:
+    """The PEFT model in training mode."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_size,
+        tie_word_embeddings=shape.tied,
+        attn_implementation="sdpa",
+    )
+    model = Qwen2ForCausalLM(config).to(getattr(torch, dtype)).requires_grad_(False)
+    adapter = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules),
+    )
+    # DeepSpeed brings the adapter to the model's type; PEFT alone would leave it in float32.
+    return get_peft_model(model, adapter, autocast_adapter_dtype=False).train()

@@ -77,7 +77,7 @@ def evaluate(
     data_sha256 = sha256_of_part(data_file)
     selection, answers = _choose_rows(data_file, settings)
     files = request.files
-    seen = find_contamination(files.adapter or files.base.path, (answer.cell for answer in answers), data_sha256)
+    seen = find_contamination(files.adapter or files.base, (answer.cell for answer in answers), data_sha256)
     if not allow_seen:
         check_contamination(model, seen)
     if seen is None and files.adapter is not None:

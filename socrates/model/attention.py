@@ -29,11 +29,7 @@ _EXAMPLES = (23, 7, 41)  # tokens of the examples that the check is made on
 
 
 def choose_attention(wanted: str) -> str:
-    """The models library's name of the kernel to train with, ready to be used.
-
-    Args:
-        wanted: `attn_implementation` of the config: auto, sdpa, flash_attention_2 or varlen; one that can run here.
-    """
+    """The models library's name of the kernel to train with, ready to be used; ``wanted``: `attn_implementation`."""
     import torch
     from transformers import AttentionInterface
 
@@ -50,20 +46,13 @@ def choose_attention(wanted: str) -> str:
 def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | str) -> dict[str, Any]:
     """What a model is told besides the token ids, [1, sum of lengths], so that each example is on its own.
 
-    Args:
-        lengths: tokens of each example, in order.
-        attention: a name from `choose_attention`.
-        device: where the ids are.
-
-    Returns:
-        `position_ids` [1, sum], which begin at 0 for each example, and what the kernel needs to know.
+    `position_ids`, [1, sum], begin at 0 for each example; the rest is what the kernel ``attention`` needs to know.
     """
     import torch
 
     lengths = list(lengths)
-    told: dict[str, Any] = {
-        "position_ids": torch.cat([torch.arange(length, device=device) for length in lengths])[None]
-    }
+    positions = torch.cat([torch.arange(length, device=device) for length in lengths])
+    told: dict[str, Any] = {"position_ids": positions[None]}
     if attention != FLASH:
         told["example_lengths"] = lengths
     if attention != SDPA:
@@ -86,21 +75,12 @@ def attend_per_example(
     cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each example of a flattened batch.
+    """Causal attention within each example of a flattened batch: what the models library calls in each layer.
 
-    Args:
-        module: the attention layer.
-        query: [1, heads, tokens, head size].
-        key: [1, key heads, tokens, head size]; heads are a multiple of key heads.
-        value: as ``key``.
-        attention_mask: None: which tokens attend to each other follows from the lengths alone.
-        dropout: of the attention's weights; none with ``cu_seq_lens_q``.
-        scaling: of the scores; None: 1 / sqrt(head size).
-        example_lengths: tokens of each example; they add up to ``tokens``.
-        sliding_window: how far back a layer of some models looks; no example may be longer.
-        cu_seq_lens_q: [examples + 1], int32, on the device: where each example begins, and where the last one ends;
-            then torch's `varlen_attn` is called once for all examples: bf16, on a GPU.
-        kwargs: what the models library passes besides.
+    ``query`` is [1, heads, tokens, head size]; ``key`` and ``value`` are [1, key heads, tokens, head size], and heads
+    are a multiple of key heads. ``example_lengths`` add up to tokens, and none is above ``sliding_window``, how far
+    back a layer of some models looks. With ``cu_seq_lens_q``, [examples + 1], int32, where each example begins and the
+    last one ends, torch's `varlen_attn` is called once for all examples: bf16, on a GPU, without dropout.
 
     Returns:
         [1, tokens, heads, head size], and no weights.
@@ -115,10 +95,8 @@ def attend_per_example(
     grouped = query.shape[1] != key.shape[1]
     if cu_seq_lens_q is None:
         parts = zip(*(states.split(lengths, 2) for states in (query, key, value)), strict=True)
-        outs = [
-            scaled_dot_product_attention(*part, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=grouped)
-            for part in parts
-        ]
+        options = {"is_causal": True, "dropout_p": dropout, "scale": scaling, "enable_gqa": grouped}
+        outs = [scaled_dot_product_attention(*part, **options) for part in parts]
         return torch.cat(outs, dim=2).transpose(1, 2), None
     from torch.nn.attention import varlen
 
@@ -137,12 +115,11 @@ def attend_per_example(
 def _checked_lengths(
     query: torch.Tensor, mask: torch.Tensor | None, lengths: Sequence[int] | None, window: int | None
 ) -> list[int]:
-    tokens = query.shape[2]
-    if lengths is None or sum(lengths) != tokens or query.shape[0] != 1 or mask is not None:
+    rows, _, tokens, _ = query.shape
+    if lengths is None or sum(lengths) != tokens or rows != 1 or mask is not None:
         raise ValueError(
-            f"{tokens} tokens of {query.shape[0]} rows, example lengths {lengths}, mask "
-            f"{'given' if mask is not None else 'none'}: one flattened row with its lengths and no mask is wanted, "
-            "else attention would cross examples"
+            f"{tokens} tokens of {rows} rows, example lengths {lengths}, mask {'given' if mask is not None else 'none'}"
+            ": one flattened row with its lengths and no mask is wanted, else attention would cross examples"
         )
     if window is not None and max(lengths) > window:
         raise ValueError(f"an example of {max(lengths)} tokens, and a layer that looks back {window} only")
@@ -154,14 +131,6 @@ def check_examples_apart(model: Any, attention: str, device: torch.device | str)
 
     Three made-up examples go through the model beside each other and alone; as a control they go through it as one long
     example, which is what a kernel that does not keep them apart would make of them.
-
-    Args:
-        model: a causal language model that takes `flat_inputs`; left in the mode that it was in.
-        attention: a name from `choose_attention`.
-        device: the model's.
-
-    Raises:
-        SocratesError: with both figures.
     """
     import torch
 

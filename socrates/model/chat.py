@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from socrates.errors import SocratesError
@@ -16,10 +15,8 @@ from socrates.errors import SocratesError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Message = dict[str, str]
 
-
-def chat_messages(prompt: str, system_message: str | None = None) -> list[Message]:
+def chat_messages(prompt: str, system_message: str | None = None) -> list[dict[str, str]]:
     """The conversation up to the assistant's turn."""
     system = [{"role": "system", "content": system_message}] if system_message is not None else []
     return [*system, {"role": "user", "content": prompt}]
@@ -86,14 +83,8 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises:
         SocratesError: the template changes the answer, or what follows it is not one special token.
     """
-    return _end_of_turn_id(tokenizer, tokenizer.chat_template)
-
-
-@lru_cache(maxsize=8)
-def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
-    messages = chat_messages("How many?")
     (before,) = prompt_texts(tokenizer, ["How many?"], None)
-    answered = [*messages, {"role": "assistant", "content": "7"}]
+    answered = [*chat_messages("How many?"), {"role": "assistant", "content": "7"}]
     whole = tokenizer.apply_chat_template(answered, tokenize=False)
     if not whole.startswith(before + "7"):
         raise SocratesError(

@@ -11,48 +11,36 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url, snapshot_download
+from safetensors import SafetensorError, safe_open
 
 from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
 
-if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
-
 TIMEOUT_S = 10
 _KINDS = {"model": "model", "data set": "dataset"}  # the hub's words
 _CONTINUE = "run the same command again: complete files are kept"
-_NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]
-_NEEDED = [*_NEEDED_BUT_WEIGHTS, "*.safetensors"]  # no pickles, no other formats
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """Where a model's files lie, and which version they are."""
-
-    path: Path
-    commit: str | None  # of the hub's repository; None for a local folder, which has no version
+_NEEDED_BUT_WEIGHTS = ["*.json", "*.txt", "*.jinja", "*.model"]  # and of weights no pickles, no other formats
 
 
 def names_a_folder(name: str | Path) -> bool:
     """Whether a model's name means a local folder (which need not exist), by the rule of this module."""
-    if isinstance(name, Path):
-        return True
-    return name.count("/") != 1 or name[0] in "./~" or Path(name.split("/")[0]).is_dir()
+    owner, *model = str(name).split("/")
+    return len(model) != 1 or owner[:1] in ("", ".", "~") or Path(owner).is_dir()
 
 
-def find_model(name: str | Path, revision: str | None = None, *, weights: bool = True) -> ModelFolder:
-    """The folder of a model or adapter, downloaded first where the name is a hub name.
+def find_model(name: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
+    """The folder of a model or adapter; that of a hub name has its commit's name, and is downloaded first.
 
     Args:
-        name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`; a `Path` is always a folder.
+        name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`.
         revision: branch, tag or commit of the hub's repository; the default branch if None.
-        weights: whether they are needed too: the tokenizer alone is some MB.
+        weights: whether they are needed too.
 
     Raises:
         SocratesError: no such folder; or the hub cannot be reached, or refuses. Says which, and what to do.
@@ -60,15 +48,14 @@ def find_model(name: str | Path, revision: str | None = None, *, weights: bool =
     if not str(name):
         raise SocratesError("the name of the model is empty")
     if not names_a_folder(name):
-        folder = snapshot("model", str(name), revision, _NEEDED if weights else _NEEDED_BUT_WEIGHTS)
-        return ModelFolder(folder, folder.name)
+        return snapshot("model", str(name), revision, _NEEDED_BUT_WEIGHTS + ["*.safetensors"] * weights)
     path = Path(name).expanduser()
     if not path.is_dir():
         what = "is a file, expected a model folder" if path.exists() else "no such model folder"
         there = contents(path.parent) if path.parent.is_dir() else f"there is no {path.parent}/ either"
         raise SocratesError(f"{name}: {what}; {there} (a hub name is owner/model, where no folder owner/ is here)")
     check_revision(name, revision)
-    return ModelFolder(path, None)
+    return path
 
 
 def check_revision(name: str | Path, revision: str | None) -> None:
@@ -89,8 +76,6 @@ def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> P
     Raises:
         SocratesError: it cannot be had; says why, and what to do.
     """
-    from huggingface_hub import errors, snapshot_download
-
     reached = probe_hub(what, name, revision)
     options = {"repo_type": _KINDS[what], "revision": revision, "allow_patterns": needed}
     try:
@@ -112,8 +97,6 @@ def probe_hub(what: str, name: str, revision: str | None) -> bool:
     Raises:
         SocratesError: it answers that this cannot be had.
     """
-    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
-
     try:
         # Of a file, for which a gated repository wants a token; that it exists is not needed.
         url = hf_hub_url(name, "config.json", repo_type=_KINDS[what], revision=revision)
@@ -129,10 +112,8 @@ def probe_hub(what: str, name: str, revision: str | None) -> bool:
     return True
 
 
-def _refusal(error: HfHubHTTPError, what: str, revision: str | None) -> str:
+def _refusal(error: errors.HfHubHTTPError, what: str, revision: str | None) -> str:
     """What the hub's answer that a name cannot be had means, and what to do."""
-    from huggingface_hub import errors
-
     if isinstance(error, errors.GatedRepoError):
         return f"the {what} is gated; accept its terms on its page on the hub, and set HF_TOKEN to your account's token"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -151,16 +132,14 @@ def _refusal(error: HfHubHTTPError, what: str, revision: str | None) -> str:
 @contextmanager
 def _ctrl_c_ends_at_once() -> Iterator[None]:
     """End the process at Ctrl-C; the hub's client would first wait for all files that are on their way."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def end(*_: object) -> None:
         print(f"\ninterrupted; {_CONTINUE}", file=sys.stderr, flush=True)
         os._exit(EXIT_INTERRUPTED)
 
-    signal.signal(signal.SIGINT, end)
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:  # a worker and nohup ignore it
+        signal.signal(signal.SIGINT, end)
     try:
         yield
     finally:
@@ -176,9 +155,14 @@ _SAMPLE = 4096  # bytes of each tensor
 class ModelFiles:
     """A base model's folder, and that of the adapter on it."""
 
-    base: ModelFolder
+    base: Path
     base_name: str  # as named by the user or by the adapter's config
     adapter: Path | None
+
+    @property
+    def commit(self) -> str | None:
+        """Of the base model's repository on the hub; None for a local folder."""
+        return None if names_a_folder(self.base_name) else self.base.name
 
 
 def locate_model(name: str | Path, revision: str | None = None, base_model: str | Path | None = None) -> ModelFiles:
@@ -194,14 +178,14 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
     """
     is_local_adapter = (Path(name).expanduser() / ADAPTER_CONFIG).is_file()
     found = find_model(name, None if is_local_adapter else revision)
-    config_file = found.path / ADAPTER_CONFIG
+    config_file = found / ADAPTER_CONFIG
     if not config_file.is_file():
-        if not (found.path / "config.json").is_file():
-            raise SocratesError(f"{name}: holds no model and no adapter: {contents(found.path)}")
+        if not (found / "config.json").is_file():
+            raise SocratesError(f"{name}: holds no model and no adapter: {contents(found)}")
         if base_model is not None:
             raise SocratesError(f"{name}: is a full model and takes no base model ({base_model})")
         return ModelFiles(found, str(name), None)
-    if not (found.path / ADAPTER_WEIGHTS).is_file():
+    if not (found / ADAPTER_WEIGHTS).is_file():
         raise SocratesError(f"{name}: holds an {ADAPTER_CONFIG} but no {ADAPTER_WEIGHTS}; {_COPY_AGAIN}")
     config = read_json(config_file, "adapter's config")
     base_name = base_model or config.get("base_model_name_or_path")
@@ -213,9 +197,9 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
     except SocratesError as error:
         named = "" if base_model else f" that {config_file} names; another one can be given (--base-model)"
         raise SocratesError(f"{error}\n  This is the base model of {name}{named}") from error
-    if not (base.path / "config.json").is_file():
-        raise SocratesError(f"{base_name}: the base model of {name} holds no model: {contents(base.path)}")
-    return ModelFiles(base, str(base_name), found.path)
+    if not (base / "config.json").is_file():
+        raise SocratesError(f"{base_name}: the base model of {name} holds no model: {contents(base)}")
+    return ModelFiles(base, str(base_name), found)
 
 
 def check_weights(folder: Path) -> list[Path]:
@@ -235,8 +219,6 @@ def check_weights(folder: Path) -> list[Path]:
 
 def check_safetensors(file: Path) -> None:
     """Raise a SocratesError unless a weight file is as long as its header says (its numbers are not read)."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(file, framework="np"):
             pass
@@ -255,7 +237,7 @@ def fingerprint(files: ModelFiles) -> str:
     Raises:
         SocratesError: a file is missing, damaged or cannot be read.
     """
-    folder = files.base.path
+    folder = files.base
     weights = check_weights(folder)  # what follows believes the headers
     digest = hashlib.sha256()
     whole = [folder / "config.json", folder / "generation_config.json"]

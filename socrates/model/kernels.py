@@ -1,7 +1,7 @@
 """A run fitted to the machine that it is on: which kernels it takes. None changes what is learned beyond rounding.
 
-Covers: what is asked for and is not there is refused by name; what is left to us is as fast as the machine allows, and
-is printed. Does not cover: memory (`training/fitting.py`), and how many GPUs there are (`training/train.py`).
+What is asked for and is not there is refused by name; what is left to us is as fast as the machine allows. Memory is
+`training/fitting.py`'s.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ def fit_to_machine(config: RunConfig) -> Fit:
     attention = choose_attention(training.attn_implementation)
     liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
     layers = training.checkpointed_layers or 0
-    path = find_model(config.model_name, config.model_revision, weights=False).path / "config.json"
-    value = read_json(path, "model's config")
-    shape = ModelShape.from_config(value, str(path)) if value.get("model_type") == "qwen2" else None
+    path = find_model(config.model_name, config.model_revision, weights=False) / "config.json"
+    shape = ModelShape.from_config(read_json(path, "model's config"), str(path))
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
     text = f"{kernels}; checkpointed layers: {layers}, or as many more as memory makes necessary"
     return Fit(attention, liger, layers, shape, text)
@@ -65,9 +64,7 @@ def fit_to_machine(config: RunConfig) -> Fit:
 def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
     """What a training with this config refuses on this machine before it loads a model, each with its remedy.
 
-    Args:
-        config: of the run.
-        gpu: whether there is one; asked of torch it takes seconds.
+    ``gpu`` says whether there is one; asked of torch it takes seconds.
     """
     t = config.training
     packages = _TRACKERS.get(t.report_to, ())

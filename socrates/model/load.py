@@ -11,7 +11,13 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.model.chat import end_of_turn_id, prompt_token_ids
@@ -25,10 +31,6 @@ from socrates.model.hub import (
     locate_model,
     some,
 )
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PROBE = "How many? Only return an integer from 0 to 100, nothing else."
 _NUMBERS = "0 1 23 456 7890 -12"  # to compare two tokenizers on
@@ -58,8 +60,6 @@ class LoadedModel:
 
 def quiet_libraries(bars: bool = True) -> None:
     """Keep notes to library authors out of what people read, and progress bars (unless ``bars``) out of logs."""
-    from transformers.utils import logging
-
     warnings.filterwarnings("ignore", category=FutureWarning)
     if not (bars and sys.stderr.isatty()):
         logging.disable_progress_bar()
@@ -68,8 +68,7 @@ def quiet_libraries(bars: bool = True) -> None:
 def load_model(
     name_or_folder: str | Path,
     *,
-    dtype: str | torch.dtype | None = None,
-    device: str | torch.device | None = None,
+    device: str | None = None,
     revision: str | None = None,
     base_model: str | Path | None = None,
 ) -> LoadedModel:
@@ -77,46 +76,33 @@ def load_model(
 
     Args:
         name_or_folder: as `locate_model` takes it, and the last two as well.
-        dtype: of the weights; by default the checkpoint's own on a GPU, and float32 on a CPU.
-        device: by default the first GPU if there is one, else the CPU.
+        device: by default the first GPU if there is one, else the CPU, where weights are float32.
         revision: of the hub's repository.
         base_model: an adapter's.
 
     Raises:
         SocratesError: something is missing, damaged, does not fit, or cannot be reached; says what to do.
     """
-    import torch
-
     files = locate_model(name_or_folder, revision, base_model)
     if files.adapter is not None:
         check_safetensors(files.adapter / ADAPTER_WEIGHTS)
     tokenizer = tokenizer_of(files)
     end_of_turn_id(tokenizer)  # an error in its template should not wait for 30 GB of weights
-    gpu = torch.cuda.is_available()
-    device = torch.device(device or ("cuda:0" if gpu else "cpu"))
-    if device.type == "cuda" and not gpu:
-        raise SocratesError(f"device {device}: this machine has no GPU that torch can use")
-    model: Any = _model_in(files.base.path, dtype or ("float32" if device.type == "cpu" else None), device)
+    place = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+    model: Any = _model_in(files.base, "float32" if place.type == "cpu" else "auto", place)
     generation_ends = model.generation_config.eos_token_id if model.generation_config else None
     if files.adapter is not None:
         model = _add_adapter(model, files.adapter)
-    model.eval()
     ends = end_token_ids(tokenizer, generation_ends)
-    loaded = LoadedModel(model, tokenizer, ends, files.base_name, files.adapter, files.base.commit)
-    _check_vocabulary(loaded)
+    loaded = LoadedModel(model.eval(), tokenizer, ends, files.base_name, files.adapter, files.commit)
     if files.adapter is not None:
-        check_adapter_acts(loaded)
+        _check_adapter_acts(loaded)
     loaded.model.requires_grad_(False)  # last: to switch an adapter off and on makes it trainable again
     return loaded
 
 
 def load_base_model(
-    name: str | Path,
-    revision: str | None = None,
-    *,
-    dtype: str | torch.dtype,
-    attn_implementation: str = "sdpa",
-    device: torch.device | None = None,
+    name: str, revision: str | None = None, *, dtype: str, attn_implementation: str, device: torch.device | None = None
 ) -> PreTrainedModel:
     """A whole model for training, by default in CPU memory.
 
@@ -126,42 +112,33 @@ def load_base_model(
     Raises:
         SocratesError: it is missing, damaged or cannot be reached, or does not run with this attention.
     """
-    folder = find_model(name, revision).path
-    if not (folder / "config.json").is_file():
-        raise SocratesError(f"{name}: holds no model to start from: {contents(folder)}")
-    model = _model_in(folder, dtype, device, attn_implementation)
-    if hasattr(model, "hf_device_map"):  # for the Trainer a sign that the model is spread over several devices
-        del model.hf_device_map
+    model = _model_in(find_model(name, revision), dtype, device, attn_implementation)
+    model.__dict__.pop("hf_device_map", None)  # for the Trainer a sign that it is spread over several devices
     return model
 
 
 def tokenizer_of(files: ModelFiles) -> PreTrainedTokenizerBase:
     """An adapter's own tokenizer, where its folder holds one; else its base model's. SocratesError if there is none."""
     own = files.adapter is not None and (files.adapter / "tokenizer_config.json").is_file()
-    return _tokenizer_in(files.adapter if own else files.base.path)
+    return _tokenizer_in(files.adapter if own else files.base)
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """A folder's or hub name's; SocratesError where it is missing, damaged, or not what its file describes."""
-    return _tokenizer_in(find_model(name, revision, weights=False).path)
+    return _tokenizer_in(find_model(name, revision, weights=False))
 
 
 def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_ends: int | list[int] | None) -> tuple[int, ...]:
-    """Every token that ends an answer, ascending.
-
-    Args:
-        tokenizer: its own end token counts, and the one that its chat template puts after the assistant's turn.
-        generation_ends: `generation_config.eos_token_id`: generation stops at any of them.
+    """Every token that ends an answer, ascending: the tokenizer's own end token, the one that its chat template puts
+    after the assistant's turn, and those of `generation_config.eos_token_id`, at any of which generation stops.
     """
     ends = {end_of_turn_id(tokenizer), tokenizer.eos_token_id}
     ends.update([generation_ends] if isinstance(generation_ends, int) else generation_ends or [])
     return tuple(sorted(ends - {None}))
 
 
-def check_adapter_acts(loaded: LoadedModel) -> None:
-    """Raise a SocratesError if the model says exactly the same with and without its adapter."""
-    import torch
-
+def _check_adapter_acts(loaded: LoadedModel) -> None:
+    """A model that says exactly the same with and without its adapter is refused."""
     ids = torch.tensor(prompt_token_ids(loaded.tokenizer, [_PROBE], None), device=loaded.device)
     with torch.inference_mode():
         with_adapter = loaded.model(input_ids=ids, use_cache=False).logits
@@ -175,16 +152,13 @@ def check_adapter_acts(loaded: LoadedModel) -> None:
 
 
 def _model_in(
-    folder: Path, dtype: str | torch.dtype | None, device: torch.device | None, attn_implementation: str = "sdpa"
+    folder: Path, dtype: str, device: torch.device | None, attn_implementation: str = "sdpa"
 ) -> PreTrainedModel:
-    import torch
-    from transformers import AutoModelForCausalLM
-
     check_weights(folder)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype or "auto",
+            dtype=dtype,
             attn_implementation=attn_implementation,
             device_map=None if device is None else {"": device},
             use_safetensors=True,
@@ -207,9 +181,6 @@ def _model_in(
 
 
 def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
-
     if not (folder / "tokenizer_config.json").is_file():
         raise SocratesError(f"{folder}: no tokenizer (tokenizer_config.json): {contents(folder)}")
     described = folder / "tokenizer.json"
@@ -232,8 +203,7 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _add_adapter(base: PreTrainedModel, folder: Path) -> Any:
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
+    from peft import PeftModel, get_peft_model_state_dict  # which takes as long as all else, and only an adapter needs
 
     try:
         model = PeftModel.from_pretrained(
@@ -261,14 +231,3 @@ def _add_adapter(base: PreTrainedModel, folder: Path) -> Any:
             f"{some(missing) or 'none'}; that have no place: {some(strange) or 'none'}"
         )
     return model
-
-
-def _check_vocabulary(loaded: LoadedModel) -> None:
-    """An id beyond the embedding would be a crash on a CPU and an aborted process on a GPU."""
-    rows = loaded.causal_lm.get_input_embeddings().weight.shape[0]
-    largest = max(len(loaded.tokenizer) - 1, *loaded.end_token_ids)
-    if largest >= rows:
-        raise SocratesError(
-            f"{loaded.base_name}: its tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
-            "tokenizer and model do not belong together"
-        )

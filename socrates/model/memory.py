@@ -4,9 +4,7 @@ with how many layers checkpointed. A training tries it before its first step (`t
 Of a layer that is not checkpointed autograd saves what `_layer_bytes` counts, as if every projection had an adapter
 with dropout and no kernel of Liger's saved any of it; of a checkpointed one its input. Beyond that two layers' worth is
 counted, for the layer that is computed again and for the gradients on their way, and the logits of the answers.
-Checkpointed layers are the first ones: when they are computed again, all that the others saved has been freed.
-
-Covers: ZeRO stages 1 and 2. What CUDA, its libraries and the allocator take is assumed, not measured.
+What CUDA, its libraries and the allocator take is assumed, not measured.
 """
 
 from __future__ import annotations
@@ -34,12 +32,12 @@ def memory_parts(
     Args:
         shape: of the model.
         config: the run.
-        checkpointed_layers: how many layers, from the first on, are computed again backwards; more than all are all.
+        checkpointed_layers: how many layers, from the first on, are computed again backwards.
         bucket_elements: `reduce_bucket_size` of its DeepSpeed file.
     """
     training, size = config.training, 2 if config.training.bf16 else 4
-    again, layer = min(checkpointed_layers, shape.layers), _layer_bytes(shape, config.lora, size)
-    kept = (shape.layers - again) * layer + again * size * shape.hidden
+    layer = _layer_bytes(shape, config.lora, size)
+    kept = (shape.layers - checkpointed_layers) * layer + checkpointed_layers * size * shape.hidden
     # The logits of an answer's token, their fp32 copy, exponentials and two gradients, or the sum in float64.
     logits = int(training.micro_batch_tokens * ASSUMED_ANSWER_SHARE) * shape.vocabulary * (size + 16)
     activations = training.micro_batch_tokens * (kept + 2 * layer) + logits
@@ -57,14 +55,7 @@ def memory_parts(
 def layers_to_checkpoint(
     shape: ModelShape, config: RunConfig, gpu_bytes: int, bucket_elements: int = BUCKET_ELEMENTS
 ) -> int | None:
-    """How many layers to checkpoint, as few as fit, since each costs time; None if not even all of them suffice.
-
-    Args:
-        shape: of the model.
-        config: the run.
-        gpu_bytes: all memory of the GPU; a margin of it is left free.
-        bucket_elements: `reduce_bucket_size` of its DeepSpeed file.
-    """
+    """How many layers to checkpoint, as few as fit into a GPU, a margin left free; None if not all of them suffice."""
     for layers in range(shape.layers + 1):
         if sum(memory_parts(shape, config, layers, bucket_elements).values()) <= gpu_bytes * (1 - MARGIN):
             return layers

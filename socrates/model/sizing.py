@@ -6,7 +6,7 @@ layers and of the adapter (Kaplan et al. 2020, section 2.1, whose 6 N count the 
 is left out: it is applied to answer tokens alone. So are the scores of attention. On the shape of the 14B that is 1 to
 3% less than torch's FlopCounterMode counts, for rows of 200 to 800 tokens (tests/model/test_sizing.py).
 
-Covers: decoders of Qwen2's architecture (its names, biases on queries, keys and values); others are refused by name.
+Covers: decoders of Qwen2's architecture (its names, biases on queries, keys and values).
 """
 
 from __future__ import annotations
@@ -48,23 +48,16 @@ PEAK_FLOPS = {
 def training_flops(shape: ModelShape, lora: LoraSettings, tokens: float, checkpointed_layers: int = 0) -> float:
     """Operations of forward and backward pass over so many tokens: 4 N a token (see the module).
 
-    Args:
-        shape: of the model.
-        lora: the adapter; all base weights are frozen.
-        tokens: of the examples.
-        checkpointed_layers: how many layers are computed a second time; 0 gives model FLOPs, which leave that out.
+    Checkpointed layers are computed a second time; with 0 these are model FLOPs, which leave that out.
     """
     passed = shape.layers * shape.layer_parameters + adapter_parameters(shape, lora)
-    return (4 + 2 * min(checkpointed_layers, shape.layers) / shape.layers) * passed * tokens
+    return (4 + 2 * checkpointed_layers / shape.layers) * passed * tokens
 
 
 def peak_flops(gpu: str) -> float | None:
     """Dense bf16 operations a second of a GPU; None for one that is not in the list: never a guess."""
     words = gpu.replace("-", " ").split()
-    for name, peak in PEAK_FLOPS.items():
-        if set(name.split()) <= set(words):
-            return peak
-    return None
+    return next((peak for name, peak in PEAK_FLOPS.items() if set(name.split()) <= set(words)), None)
 
 
 _KEYS = {  # of config.json
@@ -91,15 +84,14 @@ class ModelShape:
     tied: bool = False  # embedding and head are one matrix
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], name: str = "config.json") -> ModelShape:
-        """The shape that a model's config.json tells.
+    def from_config(cls, config: Mapping[str, Any], name: str = "config.json") -> ModelShape | None:
+        """The shape that a model's config.json tells; None of another architecture, whose costs are not known.
 
         Raises:
-            SocratesError: a size is missing or no whole number above 0, or the architecture is another one.
+            SocratesError: a size is missing or no whole number above 0.
         """
-        architectures = config.get("architectures") or ["Qwen2ForCausalLM"]
-        if architectures != ["Qwen2ForCausalLM"]:
-            raise SocratesError(f"{name}: costs are known for Qwen2ForCausalLM, not for {', '.join(architectures)}")
+        if config.get("model_type") != "qwen2":
+            return None
         sizes = {field: config.get(key) for field, key in _KEYS.items()}
         for field, value in sizes.items():
             if type(value) is not int or value < 1:

@@ -207,7 +207,7 @@ def _check_lengths(
     if config is not None:
         limit, why = config.training.max_length, f"{request.model} was trained on (max_length)"
     else:
-        base = read_json(request.files.base.path / "config.json", "model's config")
+        base = read_json(request.files.base / "config.json", "model's config")
         limit, why = base.get("max_position_embeddings"), f"{request.files.base_name} can read"
     if not isinstance(limit, int):  # not known before the model is loaded
         return

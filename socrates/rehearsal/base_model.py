@@ -7,25 +7,21 @@ guessing, as the real one is.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from tokenizers import AddedToken, pre_tokenizers
+from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from socrates.console import progress
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales.text import parse_scale, question_text
 from socrates.errors import SocratesError
-from socrates.files import cannot_write, read_json, sha256_file, write_json
 from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_token_ids
 
-if TYPE_CHECKING:
-    from transformers import Qwen2Tokenizer
-
-VERSION = 1  # raise it when the same seed would make something else
-MADE = "made.json"  # written last into a folder made here: what it was made from
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -34,7 +30,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int = 250) -> bool:
+def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int = 250) -> None:
     """Make a tiny Qwen2 chat model and its tokenizer from the prompts of a data file.
 
     Args:
@@ -43,17 +39,9 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
         seed: of weights, batches and answers.
         steps: of training the format.
 
-    Returns:
-        False if the folder already holds exactly this; then nothing is written.
-
     Raises:
         SocratesError: a bad data file, or one in which no question states its valid answers.
     """
-    recipe = {"version": VERSION, "seed": seed, "steps": steps, "data": sha256_file(data_file)}
-    if is_made(folder, recipe):
-        return False
-    import torch
-
     answers = list(read_answers(data_file))
     closed = _mixed_questions(answers, seed)
     if not closed:
@@ -62,14 +50,8 @@ def make_base_model(folder: Path, data_file: Path, seed: int = 0, *, steps: int 
     torch.manual_seed(seed)
     model = _tiny_qwen2(tokenizer)
     _teach_format(model, tokenizer, closed, steps, seed)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    write_json(folder / MADE, recipe)
-    return True
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _mixed_questions(answers: list[Answer], seed: int, count: int = 3000) -> list[tuple[str, tuple[int, ...]]]:
@@ -91,9 +73,6 @@ def _mixed_questions(answers: list[Answer], seed: int, count: int = 3000) -> lis
 
 def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
     """Qwen2's tokenizer (digits one by one, ChatML's special tokens) with a small vocabulary made from the texts."""
-    from tokenizers import AddedToken, pre_tokenizers
-    from transformers import Qwen2Tokenizer
-
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     untrained = Qwen2Tokenizer(vocab={character: i for i, character in enumerate(alphabet)}, merges=[])
     tokenizer = untrained.train_new_from_iterator(
@@ -107,8 +86,6 @@ def _train_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
 
 
 def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
-    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
-
     end, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
@@ -129,19 +106,13 @@ def _tiny_qwen2(tokenizer: Qwen2Tokenizer) -> Any:
 
 
 def _teach_format(
-    model: Any,
-    tokenizer: Qwen2Tokenizer,
-    questions: list[tuple[str, tuple[int, ...]]],
-    steps: int,
-    seed: int,
+    model: Any, tokenizer: Qwen2Tokenizer, questions: list[tuple[str, tuple[int, ...]]], steps: int, seed: int
 ) -> None:
     """Train all weights to answer each question with a valid answer, each equally likely.
 
     The target at each token of a random valid answer is the share of the valid answers that go on with each token
     (not that one answer's token alone): the same lesson, learned in far fewer steps.
     """
-    import torch
-
     rng = np.random.default_rng(seed)
     prompts = prompt_token_ids(tokenizer, [prompt for prompt, _ in questions], None)
     end = end_of_turn_id(tokenizer)
@@ -189,9 +160,3 @@ def _next_token_shares(answers: list[tuple[int, ...]]) -> dict[tuple[int, ...], 
         beginning: {token: count / following.total() for token, count in following.items()}
         for beginning, following in counts.items()
     }
-
-
-def is_made(folder: Path, recipe: dict[str, Any]) -> bool:
-    """Whether a folder holds what this recipe makes."""
-    made = folder / MADE
-    return made.is_file() and read_json(made, "note of what was made").items() >= recipe.items()

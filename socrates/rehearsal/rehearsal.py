@@ -1,12 +1,11 @@
 """A rehearsal of the guide's steps: sample answers made from a seed, a tiny base model, the guide's configs.
 
-The sample data are made up by this module, and its `metadata.json` says so: people with a latent attitude that their
-demographics shift, studies whose conditions shift it too, and answers that pile up where people's do.
+The answers are made up, and a file beside them says so: of people with a latent attitude that their demographics shift,
+in studies whose conditions shift it too; they pile up where people's do.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -15,16 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from socrates import phases
-from socrates.config import DecodingSettings, EvaluationSettings, LoraSettings, RunConfig, TrainingSettings
-from socrates.data.prepare.prepare import PrepareSettings, prepare
+from socrates.config import EvaluationSettings, LoraSettings, RunConfig, TrainingSettings
+from socrates.data.prepare.prepare import prepare
 from socrates.data.records import read_answers, render_prompt
-from socrates.errors import SocratesError
-from socrates.files import read_json, sha256_file, write_json, write_jsonl
-from socrates.rehearsal.base_model import MADE, VERSION, is_made, make_base_model
+from socrates.files import sha256_file, write_json, write_jsonl
+from socrates.phases import TEST_RUN, VALIDATION_RUN
+from socrates.rehearsal.base_model import make_base_model
 
+_FULL_RUN = "socrates-qwen-full-dataset"
 _MADE_UP = "made up by socrates/rehearsal/rehearsal.py; no person gave these answers"
-RUN, TEST_RUN, FULL_RUN = phases.VALIDATION_RUN, phases.TEST_RUN, "socrates-qwen-full-dataset"
 _EDUCATION = ("High school graduate", "Some college", "Bachelor's degree", "Post grad study")
 _IDEOLOGY = ("Very liberal", "Liberal", "Moderate", "Conservative", "Very conservative")
 _TOPICS = (
@@ -34,8 +32,7 @@ _TOPICS = (
     "later opening hours",
 )
 _VOICES = ("a neighbour", "an expert", "a newspaper", "the mayor")
-
-
+_TRAIN_STUDIES, _PEOPLE = 10, 24
 # the least and the largest valid answer to a question, its wording, its answer instruction
 _QUESTIONS = (
     (1, 5, "How strongly do you support {}?", "Only return an integer from 1 to 5, nothing else."),
@@ -53,7 +50,7 @@ _QUESTIONS = (
 
 
 def make_sample_data(
-    folder: Path, seed: int = 0, *, train_studies: int = 10, val_studies: int = 5, people: int = 24
+    folder: Path, seed: int = 0, *, train_studies: int = _TRAIN_STUDIES, val_studies: int = 5, people: int = _PEOPLE
 ) -> None:
     """Write made-up `train.jsonl`, `val.jsonl` (other studies) and `metadata.json` in the published layout."""
     studies = _studies(train_studies + val_studies, seed, people)
@@ -66,41 +63,32 @@ def make_sample_data(
     write_json(folder / "metadata.json", about)
 
 
-def make_published_sample(
-    folder: Path, seed: int = 0, *, train_studies: int = 10, evaluation_studies: int = 24, people: int = 24
-) -> bool:
+def make_published_sample(folder: Path, *, evaluation_studies: int = 24) -> None:
     """Write the same kind of answers as the data set is published: rows of all studies, and the list that splits them.
 
-    Returns:
-        False if the folder already holds exactly this; then nothing is written.
+    Beside them stands that they are made up.
     """
-    recipe = {"version": VERSION, "seed": seed, "studies": [train_studies, evaluation_studies], "people": people}
-    if is_made(folder, recipe):
-        return False
-    studies = _studies(train_studies + evaluation_studies, seed, people)
+    studies = _studies(_TRAIN_STUDIES + evaluation_studies, 0, _PEOPLE)
     names = [rows[0]["study_id"] for rows in studies]
     write_jsonl(folder / "data" / "train-00000-of-00001.jsonl", chain.from_iterable(studies))
-    lists = {"seen": names[:train_studies], "unseen": names[train_studies:]}
+    lists = {"seen": names[:_TRAIN_STUDIES], "unseen": names[_TRAIN_STUDIES:]}
     write_json(folder / "metadata" / "participant_mapping.json", lists)
-    write_json(folder / MADE, recipe | {"source": _MADE_UP})
-    return True
+    write_json(folder / "made.json", {"source": _MADE_UP})
 
 
 def rehearsal_config(
     model: str,
     dataset_path: str,
     *,
-    run: str = RUN,
+    run: str = VALIDATION_RUN,
     steps: int | None,
     save_steps: int,
     global_batch_size: int = 32,
     eval_steps: int | None = None,
     bf16: bool = True,
 ) -> dict[str, Any]:
-    """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model, few steps.
-
-    The learning rate is that of a tiny model; all else that is not a size is as in the guide's configs, but for bf16
-    where it is switched off: a CPU without instructions for it takes ten times as long.
+    """One of the guide's configs at the size of a rehearsal: two CPU processes, a tiny model and its learning rate, few
+    steps, and no bf16 where it is switched off: a CPU without instructions for it takes ten times as long.
     """
     return RunConfig(
         model_name=model,
@@ -118,7 +106,6 @@ def rehearsal_config(
             eval_examples=64,
             bf16=bf16,
         ),
-        decoding=DecodingSettings(),
         evaluation=EvaluationSettings(max_examples=600),
     ).to_dict()
 
@@ -175,52 +162,6 @@ def _response(attitude: float, low: int, high: int, rng: np.random.Generator) ->
     return round(value)
 
 
-def write_rehearsal_files(folder: Path, data: Path | None, seed: int = 0, *, base_steps: int = 250) -> list[str]:
-    """Fill a rehearsal folder: data at the guide's path, base model, the guide's configs at a rehearsal's size.
-
-    Args:
-        folder: becomes what the project's folder is to the guide.
-        data: a folder with `train.jsonl` and `val.jsonl` to link to; None makes sample data.
-        seed: of everything made.
-        base_steps: of teaching the base model the answer format.
-
-    Returns:
-        A line for each thing, "made …" or "reused …".
-    """
-    if any((folder / name).is_dir() and not (folder / name).is_symlink() for name in ("socrates", "scripts")):
-        raise SocratesError(f"{folder}: is a project's folder; a rehearsal needs one of its own")
-    lines = []
-    dataset = folder / "data" / "socsci210_full"
-    if data is None:
-        made = _prepare_sample(folder / "published", dataset, seed)
-        lines.append(f"{'made' if made else 'reused'} sample answers in {dataset}")
-    else:
-        _link_data(data, dataset)
-        lines.append(f"using the answers in {data}")
-    model = folder / "models" / "tiny-qwen2-base"
-    made = make_base_model(model, dataset / "train.jsonl", seed, steps=base_steps)
-    lines.append(f"{'made' if made else 'reused'} base model {model}")
-    make = partial(rehearsal_config, "models/tiny-qwen2-base", "data/socsci210_full")
-    # One epoch of the data, as in the guide, but no more than a minute of it.
-    epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
-    configs = {
-        "config_500step_validation.json": make(run=RUN, steps=40, save_steps=40, eval_steps=10, bf16=False),
-        "config_test_run.json": make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16),
-        "config_full_dataset.json": make(
-            run=FULL_RUN, steps=None if epoch <= 60 else 60, save_steps=15, eval_steps=15, bf16=False
-        ),
-    }
-    # What was evaluated and trained before was of other data, of another base model, or with other configs.
-    if made or any((folder / name).exists() and not _is_config(folder / name, configs[name]) for name in configs):
-        for stale in ("evaluation_results", *(f"models/{run}" for run in (RUN, TEST_RUN, FULL_RUN))):
-            shutil.rmtree(folder / stale, ignore_errors=True)
-    for name, config in configs.items():
-        write_json(folder / name, config)
-    for name in ("deepspeed_config.json", "deepspeed_config_test.json"):
-        write_json(folder / name, rehearsal_deepspeed())
-    return lines
-
-
 def rehearsal_deepspeed() -> dict[str, Any]:
     """The DeepSpeed config that goes with `rehearsal_config`."""
     by_the_trainer = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
@@ -232,39 +173,36 @@ def rehearsal_deepspeed() -> dict[str, Any]:
     }
 
 
-def _prepare_sample(published: Path, dataset: Path, seed: int) -> bool:
-    """Sample answers as they are published, and a data set prepared from them; whether anything was to do."""
-    made = make_published_sample(published, seed)
-    ours = (dataset / MADE).is_file()
-    if not ours and dataset.is_dir() and any(dataset.glob("*.jsonl")):
-        raise SocratesError(f"{dataset}: holds data that no rehearsal made; choose another folder")
-    write_json(dataset / MADE, {"published": str(published)})
-    prepared = prepare(dataset, PrepareSettings(seed=seed), source=str(published), overwrite=made and ours)
-    return made or prepared is not None
+def main(place: str, data: str = "", *, base_steps: int = 250) -> None:
+    """Fill a rehearsal folder: data at the guide's path, base model, the guide's configs at a rehearsal's size.
 
-
-def _is_config(path: Path, config: dict[str, Any]) -> bool:
-    try:
-        return read_json(path, "config") == config
-    except SocratesError:
-        return False
-
-
-def _link_data(source: Path, target: Path) -> None:
-    """Symbolic links to the two data files, so that what is made beside them stays in the rehearsal's folder."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("train.jsonl", "val.jsonl"):
-        file = source / name
-        if not file.is_file():
-            raise SocratesError(f"{file}: no such data file; --data needs a folder with train.jsonl and val.jsonl")
-        link = target / name
-        if link.exists() and not link.is_symlink():
-            raise SocratesError(f"{link}: is there and is no rehearsal's link; choose another folder")
-        link.unlink(missing_ok=True)
-        link.symlink_to(file.resolve())
-
-
-def main(folder: str, data: str = "") -> None:
-    """Fill it, and print a line for each thing made or reused."""
-    for line in write_rehearsal_files(Path(folder), Path(data) if data else None):
-        print(line, flush=True)
+    Args:
+        place: becomes what the project's folder is to the guide; holds none of this yet.
+        data: a folder with `train.jsonl` and `val.jsonl` to link to; "" makes sample data.
+        base_steps: of teaching the base model the answer format.
+    """
+    folder = Path(place)
+    dataset, model = folder / "data" / "socsci210_full", folder / "models" / "tiny-qwen2-base"
+    if not data:
+        make_published_sample(folder / "published")
+        prepare(dataset, source=str(folder / "published"))
+        print(f"made sample answers in {dataset}", flush=True)
+    else:
+        dataset.mkdir(parents=True)
+        for name in ("train.jsonl", "val.jsonl"):  # links, so that what is made beside them stays in this folder
+            (dataset / name).symlink_to((Path(data) / name).resolve())
+        print(f"using the answers in {data}", flush=True)
+    make_base_model(model, dataset / "train.jsonl", steps=base_steps)
+    print(f"made base model {model}", flush=True)
+    make = partial(rehearsal_config, "models/tiny-qwen2-base", "data/socsci210_full")
+    # One epoch of the data, as in the guide, but no more than a minute of it.
+    epoch = -(-sum(1 for _ in read_answers(dataset / "train.jsonl")) // 32)
+    steps = None if epoch <= 60 else 60
+    configs = {
+        "config_500step_validation.json": make(steps=40, save_steps=40, eval_steps=10, bf16=False),
+        "config_test_run.json": make(run=TEST_RUN, steps=50, save_steps=10, global_batch_size=16),
+        "config_full_dataset.json": make(run=_FULL_RUN, steps=steps, save_steps=15, eval_steps=15, bf16=False),
+        **dict.fromkeys(("deepspeed_config.json", "deepspeed_config_test.json"), rehearsal_deepspeed()),
+    }
+    for name, config in configs.items():
+        write_json(folder / name, config)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from huggingface_hub import constants
 from made_hub import COMMIT, Hub
-from processes import PATIENCE, ROOT
+from safetensors.torch import load, load_file, save_file
 from tiny import END_OF_TEXT, IM_END, save_model, survey_model, tiny_tokenizer, with_adapter
 
 from socrates.errors import SocratesError
 from socrates.model.chat import prompt_token_ids
-from socrates.model.hub import ModelFolder, fingerprint, locate_model, names_a_folder
+from socrates.model.hub import find_model, fingerprint, locate_model, names_a_folder
 from socrates.model.load import end_token_ids, load_base_model, load_model, load_tokenizer
 
+NAME = "someone/some-model"  # on the hub
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # of float32, through two layers, on any processor
 
 
@@ -27,7 +28,7 @@ ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # of float32, through two layers, on an
 def refused(*words: str):
     """A SocratesError whose message holds these words."""
     with pytest.raises(SocratesError) as caught:
-        yield
+        yield caught
     assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
 
 
@@ -58,16 +59,12 @@ def copy(made, tmp_path, monkeypatch):
 
 
 def logits_of(model, tokenizer):
-    import torch
-
     ids = torch.tensor(prompt_token_ids(tokenizer, ["How many?"], None))
     with torch.no_grad():
         return model(input_ids=ids).logits
 
 
 def assert_same_model(loaded, model, tokenizer):
-    import torch
-
     weights = loaded.model.state_dict()
     for name, weight in model.state_dict().items():
         assert torch.equal(weights[name], weight), name
@@ -80,8 +77,6 @@ def edit_json(path: Path, **changes) -> None:
 
 
 def test_a_model_folder_comes_back_as_it_was_saved(made):
-    import torch
-
     model, tokenizer = survey_model(1)
     loaded = load_model(made / "base")
     assert_same_model(loaded, model, tokenizer)
@@ -118,15 +113,11 @@ def test_a_given_base_model_and_a_relative_one(copy, made):
         load_model("models/run/base", base_model="models/run/base")
 
 
-def test_the_dtype_can_be_chosen_also_of_a_base_model_for_training(made):
-    import torch
-
-    loaded = load_model(made / "checkpoint-10", dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
+def test_a_base_model_for_training_has_the_type_and_the_attention_asked_for(made):
     base = load_base_model(made / "base", dtype="bfloat16", attn_implementation="eager")
     assert base.dtype == torch.bfloat16 and base.config._attn_implementation == "eager"
-    with refused("holds no model to start from"):
-        load_base_model(made / "checkpoint-10", dtype="float32")
+    with refused("a model without *.safetensors weights", "checkpoint-10/ holds README.md, adapter_config.json"):
+        load_base_model(made / "checkpoint-10", dtype="float32", attn_implementation="sdpa")
 
 
 def test_every_place_that_names_an_end_token_counts():
@@ -140,19 +131,12 @@ def test_every_place_that_names_an_end_token_counts():
 # --- wrong folders ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["models/run/checkpoint-500", "./a/b", "/nowhere/at-all", "~/no-such-model", "base", "a/b/c"]
-)
-def test_a_path_is_never_tried_on_the_hub(name, tmp_path, monkeypatch):
+def test_a_path_is_never_tried_on_the_hub_and_a_missing_one_names_what_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert names_a_folder(name)
     monkeypatch.setattr("socrates.model.hub.snapshot", lambda *_: pytest.fail("asked the hub"))
-    with refused(f"{name}: no such model folder"):
-        load_model(name)
-
-
-def test_a_missing_folder_names_what_is_there(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    for name in ("models/run/checkpoint-500", "./a/b", "/nowhere/at-all", "~/no-such-model", "base", "a/b/c"):
+        with refused(f"{name}: no such model folder"):
+            load_model(name)
     assert not names_a_folder("models/run") and not names_a_folder("Qwen/Qwen2.5-14B-Instruct")
     (tmp_path / "models/run/checkpoint-250").mkdir(parents=True)
     (tmp_path / "models/notes.txt").write_text("x")
@@ -191,10 +175,12 @@ def test_an_adapter_without_weights_or_with_bad_ones(copy):
         load_model(checkpoint)
 
 
-def test_a_model_with_damaged_or_missing_weights(copy):
-    from safetensors.torch import load, save_file
-
+def test_a_model_with_damaged_missing_or_other_weights(copy):
     base = copy("base")
+    edit_json(base / "config.json", hidden_size=128)
+    with refused("base: cannot load the model"):
+        load_model(base)
+    edit_json(base / "config.json", hidden_size=64)
     weights = base / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1000])
@@ -218,8 +204,6 @@ def test_a_model_with_damaged_or_missing_weights(copy):
 
 def test_a_models_fingerprint(copy, made, tmp_path):
     """It follows the weights that are loaded: not where they lie, nor what else lies there."""
-    from safetensors.torch import load_file, save_file
-
     base, checkpoint = copy("base"), copy("checkpoint-10")
     plain, adapted = fingerprint(locate_model(base)), fingerprint(locate_model(checkpoint))
     assert plain == fingerprint(locate_model(made / "base")) != adapted
@@ -238,14 +222,6 @@ def test_a_models_fingerprint(copy, made, tmp_path):
     assert fingerprint(locate_model(checkpoint)) != adapted
 
 
-@pytest.mark.parametrize("change", [{"hidden_size": 128}, {"model_type": "nonesuch"}])
-def test_configs_that_cannot_be_loaded(copy, change):
-    base = copy("base")
-    edit_json(base / "config.json", **change)
-    with refused("base: cannot load the "):
-        load_model(base)
-
-
 def test_a_missing_base_model(copy):
     checkpoint = copy("checkpoint-10")
     edit_json(checkpoint / "adapter_config.json", base_model_name_or_path="/home/trainer/base")
@@ -253,8 +229,8 @@ def test_a_missing_base_model(copy):
         load_model(checkpoint)
     with refused("holds no model"):
         load_model(checkpoint, base_model=checkpoint)
-    with refused("someone/some-model: no folder here, and cannot reach the hub", "base model of"):
-        load_model(checkpoint, base_model="someone/some-model")
+    with refused(f"{NAME}: no folder here, and cannot reach the hub", "base model of"):
+        load_model(checkpoint, base_model=NAME)
 
 
 def test_a_revision_reaches_the_repository_that_it_means(copy, made, monkeypatch):
@@ -262,7 +238,7 @@ def test_a_revision_reaches_the_repository_that_it_means(copy, made, monkeypatch
 
     def find(name, revision=None):
         asked.append((str(name), revision))
-        return ModelFolder(made / "base" if "/" in str(name) and "checkpoint" not in str(name) else Path(name), None)
+        return made / "base" if "/" in str(name) and "checkpoint" not in str(name) else Path(name)
 
     monkeypatch.setattr("socrates.model.hub.find_model", find)
     checkpoint = str(copy("checkpoint-10").relative_to(Path.cwd()))
@@ -281,8 +257,6 @@ def test_a_revision_reaches_the_repository_that_it_means(copy, made, monkeypatch
 @pytest.mark.filterwarnings("ignore:Found missing adapter keys")
 def test_an_adapter_of_another_model(copy):
     base, checkpoint = copy("base"), copy("checkpoint-10")
-    from safetensors.torch import load, save_file
-
     weights = checkpoint / "adapter_model.safetensors"
     tensors = load(weights.read_bytes())
     first, *others = sorted(tensors)
@@ -335,57 +309,32 @@ def test_the_checkpoints_own_tokenizer_is_used_and_the_bases_where_it_has_none(c
     assert load_model(checkpoint).tokenizer.chat_template == template
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model(copy):
-    base = copy("base")
-    tokenizer = load_tokenizer(base)
-    tokenizer.add_tokens([f"<extra-{number}>" for number in range(10)])
-    tokenizer.save_pretrained(base)
-    with refused("tokenizer and model do not belong together"):
-        load_model(base)
-
-
-# --- hub names, in a process of their own: the endpoint is read when the library is imported --------------------------
-
-
-def run_elsewhere(program: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    """Run a program in a folder that is also its cache, with no settings of the hub but the given ones."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=folder,
-        env={**kept, "HF_HOME": str(folder), "HF_TOKEN": "hf_secret", "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-
-
-def ask_the_hub(name: str, folder: Path, revision: str | None = None, **variables: str) -> str:
-    """The message that `load_model` ends with."""
-    program = (
-        "import sys; from socrates.model.load import load_model; from socrates.errors import SocratesError\n"
-        "try: load_model(sys.argv[1], revision=sys.argv[2] or None)\n"
-        "except SocratesError as error: print(error)"
-    )
-    done = run_elsewhere(program, folder, name, revision or "", **variables)
-    assert done.returncode == 0, done.stderr
-    assert "hf_secret" not in done.stdout + done.stderr
-    return done.stdout
+# --- hub names --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def hub(made):
-    server = Hub("someone/some-model", "hf_secret", folder=made / "base")
+def hub(made, tmp_path, monkeypatch):
+    """The one that the client asks, with a cache of its own."""
+    server = Hub(NAME, "hf_secret", folder=made / "base")
+    settings = {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": False,
+    }
+    for name, value in settings.items():
+        monkeypatch.setattr(constants, name, value)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     yield server
     server.stop()
 
 
-@pytest.mark.parametrize("how", ["offline", "refused"])
-def test_no_network_says_so(how, tmp_path):
-    variables = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    message = ask_the_hub("Qwen/Qwen2.5-14B-Instruct", tmp_path, **variables)
-    assert message.startswith("Qwen/Qwen2.5-14B-Instruct: no folder here, and cannot reach the hub")
-    assert "local model folder" in message
+def test_no_network_says_so(hub):
+    hub.stop()
+    with refused(f"{NAME}: no folder here, and cannot reach the hub", "local model folder"):
+        find_model(NAME)
 
 
 @pytest.mark.parametrize(
@@ -398,29 +347,26 @@ def test_no_network_says_so(how, tmp_path):
         (503, {}, None, ["503", "try again later"]),
     ],
 )
-def test_what_the_hub_refuses(hub, status, headers, revision, words, tmp_path):
+def test_what_the_hub_refuses(hub, status, headers, revision, words):
     hub.refusal = (status, headers)
-    message = ask_the_hub("someone/some-model", tmp_path, revision, HF_ENDPOINT=hub.url)
-    assert message.startswith("someone/some-model")
-    assert [word for word in words if word not in message] == []
+    with refused(NAME, *words) as caught:
+        load_model(NAME, revision=revision)
+    assert "hf_secret" not in str(caught.value)
     assert len(hub.asked) <= 2, "who is refused does not ask again and again"
 
 
 @pytest.mark.parametrize("name", ["base", "checkpoint-10"])
-def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made, name, tmp_path):
+def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made, name, tmp_path, monkeypatch):
     """An adapter has no config.json, which is what is asked for first. Who only tokenizes needs no 30 GB of weights."""
     hub.folder = Path(shutil.copytree(made / name, tmp_path / "served"))
     (hub.folder / "pytorch_model.bin").write_bytes(b"pickles are not wanted")
-    program = (
-        "import sys; from socrates.model.hub import find_model\n"
-        "found = find_model('someone/some-model', weights=sys.argv[1] == 'all')\n"
-        "print(found.commit, *sorted(file.name for file in found.path.iterdir()))"
-    )
-    wanted = sorted(file.name for file in (made / name).iterdir() if file.suffix != ".md")
-    but_weights = [file for file in wanted if not file.endswith(".safetensors")]
-    for how, files in (("tokenizer", but_weights), ("all", wanted)):
-        online = run_elsewhere(program, tmp_path, how, HF_ENDPOINT=hub.url)
-        offline = run_elsewhere(program, tmp_path, how, HF_HUB_OFFLINE="1")
-        assert online.stdout.split() == offline.stdout.split() == [COMMIT, *files], online.stderr + offline.stderr
-        if how == "tokenizer":
-            assert "connect and run again" in run_elsewhere(program, tmp_path, "all", HF_HUB_OFFLINE="1").stderr
+    wanted = {file.name for file in (made / name).iterdir() if file.suffix != ".md"}
+    but_weights = {file for file in wanted if not file.endswith(".safetensors")}
+    for weights, files in ((False, but_weights), (True, wanted)):
+        for offline in (False, True):
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+            found = find_model(NAME, weights=weights)
+            assert found.name == COMMIT and {file.name for file in found.iterdir()} == files
+        if not weights:
+            with refused("connect and run again"):
+                find_model(NAME)

@@ -5,8 +5,11 @@ import dataclasses
 import weakref
 
 import pytest
-from adapted import SHAPES, adapted_model, lora
+import torch
 from processes import ROOT
+from tiny import SHAPES, adapted_model, lora
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from socrates.config import load_config
 from socrates.inference.decoding import log_normalizer
@@ -20,9 +23,6 @@ GIB = 2**30
 
 def live_bytes(model, shape, checkpointed):
     """Bytes of all storages but parameters, at most, in a forward and backward pass."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
 
     class Live(TorchDispatchMode):
         def __init__(self):

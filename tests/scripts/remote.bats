@@ -12,13 +12,12 @@ setup_laptop() {
   done
   cd "$LAPTOP" || return 1
   OMP_NUM_THREADS=1 PYTHONPATH=$ROOT python -c 'if True:
-    from pathlib import Path
     from socrates.files import read_json, write_json
-    from socrates.rehearsal.rehearsal import write_rehearsal_files
-    write_rehearsal_files(Path("."), None, base_steps=20)
-    config = read_json(Path("config_test_run.json"), "config")
+    from socrates.rehearsal.rehearsal import main
+    main(".", base_steps=20)
+    config = read_json("config_test_run.json", "config")
     config["training"]["global_batch_size"] = 4
-    write_json(Path("config_test_run.json"), config)'
+    write_json("config_test_run.json", config)'
 }
 
 # A new machine: instance 0 is its folder, instance 1 the same folder behind sshd.

@@ -70,8 +70,7 @@ def _look_into(folder: Path) -> ModelState:
     shape = None
     try:
         config = read_json(folder / "config.json", "model's config")
-        if config.get("model_type") == "qwen2":
-            shape = ModelShape.from_config(config, str(folder / "config.json"))
+        shape = ModelShape.from_config(config, str(folder / "config.json"))
         check_weights(folder)
     except SocratesError as error:
         return ModelState(shape, problem=str(error))
