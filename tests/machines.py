@@ -32,7 +32,7 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-HERE = LocalState("0", "a folder")
+HERE = LocalState("0")
 
 
 def status_of(folder: Path, here: LocalState = HERE, now: float | None = None):

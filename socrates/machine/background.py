@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError
-from socrates.files import cannot_write, lock_is_held, try_lock
+from socrates.files import cannot_write, lock_is_held, take_lock
 from socrates.machine.process_tree import SAVE_PATIENCE, ask_to_save, end_marked, find_ranks, marked, wait_until
 from socrates.machine.run_state import (
     GONE,
@@ -29,7 +29,6 @@ from socrates.machine.run_state import (
     SupervisorRecord,
     find_run_state,
     find_unsupervised,
-    holder_text,
     read_end,
     read_record,
     run_state_text,
@@ -60,17 +59,12 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
     try:
         RUN_FOLDER.mkdir(exist_ok=True)
         RUN_FOLDER.chmod(0o700)
-        lock = LOCK.open("a+", encoding="utf-8")
+        remedy = "\n  what it does: python scripts/supervise.py state\n  to end it:    python scripts/supervise.py stop"
+        lock = take_lock(LOCK, "a training is running here already", remedy)
         log = Path(job.log).open("ab")  # noqa: SIM115 - closed below, like the lock
     except OSError as error:
         raise cannot_write(Path(error.filename), error) from error
     with lock, log:
-        if not try_lock(lock):
-            raise SocratesError(
-                f"a training is running here already: {holder_text(LOCK)}\n"
-                "  what it does: python scripts/supervise.py state\n"
-                "  to end it:    python scripts/supervise.py stop"
-            )
         running = find_unsupervised(job.output_dir, supervised=False)
         if running:
             raise SocratesError(
@@ -89,7 +83,7 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
         return EXIT_INTERRUPTED
 
 
-def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None:
+def _start_supervisor(command: list[str], lock: IO[bytes], log: IO[bytes]) -> None:
     """Returns once it is on record. It holds the lock on, and nothing else of this process."""
     offset = log.tell()
     process = subprocess.Popen(
@@ -102,7 +96,7 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> None
     )
     with suppress(OSError):  # a full disk; who holds it is said for convenience
         lock.truncate(0)
-        print(f"process {process.pid} since {utc_time()}", file=lock, flush=True)
+        lock.write(f"process {process.pid} since {utc_time()}\n".encode())
 
     def is_recorded() -> bool:
         record = read_record()

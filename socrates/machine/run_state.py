@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
-from socrates.files import lock_is_held, read_json, read_text, write_json
+from socrates.files import lock_holder, lock_is_held, read_json, read_text, write_json
 from socrates.telemetry.log import Progress, read_progress
 
 RUN_FOLDER = Path(".run")
@@ -163,15 +163,8 @@ def find_unsupervised(own: str | None, supervised: bool) -> tuple[Unsupervised, 
     for lock in (folder / ".training.lock" for folder in sorted(folders)):
         if lock_is_held(lock):
             since = datetime.fromtimestamp(lock.stat().st_mtime, UTC).isoformat(timespec="seconds")
-            found.append(Unsupervised(str(lock.parent), holder_text(lock), since))
+            found.append(Unsupervised(str(lock.parent), lock_holder(lock), since))
     return tuple(found)
-
-
-def holder_text(lock: Path) -> str:
-    """What the holder of a lock wrote into it."""
-    with suppress(OSError), lock.open("rb") as file:
-        return file.read(1000).decode(errors="replace").strip() or "process unknown"
-    return "process unknown"
 
 
 def run_state_text(run: RunState) -> str:

@@ -1,4 +1,4 @@
-"""A rented instance, reached through tnr: run a command there, fetch files, send files.
+"""A rented instance, reached through tnr: run a command there, copy files.
 
 Covers: everything goes through `scripts/tnr`, which alone knows how a machine is reached; a machine that cannot be
 reached is told apart from a command that failed. Does not cover: what is run, and whether what arrived is complete.
@@ -89,30 +89,19 @@ class Instance:
             return SocratesError(said.removeprefix(_TNR))
         return SocratesError(f"instance {self.id}: a command failed (status {done.status}): {said}")
 
-    def fetch(self, sources: Sequence[str], folder: Path, *, pass_fds: Sequence[int]) -> None:
-        """Bring files into a folder here, all in one connection.
+    def copy(self, sources: Sequence[str], target: str, *, pass_fds: Sequence[int] = ()) -> None:
+        """Copy files or folders from there or to there, in one connection; `tnr scp`'s rules for trailing slashes hold.
 
         Args:
-            sources: paths on the machine, relative to its home folder.
-            folder: must exist.
+            sources: absolute paths here, or ID:PATH, relative to the machine's home folder.
+            target: the other way round.
             pass_fds: open files that the processes here inherit (locks).
 
         Raises:
             Unreachable: no connection, or it was lost; some files may be there, one of them in part.
-            SocratesError: a source is not there, or something cannot be written here.
+            SocratesError: a source is not there, or something cannot be written.
         """
-        self._copy([*(f"{self.id}:{source}" for source in sources), f"{folder}/"], pass_fds)
-
-    def send(self, sources: Sequence[str | Path], target: str) -> None:
-        """Send files or folders (absolute paths) to a place there; `tnr scp`'s rules for trailing slashes hold.
-
-        Raises:
-            Unreachable, SocratesError: as `fetch`.
-        """
-        self._copy([*map(str, sources), f"{self.id}:{target}"], ())
-
-    def _copy(self, arguments: list[str], pass_fds: Sequence[int]) -> None:
-        done = self._tnr(["scp", "-r", *arguments], pass_fds=pass_fds)
+        done = self._tnr(["scp", "-r", *sources, target], pass_fds=pass_fds)
         if done.status != 0:
             raise SocratesError(f"instance {self.id}: copying failed: {_said(done.stderr)}")
 

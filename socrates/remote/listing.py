@@ -2,7 +2,7 @@
 
 Covers: names come separated by NUL and are matched against what this project writes before they are used as paths; a
 hostile name, an answer cut off midway or without end harm nothing.
-Does not cover: whether the files there are complete (the copy is verified, see `transfer.py`).
+Does not cover: whether the files there are complete (the copy is verified, see `fetch.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
 LISTING_TIMEOUT = 300.0  # seconds; a machine that takes longer to list its folders counts as unreachable
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
 _ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
-_RUN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_FOLDER = re.compile(rf"\./({_RUN})/checkpoint-(0|[1-9][0-9]{{0,11}})".encode())
+_FOLDER = re.compile(rb"\./([^/]+)/checkpoint-(0|[1-9][0-9]{0,11})")
 _MANIFEST_LINE = re.compile(rb"([0-9a-f]{64})  (\./.+)/manifest\.json")
 
 _LIST = rf"""
@@ -98,7 +97,7 @@ def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
     found = []
     for entry in entries:
         match = _FOLDER.fullmatch(entry)
-        if match and is_run_name(run := match[1].decode()):
+        if match and is_run_name(run := match[1].decode(errors="replace")):
             found.append(RemoteCheckpoint(run, int(match[2]), digests.get(entry)))
     return sorted(found, key=lambda checkpoint: (checkpoint.run, -checkpoint.step))
 

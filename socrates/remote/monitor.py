@@ -19,12 +19,11 @@ from typing import Any
 
 from socrates.checkpoint import is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
-from socrates.files import write_json
-from socrates.remote.fetch import fetch_checkpoint
+from socrates.files import Busy, write_json
+from socrates.remote.fetch import DamagedThere, fetch_checkpoint
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_digests
-from socrates.remote.local import RECORDS, Busy, NoSpace, local_state, local_time
-from socrates.remote.transfer import DamagedThere
+from socrates.remote.local import RECORDS, NoSpace, local_state
 from socrates.remote.untrusted import plain
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
@@ -115,7 +114,7 @@ class Monitor:
                 self._missing.add(checkpoint)
                 self.here.discard(place)
         self.log.end("round")
-        self._last_round = local_time()
+        self._last_round = _local_time()
         return False
 
     def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
@@ -160,15 +159,14 @@ class Monitor:
             self.instance,
             checkpoint.folder,
             place,
-            manifest_sha256=checkpoint.manifest_sha256,
-            light=self.light,
             starting=starting,
-            moved=self.log.say,
-            waits=(lambda text: self.log.say(f"{text}; waiting for it")) if self.once else None,
+            say=self.log.say,
+            light=self.light,
+            wait=self.once,
         )
         if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
-            self._downloaded.append([checkpoint.run, checkpoint.step, local_time()])
+            self._downloaded.append([checkpoint.run, checkpoint.step, _local_time()])
             self._write_record()
 
     def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint) -> bool:
@@ -220,6 +218,10 @@ class Monitor:
             write_json(self.models / RECORDS / f"instance-{self.instance.id}.json", record)
 
 
+def _local_time() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 def pause_after(failures: int, interval: float) -> float:
     """Seconds until the next attempt to connect: 1, 2, 4 ... up to a minute, or the interval if that is longer."""
     return min(2.0 ** min(failures, 20), max(_LONGEST_PAUSE, interval))
@@ -250,7 +252,7 @@ class Log:
         """Say something that lasts, unless it was said already; a mere notice does not enter the record."""
         if key not in self._open:
             self.say(text)
-            self._open[key] = {"time": local_time(), "what": text, "solved": False}
+            self._open[key] = {"time": _local_time(), "what": text, "solved": False}
             if problem:
                 self.problems.append(self._open[key])
                 del self.problems[:-_KEPT]

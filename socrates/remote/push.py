@@ -75,7 +75,7 @@ def push_newest(
 def _push(instance: Instance, run: str, folder: Path, *, weights_only: bool) -> None:
     place = f"cd ~/{REMOTE_ROOT}/models/{shlex.quote(run)} && name={folder.name} && "
     incoming = f"models/{run}/.incoming/{folder.name}"
-    instance.send([f"{folder}/"], f"{REMOTE_ROOT}/{incoming}/")
+    instance.copy([f"{folder}/"], f"{instance.id}:{REMOTE_ROOT}/{incoming}/")
     if not _is_resumable_there(instance, incoming, weights_only=weights_only):
         # Of the right sizes and times, perhaps: sent over it, the same files would be taken for there already.
         instance.run(f'{place} rm -rf ".incoming/$name"')

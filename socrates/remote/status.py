@@ -91,7 +91,7 @@ def screen(status: Status, width: int) -> str:
     from rich.text import Text
 
     console = Console(width=width, highlight=False)
-    title = f"Instance {status.here.instance} ({status.here.reached_by}): {_TITLES.get(status.verdict, 'CANNOT TELL')}"
+    title = f"Instance {status.here.instance}: {_TITLES.get(status.verdict, 'CANNOT TELL')}"
     head = Table.grid(Column(no_wrap=True, ratio=1), Column(no_wrap=True), expand=True)
     head.add_row(Text(title, "bold red" if status.exit_status else "bold"), _moment(status.time))
     rows = Table.grid(Column(min_width=12, no_wrap=True), Column(no_wrap=True, overflow="ellipsis"), padding=(0, 1))

@@ -252,7 +252,7 @@ def test_kill_9_in_the_middle_of_a_copy_and_run_again(project):
     assert not (project.models / "run" / "checkpoint-10").exists()
     # The copy outlives the monitor and still holds the lock: this one waits for its end, and uses what it brought.
     with project.start("0", "60", "--once") as second:
-        waits = re.compile(r"being fetched by another process \(process \d+ since .*\); waiting for it")
+        waits = re.compile(r"being fetched by another process \(process \d+ on .*\); waiting for it")
         assert any(map(waits.search, second.stdout))
         (project.root / "go").touch()
         second.communicate(timeout=PATIENCE)
@@ -268,9 +268,7 @@ def test_stopping_says_how_to_go_on_and_ends_the_copy(project, number, status):
     project.save(20, size=300_000)
     second = project.start("0", "60")
     assert second.wait(timeout=PATIENCE) == 2
-    assert re.search(
-        rf"error: a monitor of instance 0 runs already \(process {process.pid} since ", second.stdout.read()
-    )
+    assert re.search(rf"error: a monitor of instance 0 runs already \(process {process.pid} on ", second.stdout.read())
     second.stdout.close()
     process.send_signal(number)
     output = process.communicate(timeout=PATIENCE)[0]
