@@ -25,7 +25,7 @@ REMOVED_OPTIONS = {
     "download_checkpoint --settle": "a checkpoint is complete once it has a manifest, and nothing else is fetched",
     "launch_full_training launch_test_run preflight supervise --hostfile": "for several machines: examples/cluster/",
     "rehearse --fresh": "leave it out: every rehearsal starts anew",
-    "status --json": "tnr ssh 0 'cd ~/socrates-training && venv/bin/python scripts/lib/run.py machine.status' prints it",
+    "status --json": "venv/bin/python scripts/lib/run.py machine.status prints it on the machine",
     "status --watch": "in its place, watch -n 60 ./scripts/status.sh 0",
     "verify_test_run --json": "evaluation_results/RUN/verification.json holds the same",
     "verify_checkpoint --json": "the exit status says whether all are intact, a line each what is wrong",
