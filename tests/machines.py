@@ -20,7 +20,6 @@ from processes import PATIENCE, ROOT
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.machine.status import machine_report
-from socrates.remote.instance import CompletedCommand
 from socrates.remote.local import LocalState
 from socrates.remote.machine_report import read_report
 from socrates.remote.status import make_status, screen
@@ -148,12 +147,11 @@ class Machine:
         file = self.locks.enter_context(path.open("a"))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def run(self, command: str, timeout: float = PATIENCE, check: bool = True) -> CompletedCommand:
+    def run(self, command: str, timeout: float = PATIENCE, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """What a command answers there, as an `Instance` has it."""
-        done = subprocess.run(
+        return subprocess.run(
             ["bash", "-c", command], cwd=self.home, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout
         )
-        return CompletedCommand(done.returncode, done.stdout, done.stderr)
 
-    def failure(self, done: CompletedCommand) -> Exception:
+    def failure(self, done: subprocess.CompletedProcess[bytes]) -> Exception:
         return AssertionError(done.stderr.decode())

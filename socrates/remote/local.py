@@ -18,7 +18,6 @@ from pathlib import Path
 from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
 from socrates.errors import SocratesError
 from socrates.files import file_identity, lock_is_held, read_json, sha256_file
-from socrates.phases import PhaseRecord, phase_records
 from socrates.remote.untrusted import plain
 
 RECORDS = ".monitor"  # in the models folder
@@ -125,7 +124,6 @@ class LocalState:
     instance: str
     checkpoints: Mapping[str, Mapping[int, str | None]] = field(default_factory=dict)
     monitor: MonitorRecord = MonitorRecord()
-    phases: tuple[PhaseRecord, ...] = ()
 
 
 def find_local_state(root: Path, instance: str) -> LocalState:
@@ -135,7 +133,7 @@ def find_local_state(root: Path, instance: str) -> LocalState:
         for run in sorted((root / "models").glob("*"))
         if (folders := list_checkpoints(run))
     }
-    return LocalState(instance, checkpoints, read_monitor(root, instance), tuple(phase_records(root)))
+    return LocalState(instance, checkpoints, read_monitor(root, instance))
 
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:

@@ -26,7 +26,7 @@ from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_diges
 from socrates.remote.local import RECORDS, NoSpace, local_state
 from socrates.remote.untrusted import plain
 
-_LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
+_LONGEST_PAUSE = 60.0  # seconds between two attempts to connect (1, 2, 4 ...), or the interval, if that is longer
 _KEPT = 500  # downloads and problems in the record
 
 
@@ -35,9 +35,7 @@ class Monitor:
     """One watch over one instance.
 
     Attributes:
-        instance: the machine.
         models: the folder that holds the runs here.
-        log: what is said.
         interval: seconds between two looks.
         once: one look, then the end.
         until_complete: the end comes when every run's last checkpoint is here.
@@ -70,20 +68,19 @@ class Monitor:
             Unreachable: ``once``, and the instance cannot be reached.
             SocratesError: the very first look failed in a way that no waiting mends (no such instance).
         """
-        failures = 0
+        retry = 1.0
         while True:
             pause = self.interval
             try:
                 more = self._round()
-                failures, pause = 0, 0.0 if more else pause
+                retry, pause = 1.0, 0.0 if more else pause
                 if not more and (status := self._end()) is not None:
                     return status
             except Unreachable as error:
                 if self.once:
                     raise
                 self.log.begin("connection", f"Connection lost: {error}; trying again")
-                pause = pause_after(failures, self.interval)
-                failures += 1
+                pause, retry = retry, min(2 * retry, max(_LONGEST_PAUSE, self.interval))
             except Exception as error:
                 if (self._listing is None and isinstance(error, SocratesError)) or self.once:
                     raise
@@ -220,11 +217,6 @@ class Monitor:
 
 def _local_time() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def pause_after(failures: int, interval: float) -> float:
-    """Seconds until the next attempt to connect: 1, 2, 4 ... up to a minute, or the interval if that is longer."""
-    return min(2.0 ** min(failures, 20), max(_LONGEST_PAUSE, interval))
 
 
 def _describe(error: Exception) -> str:
