@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from processes import PATIENCE, ROOT
+from processes import ROOT
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.machine.status import machine_report
@@ -146,12 +145,3 @@ class Machine:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = self.locks.enter_context(path.open("a"))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def run(self, command: str, timeout: float = PATIENCE, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        """What a command answers there, as an `Instance` has it."""
-        return subprocess.run(
-            ["bash", "-c", command], cwd=self.home, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout
-        )
-
-    def failure(self, done: subprocess.CompletedProcess[bytes]) -> Exception:
-        return AssertionError(done.stderr.decode())
