@@ -33,7 +33,17 @@ from socrates.errors import SocratesError
 from socrates.files import Busy, lock_is_held, sync_folder, take_lock, write_json
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest, remote_digests
-from socrates.remote.local import ABSENT, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_errors, local_state
+from socrates.remote.local import (
+    ABSENT,
+    COMPLETE,
+    DAMAGED,
+    LIGHT,
+    OTHER,
+    NoSpace,
+    known_sha256,
+    local_errors,
+    local_state,
+)
 
 # The guide's five files, and what evaluation reads besides (some KB).
 LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG, TRAINING_DATA)
@@ -94,11 +104,14 @@ def fetch_checkpoint(
             )
         sha256 = hashlib.sha256(data).hexdigest()
         state = local_state(target, sha256)
-        if state.is_enough(light=light):
+        if state.kind == COMPLETE or (light and state.intact):
             return False
         if state.kind == DAMAGED:
             say(f"{target} was damaged ({state.reason}); moved to {set_aside(target)}")
-        manifest = _stage_manifest(staging, data)
+        staging.mkdir(exist_ok=True)
+        (staging / MANIFEST).unlink(missing_ok=True)  # never through a link
+        (staging / MANIFEST).write_bytes(data)
+        manifest = read_manifest(staging)
         if manifest.step != checkpoint_step(target):
             raise SocratesError(f"{source}/{MANIFEST}: is of step {manifest.step}")
         if light:
@@ -133,13 +146,6 @@ def missing_checkpoints(instance: Instance, models: Path) -> list[str]:
             reason = f": {state.reason}" if state.reason else ""
             lines.append(f"{checkpoint.run}/{checkpoint.name} {words[state.kind]}{reason}")
     return lines
-
-
-def _stage_manifest(staging: Path, data: bytes) -> Manifest:
-    staging.mkdir(parents=True, exist_ok=True)
-    (staging / MANIFEST).unlink(missing_ok=True)  # never through a link
-    (staging / MANIFEST).write_bytes(data)
-    return read_manifest(staging)
 
 
 def _light_manifest(manifest: Manifest, source_sha256: str) -> Manifest:
@@ -186,17 +192,13 @@ def _clear(staging: Path, files: dict[str, tuple[int, str]]) -> list[str]:
         if path.is_dir() and not path.is_symlink():
             with suppress(OSError):  # not empty
                 path.rmdir()
-        elif name in files and _matches(path, files[name]):
+            continue
+        size, sha256 = files.get(name, (None, None))
+        if not path.is_symlink() and path.stat().st_size == size and known_sha256(path) == sha256:
             have.add(name)
         elif RSYNC_PARTIAL not in path.parts and name != MANIFEST:
             path.unlink()
     return [path for path in files if path not in have]
-
-
-def _matches(path: Path, entry: tuple[int, str]) -> bool:
-    return (
-        path.is_file() and not path.is_symlink() and path.stat().st_size == entry[0] and known_sha256(path) == entry[1]
-    )
 
 
 def _check_space(staging: Path, needed: int) -> None:

@@ -49,10 +49,6 @@ class LocalCheckpoint:
         """Whether every byte that its manifest lists is there, and it is the instance's checkpoint."""
         return self.kind in (COMPLETE, LIGHT)
 
-    def is_enough(self, *, light: bool) -> bool:
-        """Whether it is what was asked for."""
-        return self.kind == COMPLETE or (light and self.kind == LIGHT)
-
 
 def known_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, read once in a process while device, inode, size and both times stay the same."""

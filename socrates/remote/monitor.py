@@ -23,7 +23,7 @@ from socrates.files import Busy, write_json
 from socrates.remote.fetch import DamagedThere, fetch_checkpoint
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_digests
-from socrates.remote.local import RECORDS, NoSpace, local_state
+from socrates.remote.local import COMPLETE, RECORDS, NoSpace, local_state
 from socrates.remote.untrusted import plain
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect (1, 2, 4 ...), or the interval, if that is longer
@@ -126,7 +126,8 @@ class Monitor:
             Unreachable, NoSpace: what no other checkpoint could escape either.
         """
         try:
-            if local_state(place, checkpoint.manifest_sha256).is_enough(light=self.light):
+            state = local_state(place, checkpoint.manifest_sha256)
+            if state.kind == COMPLETE or (self.light and state.intact):
                 return True
             if not self._is_still_damaged_there(checkpoint):
                 self._fetch(checkpoint, place, label)

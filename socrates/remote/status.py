@@ -106,8 +106,7 @@ def screen(status: Status, width: int) -> str:
 
 def _printed(console: Console, *parts: RenderableType) -> list[str]:
     with console.capture() as capture:
-        for part in parts:
-            console.print(part)
+        console.print(*parts, sep="\n")
     return [line.rstrip() for line in capture.get().rstrip().splitlines()]
 
 

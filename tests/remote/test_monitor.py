@@ -20,7 +20,6 @@ from processes import PATIENCE, ROOT, environment, wait_for
 from socrates.checkpoint import find_damage
 from socrates.remote.fetch import fetch_checkpoint
 from socrates.remote.instance import Unreachable
-from socrates.remote.local import NoSpace
 from socrates.remote.monitor import Log, Monitor
 
 TIME = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
@@ -170,20 +169,6 @@ def test_models_removed_or_damaged_meanwhile_come_again(project):
     subprocess.run(["rm", "-r", project.models], check=True)
     assert watch.round()[-1] == "✓ checkpoint-10 downloaded successfully"
     assert same_bytes(project.models / "run" / "checkpoint-10", there)
-
-
-def test_a_full_disk_ends_the_round_and_the_next_one_goes_on(small_disk):
-    ballast = small_disk.models / "ballast"
-    ballast.write_bytes(bytes(900_000))
-    for step in (10, 20):
-        small_disk.save(step, size=30_000)
-    watch = Watch(small_disk)
-    for _ in range(2):
-        with pytest.raises(NoSpace, match=r"checkpoint-20: the disk is full: needs 0.0 GB, 0.0 GB free in .*; goes on"):
-            watch.round()
-    assert watch.said() == ["Found new checkpoint: checkpoint-20", "Downloading checkpoint-20..."]
-    ballast.unlink()
-    assert len([line for line in watch.round() if line.endswith("successfully")]) == 2
 
 
 def test_pauses_grow_up_to_a_minute_or_the_interval(project, monkeypatch):
