@@ -33,17 +33,7 @@ from socrates.errors import SocratesError
 from socrates.files import Busy, lock_is_held, sync_folder, take_lock, write_json
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest, remote_digests
-from socrates.remote.local import (
-    ABSENT,
-    COMPLETE,
-    DAMAGED,
-    LIGHT,
-    OTHER,
-    NoSpace,
-    known_sha256,
-    local_errors,
-    local_state,
-)
+from socrates.remote.local import ABSENT, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_errors, local_state
 
 # The guide's five files, and what evaluation reads besides (some KB).
 LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG, TRAINING_DATA)
@@ -104,7 +94,7 @@ def fetch_checkpoint(
             )
         sha256 = hashlib.sha256(data).hexdigest()
         state = local_state(target, sha256)
-        if state.kind == COMPLETE or (light and state.intact):
+        if state.intact and (light or state.kind != LIGHT):
             return False
         if state.kind == DAMAGED:
             say(f"{target} was damaged ({state.reason}); moved to {set_aside(target)}")
