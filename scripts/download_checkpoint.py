@@ -47,10 +47,9 @@ def main() -> int:
         instance,
         source,
         target,
-        light=arguments.light,
         starting=lambda: say(f"Downloading {target.name}..."),
-        moved=say,
-        waits=lambda text: say(f"{text}; waiting for it"),
+        say=say,
+        light=arguments.light,
     )
     if is_fetched:
         say(f"✓ {target.name} downloaded successfully")

@@ -37,9 +37,10 @@ def main() -> int:
     """Parse the arguments, then watch, or tell what is missing."""
     arguments = _arguments()
     from socrates.checkpoint import is_run_name
+    from socrates.files import take_lock
     from socrates.remote.fetch import missing_checkpoints
     from socrates.remote.instance import Instance, check_instance_id, project_root
-    from socrates.remote.local import RECORDS, hold_lock
+    from socrates.remote.local import RECORDS, local_errors
     from socrates.remote.monitor import Log, Monitor
 
     root = project_root().absolute()
@@ -61,7 +62,9 @@ def main() -> int:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
             signal.signal(number, _stop)
     try:
-        with hold_lock(lock, f"a monitor of instance {instance.id} runs already"):
+        with local_errors(lock):
+            held = take_lock(lock, f"a monitor of instance {instance.id} runs already")
+        with held:
             _print_header(arguments)
             return monitor.watch()
     except (KeyboardInterrupt, Stopped) as stop:

@@ -28,7 +28,7 @@ while (($#)); do
     --data) need_value "$@"; data=$2; shift 2 ;;
     --folder) need_value "$@"; folder=$2; shift 2 ;;
     --until) need_value "$@"; until=$2; shift 2 ;;
-    *) die_usage "unknown argument: $1" ;;
+    *) die_unknown "$1" ;;
   esac
 done
 [[ $until == [123] ]] || die_usage "--until takes 1, 2 or 3, not $until"

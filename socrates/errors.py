@@ -7,19 +7,30 @@ import errno
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
 # What the model libraries raise for files that are damaged, missing, or do not fit.
 LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
 
-# Options that are gone, and what is in their place; scripts/lib/common.sh reads these lines, too.
+# Options that are gone: the scripts that had one, its name, and what is in its place; scripts/lib/common.sh reads these
+# lines, too.
 REMOVED_OPTIONS = {
-    "--merge": "evaluate the adapter as it is: merging changed nothing but rounding",
-    "--without-manifest": "a checkpoint has a manifest once it is complete; tnr scp takes other files by name",
-    "--settle": "it went with --without-manifest: a checkpoint has a manifest once it is complete",
-    "--hostfile": "start train_full_dataset.py with torchrun or DeepSpeed's own --hostfile, on a shared file system",
+    "evaluate evaluate_checkpoint predict --merge": "leave it out: merging changed nothing but rounding",
+    "download_checkpoint --without-manifest": "tnr scp takes by name what has no manifest and so is not complete",
+    "download_checkpoint --settle": "a checkpoint is complete once it has a manifest, and nothing else is fetched",
+    "launch_full_training launch_test_run preflight supervise --hostfile": "for several machines: examples/cluster/",
+    "rehearse --fresh": "leave it out: every rehearsal starts anew",
+    "status --json": "venv/bin/python scripts/lib/run.py machine.status prints it on the machine",
+    "status --watch": "in its place, watch -n 60 ./scripts/status.sh 0",
+    "verify_test_run --json": "evaluation_results/RUN/verification.json holds the same",
+    "verify_checkpoint --json": "the exit status says whether all are intact, a line each what is wrong",
+    "report --run": "the training's log is found through the results",
+    "preflight --json": "the exit status says whether all is well, a line each what is not",
+    "launch_test_run supervise --resume": "leave it out: a training always goes on from its newest checkpoint",
+    "inspect_data prepare_data --processes": "leave it out: one process is enough",
 }
 
 EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -64,9 +75,8 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_CANNOT
     except SystemExit as leaving:  # argparse has refused the command line, or shown its help
-        for word in sys.argv[1:] if leaving.code else ():
-            if (option := word.partition("=")[0]) in REMOVED_OPTIONS:
-                print(f"{option} is gone: {REMOVED_OPTIONS[option]}", file=sys.stderr)
+        if leaving.code:
+            _say_what_is_gone(Path(sys.argv[0]).stem, {word.partition("=")[0] for word in sys.argv[1:]})
         raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -88,3 +98,10 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
         print(f"error: {why}", file=sys.stderr)
         status = EXIT_CANNOT
     sys.exit(status)
+
+
+def _say_what_is_gone(script: str, words: Collection[str]) -> None:
+    for key, instead in REMOVED_OPTIONS.items():
+        *scripts, option = key.split()
+        if script in scripts and option in words:
+            print(f"{option} is gone: {instead}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 Covers: a file is written under a temporary name, flushed to disk, then renamed, so that a crash, a kill -9 or a full
 disk leaves the earlier file, or none, under the final name. The kernel frees a lock however its holder ends.
-Does not cover: two writers of one file (the last rename wins), and what a lock file says, which is the taker's.
+Does not cover: two writers of one file (the last rename wins).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import hashlib
 import json
 import math
 import os
+import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -212,6 +213,49 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def no_constant(name: str) -> None:
     """What a strict JSON decoder does with NaN and infinity: ValueError."""
     raise ValueError(f"{name} is not a number that JSON allows; where nothing is known, write null")
+
+
+class Busy(SocratesError):
+    """Another process holds a lock file."""
+
+
+def take_lock(path: Path, taken: str, remedy: str = "", waits: Callable[[str], None] | None = None) -> IO[bytes]:
+    """Open a lock file, take it, and write our process id into it.
+
+    The kernel frees it once it is closed here and in every process that inherited it: a transfer that outlives us still
+    keeps others away from the files that it writes.
+
+    Args:
+        path: of the lock file, which is made.
+        taken: what to say before who holds it, if another process does.
+        remedy: what to say after it.
+        waits: called, once, with that, before waiting for it; None: do not wait.
+
+    Raises:
+        Busy: another process holds it, and ``waits`` is None.
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+b", buffering=0)
+    if not try_lock(file):
+        message = f"{taken} ({lock_holder(path)}){remedy}"
+        if waits is None:
+            file.close()
+            raise Busy(message)
+        waits(f"{message}; waiting for it")
+        while not try_lock(file):
+            pass
+    with suppress(OSError):  # a full disk: the lock holds without its text
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%FT%T%z')}\n".encode())
+    return file
+
+
+def lock_holder(path: Path) -> str:
+    """What the holder of a lock wrote into it."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(1000).decode(errors="replace").strip() or "process unknown"
+    return "process unknown"
 
 
 def try_lock(file: int | IO[Any]) -> bool:

@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -16,11 +15,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from processes import PATIENCE, ROOT
+from processes import ROOT
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.machine.status import machine_report
-from socrates.remote.instance import CompletedCommand
 from socrates.remote.local import LocalState
 from socrates.remote.machine_report import read_report
 from socrates.remote.status import make_status, screen
@@ -32,7 +30,7 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-HERE = LocalState("0", "a folder")
+HERE = LocalState("0")
 
 
 def status_of(folder: Path, here: LocalState = HERE, now: float | None = None):
@@ -147,13 +145,3 @@ class Machine:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = self.locks.enter_context(path.open("a"))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def run(self, command: str, timeout: float = PATIENCE, check: bool = True) -> CompletedCommand:
-        """What a command answers there, as an `Instance` has it."""
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=self.home, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout
-        )
-        return CompletedCommand(done.returncode, done.stdout, done.stderr)
-
-    def failure(self, done: CompletedCommand) -> Exception:
-        return AssertionError(done.stderr.decode())

@@ -55,9 +55,9 @@ class Project:
         if bash:
             (self.root / when).write_text(bash)
 
-    def fetch(self, step: int, run: str = "run", **options):
-        name = f"{run}/checkpoint-{step}"
-        return fetch_checkpoint(self.instance, f"socrates-training/models/{name}", self.models / name, **options)
+    def fetch(self, step: int, run: str = "run", *, say=lambda text: None, light: bool = False) -> bool:
+        source, target = f"socrates-training/models/{run}/checkpoint-{step}", self.models / run / f"checkpoint-{step}"
+        return fetch_checkpoint(self.instance, source, target, starting=lambda: None, say=say, light=light, wait=False)
 
     def asked(self) -> list[str]:
         """The names of the files that were asked for since the last call."""

@@ -33,9 +33,10 @@ die_usage() {
 
 # An argument that the script does not take; of the options that are gone (socrates/errors.py) what is in their place.
 die_unknown() {
-  local instead=''
+  local script=${0##*/} instead=''
   [[ ! $1 =~ ^--[a-z-]+ ]] ||
-    instead=$(sed -n "s/^    \"${BASH_REMATCH[0]}\": \"\(.*\)\",\$/\1/p" "$SOCRATES_ROOT/socrates/errors.py" 2>/dev/null) || true
+    instead=$(sed -nE "s/^    \"(.* )?${script%.sh} (.* )?${BASH_REMATCH[0]}\": \"(.*)\",\$/\3/p" \
+      "$SOCRATES_ROOT/socrates/errors.py" 2>/dev/null) || true
   [[ -z $instead ]] || die "${1%%=*} is gone: $instead"
   die_usage "unknown argument: $1"
 }

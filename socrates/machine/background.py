@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError
-from socrates.files import cannot_write, lock_is_held, try_lock
+from socrates.files import cannot_write, lock_is_held, take_lock
 from socrates.machine.process_tree import end_marked, wait_until
 from socrates.machine.run_state import (
     LOCK,
@@ -27,7 +27,6 @@ from socrates.machine.run_state import (
     SupervisorRecord,
     find_run_state,
     find_trainings,
-    holder_text,
     read_end,
     read_record,
     run_state_text,
@@ -57,17 +56,12 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
     begun = time.time()
     try:
         RUN_FOLDER.mkdir(mode=0o700, exist_ok=True)
-        lock = LOCK.open("a+", encoding="utf-8")
+        remedy = "\n  what it does: python scripts/supervise.py state\n  to end it:    python scripts/supervise.py stop"
+        lock = take_lock(LOCK, "a training is running here already", remedy)
         log = Path(job.log).open("ab")  # noqa: SIM115 - closed below, like the lock
     except OSError as error:
         raise cannot_write(Path(error.filename), error) from error
     with lock, log:
-        if not try_lock(lock):
-            raise SocratesError(
-                f"a training is running here already: {holder_text(LOCK)}\n"
-                "  what it does: python scripts/supervise.py state\n"
-                "  to end it:    python scripts/supervise.py stop"
-            )
         _refuse_beside(find_trainings(Path(job.output_dir)))
         record = read_record()
         if record and record.state == "running":  # its supervisor was killed, and its first rank is dead, too
@@ -82,7 +76,7 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
         return EXIT_INTERRUPTED
 
 
-def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> int:
+def _start_supervisor(command: list[str], lock: IO[bytes], log: IO[bytes]) -> int:
     """Its process id, once that is on record. It holds the lock on, and nothing else of this process."""
     offset = log.tell()
     process = subprocess.Popen(
@@ -95,7 +89,7 @@ def _start_supervisor(command: list[str], lock: IO[str], log: IO[bytes]) -> int:
     )
     with suppress(OSError):  # a full disk; who holds it is said for convenience
         lock.truncate(0)
-        print(f"process {process.pid} since {utc_time()}", file=lock, flush=True)
+        lock.write(f"process {process.pid} since {utc_time()}\n".encode())
 
     def is_recorded() -> bool:
         record = read_record()

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError, first_line
-from socrates.files import lock_is_held, read_json, read_text
+from socrates.files import lock_holder, lock_is_held, read_json, read_text
 from socrates.telemetry.log import Progress, read_progress
 
 RUN_FOLDER = Path(".run")
@@ -121,12 +121,7 @@ def find_run_state() -> RunState:
 def find_trainings(own: Path | None) -> dict[Path, str]:
     """Output folder -> holder of its lock, of each training into a folder of models/, or into ``own``."""
     locks = {*Path("models").glob("*/.training.lock"), *([own / ".training.lock"] if own else ())}
-    return {lock.parent: holder_text(lock) for lock in sorted(locks) if lock_is_held(lock)}
-
-
-def holder_text(lock: Path) -> str:
-    """What the holder of a lock wrote into it: "process PID ..."."""
-    return lock.read_text(encoding="utf-8", errors="replace").strip() or "process unknown"
+    return {lock.parent: lock_holder(lock) for lock in sorted(locks) if lock_is_held(lock)}
 
 
 def run_state_text(run: RunState) -> str:

@@ -95,6 +95,7 @@ def load_model(
         model = _add_adapter(model, files.adapter)
     ends = end_token_ids(tokenizer, generation_ends)
     loaded = LoadedModel(model.eval(), tokenizer, ends, files.base_name, files.adapter, files.commit)
+    _check_vocabulary(loaded)
     if files.adapter is not None:
         _check_adapter_acts(loaded)
     loaded.model.requires_grad_(False)  # last: to switch an adapter off and on makes it trainable again
@@ -231,3 +232,14 @@ def _add_adapter(base: PreTrainedModel, folder: Path) -> Any:
             f"{some(missing) or 'none'}; that have no place: {some(strange) or 'none'}"
         )
     return model
+
+
+def _check_vocabulary(loaded: LoadedModel) -> None:
+    """An id beyond the embedding would be a crash on a CPU and an aborted process on a GPU."""
+    rows = loaded.causal_lm.get_input_embeddings().weight.shape[0]
+    largest = max(len(loaded.tokenizer) - 1, *loaded.end_token_ids)
+    if largest >= rows:
+        raise SocratesError(
+            f"{loaded.base_name}: its tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
+            "tokenizer and model do not belong together"
+        )

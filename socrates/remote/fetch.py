@@ -1,8 +1,8 @@
 """Fetching checkpoints from an instance: copied, verified, and only then under their name.
 
-Covers: `checkpoint-N` appears by one rename once every byte is verified and on disk; what stood there before is moved
-to `set-aside/`, never written over; two processes at once, a kill at any moment and a transfer that outlives its
-program do no harm.
+Covers: only what the manifest lists is asked for; `checkpoint-N` appears by one rename once every byte is verified and
+on disk; what stood there before is moved to `set-aside/`, never written over; two processes at once, a kill at any
+moment and a transfer that outlives its program do no harm; a copy that was broken off goes on with what verifies of it.
 Does not cover: when to look, and what to say (`monitor.py`).
 """
 
@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from socrates.checkpoint import (
     GUIDE_FILES,
     MANIFEST,
+    RSYNC_PARTIAL,
     TRAINING_CONFIG,
     TRAINING_DATA,
     Manifest,
@@ -28,25 +30,26 @@ from socrates.checkpoint import (
     set_aside,
 )
 from socrates.errors import SocratesError
-from socrates.files import lock_is_held, sync_folder, write_json
-from socrates.remote.instance import Instance
-from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest
-from socrates.remote.local import (
-    ABSENT,
-    DAMAGED,
-    LIGHT,
-    OTHER,
-    PARTIAL,
-    TRAINING_LOCK,
-    Busy,
-    hold_lock,
-    local_errors,
-    local_state,
-)
-from socrates.remote.transfer import NotThere, copy_verified
+from socrates.files import Busy, lock_is_held, sync_folder, take_lock, write_json
+from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest, remote_digests
+from socrates.remote.local import ABSENT, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_errors, local_state
 
 # The guide's five files, and what evaluation reads besides (some KB).
 LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG, TRAINING_DATA)
+_ATTEMPTS = 2
+
+
+class DamagedThere(SocratesError):
+    """The instance's own files do not match its manifest.
+
+    Attributes:
+        files: their SHA-256 there, None for one that is missing; while these stay the same, so does the damage.
+    """
+
+    def __init__(self, message: str, files: dict[str, str | None]) -> None:
+        super().__init__(message)
+        self.files = files
 
 
 def fetch_checkpoint(
@@ -54,11 +57,10 @@ def fetch_checkpoint(
     source: str,
     target: Path,
     *,
-    manifest_sha256: str | None = None,
+    starting: Callable[[], None],
+    say: Callable[[str], None],
     light: bool = False,
-    starting: Callable[[], None] = lambda: None,
-    moved: Callable[[str], None] = lambda sentence: None,
-    waits: Callable[[str], None] | None = None,
+    wait: bool = True,
 ) -> bool:
     """Bring a checkpoint from an instance to its place here, verified; False if it is there intact already.
 
@@ -66,42 +68,54 @@ def fetch_checkpoint(
         instance: where it is.
         source: its folder there, relative to the home folder or absolute.
         target: its folder here, named checkpoint-N.
-        manifest_sha256: SHA-256 of the instance's manifest as it was listed; None: as it is now.
-        light: LIGHT_FILES only; a complete one that is here is kept.
         starting: called before the first byte is fetched.
-        moved: called with a sentence about something that was moved out of the way.
-        waits: called with who holds the lock, before waiting for it; None: do not wait (`Busy`).
+        say: called with a sentence about what was moved out of the way, or is waited for.
+        light: LIGHT_FILES only; a complete one that is here is kept.
+        wait: for another process that fetches it; else `Busy`.
 
     Raises:
-        Unreachable, NoSpace, DamagedThere, NotThere, Busy, SocratesError: see `copy_verified` and `hold_lock`.
+        Unreachable: the connection was lost; call again to go on.
+        NoSpace: the disk here does not hold it.
+        DamagedThere: the instance's own files do not match its manifest.
+        Busy: another process works on it.
+        SocratesError: it is not there, or cannot be copied or written, and why.
     """
-    if lock_is_held(target.parent / TRAINING_LOCK):
+    if lock_is_held(target.parent / ".training.lock"):
         raise Busy(f"{target.parent}: a training on this machine writes there; nothing is put there meanwhile")
-    staging = target.parent / PARTIAL / target.name
+    staging = target.parent / ".partial" / target.name
     lock_file = staging.with_name(f"{target.name}.lock")
-    with hold_lock(lock_file, f"{target} is being fetched by another process", waits) as lock:
-        data = _manifest_there(instance, source, manifest_sha256)
+    taken = f"{target} is being fetched by another process"
+    with local_errors(target), take_lock(lock_file, taken, waits=say if wait else None) as lock:
+        data = read_remote_manifest(instance, source)
+        if data is None:
+            raise SocratesError(
+                f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, no longer there, or other "
+                "software's, whose files `tnr scp` takes by name"
+            )
         sha256 = hashlib.sha256(data).hexdigest()
         state = local_state(target, sha256)
-        if state.is_enough(light=light):
+        if state.intact and (light or state.kind != LIGHT):
             return False
         if state.kind == DAMAGED:
-            with local_errors(target):
-                moved(f"{target} was damaged ({state.reason}); moved to {set_aside(target)}")
-        with local_errors(staging):
-            manifest = _stage_manifest(staging, data)
-            if manifest.step != checkpoint_step(target):
-                raise SocratesError(f"{source}/{MANIFEST}: is of step {manifest.step}")
-            if light:
-                manifest = _light_manifest(manifest, sha256)
-            if state.kind == LIGHT:
-                _reuse(target, staging, manifest)
+            say(f"{target} was damaged ({state.reason}); moved to {set_aside(target)}")
+        staging.mkdir(exist_ok=True)
+        (staging / MANIFEST).unlink(missing_ok=True)  # never through a link
+        (staging / MANIFEST).write_bytes(data)
+        manifest = read_manifest(staging)
+        if manifest.step != checkpoint_step(target):
+            raise SocratesError(f"{source}/{MANIFEST}: is of step {manifest.step}")
+        if light:
+            manifest = _light_manifest(manifest, sha256)
         starting()
-        copy_verified(instance, source, manifest, staging, lock)
+        _copy_verified(instance, source, manifest.files, staging, lock.fileno())
         if manifest.left_out:  # else it is the instance's, byte for byte, and there already
             write_json(staging / MANIFEST, manifest_record(manifest))
-        with local_errors(target):
-            _put_in_place(staging, target, state.kind, moved)
+        aside = _put_in_place(staging, target)
+        if aside and state.kind == LIGHT:  # the same bytes are in the complete one
+            with suppress(OSError):
+                shutil.rmtree(aside)
+        elif aside:
+            say(f"{target} is another run's; moved to {aside}")
         return True
 
 
@@ -124,26 +138,6 @@ def missing_checkpoints(instance: Instance, models: Path) -> list[str]:
     return lines
 
 
-def _manifest_there(instance: Instance, source: str, listed_sha256: str | None) -> bytes:
-    """The instance's manifest; NotThere if there is none, or not the one that was listed."""
-    data = read_remote_manifest(instance, source)
-    if data is None:
-        raise NotThere(
-            f"instance {instance.id}: {source} has no {MANIFEST}: it is not finished, no longer there, or other "
-            "software's, whose files `tnr scp` takes by name"
-        )
-    if listed_sha256 not in (None, hashlib.sha256(data).hexdigest()):
-        raise NotThere(f"instance {instance.id}: {source} is being written again; looked at again later")
-    return data
-
-
-def _stage_manifest(staging: Path, data: bytes) -> Manifest:
-    staging.mkdir(parents=True, exist_ok=True)
-    (staging / MANIFEST).unlink(missing_ok=True)  # never through a link
-    (staging / MANIFEST).write_bytes(data)
-    return read_manifest(staging)
-
-
 def _light_manifest(manifest: Manifest, source_sha256: str) -> Manifest:
     left_out = tuple(path for path in manifest.files if path not in LIGHT_FILES)
     if not left_out:
@@ -152,21 +146,94 @@ def _light_manifest(manifest: Manifest, source_sha256: str) -> Manifest:
     return replace(manifest, files=files, left_out=left_out, source_sha256=source_sha256)
 
 
-def _reuse(target: Path, staging: Path, manifest: Manifest) -> None:
-    """Take what a light copy here holds, so that only the rest is fetched."""
-    for path in read_manifest(target).files:
-        if path in manifest.files and not os.path.lexists(staging / path):
-            (staging / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(target / path, staging / path)
+def _copy_verified(
+    instance: Instance, source: str, files: dict[str, tuple[int, str]], staging: Path, lock: int
+) -> None:
+    """Bring a manifest's files into the staging folder; the copying processes inherit the lock."""
+    failure: SocratesError | None = None
+    for attempt in range(_ATTEMPTS + 1):
+        waiting = _clear(staging, files)
+        if not waiting:
+            break
+        _check_space(staging, sum(files[path][0] for path in waiting))  # without room, files arrive wrong
+        if attempt == _ATTEMPTS:
+            again = SocratesError(f"{waiting[0]} arrived damaged twice; it is fetched again later")
+            raise _explain(instance, source, files, staging, waiting) or failure or again
+        for folder, paths in groupby(sorted(waiting, key=os.path.dirname), os.path.dirname):
+            (staging / folder).mkdir(parents=True, exist_ok=True)
+            sources = [f"{instance.id}:{source}/{path}" for path in paths]
+            try:
+                instance.copy(sources, f"{staging / folder}/", pass_fds=[lock])
+            except Unreachable:
+                raise
+            except SocratesError as error:  # one file of several, perhaps: what arrived is looked at
+                failure = error
+    _remove_partial(staging)
 
 
-def _put_in_place(staging: Path, target: Path, before: str, moved: Callable[[str], None]) -> None:
+def _clear(staging: Path, files: dict[str, tuple[int, str]]) -> list[str]:
+    """Remove whatever is no verified file of the list; returns the list's other files.
+
+    A file that does not verify must go before it is fetched again: rsync would trust its size and time.
+    """
+    have = set()
+    for path in sorted(staging.rglob("*"), reverse=True):  # what is in a folder before it; links are not followed
+        name = path.relative_to(staging).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):  # not empty
+                path.rmdir()
+            continue
+        size, sha256 = files.get(name, (None, None))
+        if not path.is_symlink() and path.stat().st_size == size and known_sha256(path) == sha256:
+            have.add(name)
+        elif RSYNC_PARTIAL not in path.parts and name != MANIFEST:
+            path.unlink()
+    return [path for path in files if path not in have]
+
+
+def _check_space(staging: Path, needed: int) -> None:
+    """NoSpace unless the disk holds that many bytes more, and a little besides for logs and the manifest."""
+    usage = shutil.disk_usage(staging)
+    size = needed + min(256 * 2**20, usage.total // 50)
+    if size > usage.free:
+        _remove_partial(staging)  # worth less than room: rsync copies it when it goes on with it
+        free = shutil.disk_usage(staging).free
+        if size > free:
+            where = staging.parent.parent
+            raise NoSpace(f"the disk is full: needs {size / 1e9:.1f} GB, {free / 1e9:.1f} GB free in {where}")
+
+
+def _remove_partial(staging: Path) -> None:
+    for partial in list(staging.rglob(RSYNC_PARTIAL)):
+        shutil.rmtree(partial)
+
+
+def _explain(
+    instance: Instance, source: str, files: dict[str, tuple[int, str]], staging: Path, wrong: Sequence[str]
+) -> SocratesError | None:
+    """Why files arrive wrong again and again, if the reason lies on the instance."""
+    if read_remote_manifest(instance, source) != (staging / MANIFEST).read_bytes():
+        return SocratesError(f"instance {instance.id}: {source} was deleted or written again while it was copied")
+    there = remote_digests(instance, source, wrong)
+    bad = {path: sha256 for path, sha256 in there.items() if sha256 != files[path][1]}
+    if not bad:
+        return None
+    first, sha256 = next(iter(bad.items()))
+    what = "is missing there" if sha256 is None else "does not match the manifest there"
+    return DamagedThere(f"damaged on the instance: {first} {what}", bad)
+
+
+def _put_in_place(staging: Path, target: Path) -> Path | None:
+    """Give a verified copy its name, flushed to disk; returns where that moved what stood there."""
+    for path in staging.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(staging)
     aside = set_aside(target) if os.path.lexists(target) else None
     staging.rename(target)
     sync_folder(target.parent)
     sync_folder(staging.parent)
-    if aside and before == LIGHT:  # the same bytes are in the complete one
-        with suppress(OSError):
-            shutil.rmtree(aside)
-    elif aside:
-        moved(f"{target} is another run's; moved to {aside}")
+    return aside

@@ -1,4 +1,4 @@
-"""A rented instance, reached through tnr: run a command there, fetch files, send files.
+"""A rented instance, reached through tnr: run a command there, copy files.
 
 Covers: everything goes through `scripts/tnr`, which alone knows how a machine is reached; a machine that cannot be
 reached is told apart from a command that failed. Does not cover: what is run, and whether what arrived is complete.
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from socrates.errors import SocratesError
 from socrates.remote.untrusted import plain
@@ -27,15 +28,6 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 class Unreachable(SocratesError):
     """The machine could not be reached, or the connection was lost midway: the same call may succeed later."""
-
-
-@dataclass(frozen=True)
-class CompletedCommand:
-    """What a command on a machine left behind."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
 
 
 def project_root() -> Path:
@@ -64,7 +56,7 @@ class Instance:
 
     def run(
         self, command: str, *, stdin: bytes = b"", timeout: float | None = None, check: bool = True
-    ) -> CompletedCommand:
+    ) -> CompletedProcess[bytes]:
         """Run a bash command in the machine's home folder.
 
         Args:
@@ -78,47 +70,36 @@ class Instance:
             SocratesError: the command failed and ``check``.
         """
         done = self._tnr(["ssh", self.id, command], stdin=stdin, timeout=timeout)
-        if check and done.status != 0:
+        if check and done.returncode != 0:
             raise self.failure(done)
         return done
 
-    def failure(self, done: CompletedCommand) -> SocratesError:
+    def failure(self, done: CompletedProcess[bytes]) -> SocratesError:
         """The error that a command's status and its last words make."""
         said = _said(done.stderr)
         if said.startswith(_TNR):  # nothing was run: tnr itself says why
             return SocratesError(said.removeprefix(_TNR))
-        return SocratesError(f"instance {self.id}: a command failed (status {done.status}): {said}")
+        return SocratesError(f"instance {self.id}: a command failed (status {done.returncode}): {said}")
 
-    def fetch(self, sources: Sequence[str], folder: Path, *, pass_fds: Sequence[int]) -> None:
-        """Bring files into a folder here, all in one connection.
+    def copy(self, sources: Sequence[str], target: str, *, pass_fds: Sequence[int] = ()) -> None:
+        """Copy files or folders from there or to there, in one connection; `tnr scp`'s rules for trailing slashes hold.
 
         Args:
-            sources: paths on the machine, relative to its home folder.
-            folder: must exist.
+            sources: absolute paths here, or ID:PATH, relative to the machine's home folder.
+            target: the other way round.
             pass_fds: open files that the processes here inherit (locks).
 
         Raises:
             Unreachable: no connection, or it was lost; some files may be there, one of them in part.
-            SocratesError: a source is not there, or something cannot be written here.
+            SocratesError: a source is not there, or something cannot be written.
         """
-        self._copy([*(f"{self.id}:{source}" for source in sources), f"{folder}/"], pass_fds)
-
-    def send(self, sources: Sequence[str | Path], target: str) -> None:
-        """Send files or folders (absolute paths) to a place there; `tnr scp`'s rules for trailing slashes hold.
-
-        Raises:
-            Unreachable, SocratesError: as `fetch`.
-        """
-        self._copy([*map(str, sources), f"{self.id}:{target}"], ())
-
-    def _copy(self, arguments: list[str], pass_fds: Sequence[int]) -> None:
-        done = self._tnr(["scp", "-r", *arguments], pass_fds=pass_fds)
-        if done.status != 0:
+        done = self._tnr(["scp", "-r", *sources, target], pass_fds=pass_fds)
+        if done.returncode != 0:
             raise SocratesError(f"instance {self.id}: copying failed: {_said(done.stderr)}")
 
     def _tnr(
         self, arguments: list[str], *, stdin: bytes = b"", timeout: float | None = None, pass_fds: Sequence[int] = ()
-    ) -> CompletedCommand:
+    ) -> CompletedProcess[bytes]:
         program = str(self.root / "scripts" / "tnr")
         try:
             # A process group of its own: ssh and rsync end with it, when we stop waiting and on Ctrl+C.
@@ -146,7 +127,7 @@ class Instance:
             raise Unreachable(_said(stderr) or f"instance {self.id} cannot be reached")
         if process.returncode < 0:
             raise Unreachable(f"instance {self.id}: the connection's process was ended by signal {-process.returncode}")
-        return CompletedCommand(process.returncode, stdout, stderr)
+        return CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""Local state: the checkpoints on this computer and their state, who works on one, the record of the monitor.
+"""Local state: the checkpoints on this computer and their state, and the record of the monitor.
 
 Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; for a
-status alone, manifest and sizes decide, which is known at once. One process at a time works on a checkpoint.
+status alone, manifest and sizes decide, which is known at once.
 Does not cover: a disk that changes bytes without changing a file's times, within one process.
 """
 
@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
 from socrates.errors import SocratesError
-from socrates.files import file_identity, lock_is_held, read_json, sha256_file, try_lock
-from socrates.phases import PhaseRecord, phase_records
+from socrates.files import file_identity, lock_is_held, read_json, sha256_file
 from socrates.remote.untrusted import plain
 
 RECORDS = ".monitor"  # in the models folder
-PARTIAL = ".partial"  # beside the checkpoints of a run: what is being fetched
-TRAINING_LOCK = ".training.lock"
 ABSENT, COMPLETE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"
 _KNOWN: dict[tuple[int, ...], str] = {}
-
-
-class Busy(SocratesError):
-    """Another process works on this checkpoint."""
 
 
 class NoSpace(SocratesError):
@@ -56,14 +49,10 @@ class LocalCheckpoint:
         """Whether every byte that its manifest lists is there, and it is the instance's checkpoint."""
         return self.kind in (COMPLETE, LIGHT)
 
-    def is_enough(self, *, light: bool) -> bool:
-        """Whether it is what was asked for."""
-        return self.kind == COMPLETE or (light and self.kind == LIGHT)
-
 
 def known_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, read once in a process while device, inode, size and both times stay the same."""
-    identity = tuple(file_identity(path).values())
+    identity = tuple(file_identity(path).values())  # not its path: it is verified before it gets its name
     if identity not in _KNOWN:
         _KNOWN[identity] = sha256_file(path)
     return _KNOWN[identity]
@@ -89,45 +78,6 @@ def local_state(folder: Path, manifest_sha256: str | None = None) -> LocalCheckp
 
 
 @contextmanager
-def hold_lock(path: Path, taken: str, waits: Callable[[str], None] | None = None) -> Iterator[int]:
-    """Hold a lock file with our process id in it; yields the descriptor, for the processes that copy to inherit.
-
-    The kernel frees the lock when the last process that holds the descriptor is gone: a transfer that outlives us
-    still keeps others away from the files that it writes.
-
-    Args:
-        path: of the lock file, which is made.
-        taken: what to say where another process holds it.
-        waits: called, once, with who holds the lock, before waiting for it; None: do not wait.
-
-    Raises:
-        Busy: another process holds it, and ``waits`` is None.
-        SocratesError, NoSpace: the lock file cannot be made.
-    """
-    with local_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
-    with file:
-        if not try_lock(file):
-            file.seek(0)
-            message = f"{taken} ({file.read(200).decode(errors='replace').strip() or 'process unknown'})"
-            if waits is None:
-                raise Busy(message)
-            waits(message)
-            while not try_lock(file):
-                pass
-        with suppress(OSError):  # a full disk: the lock holds without its text
-            file.truncate(0)
-            file.write(f"process {os.getpid()} since {local_time()}\n".encode())
-        yield file.fileno()
-
-
-def local_time() -> str:
-    """The local time with its zone, as ISO 8601."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-@contextmanager
 def local_errors(path: Path) -> Iterator[None]:
     """Turn what the disk here refuses into NoSpace or SocratesError, with the path."""
     try:
@@ -145,14 +95,13 @@ class MonitorRecord:
 
     Attributes:
         running: whether it runs now; None: unknown.
-        found: whether there is a record at all.
+        pid: of the one that wrote it; None: there is no record.
         last_round: the end of its last look at every checkpoint, in seconds since 1970, here.
         downloaded: run and step of each checkpoint that it downloaded.
         unsolved: problems that last, in its words.
     """
 
     running: bool | None = False
-    found: bool = False
     pid: int | None = None
     last_round: float | None = None
     rounds: int | None = None
@@ -169,10 +118,8 @@ class LocalState:
     """
 
     instance: str
-    reached_by: str
     checkpoints: Mapping[str, Mapping[int, str | None]] = field(default_factory=dict)
     monitor: MonitorRecord = MonitorRecord()
-    phases: tuple[PhaseRecord, ...] = ()
 
 
 def find_local_state(root: Path, instance: str) -> LocalState:
@@ -182,8 +129,7 @@ def find_local_state(root: Path, instance: str) -> LocalState:
         for run in sorted((root / "models").glob("*"))
         if (folders := list_checkpoints(run))
     }
-    monitor = read_monitor(root, instance)
-    return LocalState(instance, _reached_by(root, instance), checkpoints, monitor, tuple(phase_records(root)))
+    return LocalState(instance, checkpoints, read_monitor(root, instance))
 
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:
@@ -194,7 +140,6 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
         value = read_json(path, "monitor's record")
         return MonitorRecord(
             running,
-            True,
             value["pid"],
             datetime.fromisoformat(value["last_round"]).timestamp() if value["last_round"] else None,
             value["rounds"],
@@ -203,14 +148,3 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
         )
     except (SocratesError, LookupError, TypeError, ValueError):
         return MonitorRecord(running)
-
-
-def _reached_by(root: Path, instance: str) -> str:
-    """How an instance is reached, in words; see scripts/tnr."""
-    try:
-        entry = read_json(root / "instances.json")[instance]
-        if os.environ.get("SOCRATES_BACKEND") != "thunder":
-            return f"folder {entry['folder']}" if "folder" in entry else f"ssh {entry['host']}"
-    except (SocratesError, LookupError, TypeError):
-        pass  # no entry: Thunder's
-    return "Thunder Compute"

@@ -6,6 +6,7 @@ holds control characters, no number is NaN or infinite. Does not cover: whether 
 
 from __future__ import annotations
 
+import json
 import shlex
 import types
 from dataclasses import fields, is_dataclass
@@ -15,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from socrates.errors import SocratesError
 from socrates.files import finite, whole_number
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
-from socrates.remote.untrusted import json_object, plain
+from socrates.remote.untrusted import plain
 from socrates.telemetry.machine_report import SCHEMA, MachineReport
 
 _PATIENCE = 120.0  # seconds
@@ -53,10 +54,10 @@ def ask_machine(instance: Instance, run: str = "", log: str = "") -> MachineRepo
     arguments = f"{shlex.quote(run)} {shlex.quote(log)}" if run else ""
     command = _ASK.format(root=REMOTE_ROOT, not_set_up=_NOT_SET_UP, arguments=arguments, longest=_LONGEST)
     done = instance.run(command, timeout=_EVIDENCE_PATIENCE if run else _PATIENCE, check=False)
-    if done.status == _NOT_SET_UP:
+    if done.returncode == _NOT_SET_UP:
         where = f"no code or no environment of this version in ~/{REMOTE_ROOT}"
         raise NotSetUp(f"instance {instance.id} is not set up: {where}\nSet it up: ./run_remote_setup.sh {instance.id}")
-    if done.status:
+    if done.returncode:
         raise instance.failure(done)
     return read_report(done.stdout, instance.id)
 
@@ -69,8 +70,12 @@ def read_report(answer: bytes, instance: str) -> MachineReport:
         Unreachable: it is cut off.
         SocratesError: it is no report.
     """
-    value = json_object(answer.rstrip().rpartition(b"\n")[2]) if len(answer) < _LONGEST else None
-    if value is None:
+    line = answer.rstrip().rpartition(b"\n")[2] if len(answer) < _LONGEST else b""
+    try:
+        value = json.loads(line, parse_constant=lambda name: None)  # NaN and infinity are unknown
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
         raise Unreachable(f"instance {instance}: its answer is cut off ({len(answer)} bytes)")
     if value.get("schema") != SCHEMA:
         raise OtherVersion(

@@ -19,15 +19,14 @@ from typing import Any
 
 from socrates.checkpoint import is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
-from socrates.files import write_json
-from socrates.remote.fetch import fetch_checkpoint
+from socrates.files import Busy, write_json
+from socrates.remote.fetch import DamagedThere, fetch_checkpoint
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_digests
-from socrates.remote.local import RECORDS, Busy, NoSpace, local_state, local_time
-from socrates.remote.transfer import DamagedThere
+from socrates.remote.local import COMPLETE, RECORDS, NoSpace, local_state
 from socrates.remote.untrusted import plain
 
-_LONGEST_PAUSE = 60.0  # seconds between two attempts to connect, or the interval, if that is longer
+_LONGEST_PAUSE = 60.0  # seconds between two attempts to connect (1, 2, 4 ...), or the interval, if that is longer
 _KEPT = 500  # downloads and problems in the record
 
 
@@ -36,9 +35,7 @@ class Monitor:
     """One watch over one instance.
 
     Attributes:
-        instance: the machine.
         models: the folder that holds the runs here.
-        log: what is said.
         interval: seconds between two looks.
         once: one look, then the end.
         until_complete: the end comes when every run's last checkpoint is here.
@@ -71,20 +68,19 @@ class Monitor:
             Unreachable: ``once``, and the instance cannot be reached.
             SocratesError: the very first look failed in a way that no waiting mends (no such instance).
         """
-        failures = 0
+        retry = 1.0
         while True:
             pause = self.interval
             try:
                 more = self._round()
-                failures, pause = 0, 0.0 if more else pause
+                retry, pause = 1.0, 0.0 if more else pause
                 if not more and (status := self._end()) is not None:
                     return status
             except Unreachable as error:
                 if self.once:
                     raise
                 self.log.begin("connection", f"Connection lost: {error}; trying again")
-                pause = pause_after(failures, self.interval)
-                failures += 1
+                pause, retry = retry, min(2 * retry, max(_LONGEST_PAUSE, self.interval))
             except Exception as error:
                 if (self._listing is None and isinstance(error, SocratesError)) or self.once:
                     raise
@@ -115,7 +111,7 @@ class Monitor:
                 self._missing.add(checkpoint)
                 self.here.discard(place)
         self.log.end("round")
-        self._last_round = local_time()
+        self._last_round = _local_time()
         return False
 
     def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
@@ -130,7 +126,8 @@ class Monitor:
             Unreachable, NoSpace: what no other checkpoint could escape either.
         """
         try:
-            if local_state(place, checkpoint.manifest_sha256).is_enough(light=self.light):
+            state = local_state(place, checkpoint.manifest_sha256)
+            if state.kind == COMPLETE or (self.light and state.intact):
                 return True
             if not self._is_still_damaged_there(checkpoint):
                 self._fetch(checkpoint, place, label)
@@ -160,15 +157,14 @@ class Monitor:
             self.instance,
             checkpoint.folder,
             place,
-            manifest_sha256=checkpoint.manifest_sha256,
-            light=self.light,
             starting=starting,
-            moved=self.log.say,
-            waits=(lambda text: self.log.say(f"{text}; waiting for it")) if self.once else None,
+            say=self.log.say,
+            light=self.light,
+            wait=self.once,
         )
         if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
-            self._downloaded.append([checkpoint.run, checkpoint.step, local_time()])
+            self._downloaded.append([checkpoint.run, checkpoint.step, _local_time()])
             self._write_record()
 
     def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint) -> bool:
@@ -220,9 +216,8 @@ class Monitor:
             write_json(self.models / RECORDS / f"instance-{self.instance.id}.json", record)
 
 
-def pause_after(failures: int, interval: float) -> float:
-    """Seconds until the next attempt to connect: 1, 2, 4 ... up to a minute, or the interval if that is longer."""
-    return min(2.0 ** min(failures, 20), max(_LONGEST_PAUSE, interval))
+def _local_time() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _describe(error: Exception) -> str:
@@ -250,7 +245,7 @@ class Log:
         """Say something that lasts, unless it was said already; a mere notice does not enter the record."""
         if key not in self._open:
             self.say(text)
-            self._open[key] = {"time": local_time(), "what": text, "solved": False}
+            self._open[key] = {"time": _local_time(), "what": text, "solved": False}
             if problem:
                 self.problems.append(self._open[key])
                 del self.problems[:-_KEPT]

@@ -17,7 +17,6 @@ from socrates.checkpoint import (
     newest_complete,
     read_manifest,
     why_not_from_weights,
-    why_not_resumable,
 )
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
@@ -52,12 +51,10 @@ def push_newest(
         raise SocratesError(f"{run!r} cannot be the name of a run: a folder in models/, without its path")
     local, passed_over = newest_complete(instance.root / "models" / run, weights_only=weights_only)
     local_step = (checkpoint_step(local) or 0) if local else -1
-    local_is_whole = local is not None and why_not_resumable(local) is None
     for there in read_listing(instance):
         if there.run != run or not there.is_complete or there.step < local_step:
             continue
-        enough = weights_only and not (there.step == local_step and local_is_whole)
-        if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=enough):
+        if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=weights_only):
             return f"goes on from {there.name}, which is on the machine"
     if local is None:
         weights = next((item.path.name for item in passed_over if why_not_from_weights(item.path) is None), None)
@@ -68,14 +65,14 @@ def push_newest(
         )
     size = sum(size for size, _ in read_manifest(local).files.values())
     say(f"Sending {local.name} ({size / 10**6:.1f} MB)...")
-    _push(instance, run, local, weights_only=not local_is_whole)
+    _push(instance, run, local, weights_only=weights_only)
     return f"goes on from {local.name}, sent from here"
 
 
 def _push(instance: Instance, run: str, folder: Path, *, weights_only: bool) -> None:
     place = f"cd ~/{REMOTE_ROOT}/models/{shlex.quote(run)} && name={folder.name} && "
     incoming = f"models/{run}/.incoming/{folder.name}"
-    instance.send([f"{folder}/"], f"{REMOTE_ROOT}/{incoming}/")
+    instance.copy([f"{folder}/"], f"{instance.id}:{REMOTE_ROOT}/{incoming}/")
     if not _is_resumable_there(instance, incoming, weights_only=weights_only):
         # Of the right sizes and times, perhaps: sent over it, the same files would be taken for there already.
         instance.run(f'{place} rm -rf ".incoming/$name"')
@@ -93,9 +90,9 @@ def _is_resumable_there(instance: Instance, folder: str, *, weights_only: bool) 
     done = instance.run(
         f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(verify)} {shlex.quote(folder)}", check=False
     )
-    if done.status not in (0, _NOT_RESUMABLE):
+    if done.returncode not in (0, _NOT_RESUMABLE):
         raise instance.failure(done)
-    return done.status == 0
+    return done.returncode == 0
 
 
 def main(instance: str, run: str, weights_only: str = "") -> None:

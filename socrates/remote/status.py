@@ -6,7 +6,6 @@ cover: how a training stands, which the machine itself works out (`machine/statu
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -64,11 +63,10 @@ def find_status(instance: Instance) -> Status:
     try:
         return make_status(ask_machine(instance), here, time.time())
     except NotSetUp as error:
-        return Status(None, here, time.time(), WRONG, str(error))
-    except OtherVersion as error:
-        return Status(None, here, time.time(), UNKNOWN, str(error))
-    except Unreachable as error:
-        return Status(None, here, time.time(), UNKNOWN, f"the machine cannot be reached: {error}")
+        verdict, problem = WRONG, str(error)
+    except (OtherVersion, Unreachable) as error:
+        verdict, problem = UNKNOWN, str(error)
+    return Status(None, here, time.time(), verdict, problem)
 
 
 def make_status(report: MachineReport, here: LocalState, now: float) -> Status:
@@ -91,7 +89,7 @@ def screen(status: Status, width: int) -> str:
     from rich.text import Text
 
     console = Console(width=width, highlight=False)
-    title = f"Instance {status.here.instance} ({status.here.reached_by}): {_TITLES.get(status.verdict, 'CANNOT TELL')}"
+    title = f"Instance {status.here.instance}: {_TITLES.get(status.verdict, 'CANNOT TELL')}"
     head = Table.grid(Column(no_wrap=True, ratio=1), Column(no_wrap=True), expand=True)
     head.add_row(Text(title, "bold red" if status.exit_status else "bold"), _moment(status.time))
     rows = Table.grid(Column(min_width=12, no_wrap=True), Column(no_wrap=True, overflow="ellipsis"), padding=(0, 1))
@@ -108,19 +106,17 @@ def screen(status: Status, width: int) -> str:
 
 def _printed(console: Console, *parts: RenderableType) -> list[str]:
     with console.capture() as capture:
-        for part in parts:
-            console.print(part)
+        console.print(*parts, sep="\n")
     return [line.rstrip() for line in capture.get().rstrip().splitlines()]
 
 
 def _rows(status: Status) -> list[tuple[str, str]]:
     r, here = status.report, status.here
-    phases = (f"{phase.name.partition(' (')[0]}: {re.split(r' [(]|;', phase.text)[0]}" for phase in here.phases)
-    end = [("Monitor", _monitor(here.monitor, status)), ("On record", "   ".join(phases))]
+    monitor = ("Monitor", _monitor(here.monitor, status))
     if r is None:
         local = "; ".join(f"{run}: {len(found)}" for run, found in here.checkpoints.items() if found)
-        return [("Checkpoints", f"here: {local or 'none'}"), *end]
-    rows = [
+        return [("Checkpoints", f"here: {local or 'none'}"), monitor]
+    return [
         ("Run", "none" if r.run is None else f"{PHASES[r.run]} ({r.run})" if r.run in PHASES else r.run),
         ("State", r.state),
         ("Progress", _progress(r)),
@@ -130,9 +126,8 @@ def _rows(status: Status) -> list[tuple[str, str]]:
         ("GPUs", _gpus(r.gpus)),
         ("Disk", f"{r.disk_free / 2**30:,.1f} GiB free of {r.disk_total / 2**30:,.1f}"),
         ("Checkpoints", _checkpoints(r.checkpoints.get(r.run or "", ()), here.checkpoints.get(r.run or "", {}))),
-        *end,
+        monitor,
     ]
-    return [(label, text) for label, text in rows if text]
 
 
 def _progress(r: MachineReport) -> str:

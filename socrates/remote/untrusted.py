@@ -1,12 +1,7 @@
-"""What another machine reports, read so that nothing in it can do harm: texts and JSON.
-
-Covers: control characters and escape sequences never reach a terminal; NaN and infinity become None. Does not cover:
-whether what is reported is true.
-"""
+"""Texts that another machine sends, so that no control character or escape sequence in them reaches a terminal."""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from typing import Any
@@ -25,12 +20,3 @@ def plain(value: Any, limit: int = 200) -> str:
     text = _ESCAPES.sub("", value[: 20 * limit])
     text = "".join(" " if c in "\t\n\r\v\f\u2028\u2029" else c for c in text)
     return "".join(c for c in text if unicodedata.category(c)[0] != "C" and c not in _MARKS).strip()[:limit]
-
-
-def json_object(data: bytes | str) -> dict[str, Any] | None:
-    """A JSON object; None for anything else, half a one included. NaN and infinity become None."""
-    try:
-        value = json.loads(data, parse_constant=lambda name: None)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

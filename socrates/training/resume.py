@@ -7,8 +7,6 @@ two trainings write into one folder. How the state gets into the training: `conv
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -28,7 +26,7 @@ from socrates.checkpoint import (
 )
 from socrates.config import RunConfig, describe_difference
 from socrates.errors import SocratesError
-from socrates.files import cannot_write, sha256_json, try_lock
+from socrates.files import cannot_write, sha256_json, take_lock
 
 # Config keys that may differ between a checkpoint and the run that resumes it: they do not change what is learned.
 _FREE_ON_RESUME = (
@@ -193,24 +191,13 @@ def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_locks: list[IO[str]] = []  # open for as long as the process lives, which is what holds the lock
+_locks: list[IO[bytes]] = []  # open for as long as the process lives, which is what holds the lock
 
 
 def lock_output(folder: Path) -> None:
     """SocratesError if another training writes into the output folder; the kernel frees the lock however we end."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".training.lock").open("a+")
-        taken = not try_lock(lock)
+        taken, remedy = f"{folder}: another training is running into this folder", "; wait for it or stop it"
+        _locks.append(take_lock(folder / ".training.lock", taken, remedy))
     except OSError as error:
         raise cannot_write(folder, error) from error
-    if taken:
-        lock.seek(0)
-        raise SocratesError(
-            f"{folder}: another training is running into this folder ({lock.read().strip() or 'process unknown'}); "
-            "wait for it or stop it"
-        )
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {platform.node()}\n")
-    lock.flush()
-    _locks.append(lock)

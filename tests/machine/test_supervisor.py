@@ -270,7 +270,7 @@ def test_of_many_starts_at_once_one_goes_through_and_a_later_one_is_refused(plac
     )
     assert said == {started: 0, "": 2} and [start.returncode for start in starts].count(2) == 3
     assert len(list(place.folder.glob("attempt-*"))) == 1
-    assert_refused(place.start({"to": 9}), f"running here already: process {pid} since 20", "supervise.py stop")
+    assert_refused(place.start({"to": 9}), f"running here already (process {pid} since 20", "supervise.py stop")
     state = place.supervise("state")
     assert state.returncode == 0 and state.stdout.startswith("running\n") and f"process {pid}" in state.stdout
     assert place.supervise("stop").returncode == 0

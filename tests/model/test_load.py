@@ -370,3 +370,12 @@ def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made,
         if not weights:
             with refused("connect and run again"):
                 find_model(NAME)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model(copy):
+    base = copy("base")
+    tokenizer = load_tokenizer(base)
+    tokenizer.add_tokens([f"<extra-{number}>" for number in range(10)])
+    tokenizer.save_pretrained(base)
+    with refused("tokenizer and model do not belong together"):
+        load_model(base)

@@ -39,7 +39,7 @@ evaluate_checkpoint() { run "$ROOT/scripts/evaluate_checkpoint.sh" "$@"; }
   [[ $(<"$results/report.html") == 'of another program' ]]
 }
 
-@test "the gate's answer is the exit status: 0 GO, 1 NO-GO, 2 cannot; killed, it gives none" {
+@test "the gate's answer is the exit status; killed, it gives none, and an evaluation that fails is never a NO-GO" {
   make_inputs
   for answer in 0 1 2; do
     STATUS_gate=$answer evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
@@ -48,10 +48,7 @@ evaluate_checkpoint() { run "$ROOT/scripts/evaluate_checkpoint.sh" "$@"; }
   STATUS_gate=137 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
   assert_status 2
   assert_output_has "no decision"
-}
-
-@test "an evaluation that fails or is killed is never a NO-GO" {
-  make_inputs
+  : >"$CALLS"
   for answer in 1 2 137; do
     STATUS_evaluate=$answer evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
     assert_status 2

@@ -27,7 +27,7 @@ from socrates.data.prepare.sources import PUBLISHED, Source, open_source
 from socrates.data.prepare.splits import MAPPINGS, Split, assign_parts, choose_sample, load_split
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.files import cannot_write, read_json, sha256_file, sha256_json, sync_folder, try_lock, write_json
+from socrates.files import cannot_write, read_json, sha256_file, sha256_json, sync_folder, take_lock, write_json
 
 WORK, LOCK = ".preparing", ".preparing.lock"
 _ALL = "rows.jsonl"
@@ -109,12 +109,8 @@ def prepare(
 def _locked(output: Path) -> Iterator[None]:
     """Make the folder, keep every other preparation out of it; settle what there is before, and what is written now."""
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with (output / LOCK).open("a") as file:
-            if not try_lock(file):
-                raise SocratesError(
-                    f"{output}: another preparation is writing there now; wait, or choose another --output"
-                )
+        remedy = "; wait, or choose another --output"
+        with take_lock(output / LOCK, f"{output}: another preparation is writing there now", remedy):
             _settle(output)
             try:
                 yield

@@ -241,9 +241,9 @@ def test_links_spaces_and_a_part_of_the_published_folder(tmp_path):
 def test_the_same_again_does_nothing_and_another_set_is_only_replaced_if_told(tmp_path, published):
     source, out = published(made_rows(words=2)), tmp_path / "out"
     prepare(out, source=source)
-    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
     assert prepare(out, source=source) is None
-    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*")} == before
     with pytest.raises(SocratesError, match=r"test.jsonl of seed 0 \(now 1\); .*--overwrite"):
         prepare(out, PrepareSettings(seed=1), source=source)
     assert prepare(out, PrepareSettings(seed=1), source=source, overwrite=True)["settings"]["seed"] == 1
