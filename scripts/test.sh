@@ -4,7 +4,7 @@
 #
 # Makes its own virtual environment (venv/) on the first run.
 # The bats tests run beside the others; their output comes at the end.
-#   --fast    leave out what starts training processes: some three minutes, for the work between commits
+#   --fast    leave out what starts trainings or other programs: a minute and a half, for the work between commits
 # Exit status: 0 all passed, 1 something failed, 2 the checks could not be run.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"

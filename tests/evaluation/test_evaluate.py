@@ -192,6 +192,7 @@ def test_rows_that_the_checkpoint_was_trained_on_do_not_judge_it(workplace, tmp_
     assert f"may have been trained on {seen['rows']} of these rows" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_record_of_the_training_data_is_lost(workplace, tmp_path):
     checkpoint = shutil.copytree(workplace / "models/run/checkpoint-7", tmp_path / "checkpoint-7")
     record_training_data(checkpoint, [])

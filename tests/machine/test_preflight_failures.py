@@ -7,6 +7,8 @@ from made_hub import Hub
 from made_machine import MODEL, TOKEN, MadeMachine
 from processes import assert_refused
 
+pytestmark = pytest.mark.slow  # each test starts programs
+
 
 @pytest.fixture
 def machine(tmp_path):

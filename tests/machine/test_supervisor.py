@@ -27,6 +27,8 @@ from socrates.files import write_json
 from socrates.machine.run_state import Attempt, read_machine_env
 from socrates.machine.supervisor import decide_next, make_training_job, refusal
 
+pytestmark = pytest.mark.slow  # each test starts programs
+
 
 def ended(status=1, from_step=0, reached=0, finished=False, output="", saved=None, stopped=None):
     return Attempt(
@@ -472,7 +474,6 @@ def test_machine_env(tmp_path):
         assert "t0k" not in str(error.value)
 
 
-@pytest.mark.slow
 def test_with_deepspeed_stopped_and_gone_on_it_ends_complete(tmp_path):
     """24 steps of a tiny model, a checkpoint every 12; that it is killed and restarted: tests/scripts/remote.bats."""
     folder = training_folder(tmp_path / "project", steps=24, save_steps=12, training={"logging_steps": 2})

@@ -40,6 +40,7 @@ def test_next_token_shares_are_those_of_equally_likely_answers():
     }
 
 
+@pytest.mark.slow
 def test_the_base_model_repeats_from_its_seed(tmp_path):
     make_sample_data(tmp_path / "data", people=4)
     data_file = tmp_path / "data" / "train.jsonl"

@@ -22,6 +22,8 @@ from socrates.remote.fetch import fetch_checkpoint
 from socrates.remote.instance import Unreachable
 from socrates.remote.monitor import Log, Monitor
 
+pytestmark = pytest.mark.slow  # each test starts programs
+
 TIME = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 
 
@@ -248,7 +250,6 @@ def test_ctrl_c_in_the_middle_of_a_copy_leaves_no_process_behind(project):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@pytest.mark.slow
 def test_a_lost_connection_is_said_once_and_outlived_until_all_is_complete(project):
     project.save(40)
     (project.root / "unreachable").touch()

@@ -13,6 +13,8 @@ from socrates.errors import SocratesError
 from socrates.remote.instance import Unreachable
 from socrates.remote.push import push_newest
 
+pytestmark = pytest.mark.slow  # each test starts programs
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):

@@ -101,6 +101,7 @@ def report(made):
 # --- the page and its pictures ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_that_needs_nothing_else_and_its_pictures(copied):
     folders = [
         copied.folders[name].relative_to(copied.root) for name in ("baseline", "checkpoint-100", "checkpoint-500")
@@ -155,6 +156,7 @@ def test_results_of_nothing_but_metrics(tmp_path):
         assert reason in report.said(key)
 
 
+@pytest.mark.slow
 def test_whatever_results_hold_is_text(copied):
     """Results that somebody sent: names that are HTML, formulas, half a character; values that are no numbers."""
     folder = copied.folders["checkpoint-500"]
@@ -172,6 +174,7 @@ def test_whatever_results_hold_is_text(copied):
     assert "<script>alert(1)</script>'\"=cmd" in report.said("studies") and "=cmd\\ud800" in report.said("basis")
 
 
+@pytest.mark.slow
 def test_a_page_and_its_pictures_replace_only_earlier_ones(made, tmp_path):
     def write(*names):
         return write_report([made.folders[name] for name in names], tmp_path / "new" / "page.html", datetime.now(UTC))
@@ -189,6 +192,7 @@ def test_a_page_and_its_pictures_replace_only_earlier_ones(made, tmp_path):
         own.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
@@ -237,6 +241,7 @@ def test_the_page_is_about_the_last_compared_with_the_first(made, tmp_path):
     assert read_material(folders[:1]).baseline is None
 
 
+@pytest.mark.slow
 def test_results_of_other_rows_are_not_drawn_together(copied):
     folder = copied.folders["baseline"]
     content = json.loads((folder / "metrics.json").read_text())

@@ -13,6 +13,8 @@ import pytest
 
 from socrates.errors import REMOVED_OPTIONS
 
+pytestmark = pytest.mark.slow  # each test starts programs
+
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sorted(path for path in (ROOT / "scripts").glob("*.py") if not path.name.startswith("_"))
 BASH = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "scripts/tnr", *sorted(ROOT.glob("*.sh"))]

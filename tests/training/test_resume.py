@@ -147,6 +147,7 @@ def test_without_its_weights_or_their_step_nothing_goes_on(run, name):
     assert run.choose(weights_only=True) is None and not folder.exists(), "set aside"
 
 
+@pytest.mark.slow
 def test_shards_that_cannot_be_converted_are_told_in_our_words(run):
     folder = run.save(3)
     (folder / "latest").write_text("global_step3")
