@@ -39,6 +39,7 @@ fi
 : "${folder:=$SOCRATES_ROOT/rehearsal/${data:+real-}sample}"
 mkdir -p "$folder" || die "$folder: cannot make this folder"
 folder=$(cd "$folder" && pwd)
+[[ $data/ != "$folder"/* ]] || die "--data $data: lies in $folder, which every rehearsal empties; choose another --folder"
 exec 9>>"$folder/.lock" || die "$folder: cannot write there"
 flock -n 9 || die "another rehearsal runs in $folder"
 if [[ ! -f $folder/.rehearsal ]]; then

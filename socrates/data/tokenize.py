@@ -67,6 +67,7 @@ def ensure_tokenized(
         SocratesError: no data, a bad row, no row within the length limit, no space to write, or a folder that is not
             whole.
     """
+    before = data_file.is_file() and file_identity(data_file)  # others may tokenize for minutes until it is our turn
     fingerprint = tokenized_fingerprint(sha256_of_part(data_file), tokenizer, system_message, max_length)
     folder = data_file.parent / f"tokenized-{fingerprint}"
     if folder.is_dir():  # before the lock, which a folder that may only be read does not let us take
@@ -76,17 +77,19 @@ def ensure_tokenized(
         with (data_file.parent / ".tokenized.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel frees it when this process ends, however it ends
             if not folder.is_dir():
-                _write_folder(folder, data_file, PromptEncoder(tokenizer, system_message), max_length)
+                _write_folder(folder, data_file, before, PromptEncoder(tokenizer, system_message), max_length)
     except OSError as error:
         raise cannot_write(folder, error) from error
     return folder
 
 
-def _write_folder(folder: Path, data_file: Path, encoder: PromptEncoder, max_length: int) -> None:
+def _write_folder(
+    folder: Path, data_file: Path, before: dict[str, int], encoder: PromptEncoder, max_length: int
+) -> None:
     for left in folder.parent.glob(".tokenized-*.tmp"):  # of killed runs, and as large as a whole set
         shutil.rmtree(left, ignore_errors=True)
     print(f"Tokenizing {data_file} (once)", flush=True)
-    temporary, before = folder.with_name(f".{folder.name}.tmp"), file_identity(data_file)
+    temporary = folder.with_name(f".{folder.name}.tmp")
     try:
         temporary.mkdir()
         counts, cells = _write_rows(temporary / ROWS, data_file, encoder, max_length)

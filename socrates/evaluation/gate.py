@@ -32,6 +32,7 @@ ROLES = ("baseline", "checkpoint")
 DISTANCE = "wasserstein_distance"
 _LIMIT = f"{THRESHOLD}%"
 _SAME = "with other studies and people like these it would very likely be the same decision."
+_LEAST = 1e-90  # of a baseline: what is in percent of less is beyond what a decision can record
 _DECIMALS = 400  # more than the smallest float has
 
 # What has to be equal, and what to do where it is not.
@@ -146,10 +147,10 @@ def check_comparable(
             "model gave no usable answer to a whole cell, the means are of different questions. What to do: look at "
             "its predictions.jsonl for rows without a prediction"
         )
-    if before.wasserstein_distance == 0:
+    if before.wasserstein_distance < _LEAST:
         raise SocratesError(
-            f'{names[0]}: "{DISTANCE}" is 0, on which nothing can improve; no model gets that without having '
-            "seen the answers: look at its predictions.jsonl"
+            f'{names[0]}: "{DISTANCE}" is {before.wasserstein_distance:g}, on which nothing can improve; no model gets '
+            "that without having seen the answers: look at its predictions.jsonl"
         )
     return before, after
 

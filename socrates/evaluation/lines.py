@@ -311,7 +311,9 @@ def read_cell_lines(path: Path | str) -> dict[Cell, CellLine]:
             raise SocratesError(f"{where}: this cell stands there twice")
         if lacking := [name for name in CellLine.model_fields if name not in row]:
             raise SocratesError(f'{where}: no "{lacking[0]}"; made by an older version of this program: evaluate again')
-        lines[cell] = validate(CellLine, row, where)
+        line = lines[cell] = validate(CellLine, row, where)
+        if (people := sum(line.human_answers.values())) != line.n_human:  # "1" and "1.0" are one answer
+            raise SocratesError(f'{where}: "human_answers" are of {people} people, "n_human" says {line.n_human}')
     return lines
 
 

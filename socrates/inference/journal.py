@@ -34,7 +34,8 @@ class Journal:
     def __init__(self, path: Path, file: BinaryIO, identity: Mapping[str, Any]) -> None:
         """Read what is there; ``file`` is open for appending, and locked."""
         self._path, self._file, self._identity = path, file, dict(identity)
-        self.header, *self.answers = _read_lines(file) or [None]
+        self.header, *answers = _read_lines(file) or [None]
+        self.answers = [answer for answer in answers if isinstance(answer.get("seconds"), int | float)]
         self.seconds = sum((answer.pop("seconds") for answer in self.answers), 0.0)
 
     def begin(self, about: Mapping[str, Any]) -> None:
@@ -88,7 +89,8 @@ def open_journal(output: Path, identity: Mapping[str, Any], *, discard: bool = F
     path = output / UNFINISHED
     file = _open_locked(path)
     journal = Journal(path, file, identity)
-    differences = "" if journal.header is None else differing(journal.header.get("identity", {}), identity)
+    recorded = identity if journal.header is None else journal.header.get("identity")
+    differences = differing(recorded if isinstance(recorded, Mapping) else {}, identity)
     if differences and not discard:
         file.close()
         raise SocratesError(

@@ -72,7 +72,7 @@ class EnginePool:
         """What a process sends next; raises the error that it sends instead, or says that it has ended."""
         try:
             value, error = worker.recv()
-        except (EOFError, ConnectionError) as gone:
+        except (EOFError, OSError) as gone:  # in the middle of a message it is an OSError
             process = self._workers[worker]
             process.join()
             status = process.exitcode or 0

@@ -363,13 +363,13 @@ def test_a_set_that_is_not_whole_is_refused_with_what_to_do(data_file, name, dam
             use(folder)
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(data_file, monkeypatch):
-    def change_and_write(*arguments):
-        write_jsonl(data_file, rows((3, 10, 100, -3)))
-        return write_rows(*arguments)
+def test_a_file_that_changes_after_its_digest_was_taken_is_refused(data_file, monkeypatch):
+    def digest_and_change(path):
+        digest = sha256_file(path)
+        write_jsonl(path, rows((3, 10, 100, -3)))
+        return digest
 
-    write_rows = tokenizing._write_rows
-    monkeypatch.setattr(tokenizing, "_write_rows", change_and_write)
+    monkeypatch.setattr(tokenizing, "sha256_of_part", digest_and_change)
     with pytest.raises(SocratesError, match="was changed while it was tokenized"):
         tokenize(data_file, tiny_tokenizer())
     assert not list(data_file.parent.glob("tokenized-*"))

@@ -173,6 +173,7 @@ REFUSED = [
     ("text", metrics(0.4), metrics("0.3"), 'must be a number, not "0.3"'),
     ("negative", metrics(0.4), metrics(-0.1), '"wasserstein_distance": must be at least 0, not -0.1'),
     ("zero baseline", metrics(0), metrics(0.0), "is 0, on which nothing can improve"),
+    ("almost zero baseline", metrics(5e-324), metrics(1.0), "is 4.94066e-324, on which nothing can improve"),
     ("signal out of range", metrics(0.4), metrics(0.3, mae=2e97), '"mae": must be at most 1'),
     ("merged", metrics(0.4), metrics(0.3, about={"merged": True}), 'made with "merged": true'),
     ("answer forms", other(decoding=FORMS), metrics(0.3), "no longer supported; evaluate again"),

@@ -170,6 +170,7 @@ COUNTED |= {"predicted_distribution": None, **dict.fromkeys(DISTANCES)}  # a lin
         ([{**row(), "human_answers": {"1": 2}}], 'people.jsonl, line 1: no "n_human"; made by an older'),
         ([row(1, study="zzzzz")], "1 of the 1 cells are not among the human answers given, the first of them study aa"),
         ([COUNTED], 'no "human_answers"; made by an older version of this program'),
+        ([{**COUNTED, "human_answers": {"3": 4, "3.0": 4}}], '"human_answers" are of 4 people, "n_human" says 8'),
         ([], "people.jsonl: holds no rows"),
         *(
             ([{**COUNTED, "human_answers": counts}], 'people.jsonl, line 1: 1 problem\n  "human_answers')

@@ -236,15 +236,7 @@ def test_normalizer_and_its_gradient_equal_float64():
 
 @pytest.mark.numerical
 @pytest.mark.parametrize("kind", ["qwen", "llama"])
-@pytest.mark.parametrize(
-    "decoding",
-    [
-        PAPER,
-        settings(1.0, 1.0),
-        settings(1.0, 0.5),
-        settings(0.0, 0.9),
-    ],
-)
+@pytest.mark.parametrize("decoding", [PAPER, settings(1.0, 1.0), settings(1.0, 0.5), settings(0.0, 0.9)])
 def test_decoded_answers_equal_the_librarys_warpers_step_by_step(kind, decoding):
     model, values = model_of(kind), SCALES["0-100"].values
     prompt = prompts_of(model)[1]
@@ -293,11 +285,7 @@ def test_agrees_with_twenty_thousand_draws_of_generate():
     moved = predicted.copy()
     moved[[likeliest, second]] += (-0.02, 0.02)
     assert chi_square(observed, moved) < 0.001
-    for other in (
-        settings(0.65, 0.9),
-        settings(0.6, 0.95),
-        settings(0.6, 1.0),
-    ):
+    for other in (settings(0.65, 0.9), settings(0.6, 0.95), settings(0.6, 1.0)):
         (wrong,) = ask(model, [Question(prompt, SCALES["0-100"], key=0)], other)
         assert chi_square(observed, np.append(wrong.decoded, 1 - wrong.decoded.sum())) < 0.001
 
@@ -319,10 +307,7 @@ def chi_square(observed: np.ndarray, predicted: np.ndarray) -> float:
 @pytest.mark.numerical
 @pytest.mark.parametrize("kind", ["qwen+adapter", "llama"])
 def test_draws_equal_drawing_one_by_one_without_a_cache(kind):
-    model, decoding = (
-        model_of(kind),
-        settings(1.5, 0.95),
-    )  # texts of many lengths
+    model, decoding = model_of(kind), settings(1.5, 0.95)  # texts of many lengths
     prompt, uniforms = prompts_of(model)[1], np.random.default_rng(4).random((40, 6))
     expected = []
     for numbers in uniforms:

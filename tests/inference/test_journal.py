@@ -34,7 +34,9 @@ def test_what_was_appended_is_there_again(tmp_path):
     assert open_journal(tmp_path, IDENTITY, discard=True).answers == answers(1, 2, 3, 4)  # one's own are kept
 
 
-@pytest.mark.parametrize("damage", [b'{"seconds": 1.0, "li', b"\0" * 50, b"\0" * 50 + b"\n", b"\xff\n", b"7\n"])
+@pytest.mark.parametrize(
+    "damage", [b'{"seconds": 1.0, "li', b"\0" * 50, b"\0" * 50 + b"\n", b"\xff\n", b"7\n", b'{"line": 3}\n']
+)
 def test_a_line_that_is_damaged_or_cut_off_costs_no_others(tmp_path, damage):
     begun(tmp_path, answers(1), answers(2)).close()
     with (tmp_path / "unfinished.jsonl").open("ab") as file:
@@ -46,7 +48,7 @@ def test_a_line_that_is_damaged_or_cut_off_costs_no_others(tmp_path, damage):
     assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2, 3)
 
 
-@pytest.mark.parametrize("header", [b"{", b"[]", b"{}", b"\xff"])
+@pytest.mark.parametrize("header", [b"{", b"[]", b"{}", b'{"identity": 7}', b"\xff"])
 def test_answers_of_an_unknown_run_are_kept_until_they_are_discarded(tmp_path, header):
     begun(tmp_path, answers(1)).close()
     path = tmp_path / "unfinished.jsonl"

@@ -13,7 +13,8 @@ import pytest
 from processes import PATIENCE, ROOT, assert_refused, environment, wait_for
 
 POOL = """
-import os, signal, sys, threading, time
+import os, signal, sys, time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 # What a pool asks of the libraries, whose imports would take all of the time.
@@ -24,14 +25,17 @@ sys.modules["socrates.model.load"] = SimpleNamespace(quiet_libraries=lambda bars
 from socrates.errors import SocratesError, run_entry_point
 from socrates.inference.parallel import open_engine
 
+def send_half(self, message, send=Connection._send):
+    send(self, message[: len(message) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
 def answer(questions):
     if len(questions) * 10 > HOLDS:
         return None
     if "die" in questions:
         os.kill(os.getpid(), signal.SIGKILL)
     if "die while sending" in questions:
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        return bytes(2**30)
+        Connection._send = send_half
     if "refuse" in questions:
         raise SocratesError("row 7 is bad")
     if "fail" in questions:
@@ -96,7 +100,7 @@ def test_memory_that_runs_out_in_all_at_once_costs_no_question(tmp_path):
         (5, "range(2)", "out of memory with one question of 10 tokens"),
         (90, "[*range(50), 'refuse']", "error: row 7 is bad"),
         (90, "['die']", "was killed (signal 9), for lack of memory perhaps"),
-        pytest.param(90, "['die while sending']", "a worker process was killed (signal 9)", marks=pytest.mark.slow),
+        (90, "['die while sending']", "a worker process was killed (signal 9)"),
     ],
 )
 def test_what_ends_in_one_process_is_an_error_that_says_so(tmp_path, holds, questions, message):

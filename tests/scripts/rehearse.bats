@@ -41,6 +41,15 @@ CHECK
   [[ $(cat precious/thesis.txt) == thesis ]]
 }
 
+@test "answers that lie in the folder, which is emptied, are left alone" {
+  mkdir -p mine/data
+  touch mine/.rehearsal mine/data/{train,val}.jsonl
+  run "$ROOT/scripts/rehearse.sh" --folder mine --data mine/data
+  assert_status 2
+  assert_output_has "choose another --folder"
+  [[ -f mine/data/train.jsonl ]]
+}
+
 # bats test_tags=slow
 @test "a rehearsal goes through the three phases" {
   run "$ROOT/scripts/rehearse.sh" --folder "$BATS_TEST_TMPDIR/re hearsal"

@@ -27,7 +27,16 @@ from socrates.data.prepare.sources import PUBLISHED, Source, open_source
 from socrates.data.prepare.splits import MAPPINGS, Split, assign_parts, choose_sample, load_split
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.files import cannot_write, read_json, sha256_file, sha256_json, sync_folder, take_lock, write_json
+from socrates.files import (
+    cannot_write,
+    file_identity,
+    read_json,
+    sha256_file,
+    sha256_json,
+    sync_folder,
+    take_lock,
+    write_json,
+)
 
 WORK, LOCK = ".preparing", ".preparing.lock"
 _ALL = "rows.jsonl"
@@ -93,11 +102,14 @@ def prepare(
     lists = there.find_beside(MAPPINGS[settings.split])
     split = load_split(settings.split, lists)
     print(f"Source: {_shown(there)}", flush=True)
+    before = [file_identity(file) for file in there.files]
     recipe = _recipe(there, lists, settings)
     with _locked(output):
         if not overwrite and _holds(output, recipe, there.origin):
             return None
         metadata = _write_set(output / WORK, there, split, settings, recipe, max_bad_rows)
+        if [file_identity(file) for file in there.files] != before:  # what was read is not what was hashed
+            raise SocratesError(f"{source}: a file of it was changed while it was read; run the same command again")
         write_json(output / WORK / METADATA, metadata)
     return metadata
 

@@ -6,6 +6,7 @@ commit, in the local cache. It is read in batches, so that memory does not grow 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _COLUMNS = (
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
+_NUMBERED = re.compile(r"-of-(\d+)\.\w+\Z")  # "train-00001-of-00012.parquet"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,12 @@ def _open_hub(name: str, revision: str | None) -> Source:
         folder = snapshot("data set", name, commit or revision, [f"*{ending}", "*_mapping.json"])
         commit = folder.name
         if files := _data_files(folder, ending):
+            promised = max(int(match[1]) if (match := _NUMBERED.search(file.name)) else 0 for file in files)
+            if len(files) < promised:  # of a cache that an older client filled, the hub's client cannot tell that
+                raise SocratesError(
+                    f"{name}: the local cache holds only a part of it ({len(files)} of {promised} files); run again "
+                    "where the hub can be reached"
+                )
             return Source(name, folder, files, commit, revision)
     raise SocratesError(f"{name}: the data set at commit {commit} has no .parquet and no .jsonl file")
 

@@ -16,6 +16,8 @@ from processes import PATIENCE, ROOT, assert_refused, environment
 from published import published_folder
 
 from socrates.data.dataset import PARTS, read_metadata
+from socrates.data.prepare.sources import open_source
+from socrates.errors import SocratesError
 from socrates.files import sha256_file
 
 NAME, TOKEN = "someone/answers", "hf_" + "notarealtoken" * 2
@@ -221,3 +223,13 @@ def test_without_a_network_a_whole_cache_is_enough_and_a_part_is_refused_by_name
     assert_refused(prepare("--revision", "v2", output="v2", HF_HUB_OFFLINE="1"), "in the local cache")
     shutil.rmtree(tmp_path / "cache")
     assert_refused(prepare(output="none", HF_HUB_OFFLINE="1"), "cannot reach the hub", "local data set folder")
+
+
+def test_a_part_in_a_cache_that_an_older_client_left_is_never_taken_for_the_whole(commits, tmp_path, monkeypatch):
+    """It recorded no list of the files, by which today's client tells."""
+    shutil.copytree(commits[OLD], tmp_path / OLD)
+    monkeypatch.setattr("socrates.data.prepare.sources.snapshot", lambda *_: tmp_path / OLD)
+    assert len(open_source(NAME).files) == 3
+    (tmp_path / OLD / TRAIN_1).unlink()
+    with pytest.raises(SocratesError, match=r"only a part of it \(2 of 3 files\)"):
+        open_source(NAME)

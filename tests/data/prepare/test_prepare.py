@@ -16,6 +16,7 @@ from processes import PATIENCE, ROOT, assert_refused, in_a_fork, run_loaded
 from published import made_rows, published_folder, study_names, write_mappings, write_parquet, write_rows
 
 from socrates.data.dataset import PARTS, read_metadata
+from socrates.data.prepare.lines import write_lines
 from socrates.data.prepare.prepare import LOCK, WORK, PrepareSettings, prepare
 from socrates.data.records import read_answers, read_jsonl
 from socrates.data.scales.text import parse_scale
@@ -292,6 +293,19 @@ def check_whole_or_absent(out, wanted, complete=False):
     assert "metadata" not in there or there == set(wanted)
     if complete:
         assert there == set(wanted) and not (out / WORK).exists()
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_taken(tmp_path, three_files, monkeypatch):
+    """Its hash, which the metadata name, was made before."""
+
+    def change_and_write(*arguments):
+        os.utime(next((Path(three_files) / "data").iterdir()))
+        return write_lines(*arguments)
+
+    monkeypatch.setattr("socrates.data.prepare.prepare.write_lines", change_and_write)
+    with pytest.raises(SocratesError, match="was changed while it was read"):
+        prepare(tmp_path / "out", source=three_files)
+    assert not (tmp_path / "out/metadata.json").exists()
 
 
 def test_a_kill_while_replacing_never_mixes_two_sets_under_one_metadata(tmp_path, three_files):
