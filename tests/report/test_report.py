@@ -190,6 +190,9 @@ def test_a_page_and_its_pictures_replace_only_earlier_ones(made, tmp_path):
             write("baseline")
         assert own.read_bytes() == b"somebody's own"
         own.unlink()
+    page.with_name("page-training.png").mkdir()
+    with pytest.raises(SocratesError, match=r"page-training\.png: cannot read: Is a directory"):
+        write("baseline")
 
 
 @pytest.mark.slow
