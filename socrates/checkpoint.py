@@ -223,5 +223,5 @@ def read_training_config(folder: Path | str) -> dict[str, Any]:
 
 def is_finished(checkpoint: Path) -> bool:
     """Whether a checkpoint is the last one of its run."""
-    state = read_json(checkpoint / "trainer_state.json", "trainer's state")
+    state = read_json(checkpoint / "trainer_state.json", "trainer's state", nan_is_null=True)
     return state["global_step"] >= state["max_steps"]

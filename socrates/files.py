@@ -96,10 +96,11 @@ def write_jsonl(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
+def read_json(path: Path | str, what: str = "file", *, nan_is_null: bool = False) -> dict[str, Any]:
     """Read a JSON object strictly: a duplicate key, NaN or infinity is an error, as is anything but an object.
 
-    ``what`` is what the file is to the user ("config", "baseline metrics"), for the messages.
+    ``what`` is what the file is to the user ("config", "baseline metrics"), for the messages. With ``nan_is_null`` NaN
+    and infinity count as null: the Trainer writes them where a loss or a gradient's norm was no number.
 
     Raises:
         SocratesError: the file is missing, empty, unreadable or not such an object; says which, and where.
@@ -109,7 +110,8 @@ def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
     if not text.strip():
         raise SocratesError(f"{path}: the {what} is empty")
     try:
-        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
+        constant = (lambda name: None) if nan_is_null else no_constant
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise SocratesError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # our own checks; or nested too deep

@@ -1,6 +1,7 @@
 """A checkpoint is complete and verified, or it is none."""
 
 import json
+import math
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from mirrors import flip_a_bit
 from socrates.checkpoint import (
     GUIDE_FILES,
     find_damage,
+    is_finished,
     list_checkpoints,
     newest_complete,
     read_manifest,
@@ -90,6 +92,13 @@ def test_newest_complete_passes_over_and_names_the_damaged(tmp_path):
         ("checkpoint-200", "no manifest.json"),
         ("checkpoint-100", "adapter_model.safetensors"),
     ]
+
+
+def test_a_training_with_a_loss_that_is_no_number_is_told_to_be_finished_or_not(tmp_path):
+    for step, finished in ((4, False), (5, True)):
+        state = {"global_step": step, "max_steps": 5, "log_history": [{"loss": math.nan, "grad_norm": math.inf}]}
+        (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+        assert is_finished(tmp_path) is finished
 
 
 def test_only_exact_names_count_as_checkpoints(tmp_path):

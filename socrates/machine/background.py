@@ -20,7 +20,7 @@ from typing import IO
 
 from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError
 from socrates.files import cannot_write, lock_is_held, take_lock
-from socrates.machine.process_tree import end_marked, wait_until
+from socrates.machine.process_tree import end_marked, marked, wait_until
 from socrates.machine.run_state import (
     LOCK,
     RUN_FOLDER,
@@ -139,6 +139,10 @@ def stop(at_once: bool) -> int:
         print(run_state_text(find_run_state()))
         return EXIT_DONE
     _refuse_beside(run.unsupervised)
+    if run.record and run.record.state == "running" and marked(run.record.mark):
+        print("Supervisor and first rank are gone; ending at once what they left ...")
+        end_marked(run.record.mark, grace=5)
+        return EXIT_DONE
     print(f"Nothing is running ({run.state})")
     return EXIT_NO
 

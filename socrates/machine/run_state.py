@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError, first_line
+from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import lock_holder, lock_is_held, read_json, read_text
 from socrates.telemetry.log import Progress, read_progress
 
@@ -76,7 +76,9 @@ def read_record() -> SupervisorRecord | None:
     try:  # what older records have besides is left out
         return TypeAdapter(SupervisorRecord).validate_python(read_json(STATE, "supervisor's record"))
     except ValidationError as error:
-        raise SocratesError(f"{STATE}: not a record of this supervisor ({first_line(error)}); move it away") from error
+        first = error.errors()[0]
+        what = f'"{".".join(map(str, first["loc"]))}": {first["msg"]}'
+        raise SocratesError(f"{STATE}: not a record of this supervisor ({what}); move it away") from error
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ of another prediction are kept until a new one has all its answers, those of ano
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -94,8 +95,9 @@ def write_finished(output: Path, record: Asked, answers: Iterable[dict[str, Any]
 
 
 def pictures_in(output: Path) -> list[Path]:
-    """Those of a prediction in its folder."""
-    return [path for kind in PICTURES for path in output.glob(f"predict-{kind}-[0-9]*.png")]
+    """Those of a prediction in its folder; what a person made of one has another name."""
+    made = re.compile(rf"predict-({'|'.join(PICTURES)})-[0-9]+\.png")
+    return [path for path in output.glob("predict-*.png") if made.fullmatch(path.name)]
 
 
 def _read_record(output: Path) -> Asked:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from socrates.evaluation.evaluate import PACKAGES
 from socrates.files import atomic_write, write_json
 from socrates.predict.estimates import (
     DIFFERENCE,
@@ -28,7 +29,6 @@ from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report.html import write_page
 from socrates.report.plot import styled
 
-_PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
 _COLUMNS = {
     "distributions": ("condition", "question", "answer", "label", *PROBABILITY),
     "means": ("condition", "question", *MEAN, *SD, "personas", "valid_mass"),
@@ -56,7 +56,7 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
         "intervals": {"method": METHOD, "resamples": RESAMPLES, "seed": prediction.seed, "covers": COVERS},
         "evidence": prediction.evidence and str(prediction.evidence.folder),
         "created": created.isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
     }
     write_json(output / RECORD, record)
     with styled():

@@ -17,6 +17,7 @@ from socrates.checkpoint import (
     newest_complete,
     read_manifest,
     why_not_from_weights,
+    why_not_resumable,
 )
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
@@ -51,10 +52,12 @@ def push_newest(
         raise SocratesError(f"{run!r} cannot be the name of a run: a folder in models/, without its path")
     local, passed_over = newest_complete(instance.root / "models" / run, weights_only=weights_only)
     local_step = (checkpoint_step(local) or 0) if local else -1
+    local_is_whole = local is not None and why_not_resumable(local) is None
     for there in read_listing(instance):
         if there.run != run or not there.is_complete or there.step < local_step:
             continue
-        if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=weights_only):
+        enough = weights_only and not (there.step == local_step and local_is_whole)  # then the whole one is sent
+        if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=enough):
             return f"goes on from {there.name}, which is on the machine"
     if local is None:
         weights = next((item.path.name for item in passed_over if why_not_from_weights(item.path) is None), None)
@@ -65,7 +68,7 @@ def push_newest(
         )
     size = sum(size for size, _ in read_manifest(local).files.values())
     say(f"Sending {local.name} ({size / 10**6:.1f} MB)...")
-    _push(instance, run, local, weights_only=weights_only)
+    _push(instance, run, local, weights_only=not local_is_whole)
     return f"goes on from {local.name}, sent from here"
 
 

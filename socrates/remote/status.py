@@ -99,8 +99,10 @@ def screen(status: Status, width: int) -> str:
     lines = _printed(console, head, *problem, Text(), rows)
     r, room = status.report, HEIGHT - 1 - len(lines)
     if r and r.log and status.verdict not in (RUNNING, COMPLETE) and room > 0:
-        end = [f"The end of {r.log_name}:", *(f"  {line}" for line in r.log[-room:])]
-        lines += _printed(console, *(Text(line, no_wrap=True, overflow="ellipsis") for line in end))
+        end = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
+        for line in (f"The end of {r.log_name}:", *(f"  {line}" for line in r.log[-room:])):
+            end.add_row(Text(line))
+        lines += _printed(console, end)
     return "\n".join(lines[:HEIGHT])
 
 

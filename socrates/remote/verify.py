@@ -27,6 +27,7 @@ LEAST_UTILIZATION = 80.0  # percent
 ADAPTER, OPTIMIZER = "adapter_model.safetensors", "optimizer.pt"
 _ROOM = 64 * 2**10  # bytes of a file besides its numbers; matters if the model is tiny
 _ALIKE = 0.01
+_NO_GPU = "no GPU in training_log.jsonl"
 _CLOCKS = 5.0  # seconds by which two clocks and their rounding may differ
 
 
@@ -216,7 +217,7 @@ def _gpus_used(e: Evidence) -> Criterion:
     text = f"GPU utilization >{LEAST_UTILIZATION:.0f}% during training"
     if not gpus:
         few = "too few lines with samples are logged: the first one includes the loading"
-        return Criterion(text, None, [], few if e.there.has_gpu else "no GPU")
+        return Criterion(text, None, [], few if e.there.has_gpu else _NO_GPU)
     lines = [f"GPU {index}: mean {mean:.1f}% over {lines} lines of training_log.jsonl" for index, mean, lines in gpus]
     if len(gpus) < wanted:
         lines.append(f"{len(gpus)} GPUs were used, the config has {wanted} processes")
@@ -229,7 +230,7 @@ def _memory_sufficed(e: Evidence) -> Criterion:
     if t.out_of_memory:
         return Criterion(text, False, [f"{t.log_name}: {t.out_of_memory}"])
     if not t.log or not t.has_gpu:
-        return Criterion(text, None, [], "no GPU" if t.log else f"no {t.log_name} there")
+        return Criterion(text, None, [], _NO_GPU if t.log else f"no {t.log_name} there")
     return Criterion(text, True, [f"{t.log_name}: none"])
 
 

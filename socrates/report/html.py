@@ -72,7 +72,11 @@ def check_page(page: Path, pictures: Iterable[Path], program: str, option: str) 
     if page.is_dir():
         raise SocratesError(f"{option} {page}: is a folder; name the page in it")
     for path in (page, *pictures):
-        if path.exists() and program.encode() not in path.read_bytes()[:_START]:
+        try:
+            start = path.read_bytes()[:_START] if path.exists() else program.encode()
+        except OSError as error:
+            raise SocratesError(f"{path}: cannot read: {error.strerror or error}") from error
+        if program.encode() not in start:
             raise SocratesError(
                 f"{path}: {program} did not write this file; name another page with {option} FILE, or move it away"
             )

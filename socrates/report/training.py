@@ -32,7 +32,7 @@ def find_log(results: Results) -> tuple[Path, pd.DataFrame] | None:
     for root in (Path(), *results.folder.resolve().parents[2:3]):
         states = (root / run).glob(f"checkpoint-*/{TRAINER_STATE}")
         if newest := max(states, key=lambda path: (len(path.parent.name), path), default=None):
-            history = read_json(newest, "trainer's state").get("log_history")
+            history = read_json(newest, "trainer's state", nan_is_null=True).get("log_history")
             lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
             logged = pd.DataFrame(lines, columns=["step", "loss", "eval_loss"]).apply(pd.to_numeric, errors="coerce")
             return newest, logged.dropna(subset="step").astype({"step": int}).set_index("step")

@@ -45,7 +45,7 @@ class RunEvidence:
         log: the text log was found.
         error, out_of_memory: its first line that tells of an error, of a GPU's memory that was full.
         gpus: of each, mean utilization in percent over so many lines of the log, those of the loading left out.
-        has_gpu: the machine has a GPU that the training was to use.
+        has_gpu: its log has samples of one.
     """
 
     found: bool

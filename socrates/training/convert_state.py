@@ -112,7 +112,7 @@ def _make_scratch(resumption: Resumption, args: SFTConfig, output_dir: Path) -> 
     checkpoint = resumption.checkpoint
     # Of this process alone: the converter of one that was killed may still be writing.
     scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=output_dir))
-    state = read_json(checkpoint / "trainer_state.json", "trainer's state")
+    state = read_json(checkpoint / "trainer_state.json", "trainer's state", nan_is_null=True)
     # The Trainer would warn: a process now has another share of a step.
     write_json(scratch / "trainer_state.json", {**state, "train_batch_size": args.per_device_train_batch_size})
     if resumption.way is Way.OTHER_RANKS:

@@ -358,7 +358,8 @@ def test_stopped_while_it_waits_to_start_again(place):
     assert (place.state["state"], place.state["restarts"]) == ("stopped", 0)
 
 
-def test_the_supervisor_killed_then_its_training_too_but_for_a_rank(place):
+@pytest.mark.parametrize("then", ["start", "stop"])
+def test_the_supervisor_killed_then_its_training_too_but_for_a_rank(place, then):
     place.start({"to": 4, "orphan": True, "hang": True})
     training = place.hanging()
     os.kill(place.state["pid"], signal.SIGKILL)
@@ -374,6 +375,9 @@ def test_the_supervisor_killed_then_its_training_too_but_for_a_rank(place):
     result = place.supervise("state")
     assert result.returncode == 1
     assert result.stdout.startswith("failed: the supervisor is gone (killed, or the machine restarted)\n")
+    if then == "stop":
+        assert place.supervise("stop").returncode == 0 and not processes_in(place.folder)
+        assert place.supervise("stop").returncode == 1
     assert place.start({}, {"to": 9, "check_gone": True}).returncode == 0, "what holds a GPU is ended first"
     assert place.wait_until_over()["state"] == "complete"
 

@@ -202,6 +202,26 @@ def test_light_takes_the_guides_files_and_stays_until_the_whole_one_is_here(proj
     assert not project.fetch(10, light=True) and local_state(here).kind == COMPLETE
 
 
+def test_a_kill_between_the_two_renames_of_a_swap_loses_neither(project, monkeypatch):
+    there = project.save(10)
+    project.fetch(10, light=True)
+    rename = Path.rename
+
+    def killed(self, target):
+        if self.parent.name == ".partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            project.fetch(10)
+    (aside,) = (project.models / "run" / "set-aside").iterdir()
+    assert local_state(aside).kind == LIGHT and not place(project).exists()
+    project.asked()
+    assert project.fetch(10) and project.asked() == [] and same_bytes(place(project), there)
+
+
 def test_no_training_goes_on_from_a_light_one(project):
     for step in (10, 20):
         project.save(step)

@@ -61,7 +61,7 @@ def test_a_damaged_one_of_the_same_name_there_is_moved_away_not_lost(project):
     assert (aside / "optimizer.pt").read_bytes() == bytes_there
 
 
-def test_asked_for_weights_it_sends_or_takes_a_light_one(project):
+def test_asked_for_weights_it_sends_or_takes_a_light_one_but_a_whole_one_goes_before(project):
     for step in (10, 20):
         here = project.models / "run" / f"checkpoint-{step}"
         shutil.rmtree(here / f"global_step{step}")
@@ -69,6 +69,12 @@ def test_asked_for_weights_it_sends_or_takes_a_light_one(project):
         push_newest(project.instance, "run")
     assert push_newest(project.instance, "run", weights_only=True) == "goes on from checkpoint-20, sent from here"
     assert push_newest(project.instance, "run", weights_only=True).endswith("checkpoint-20, which is on the machine")
+    whole = project.save(20)
+    shutil.rmtree(project.models / "run" / "checkpoint-20")
+    shutil.copytree(whole, project.models / "run" / "checkpoint-20")
+    shutil.rmtree(whole / "global_step20")
+    assert push_newest(project.instance, "run", weights_only=True) == "goes on from checkpoint-20, sent from here"
+    assert find_damage(whole) is None
 
 
 def test_what_did_not_arrive_intact_is_told_and_the_same_call_mends_it(project):

@@ -193,7 +193,7 @@ def test_failed_tells_the_reason_and_the_end_of_the_log(machine):
     with machine.write("training.log", "").open("wb") as file:
         file.truncate(2**42)  # so much is not read
         file.seek(0, os.SEEK_END)
-        file.write(b"all well\n" * 50 + b"Traceback (most recent call last):\nRuntimeError: NCCL\n")
+        file.write((b"all well " * 20 + b"\n") * 50 + b"Traceback (most recent call last):\nRuntimeError: NCCL\n")
     machine.write("training_test.log", "another run's log\n")
     screen = text_of(look(machine))
     assert "it does not get further" in screen

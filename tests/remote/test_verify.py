@@ -306,7 +306,7 @@ def test_without_a_gpu_it_is_not_measured_and_never_ticked(run):
     assert unmeasured(criteria) == [USE, MEMORY]
     assert verdict(criteria) == NOT_DECIDED
     text = checklist(criteria)
-    assert "- [ ] GPU utilization >80% during training (not measured: no GPU)" in text
+    assert "- [ ] GPU utilization >80% during training (not measured: no GPU in training_log.jsonl)" in text
     assert text.endswith("NOT DECIDED: 2 criteria not measured")
 
 

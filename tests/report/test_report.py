@@ -190,6 +190,9 @@ def test_a_page_and_its_pictures_replace_only_earlier_ones(made, tmp_path):
             write("baseline")
         assert own.read_bytes() == b"somebody's own"
         own.unlink()
+    page.with_name("page-training.png").mkdir()
+    with pytest.raises(SocratesError, match=r"page-training\.png: cannot read: Is a directory"):
+        write("baseline")
 
 
 @pytest.mark.slow
@@ -374,7 +377,8 @@ def test_the_log_is_that_of_the_newest_checkpoint(report, tmp_path):
     source, logged = find_log(report.material.subject)
     assert source.parent.name == "checkpoint-500" and logged["loss"].dropna().index.tolist() == list(range(10, 501, 10))
     assert logged["eval_loss"].dropna().index.tolist() == [100, 200, 300, 400, 500]
-    for step, history in ((9, []), (10, [{"step": 10, "loss": 1.0}, {"step": 10, "eval_loss": 2.0}, {"step": "x"}, 7])):
+    lines = [{"step": 10, "loss": 1.0}, {"step": 10, "eval_loss": 2.0}, {"step": "x"}, 7, {"step": 11, "loss": np.inf}]
+    for step, history in ((9, []), (10, lines)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     _, found = find_log(Results(tmp_path, "", {"about": {"model": str(tmp_path / "checkpoint-9")}}))

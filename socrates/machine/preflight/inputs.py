@@ -22,7 +22,7 @@ from socrates.config import RunConfig
 from socrates.data.dataset import read_metadata, sha256_of_part
 from socrates.data.tokenized import INFO
 from socrates.errors import SocratesError
-from socrates.files import read_json
+from socrates.files import read_json, whole_number
 from socrates.machine.preflight.checks import FAIL, PASS, WARN, Check, gib
 from socrates.model.hub import TIMEOUT_S, check_weights, names_a_folder, probe_hub
 from socrates.model.sizing import KNOWN_SHAPES, ModelShape
@@ -121,7 +121,7 @@ def inspect_data(config: RunConfig) -> tuple[list[Check], DataState]:
         return checks, DataState(config.training.max_steps)
     rows = None
     with suppress(SocratesError, KeyError):
-        rows = read_metadata(folder)["rows"]["train"]
+        rows = whole_number(read_metadata(folder)["rows"]["train"])
     with config.train_file.open("rb") as file:
         lines = list(islice(file, _LOOKED_AT))
         rows = rows or len(lines) + sum(1 for _ in file)
