@@ -32,9 +32,11 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that appears under ``path`` only once it is complete and on disk; text is UTF-8.
 
     Raises:
-        SocratesError: the file cannot be written (no space, no permission); nothing is left behind.
+        SocratesError: the file cannot be written (no space, no permission); nothing is left behind. Or what stands
+            there is a device or a pipe.
     """
     path = Path(path)
+    _check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,11 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # as root, a rename onto /dev/null would replace it
+        raise SocratesError(f"{path}: is a device or a pipe, not a file; name a file to write")
 
 
 def cannot_write(path: Path, error: OSError) -> SocratesError:
@@ -71,8 +78,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_file(path: Path | str) -> None:
-    """Remove a file, if there is one, for good: also after a power cut. SocratesError where that cannot be done."""
+    """Remove a file, if there is one, for good: also after a power cut.
+
+    Raises:
+        SocratesError: that cannot be done, or what stands there is a device or a pipe.
+    """
     path = Path(path)
+    _check_replaceable(path)
     try:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)

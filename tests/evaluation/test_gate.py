@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import runpy
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from processes import ROOT, run_loaded, run_script
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import GO, NO_GO, check_comparable, decision_text, printed_distances
 from socrates.evaluation.gate import decide as decide_on
+from socrates.files import atomic_write
 
 SCRIPT = ROOT / "scripts" / "gate.py"
 
@@ -297,6 +299,14 @@ def test_the_output_never_overwrites_what_is_compared(gate_on, tmp_path, role):
     status, error = gate_on(metrics(0.4), metrics(0.3), "--output", tmp_path / "link.json")
     assert status is None and "would overwrite" in error
     assert json.loads((tmp_path / f"{role}.json").read_text())["mae"] == 0.3
+
+
+def test_a_device_or_a_pipe_is_not_replaced(gate_on, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    status, error = gate_on(metrics(0.4), metrics(0.3), "--output", tmp_path / "pipe")
+    assert status is None and "is a device or a pipe" in error and (tmp_path / "pipe").is_fifo()
+    with pytest.raises(SocratesError, match="is a device or a pipe"), atomic_write(tmp_path / "pipe"):
+        pass
 
 
 def test_a_crash_inside_is_neither_go_nor_no_go(tmp_path):
