@@ -15,7 +15,6 @@ import _bootstrap  # noqa: F401
 import argparse
 import os
 import re
-import sys
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -33,7 +32,6 @@ def main() -> int:
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.monitor import Log
 
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
     root = project_root().absolute()
     if arguments.source:
         instance = Instance(root, check_instance_id(arguments.source.partition(":")[0]))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = decision_text(decision)
     if arguments.output:  # before GO is said: a decision that cannot be recorded is none
         write_json(arguments.output, {**decision.model_dump(), **_circumstances(inputs)})
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the decision's lines have signs beyond ASCII
     print(text, flush=True)
     return EXIT_DONE if decision.decision == GO else EXIT_NO
 

@@ -68,7 +68,6 @@ def main() -> int:
         page = default_page(arguments.file) if arguments.report == PAGE_HERE else arguments.report
         check_page(page, (), PROGRAM, "--report")
     found = inspect_file(arguments.file, **(tokens_of(arguments.config) if arguments.config else {}))
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: scales have dashes, and studies any name
     if arguments.json:
         import json
 

@@ -16,7 +16,6 @@ import _bootstrap  # noqa: F401
 import argparse
 import os
 import signal
-import sys
 from pathlib import Path
 
 from socrates.errors import (
@@ -49,7 +48,6 @@ def main() -> int:
         raise SocratesError(f"{arguments.run!r} cannot be the name of a run: a folder in models/, without its path")
     os.chdir(root)
     models = Path("models")
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the guide's lines have signs beyond ASCII
     if arguments.missing:
         lines = missing_checkpoints(instance, models)
         print(*lines, sep="\n", end="\n" if lines else "")

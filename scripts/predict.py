@@ -17,7 +17,6 @@ Exit status: 0 done, 2 cannot.
 
 import _bootstrap  # noqa: F401
 
-import sys
 from pathlib import Path
 
 from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
@@ -46,7 +45,6 @@ def main() -> int:
     from socrates.predict.predict import predict
     from socrates.predict.tables import write_prediction
 
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: names may have signs beyond ASCII
     prediction = predict(
         arguments.model,
         arguments.experiment,

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import sys
 from pathlib import Path
 
 from socrates.errors import EXIT_DONE, make_parser, run_entry_point
@@ -37,7 +36,6 @@ def main() -> int:
     from socrates.report.page import write_report
 
     page, pictures = write_report(arguments.results, arguments.output, datetime.now().astimezone())
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
     print(f"Report: {page}\nPictures: {len(pictures)}, {pictures[0].parent / (page.stem + '-*.png')}")
     return EXIT_DONE
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
         seen=known.get("seen"),
     )
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: a path may have signs beyond ASCII
     print("\n".join([*_coverage_lines(content), *number_lines(content)]))
     if useless := worse_than_uniform(content):
         print(f"Note: {useless}")

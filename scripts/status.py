@@ -16,7 +16,6 @@ from __future__ import annotations
 import _bootstrap  # noqa: F401
 
 import shutil
-import sys
 
 from socrates.errors import make_parser, run_entry_point
 
@@ -26,7 +25,6 @@ def main() -> int:
     parser = make_parser(__doc__, "status.sh")
     parser.add_argument("instance", nargs="?", default="0", metavar="ID", help="as in `tnr status` (0)")
     arguments = parser.parse_args()
-    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     from socrates.remote.instance import Instance, check_instance_id, project_root
     from socrates.remote.status import find_status, screen
 

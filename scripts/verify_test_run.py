@@ -29,7 +29,6 @@ def main() -> int:
         "--config", default="config_test_run.json", metavar="FILE", help="the test's run config (config_test_run.json)"
     )
     arguments = parser.parse_args()
-    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     from socrates.config import load_config
     from socrates.files import write_json
     from socrates.phases import RESULTS, VERIFICATION

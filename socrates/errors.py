@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,11 +36,19 @@ REMOVED_OPTIONS = {
     "inspect_data prepare_data --processes": "leave it out: one process is enough",
 }
 
+# Control characters but newline and tab, line separators, marks that reorder a line, and halves of characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 class SocratesError(Exception):
     """What is wrong, where (file, line, key), and what to do about it; printed without a traceback."""
+
+
+def escaped(text: str) -> str:
+    """A text from a file or another machine, with an escape for each sign that could steer a terminal or mislead."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def first_line(error: BaseException) -> str:
@@ -66,23 +77,25 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     Every failure therefore leaves with 2: a SocratesError as its message alone, a defect of this program with its
     traceback.
     """
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # whatever the locale: our lines have signs beyond ASCII
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see scripts/_bootstrap.py; nohup's SIG_IGN stays in force
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main() or EXIT_DONE
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except SocratesError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         status = EXIT_CANNOT
     except SystemExit as leaving:  # argparse has refused the command line, or shown its help
         if leaving.code:
             _say_what_is_gone(Path(sys.argv[0]).stem, {word.partition("=")[0] for word in sys.argv[1:]})
         raise
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         status = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output (head, less) went away
-        sys.stderr.close()
         status = EXIT_CANNOT
     except Exception as error:
         if isinstance(error, ModuleNotFoundError):
@@ -93,15 +106,26 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             why = f"no space left: {error.filename or 'where the output goes'}"
         else:
-            traceback.print_exc()
+            _say(traceback.format_exc().rstrip())
             why = "this is a defect of the program, not of your input; please report the lines above"
-        print(f"error: {why}", file=sys.stderr)
+        _say(f"error: {why}")
         status = EXIT_CANNOT
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # a full disk, or nobody reads: Python's own try at its end would change the status
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(status)
+
+
+def _say(text: str) -> None:
+    """Print to standard error, if that can be: what cannot be said must not change the exit status."""
+    with suppress(OSError, AttributeError):
+        print(escaped(text), file=sys.stderr, flush=True)
 
 
 def _say_what_is_gone(script: str, words: Collection[str]) -> None:
     for key, instead in REMOVED_OPTIONS.items():
         *scripts, option = key.split()
         if script in scripts and option in words:
-            print(f"{option} is gone: {instead}", file=sys.stderr)
+            _say(f"{option} is gone: {instead}")

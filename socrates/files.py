@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from typing import IO, Any
 
 from socrates.errors import SocratesError
 
+_TEXT_LIMIT = 2**26  # bytes
 _SAME_MOMENT = 2_000_000_000  # nanoseconds
 _PATIENCE = 1.0  # seconds for who has the lock: it may be about to end
 _PATIENCE_WITH_LOOKERS = 60.0  # status and launch share it for a moment, which is longer on a busy machine
@@ -134,10 +136,19 @@ def read_json(path: Path | str, what: str = "file", *, nan_is_null: bool = False
 
 
 def read_text(path: Path | str, what: str = "file") -> str:
-    """Read a UTF-8 text file; a missing one, a folder and a wrong encoding each get their message."""
+    """Read a UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        SocratesError: it is missing, not UTF-8, too large to be one of ours, or no file (a pipe would never end).
+    """
     path = Path(path)
     try:
-        return path.read_text(encoding="utf-8")
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size > _TEXT_LIMIT:
+            raise SocratesError(f"{path}: is larger than a {what} can be ({found.st_size} bytes)")
+        if not (stat.S_ISREG(found.st_mode) or path.is_dir()):
+            raise SocratesError(f"{path}: is a pipe or a device, expected the {what}; save it as a file first")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise SocratesError(f"{path}: no such {what}") from error
     except IsADirectoryError as error:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, escaped
 
 Hint = Callable[[str, Collection[str]], str | None]  # (unknown key, valid keys) -> what to do instead
 
@@ -92,8 +92,8 @@ def shown(value: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """A value as JSON without control characters and without half characters, which no terminal can print."""
-    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
+    """A value as JSON, for a terminal."""
+    return escaped(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def text_problem(text: str, *, one_line: bool = False) -> str | None:

@@ -150,7 +150,7 @@ def read_personas(path: Path, people: int | None = None, seed: int = 0) -> pd.Da
             line of another length, a line of which nothing is known, a value that is none, a weight that is no number
             of 0 or more, or nobody with a weight above 0.
     """
-    text = read_text(path, "CSV file of personas").removeprefix("\ufeff")
+    text = read_text(path, "CSV file of personas")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     personas, problems = [], []
     try:

@@ -141,3 +141,31 @@ def test_every_option_that_a_page_names_exists(page):
     for number, line in enumerate((ROOT / page).read_text().splitlines(), 1):
         for option in OPTION.findall(line):
             assert option in known, f"{page}, line {number}: nothing takes {option}"
+
+
+def test_a_text_from_a_file_is_printed_in_any_locale_steers_no_terminal_and_what_cannot_be_said_is_no_answer(tmp_path):
+    (tmp_path / "ü\x1b[2J.json").write_text("\ufeff{}")
+    command = [sys.executable, ROOT / "scripts/gate.py", "ü\x1b[2J.json", os.fsdecode(b"\xff.json")]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(command, cwd=tmp_path, env=ascii_only, capture_output=True, encoding="utf-8")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: \\udcff.json: no such")
+    command[-1] = command[-2]
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(command, cwd=tmp_path, stdout=full, stderr=full).returncode == 2
+    ended = subprocess.run(command, cwd=tmp_path, env=ascii_only, capture_output=True, encoding="utf-8")
+    assert "error: ü\\x1b[2J.json" in ended.stderr
+
+
+@pytest.mark.parametrize("kind", ["pipe", "larger"])
+def test_a_file_that_never_ends_or_is_too_large_is_refused(kind, tmp_path):
+    path = tmp_path / "metrics.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**26 + 1)
+    command = [sys.executable, ROOT / "scripts/gate.py", path, tmp_path / "other.json"]
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30)
+    assert ended.returncode == 2
+    assert kind in ended.stderr
