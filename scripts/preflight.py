@@ -32,11 +32,10 @@ def main() -> int:
     from socrates.machine.run_state import read_machine_env
 
     os.environ.update(read_machine_env())  # as the training will have it; the hub's library reads it once
-    from socrates.config import load_config, load_deepspeed
+    from socrates.config import load_training
     from socrates.machine.preflight.preflight import run_checks
 
-    config = load_config(arguments.config) if arguments.config else None
-    deepspeed = load_deepspeed(arguments.deepspeed, config) if config and arguments.deepspeed else None
+    config, deepspeed = load_training(arguments.config, arguments.deepspeed) if arguments.config else (None, None)
     checks = [*software, *run_checks(config, deepspeed)]
     print(report_text(checks))
     return 1 if failed(checks) else 0

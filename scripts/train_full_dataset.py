@@ -58,13 +58,12 @@ def main() -> int:
         return dry_run(arguments)
     # Micro-batches differ in size: without it the allocator keeps blocks that fit none of them. Before torch is loaded.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    from socrates.config import load_config, load_deepspeed
+    from socrates.config import load_training
     from socrates.training.distributed import end_process_group, errors_from_rank_zero
     from socrates.training.train import train
 
     with errors_from_rank_zero():
-        config = load_config(arguments.config)
-        deepspeed = load_deepspeed(arguments.deepspeed, config)
+        config, deepspeed = load_training(arguments.config, arguments.deepspeed)
     train(config, deepspeed, arguments.resume_from_checkpoint, arguments.resume_weights_only)
     end_process_group()
     return 0
@@ -72,13 +71,12 @@ def main() -> int:
 
 def dry_run(arguments: argparse.Namespace) -> int:
     """Check the config, the DeepSpeed file and each row of the data, and print what the run would be."""
-    from socrates.config import load_config, load_deepspeed
+    from socrates.config import load_training
     from socrates.console import progress
     from socrates.data.dataset import sha256_of_part
     from socrates.data.records import read_answers
 
-    config = load_config(arguments.config)
-    load_deepspeed(arguments.deepspeed, config)
+    config, _ = load_training(arguments.config, arguments.deepspeed)
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
     rows = {}
     for path in (config.train_file, config.evaluation_file):

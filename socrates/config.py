@@ -158,6 +158,18 @@ def load_deepspeed(path: Path | str, config: RunConfig) -> dict[str, Any]:
     return value
 
 
+def load_training(path: Path | str, deepspeed: Path | str | None) -> tuple[RunConfig, Any]:
+    """A run config and, where one is named, a DeepSpeed file with which a training may start; SocratesError if not."""
+    config = load_config(path)
+    output = Path(config.output_dir)
+    if output.parent != Path("models") or not is_run_name(output.name):
+        raise SocratesError(
+            f'{path}: "output_dir" is {config.output_dir!r}: must be models/NAME, where the monitor looks; NAME of '
+            "letters, digits, dots, - and _, with a letter or digit first (it may be a link to another disk)"
+        )
+    return config, load_deepspeed(deepspeed, config) if deepspeed else None
+
+
 def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """The keys in which two plain configs differ, as "training.learning_rate: 1e-05 -> 2e-05"."""
     lines = []
@@ -270,12 +282,5 @@ def _hint(key: str, valid: Collection[str]) -> str | None:
 
 def main(config_name: str, deepspeed_name: str) -> None:
     """Check a run's configs before it is launched; print its name and its model, a line each."""
-    config = load_config(config_name)
-    load_deepspeed(deepspeed_name, config)
-    output = Path(config.output_dir)
-    if output.parent != Path("models") or not is_run_name(output.name):
-        raise SocratesError(
-            f'{config_name}: "output_dir" is {config.output_dir!r}: must be models/NAME, where the monitor looks; '
-            "NAME of letters, digits, dots, - and _"
-        )
-    print(output.name, config.model_name, sep="\n")
+    config, _ = load_training(config_name, deepspeed_name)
+    print(Path(config.output_dir).name, config.model_name, sep="\n")

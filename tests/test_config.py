@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from socrates.config import describe_difference, load_config, load_deepspeed, parse_config
+from socrates.config import describe_difference, load_config, load_deepspeed, load_training, parse_config
 from socrates.errors import SocratesError
 
 ROOT = Path(__file__).parent.parent
@@ -142,6 +142,19 @@ def test_malformed_file(tmp_path, text, message):
     with pytest.raises(SocratesError) as error:
         load_config(path)
     assert message in str(error.value) and str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "output", ["run+dora", "my run", "läuft", "v1:final", "group/run", ".run", "set-aside", "..", "", "../run", "a\nb"]
+)
+def test_a_run_is_named_as_the_monitor_knows_it(tmp_path, output):
+    value = json.loads((ROOT / "config_full_dataset.json").read_text())
+    for folder in (f"models/{output}", f"/elsewhere/{output}", "out/run"):
+        (tmp_path / "c.json").write_text(json.dumps(value | {"output_dir": folder}))
+        with pytest.raises(SocratesError, match=r"must be models/NAME, .*; NAME of letters, digits, dots, - and _"):
+            load_training(tmp_path / "c.json", ROOT / "deepspeed_config.json")
+    (tmp_path / "c.json").write_text(json.dumps(value | {"output_dir": "./models/Qwen-2.5_a/"}))
+    assert load_training(tmp_path / "c.json", None)[1] is None
 
 
 @pytest.mark.parametrize(

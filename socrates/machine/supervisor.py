@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from socrates.checkpoint import WEIGHTS_ONLY, checkpoint_step, is_finished, newest_complete
-from socrates.config import load_config, load_deepspeed
+from socrates.config import load_training
 from socrates.console import describe_exit
 from socrates.errors import EXIT_CANNOT, SocratesError
 from socrates.files import write_json
@@ -57,8 +57,7 @@ def make_training_job(config: str, deepspeed: str, log: str, weights_only: bool 
     Raises:
         SocratesError: config or DeepSpeed file are wrong, or the data is not there.
     """
-    run = load_config(config)
-    load_deepspeed(deepspeed, run)
+    run, _ = load_training(config, deepspeed)
     if not run.train_file.is_file():
         raise SocratesError(
             f"{run.train_file}: no such data file; upload the data: tnr scp 0 data/socsci210_full/ "

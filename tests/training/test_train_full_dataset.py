@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from processes import assert_refused, run_loaded, start_loaded, training_folder
+from trainings import change
 
 from socrates.config import parse_config
 from socrates.files import write_json
@@ -52,6 +53,21 @@ def test_dry_run_says_what_the_run_would_be(dry_run):
     assert result.returncode == 0, result.stderr
     assert '"learning_rate": 0.002' in result.stdout and "9 steps of 16 examples, 3 checkpoints" in result.stdout
     assert {p.name for p in folder.iterdir()} == {"config.json", "data", "deepspeed_config.json"}, "writes nothing"
+
+
+PROGRAMS = [
+    (*SCRIPT, "--dry-run"), SCRIPT, ("preflight.py", *SCRIPT[1:]), ("preflight.py", *SCRIPT[1:3]),
+    ("supervise.py", "start", *SCRIPT[1:], "--log", "a.log"), ("lib/run.py", "config", SCRIPT[2], SCRIPT[4]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: " ".join(program[:2]))
+def test_a_run_whose_checkpoints_no_monitor_would_find_is_refused_with_the_rule(workplace, tmp_path, program):
+    folder = shutil.copytree(workplace, tmp_path / "project")
+    change(folder, output_dir="models/qwen_lr=1e-5")
+    result = run_loaded(*program, cwd=folder)
+    assert_refused(result, "'models/qwen_lr=1e-5': must be models/NAME", "letters, digits, dots, - and _")
+    assert {p.name for p in (folder / "models").iterdir()} == {"base"}
 
 
 @pytest.mark.parametrize(
