@@ -21,6 +21,7 @@ from socrates.errors import SocratesError
 from socrates.remote.untrusted import plain
 
 REMOTE_ROOT = "socrates-training"  # in the home folder of the machine, as in the guide
+SILENCE = 300.0  # seconds
 NOT_REACHED = 254  # tnr's exit status for a machine that cannot be reached
 _TNR = "tnr: error: "
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -55,21 +56,21 @@ class Instance:
     id: str
 
     def run(
-        self, command: str, *, stdin: bytes = b"", timeout: float | None = None, check: bool = True
+        self, command: str, *, stdin: bytes = b"", silence: float = SILENCE, check: bool = True
     ) -> CompletedProcess[bytes]:
         """Run a bash command in the machine's home folder.
 
         Args:
             command: bash.
             stdin: what it reads; the place for secrets.
-            timeout: seconds, after which the machine counts as unreachable; None waits.
+            silence: seconds without a word from it, after which the machine counts as unreachable.
             check: whether a status other than 0 is an error.
 
         Raises:
             Unreachable: no connection, or it was lost.
             SocratesError: the command failed and ``check``.
         """
-        done = self._tnr(["ssh", self.id, command], stdin=stdin, timeout=timeout)
+        done = self._tnr(["ssh", self.id, command], stdin=stdin, silence=silence)
         if check and done.returncode != 0:
             raise self.failure(done)
         return done
@@ -98,7 +99,7 @@ class Instance:
             raise SocratesError(f"instance {self.id}: copying failed: {_said(done.stderr)}")
 
     def _tnr(
-        self, arguments: list[str], *, stdin: bytes = b"", timeout: float | None = None, pass_fds: Sequence[int] = ()
+        self, arguments: list[str], *, stdin: bytes = b"", silence: float | None = None, pass_fds: Sequence[int] = ()
     ) -> CompletedProcess[bytes]:
         program = str(self.root / "scripts" / "tnr")
         try:
@@ -116,11 +117,11 @@ class Instance:
             raise SocratesError(f"{program}: cannot run it: {error.strerror or error}") from error
         with process:
             try:
-                stdout, stderr = process.communicate(stdin, timeout)
+                stdout, stderr = _communicate(process, stdin, silence)
             except BaseException as error:
                 _kill_group(process)
                 if isinstance(error, subprocess.TimeoutExpired):
-                    raise Unreachable(f"instance {self.id}: no answer within {timeout:.0f} s") from error
+                    raise Unreachable(f"instance {self.id}: no answer within {silence:.0f} s") from error
                 raise
         if process.returncode == NOT_REACHED:
             _kill_group(process)  # an ssh that still waits for an answer holds the locks that it inherited
@@ -128,6 +129,18 @@ class Instance:
         if process.returncode < 0:
             raise Unreachable(f"instance {self.id}: the connection's process was ended by signal {-process.returncode}")
         return CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def _communicate(process: subprocess.Popen[bytes], stdin: bytes, silence: float | None) -> tuple[bytes, bytes]:
+    """What a process says; TimeoutExpired where it says nothing for ``silence`` seconds (None waits)."""
+    said = 0
+    while True:
+        try:
+            return process.communicate(stdin, silence)
+        except subprocess.TimeoutExpired as waited:
+            before, said, stdin = said, len(waited.output or b"") + len(waited.stderr or b""), b""
+            if said == before:
+                raise
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

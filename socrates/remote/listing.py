@@ -17,7 +17,6 @@ from socrates.checkpoint import MANIFEST, is_run_name
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
 
-LISTING_TIMEOUT = 300.0  # seconds; a machine that takes longer to list its folders counts as unreachable
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
 _ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
 _FOLDER = re.compile(rb"\./([^/]+)/checkpoint-(0|[1-9][0-9]{0,11})")
@@ -42,9 +41,10 @@ if [ -d {REMOTE_ROOT} ]; then
   done
 fi
 """
+# dd tells its progress on standard error: no silence as long as the disk there gives anything.
 _DIGESTS = r"""
 while IFS= read -r -d '' path; do
-  [ ! -f "$path" ] || [ -L "$path" ] || sha256sum <"$path" | cut -c 1-64 | tr -d '\n'
+  [ ! -f "$path" ] || [ -L "$path" ] || dd bs=4M status=progress <"$path" | sha256sum | cut -c 1-64 | tr -d '\n'
   printf '\0'
 done
 """
@@ -92,7 +92,7 @@ def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
         SocratesError: the folder cannot be entered.
     """
     # `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`
-    entries = _ask(instance, _LIST)
+    entries = ask(instance, _LIST)
     digests = {match[2]: match[1].decode() for entry in entries if (match := _MANIFEST_LINE.fullmatch(entry))}
     found = []
     for entry in entries:
@@ -108,7 +108,7 @@ def list_trainings(instance: Instance) -> list[str]:
     Raises:
         Unreachable, SocratesError: it is unknown, and why.
     """
-    locks = [entry.decode(errors="backslashreplace") for entry in _ask(instance, _LIST_TRAININGS)]
+    locks = [entry.decode(errors="backslashreplace") for entry in ask(instance, _LIST_TRAININGS)]
     runs = [lock.split("/")[1] for lock in locks if lock.startswith("models/")]
     return runs or ["supervisor" for _ in locks[:1]]
 
@@ -121,7 +121,7 @@ def read_remote_manifest(instance: Instance, folder: str) -> bytes | None:
         SocratesError: it is larger than any manifest of ours.
     """
     path = shlex.quote(f"{folder}/{MANIFEST}")
-    entries = _ask(instance, f"[ ! -f {path} ] || {{ head -c {MANIFEST_LIMIT + 1} -- {path} && printf '\\0'; }}")
+    entries = ask(instance, f"[ ! -f {path} ] || {{ head -c {MANIFEST_LIMIT + 1} -- {path} && printf '\\0'; }}")
     if not entries:
         return None
     manifest = b"\0".join(entries)
@@ -138,11 +138,11 @@ def remote_digests(instance: Instance, folder: str, paths: Sequence[str]) -> dic
         SocratesError: the folder cannot be entered.
     """
     names = b"".join(path.encode() + b"\0" for path in paths)
-    entries = _ask(instance, f"cd -- {shlex.quote(folder)} || exit 3{_DIGESTS}", names, timeout=None)
+    entries = ask(instance, f"cd -- {shlex.quote(folder)} || exit 3{_DIGESTS}", names)
     return {path: entry.decode(errors="replace") or None for path, entry in zip(paths, entries, strict=False)}
 
 
-def _ask(instance: Instance, script: str, stdin: bytes = b"", timeout: float | None = LISTING_TIMEOUT) -> list[bytes]:
+def ask(instance: Instance, script: str, stdin: bytes = b"") -> list[bytes]:
     """The NUL-ended entries that a script prints there.
 
     Raises:
@@ -151,9 +151,7 @@ def _ask(instance: Instance, script: str, stdin: bytes = b"", timeout: float | N
     """
     # Some shells greet: what counts stands between the two marks.
     body = f"printf 'socrates-begin\\0'\n{script}\nprintf 'socrates-end\\0'"
-    done = instance.run(
-        f"set -o pipefail\n{{ {body}; }} | head -c {_ANSWER_LIMIT}", stdin=stdin, timeout=timeout, check=False
-    )
+    done = instance.run(f"set -o pipefail\n{{ {body}; }} | head -c {_ANSWER_LIMIT}", stdin=stdin, check=False)
     answer = done.stdout
     _, begun, rest = answer.partition(b"socrates-begin\0")
     # The end mark follows a NUL (or stands alone), so that no file's name can imitate it.

@@ -24,8 +24,9 @@ from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, p
 from socrates.remote.listing import read_listing
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
-_VERIFY = (
-    "import sys; from socrates.checkpoint import why_not_from_weights, why_not_resumable; "
+_VERIFY = (  # a sign of life with each file that it opens
+    "import sys; sys.addaudithook(lambda event, _: event == 'open' and sys.stderr.write('\\n')); "
+    "from socrates.checkpoint import why_not_from_weights, why_not_resumable; "
     f"sys.exit({_NOT_RESUMABLE} if {{check}}(sys.argv[1]) else 0)"
 )
 

@@ -8,9 +8,9 @@ import pytest
 from mirrors import flip_a_bit, make_project, same_bytes
 from processes import ROOT
 
-from socrates.checkpoint import find_damage
+from socrates.checkpoint import GUIDE_FILES, find_damage
 from socrates.errors import SocratesError
-from socrates.remote.instance import Unreachable
+from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.push import push_newest
 
 pytestmark = pytest.mark.slow  # each test starts programs
@@ -41,6 +41,13 @@ def test_the_newest_one_from_here_arrives_whole_and_the_second_time_it_is_there(
     assert same_bytes(project.there / "run" / "checkpoint-20", project.models / "run" / "checkpoint-20")
     assert [p.name for p in (project.there / "run").glob("checkpoint-*")] == ["checkpoint-20"]
     assert push_newest(project.instance, "run", said.append).endswith("which is on the machine") and len(said) == 1
+
+
+def test_a_verification_there_that_takes_long_gives_signs_of_life(project, monkeypatch):
+    run, said = Instance.run, []
+    monkeypatch.setattr(Instance, "run", lambda *a, **more: said.append(run(*a, **more)) or said[-1])
+    push_newest(project.instance, "run")
+    assert any(done.stderr.count(b"\n") >= len(GUIDE_FILES) and not done.stderr.strip() for done in said)
 
 
 def test_a_newer_intact_one_there_is_taken_and_a_damaged_or_unfinished_one_is_not(project):
