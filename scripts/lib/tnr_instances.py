@@ -150,7 +150,7 @@ def create(path):
 
 def remove(path, key):
     """End what runs in a local instance, remove its folder, then forget it; interrupted, it can be done again."""
-    import shutil  # here, since `show` runs with every command
+    import subprocess  # here, since `show` runs with every command
 
     with locked(path):
         instances = read(path)
@@ -162,8 +162,8 @@ def remove(path, key):
             raise WrongError(f'"{key}": {place} was not made by tnr create; remove entry and folder by hand')
         end_processes(place)
         for folder in (place / "home", place):  # the marker last: it names the rest as ours until then
-            if folder.exists():
-                shutil.rmtree(str(folder))
+            if subprocess.call(["rm", "-rf", "--", str(folder)]):  # shutil's way ends in a RecursionError
+                raise WrongError(f'"{key}": {folder} could not be removed; run the same command again')
         write(path, instances)
     return 0
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from socrates.checkpoint import (
     GUIDE_FILES,
@@ -30,7 +29,7 @@ from socrates.checkpoint import (
     set_aside,
 )
 from socrates.errors import SocratesError
-from socrates.files import Busy, lock_is_held, sync_folder, take_lock, write_json
+from socrates.files import Busy, lock_is_held, remove_tree, sync_folder, take_lock, write_json
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest, remote_digests
 from socrates.remote.local import ABSENT, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_errors, local_state
@@ -110,11 +109,7 @@ def fetch_checkpoint(
         _copy_verified(instance, source, manifest.files, staging, lock.fileno())
         if manifest.left_out:  # else it is the instance's, byte for byte, and there already
             write_json(staging / MANIFEST, manifest_record(manifest))
-        aside = _put_in_place(staging, target)
-        if aside and state.kind == LIGHT:  # the same bytes are in the complete one
-            with suppress(OSError):
-                shutil.rmtree(aside)
-        elif aside:
+        if aside := _put_in_place(staging, target, manifest.files, state.kind == LIGHT):
             say(f"{target} is another run's; moved to {aside}")
         return True
 
@@ -139,11 +134,9 @@ def missing_checkpoints(instance: Instance, models: Path) -> list[str]:
 
 
 def _light_manifest(manifest: Manifest, source_sha256: str) -> Manifest:
-    left_out = tuple(path for path in manifest.files if path not in LIGHT_FILES)
-    if not left_out:
-        return manifest
     files = {path: entry for path, entry in manifest.files.items() if path in LIGHT_FILES}
-    return replace(manifest, files=files, left_out=left_out, source_sha256=source_sha256)
+    left_out = tuple(path for path in manifest.files if path not in files)
+    return replace(manifest, files=files, left_out=left_out, source_sha256=source_sha256) if left_out else manifest
 
 
 def _copy_verified(
@@ -155,7 +148,7 @@ def _copy_verified(
         waiting = _clear(staging, files)
         if not waiting:
             break
-        _check_space(staging, sum(files[path][0] for path in waiting))  # without room, files arrive wrong
+        _check_space(staging, files, waiting)  # without room, files arrive wrong
         if attempt == _ATTEMPTS:
             again = SocratesError(f"{waiting[0]} arrived damaged twice; it is fetched again later")
             raise _explain(instance, source, files, staging, waiting) or failure or again
@@ -168,7 +161,7 @@ def _copy_verified(
                 raise
             except SocratesError as error:  # one file of several, perhaps: what arrived is looked at
                 failure = error
-    _remove_partial(staging)
+    _remove_partial(staging, files)
 
 
 def _clear(staging: Path, files: dict[str, tuple[int, str]]) -> list[str]:
@@ -176,36 +169,39 @@ def _clear(staging: Path, files: dict[str, tuple[int, str]]) -> list[str]:
 
     A file that does not verify must go before it is fetched again: rsync would trust its size and time.
     """
-    have = set()
-    for path in sorted(staging.rglob("*"), reverse=True):  # what is in a folder before it; links are not followed
-        name = path.relative_to(staging).as_posix()
-        if path.is_dir() and not path.is_symlink():
-            with suppress(OSError):  # not empty
-                path.rmdir()
-            continue
+    have, folders = set(), _folders(staging, files)
+    for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        name, is_link = path.relative_to(staging).as_posix(), path.is_symlink()
         size, sha256 = files.get(name, (None, None))
-        if not path.is_symlink() and path.stat().st_size == size and known_sha256(path) == sha256:
+        if path.is_dir() and not is_link:
+            if path not in folders and path.name != RSYNC_PARTIAL:
+                remove_tree(path)
+        elif not is_link and path.stat().st_size == size and known_sha256(path) == sha256:
             have.add(name)
-        elif RSYNC_PARTIAL not in path.parts and name != MANIFEST:
+        elif name != MANIFEST:
             path.unlink()
     return [path for path in files if path not in have]
 
 
-def _check_space(staging: Path, needed: int) -> None:
-    """NoSpace unless the disk holds that many bytes more, and a little besides for logs and the manifest."""
+def _folders(staging: Path, files: Iterable[str]) -> dict[Path, None]:
+    """The folders that hold a list's files, each after its parent."""
+    return dict.fromkeys(sorted({staging / parent for path in files for parent in PurePosixPath(path).parents}))
+
+
+def _check_space(staging: Path, files: dict[str, tuple[int, str]], waiting: Sequence[str]) -> None:
+    """NoSpace unless the disk holds what is waited for, and a little besides for logs and the manifest."""
     usage = shutil.disk_usage(staging)
-    size = needed + min(256 * 2**20, usage.total // 50)
+    size = sum(files[path][0] for path in waiting) + min(256 * 2**20, usage.total // 50)
     if size > usage.free:
-        _remove_partial(staging)  # worth less than room: rsync copies it when it goes on with it
+        _remove_partial(staging, files)  # worth less than room: rsync copies it when it goes on with it
         free = shutil.disk_usage(staging).free
         if size > free:
-            where = staging.parent.parent
-            raise NoSpace(f"the disk is full: needs {size / 1e9:.1f} GB, {free / 1e9:.1f} GB free in {where}")
+            where = f"{free / 1e9:.1f} GB free in {staging.parent.parent}"
+            raise NoSpace(f"the disk is full: needs {size / 1e9:.1f} GB, {where}")
 
 
-def _remove_partial(staging: Path) -> None:
-    for partial in list(staging.rglob(RSYNC_PARTIAL)):
-        shutil.rmtree(partial)
+def _remove_partial(staging: Path, files: Iterable[str]) -> None:
+    remove_tree(*(folder / RSYNC_PARTIAL for folder in _folders(staging, files)))
 
 
 def _explain(
@@ -223,17 +219,24 @@ def _explain(
     return DamagedThere(f"damaged on the instance: {first} {what}", bad)
 
 
-def _put_in_place(staging: Path, target: Path) -> Path | None:
-    """Give a verified copy its name, flushed to disk; returns where that moved what stood there."""
-    for path in staging.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_folder(staging)
-    aside = set_aside(target) if os.path.lexists(target) else None
-    staging.rename(target)
-    sync_folder(target.parent)
-    sync_folder(staging.parent)
+def _put_in_place(staging: Path, target: Path, files: Iterable[str], is_light: bool) -> Path | None:
+    """Give a verified copy its name, flushed to disk; returns where that moved what stood there.
+
+    A light one stays and is completed, the manifest last: at every moment it is the light one or the complete one.
+    """
+    for path in (*files, MANIFEST):
+        with (staging / path).open("rb") as file:
+            os.fsync(file.fileno())
+    for folder in _folders(staging, files):
+        sync_folder(folder)
+    aside = set_aside(target) if os.path.lexists(target) and not is_light else None
+    if is_light:
+        for path in (*files, MANIFEST):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (staging / path).rename(target / path)
+        remove_tree(staging)
+    else:
+        staging.rename(target)
+    for folder in (*_folders(target, files), target.parent, staging.parent):
+        sync_folder(folder)
     return aside
