@@ -3,7 +3,7 @@
 
   ./scripts/monitor_checkpoints.sh 0 300
 
-Checkpoints go to models/RUN/checkpoint-N/, which appears only when every byte is verified.
+Checkpoints go to models/RUN/checkpoint-N/, which appears only when every byte is verified; logs to models/logs/.
 Lost connections, a full disk and its own end are no harm: run it again, and it goes on where it stopped.
 Exit status: 0 done (nothing is missing), 1 something could not be fetched (is missing), 2 cannot,
 130 stopped with Ctrl+C, 143 stopped by a signal.
@@ -83,7 +83,7 @@ def _arguments() -> argparse.Namespace:
     ends = parser.add_mutually_exclusive_group()
     ends.add_argument("--once", action="store_true", help="fetch what is there now, then end")
     ends.add_argument("--until-complete", action="store_true", help="end when every run's last checkpoint is here")
-    ends.add_argument("--missing", action="store_true", help="fetch nothing; a line for each checkpoint not here yet")
+    ends.add_argument("--missing", action="store_true", help="fetch no checkpoint; a line for each not here yet")
     return parser.parse_intermixed_args()
 
 

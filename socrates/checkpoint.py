@@ -209,11 +209,11 @@ def why_not_from_weights(folder: Path | str) -> str | None:
     return f"{MANIFEST} does not list {', '.join(unlisted)}" if unlisted else None
 
 
-def set_aside(folder: Path) -> Path:
-    """Move a folder to `set-aside/` beside it, under a name that is free, so that its name is free again."""
-    target_folder = folder.parent / SET_ASIDE
+def set_aside(path: Path) -> Path:
+    """Move a folder or file to `set-aside/` beside it, under a name that is free, so that its name is free again."""
+    target_folder = path.parent / SET_ASIDE
     target_folder.mkdir(exist_ok=True)
-    return folder.rename(target_folder / f"{folder.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+    return path.rename(target_folder / f"{path.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
 
 
 def read_training_config(folder: Path | str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from socrates.checkpoint import (
     GUIDE_FILES,
     MANIFEST,
     RSYNC_PARTIAL,
+    SET_ASIDE,
     TRAINING_CONFIG,
     TRAINING_DATA,
     Manifest,
@@ -31,8 +32,9 @@ from socrates.checkpoint import (
 from socrates.errors import SocratesError
 from socrates.files import Busy, lock_is_held, remove_tree, sync_folder, take_lock, write_json
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.listing import list_trainings, read_listing, read_remote_manifest, remote_digests
+from socrates.remote.listing import list_folders, list_trainings, read_remote_manifest, remote_digests
 from socrates.remote.local import ABSENT, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_errors, local_state
+from socrates.remote.logs import fetch_logs
 
 # The guide's five files, and what evaluation reads besides (some KB).
 LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG, TRAINING_DATA)
@@ -115,22 +117,37 @@ def fetch_checkpoint(
 
 
 def missing_checkpoints(instance: Instance, models: Path) -> list[str]:
-    """One line for each complete checkpoint on an instance that is not here intact, and for a training that runs there.
+    """A line for each checkpoint and log on an instance that is not here intact, and for a training that runs there.
+
+    Logs are brought by this, too: one that grows for ever must not keep the machine.
 
     Raises:
         Unreachable, SocratesError: it is unknown, and why.
     """
     lines = []
-    trained = list_trainings(instance)
-    if trained:
+    if trained := list_trainings(instance):
         lines.append(f"a training runs on the instance: {', '.join(trained)}")
     words = {ABSENT: "is not here", DAMAGED: "is damaged here", OTHER: "is not here: another run's has its place"}
-    for checkpoint in filter(lambda found: found.is_complete, read_listing(instance)):
+    listing, unnamed = list_folders(instance)
+    for checkpoint in listing:
         state = local_state(checkpoint.place(models), checkpoint.manifest_sha256)
-        if not state.intact:
-            reason = f": {state.reason}" if state.reason else ""
-            lines.append(f"{checkpoint.run}/{checkpoint.name} {words[state.kind]}{reason}")
-    return lines
+        if not checkpoint.is_complete:
+            lines.append(f"{checkpoint.run}/{checkpoint.name} has no {MANIFEST}: not finished, or other software's")
+        elif not state.intact:
+            said = f"{checkpoint.run}/{checkpoint.name} {words[state.kind]}"
+            lines.append(": ".join(filter(None, (said, state.reason))))
+    return [*lines, *unfetchable(unnamed, models), *fetch_logs(instance, models)]
+
+
+def unfetchable(unnamed: Iterable[tuple[str, str | None]], models: Path) -> list[str]:
+    """A line for each folder that no name leads to (`list_folders`), unless an intact one here has its manifest."""
+    here = [path.parent for folder in ("*", f"*/{SET_ASIDE}") for path in models.glob(f"{folder}/*/{MANIFEST}")]
+    return [
+        f"models/{folder} is not here and has no name to fetch it by: move it there to models/NAME/checkpoint-N "
+        "(NAME of letters, digits, dots, - and _)"
+        for folder, sha256 in unnamed
+        if not (sha256 and any(local_state(path, sha256).intact for path in here))
+    ]
 
 
 def _light_manifest(manifest: Manifest, source_sha256: str) -> Manifest:

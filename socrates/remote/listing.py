@@ -16,17 +16,20 @@ from pathlib import Path
 from socrates.checkpoint import MANIFEST, is_run_name
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
+from socrates.remote.untrusted import plain
 
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
 _ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
 _FOLDER = re.compile(rb"\./([^/]+)/checkpoint-(0|[1-9][0-9]{0,11})")
-_MANIFEST_LINE = re.compile(rb"([0-9a-f]{64})  (\./.+)/manifest\.json")
+_LOOKS_LIKE_ONE = re.compile(rb"(?s).*/checkpoint-[0-9]+")
+_MANIFEST_LINE = re.compile(rb"(?s)([0-9a-f]{64})  (\./.+)/manifest\.json")
 
 _LIST = rf"""
 if [ -d {REMOTE_ROOT}/models ]; then
   cd {REMOTE_ROOT}/models || exit 3
-  find . -mindepth 2 -maxdepth 2 -type d -name 'checkpoint-*' -print0
-  find . -mindepth 3 -maxdepth 3 -type f -path './*/checkpoint-*/{MANIFEST}' -exec sha256sum -z {{}} +
+  # ./*/: a run's folder may be a link to another disk
+  find . ./*/ -maxdepth 5 -name .incoming -prune -o -type d -name 'checkpoint-*' -print0
+  find . ./*/ -maxdepth 6 -name .incoming -prune -o -type f -name {MANIFEST} -exec sha256sum -z {{}} +
 fi
 """
 _LIST_TRAININGS = rf"""
@@ -91,15 +94,22 @@ def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
         Unreachable: no connection, or the answer is cut off.
         SocratesError: the folder cannot be entered.
     """
+    return list_folders(instance)[0]
+
+
+def list_folders(instance: Instance) -> tuple[list[RemoteCheckpoint], list[tuple[str, str | None]]]:
+    """What `read_listing` finds, and each other folder that may be a checkpoint, with its manifest's SHA-256."""
     # `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`
     entries = ask(instance, _LIST)
     digests = {match[2]: match[1].decode() for entry in entries if (match := _MANIFEST_LINE.fullmatch(entry))}
-    found = []
-    for entry in entries:
-        match = _FOLDER.fullmatch(entry)
+    found, unnamed = [], []
+    for folder in sorted({*digests, *filter(_LOOKS_LIKE_ONE.fullmatch, entries)}):
+        match, sha256 = _FOLDER.fullmatch(folder), digests.get(folder)
         if match and is_run_name(run := match[1].decode(errors="replace")):
-            found.append(RemoteCheckpoint(run, int(match[2]), digests.get(entry)))
-    return sorted(found, key=lambda checkpoint: (checkpoint.run, -checkpoint.step))
+            found.append(RemoteCheckpoint(run, int(match[2]), sha256))
+        else:
+            unnamed.append((plain(folder[2:].decode(errors="replace")), sha256))
+    return sorted(found, key=lambda checkpoint: (checkpoint.run, -checkpoint.step)), unnamed
 
 
 def list_trainings(instance: Instance) -> list[str]:

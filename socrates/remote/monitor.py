@@ -17,13 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from socrates.checkpoint import is_finished
+from socrates.checkpoint import SET_ASIDE, is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import Busy, write_json
-from socrates.remote.fetch import DamagedThere, fetch_checkpoint
+from socrates.remote.fetch import DamagedThere, fetch_checkpoint, unfetchable
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.listing import RemoteCheckpoint, read_listing, remote_digests
+from socrates.remote.listing import RemoteCheckpoint, list_folders, remote_digests
 from socrates.remote.local import COMPLETE, RECORDS, NoSpace, local_state
+from socrates.remote.logs import fetch_logs
 from socrates.remote.untrusted import plain
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect (1, 2, 4 ...), or the interval, if that is longer
@@ -58,6 +59,7 @@ class Monitor:
     _damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = field(default_factory=dict)
     _downloaded: list[list[Any]] = field(default_factory=list)
     _listing: list[RemoteCheckpoint] | None = None
+    _lost: set[str] = field(default_factory=set)  # what stays there: no name to fetch it by, or no room here
     _rounds: int = 0
     _last_round: str | None = None
 
@@ -91,7 +93,8 @@ class Monitor:
 
     def _round(self) -> bool:
         """One look; True if it was broken off after a long copy, to see first whether there is something newer."""
-        self._listing = listing = read_listing(self.instance)
+        listing, unnamed = list_folders(self.instance)
+        self._listing = listing
         listed, downloaded = time.monotonic(), len(self._downloaded)
         self._rounds += 1
         self.log.end("connection", "Connected again")
@@ -110,6 +113,13 @@ class Monitor:
             else:
                 self._missing.add(checkpoint)
                 self.here.discard(place)
+        lines = [] if self.run else unfetchable(unnamed, self.models)
+        lines += fetch_logs(self.instance, self.models)
+        for gone in self._lost.difference(lines):
+            self.log.end(gone)
+        for line in lines:
+            self.log.begin(line, f"✗ {line}", problem=SET_ASIDE not in line)
+        self._lost = set(lines)
         self.log.end("round")
         self._last_round = _local_time()
         return False
@@ -181,7 +191,7 @@ class Monitor:
     def _end(self) -> int | None:
         """The exit status, if this is the end."""
         if self.once:
-            return EXIT_NO if self._missing else EXIT_DONE
+            return EXIT_NO if self._missing or self._lost else EXIT_DONE
         if not self.until_complete:
             return None
         listing = [item for item in self._listing or () if self.run in (None, item.run)]
@@ -193,7 +203,7 @@ class Monitor:
             self.log.say(f"✗ Training complete, but {len(self._missing)} checkpoints are damaged on the instance")
             return EXIT_NO
         self.log.say(f"✓ Training complete: all {len(self.here)} checkpoints are here, verified")
-        return EXIT_DONE
+        return EXIT_NO if self._lost else EXIT_DONE
 
     def _is_last(self, checkpoint: RemoteCheckpoint) -> bool:
         """Whether a checkpoint is here and says that it is the last one of its run."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from socrates.console import duration
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO
 from socrates.phases import TEST_RUN, VALIDATION_RUN
+from socrates.remote.fetch import unfetchable
 from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.listing import list_folders
 from socrates.remote.local import LocalState, MonitorRecord, find_local_state
 from socrates.remote.machine_report import NotSetUp, OtherVersion, ask_machine
 from socrates.telemetry.gpus import GpuSample
@@ -61,7 +63,9 @@ def find_status(instance: Instance) -> Status:
     """The status of an instance now; SocratesError where there is no such instance."""
     here = find_local_state(instance.root, instance.id)
     try:
-        return make_status(ask_machine(instance), here, time.time())
+        status = make_status(ask_machine(instance), here, time.time())
+        lines = [status.problem, *unfetchable(list_folders(instance)[1], instance.root / "models")[:3]]
+        return replace(status, problem="\n".join(filter(None, lines)) or None)
     except NotSetUp as error:
         verdict, problem = WRONG, str(error)
     except (OtherVersion, Unreachable) as error:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from socrates.config import load_config
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.remote.fetch import DamagedThere
-from socrates.remote.instance import Unreachable
-from socrates.remote.listing import read_listing
+from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.listing import list_folders, read_listing
 from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_state
+from socrates.remote.untrusted import plain
 from socrates.training.resume import choose_checkpoint
 
 SHARD = "global_step10/shard.pt"
@@ -53,12 +55,29 @@ def test_the_listing_tells_runs_steps_and_manifests_and_no_name_does_harm(projec
         (project.there / name / "manifest.json").write_text("{}")
     (project.there / "run" / "checkpoint-30").symlink_to(folder)
     (project.there / "run" / "checkpoint-40").write_text("a file")
-    listing = read_listing(project.instance)
+    (project.there / "my run" / "checkpoint-5" / "sub").mkdir(parents=True)  # looks like one, manifest or not
+    (project.there / "run" / "set-aside" / "checkpoint-20-2026").mkdir()
+    (project.there / "run" / ".incoming" / "checkpoint-20").mkdir(parents=True)
+    listing, unnamed = list_folders(project.instance)
+    assert read_listing(project.instance) == listing
+    named = [path for path, _ in unnamed]
+    assert sorted(named) == sorted(
+        [plain(os.fsencode(n).decode(errors="replace")) for n in HOSTILE] + ["my run/checkpoint-5"]
+    )
+    assert {path for path, sha256 in unnamed if sha256 is None} == {"my run/checkpoint-5"}
     assert [(c.run, c.step, c.is_complete) for c in listing] == [
         ("other", 500, True), ("run", 20, False), ("run", 10, True),
     ]  # fmt: skip
     assert listing[-1].manifest_sha256 == sha256_file(folder / "manifest.json")
     assert not list(project.root.rglob("X"))
+
+
+def test_a_runs_folder_may_be_a_link_to_another_disk(project):
+    there = project.save(10)
+    (project.there / "run").rename(project.root / "disk")
+    (project.there / "run").symlink_to(project.root / "disk")
+    assert [(c.run, c.step, c.is_complete) for c in read_listing(project.instance)] == [("run", 10, True)]
+    assert project.fetch(10) and same_bytes(place(project), there)
 
 
 @pytest.mark.parametrize("how", ["head -c 60", "tail -c +30", "cat; printf x"])
@@ -80,6 +99,14 @@ def test_a_login_that_greets_does_not_change_what_is_read(project):
     tnr.write_text(text.replace("    HOME=$home exec", "    echo Welcome\n    HOME=$home exec"))
     assert len(read_listing(project.instance)) == 1 and project.fetch(10)
     assert same_bytes(place(project), there)
+
+
+def test_a_limit_is_on_silence_not_on_duration(project):
+    talks = "for i in 1 2 3 4 5 6; do sleep 0.3; echo $i; echo $i >&2; done"
+    assert project.instance.run(talks, silence=1, stdin=b"x").stdout.split() == [b"1", b"2", b"3", b"4", b"5", b"6"]
+    with pytest.raises(Unreachable, match="no answer within 1 s"):
+        project.instance.run("echo begun; sleep 60", silence=1)
+    assert Instance.run.__kwdefaults__["silence"] == 300
 
 
 # A copy
@@ -147,12 +174,15 @@ def test_damage_on_the_instance_is_told_apart(project, harm, reason):
     assert list(caught.value.files) == [SHARD] and not place(project).exists()
 
 
-def test_what_else_lies_in_the_staging_folder_does_not_come_along(project):
+def test_what_else_lies_in_the_staging_folder_does_not_come_along(project, request):
     there = project.save(10)
     staging = project.models / "run" / ".partial" / "checkpoint-10"
     (staging / ".rsync-partial").mkdir(parents=True)
     (staging / ".rsync-partial" / "optimizer.pt").write_bytes(b"part")
     (staging / "left" / "over").mkdir(parents=True)
+    request.addfinalizer(lambda: subprocess.run(["rm", "-rf", staging], check=True))  # pytest could not
+    for deep in ("left", ".rsync-partial", "global_step10"):  # as no recursion of Python's comes to the end of
+        subprocess.run(["mkdir", "-p", staging / deep / ("a/" * 1500)], check=True)
     (staging / "of_another.pt").write_bytes(b"x")
     (staging / "trainer_state.json").symlink_to(there / "trainer_state.json")
     project.fetch(10)
@@ -197,18 +227,16 @@ def test_light_takes_the_guides_files_and_stays_until_the_whole_one_is_here(proj
     assert local_state(here).kind == LIGHT
     project.fault("before_scp", None)
     project.fetch(10)
-    assert same_bytes(here, there) and not any((project.models / "run" / "set-aside").iterdir())
+    assert same_bytes(here, there) and not (project.models / "run" / "set-aside").exists()
     assert names(project.models / "run" / ".partial") == ["checkpoint-10.lock"]
     assert not project.fetch(10, light=True) and local_state(here).kind == COMPLETE
 
 
-def test_a_kill_between_the_two_renames_of_a_swap_loses_neither(project, monkeypatch):
-    there = project.save(10)
-    project.fetch(10, light=True)
-    rename = Path.rename
+def killed_at_rename(number, project, monkeypatch):
+    rename, left = Path.rename, iter(range(number))
 
     def killed(self, target):
-        if self.parent.name == ".partial":
+        if next(left, None) is None:
             raise KeyboardInterrupt
         return rename(self, target)
 
@@ -216,8 +244,25 @@ def test_a_kill_between_the_two_renames_of_a_swap_loses_neither(project, monkeyp
         patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             project.fetch(10)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_kill_while_a_light_one_becomes_whole_leaves_the_light_one(project, monkeypatch, number):
+    there = project.save(10)
+    project.fetch(10, light=True)
+    killed_at_rename(number, project, monkeypatch)
+    assert local_state(place(project)).kind == LIGHT
+    assert project.fetch(10) and same_bytes(place(project), there)
+    assert names(project.models / "run") == [".partial", "checkpoint-10"]
+
+
+def test_a_kill_between_the_two_renames_of_a_swap_loses_neither(project, monkeypatch):
+    project.save(10)
+    project.fetch(10)
+    there = project.save(10)
+    killed_at_rename(1, project, monkeypatch)
     (aside,) = (project.models / "run" / "set-aside").iterdir()
-    assert local_state(aside).kind == LIGHT and not place(project).exists()
+    assert local_state(aside).kind == COMPLETE and not place(project).exists()
     project.asked()
     assert project.fetch(10) and project.asked() == [] and same_bytes(place(project), there)
 

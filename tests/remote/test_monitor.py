@@ -18,7 +18,7 @@ from mirrors import flip_a_bit, same_bytes
 from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.checkpoint import find_damage
-from socrates.remote.fetch import fetch_checkpoint
+from socrates.remote.fetch import fetch_checkpoint, missing_checkpoints
 from socrates.remote.instance import Unreachable
 from socrates.remote.monitor import Log, Monitor
 
@@ -312,6 +312,7 @@ def test_missing_lists_what_is_not_here_and_a_training(project):
     assert project.run("0", "--missing") == (
         1,
         "other/checkpoint-5 is damaged here: optimizer.pt has changed: its SHA-256 is not the manifest's\n"
+        "run/checkpoint-30 has no manifest.json: not finished, or other software's\n"
         "run/checkpoint-20 is not here\n",
     )
     (project.there.parent / ".run").mkdir()
@@ -322,6 +323,63 @@ def test_missing_lists_what_is_not_here_and_a_training(project):
     (project.root / "unreachable").touch()
     status, output = project.run("0", "--missing")
     assert status == 2 and "error: connection refused" in output
+
+
+@pytest.mark.parametrize("run", ["qwen_lr=1e-5", "my run", "läuft", "group/run", "a/b/c"])
+def test_a_checkpoint_in_a_folder_without_a_plain_name_is_named_and_missing_until_it_is_here(project, run):
+    folder = project.save(10, run=run)
+    for option in ("--once", "--missing"):
+        status, output = project.run("0", option)
+        assert status == 1 and f"models/{run}/checkpoint-10 is not here and has no name to fetch it by" in output
+    source = f"0:socrates-training/models/{run}/checkpoint-10"
+    assert download(project, "--from", source, "--to", "models/plain/")[0] == 0
+    assert same_bytes(project.models / "plain" / "checkpoint-10", folder)
+    assert project.run("0", "--missing") == (0, "") and project.run("0", "--once")[0] == 0
+
+
+LOG, JSONL = "training.log", "models/run/training_log.jsonl"
+
+
+def write_logs(project, more, mode="ab"):
+    (project.there / "run").mkdir(parents=True, exist_ok=True)
+    for path in (LOG, JSONL, "my log.log"):
+        with (project.there.parent / path).open(mode) as file:
+            file.write(more)
+
+
+def logs_here(project):
+    folder = project.models / "logs" / "instance-0"
+    return [(folder / path).read_bytes() for path in (LOG, "run/training_log.jsonl", "my%20log.log")]
+
+
+def test_logs_are_brought_as_they_grow_and_another_machines_are_set_aside(project, monkeypatch):
+    monkeypatch.setattr("socrates.remote.logs._PART", 1000)
+    watch = Watch(project)
+    write_logs(project, first := b"a line\0\xff\n" * 250)
+    assert watch.round() == [] and logs_here(project) == [first] * 3
+    before = (project.models / "logs" / "instance-0" / LOG).stat().st_ino
+    write_logs(project, b"more")
+    assert project.run("0", "--missing") == (0, ""), "it brings them itself: one that grows must not keep a machine"
+    assert logs_here(project) == [first + b"more"] * 3
+    assert (project.models / "logs" / "instance-0" / LOG).stat().st_ino == before, "added to"
+    write_logs(project, b"another machine's", mode="wb")
+    assert watch.round() == [] and logs_here(project) == [b"another machine's"] * 3
+    (aside,) = (project.models / "logs" / "instance-0" / "run" / "set-aside").iterdir()
+    assert aside.read_bytes() == first + b"more"
+
+
+def test_a_log_that_cannot_be_brought_is_missing_and_a_hostile_one_takes_no_room(project, monkeypatch):
+    write_logs(project, b"x" * 5000)
+    (project.there / ".x").mkdir()
+    (project.there / ".x" / "training_log.jsonl").write_text("x")
+    monkeypatch.setattr("socrates.remote.logs._PART", 1000)
+    monkeypatch.setattr("socrates.remote.logs._LIMIT", 7000)
+    lines = missing_checkpoints(project.instance, project.models)
+    assert sum("GiB; move them away" in line for line in lines) == 2
+    assert "the log models/.x/training_log.jsonl is not here: its name is none of ours" in lines
+    watch = Watch(project, once=True)
+    assert watch.monitor.watch() == 1 and sum(" is not here: " in line for line in watch.said()) == 3
+    assert sum(p.stat().st_size for p in project.models.rglob("*") if p.is_file()) < 7000 + 2000
 
 
 # download_checkpoint.py and verify_checkpoint.py

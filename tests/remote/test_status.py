@@ -386,6 +386,8 @@ def test_through_tnr_with_the_exit_status_of_the_answer(machine):
     result = run_status(machine)
     assert result.returncode == 0, result.stderr
     assert "step 5,000 of 11,300" in result.stdout
+    machine.checkpoint(500, run="my run")
+    assert "models/my run/checkpoint-500 is not here and has no name to fetch it by" in run_status(machine).stdout
     machine.locks.close()
     machine.state("failed", begun=60000, ended=iso(machine.now - 9))
     assert run_status(machine).returncode == 1
