@@ -117,6 +117,8 @@ def run_inference(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with closing(open_journal(request.output, {**identity, "device": device}, discard=request.overwrite)) as journal:
+        if journal.damaged:
+            print(f"{request.output}: {journal.damaged} of its answers so far are damaged; asking again", flush=True)
         answered = {key_of(answer) for answer in journal.answers}
         done = {index for index, question in enumerate(questions) if question.key in answered}
         if done:

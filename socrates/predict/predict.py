@@ -143,8 +143,8 @@ def predict(
             flush=True,
         )
         with run_inference(request, questions, asked, key_of=itemgetter("key"), keep=kept_answer) as journal:
-            answers = sorted(journal.answers, key=itemgetter("key"))
-            answers = [answer | plan.keys(answer["key"]) for answer in answers]
+            by_key = {answer["key"]: answer for answer in journal.answers}
+            answers = [by_key[key] | plan.keys(key) for key in sorted(by_key)]
             record = Asked(asked=asked, about=journal.header["about"], seconds=round(journal.seconds, 1))
             write_finished(output, record, answers)
     predicted = [

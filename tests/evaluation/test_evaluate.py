@@ -301,20 +301,20 @@ def start_and_kill(folder, output, *arguments, after=10):
 def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, baseline, tmp_path, processes):
     """The baseline had one process and large batches; this has batches of one row, and is killed at least once.
 
-    Answers that stand there twice, were not asked for, or are cut off count for nothing.
+    Answers that stand there twice, were edited, or are cut off count for nothing.
     """
     output = tmp_path / "out"
     killed = start_and_kill(workplace, output, "--processes", processes)
-    answer = (output / "unfinished.jsonl").read_text().splitlines()[1]
-    strange = json.loads(answer)
-    strange["line"]["line"], strange["drawn"] = 10_000, True
-    with (output / "unfinished.jsonl").open("a") as file:
-        file.write(f'{answer}\n{json.dumps(strange)}\n{{"seconds": 0.1, "line": {{"li')
+    header, edited, answer, *rest = (output / "unfinished.jsonl").read_text().splitlines()
+    edited = edited.replace('"drawn": false', '"drawn": true')
+    lines = [header, edited, answer, *rest, answer, '{"seconds": 0.1, "line": {"li']
+    (output / "unfinished.jsonl").write_text("\n".join(lines))
     if processes == 1:
         killed = start_and_kill(workplace, output, after=killed + 12)
     small = write_config(workplace, **SMALL_BATCHES)
     result = evaluate(workplace, "--config", small, "--output", output)
     assert result.returncode == 0, result.stderr
+    assert "out: 1 of its answers so far are damaged; asking again" in result.stdout
     (going_on,) = (line for line in result.stdout.splitlines() if line.startswith("Going on: "))
     assert killed - 2 <= int(going_on.split()[2]) < 144
     files = ("predictions.jsonl", "cells.jsonl", "effects.jsonl")
