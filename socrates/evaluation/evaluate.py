@@ -6,7 +6,7 @@ result that could not be compared with a given baseline; an evaluation that was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from socrates.data.scales import Scale
-    from socrates.inference.engine import AnswerDistribution
+    from socrates.inference.engine import AnswerDistribution, Question
     from socrates.inference.run import Settings
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
@@ -76,6 +76,12 @@ def evaluate(
     check_checkpoint(model)
     data_sha256 = sha256_of_part(data_file)
     selection, answers = _choose_rows(data_file, settings)
+    scales = [parse_scale(answer.stimuli) for answer in answers]
+    questions = request.questions(
+        (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
+    )
+    fits, too_long = _divide_by_length(request, questions)
+    answers, scales, questions = ([one[index] for index in fits] for one in (answers, scales, questions))
     files = request.files
     seen = find_contamination(files.adapter or files.base, (answer.cell for answer in answers), data_sha256)
     if not allow_seen:
@@ -95,10 +101,6 @@ def evaluate(
     asked = {"model": request.identity["model"], **compared}
     if not request.overwrite and (finished := _finished(output, asked, seen)) is not None:
         return finished
-    scales = [parse_scale(answer.stimuli) for answer in answers]
-    questions = request.questions(
-        (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
-    )
     with run_inference(
         request,
         questions,
@@ -117,6 +119,7 @@ def evaluate(
             "selection": selection.counts(),
             "drawn_rows": sum(answer["drawn"] for answer in answered),
             "undecoded_rows": sum(answer["undecoded"] for answer in answered),
+            "too_long_rows": too_long,
             "seconds": round(journal.seconds, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
@@ -154,6 +157,21 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
         flush=True,
     )
     return selection, answers
+
+
+def _divide_by_length(request: InferenceRequest, questions: Sequence[Question]) -> tuple[list[int], int]:
+    """The indices of those that the model can read, answer included, and how many others there are: left out, and told.
+
+    They are not shortened, as in training: people have answered to the whole text.
+    """
+    limit, lengths = request.context_length, request.lengths(questions)
+    fits = [index for index, tokens in enumerate(lengths) if limit is None or tokens <= limit]
+    if too_long := len(questions) - len(fits):
+        told = f"{too_long} of {len(questions)} rows are longer than the {limit} tokens that {request.model} can read"
+        if not fits:
+            raise SocratesError(f"{told}; take a model that reads more")
+        print(f"Note: {told}, and are left out", flush=True)
+    return fits, too_long
 
 
 def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:

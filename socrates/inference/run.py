@@ -11,19 +11,28 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig
 from socrates.data.scales import Scale
-from socrates.inference.engine import AnswerDistribution, Question, load_engine, plan_inference
+from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
+from socrates.inference.engine import (
+    AnswerDistribution,
+    Question,
+    context_length,
+    load_engine,
+    plan_inference,
+    question_length,
+)
 from socrates.inference.journal import Journal, open_journal
 from socrates.inference.parallel import open_engine
+from socrates.inference.trie import answer_trie
 from socrates.model.chat import prompt_fingerprint, prompt_token_ids
 from socrates.model.hub import ModelFiles, fingerprint, locate_model
 from socrates.model.load import quiet_libraries, tokenizer_of
@@ -78,6 +87,14 @@ class InferenceRequest:
         return tokenizer_of(self.files)
 
     @cached_property
+    def context_length(self) -> int | None:
+        """The most tokens, prompt and answer, that the model can read; None: unknown."""
+        try:
+            return context_length(AutoConfig.from_pretrained(self.files.base, local_files_only=True))
+        except (*LIBRARY_ERRORS, ImportError) as error:
+            raise SocratesError(f"{self.files.base}: cannot load the model: {first_line(error)}") from error
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides the answers beside the questions, as JSON values; has to be equal to go on with them."""
         return {
@@ -91,6 +108,11 @@ class InferenceRequest:
         texts, scales, keys = zip(*rows, strict=True)
         ids = prompt_token_ids(self.tokenizer, texts, self.settings.prompt.system_message)
         return [Question(tuple(one), scale, key) for one, scale, key in zip(ids, scales, keys, strict=True)]
+
+    def lengths(self, questions: Iterable[Question]) -> list[int]:
+        """Tokens of each, with its answer."""
+        trie_of = cache(lambda scale: answer_trie(self.tokenizer, scale.values))
+        return [question_length(question, trie_of) for question in questions]
 
 
 @contextmanager

@@ -243,6 +243,21 @@ def test_bad_data(workplace, tmp_path, rows, parts):
 
 
 @pytest.mark.slow
+def test_a_row_that_the_model_cannot_read_is_left_out_and_counted(workplace, tmp_path):
+    rows = json_lines(workplace / DATA)
+    rows[0]["prompt"] = f"{'word ' * 5000}{rows[0]['prompt']}"
+    write_jsonl(tmp_path / "val.jsonl", rows)
+    result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl")
+    assert "Note: 1 of 144 rows are longer than the 4096 tokens that models/base can read" in result.stdout
+    assert "1 rows are longer than the model can read, and were left out" in result.stdout
+    metrics = read(tmp_path / "out" / "metrics.json")
+    assert metrics["coverage"]["rows"] == 143 and metrics["about"]["too_long_rows"] == 1
+    write_jsonl(tmp_path / "val.jsonl", [{**row, "prompt": rows[0]["prompt"]} for row in rows])
+    again = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl", "--overwrite")
+    assert_refused(again, "144 of 144 rows are longer", "take a model that reads more")
+
+
+@pytest.mark.slow
 def test_a_full_disk_loses_no_answer(workplace, baseline, tmp_path):
     """On a small file system of its own: full while the model is asked."""
     disk = tmp_path / "disk"

@@ -48,7 +48,9 @@ def test_a_line_that_is_damaged_or_cut_off_costs_no_others(tmp_path, damage):
     assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2, 3)
 
 
-@pytest.mark.parametrize("edit", [b'"line": 7', b'"line": NaN', b'"line": "\\ud800"', b'"lime": 1', b'"line": 1, "x": 1'])
+@pytest.mark.parametrize(
+    "edit", [b'"line": 7', b'"line": NaN', b'"line": "\\ud800"', b'"lime": 1', b'"line": 1, "x": 1']
+)
 def test_an_answer_that_was_edited_is_not_believed(tmp_path, edit):
     begun(tmp_path, answers(1), answers(2)).close()
     path = tmp_path / "unfinished.jsonl"
