@@ -38,7 +38,7 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
             there is a device or a pipe.
     """
     path = Path(path)
-    _check_replaceable(path)
+    refuse_device(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +55,10 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
-def _check_replaceable(path: Path) -> None:
-    if path.exists() and not (path.is_file() or path.is_dir()):  # as root, a rename onto /dev/null would replace it
-        raise SocratesError(f"{path}: is a device or a pipe, not a file; name a file to write")
+def refuse_device(path: Path, remedy: str = "name a file to write") -> None:
+    """SocratesError for a device, which a rename would replace as root, and for a pipe, whose end may never come."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SocratesError(f"{path}: is a device or a pipe, not a file; {remedy}")
 
 
 def cannot_write(path: Path, error: OSError) -> SocratesError:
@@ -86,7 +87,7 @@ def remove_file(path: Path | str) -> None:
         SocratesError: that cannot be done, or what stands there is a device or a pipe.
     """
     path = Path(path)
-    _check_replaceable(path)
+    refuse_device(path)
     try:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)

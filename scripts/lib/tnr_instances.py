@@ -44,7 +44,7 @@ class WrongError(Exception):
 def read(path):
     """The instances by ID, each one checked."""
     try:
-        instances = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_duplicates)
+        instances = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_duplicates)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
