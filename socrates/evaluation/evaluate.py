@@ -80,7 +80,8 @@ def evaluate(
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
     )
-    fits, too_long = _divide_by_length(request, questions)
+    fits = _find_readable(request, questions)
+    too_long = len(questions) - len(fits)
     answers, scales, questions = ([one[index] for index in fits] for one in (answers, scales, questions))
     files = request.files
     seen = find_contamination(files.adapter or files.base, (answer.cell for answer in answers), data_sha256)
@@ -159,19 +160,16 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
     return selection, answers
 
 
-def _divide_by_length(request: InferenceRequest, questions: Sequence[Question]) -> tuple[list[int], int]:
-    """The indices of those that the model can read, answer included, and how many others there are: left out, and told.
-
-    They are not shortened, as in training: people have answered to the whole text.
-    """
-    limit, lengths = request.context_length, request.lengths(questions)
-    fits = [index for index, tokens in enumerate(lengths) if limit is None or tokens <= limit]
-    if too_long := len(questions) - len(fits):
-        told = f"{too_long} of {len(questions)} rows are longer than the {limit} tokens that {request.model} can read"
-        if not fits:
-            raise SocratesError(f"{told}; take a model that reads more")
+def _find_readable(request: InferenceRequest, questions: Sequence[Question]) -> list[int]:
+    """The indices of those that the model can read; the others are told, and not shortened: people read them whole."""
+    limit, rows = request.longest_prompt, len(questions)
+    fits = [index for index, question in enumerate(questions) if len(question.prompt_ids) <= limit]
+    told = f"{rows - len(fits)} of {rows} rows are longer than the {limit} tokens that {request.model} can read"
+    if not fits:
+        raise SocratesError(f"{told}; take a model that reads more")
+    if len(fits) < rows:
         print(f"Note: {told}, and are left out", flush=True)
-    return fits, too_long
+    return fits
 
 
 def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:

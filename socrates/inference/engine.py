@@ -6,6 +6,7 @@ applied to the probabilities at each step (`decoding.py`). By sampling, and mark
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from socrates.inference.batching import BatchQueue, run_batches, token_budget
 from socrates.inference.decoding import sample_token_ids
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.tree_attention import check_tree_attention, score_batch
-from socrates.inference.trie import AnswerTrie, answer_trie
+from socrates.inference.trie import answer_trie
 from socrates.model.hub import ADAPTER_WEIGHTS
 from socrates.model.load import LoadedModel, load_model
 
@@ -95,19 +96,13 @@ def plan_inference(
     }
 
 
-def context_length(config: Any) -> int | None:
-    """The most tokens, prompt and answer, that a model with this config (the library's) can read; None: unknown."""
-    limit = getattr(config, "max_position_embeddings", None)
+def longest_prompt(config: Any) -> float:
+    """The most tokens, beside an answer's, that a model with this config (the library's) can read."""
+    limit = getattr(config, "max_position_embeddings", None) or math.inf
     # In such layers a token sees only the last so many; our mask would let it see everything.
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
-    return limit if window is None or kinds == {"full_attention"} else min(window, limit or window)
-
-
-def question_length(question: Question, trie_of: Callable[[Scale], AnswerTrie]) -> int:
-    """Tokens of a prompt and the longest answer to it."""
-    answer = int(trie_of(question.scale).depths[-1]) if _has_tree(question.scale) else MAX_NEW_TOKENS
-    return len(question.prompt_ids) + answer
+    return (limit if window is None or kinds == {"full_attention"} else min(window, limit)) - MAX_NEW_TOKENS
 
 
 class Engine:
@@ -225,11 +220,11 @@ class Engine:
         return AnswerDistribution(values, None, counts / SAMPLES, exact=False)
 
     def _check_length(self, question: Question) -> None:
-        limit = context_length(self._loaded.causal_lm.config)
-        if limit is not None and question_length(question, self._trie) > limit:
+        limit = longest_prompt(self._loaded.causal_lm.config)
+        if len(question.prompt_ids) > limit:
             raise SocratesError(
-                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens; with its answer that is "
-                f"more than {self._loaded.base_name} can read ({limit})"
+                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens, more than "
+                f"{self._loaded.base_name} can read beside an answer ({limit})"
             )
 
 

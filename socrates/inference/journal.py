@@ -65,7 +65,7 @@ class Journal:
         self._file.close()
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        marked = [{**line, "digest": _digest(line)} for line in lines]
+        marked = [{**line, "digest": sha256_json(line)} for line in lines]
         text = b"".join(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n" for line in marked)
         end = self._file.seek(0, os.SEEK_END)
         try:
@@ -130,10 +130,6 @@ def _open_locked(path: Path) -> BinaryIO:
     return _open_locked(path)
 
 
-def _digest(line: Mapping[str, Any]) -> str:
-    return sha256_json(line)[:16]
-
-
 def _read_lines(file: BinaryIO) -> list[dict[str, Any] | None]:
     """The header, then the answers, None for a damaged line; a last line without its end is cut off the file."""
     lines: list[dict[str, Any] | None] = []
@@ -145,7 +141,7 @@ def _read_lines(file: BinaryIO) -> list[dict[str, Any] | None]:
         lines.append(None)
         with suppress(ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, no UTF-8, NaN
             value = json.loads(line)
-            if value.pop("digest", None) == _digest(value):
+            if value.pop("digest", None) == sha256_json(value):
                 lines[-1] = value
     file.truncate(end)
     return lines

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,9 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig
 from socrates.data.scales import Scale
 from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
-from socrates.inference.engine import (
-    AnswerDistribution,
-    Question,
-    context_length,
-    load_engine,
-    plan_inference,
-    question_length,
-)
+from socrates.inference.engine import AnswerDistribution, Question, load_engine, longest_prompt, plan_inference
 from socrates.inference.journal import Journal, open_journal
 from socrates.inference.parallel import open_engine
-from socrates.inference.trie import answer_trie
 from socrates.model.chat import prompt_fingerprint, prompt_token_ids
 from socrates.model.hub import ModelFiles, fingerprint, locate_model
 from socrates.model.load import quiet_libraries, tokenizer_of
@@ -87,10 +79,10 @@ class InferenceRequest:
         return tokenizer_of(self.files)
 
     @cached_property
-    def context_length(self) -> int | None:
-        """The most tokens, prompt and answer, that the model can read; None: unknown."""
+    def longest_prompt(self) -> float:
+        """The most tokens, beside an answer's, that the model can read."""
         try:
-            return context_length(AutoConfig.from_pretrained(self.files.base, local_files_only=True))
+            return longest_prompt(AutoConfig.from_pretrained(self.files.base, local_files_only=True))
         except (*LIBRARY_ERRORS, ImportError) as error:
             raise SocratesError(f"{self.files.base}: cannot load the model: {first_line(error)}") from error
 
@@ -108,11 +100,6 @@ class InferenceRequest:
         texts, scales, keys = zip(*rows, strict=True)
         ids = prompt_token_ids(self.tokenizer, texts, self.settings.prompt.system_message)
         return [Question(tuple(one), scale, key) for one, scale, key in zip(ids, scales, keys, strict=True)]
-
-    def lengths(self, questions: Iterable[Question]) -> list[int]:
-        """Tokens of each, with its answer."""
-        trie_of = cache(lambda scale: answer_trie(self.tokenizer, scale.values))
-        return [question_length(question, trie_of) for question in questions]
 
 
 @contextmanager

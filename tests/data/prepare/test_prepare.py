@@ -133,7 +133,7 @@ def test_all_layouts_give_the_same_answers_scales_and_cells(tmp_path):
 
 def test_decimals_are_numbers_and_nan_is_nobody(tmp_path):
     """What databases and pandas make of a table: DECIMAL columns, NaN in place of null, a byte order mark."""
-    plain, converted, marked = [[{**row, "stimuli": None} for row in made_rows()] for _ in range(3)]
+    plain, converted = ([{**row, "stimuli": None} for row in made_rows()] for _ in range(2))
     for index, row in enumerate(converted):
         row["response"], row["condition_num"] = Decimal(f"{row['response']}.00"), Decimal(row["condition_num"])
         row["demographic"] = {**row["demographic"], "age": Decimal(30), "weight": Decimal("1.50")}
