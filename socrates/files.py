@@ -72,10 +72,13 @@ def cannot_write(path: Path, error: OSError) -> SocratesError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk, so that a rename survives a power cut."""
+    """Flush a folder's list of names to disk, so that a rename survives a power cut, where that can be done."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS):  # as CIFS and FUSE answer
+            raise
     finally:
         os.close(descriptor)
 
@@ -245,6 +248,10 @@ class Busy(SocratesError):
     """Another process holds a lock file."""
 
 
+class NoLocks(SocratesError):
+    """The file system locks no files (Lustre, NFS), so that a second process could not be kept out."""
+
+
 def take_lock(path: Path, taken: str, remedy: str = "", waits: Callable[[str], None] | None = None) -> IO[bytes]:
     """Open a lock file, take it, and write our process id into it.
 
@@ -259,11 +266,18 @@ def take_lock(path: Path, taken: str, remedy: str = "", waits: Callable[[str], N
 
     Raises:
         Busy: another process holds it, and ``waits`` is None.
+        NoLocks: the file system has none.
         OSError: it cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b", buffering=0)
-    if not try_lock(file):
+    try:
+        is_ours = try_lock(file)
+    except NoLocks:
+        if not path.stat().st_size:  # we have made it: who looks for trainings would ask in vain whether it is held
+            path.unlink()
+        raise
+    if not is_ours:
         message = f"{taken} ({lock_holder(path)}){remedy}"
         if waits is None:
             file.close()
@@ -303,6 +317,14 @@ def _lock(file: int | IO[Any], kind: int) -> bool:
         return True
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        disk = Path(getattr(file, "name", "the folder")).parent
+        raise NoLocks(
+            f"{disk}: the disk that this is on locks no files ({error.strerror}), so that nothing keeps a second "
+            "process out; use a folder on another disk, or have it mounted with locks (Lustre: -o flock; NFS: lockd)"
+        ) from error
 
 
 def lock_is_held(path: Path) -> bool | None:
@@ -312,5 +334,5 @@ def lock_is_held(path: Path) -> bool | None:
             return not _lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, NoLocks):
         return None

@@ -98,7 +98,10 @@ def locked(path):
     folder.mkdir(exist_ok=True)
     descriptor = os.open(str(folder), os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise WrongError(f"the disk of {folder} locks no files ({error.strerror}); put it on another one") from None
         yield folder
     finally:
         os.close(descriptor)

@@ -131,7 +131,7 @@ def predict(
     questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
     _check_lengths(experiment_file, plan, questions, request, config)
     asked = {"prompts": plan.fingerprint, **request.identity}
-    if not overwrite and (finished := read_finished(output, asked, len(plan.prompts))):
+    if not overwrite and (finished := read_finished(output, asked)):
         record, answers = finished
         answers = [answer | plan.keys(answer["key"]) for answer in answers]  # names may change: they are not asked
         write_jsonl(output / ANSWERS, answers)
