@@ -249,7 +249,6 @@ def test_a_row_that_the_model_cannot_read_is_left_out_and_counted(workplace, tmp
     write_jsonl(tmp_path / "val.jsonl", rows)
     result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl")
     assert "Note: 1 of 144 rows are longer than the 4084 tokens that models/base can read" in result.stdout
-    assert "1 rows are longer than the model can read, and were left out" in result.stdout
     metrics = read(tmp_path / "out" / "metrics.json")
     assert metrics["coverage"]["rows"] == 143 and metrics["about"]["too_long_rows"] == 1
     write_jsonl(tmp_path / "val.jsonl", [{**row, "prompt": rows[0]["prompt"]} for row in rows])

@@ -132,7 +132,6 @@ def test_all_layouts_give_the_same_answers_scales_and_cells(tmp_path):
 
 
 def test_decimals_are_numbers_and_nan_is_nobody(tmp_path):
-    """What databases and pandas make of a table: DECIMAL columns, NaN in place of null, a byte order mark."""
     plain, converted = ([{**row, "stimuli": None} for row in made_rows()] for _ in range(2))
     for index, row in enumerate(converted):
         row["response"], row["condition_num"] = Decimal(f"{row['response']}.00"), Decimal(row["condition_num"])
@@ -140,10 +139,12 @@ def test_decimals_are_numbers_and_nan_is_nobody(tmp_path):
         row["participant"] = float("nan") if index % 2 else float(row["participant"])
         plain[index]["demographic"] = {**row["demographic"], "age": 30, "weight": 1.5}
         plain[index]["participant"] = None if index % 2 else plain[index]["participant"]
-    write_rows(tmp_path / "plain" / "rows.jsonl", plain)
-    write_rows(tmp_path / "marked" / "rows.jsonl", plain)
-    text = (tmp_path / "marked" / "rows.jsonl").read_text().replace('"participant": null', '"participant": NaN')
-    (tmp_path / "marked" / "rows.jsonl").write_text("\ufeff" + text)
+    for name in ("plain", "marked"):
+        write_rows(tmp_path / name / "rows.jsonl", plain)
+    text = (tmp_path / "marked" / "rows.jsonl").read_text()
+    (tmp_path / "marked" / "rows.jsonl").write_text(
+        "\ufeff" + text.replace('"participant": null', '"participant": NaN')
+    )
     write_parquet(tmp_path / "converted" / "rows.parquet", converted)
     for name in ("plain", "marked", "converted"):
         prepare(tmp_path / "out" / name, source=str(write_mappings(tmp_path / name)))
