@@ -82,7 +82,6 @@ def test_the_values_of_the_guide_that_no_page_tells():
         ("lora.target_modules", ["q_proj", "k_prj"], "must be one of q_proj, k_proj, v_proj, o_proj"),
         ("lora.target_modules", ["q_proj", "q_proj"], "stands there twice"),
         ("training.learning_rate", 10**400, "must be within ±1e+12, not 1000"),
-        ("training.max_steps", 10**400, "must be within ±1e+12, not 1000"),
         ("training.num_train_epochs", 1e300, "must be within ±1e+12, not 1e+300"),
         ("lora", [], "must be an object"),
         ("decoding.answer_forms", ["leading_space"], "which is no longer supported; remove it"),
