@@ -118,6 +118,8 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
         print(
             f"{about['undecoded_rows']} rows: decoding leaves no valid answer; taken from the undecoded probabilities"
         )
+    if too_long := about.get("too_long_rows"):
+        print(f"{too_long} rows are longer than the model can read, and were left out")
     if unanswered := coverage["rows"] - coverage["rows_predicted"]:
         print(f"{unanswered} rows got no valid answer")
     if metrics["valid_mass"] is not None and metrics["valid_mass"] < LITTLE_MASS:

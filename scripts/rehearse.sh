@@ -41,7 +41,10 @@ mkdir -p "$folder" || die "$folder: cannot make this folder"
 folder=$(cd "$folder" && pwd)
 [[ $data/ != "$folder"/* ]] || die "--data $data: lies in $folder, which every rehearsal empties; choose another --folder"
 exec 9>>"$folder/.lock" || die "$folder: cannot write there"
-flock -n 9 || die "another rehearsal runs in $folder"
+status=0
+flock -n -E 75 9 || status=$?
+((status != 75)) || die "another rehearsal runs in $folder"
+((status == 0)) || die "$folder: its disk locks no files; choose a --folder on another disk"
 if [[ ! -f $folder/.rehearsal ]]; then
   [[ -z $(find "$folder" -mindepth 1 ! -name .lock -print -quit) ]] ||
     die "$folder: holds something that no rehearsal made; choose an empty folder"

@@ -67,7 +67,7 @@ class TrainingSettings(Schema):
     logging_steps: Whole = 10
     save_steps: Whole = 500  # every checkpoint is kept
     eval_steps: Whole | None = None  # loss on a fixed sample of the evaluation rows; null: never
-    eval_examples: Whole = 256  # in that sample
+    eval_examples: int = Field(256, ge=1, le=100_000)  # in that sample
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = "none"  # an experiment tracker
 
 

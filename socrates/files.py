@@ -39,7 +39,7 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
             there is a device or a pipe.
     """
     path = Path(path)
-    _check_replaceable(path)
+    refuse_device(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,9 +56,10 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
-def _check_replaceable(path: Path) -> None:
-    if path.exists() and not (path.is_file() or path.is_dir()):  # as root, a rename onto /dev/null would replace it
-        raise SocratesError(f"{path}: is a device or a pipe, not a file; name a file to write")
+def refuse_device(path: Path, remedy: str = "name a file to write") -> None:
+    """SocratesError for a device, which a rename would replace as root, and for a pipe, whose end may never come."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SocratesError(f"{path}: is a device or a pipe, not a file; {remedy}")
 
 
 def cannot_write(path: Path, error: OSError) -> SocratesError:
@@ -72,10 +73,13 @@ def cannot_write(path: Path, error: OSError) -> SocratesError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk, so that a rename survives a power cut."""
+    """Flush a folder's list of names to disk, so that a rename survives a power cut, where that can be done."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS):  # as CIFS and FUSE answer
+            raise
     finally:
         os.close(descriptor)
 
@@ -94,7 +98,7 @@ def remove_file(path: Path | str) -> None:
         SocratesError: that cannot be done, or what stands there is a device or a pipe.
     """
     path = Path(path)
-    _check_replaceable(path)
+    refuse_device(path)
     try:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
@@ -252,6 +256,10 @@ class Busy(SocratesError):
     """Another process holds a lock file."""
 
 
+class NoLocks(SocratesError):
+    """The file system locks no files (Lustre, NFS), so that a second process could not be kept out."""
+
+
 def take_lock(path: Path, taken: str, remedy: str = "", waits: Callable[[str], None] | None = None) -> IO[bytes]:
     """Open a lock file, take it, and write our process id into it.
 
@@ -266,11 +274,18 @@ def take_lock(path: Path, taken: str, remedy: str = "", waits: Callable[[str], N
 
     Raises:
         Busy: another process holds it, and ``waits`` is None.
+        NoLocks: the file system has none.
         OSError: it cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b", buffering=0)
-    if not try_lock(file):
+    try:
+        is_ours = try_lock(file)
+    except NoLocks:
+        if not path.stat().st_size:  # we have made it: who looks for trainings would ask in vain whether it is held
+            path.unlink()
+        raise
+    if not is_ours:
         message = f"{taken} ({lock_holder(path)}){remedy}"
         if waits is None:
             file.close()
@@ -310,6 +325,14 @@ def _lock(file: int | IO[Any], kind: int) -> bool:
         return True
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        disk = Path(getattr(file, "name", "the folder")).parent
+        raise NoLocks(
+            f"{disk}: the disk that this is on locks no files ({error.strerror}), so that nothing keeps a second "
+            "process out; use a folder on another disk, or have it mounted with locks (Lustre: -o flock; NFS: lockd)"
+        ) from error
 
 
 def lock_is_held(path: Path) -> bool | None:
@@ -319,5 +342,5 @@ def lock_is_held(path: Path) -> bool | None:
             return not _lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, NoLocks):
         return None

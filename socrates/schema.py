@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import typing
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from socrates.errors import SocratesError, escaped
 
+_LARGEST = 1e12  # products of such numbers are finite, and fit into 64 bits
 Hint = Callable[[str, Collection[str]], str | None]  # (unknown key, valid keys) -> what to do instead
 
 
@@ -25,6 +27,13 @@ class Schema(BaseModel):
     """A part of a file that people write: strict, without unknown keys, and not changed once it is read."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _can_be_computed_with(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and _LARGEST < abs(value) < math.inf:
+            raise ValueError(f"must be within ±{_LARGEST:g}, not {shown(value)}")
+        return value
 
 
 class Recorded(BaseModel):

@@ -103,7 +103,13 @@ has_environment() {
 lock_environment() {
   command -v flock >/dev/null || return 0 # macOS
   exec 8>>"$SOCRATES_ROOT/.venv.lock"
-  flock -n 8 || { note "waiting for another installation into $SOCRATES_ROOT/venv"; flock 8; }
+  local status=0
+  flock -n -E 75 8 2>/dev/null || status=$?
+  case $status in
+    0) ;;
+    75) note "waiting for another installation into $SOCRATES_ROOT/venv"; flock 8 ;;
+    *) note "the disk of $SOCRATES_ROOT locks no files: start no second installation until this one has ended" ;;
+  esac
 }
 
 # Makes ROOT/venv and installs requirements files that are not, or not in this version, installed yet. Sets PYTHON.

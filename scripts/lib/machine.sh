@@ -66,10 +66,13 @@ running_training() {
   # shellcheck disable=SC2016 # expands there
   on_machine "$1" 'command -v flock >/dev/null || { echo "flock (util-linux) is not installed there" >&2; exit 3; }
   for lock in .run/lock models/*/.training.lock; do
-    if [[ -f $lock ]] && ! flock -n -s "$lock" true; then
-      echo "$(head -c 200 "$lock" | head -n 1 | tr -cd "[:print:]"), which holds $lock"
-      break
-    fi
+    [[ -f $lock ]] || continue
+    status=0
+    flock -n -s -E 75 "$lock" true || status=$?
+    ((status == 0)) && continue
+    ((status == 75)) || exit 3 # its disk locks no files: unknown
+    echo "$(head -c 200 "$lock" | head -n 1 | tr -cd "[:print:]"), which holds $lock"
+    break
   done' </dev/null
 }
 

@@ -44,7 +44,7 @@ class WrongError(Exception):
 def read(path):
     """The instances by ID, each one checked."""
     try:
-        instances = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_duplicates)
+        instances = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_duplicates)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -98,7 +98,10 @@ def locked(path):
     folder.mkdir(exist_ok=True)
     descriptor = os.open(str(folder), os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise WrongError(f"the disk of {folder} locks no files ({error.strerror}); put it on another one") from None
         yield folder
     finally:
         os.close(descriptor)

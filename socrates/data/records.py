@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 from socrates.data.scales.text import question_text
 from socrates.errors import SocratesError
-from socrates.files import no_constant
+from socrates.files import no_constant, refuse_device
 from socrates.schema import shown
 
 PERSONA_HEADER = "You are a survey respondent with the following demographic profile:"
@@ -34,7 +35,7 @@ _INSTRUCTION_FIELDS = re.compile(r";\s+(?=[A-Z][\w/ ]*:(?:\s|\Z))|;\s*\Z")
 _INSTRUCTION_OUTPUT = re.compile(r"\s*(?:Response:)?\s*([+-]?\d{1,18})\s*\Z")
 QUESTION_PREFIX = "q-"
 _RENAMED_FIELDS = {"political_affiliation": "party_id"}
-LARGEST = 1e100  # no human answer is beyond it: differences and squares of answers stay finite
+LARGEST = 1e100  # no number of a row is beyond it: differences and squares of answers stay finite
 
 
 class BadRow(SocratesError):
@@ -98,6 +99,7 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, bytes) of the lines that are not empty; SocratesError where there is no such file."""
+    refuse_device(Path(path), "save it as a file first")
     try:
         with Path(path).open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -121,8 +123,6 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         prompt = None
     else:
         response = require_integer(row, "response", where)
-        if abs(response) > LARGEST:
-            raise SocratesError(f'{where}: "response" must be within ±{LARGEST:g}, not {shown(response)}')
         demographic = row["demographic"] if row.get("demographic") is not None else {}
         if not isinstance(demographic, Mapping):
             raise SocratesError(f'{where}: "demographic" must be an object, not {shown(demographic)}')
@@ -167,7 +167,7 @@ def render_prompt(demographic: Mapping[str, Any], stimuli: str) -> str:
 
     Fields that are null are left out; names are in title case ("party_id" becomes "Party Id").
     """
-    known = [(name, value) for name, value in demographic.items() if value is not None and value != ""]
+    known = [(name, value) for name, value in demographic.items() if value not in (None, "") and value == value]
     persona = [f"- {name.replace('_', ' ').title()}: {value}" for name, value in known]
     return "\n".join([PERSONA_HEADER, *persona, "", PERSONA_INSTRUCTION, "", stimuli])
 
@@ -184,16 +184,18 @@ def require_integer(row: Mapping[str, Any], name: str, where: str) -> int:
         raise SocratesError(f'{where}: no "{name}"; the row has {", ".join(sorted(row)) or "no fields"}')
     value = row[name]
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        if abs(value) > LARGEST:
+            raise SocratesError(f'{where}: "{name}" must be within ±{LARGEST:g}, not {shown(value)}')
         return int(value)
     raise SocratesError(f'{where}: "{name}" must be a whole number, not {shown(value)}')
 
 
 def read_identifier(row: Mapping[str, Any], name: str, where: str) -> int | str | None:
-    """The number or text in an optional field that names something; None where it is null or absent."""
+    """The number or text in an optional field that names something; None where it is null, absent or NaN."""
     value = row.get(name)
     if isinstance(value, str):
         return require_encodable(value, name, where)
-    return None if value is None else require_integer(row, name, where)
+    return None if value is None or value != value else require_integer(row, name, where)
 
 
 def require_encodable(text: str, name: str, where: str) -> str:
@@ -229,7 +231,7 @@ _NO_CONSTANTS = json.JSONDecoder(parse_constant=no_constant)  # one for all line
 def parse_line(line: bytes, decoder: json.JSONDecoder = _NO_CONSTANTS) -> dict[str, Any]:
     """The JSON object of a line; BadRow if it holds none, or what the decoder refuses (NaN and infinity)."""
     try:
-        row = decoder.decode(line.decode("utf-8"))
+        row = decoder.decode(line.removeprefix(BOM_UTF8).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadRow(f"not UTF-8 text (byte {error.start} of the line)") from error
     except json.JSONDecodeError as error:

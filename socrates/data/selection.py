@@ -95,7 +95,7 @@ def choose_rows(
         seed: of the studies' and the cells' order.
         rows_per_cell: as of `select_cells`.
     """
-    if max_examples is None:
+    if max_examples is None or max_examples >= sum(sizes.values()):
         return dict(sizes)
     if rows_per_cell is None:
         return {cell: sizes[cell] for cell in choose_cells(sizes, max_examples, seed)}

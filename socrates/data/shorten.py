@@ -4,7 +4,7 @@ What must stay: the persona and the instruction sentence before the stimulus (wh
 answer instruction at the end (what is answered, on which scale). Of the rest, the beginning says what kind of text was
 read and the end leads up to the question; so the middle goes, between two words, as little as will do. A stimulus of
 which less than half would be left is not what the person answered to any more: such a row is dropped, as is one whose
-scale could not be read as before. The answer is never touched. Evaluation never shortens.
+scale could not be read as before. The answer is never touched. Evaluation never shortens: it leaves such a row out.
 """
 
 from __future__ import annotations

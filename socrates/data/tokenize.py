@@ -7,7 +7,6 @@ One process: 18,000 rows a second. `datasets.map` in several leaves these and th
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from socrates.data.records import Answer, Cell, read_answers
 from socrates.data.shorten import shorten_prompt
 from socrates.data.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
 from socrates.errors import SocratesError
-from socrates.files import cannot_write, file_identity, sync_folder, write_json
+from socrates.files import cannot_write, file_identity, sync_folder, try_lock, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,7 +74,8 @@ def ensure_tokenized(
         return folder
     try:
         with (data_file.parent / ".tokenized.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel frees it when this process ends, however it ends
+            while not try_lock(lock):  # the kernel frees it when this process ends, however it ends
+                pass
             if not folder.is_dir():
                 _write_folder(folder, data_file, before, PromptEncoder(tokenizer, system_message), max_length)
     except OSError as error:

@@ -6,7 +6,7 @@ result that could not be compared with a given baseline; an evaluation that was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from socrates.data.scales import Scale
-    from socrates.inference.engine import AnswerDistribution
+    from socrates.inference.engine import AnswerDistribution, Question
     from socrates.inference.run import Settings
 
 PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy")
@@ -76,6 +76,13 @@ def evaluate(
     check_checkpoint(model)
     data_sha256 = sha256_of_part(data_file)
     selection, answers = _choose_rows(data_file, settings)
+    scales = [parse_scale(answer.stimuli) for answer in answers]
+    questions = request.questions(
+        (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
+    )
+    fits = _find_readable(request, questions)
+    too_long = len(questions) - len(fits)
+    answers, scales, questions = ([one[index] for index in fits] for one in (answers, scales, questions))
     files = request.files
     seen = find_contamination(files.adapter or files.base, (answer.cell for answer in answers), data_sha256)
     if not allow_seen:
@@ -95,10 +102,6 @@ def evaluate(
     asked = {"model": request.identity["model"], **compared}
     if not request.overwrite and (finished := _finished(output, asked, seen)) is not None:
         return finished
-    scales = [parse_scale(answer.stimuli) for answer in answers]
-    questions = request.questions(
-        (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
-    )
     with run_inference(
         request,
         questions,
@@ -117,6 +120,7 @@ def evaluate(
             "selection": selection.counts(),
             "drawn_rows": sum(answer["drawn"] for answer in answered),
             "undecoded_rows": sum(answer["undecoded"] for answer in answered),
+            "too_long_rows": too_long,
             "seconds": round(journal.seconds, 1),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
@@ -154,6 +158,18 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
         flush=True,
     )
     return selection, answers
+
+
+def _find_readable(request: InferenceRequest, questions: Sequence[Question]) -> list[int]:
+    """The indices of those that the model can read; the others are told, and not shortened: people read them whole."""
+    limit, rows = request.longest_prompt, len(questions)
+    fits = [index for index, question in enumerate(questions) if len(question.prompt_ids) <= limit]
+    told = f"{rows - len(fits)} of {rows} rows are longer than the {limit} tokens that {request.model} can read"
+    if not fits:
+        raise SocratesError(f"{told}; take a model that reads more")
+    if len(fits) < rows:
+        print(f"Note: {told}, and are left out", flush=True)
+    return fits
 
 
 def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ applied to the probabilities at each step (`decoding.py`). By sampling, and mark
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,15 @@ def plan_inference(
         index: len(question.prompt_ids) - len(beginning) + nodes[question.scale] if question.scale in nodes else None
         for index, question in enumerate(questions)
     }
+
+
+def longest_prompt(config: Any) -> float:
+    """The most tokens, beside an answer's, that a model with this config (the library's) can read."""
+    limit = getattr(config, "max_position_embeddings", None) or math.inf
+    # In such layers a token sees only the last so many; our mask would let it see everything.
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None)
+    return (limit if window is None or kinds == {"full_attention"} else min(window, limit)) - MAX_NEW_TOKENS
 
 
 class Engine:
@@ -210,18 +220,11 @@ class Engine:
         return AnswerDistribution(values, None, counts / SAMPLES, exact=False)
 
     def _check_length(self, question: Question) -> None:
-        config = self._loaded.causal_lm.config
-        limit = getattr(config, "max_position_embeddings", None)
-        # In such layers a token sees only the last so many; our mask would let it see everything.
-        kinds = set(getattr(config, "layer_types", None) or ())
-        window = getattr(config, "sliding_window", None)
-        if window is not None and kinds != {"full_attention"}:
-            limit = min(window, limit or window)
-        answer = int(self._trie(question.scale).depths[-1]) if _has_tree(question.scale) else MAX_NEW_TOKENS
-        if limit is not None and len(question.prompt_ids) + answer > limit:
+        limit = longest_prompt(self._loaded.causal_lm.config)
+        if len(question.prompt_ids) > limit:
             raise SocratesError(
-                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens; with its answer that is "
-                f"more than {self._loaded.base_name} can read ({limit})"
+                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens, more than "
+                f"{self._loaded.base_name} can read beside an answer ({limit})"
             )
 
 

@@ -1,8 +1,8 @@
 """Journal: the answers so far of an evaluation or a prediction, on disk; the same command goes on after any end.
 
-One JSONL file: what decides the answers, then an answer a line. Covers: a line that a kill or a full disk cut off is
-dropped, and one that was damaged is passed over; answers of another run are never mixed in, and two processes never
-write at once.
+One JSONL file: what decides the answers, then an answer a line, each with a digest of itself. Covers: a line that a
+kill or a full disk cut off is dropped, and one that was damaged or edited is not believed; answers of another run are
+never mixed in, and two processes never write at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from socrates.errors import SocratesError
-from socrates.files import cannot_write, sync_folder, try_lock
+from socrates.files import cannot_write, sha256_json, sync_folder, try_lock
 from socrates.schema import shown
 
 UNFINISHED = "unfinished.jsonl"  # in the results folder
@@ -29,13 +29,15 @@ class Journal:
         answers: what was appended, in this run and in those before.
         seconds: how long that took.
         header: what `begin` recorded; None before it was called.
+        damaged: how many lines do not fit their digest: what they answered has to be asked again.
     """
 
     def __init__(self, path: Path, file: BinaryIO, identity: Mapping[str, Any]) -> None:
         """Read what is there; ``file`` is open for appending, and locked."""
         self._path, self._file, self._identity = path, file, dict(identity)
         self.header, *answers = _read_lines(file) or [None]
-        self.answers = [answer for answer in answers if isinstance(answer.get("seconds"), int | float)]
+        self.answers = [answer for answer in answers if answer is not None]
+        self.damaged = len(answers) - len(self.answers)
         self.seconds = sum((answer.pop("seconds") for answer in self.answers), 0.0)
 
     def begin(self, about: Mapping[str, Any]) -> None:
@@ -63,7 +65,8 @@ class Journal:
         self._file.close()
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        text = b"".join(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n" for line in lines)
+        marked = [{**line, "digest": sha256_json(line)} for line in lines]
+        text = b"".join(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n" for line in marked)
         end = self._file.seek(0, os.SEEK_END)
         try:
             if self._file.write(text) != len(text):
@@ -89,8 +92,9 @@ def open_journal(output: Path, identity: Mapping[str, Any], *, discard: bool = F
     path = output / UNFINISHED
     file = _open_locked(path)
     journal = Journal(path, file, identity)
-    recorded = identity if journal.header is None else journal.header.get("identity")
-    differences = differing(recorded if isinstance(recorded, Mapping) else {}, identity)
+    lost = journal.header is None and path.stat().st_size > 0
+    recorded = journal.header["identity"] if journal.header else identity
+    differences = "its first line is damaged" if lost else differing(recorded, identity)
     if differences and not discard:
         file.close()
         raise SocratesError(
@@ -126,14 +130,18 @@ def _open_locked(path: Path) -> BinaryIO:
     return _open_locked(path)
 
 
-def _read_lines(file: BinaryIO) -> list[dict[str, Any]]:
-    """The header, then every whole answer; a last line without its end is cut off the file."""
-    lines, end = [], file.seek(0)
+def _read_lines(file: BinaryIO) -> list[dict[str, Any] | None]:
+    """The header, then the answers, None for a damaged line; a last line without its end is cut off the file."""
+    lines: list[dict[str, Any] | None] = []
+    end = file.seek(0)
     for line in file:
         if not line.endswith(b"\n"):
             break
         end += len(line)
-        with suppress(ValueError):  # a damaged line; also a wrong encoding
-            lines.append(json.loads(line))
+        lines.append(None)
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, no UTF-8, NaN
+            value = json.loads(line)
+            if value.pop("digest", None) == sha256_json(value):
+                lines[-1] = value
     file.truncate(end)
-    return [line for line in lines if isinstance(line, dict)]
+    return lines

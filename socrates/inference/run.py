@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from socrates.config import DecodingSettings, EvaluationSettings, PromptSettings, RunConfig
 from socrates.data.scales import Scale
-from socrates.inference.engine import AnswerDistribution, Question, load_engine, plan_inference
+from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
+from socrates.inference.engine import AnswerDistribution, Question, load_engine, longest_prompt, plan_inference
 from socrates.inference.journal import Journal, open_journal
 from socrates.inference.parallel import open_engine
 from socrates.model.chat import prompt_fingerprint, prompt_token_ids
@@ -78,6 +79,14 @@ class InferenceRequest:
         return tokenizer_of(self.files)
 
     @cached_property
+    def longest_prompt(self) -> float:
+        """The most tokens, beside an answer's, that the model can read."""
+        try:
+            return longest_prompt(AutoConfig.from_pretrained(self.files.base, local_files_only=True))
+        except (*LIBRARY_ERRORS, ImportError) as error:
+            raise SocratesError(f"{self.files.base}: cannot load the model: {first_line(error)}") from error
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides the answers beside the questions, as JSON values; has to be equal to go on with them."""
         return {
@@ -117,6 +126,8 @@ def run_inference(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with closing(open_journal(request.output, {**identity, "device": device}, discard=request.overwrite)) as journal:
+        if journal.damaged:
+            print(f"{request.output}: {journal.damaged} of its answers so far are damaged; asking again", flush=True)
         answered = {key_of(answer) for answer in journal.answers}
         done = {index for index, question in enumerate(questions) if question.key in answered}
         if done:

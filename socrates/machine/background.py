@@ -60,7 +60,7 @@ def start(job: TrainingJob, command: list[str], seconds: float) -> int:
         lock = take_lock(LOCK, "a training is running here already", remedy)
         log = Path(job.log).open("ab")  # noqa: SIM115 - closed below, like the lock
     except OSError as error:
-        raise cannot_write(Path(error.filename), error) from error
+        raise cannot_write(Path(error.filename or LOCK), error) from error
     with lock, log:
         _refuse_beside(find_trainings(Path(job.output_dir)))
         record = read_record()

@@ -7,7 +7,7 @@ of another prediction are kept until a new one has all its answers, those of ano
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
 from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
-from socrates.files import read_json, remove_file, write_json, write_jsonl
+from socrates.files import read_json, remove_file, sha256_json, write_json, write_jsonl
 from socrates.inference.journal import UNFINISHED, differing
 from socrates.schema import Schema
 
@@ -34,6 +34,7 @@ class Asked(Schema):
     asked: dict[str, Any]
     about: dict[str, Any]
     seconds: float
+    answers_sha256: str = ""  # of what was answered, whatever it is called in the file
 
 
 def check_folder(output: Path) -> None:
@@ -52,13 +53,12 @@ def check_folder(output: Path) -> None:
         )
 
 
-def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> tuple[Asked, list[dict[str, Any]]] | None:
-    """What a folder holds, if it answers what is to be asked; None where it holds nothing.
+def read_finished(output: Path, asked: Mapping[str, Any]) -> tuple[Asked, list[dict[str, Any]]] | None:
+    """What a folder holds, if it answers what is to be asked; None where it holds nothing, or its answers were changed.
 
     Args:
         output: the folder, see `check_folder`.
         asked: what makes the answers what they are.
-        prompts: how many.
 
     Raises:
         SocratesError: it holds another prediction.
@@ -74,16 +74,21 @@ def read_finished(output: Path, asked: Mapping[str, Any], prompts: int) -> tuple
         )
     try:
         answers = [row for _, row in read_jsonl(output / ANSWERS)]
-    except SocratesError:
-        answers = []
-    whole = all(isinstance(answer.get(kind), dict) for answer in answers for kind in ("undecoded", "decoded"))
-    if not whole or [answer.get("key") for answer in answers] != list(range(prompts)):
+        is_whole = record.answers_sha256 == _digest(answers)
+    except (SocratesError, ValueError):
+        is_whole = False
+    if not is_whole:
         print(f"{output / ANSWERS}: is gone or damaged; asking again", flush=True)
         return None
     return record, answers
 
 
-def write_finished(output: Path, record: Asked, answers: Iterable[dict[str, Any]]) -> None:
+def _digest(answers: Iterable[Mapping[str, Any]]) -> str:
+    kept = ("key", "undecoded", "decoded", "valid_mass")
+    return sha256_json([[answer.get(name) for name in kept] for answer in answers])
+
+
+def write_finished(output: Path, record: Asked, answers: Sequence[dict[str, Any]]) -> None:
     """Remove what an earlier prediction left, what tells of its answers last; write the answers, then what they answer.
 
     The answers are those to every prompt, by key.
@@ -91,7 +96,7 @@ def write_finished(output: Path, record: Asked, answers: Iterable[dict[str, Any]
     for path in [*_made_files(output), output / ASKED]:
         remove_file(path)
     write_jsonl(output / ANSWERS, answers)
-    write_json(output / ASKED, record.model_dump())
+    write_json(output / ASKED, record.model_dump() | {"answers_sha256": _digest(answers)})
 
 
 def pictures_in(output: Path) -> list[Path]:

@@ -131,7 +131,7 @@ def predict(
     questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
     _check_lengths(experiment_file, plan, questions, request, config)
     asked = {"prompts": plan.fingerprint, **request.identity}
-    if not overwrite and (finished := read_finished(output, asked, len(plan.prompts))):
+    if not overwrite and (finished := read_finished(output, asked)):
         record, answers = finished
         answers = [answer | plan.keys(answer["key"]) for answer in answers]  # names may change: they are not asked
         write_jsonl(output / ANSWERS, answers)
@@ -143,8 +143,8 @@ def predict(
             flush=True,
         )
         with run_inference(request, questions, asked, key_of=itemgetter("key"), keep=kept_answer) as journal:
-            answers = sorted(journal.answers, key=itemgetter("key"))
-            answers = [answer | plan.keys(answer["key"]) for answer in answers]
+            by_key = {answer["key"]: answer for answer in journal.answers}
+            answers = [by_key[key] | plan.keys(key) for key in sorted(by_key)]
             record = Asked(asked=asked, about=journal.header["about"], seconds=round(journal.seconds, 1))
             write_finished(output, record, answers)
     predicted = [

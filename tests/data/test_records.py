@@ -1,6 +1,7 @@
 """Human answers from both layouts; every bad line names its file, its number and what is wrong with it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_a_missing_prompt_is_rendered_and_missing_stimuli_are_what_it_ends_with(
     assert (
         rendered.prompt == f"{PERSONA}\n\n{SENTENCE}\n\n{STIMULI}" == render_prompt(PUBLISHED["demographic"], STIMULI)
     )
+    assert "nan" not in render_prompt({"age": float("nan")}, STIMULI)
     assert bare.stimuli == bare.prompt == PUBLISHED["prompt"], "no persona of ours before it: nothing is taken away"
     [usual] = read(without(PUBLISHED, "stimuli") | {"prompt": rendered.prompt})
     assert usual.prompt == rendered.prompt and usual.stimuli == STIMULI
@@ -166,6 +168,7 @@ BAD_LINES = {
     "response 3.5": (PUBLISHED | {"response": 3.5}, '"response" must be a whole number, not 3.5'),
     "response NaN": (PUBLISHED | {"response": float("nan")}, "NaN is not a number that JSON allows; where nothing"),
     "half a character in study_id": (PUBLISHED | {"study_id": "\ud800"}, '"study_id" holds half a character'),
+    "condition_num of 400 digits": (PUBLISHED | {"condition_num": 10**400}, '"condition_num" must be within ±1e+100'),
     "no study_id": (without(PUBLISHED, "study_id"), '"study_id" must be a text'),
     "task_num true": (PUBLISHED | {"task_num": True}, '"task_num" must be a whole number, not true'),
     "demographic a list": (PUBLISHED | {"demographic": ["Age: 4"]}, '"demographic" must be an object'),
@@ -207,6 +210,14 @@ def test_a_file_without_rows_a_missing_one_and_a_folder_are_told_apart(tmp_path,
         list(read_answers(tmp_path / "none.jsonl"))
     with pytest.raises(SocratesError, match=r"is a folder; name the \.jsonl file in it"):
         list(read_answers(tmp_path))
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for place in (tmp_path / "pipe.jsonl", "/dev/zero"):
+        with pytest.raises(SocratesError, match=r"is a device or a pipe, not a file; save it as a file first"):
+            list(read_answers(place))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_row_also_between_files_that_were_joined(read):
+    assert [answer.line for answer in read(b"\xef\xbb\xbf" + GOOD, PUBLISHED, b"\xef\xbb\xbf" + GOOD)] == [1, 2, 3]
 
 
 def test_rows_are_read_as_a_stream(tmp_path):

@@ -243,6 +243,20 @@ def test_bad_data(workplace, tmp_path, rows, parts):
 
 
 @pytest.mark.slow
+def test_a_row_that_the_model_cannot_read_is_left_out_and_counted(workplace, tmp_path):
+    rows = json_lines(workplace / DATA)
+    rows[0]["prompt"] = f"{'word ' * 5000}{rows[0]['prompt']}"
+    write_jsonl(tmp_path / "val.jsonl", rows)
+    result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl")
+    assert "Note: 1 of 144 rows are longer than the 4084 tokens that models/base can read" in result.stdout
+    metrics = read(tmp_path / "out" / "metrics.json")
+    assert metrics["coverage"]["rows"] == 143 and metrics["about"]["too_long_rows"] == 1
+    write_jsonl(tmp_path / "val.jsonl", [{**row, "prompt": rows[0]["prompt"]} for row in rows])
+    again = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl", "--overwrite")
+    assert_refused(again, "144 of 144 rows are longer", "take a model that reads more")
+
+
+@pytest.mark.slow
 def test_a_full_disk_loses_no_answer(workplace, baseline, tmp_path):
     """On a small file system of its own: full while the model is asked."""
     disk = tmp_path / "disk"
@@ -301,20 +315,20 @@ def start_and_kill(folder, output, *arguments, after=10):
 def test_killed_in_the_middle_it_goes_on_to_the_same_numbers(workplace, baseline, tmp_path, processes):
     """The baseline had one process and large batches; this has batches of one row, and is killed at least once.
 
-    Answers that stand there twice, were not asked for, or are cut off count for nothing.
+    Answers that stand there twice, were edited, or are cut off count for nothing.
     """
     output = tmp_path / "out"
     killed = start_and_kill(workplace, output, "--processes", processes)
-    answer = (output / "unfinished.jsonl").read_text().splitlines()[1]
-    strange = json.loads(answer)
-    strange["line"]["line"], strange["drawn"] = 10_000, True
-    with (output / "unfinished.jsonl").open("a") as file:
-        file.write(f'{answer}\n{json.dumps(strange)}\n{{"seconds": 0.1, "line": {{"li')
+    header, edited, answer, *rest = (output / "unfinished.jsonl").read_text().splitlines()
+    edited = edited.replace('"drawn": false', '"drawn": true')
+    lines = [header, edited, answer, *rest, answer, '{"seconds": 0.1, "line": {"li']
+    (output / "unfinished.jsonl").write_text("\n".join(lines))
     if processes == 1:
         killed = start_and_kill(workplace, output, after=killed + 12)
     small = write_config(workplace, **SMALL_BATCHES)
     result = evaluate(workplace, "--config", small, "--output", output)
     assert result.returncode == 0, result.stderr
+    assert "out: 1 of its answers so far are damaged; asking again" in result.stdout
     (going_on,) = (line for line in result.stdout.splitlines() if line.startswith("Going on: "))
     assert killed - 2 <= int(going_on.split()[2]) < 144
     files = ("predictions.jsonl", "cells.jsonl", "effects.jsonl")

@@ -42,10 +42,21 @@ def test_a_line_that_is_damaged_or_cut_off_costs_no_others(tmp_path, damage):
     with (tmp_path / "unfinished.jsonl").open("ab") as file:
         file.write(damage)
     again = open_journal(tmp_path, IDENTITY)
-    assert again.answers == answers(1, 2)
+    assert again.answers == answers(1, 2) and again.damaged == damage.endswith(b"\n")
     again.append(answers(3), 1.0)
     again.close()
     assert open_journal(tmp_path, IDENTITY).answers == answers(1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "edit", [b'"line": 7', b'"line": NaN', b'"line": "\\ud800"', b'"lime": 1', b'"line": 1, "x": 1']
+)
+def test_an_answer_that_was_edited_is_not_believed(tmp_path, edit):
+    begun(tmp_path, answers(1), answers(2)).close()
+    path = tmp_path / "unfinished.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"line": 1', edit))
+    again = open_journal(tmp_path, IDENTITY)
+    assert again.answers == answers(2) and again.damaged == 1 and again.seconds == 1.5
 
 
 @pytest.mark.parametrize("header", [b"{", b"[]", b"{}", b'{"identity": 7}', b"\xff"])

@@ -88,6 +88,15 @@ def offline(machine):
     machine.environment.update(HF_HUB_OFFLINE="1")
 
 
+def long_row(machine):
+    machine.cache_model(weights=True)
+    [config] = machine.cache.glob("hub/*/snapshots/*/config.json")
+    config.write_text(config.read_text().replace("{", '{"max_position_embeddings": 4096, ', 1))
+    with (machine.data / "val.jsonl").open("a") as file:
+        file.write('{"prompt": "' + "word " * 5000 + '"}\n')
+    (machine.data / "metadata.json").unlink()
+
+
 MISSPELT = config(model_name="Qwen/Qwen2.5-14B-Instrct")
 # What is wrong with a machine or a run, the check whose line tells it, and parts of the line and of its remedy.
 FAIL = {
@@ -111,6 +120,12 @@ FAIL = {
 WARN = {
     "another version": (pinned("numpy"), "packages", "(pinned 0.0.1)", "pip install -r"),
     "much at once for 40 GB": (little_room, "memory", "at 16384 tokens at once", 'write "micro_batch_tokens": 5248'),
+    "long rows": (
+        long_row,
+        "data",
+        "val.jsonl: about 1 rows are longer than the 4096 tokens that Qwen/",
+        "leaves them",
+    ),
     "a GPU of unknown speed": (gpus(4, "NVIDIA New"), "cost", "no peak is known of NVIDIA New", "look at the log's"),
     "max_cost_usd too small": (config(max_cost_usd=40), "cost", "= 40 would stop it at", 'write "max_cost_usd": '),
 }

@@ -522,6 +522,19 @@ def test_a_broken_off_prediction_goes_on_to_the_same_answers(made, model, tmp_pa
     assert_close(answers_in(tmp_path / "out"), answers_in(out))
 
 
+@pytest.mark.parametrize(
+    "edit", [('"valid_mass"', '"mass"'), ('"1": ', '"\\ud800": '), ('"1": 0', '"1": 1'), (": ", ": NaN, ")]
+)
+def test_answers_that_were_edited_are_asked_for_again(made, model, tmp_path, capsys, edit):
+    path, out, _ = made
+    shutil.copytree(out, tmp_path / "out")
+    answers = tmp_path / "out" / "answers.jsonl"
+    answers.write_text(answers.read_text().replace(*edit, 1))
+    predict(path, model, tmp_path / "out")
+    assert "answers.jsonl: is gone or damaged; asking again" in capsys.readouterr().out
+    assert_close(answers_in(tmp_path / "out"), answers_in(out))
+
+
 def test_a_text_that_is_too_long_is_named_before_the_model_is_loaded(model, tmp_path):
     path = write(tmp_path, changed(conditions__late="late " * 3000))
     with pytest.raises(SocratesError) as error:

@@ -97,7 +97,8 @@ def prepare(
     if max_bad_rows < 0:
         raise SocratesError(f"--max-bad-rows: must be 0 or more, not {max_bad_rows}")
     there = open_source(source, revision if overwrite else _recorded_commit(output, source, revision))
-    if output.resolve().is_relative_to(there.folder.resolve()) and Path(source).expanduser().is_dir():
+    inside = {folder.resolve() for folder in (there.folder, *(file.parent for file in there.files))}  # links too
+    if any(map(output.resolve().is_relative_to, inside)) and Path(source).expanduser().is_dir():
         raise SocratesError(f"--output {output}: lies in the source's folder; choose a folder outside of it")
     lists = there.find_beside(MAPPINGS[settings.split])
     split = load_split(settings.split, lists)

@@ -6,9 +6,11 @@ commit, in the local cache. It is read in batches, so that memory does not grow 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +110,20 @@ def _open_folder(name: str) -> Source:
 
 def _data_files(folder: Path, ending: str) -> tuple[Path, ...]:
     """The files of a kind, but for those in `metadata/`, and hidden ones (a hub client's cache, a run's leftovers)."""
-    names = [file.relative_to(folder) for file in sorted(folder.rglob(f"*{ending}")) if file.is_file()]
+    found, visited = [], set()
+    for above, folders, files in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(above)) in visited:  # a link to a folder above, or a second one to a folder
+            folders.clear()
+            continue
+        visited.add(place)
+        folders.sort()
+        found += [Path(above, name) for name in files if name.endswith(ending)]
+    names = [file.relative_to(folder) for file in sorted(found)]
     seen = [name for name in names if name.parts[0] != "metadata" and not any(part[0] == "." for part in name.parts)]
+    if lost := next((name for name in seen if not (folder / name).is_file()), None):
+        raise SocratesError(
+            f"{folder / lost}: is no file, or a link to one that is not there; put it right or remove it"
+        )
     return tuple(folder / name for name in seen)
 
 
@@ -162,5 +176,13 @@ def _rows_of(path: Path) -> Iterator[dict[str, Any] | bytes]:
     # a buffer, and not a whole row group at once: it may hold a million rows
     with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        decimals = "decimal" in str(file.schema_arrow)
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
-            yield from batch.to_pylist()
+            yield from map(_without_decimals, batch.to_pylist()) if decimals else batch.to_pylist()
+
+
+def _without_decimals(value: Any) -> Any:
+    """A row with whole numbers and floats in place of decimals, as databases write them."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return {key: _without_decimals(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -38,6 +38,7 @@ class ModelState:
     shape: ModelShape | None = None  # None where its costs are not known
     missing_bytes: int = 0  # of weights that are still to be downloaded, about; 0 if unknown
     problem: str | None = None  # why nothing can be trained from what lies here
+    context: int | None = None  # the most tokens that it can read; None where that is not known
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,22 @@ def model_state(config: RunConfig) -> ModelState:
     state = _look_into(Path(cached).parent) if isinstance(cached, str) else ModelState(problem="not in the cache")
     shape = state.shape or KNOWN_SHAPES.get(name)
     if not shape or not state.problem:
-        return ModelState(shape, 0, state.problem)
+        return ModelState(shape, 0, state.problem, state.context)
     blobs = Path(cache) / f"models--{name.replace('/', '--')}" / "blobs"
     there = sum(file.stat().st_size for file in blobs.glob("*"))  # also of a download that was broken off
-    return ModelState(shape, max(2 * shape.parameters - there, 0), state.problem)
+    return ModelState(shape, max(2 * shape.parameters - there, 0), state.problem, state.context)
 
 
 def _look_into(folder: Path) -> ModelState:
-    shape = None
+    shape = context = None
     try:
         config = read_json(folder / "config.json", "model's config")
+        context = whole_number(config.get("max_position_embeddings"), 1)
         shape = ModelShape.from_config(config, str(folder / "config.json"))
         check_weights(folder)
     except SocratesError as error:
-        return ModelState(shape, problem=str(error))
-    return ModelState(shape)
+        return ModelState(shape, problem=str(error), context=context)
+    return ModelState(shape, context=context)
 
 
 def check_model(config: RunConfig, state: ModelState) -> list[Check]:
@@ -127,11 +129,25 @@ def inspect_data(config: RunConfig) -> tuple[list[Check], DataState]:
         rows = rows or len(lines) + sum(1 for _ in file)
     steps = config.planned_steps(rows)
     try:
-        tokens = fmean(len(json.loads(line)["prompt"]) for line in lines) / _BYTES_A_TOKEN
+        tokens = fmean(map(_tokens, lines))
     except (ValueError, KeyError, TypeError):  # tokenizing says which row it is
         return checks, DataState(steps)
     tokenized = any(folder.glob(f"tokenized-*/{INFO}"))
     return checks, DataState(steps, tokens, 0 if tokenized else int(rows * tokens * _BYTES_A_TOKEN))
+
+
+def check_lengths(config: RunConfig, context: int | None) -> list[Check]:
+    """A warning where rows to evaluate on are longer, about, than the model can read."""
+    file, long = config.evaluation_file, 0
+    with suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as lines:  # evaluation says which row
+        long = sum(context < len(line) / _BYTES_A_TOKEN and context < _tokens(line) for line in lines if context)
+    text = f"{file}: about {long} rows are longer than the {context} tokens that {config.model_name} can read"
+    return [Check("data", WARN, text, "evaluation leaves them out; shorten them, or take another model")] * (long > 0)
+
+
+def _tokens(line: bytes) -> float:
+    """Of a row's prompt, about."""
+    return len(json.loads(line)["prompt"]) / _BYTES_A_TOKEN
 
 
 def _check_file(file: Path, outcome_without: Literal["warn", "FAIL"]) -> Check:

@@ -9,7 +9,7 @@ from socrates.config import RunConfig
 from socrates.machine.preflight.checks import FAIL, PASS, Check
 from socrates.machine.preflight.costs import check_costs, free_disk
 from socrates.machine.preflight.gpus import inspect_gpus, uses_cpus
-from socrates.machine.preflight.inputs import check_model, inspect_data, model_state
+from socrates.machine.preflight.inputs import check_lengths, check_model, inspect_data, model_state
 from socrates.model.kernels import refused_settings
 
 
@@ -26,5 +26,5 @@ def run_checks(config: RunConfig | None, deepspeed: Mapping[str, Any] | None = N
     model, (data_checks, data) = model_state(config), inspect_data(config)
     refused = [problem.partition("; ") for problem in refused_settings(config, not uses_cpus())]
     settings = [Check("settings", FAIL, problem, remedy) for problem, _, remedy in refused]
-    inputs = [*check_model(config, model), *data_checks]
+    inputs = [*check_model(config, model), *data_checks, *check_lengths(config, model.context)]
     return [*gpu_checks, *settings, *inputs, *check_costs(config, deepspeed, model, data, gpus)]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,26 @@ def test_all_layouts_give_the_same_answers_scales_and_cells(tmp_path):
         assert [a.cell[:2] for a in one] == [b.cell[:2] for b in other]
 
 
+def test_decimals_are_numbers_and_nan_is_nobody(tmp_path):
+    plain, converted = ([{**row, "stimuli": None} for row in made_rows()] for _ in range(2))
+    for index, row in enumerate(converted):
+        row["response"], row["condition_num"] = Decimal(f"{row['response']}.00"), Decimal(row["condition_num"])
+        row["demographic"] = {**row["demographic"], "age": Decimal(30), "weight": Decimal("1.50")}
+        row["participant"] = float("nan") if index % 2 else float(row["participant"])
+        plain[index]["demographic"] = {**row["demographic"], "age": 30, "weight": 1.5}
+        plain[index]["participant"] = None if index % 2 else plain[index]["participant"]
+    for name in ("plain", "marked"):
+        write_rows(tmp_path / name / "rows.jsonl", plain)
+    text = (tmp_path / "marked" / "rows.jsonl").read_text()
+    (tmp_path / "marked" / "rows.jsonl").write_text(
+        "\ufeff" + text.replace('"participant": null', '"participant": NaN')
+    )
+    write_parquet(tmp_path / "converted" / "rows.parquet", converted)
+    for name in ("plain", "marked", "converted"):
+        prepare(tmp_path / "out" / name, source=str(write_mappings(tmp_path / name)))
+        assert hashes(tmp_path / "out" / name) == hashes(tmp_path / "out" / "plain")
+
+
 # --- bad input -------------------------------------------------------------------------------------------------
 
 GOOD = next(made_rows())
@@ -229,11 +250,20 @@ def test_links_spaces_and_a_part_of_the_published_folder(tmp_path):
         (linked / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
         (linked / file.relative_to(source)).symlink_to(file)
     [file] = (source / "data").iterdir()
-    made = []
-    for name, given in (("a", source), ("b", linked), ("c", source / "data"), ("d", file)):
+    folders, made = tmp_path / "folders", []
+    folders.mkdir()
+    for name, place in (("data", source / "data"), ("metadata", source / "metadata"), ("again", source / "data")):
+        (folders / name).symlink_to(place)
+    (folders / "above").symlink_to(tmp_path / "folders")
+    for name, given in (("a", source), ("b", linked), ("c", source / "data"), ("d", file), ("e", folders)):
         prepare(tmp_path / "out put" / name, source=str(given))
         made.append(hashes(tmp_path / "out put" / name))
-    assert made == made[:1] * 4
+    assert made == made[:1] * 5
+    with pytest.raises(SocratesError, match="lies in the source's folder"):
+        prepare(source / "data" / "out", source=str(folders))
+    file.unlink()
+    with pytest.raises(SocratesError, match=r"is no file, or a link to one that is not there"):
+        prepare(tmp_path / "out", source=str(linked))
 
 
 # --- a second time, at once, and after a kill --------------------------------------------------------------------
