@@ -75,8 +75,9 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
 
     Python's own status for an uncaught exception is 1, which here would read as "the answer is no" (a NO-GO).
     Every failure therefore leaves with 2: a SocratesError as its message alone, a defect of this program with its
-    traceback.
+    traceback. For `answer` in scripts/lib/common.sh 0 and 1 are 100 and 101, which no Python says that died before.
     """
+    added = 100 if os.environ.pop("SOCRATES_ANSWER", None) else 0
     for stream in filter(None, (sys.stdout, sys.stderr)):  # whatever the locale: our lines have signs beyond ASCII
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see scripts/_bootstrap.py; nohup's SIG_IGN stays in force
@@ -91,7 +92,8 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     except SystemExit as leaving:  # argparse has refused the command line, or shown its help
         if leaving.code:
             _say_what_is_gone(Path(sys.argv[0]).stem, {word.partition("=")[0] for word in sys.argv[1:]})
-        raise
+            raise
+        status = EXIT_DONE
     except KeyboardInterrupt:
         _say("interrupted")
         status = EXIT_INTERRUPTED
@@ -115,7 +117,7 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
             stream.flush()
         except OSError:  # a full disk, or nobody reads: Python's own try at its end would change the status
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(status)
+    sys.exit(status + added * (status in (EXIT_DONE, EXIT_NO)))
 
 
 def _say(text: str) -> None:
