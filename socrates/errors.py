@@ -79,7 +79,8 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     """
     added = 100 if os.environ.pop("SOCRATES_ANSWER", None) else 0
     for stream in filter(None, (sys.stdout, sys.stderr)):  # whatever the locale: our lines have signs beyond ASCII
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        with suppress(OSError, ValueError):  # it was changed or closed under us
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see scripts/_bootstrap.py; nohup's SIG_IGN stays in force
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -107,6 +108,10 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
             )
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             why = f"no space left: {error.filename or 'where the output goes'}"
+        elif isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP):
+            why = f"{error.filename}: {error.strerror}"
+        elif isinstance(error, RecursionError):
+            why = "a file that was read is nested too deeply"
         else:
             _say(traceback.format_exc().rstrip())
             why = "this is a defect of the program, not of your input; please report the lines above"
