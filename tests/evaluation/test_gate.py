@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import datetime
 from fractions import Fraction
+from functools import reduce
 from hashlib import sha256
 
 import numpy as np
@@ -371,7 +372,7 @@ def test_a_path_that_no_disk_takes_and_a_file_nested_too_deeply_get_a_line(tmp_p
     result = run_loaded("gate.py", "x" * 5000, "y")
     assert (result.returncode, result.stderr) == (2, f"error: {'x' * 5000}: File name too long\n")
     with pytest.raises(SystemExit, match="2"):
-        run_entry_point(lambda: flattened(json.loads('{"a":' * 950 + "1" + "}" * 950)))
+        run_entry_point(lambda: flattened(reduce(lambda inner, _: {"a": inner}, range(5000), {})))
     assert capsys.readouterr().err == "error: a file that was read is nested too deeply\n"
 
 
