@@ -60,10 +60,10 @@ def check_is_decision(path: Path) -> None:
     """SocratesError where a file is to be replaced that no gate wrote."""
     from socrates.files import read_json
 
-    known = False
     with suppress(SocratesError):
-        known = "decision" in read_json(path)
-    if path.is_file() and not known:
+        if "decision" in read_json(path):
+            return
+    if path.is_file():
         raise SocratesError(f"--output {path}: holds something that is no decision; choose another name")
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import _bootstrap  # noqa: F401
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         validate(RecordedContamination, known["seen"], f'{metrics}, "seen"')
     compared = external_comparability(lines, seed=arguments.seed, human_answers=human_answers)
     asked = {"scored_file_sha256": sha256_file(arguments.file), **compared}
-    find_results(
-        arguments.output, asked, begun=_holds(arguments.output / PREDICTIONS, lines), overwrite=arguments.overwrite
-    )
+    find_results(arguments.output, asked, predictions=lines, overwrite=arguments.overwrite)
     content = write_results(
         arguments.output,
         scores=scores,
@@ -96,15 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Note: {useless}")
     print(f"\nResults: {arguments.output / METRICS}")
     return EXIT_DONE
-
-
-def _holds(path: Path, lines: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a file holds these very lines: of this command, broken off before its `metrics.json`."""
-    from socrates.data.records import read_jsonl
-
-    with suppress(SocratesError):
-        return [line for _, line in read_jsonl(path)] == list(lines)
-    return False
 
 
 def _coverage_lines(content: Mapping[str, Any]) -> list[str]:

@@ -93,7 +93,7 @@ def evaluate(
         coming = {**baseline, "comparability": compared}
         check_comparable(baseline, coming, names=("the baseline", "this evaluation"))
     asked = {"model": request.identity["model"], **compared}
-    if (finished := _finished(output, asked, seen, request.overwrite)) is not None:
+    if (finished := _finished(request, asked, seen)) is not None:
         return finished
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
@@ -156,18 +156,16 @@ def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[A
     return selection, answers
 
 
-def _finished(
-    output: Path, asked: Mapping[str, Any], seen: Contamination | None, overwrite: bool
-) -> dict[str, Any] | None:
-    """The results that a folder holds, if they are whole; see `find_results`."""
-    metrics = find_results(output, asked, begun=(output / UNFINISHED).exists(), overwrite=overwrite)
-    if metrics is None:
+def _finished(request: InferenceRequest, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:
+    """The results that the folder holds, if they are whole; see `find_results`."""
+    output, begun = request.output, (request.output / UNFINISHED).exists()
+    if (metrics := find_results(output, asked, begun=begun, overwrite=request.overwrite)) is None:
         return None
     if not all((output / name).is_file() for name in (PREDICTIONS, CELLS)):
         print(f"{output}: some of its files are gone; asking again", flush=True)
         return None
-    created = metrics["about"].get("created")
-    print(escaped(f"Already evaluated ({created})") + ": nothing to ask; --overwrite asks again", flush=True)
+    again = f"Already evaluated ({metrics['about'].get('created')}): nothing to ask; --overwrite asks again"
+    print(escaped(again), flush=True)
     if seen is not None:  # what was not known, or not so, when it was evaluated
         metrics["seen"] = asdict(seen)
         write_json(output / METRICS, metrics)

@@ -252,8 +252,8 @@ def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -
         return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
 
     with np.errstate(all="ignore"):  # a resample of cells without any distance
-        interval = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
-    return interval and interval.within(-_MOST, 100)
+        found = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
+    return found and found.within(-_MOST, 100)
 
 
 def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from pydantic import Field
 
 from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
-from socrates.data.records import Cell, read_cell
+from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
 from socrates.evaluation.cells import standardise
@@ -196,7 +197,12 @@ def write_results(
 
 
 def find_results(
-    folder: Path, asked: Mapping[str, Any], *, begun: bool = False, overwrite: bool = False
+    folder: Path,
+    asked: Mapping[str, Any],
+    *,
+    begun: bool = False,
+    predictions: Sequence[Mapping[str, Any]] = (),
+    overwrite: bool = False,
 ) -> dict[str, Any] | None:
     """The content of the `metrics.json` of a folder that results are to be written to; None where they may be.
 
@@ -204,6 +210,7 @@ def find_results(
         folder: it need not be there.
         asked: what makes the results what they are, as ``about["asked"]`` records it.
         begun: whether files without a `metrics.json` are of this very command, which was broken off.
+        predictions: what it will write; where they are there, it was begun.
         overwrite: whether other results may be replaced.
 
     Raises:
@@ -212,6 +219,9 @@ def find_results(
     if (folder / MANIFEST).exists():
         raise SocratesError(f"{folder}: is a checkpoint, to which nothing is written; choose another --output")
     there = [name for name in (METRICS, PREDICTIONS, CELLS, EFFECTS) if (folder / name).exists()]
+    if predictions and PREDICTIONS in there and METRICS not in there:
+        with suppress(SocratesError):
+            begun = [line for _, line in read_jsonl(folder / PREDICTIONS)] == list(predictions)
     if overwrite or not there or (begun and METRICS not in there):
         return None
     remedy = "choose another --output, or replace them with --overwrite"
