@@ -53,7 +53,7 @@ fi
 "$PYTHON" scripts/preflight.py --config "$config" --deepspeed "$deepspeed" ||
   die "not started: see the lines marked FAIL above"
 asked=1
-"$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${options[@]}"
+answer "$PYTHON" scripts/supervise.py start --config "$config" --deepspeed "$deepspeed" --log "$log" "${options[@]}"
 
 cat <<NEXT
 

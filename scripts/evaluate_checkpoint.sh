@@ -46,20 +46,23 @@ folder=$(realpath "$checkpoint") run=$(realpath "$checkpoint/..")
 : "${output:=evaluation_results/${run##*/}/${folder##*/}}"
 
 [[ ! $baseline -ef $output/metrics.json ]] || die "--output $output would overwrite the baseline; choose another folder"
-rm -f -- "$output/decision.json" # of an earlier evaluation
-! grep -qsF scripts/report.py "$output/report.html" || rm -f -- "$output/report.html"
 
 echo "========================================"
 echo "Checkpoint Evaluation & GO/NO-GO Decision"
 echo "========================================"
 # Any failure here is "cannot decide", also a kill: only the gate itself says 0 or 1.
-"$PYTHON" "$SOCRATES_ROOT/scripts/evaluate.py" --model "$checkpoint" --output "$output" --label checkpoint \
+answer "$PYTHON" "$SOCRATES_ROOT/scripts/evaluate.py" --model "$checkpoint" --output "$output" --label checkpoint \
   --compare-with "$baseline" "${options[@]}" || die "the evaluation failed (status $?): no decision"
+# Those of an earlier evaluation, which a slip on the command line has not cost.
+rm -f -- "$output/decision.json"
+! grep -qsF scripts/report.py "$output/report.html" || rm -f -- "$output/report.html"
 echo
 status=0
-"$PYTHON" "$SOCRATES_ROOT/scripts/gate.py" "$baseline" "$output/metrics.json" --output "$output/decision.json" "${gate_options[@]}" || status=$?
-((status <= 2)) || die "the gate failed (status $status): no decision"
-decided=1
+answer "$PYTHON" "$SOCRATES_ROOT/scripts/gate.py" "$baseline" "$output/metrics.json" --output "$output/decision.json" "${gate_options[@]}" || status=$?
+case $status-$(grep -so '^  "decision": "[A-Z-]*"' "$output/decision.json") in
+  '0-  "decision": "GO"' | '1-  "decision": "NO-GO"') decided=1 ;;
+  *) die "the gate failed (status $status): no decision" ;;
+esac
 # The page is for people: whatever happens to it, the decision stands.
 { echo && "$PYTHON" "$SOCRATES_ROOT/scripts/report.py" "$(dirname "$baseline")" "$output"; } ||
   note "no report.html (status $?); the decision above stands" || true

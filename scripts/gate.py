@@ -13,9 +13,10 @@ from __future__ import annotations
 import _bootstrap  # noqa: F401
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, make_parser, run_entry_point
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, escaped, make_parser, run_entry_point
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,14 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from socrates.evaluation.gate import GO, check_comparable, decide, decision_text, results_improvement
     from socrates.evaluation.results import read_metrics
-    from socrates.files import remove_file, write_json
+    from socrates.files import is_same_file, remove_file, write_json
 
     inputs = {"baseline": arguments.baseline, "checkpoint": arguments.checkpoint}
-    if arguments.output and arguments.output.resolve() in {path.resolve() for path in inputs.values()}:
+    if arguments.output and any(is_same_file(arguments.output, path) for path in inputs.values()):
         raise SocratesError(f"--output {arguments.output} would overwrite what is compared; choose another name")
-    if arguments.baseline.resolve() == arguments.checkpoint.resolve():
+    if is_same_file(*inputs.values()):
         raise SocratesError(f"{arguments.baseline}: baseline and checkpoint are the same file")
     if arguments.output:
+        check_is_decision(arguments.output)
         remove_file(arguments.output)  # an earlier decision must not outlive a failure of this one
     metrics = {role: read_metrics(path, f"{role} metrics") for role, path in inputs.items()}
     names = (str(arguments.baseline), str(arguments.checkpoint))
@@ -50,8 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = decision_text(decision)
     if arguments.output:  # before GO is said: a decision that cannot be recorded is none
         write_json(arguments.output, {**decision.model_dump(), **_circumstances(inputs)})
-    print(text, flush=True)
+    print(escaped(text), flush=True)
     return EXIT_DONE if decision.decision == GO else EXIT_NO
+
+
+def check_is_decision(path: Path) -> None:
+    """SocratesError where a file is to be replaced that no gate wrote."""
+    from socrates.files import read_json
+
+    with suppress(SocratesError):
+        if "decision" in read_json(path):
+            return
+    if path.is_file():
+        raise SocratesError(f"--output {path}: holds something that is no decision; choose another name")
 
 
 def _circumstances(inputs: dict[str, Path]) -> dict[str, object]:

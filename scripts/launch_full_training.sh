@@ -71,8 +71,9 @@ echo "================================"
 echo "Instance ID: $instance"
 echo "Config: $config (run $run, model $model)"
 phases=0
-"$PYTHON" scripts/lib/run.py phases || phases=$?
+answer "$PYTHON" scripts/lib/run.py phases || phases=$?
 if [[ -n $require_phases && $phases != 0 ]]; then
+  ((phases == 1)) || die "cannot tell whether the phases were passed: nothing was started"
   note "not started: --require-phases asks for a GO and a PASS on record"
   answered=1
   exit 1
@@ -95,8 +96,8 @@ fi
 echo "Starting..."
 on_interrupt="no longer watching; whether it runs: ./scripts/status.sh $instance"
 status=0
-printf '%s\n' "${HF_TOKEN:-}" | on_machine "$instance" \
-  "venv/bin/python scripts/supervise.py start $files --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${weights_only:+--resume-weights-only}" || status=$?
+printf '%s\n' "${HF_TOKEN:-}" | answer on_machine "$instance" \
+  "SOCRATES_ANSWER=1 venv/bin/python scripts/supervise.py start $files --log $(quote "$log") --watch $watch ${HF_TOKEN:+--token-on-stdin} ${weights_only:+--resume-weights-only}" || status=$?
 case $status in
   0) ;;
   1) answered=1; note "the training does not run: why stands above; its whole log: tnr ssh $instance 'cat ~/$REMOTE_ROOT/$log'"; exit 1 ;;

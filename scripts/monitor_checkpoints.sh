@@ -4,4 +4,6 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh" || exit 2 # 1 only where something is missing
 find_python
-exec "$PYTHON" "$SOCRATES_ROOT/scripts/monitor_checkpoints.py" "$@"
+# The watch is Python's alone: a signal that is sent to it must reach it.
+[[ " $* " == *" --missing "* ]] || exec "$PYTHON" "$SOCRATES_ROOT/scripts/monitor_checkpoints.py" "$@"
+answer "$PYTHON" "$SOCRATES_ROOT/scripts/monitor_checkpoints.py" "$@"

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("file", metavar="FILE", type=Path, help="the answers, as JSONL")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace other results in the folder")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="for drawing answers (default: 0)")
     parser.add_argument(
         "--human-answers", type=Path, metavar="FILE", help="all human answers: a data file, or a cells.jsonl"
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PREDICTIONS,
         RecordedContamination,
         external_comparability,
+        find_results,
         read_metrics,
         write_results,
     )
@@ -70,14 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = read_metrics(metrics) if arguments.file.name == PREDICTIONS and metrics.is_file() else {}
     if known.get("seen") is not None:
         validate(RecordedContamination, known["seen"], f'{metrics}, "seen"')
+    compared = external_comparability(lines, seed=arguments.seed, human_answers=human_answers)
+    asked = {"scored_file_sha256": sha256_file(arguments.file), **compared}
+    find_results(arguments.output, asked, predictions=lines, overwrite=arguments.overwrite)
     content = write_results(
         arguments.output,
         scores=scores,
         predictions=lines,
-        comparability=external_comparability(lines, seed=arguments.seed, human_answers=human_answers),
+        comparability=compared,
         about={
             "scored_file": str(arguments.file),
-            "scored_file_sha256": sha256_file(arguments.file),
+            "scored_file_sha256": asked["scored_file_sha256"],
+            "asked": asked,
             "human_answers": None if people is None else str(people),
         },
         seen=known.get("seen"),

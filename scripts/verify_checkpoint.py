@@ -12,7 +12,7 @@ import _bootstrap  # noqa: F401
 
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, make_parser, run_entry_point
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, escaped, make_parser, run_entry_point
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     for folder in folders:
         state = local_state(folder)
         are_intact = are_intact and state.intact
-        print(f"{folder}: {_words(state)}", flush=True)
+        print(escaped(f"{folder}: {_words(state)}"), flush=True)
     return EXIT_DONE if are_intact else EXIT_NO
 
 

@@ -4,4 +4,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh" || exit 2 # 1 only where it is the answer
 find_python
-exec "$PYTHON" "$SOCRATES_ROOT/scripts/verify_test_run.py" "$@"
+answer "$PYTHON" "$SOCRATES_ROOT/scripts/verify_test_run.py" "$@"

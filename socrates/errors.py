@@ -75,10 +75,12 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
 
     Python's own status for an uncaught exception is 1, which here would read as "the answer is no" (a NO-GO).
     Every failure therefore leaves with 2: a SocratesError as its message alone, a defect of this program with its
-    traceback.
+    traceback. For `answer` in scripts/lib/common.sh 0 and 1 are 100 and 101, which no Python says that died before.
     """
+    added = 100 if os.environ.pop("SOCRATES_ANSWER", None) else 0
     for stream in filter(None, (sys.stdout, sys.stderr)):  # whatever the locale: our lines have signs beyond ASCII
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        with suppress(OSError, ValueError):  # it was changed or closed under us
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see scripts/_bootstrap.py; nohup's SIG_IGN stays in force
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -91,7 +93,8 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
     except SystemExit as leaving:  # argparse has refused the command line, or shown its help
         if leaving.code:
             _say_what_is_gone(Path(sys.argv[0]).stem, {word.partition("=")[0] for word in sys.argv[1:]})
-        raise
+            raise
+        status = EXIT_DONE
     except KeyboardInterrupt:
         _say("interrupted")
         status = EXIT_INTERRUPTED
@@ -105,6 +108,10 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
             )
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             why = f"no space left: {error.filename or 'where the output goes'}"
+        elif isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP):
+            why = f"{error.filename}: {error.strerror}"
+        elif isinstance(error, RecursionError):
+            why = "a file that was read is nested too deeply"
         else:
             _say(traceback.format_exc().rstrip())
             why = "this is a defect of the program, not of your input; please report the lines above"
@@ -115,7 +122,7 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
             stream.flush()
         except OSError:  # a full disk, or nobody reads: Python's own try at its end would change the status
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(status)
+    sys.exit(status + added * (status in (EXIT_DONE, EXIT_NO)))
 
 
 def _say(text: str) -> None:

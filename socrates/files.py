@@ -43,7 +43,9 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        # Half characters (a path that is no UTF-8) as JSON writes them.
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with temporary.open(mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -137,7 +139,7 @@ def read_json(path: Path | str, what: str = "file", *, nan_is_null: bool = False
         raise SocratesError(f"{path}: the {what} is empty")
     try:
         constant = (lambda name: None) if nan_is_null else no_constant
-        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=constant)
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=constant, parse_float=finite_number)
     except json.JSONDecodeError as error:
         raise SocratesError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # our own checks; or nested too deep
@@ -231,6 +233,11 @@ def remembered_sha256(path: Path | str) -> str:
     return digest
 
 
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file that is there, through links of whatever kind."""
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def sha256_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON (sorted keys, no spaces), as 64 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -244,6 +251,13 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if key in value:
             raise ValueError(f'the key "{key}" stands there twice; keep one')
         value[key] = item
+    return value
+
+
+def finite_number(text: str) -> float:
+    """What a strict JSON decoder does with a number: ValueError for one like 1e999, which no float holds."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is not a number that can be computed with")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, escaped
 from socrates.files import read_json
 
 VALIDATION_RUN = "socrates-qwen-500step-validation"  # phase 1
@@ -54,5 +54,5 @@ def main() -> int:
     """Print a line for each phase; 0 if both passed."""
     records = phase_records(Path())
     for record in records:
-        print(f"{record.name}: {record.text}")
+        print(escaped(f"{record.name}: {record.text}"))
     return 0 if all(record.passed for record in records) else 1

@@ -21,13 +21,13 @@ usage() {
 }
 
 die() {
-  printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+  printf '%s: error: %s\n' "${0##*/}" "$*" >&2 || true # a full disk there must not make it 1, which is an answer
   exit 2
 }
 
 # A wrong command line: what is wrong, then where the right one is told.
 die_usage() {
-  printf '%s: error: %s\nTry: %s --help\n' "${0##*/}" "$*" "$0" >&2
+  printf '%s: error: %s\nTry: %s --help\n' "${0##*/}" "$*" "$0" >&2 || true
   exit 2
 }
 
@@ -42,7 +42,19 @@ die_unknown() {
 }
 
 note() {
-  printf '%s\n' "$*" >&2
+  printf '%s\n' "$*" >&2 || true
+}
+
+# Runs a command that ends in one of our Python programs, and leaves with its status. Its 0 and 1 are believed only as 100
+# and 101, which it says when told to (run_entry_point in socrates/errors.py): a Python that dies on the way says 1, too.
+answer() {
+  local status=0
+  SOCRATES_ANSWER=1 "$@" || status=$?
+  case $status in
+    100 | 101) return $((status - 100)) ;;
+    0 | 1) note "${0##*/}: error: Python ended (status $status) before it could answer"; return 2 ;;
+    *) return "$status" ;;
+  esac
 }
 
 # An option that takes a value: `need_value "$@"` with the option first.

@@ -7,6 +7,7 @@
 #   --config FILE    also compare the machine with this run config
 # Exit status: 0 ready, 1 something stands in the way (it is named), 2 the environment could not be made.
 set -euo pipefail
+trap 'status=$?; [[ -n ${asked:-} || $status != 1 ]] || exit 2' EXIT # 1 only where it is the answer
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 config=()
@@ -43,4 +44,5 @@ if ! has_environment && ! { base=$(newest_python) && "$base" -c 'import venv, en
 fi
 ensure_environment requirements_full_training.txt
 echo "Environment: $("$PYTHON" --version) in $SOCRATES_ROOT/venv"
-"$PYTHON" scripts/preflight.py "${config[@]}"
+asked=1
+answer "$PYTHON" scripts/preflight.py "${config[@]}"

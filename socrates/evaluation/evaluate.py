@@ -21,13 +21,13 @@ from socrates.data.dataset import sha256_of_part
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales.text import parse_scale
 from socrates.data.selection import Selection, select_cells
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, escaped
 from socrates.evaluation.gate import check_comparable
 from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
 from socrates.evaluation.metrics import score
-from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, read_metrics, write_results
+from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, find_results, write_results
 from socrates.files import write_json
-from socrates.inference.journal import differing
+from socrates.inference.journal import UNFINISHED
 from socrates.inference.run import InferenceRequest, run_inference
 from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
@@ -100,7 +100,7 @@ def evaluate(
         coming = {**baseline, "comparability": compared}
         check_comparable(baseline, coming, names=("the baseline", "this evaluation"))
     asked = {"model": request.identity["model"], **compared}
-    if not request.overwrite and (finished := _finished(output, asked, seen)) is not None:
+    if (finished := _finished(request, asked, seen)) is not None:
         return finished
     with run_inference(
         request,
@@ -172,27 +172,16 @@ def _find_readable(request: InferenceRequest, questions: Sequence[Question]) -> 
     return fits
 
 
-def _finished(output: Path, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:
-    """The results that a folder holds, if they are of this very evaluation; None where it holds none.
-
-    Raises:
-        SocratesError: they are of another one.
-    """
-    if not (output / METRICS).exists():
+def _finished(request: InferenceRequest, asked: Mapping[str, Any], seen: Contamination | None) -> dict[str, Any] | None:
+    """The results that the folder holds, if they are whole; see `find_results`."""
+    output, begun = request.output, (request.output / UNFINISHED).exists()
+    if (metrics := find_results(output, asked, begun=begun, overwrite=request.overwrite)) is None:
         return None
-    metrics = read_metrics(output / METRICS)
-    about = metrics.get("about")
-    recorded = about.get("asked") if isinstance(about, dict) else None
-    differences = differing(recorded, asked) if isinstance(recorded, dict) else "it does not say of what model"
-    if differences:
-        raise SocratesError(
-            f"{output}: holds the results of another evaluation: {differences}; choose another --output, or replace "
-            "them with --overwrite"
-        )
     if not all((output / name).is_file() for name in (PREDICTIONS, CELLS)):
         print(f"{output}: some of its files are gone; asking again", flush=True)
         return None
-    print(f"Already evaluated ({about.get('created')}): nothing to ask; --overwrite asks again", flush=True)
+    again = f"Already evaluated ({metrics['about'].get('created')}): nothing to ask; --overwrite asks again"
+    print(escaped(again), flush=True)
     if seen is not None:  # what was not known, or not so, when it was evaluated
         metrics["seen"] = asdict(seen)
         write_json(output / METRICS, metrics)

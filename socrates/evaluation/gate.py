@@ -32,7 +32,7 @@ ROLES = ("baseline", "checkpoint")
 DISTANCE = "wasserstein_distance"
 _LIMIT = f"{THRESHOLD}%"
 _SAME = "with other studies and people like these it would very likely be the same decision."
-_LEAST = 1e-90  # of a baseline: what is in percent of less is beyond what a decision can record
+_LEAST = 1e-90  # of a distance: what is in percent of less is beyond what a decision can record
 _DECIMALS = 400  # more than the smallest float has
 
 # What has to be equal, and what to do where it is not.
@@ -59,7 +59,8 @@ SIGNALS = (
 LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no answer
 
 
-_Percent = Annotated[float, Field(ge=-1e100, le=1e100)]
+_MOST = 1e100
+_Percent = Annotated[float, Field(ge=-_MOST, le=_MOST)]
 
 
 class Decision(Recorded, strict=False):
@@ -147,11 +148,12 @@ def check_comparable(
             "model gave no usable answer to a whole cell, the means are of different questions. What to do: look at "
             "its predictions.jsonl for rows without a prediction"
         )
-    if before.wasserstein_distance < _LEAST:
-        raise SocratesError(
-            f'{names[0]}: "{DISTANCE}" is {before.wasserstein_distance:g}, on which nothing can improve; no model gets '
-            "that without having seen the answers: look at its predictions.jsonl"
-        )
+    for name, metrics in zip(names, (before, after), strict=True):
+        if metrics.wasserstein_distance < _LEAST:
+            raise SocratesError(
+                f'{name}: "{DISTANCE}" is {metrics.wasserstein_distance:g}, on which nothing can improve; no model '
+                "gets that without having seen the answers: look at its predictions.jsonl"
+            )
     return before, after
 
 
@@ -212,7 +214,8 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
             yield f"the {role} puts only {mass:.2g} of its probability on valid answers; its distance is of that part."
     bases = [metrics.about.get("base_model") for metrics in both.values()]
     if None not in bases and bases[0] != bases[1]:
-        yield f"the base models have other names: {bases[0]} and {bases[1]}; is this the right baseline?"
+        names = " and ".join(f"{base!s:.200}" for base in bases)
+        yield f"the base models have other names: {names}; is this the right baseline?"
 
 
 def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -> Interval | None:
@@ -246,11 +249,11 @@ def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -
     old, new = (np.array(list(distances.values())) for distances in (before, after))
 
     def improvement(weights: Weights) -> Array:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
+        return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
 
-    interval = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
-    return interval and interval.within(-np.inf, 100)
+    with np.errstate(all="ignore"):  # a resample of cells without any distance
+        found = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
+    return found and found.within(-_MOST, 100)
 
 
 def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
-from socrates.data.records import Cell, read_cell
+from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
 from socrates.evaluation.cells import standardise
@@ -26,12 +28,19 @@ from socrates.evaluation.intervals import mean_interval, metric_intervals
 from socrates.evaluation.lines import cell_line, rows_sha256
 from socrates.evaluation.metrics import METRIC_VERSION, Scores
 from socrates.files import read_json, remove_file, write_json, write_jsonl
+from socrates.inference.journal import differing
 from socrates.schema import Recorded, Share, Text, validate
 
 METRICS, PREDICTIONS, CELLS, EFFECTS = "metrics.json", "predictions.jsonl", "cells.jsonl", "effects.jsonl"
+DECISION = "decision.json"  # what the gate made of them
 EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
 
 Correlation = Annotated[float, Field(ge=-1, le=1)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Some = Annotated[Count, Field(ge=1)]
+
+
+Plain = float | Text | bool | None  # a single value; text without control characters
 
 
 class Comparability(Recorded):
@@ -40,9 +49,10 @@ class Comparability(Recorded):
     data_sha256: Text  # of the data file; for answers made elsewhere, of their rows and all human answers
     rows_sha256: Text  # see `lines.rows_sha256`
     prompt_fingerprint: Text  # of the prompt's construction (`chat.py`), or "external"
-    decoding: Annotated[dict[str, Any], Field(min_length=1)] | Text  # `config.DecodingSettings`, or "external"
+    decoding: Annotated[dict[Text, Plain], Field(min_length=1)] | Text  # `config.DecodingSettings`, or "external"
     seed: int = Field(ge=0)  # of the choice of rows and of the sampled answers
-    metric_version: int  # `metrics.METRIC_VERSION`
+    metric_version: Some  # `metrics.METRIC_VERSION`
+    __pydantic_extra__: dict[Text, Plain]
 
 
 class RecordedBounds(Recorded):
@@ -55,15 +65,15 @@ class RecordedBounds(Recorded):
 class RecordedCoverage(Recorded):
     """What the numbers stand on (`metrics.Coverage`)."""
 
-    rows_scored: int
-    cells_scored: int
+    rows_scored: Some
+    cells_scored: Some
 
 
 class RecordedContamination(Recorded):
     """Evaluation rows that the model may have been trained on, of how many (`contamination.Contamination`)."""
 
-    rows: int = Field(ge=0)
-    of: int
+    rows: Count
+    of: Count
 
 
 class RecordedGroups(Recorded):
@@ -177,12 +187,53 @@ def write_results(
         comparability=dict(comparability),
         about=dict(about),
     )
-    remove_file(folder / METRICS)
+    for name in (METRICS, DECISION):
+        remove_file(folder / name)
     write_jsonl(folder / PREDICTIONS, map(dict, predictions))
     write_jsonl(folder / CELLS, map(cell_line, scores.cells))
     write_jsonl(folder / EFFECTS, effect_lines(questions))
     write_json(folder / METRICS, content)
     return content
+
+
+def find_results(
+    folder: Path,
+    asked: Mapping[str, Any],
+    *,
+    begun: bool = False,
+    predictions: Sequence[Mapping[str, Any]] = (),
+    overwrite: bool = False,
+) -> dict[str, Any] | None:
+    """The content of the `metrics.json` of a folder that results are to be written to; None where they may be.
+
+    Args:
+        folder: it need not be there.
+        asked: what makes the results what they are, as ``about["asked"]`` records it.
+        begun: whether files without a `metrics.json` are of this very command, which was broken off.
+        predictions: what it will write; where they are there, it was begun.
+        overwrite: whether other results may be replaced.
+
+    Raises:
+        SocratesError: it holds others, or is a checkpoint.
+    """
+    if (folder / MANIFEST).exists():
+        raise SocratesError(f"{folder}: is a checkpoint, to which nothing is written; choose another --output")
+    there = [name for name in (METRICS, PREDICTIONS, CELLS, EFFECTS) if (folder / name).exists()]
+    if predictions and PREDICTIONS in there and METRICS not in there:
+        with suppress(SocratesError):
+            begun = [line for _, line in read_jsonl(folder / PREDICTIONS)] == list(predictions)
+    if overwrite or not there or (begun and METRICS not in there):
+        return None
+    remedy = "choose another --output, or replace them with --overwrite"
+    if METRICS not in there:
+        raise SocratesError(f"{folder}: holds {there[0]}, and no {METRICS} that says where it is from; {remedy}")
+    metrics = read_metrics(folder / METRICS)
+    about = metrics.get("about")
+    recorded = about.get("asked") if isinstance(about, dict) else None
+    if differences := differing(recorded, asked) if isinstance(recorded, dict) else "it does not say of what model":
+        raise SocratesError(f"{folder}: holds the results of another evaluation: {differences}; {remedy}")
+    check_metrics(metrics, str(folder / METRICS))
+    return metrics
 
 
 def read_metrics(path: Path, what: str = "metrics file") -> dict[str, Any]:
@@ -194,7 +245,7 @@ def read_metrics(path: Path, what: str = "metrics file") -> dict[str, Any]:
     """
     if path.is_dir():
         raise SocratesError(f"{path}: is a folder, expected the {what}; name the {METRICS} in it")
-    if not path.exists() and path.name == METRICS and path.parent.is_dir():
+    if path.name == METRICS and path.parent.is_dir() and not path.exists():
         raise SocratesError(
             f"{path}: no such {what}; an evaluation writes it last, so this one did not finish: run it again"
         )

@@ -37,6 +37,7 @@ OLDEST = 120
 _NOT_KNOWN = frozenset(("na", "n/a", "#n/a", "<na>", "nan", "null", "none"))
 _WHOLE_AS_FLOAT = re.compile(r"(-?[0-9]+)\.0+")  # how a column of whole numbers with gaps is written by pandas
 _AGES = re.compile(r"(0|[1-9][0-9]{0,2})(?:\s*[-–]\s*(0|[1-9][0-9]{0,2}))?")
+_SHOWN_AS_TEXT = re.compile(r"^'(?=[=+@\t\r-])")  # as predictions.csv has it (`tables.py`)
 WEIGHT = "weight"
 _MOST_PROBLEMS = 10  # that are listed; a file of the wrong kind has one a line
 
@@ -159,6 +160,7 @@ def read_personas(path: Path, people: int | None = None, seed: int = 0) -> pd.Da
         for values in reader:
             try:
                 if any(value.strip() for value in values):
+                    values = [_SHOWN_AS_TEXT.sub("", value) for value in values]
                     personas.append(_read_persona(header, values))
             except ValueError as error:
                 problems.append(f"line {reader.line_num}{error}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,7 @@ from socrates.predict.predict import Prediction, QuestionPrediction
 from socrates.report.html import write_page
 from socrates.report.plot import styled
 
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _COLUMNS = {
     "distributions": ("condition", "question", "answer", "label", *PROBABILITY),
     "means": ("condition", "question", *MEAN, *SD, "personas", "valid_mass"),
@@ -47,7 +50,7 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     numbers = {name: _table(prediction, name) for name in _COLUMNS}
     for name, table in zip(TABLES, (answers, *numbers.values()), strict=True):
         with atomic_write(output / name) as file:
-            table.to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
+            _shown_as_text(table).to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
     record = {
         "program": PROGRAM,
         "experiment": {"file": str(prediction.file), **prediction.plan.experiment.model_dump(exclude_unset=True)},
@@ -64,6 +67,17 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     pictures = {output / f"predict-{plot.name}.png": plot.png for of_question in plots for plot in of_question}
     write_page(output / PAGE, render(prediction, plots, created.astimezone()), pictures, pictures_in(output))
     return list(pictures)
+
+
+def _shown_as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for a spreadsheet: a text that it would compute (`=…`) begins with an apostrophe, which it hides."""
+    texts = table.select_dtypes(exclude="number").columns
+    return table.assign(**{name: table[name].map(_cell, na_action="ignore") for name in texts})
+
+
+def _cell(value: Any) -> Any:
+    computed = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if computed and not _NUMBER.fullmatch(value) else value
 
 
 def _answers(one: QuestionPrediction, prediction: Prediction, rng: np.random.Generator) -> pd.DataFrame:

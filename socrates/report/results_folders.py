@@ -19,13 +19,12 @@ from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import REMEDIES, Decision
 from socrates.evaluation.lines import read_cell_lines
-from socrates.evaluation.results import CELLS, EFFECTS, METRICS, check_metrics, read_metrics
+from socrates.evaluation.results import CELLS, DECISION, EFFECTS, METRICS, check_metrics, read_metrics
 from socrates.files import finite, read_json
 from socrates.schema import Recorded, S, validate
 
 NONE = "–"
 _MOST = 1e100  # what is larger is no number of an evaluation, and cannot be drawn
-DECISION = "decision.json"
 
 
 class Value(NamedTuple):

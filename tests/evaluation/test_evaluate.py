@@ -382,6 +382,9 @@ def test_results_of_which_a_part_is_gone(workplace, baseline, tmp_path):
         write_json(tmp_path / "metrics.json", {**json.loads(before), "about": about})
         result = evaluate(workplace, "--config", "config.json", "--output", tmp_path)
         assert_refused(result, "it does not say of what model", "--overwrite")
+    (tmp_path / "metrics.json").unlink()
+    result = evaluate(workplace, "--config", "config.json", "--output", tmp_path)
+    assert_refused(result, "holds predictions.jsonl, and no metrics.json", "--overwrite")
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import datetime
 from fractions import Fraction
+from functools import reduce
 from hashlib import sha256
 
 import numpy as np
@@ -21,10 +22,11 @@ from hypothesis import strategies as st
 from made_results import make_world, write_made_results
 from processes import ROOT, run_loaded, run_script
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, run_entry_point
 from socrates.evaluation.gate import GO, NO_GO, check_comparable, decision_text, printed_distances
 from socrates.evaluation.gate import decide as decide_on
 from socrates.files import atomic_write
+from socrates.report.html import flattened
 
 SCRIPT = ROOT / "scripts" / "gate.py"
 
@@ -165,17 +167,33 @@ def test_results_of_an_earlier_version_are_compared(gate_on):
     assert gate_on(old, metrics(0.3))[0] == gate_on(old, old | {"wasserstein_distance": 0.3})[0] == 0
 
 
+def scored(cells):
+    return metrics(0.3, coverage={"rows_scored": 100, "cells_scored": cells})
+
+
 FORMS = {**OLD_DECODING, "answer_forms": ["leading_space"]}
 FEWER = {"rows_scored": 90, "cells_scored": 9}
 REFUSED = [
     # what is wrong, the baseline's file, the checkpoint's file, what stands on stderr
     ("NaN", json.dumps(metrics(math.nan)), metrics(0.3), "NaN is not a number"),
-    ("infinite distance", metrics(0.4), json.dumps(metrics(77)).replace("77", "1e999"), "must be a finite number"),
+    (
+        "infinite distance",
+        metrics(0.4),
+        json.dumps(metrics(77)).replace("77", "1e999"),
+        "1e999 is not a number that can be computed with",
+    ),
     ("missing key", metrics(0.4), without(metrics(0.3), "wasserstein_distance"), '"wasserstein_distance": missing'),
     ("text", metrics(0.4), metrics("0.3"), 'must be a number, not "0.3"'),
     ("negative", metrics(0.4), metrics(-0.1), '"wasserstein_distance": must be at least 0, not -0.1'),
     ("zero baseline", metrics(0), metrics(0.0), "is 0, on which nothing can improve"),
     ("almost zero baseline", metrics(5e-324), metrics(1.0), "is 4.94066e-324, on which nothing can improve"),
+    ("zero checkpoint", metrics(0.4), metrics(0.0), "checkpoint.json: "),
+    ("almost zero checkpoint", metrics(0.4), metrics(5e-324), "is 4.94066e-324, on which nothing can improve"),
+    *((f"{n} cells", scored(n), scored(n), '"coverage.cells_scored": must be ') for n in (0, -5, True)),
+    ("cells beyond counting", scored(10**400), scored(10**400), '"coverage.cells_scored": must be '),
+    ("no rows", metrics(0.4), metrics(0.3, coverage=FEWER | {"rows_scored": 0}), "must be at least 1, not 0"),
+    ("a list in the decoding", *[other(decoding={"top_p": [[1]]})] * 2, '"comparability.decoding'),
+    ("half a character", *[other(hardware="\ud800")] * 2, "holds half a character"),
     ("signal out of range", metrics(0.4), metrics(0.3, mae=2e97), '"mae": must be at most 1'),
     ("merged", metrics(0.4), metrics(0.3, about={"merged": True}), 'made with "merged": true'),
     ("answer forms", other(decoding=FORMS), metrics(0.3), "no longer supported; evaluate again"),
@@ -335,8 +353,34 @@ def test_a_folder_or_an_unfinished_evaluation_is_named(tmp_path, run_gate):
     for path, reason in ((base, "name the metrics.json in it"), (base / "metrics.json", "did not finish")):
         status, error = run_gate(path, good)
         assert status is None and reason in error
-    status, error = run_gate(good, good)
-    assert status is None and "are the same file" in error
+    (tmp_path / "link.json").hardlink_to(good)
+    for other_name in (good, tmp_path / "link.json"):
+        status, error = run_gate(good, other_name)
+        assert status is None and "are the same file" in error
+
+
+def test_texts_of_a_file_steer_no_terminal_and_paths_of_any_bytes_are_recorded(tmp_path, run_gate):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    pair = write_pair(folder, *(metrics(w, about={"base_model": f"\x1b[2J\ud800{w}"}) for w in (0.4, 0.3)))
+    status, text = run_gate(*pair, "--output", folder / "decision.json")
+    assert status == 0 and "\\x1b[2J\\ud8000.4 and \\x1b[2J\\ud8000.3; is this the right baseline?" in text
+    assert json.loads((folder / "decision.json").read_text())["inputs"]["baseline"]["path"] == str(pair[0])
+
+
+def test_a_path_that_no_disk_takes_and_a_file_nested_too_deeply_get_a_line(tmp_path, capsys):
+    result = run_loaded("gate.py", "x" * 5000, "y")
+    assert (result.returncode, result.stderr) == (2, f"error: {'x' * 5000}: File name too long\n")
+    with pytest.raises(SystemExit, match="2"):
+        run_entry_point(lambda: flattened(reduce(lambda inner, _: {"a": inner}, range(5000), {})))
+    assert capsys.readouterr().err == "error: a file that was read is nested too deeply\n"
+
+
+def test_a_file_that_no_gate_wrote_is_not_replaced(gate_on, tmp_path):
+    (tmp_path / "cells.jsonl").write_text("{}")
+    status, error = gate_on(metrics(0.4), metrics(0.3), "--output", tmp_path / "cells.jsonl")
+    assert status is None and "holds something that is no decision" in error
+    assert (tmp_path / "cells.jsonl").read_text() == "{}"
 
 
 def bounded(distance, uniform=0.203, best=0.06):
@@ -424,7 +468,7 @@ def test_the_interval_comes_from_the_same_cells_of_both(tmp_path, run_gate):
 thousandths = st.integers(1, 1000).map(lambda n: n / 1000)
 
 
-@given(thousandths | st.floats(1e-3, 1), thousandths | st.floats(0, 1))
+@given(thousandths | st.floats(1e-3, 1), thousandths | st.floats(1e-90, 1))
 def test_what_is_printed_never_contradicts_the_decision(baseline, checkpoint):
     decision = decide(metrics(baseline), metrics(checkpoint))
     go, improvement = decision.decision == GO, (1 - Fraction(repr(checkpoint)) / Fraction(repr(baseline))) * 100

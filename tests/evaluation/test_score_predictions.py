@@ -9,6 +9,7 @@ import os
 import random
 import re
 import runpy
+import shutil
 from collections import Counter
 from dataclasses import asdict, fields
 from hashlib import sha256
@@ -393,6 +394,39 @@ def test_the_folder_of_the_file_itself_is_refused(tmp_path, score_file):
     with pytest.raises(SocratesError, match="would overwrite"):
         score_file(tmp_path / "evaluated" / "predictions.jsonl", tmp_path / "evaluated")
     assert (tmp_path / "evaluated" / "metrics.json").read_bytes() == before
+
+
+def test_other_results_in_the_folder_are_replaced_only_where_that_is_said(tmp_path, score_file):
+    """The same command again is fine, also where it was broken off before its last file."""
+    answers, others = (
+        write_lines(tmp_path / f"{n}.jsonl", [row(1, prediction=n), row(4, prediction=2)]) for n in (1, 3)
+    )
+    output = tmp_path / "out"
+    score_file(answers, output)
+    ours = {path.name: path.read_bytes() for path in output.iterdir()}
+
+    def refused(file=others, why="of another evaluation: scored_file_sha256 ", *options):
+        before = {path.name: path.read_bytes() for path in output.iterdir()}
+        with pytest.raises(SocratesError, match=f"{re.escape(str(output))}: .*{re.escape(why)}"):
+            score_file(file, output, *options)
+        assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+    refused()
+    refused(answers, "of another evaluation: seed (0, now 1)", "--seed", "1")
+    (output / "metrics.json").unlink()
+    refused(others, "holds predictions.jsonl, and no metrics.json that says where it is from")
+    score_file(answers, output)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == ours
+    score_file(others, output, "--overwrite")
+    refused(answers)
+    shutil.rmtree(output)
+    write_made_up_results(output, asked=7)
+    (output / "decision.json").write_text('{"decision": "GO"}')
+    refused(others, "it does not say of what model; choose another --output, or replace them with --overwrite")
+    score_file(others, output, "--overwrite")
+    assert not (output / "decision.json").exists(), "it was of the results before"
+    (output / "manifest.json").write_text("{}")
+    refused(others, "is a checkpoint, to which nothing is written", "--overwrite")
 
 
 # A results folder is of one piece

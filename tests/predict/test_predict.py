@@ -598,11 +598,21 @@ def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_pa
 
 def test_one_condition_one_person_and_a_wide_scale_have_a_page_too(model, tmp_path):
     experiment = changed(
-        conditions={"only": None},
-        questions={"gift": EXPERIMENT["questions"]["warmth"] | {"scale": {"low": 0, "high": 300}}},
+        conditions={"=only(1)": None},
+        questions={
+            "gift": EXPERIMENT["questions"]["warmth"] | {"scale": {"low": -1, "high": 299, "labels": {"-1": "-"}}}
+        },
     )
-    record = predict(write(tmp_path, experiment), model, tmp_path / "out", people=1)
-    assert mean_of(record, "only", "gift", "low") is None and len(record["distributions"]) == 301
+    path = write(tmp_path, experiment, "age,gender\n40,@home\n")
+    record = predict(path, model, tmp_path / "out", people=1)
+    assert mean_of(record, "=only(1)", "gift", "low") is None and len(record["distributions"]) == 301
+    # A spreadsheet shows a text that looks like a formula as it stands, and computes nothing; a number stays one.
+    (said,) = table(tmp_path / "out" / "predictions.csv")
+    (least,) = table(tmp_path / "out" / "distributions.csv", answer="-1")
+    assert said["condition"] == least["condition"] == "'=only(1)" and least["label"] == "'-"
+    assert said["gender"] == "'@home"
+    (tmp_path / "again.csv").write_text(f"gender\n{said['gender']}\n")
+    assert read_personas(tmp_path / "again.csv")["gender"].tolist() == ["@home"]
     assert not record["differences"]
     assert table(tmp_path / "out" / "differences.csv") == []
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["predict-distributions-1.png"]

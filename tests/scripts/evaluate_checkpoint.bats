@@ -48,6 +48,8 @@ evaluate_checkpoint() { run "$ROOT/scripts/evaluate_checkpoint.sh" "$@"; }
   STATUS_gate=137 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
   assert_status 2
   assert_output_has "no decision"
+  RECORDED=GO STATUS_gate=1 evaluate_checkpoint "$CHECKPOINT" "$BASELINE" # the decision is the record's
+  assert_status 2
   : >"$CALLS"
   for answer in 1 2 137; do
     STATUS_evaluate=$answer evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
@@ -67,12 +69,20 @@ evaluate_checkpoint() { run "$ROOT/scripts/evaluate_checkpoint.sh" "$@"; }
   assert_status 2
 }
 
-@test "an earlier decision does not outlive a failed evaluation, and the baseline is never written over" {
+@test "an earlier decision outlives a wrong option and no new evaluation, and the baseline is never written over" {
   make_inputs
   results="evaluation_results/my run/checkpoint-500"
   mkdir -p "$results"
   echo '{"decision": "GO"}' >"$results/decision.json"
-  STATUS_evaluate=2 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
+  echo '<meta name="generator" content="scripts/report.py">' >"$results/report.html"
+  STATUS_evaluate=2 evaluate_checkpoint "$CHECKPOINT" "$BASELINE" --config nope.json
+  assert_status 2
+  for answer in 0 1; do # a Python that dies before it begins
+    DIES=1 STATUS_evaluate=$answer evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
+    assert_status 2
+  done
+  [[ -e "$results/decision.json" && -e "$results/report.html" ]]
+  STATUS_gate=2 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
   assert_status 2
   [[ ! -e "$results/decision.json" ]]
   evaluate_checkpoint "$CHECKPOINT" "$BASELINE" --output "$(dirname "$BASELINE")"

@@ -11,14 +11,22 @@ setup() {
   CALLS=$BATS_TEST_TMPDIR/calls
   export CALLS
   : >"$CALLS"
-  # Writes its arguments, one a line, and leaves with $STATUS_<script>, for example STATUS_gate=1.
+  # Writes its arguments, one a line, and leaves with $STATUS_<script>, for example STATUS_gate=1: as our programs do, or
+  # with DIES=1 as a Python that dies before. The gate records what it decides, or RECORDED.
   cat >"$VIRTUAL_ENV/bin/python" <<'FAKE'
 #!/usr/bin/env bash
 [[ $1 != -c ]] || exit 0
 name=$(basename "$1" .py)
 printf '%s\n' "<$name>" "${@:2}" >>"$CALLS"
 status=STATUS_$name
-exit "${!status:-0}"
+status=${!status:-0}
+if [[ $name == gate && $status -lt 2 && -z ${DIES:-} ]]; then
+  decisions=(GO NO-GO)
+  mkdir -p "$(dirname "$5")"
+  printf '{\n  "decision": "%s",\n  "n": 1\n}\n' "${RECORDED:-${decisions[status]}}" >"$5"
+fi
+[[ -z ${SOCRATES_ANSWER:-} || -n ${DIES:-} || $status -gt 1 ]] || exit $((status + 100))
+exit "$status"
 FAKE
   chmod +x "$VIRTUAL_ENV/bin/python"
 }

@@ -80,6 +80,8 @@ prepare() {
     assert_status "$status_of_start"
     [[ $output != *monitor_checkpoints* && $(arguments_of supervise | tail -n 2) == $'--watch\n5' ]]
   done
+  DIES=1 STATUS_supervise=1 run bash "$HOME/socrates-training/launch_test_run.sh"
+  assert_status 2
 }
 
 @test "nothing is started on a machine that cannot carry the run" {

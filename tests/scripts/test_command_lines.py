@@ -169,3 +169,19 @@ def test_a_file_that_never_ends_or_is_too_large_is_refused(kind, tmp_path):
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30)
     assert ended.returncode == 2
     assert kind in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("verify_checkpoint.py läuft", 1, "läuft/checkpoint-1: damaged: "),
+        ("evaluate.py --model läuft --test-data läuft/v --output ö", 2, "Model: läuft\nValidation data: läuft/v\n"),
+    ],
+)
+def test_a_name_with_an_umlaut_is_printed_where_python_is_told_that_there_are_none(line, status, said, tmp_path):
+    (tmp_path / "läuft/checkpoint-1").mkdir(parents=True)
+    (tmp_path / "läuft/checkpoint-1/manifest.json").write_text("{}")
+    command = [sys.executable, *f"{ROOT}/scripts/{line}".split()]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(command, cwd=tmp_path, env=ascii_only, capture_output=True, encoding="utf-8")
+    assert ended.returncode == status and said in ended.stdout and "Traceback" not in ended.stderr, ended

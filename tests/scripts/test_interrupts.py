@@ -1,4 +1,4 @@
-"""Ctrl+C while a script starts: it ends, and never with a status that reads as an answer."""
+"""Ctrl+C while a script starts, or a Python that cannot: it ends, and never with a status that reads as an answer."""
 
 import os
 import signal
@@ -59,3 +59,47 @@ def test_an_entry_point_that_is_interrupted_while_it_imports_ends_without_a_trac
     wait_for((tmp_path / "importing").exists)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=PATIENCE)[0] == b"" and process.returncode == -signal.SIGINT
+
+
+ANSWERING = {  # scripts whose 0 and 1 are answers
+    "evaluate_checkpoint.sh": "models/run/checkpoint-1 base/metrics.json",
+    "status.sh": "0",
+    "verify_test_run.sh": "0",
+    "monitor_checkpoints.sh": "0 --missing",
+    "tnr": "delete 0 --yes",
+}
+LEAVES = "import os, sys\n'-c' in sys.orig_argv or '-I' in sys.orig_argv or os._exit({status})"
+FAULTS = {
+    "PYTHONSAFEPATH": {"PYTHONSAFEPATH": "1"},
+    "PYTHONHOME": {"PYTHONHOME": "/nowhere"},
+    "a sitecustomize that says no": {"PYTHONPATH": "1"},
+    "a sitecustomize that says yes": {"PYTHONPATH": "0"},
+    "a full disk under all output": {"PYTHONSAFEPATH": "1", "LINE": "{} >/dev/full 2>&1"},
+    "too few files for Python": {"LINE": "ulimit -n 4; {}"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("script", ANSWERING)
+def test_a_python_that_dies_before_it_begins_answers_nothing_and_costs_nothing(tmp_path, script, fault):
+    """Least of all the machine that holds the checkpoints."""
+    for name in ("models/run/checkpoint-1", "base", "evaluation_results/run/checkpoint-1", "instances/0/home"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("models/run/checkpoint-1/adapter_config.json", "models/run/checkpoint-1/adapter_model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    for name in ("scripts", "socrates", "venv"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "base/metrics.json").write_text("{}")
+    (tmp_path / "instances.json").write_text('{"0": {"folder": "instances/0"}}')
+    decision = tmp_path / "evaluation_results/run/checkpoint-1/decision.json"
+    decision.write_text('{\n  "decision": "GO",\n  "n": 1\n}\n')
+    environment = {"VIRTUAL_ENV": str(tmp_path / "venv"), "LINE": "{}", **FAULTS[fault]}
+    if status := environment.get("PYTHONPATH"):
+        (tmp_path / "sitecustomize.py").write_text(LEAVES.format(status=status))
+        environment["PYTHONPATH"] = str(tmp_path)
+    line = environment["LINE"].format(f"./scripts/{script} {ANSWERING[script]}")
+    process = start(["bash", "-c", line], tmp_path, environment)
+    said = process.communicate(timeout=PATIENCE)[0].decode()
+    assert process.returncode == 2, said
+    assert (tmp_path / "instances/0").is_dir() and decision.exists()
