@@ -100,3 +100,15 @@ def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
     if distance < guess:
         return None
     return f"no better than a uniform guess, which scores {guess:.4f} on these cells, and the model {distance:.4f}"
+
+
+def coverage_notes(coverage: Mapping[str, Any]) -> list[str]:
+    """Sentences on answers that do not count as they stand, or should perhaps not; of a `metrics.json`'s coverage."""
+    missing, far, outside = (coverage[name] for name in ("missing_answers", "far_answers", "predictions_outside"))
+    given = ", ".join(f"{answer} ({people} people)" for answer, people in far.items())
+    notes = {
+        f"missing answers (refused, don't know, not applicable), left out: {missing}": missing,
+        f"answers far from the rest of their scale: {given}; if they are missing ones, let the question say so": far,
+        f"predictions outside the scale, counted as the end of people's range: {outside}": outside,
+    }
+    return [note for note, found in notes.items() if found]

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
-from socrates.data.scales.text import IN_QUESTION, NAMED, OPTIONS, RANGE, parse_scale, question_text, read_scale
+from socrates.data.scales.text import (
+    IN_QUESTION,
+    NAMED,
+    OPTIONS,
+    RANGE,
+    missing_codes,
+    parse_scale,
+    question_text,
+    read_scale,
+)
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"
 SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
@@ -63,6 +72,7 @@ def expected(case):
 def test_made_up_text(case):
     text, values = case["text"], expected(case)
     assert values_of(text) == values, case["why"]
+    assert missing_codes(text) == set(case.get("missing", [])), case["why"]
     assert values_of(render_prompt(PERSONA, text)) == values, "the persona in front changed it"
     assert values_of(text.replace(" ", "\n")) == values, "line breaks in the place of spaces changed it"
     assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
@@ -141,6 +151,7 @@ def test_every_real_row_gets_exactly_the_answers_that_its_instruction_allows():
         for answer in read_answers(SAMPLE / name):
             key = instruction_hash(answer.stimuli)
             values = values_of(answer.stimuli)
+            assert not missing_codes(answer.stimuli)
             assert values == oracle[key], f"{name}, line {answer.line}"
             assert values_of(answer.prompt) == values, f"{name}, line {answer.line}: the persona changed it"
             seen.add(key)

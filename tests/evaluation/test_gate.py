@@ -24,6 +24,7 @@ from processes import ROOT, run_loaded, run_script
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import GO, NO_GO, check_comparable, decision_text, printed_distances
 from socrates.evaluation.gate import decide as decide_on
+from socrates.evaluation.metrics import METRIC_VERSION
 from socrates.files import atomic_write
 
 SCRIPT = ROOT / "scripts" / "gate.py"
@@ -54,7 +55,7 @@ SAME = {
     "prompt_fingerprint": "f" * 16,
     "decoding": {"temperature": 0.6, "top_p": 0.9},
     "seed": 0,
-    "metric_version": 2,
+    "metric_version": METRIC_VERSION,
 }
 
 
@@ -166,6 +167,7 @@ def test_results_of_an_earlier_version_are_compared(gate_on):
 
 
 FORMS = {**OLD_DECODING, "answer_forms": ["leading_space"]}
+OLD_METRIC = {**SAME, "metric_version": 2}
 FEWER = {"rows_scored": 90, "cells_scored": 9}
 REFUSED = [
     # what is wrong, the baseline's file, the checkpoint's file, what stands on stderr
@@ -188,6 +190,12 @@ REFUSED = [
     ("a seed of a wrong type in both", other(seed=-1), other(seed=-1), '"comparability.seed": must be at least 0, not'),
     ("a damaged count", metrics(0.4), metrics(0.3, seen={"rows": "60", "of": 100}), '"seen.rows": must be a whole'),
     ("another key", metrics(0.4), other(hardware="x"), '"hardware" is null in '),
+    (
+        "both of an older metric",
+        metrics(0.4, comparability=OLD_METRIC),
+        metrics(0.3, comparability=OLD_METRIC),
+        "evaluate the older one again with this version of the program: since version 3, missing answers",
+    ),
     ("other cells", metrics(0.4), metrics(0.3, coverage=FEWER), "baseline.json scores 10 cells and "),
 ]
 
