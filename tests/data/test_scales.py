@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
+from socrates.data.scales.missing import far_answers
 from socrates.data.scales.text import (
     IN_QUESTION,
     NAMED,
@@ -105,6 +106,21 @@ def test_typographic_variants_of_the_made_up_texts(straight, curly):
         assert values_of(case["text"].replace(straight, curly)) == expected(case), case["text"]
         assert values_of(case["text"].replace(curly, straight)) == expected(case), case["text"]
     assert changed >= 4
+
+
+@pytest.mark.parametrize(
+    ("scale", "far"),
+    [
+        ((1, 2, 3, 4, 5, 98, 99), {98, 99}),
+        ((-99, 0, 1, 2), {-99}),
+        ((1, 2, 3, 4, 5, 8), set()),
+        ((1, 5), set()),
+        (tuple(range(MAX_VALUES)), set()),
+        (None, set()),
+    ],
+)
+def test_answers_far_from_the_rest_of_their_scale(scale, far):
+    assert far_answers(scale) == far
 
 
 def test_the_widest_scale_is_enumerated_and_a_wider_one_is_open():

@@ -40,17 +40,17 @@ _ITEM = re.compile(
 
 def cut_missing(question: str) -> tuple[str, frozenset[int]]:
     """A question without what it says of missing answers, and their codes; quotes and hyphens are straight ones."""
-    codes: set[int] = set()
-
-    def cut(item: re.Match[str]) -> str:
+    codes, start = set(), 0
+    while item := _ITEM.search(question, start):
         label = item["quoted"] or item["bracketed"] or item["bare"] or item["before"]
         words = re.sub(r"[^a-z]+", " ", label.lower().replace("'", "")).strip()
-        if not _SAYS.search(words) or not _WORDS.issuperset(words.split()):
-            return item[0]
-        codes.add(int(item["code"] or item["after"]))
-        return ""
-
-    return _ITEM.sub(cut, question), frozenset(codes)
+        start = item.start()
+        if _SAYS.search(words) and _WORDS.issuperset(words.split()):
+            codes.add(int(item["code"] or item["after"]))
+            question = question[:start] + question[item.end() :]
+        else:
+            start += 1
+    return question, frozenset(codes)
 
 
 def far_answers(scale: Sequence[int] | None) -> frozenset[int]:
