@@ -103,12 +103,11 @@ def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
 
 
 def coverage_notes(coverage: Mapping[str, Any]) -> list[str]:
-    """Sentences on answers that do not count as they stand, or should perhaps not; of a `metrics.json`'s coverage."""
-    missing, far, outside = (coverage[name] for name in ("missing_answers", "far_answers", "predictions_outside"))
-    given = ", ".join(f"{answer} ({people} people)" for answer, people in far.items())
+    """Answers that do not count as they stand, or perhaps should not; of the coverage in a `metrics.json`."""
+    far = ", ".join(f"{answer} ({people}×)" for answer, people in coverage["far_answers"].items())
     notes = {
-        f"missing answers (refused, don't know, not applicable), left out: {missing}": missing,
-        f"answers far from the rest of their scale: {given}; if they are missing ones, let the question say so": far,
-        f"predictions outside the scale, counted as the end of people's range: {outside}": outside,
+        "missing answers (refused, don't know, not applicable), left out": coverage["missing_answers"],
+        "answers far from the rest of their scale (if they are missing ones, let the question say so)": far,
+        "predictions outside the scale, counted as the end of people's range": coverage["predictions_outside"],
     }
-    return [note for note, found in notes.items() if found]
+    return [f"{what}: {found}" for what, found in notes.items() if found]

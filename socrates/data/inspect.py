@@ -97,7 +97,7 @@ class _Found:
                 continue
             for field, value in answer.demographic.items():
                 self.groups[field][group_name(field, value)] += 1
-            (scale, form), missing = read_scale(answer.stimuli), answer.is_missing
+            scale, form, missing = read_scale(answer.stimuli)
             yield (
                 hash(line.strip()),
                 hash(answer.prompt),
@@ -109,8 +109,8 @@ class _Found:
                 self.wordings.setdefault((scale, form), len(self.wordings)),
                 len(answer.prompt),
                 self._count_tokens(answer) if self.encoder else 0,
-                scale is not None and not missing and answer.response not in scale,
-                missing,
+                scale is not None and answer.response not in scale and answer.response not in missing,
+                answer.response in missing,
                 scale is not None and answer.response in far_answers(scale.values),
             )
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from socrates.data.scales.missing import CODES
-from socrates.data.scales.text import missing_codes, question_text
+from socrates.data.scales.text import question_text, read_scale
 from socrates.errors import SocratesError
 from socrates.files import no_constant
 from socrates.schema import shown
@@ -72,7 +72,7 @@ class Answer:
     @property
     def is_missing(self) -> bool:
         """Whether it is what its question states for a missing answer ("99 for 'Refused'")."""
-        return bool(CODES.fullmatch(str(self.response))) and self.response in missing_codes(self.stimuli)
+        return bool(CODES.fullmatch(str(self.response))) and self.response in read_scale(self.stimuli)[2]
 
     def keys(self) -> dict[str, Any]:
         """What names this answer in the files that this project writes."""

@@ -1,8 +1,7 @@
 """Rows to token ids, once: a data file to its `tokenized-<fingerprint>/`.
 
 A row that is longer than the limit gets its stimulus shortened (`shorten.py`), or is dropped: cutting it would cut its
-answer. Both are counted, and missing answers, which are left out. A crash, a kill or a full disk leaves no folder under
-the final name that is not whole.
+answer; missing answers are left out. All are counted. A crash, a kill or a full disk leaves no unfinished folder there.
 One process: 18,000 rows a second. `datasets.map` in several leaves these and their lock behind after a kill.
 """
 

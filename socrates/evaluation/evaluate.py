@@ -20,7 +20,7 @@ from socrates.console import progress
 from socrates.data.contamination import Contamination, check_contamination, find_contamination
 from socrates.data.dataset import sha256_of_part
 from socrates.data.records import Answer, read_answers
-from socrates.data.scales.text import missing_codes, parse_scale
+from socrates.data.scales.text import parse_scale, read_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_comparable
@@ -197,11 +197,10 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
     if undecoded and result.valid_mass > 0:
         distribution = result.probabilities
     pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else ()
-    missing = missing_codes(answer.stimuli)  # may be among samples
     line = prediction_line(
         answer.keys(),
         answer.response,
-        distribution={value: p for value, p in pairs if p > 0 and value not in missing} or None,
+        distribution={value: p for value, p in pairs if p > 0 and value not in read_scale(answer.stimuli)[2]} or None,
         # A sampled row knows the share of valid samples after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
         scale=scale,

@@ -43,8 +43,7 @@ REMEDIES = {
     "prompt_fingerprint": "evaluate both with the same chat template and system message",
     "decoding": "evaluate both with the same temperature and top_p",
     "seed": "evaluate both with the same seed",
-    "metric_version": "evaluate the older one again with this version of the program: since version 3, missing answers "
-    "(refused, don't know, not applicable) are left out",
+    "metric_version": "evaluate the older one again: since version 3, missing answers (refused, …) are left out",
 }
 
 # name, printed name, whether higher is better

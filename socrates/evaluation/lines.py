@@ -192,9 +192,8 @@ def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]
         kept = {text: p for text, p in given.items() if p > 0 and text not in codes}
         total = math.fsum(kept.values())
         line = {**line, "predicted_distribution": {t: round_probability(p / total) for t, p in kept.items()} or None}
-    if (cell, line["prediction"]) in missing:
-        line = {**line, "prediction": None}
-    return None if (cell, line["response"]) in missing else line
+    prediction = None if (cell, line["prediction"]) in missing else line["prediction"]
+    return None if (cell, line["response"]) in missing else {**line, "prediction": prediction}
 
 
 def scored_row(line: Mapping[str, Any]) -> ScoredRow:
@@ -330,9 +329,7 @@ def read_cell_lines(path: Path | str) -> dict[Cell, CellLine]:
 
 
 def read_human_answers(path: Path | str, missing: Counter[tuple[Cell, float]]) -> dict[Cell, dict[float, int]]:
-    """How often each answer was given in each cell, from a `cells.jsonl`, or counted in a data file.
-
-    Of a data file the missing ones go into ``missing``.
+    """How often each answer was given in each cell, of a `cells.jsonl`, or of a data file: without the ``missing``.
 
     Raises:
         SocratesError: as `read_cell_lines` or `records.read_answers`.

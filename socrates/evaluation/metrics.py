@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from socrates.data.records import Cell, as_number, cell_order
+from socrates.data.records import Cell, cell_order
 from socrates.data.scales.missing import far_answers
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, sorted_units
@@ -230,6 +230,6 @@ def _coverage(cells: Sequence[CellScore], scored: Sequence[CellScore], missing_a
         studies_scored=len({cell.cell.study_id for cell in scored}),
         skipped={reason: skipped[reason] for reason in SKIP_REASONS},
         missing_answers=missing_answers,
-        far_answers={str(as_number(answer)): people for answer, people in sorted(far.items()) if people},
+        far_answers={str(answer): people for answer, people in sorted(far.items()) if people},
         predictions_outside=sum(cell.clipped for cell in scored),
     )

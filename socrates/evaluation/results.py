@@ -58,8 +58,6 @@ class RecordedCoverage(Recorded):
     rows_scored: int
     cells_scored: int
     missing_answers: int = Field(0, ge=0)
-    far_answers: dict[str, int] = Field({})
-    predictions_outside: int = Field(0, ge=0)
 
 
 class RecordedContamination(Recorded):

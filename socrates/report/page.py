@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from socrates.console import coverage_notes
 from socrates.errors import SocratesError
 from socrates.report.calibration import calibration_part
 from socrates.report.cells import KINDS, cells_part
@@ -81,7 +80,6 @@ def make_report(material: Material, when: datetime) -> tuple[str, list[Plot]]:
         baseline=material.baseline,
         main=material.main,
         basis=(_basis(material.main),),
-        notes=coverage_notes(material.subject.metrics["coverage"]),
         **parts,
     )
     return text, [plot for part in parts.values() for plot in part["plots"]]

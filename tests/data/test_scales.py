@@ -19,7 +19,6 @@ from socrates.data.scales.text import (
     NAMED,
     OPTIONS,
     RANGE,
-    missing_codes,
     parse_scale,
     question_text,
     read_scale,
@@ -73,7 +72,7 @@ def expected(case):
 def test_made_up_text(case):
     text, values = case["text"], expected(case)
     assert values_of(text) == values, case["why"]
-    assert missing_codes(text) == set(case.get("missing", [])), case["why"]
+    assert read_scale(text)[2] == set(case.get("missing", [])), case["why"]
     assert values_of(render_prompt(PERSONA, text)) == values, "the persona in front changed it"
     assert values_of(text.replace(" ", "\n")) == values, "line breaks in the place of spaces changed it"
     assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
@@ -92,7 +91,7 @@ def test_made_up_text(case):
     ],
 )
 def test_the_form_in_which_a_scale_is_stated(form, text):
-    scale, found = read_scale(text)
+    scale, found, _ = read_scale(text)
     assert found == form and scale is not None
 
 
@@ -167,7 +166,7 @@ def test_every_real_row_gets_exactly_the_answers_that_its_instruction_allows():
         for answer in read_answers(SAMPLE / name):
             key = instruction_hash(answer.stimuli)
             values = values_of(answer.stimuli)
-            assert not missing_codes(answer.stimuli)
+            assert not read_scale(answer.stimuli)[2]
             assert values == oracle[key], f"{name}, line {answer.line}"
             assert values_of(answer.prompt) == values, f"{name}, line {answer.line}: the persona changed it"
             seen.add(key)

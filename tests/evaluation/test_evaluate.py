@@ -220,7 +220,7 @@ def test_missing_answers_are_neither_asked_nor_scored(workplace, tmp_path):
     assert all(set(line["predicted_distribution"]) <= {"1", "2"} for line in refusable)
     coverage = read(tmp_path / "out/metrics.json")["coverage"]
     assert (coverage["human_answers"], coverage["missing_answers"], coverage["far_answers"]) == (7, 1, {"99": 1})
-    assert "left out: 1" in result.stdout and "rest of their scale: 99 (1 people)" in result.stdout
+    assert "left out: 1" in result.stdout and "let the question say so): 99 (1×)" in result.stdout
 
 
 def test_data_that_changed_after_its_metadata(workplace, tmp_path):

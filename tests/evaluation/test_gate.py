@@ -194,7 +194,7 @@ REFUSED = [
         "both of an older metric",
         metrics(0.4, comparability=OLD_METRIC),
         metrics(0.3, comparability=OLD_METRIC),
-        "evaluate the older one again with this version of the program: since version 3, missing answers",
+        "evaluate the older one again: since version 3, missing answers",
     ),
     ("other cells", metrics(0.4), metrics(0.3, coverage=FEWER), "baseline.json scores 10 cells and "),
 ]

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 
 _CODE = r"(?:-(?:[1-9]|77|88|9+[6-9])|8|9|77+|88+|9+[6-9])(?![\w%]|[.,/]\d)"
 CODES = re.compile(_CODE)  # those in common use
 _SAYS = re.compile(
     r"\b(?:refus|declin|skip|dk\b|n a\b|unsure|unknown|inapplicable|missing|(?:rather|prefer|preferred) not"
-    r"|(?:not|non|no|dont|doesnt|didnt|cannot|cant) (?:want |wish )?(?:to )?"
-    r"(?:know|sure|certain|remember|recall|say|choose|appl|answer|respon|state|ask|ascertain|available|data))"
+    r"|(?:not|non|no|dont|doesnt|didnt|cannot|cant) (?:want )?(?:to )?"
+    r"(?:know|sure|remember|say|choose|appl|answer|respon|state|ask|available))"
 )
-_ALONE = (  # a label of these words alone says no more than that
-    "a an and answer answered any applicable apply applies are ascertained asked available cannot cant certain choose "
-    "data decline declined declines did didnt disclose dk do does doesnt dont has have i id if im inapplicable is it "
-    "item know me missing my n no non not of or prefer preferred prefers question rather recall refusal refuse refused "
-    "refuses refusing remember respond response say sure skip skipped skips state stated tell that the they this to "
-    "unknown unsure want was were wish would you youd your"
+_ALONE = (  # a label of these words says no more than that
+    "a an and answer answered any applicable apply applies are asked available cannot cant choose decline declined did "
+    "didnt dk do does doesnt dont has have i id if im inapplicable is it know me missing my n no non not of or prefer "
+    "preferred question rather refusal refuse refused refuses refusing remember respond response say sure skip skipped "
+    "stated that the they this to unknown unsure want was were would you youd your"
 )
 _WORDS = frozenset(_ALONE.split())
 _NEXT = r"[;.?!]|$|,? ?(?:or |and |where )*[\"'(]*-?\d|,? (?:and )?nothing\b|,? (?:otherwise|only)\b"
@@ -44,12 +42,10 @@ def cut_missing(question: str) -> tuple[str, frozenset[int]]:
     while item := _ITEM.search(question, start):
         label = item["quoted"] or item["bracketed"] or item["bare"] or item["before"]
         words = re.sub(r"[^a-z]+", " ", label.lower().replace("'", "")).strip()
-        start = item.start()
+        start = item.start() + 1
         if _SAYS.search(words) and _WORDS.issuperset(words.split()):
             codes.add(int(item["code"] or item["after"]))
-            question = question[:start] + question[item.end() :]
-        else:
-            start += 1
+            question = question[: item.start()] + question[item.end() :]
     return question, frozenset(codes)
 
 
@@ -57,6 +53,6 @@ def far_answers(scale: Sequence[int] | None) -> frozenset[int]:
     """Valid answers that lie further from the others, which are more, than twice these are wide: 99 of 1, 2, 3, 99."""
     if not scale or scale[-1] - scale[0] < len(scale):  # no gap, and as many as a million values
         return frozenset()
-    gap, index = max((b - a, index) for index, (a, b) in enumerate(pairwise(scale), 1))
+    gap, index = max((scale[i] - scale[i - 1], i) for i in range(1, len(scale)))
     few, many = sorted((scale[:index], scale[index:]), key=len)
     return frozenset(few) if len(few) < len(many) and gap > 2 * (many[-1] - many[0]) else frozenset()

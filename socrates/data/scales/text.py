@@ -39,21 +39,12 @@ def parse_scale(text: str) -> Scale | None:
     return read_scale(text)[0]
 
 
-def read_scale(text: str) -> tuple[Scale | None, str | None]:
-    """As `parse_scale`, with the form in which the text states the scale; (None, None) where it states none.
-
-    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it.
-    """
-    return _read(text)[:2]
-
-
-def missing_codes(text: str) -> frozenset[int]:
-    """The codes that a question states for missing answers."""
-    return _read(text)[2]
-
-
 @lru_cache(maxsize=8192)  # hundreds of people read the same text
-def _read(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
+def read_scale(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
+    """As `parse_scale`, with the form in which the text states the scale, and the codes of missing answers.
+
+    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it; None where there is no scale.
+    """
     question, missing = cut_missing(question_text(text).translate(_PLAIN))
     values, form = _find_values(question if missing else _flat(text).translate(_PLAIN)) or ((), None)
     if missing and len(values) <= MAX_VALUES:  # "99 = Refused. Only return 1, 2 or 99."
