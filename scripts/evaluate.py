@@ -94,7 +94,7 @@ def names_base_of(model: str, config) -> bool:
 
 def print_summary(metrics: dict, label: str, output: Path) -> None:
     """The guide's closing lines, and a warning where the numbers rest on little."""
-    from socrates.console import with_interval, worse_than_uniform
+    from socrates.console import coverage_notes, with_interval, worse_than_uniform
     from socrates.evaluation.gate import LITTLE_MASS
 
     print(f"{label.capitalize()} Evaluation Complete".strip())
@@ -122,6 +122,8 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
         print(f"{too_long} rows are longer than the model can read, and were left out")
     if unanswered := coverage["rows"] - coverage["rows_predicted"]:
         print(f"{unanswered} rows got no valid answer")
+    for note in coverage_notes(coverage):
+        print(f"Note: {note}")
     if metrics["valid_mass"] is not None and metrics["valid_mass"] < LITTLE_MASS:
         print(
             f"Note: the model puts only {metrics['valid_mass']:.0%} of its probability on valid answers; "

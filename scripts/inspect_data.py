@@ -26,7 +26,8 @@ keys of --json (all figures are of the rows that are not bad):
   demographics      of each field: rows in which it is known, groups, the most common of these; numbers are grouped
                     as in results
   scales            each with the form in which texts state it (null: they state none), rows, studies
-  off_scale         by study: rows without a scale, answers outside their scale, the first line of these
+  off_scale         by study: rows without a scale, answers outside their scale, the first line of these; codes of
+                    missing answers (left out of training and evaluation); stated answers far from the rest of theirs
   differing_scales  cells whose rows state several; questions whose scale depends on the condition
   repeated          groups of rows with one (study, participant, task), and those with other stimuli in each row
   lengths           quantiles of characters of a prompt and, with --config, tokens of a row; rows above max_length

@@ -122,7 +122,8 @@ def print_tokenized(folder: Path, info: dict) -> None:
     """What training will read."""
     print(
         f"Tokenized: {folder}: {info['rows']:,} rows, {info['tokens']:,} tokens, {info['shortened']:,} rows shortened, "
-        f"{info['dropped']:,} dropped",
+        f"{info['dropped']:,} dropped"
+        + (f", {missing:,} of missing answers left out" if (missing := info["missing_answers"]) else ""),
         flush=True,
     )
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.seed < 0:
         parser.error(f"argument --seed: must be at least 0, not {arguments.seed}")
 
-    from socrates.console import number_lines, worse_than_uniform
-    from socrates.evaluation.lines import read_human_answers, read_predictions, sample_predictions, scored_row
-    from socrates.evaluation.metrics import score
+    from socrates.console import coverage_notes, number_lines, worse_than_uniform
+    from socrates.evaluation.gate import REMEDIES
+    from socrates.evaluation.lines import (
+        read_human_answers,
+        read_predictions,
+        sample_predictions,
+        scored_row,
+        without_missing,
+    )
+    from socrates.evaluation.metrics import METRIC_VERSION, score
     from socrates.evaluation.results import (
         CELLS,
         METRICS,
         PREDICTIONS,
+        Comparability,
         RecordedContamination,
+        RecordedCoverage,
         external_comparability,
         find_results,
         read_metrics,
@@ -58,20 +69,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {arguments.output} would overwrite {arguments.file}; name another folder")
-    lines = sample_predictions(read_predictions(arguments.file), arguments.seed)
+    lines, missing = read_predictions(arguments.file), Counter()
     beside = arguments.file.with_name(CELLS)  # of the evaluation whose answers these are
     of_evaluation = arguments.file.name == PREDICTIONS and beside.is_file()
     people = arguments.human_answers or (beside if of_evaluation else None)
-    human_answers = None if people is None else read_human_answers(people)
+    human_answers = None if people is None else read_human_answers(people, missing)
+    metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
+    known = read_metrics(metrics) if arguments.file.name == PREDICTIONS and metrics.is_file() else {}
+    kinds = {"seen": RecordedContamination, "comparability": Comparability, "coverage": RecordedCoverage}
+    recorded = {
+        key: validate(kind, known[key], f'{metrics}, "{key}"')
+        for key, kind in kinds.items()
+        if known.get(key) is not None
+    }
+    if (of := recorded.get("comparability")) and of.metric_version != METRIC_VERSION:
+        raise SocratesError(f'{metrics}: "metric_version" is {of.metric_version}: {REMEDIES["metric_version"]}')
+    kept = (line for line in (without_missing(line, missing) for line in lines) if line is not None)
+    lines = sample_predictions(list(kept), arguments.seed)
     try:
-        scores = score(map(scored_row, lines), human_answers)
+        scores = score(map(scored_row, lines), human_answers, missing)
     except SocratesError as error:
         with_people = "" if people is None else f", with the human answers of {people}"
         raise SocratesError(f"{arguments.file}{with_people}: {error}") from error
-    metrics = arguments.file.with_name(METRICS)  # of the evaluation whose answers these are
-    known = read_metrics(metrics) if arguments.file.name == PREDICTIONS and metrics.is_file() else {}
-    if known.get("seen") is not None:
-        validate(RecordedContamination, known["seen"], f'{metrics}, "seen"')
+    if of := recorded.get("coverage"):  # its missing answers do not stand in its files
+        left_out = max(of.missing_answers, scores.coverage.missing_answers)
+        scores = replace(scores, coverage=replace(scores.coverage, missing_answers=left_out))
     compared = external_comparability(lines, seed=arguments.seed, human_answers=human_answers)
     asked = {"scored_file_sha256": sha256_file(arguments.file), **compared}
     find_results(arguments.output, asked, predictions=lines, overwrite=arguments.overwrite)
@@ -89,8 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         seen=known.get("seen"),
     )
     print("\n".join([*_coverage_lines(content), *number_lines(content)]))
-    if useless := worse_than_uniform(content):
-        print(f"Note: {useless}")
+    for note in filter(None, [*coverage_notes(content["coverage"]), worse_than_uniform(content)]):
+        print(f"Note: {note}")
     print(f"\nResults: {arguments.output / METRICS}")
     return EXIT_DONE
 

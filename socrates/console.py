@@ -100,3 +100,14 @@ def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
     if distance < guess:
         return None
     return f"no better than a uniform guess, which scores {guess:.4f} on these cells, and the model {distance:.4f}"
+
+
+def coverage_notes(coverage: Mapping[str, Any]) -> list[str]:
+    """Answers that do not count as they stand, or perhaps should not; of the coverage in a `metrics.json`."""
+    far = ", ".join(f"{answer} ({people}×)" for answer, people in coverage["far_answers"].items())
+    notes = {
+        "missing answers (refused, don't know, not applicable), left out": coverage["missing_answers"],
+        "answers far from the rest of their scale (if they are missing ones, let the question say so)": far,
+        "predictions outside the scale, counted as the end of people's range": coverage["predictions_outside"],
+    }
+    return [f"{what}: {found}" for what, found in notes.items() if found]

@@ -11,7 +11,7 @@ import numpy as np
 from socrates.data.records import Cell
 from socrates.data.scales import Scale
 from socrates.evaluation.lines import prediction_line, sample_predictions, scored_row
-from socrates.evaluation.metrics import score
+from socrates.evaluation.metrics import METRIC_VERSION, score
 from socrates.evaluation.results import comparability, write_results
 
 SCALES = ((1, 5), (1, 7), (0, 100), (0, 10), (1, 2), (0, 2000))
@@ -79,7 +79,7 @@ def few_metrics(distance: float) -> dict:
         **dict.fromkeys(numbers),
         "bounds": {"uniform_guess": 0.3, "empirical_best": 0.1},
         "coverage": {"rows_scored": 9, "cells_scored": 3},
-        "comparability": {**hashes, "decoding": decoding, "seed": 42, "metric_version": 2},
+        "comparability": {**hashes, "decoding": decoding, "seed": 42, "metric_version": METRIC_VERSION},
     }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,17 @@ from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
 from socrates.data.prepare.lines import LISTED, to_answer, to_line
 from socrates.data.records import Answer, BadRow, Cell, read_lines
 from socrates.data.scales import Scale
+from socrates.data.scales.missing import far_answers
 from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 
 QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
 _COUNTED = {"condition": "conditions", "question": "questions", "cell": "cells"}
+_KINDS = ("answers_outside", "missing_answers", "far_answers")
 _ROW = np.dtype(
     [(name, "i8") for name in ("text", "prompt", "stimuli", "person")]  # hashes; person: 0 where none is named
     + [(name, "i8") for name in ("line", "response", "cell", "wording", "characters", "tokens")]
-    + [("outside", bool)]  # the scale that the text states
+    + [(name, bool) for name in _KINDS]  # outside the scale that the text states, missing, far from the others
 )
 
 
@@ -96,7 +97,7 @@ class _Found:
                 continue
             for field, value in answer.demographic.items():
                 self.groups[field][group_name(field, value)] += 1
-            scale, form = _read_scale(answer.stimuli)
+            scale, form, missing = read_scale(answer.stimuli)
             yield (
                 hash(line.strip()),
                 hash(answer.prompt),
@@ -108,7 +109,9 @@ class _Found:
                 self.wordings.setdefault((scale, form), len(self.wordings)),
                 len(answer.prompt),
                 self._count_tokens(answer) if self.encoder else 0,
-                scale is not None and answer.response not in scale,
+                scale is not None and answer.response not in scale and answer.response not in missing,
+                answer.response in missing,
+                scale is not None and answer.response in far_answers(scale.values),
             )
 
     def _count_tokens(self, answer: Answer) -> int:
@@ -117,14 +120,12 @@ class _Found:
         return (len(prompt) + len(self.encoder.encode_answer(answer.response))) // BYTES_A_TOKEN
 
 
-_read_scale = lru_cache(maxsize=8192)(read_scale)  # hundreds of people read the same text
-
-
 def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | None) -> Inspection:
     wordings = [(None if scale is None else str(scale), form) for scale, form in found.wordings]
     rows = _with_names(rows, found.cells, [scale for scale, _ in wordings])
     named = rows[rows["person"] != 0]
-    answers = rows.groupby("cell")["response"].agg(["size", "min", "max"])
+    answers = rows.assign(response=rows["response"].where(~rows["missing_answers"]))
+    answers = answers.groupby("cell")["response"].agg(["size", "count", "min", "max"])
     lengths = rows["tokens" if found.encoder else "characters"]
     record = {
         "file": {
@@ -140,7 +141,7 @@ def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | N
         "cells": _cells(answers),
         "demographics": [_demographic(field, groups) for field, groups in found.groups.items()],
         "scales": _scales(rows, wordings),
-        "off_scale": _off_scale(rows[rows["unscaled"] | rows["outside"]]),
+        "off_scale": _off_scale(rows[rows[["unscaled", *_KINDS]].any(axis=1)]),
         "differing_scales": _differing(rows[~rows["unscaled"]]),
         "repeated": _repeated(rows, named),
         "lengths": {
@@ -177,12 +178,12 @@ def _studies(rows: pd.DataFrame, named: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _cells(answers: pd.DataFrame) -> dict[str, Any]:
-    size, differ = answers["size"], answers["min"] < answers["max"]
+    size, count, differ = answers["size"], answers["count"], answers["min"] < answers["max"]
     return {
         "sizes": spread_of(size),
-        "one_answer": int((size == 1).sum()),
+        "one_answer": int((count == 1).sum()),
         "judgeable": int(differ.sum()),
-        "judgeable_rows": int(size[differ].sum()),
+        "judgeable_rows": int(count[differ].sum()),
     }
 
 
@@ -202,14 +203,14 @@ def _scales(rows: pd.DataFrame, wordings: list[tuple[str | None, str | None]]) -
 
 
 def _off_scale(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """By study, rows whose text states no scale, and answers that are not on theirs."""
+    """By study, rows whose text states no scale, and answers that are not on theirs, missing, or far from the rest."""
     return [
         {
             "study_id": study,
             "first_line": int(some["line"].min()),
             "without_scale": int(some["unscaled"].sum()),
-            "outside_scale": int(some["outside"].sum()),
-            "answers_outside": _most_common(some.loc[some["outside"], "response"].value_counts()),
+            "outside_scale": int(some["answers_outside"].sum()),
+            **{name: _most_common(some.loc[some[name], "response"].value_counts()) for name in _KINDS},
         }
         for study, some in rows.groupby("study_id")
     ]

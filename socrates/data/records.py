@@ -15,13 +15,15 @@ import hashlib
 import json
 import re
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from socrates.data.scales.text import question_text
+from socrates.data.scales.missing import CODES
+from socrates.data.scales.text import question_text, read_scale
 from socrates.errors import SocratesError
 from socrates.files import no_constant, refuse_device
 from socrates.schema import shown
@@ -68,21 +70,32 @@ class Answer:
     line: int  # in the file it came from, from 1
     demographic: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is what its question states for a missing answer ("99 for 'Refused'")."""
+        return bool(CODES.fullmatch(str(self.response))) and self.response in read_scale(self.stimuli)[2]
+
     def keys(self) -> dict[str, Any]:
         """What names this answer in the files that this project writes."""
         names = {"participant": self.participant, "sample_id": self.sample_id, "line": self.line}
         return {**self.cell._asdict(), **names}
 
 
-def read_answers(path: Path | str) -> Iterator[Answer]:
+def read_answers(path: Path | str, missing: Counter[tuple[Cell, float]] | None = None) -> Iterator[Answer]:
     """Read the answers of a JSONL file one by one; empty lines are passed over.
+
+    Missing answers are only counted in ``missing``, by cell and code; if it is None, they are answers like others.
 
     Raises:
         SocratesError: no such file, no rows at all, or a bad line (named by file and line number).
     """
     row = None
     for number, row in read_jsonl(path):
-        yield parse_answer(row, path, number)
+        answer = parse_answer(row, path, number)
+        if missing is not None and answer.is_missing:
+            missing[answer.cell, answer.response] += 1
+        else:
+            yield answer
     if row is None:
         raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
 

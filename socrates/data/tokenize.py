@@ -1,7 +1,7 @@
 """Rows to token ids, once: a data file to its `tokenized-<fingerprint>/`.
 
 A row that is longer than the limit gets its stimulus shortened (`shorten.py`), or is dropped: cutting it would cut its
-answer. Both are counted. A crash, a kill or a full disk leaves no folder under the final name that is not whole.
+answer; missing answers are left out. All are counted. A crash, a kill or a full disk leaves no unfinished folder there.
 One process: 18,000 rows a second. `datasets.map` in several leaves these and their lock behind after a kill.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -44,6 +45,7 @@ class Counts:
     dropped: int = 0
     tokens: int = 0
     longest: int = 0  # tokens of a row
+    missing_answers: int = 0  # left out
 
 
 def tokenize_for(config: RunConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
@@ -110,14 +112,15 @@ def _write_folder(
 
 def _write_rows(path: Path, data_file: Path, encoder: PromptEncoder, max_length: int) -> tuple[Counts, set[Cell]]:
     """Write the Arrow file; what became of the rows, and the cells of all that were read."""
-    counts, cells = Counts(), set()
+    counts, cells, missing = Counts(), set(), Counter()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
-        answers = iter(progress(read_answers(data_file), f"tokenizing {data_file}"))
+        answers = iter(progress(read_answers(data_file, missing), f"tokenizing {data_file}"))
         while batch := list(islice(answers, _BATCH)):
             cells.update(answer.cell for answer in batch)
             rows = [row for answer in batch if (row := _encode(answer, encoder, max_length, counts))]
             if rows:
                 writer.write_batch(_record_batch(rows, counts))
+    counts.missing_answers = missing.total()
     with path.open("rb") as written:
         os.fsync(written.fileno())
     return counts, cells

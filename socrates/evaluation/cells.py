@@ -1,8 +1,8 @@
 """One cell's scores: how far predicted answers are from human ones, in one condition of one question of one study.
 
-Every human answer of the cell counts, whether the model was asked about that person or not. Answers are standardised by
-the smallest and the largest human answer, z = (answer - min) / (max - min); predictions are clipped to [0, 1] (arXiv
-2509.05830).
+Every human answer of the cell counts, whether the model was asked about that person or not; missing answers ("99 for
+'Refused'") never come here. Answers are standardised by the smallest and the largest human answer, z = (answer - min) /
+(max - min); predictions are clipped to [0, 1] (arXiv 2509.05830), those beyond the scale counted.
 
 What a guess would score is the exact expectation when k answers are drawn from a distribution function G: at each point
 x their empirical one is Binomial(k, G(x)) / k, so the expected first Wasserstein distance to a human F is the integral
@@ -83,6 +83,7 @@ class CellScore:
     human_variance: float | None = None
     predicted_mean: float | None = None
     predicted_variance: float | None = None
+    clipped: int = 0  # predictions beyond the scale, or beyond the human range where none is stated; of a scored cell
     skipped: str | None = None  # one of `SKIP_REASONS`
 
 
@@ -125,6 +126,7 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     z_human, z_predicted = standardise(pairs, low, high).T
     human_mean, human_variance = _moments(z_answers, counts)
     ones = np.ones(len(predicted))
+    first, last = (scale[0], scale[-1]) if scale else (low, high)
     predicted_mean, predicted_variance = _moments(z_predicted, ones)
     guesses = standardise(uniform_answers(scale, low, high), low, high)
     distribution, expected = _mean_distribution([row.distribution for row in answered]), None
@@ -145,6 +147,7 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
         human_variance=human_variance,
         predicted_mean=predicted_mean,
         predicted_variance=predicted_variance,
+        clipped=int(((predicted < first) | (predicted > last)).sum()),
     )
 
 

@@ -6,6 +6,7 @@ result that could not be compared with a given baseline; an evaluation that was 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from socrates.console import progress
 from socrates.data.contamination import Contamination, check_contamination, find_contamination
 from socrates.data.dataset import sha256_of_part
 from socrates.data.records import Answer, read_answers
-from socrates.data.scales.text import parse_scale
+from socrates.data.scales.text import parse_scale, read_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError, escaped
 from socrates.evaluation.gate import check_comparable
@@ -75,7 +76,8 @@ def evaluate(
     model, output, settings = request.model, request.output, request.settings
     check_checkpoint(model)
     data_sha256 = sha256_of_part(data_file)
-    selection, answers = _choose_rows(data_file, settings)
+    missing = Counter()
+    selection, answers = _choose_rows(data_file, settings, missing)
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
@@ -128,7 +130,7 @@ def evaluate(
         lines = sample_predictions([answer["line"] for answer in answered], settings.seed)
         return write_results(
             output,
-            scores=score(map(scored_row, lines), selection.human_answers),
+            scores=score(map(scored_row, lines), selection.human_answers, missing),
             predictions=lines,
             comparability=compared,
             about=about,
@@ -136,9 +138,9 @@ def evaluate(
         )
 
 
-def _choose_rows(data_file: Path, settings: Settings) -> tuple[Selection, list[Answer]]:
+def _choose_rows(data_file: Path, settings: Settings, missing: Counter) -> tuple[Selection, list[Answer]]:
     selection = select_cells(
-        progress(read_answers(data_file), "choosing rows"),
+        progress(read_answers(data_file, missing), "choosing rows"),
         settings.evaluation.max_examples,
         settings.seed,
         rows_per_cell=settings.evaluation.rows_per_cell,
@@ -199,11 +201,11 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
     undecoded = result.exact and distribution is None
     if undecoded and result.valid_mass > 0:
         distribution = result.probabilities
-    pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else None
+    pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else ()
     line = prediction_line(
         answer.keys(),
         answer.response,
-        distribution={value: p for value, p in pairs if p > 0} if pairs is not None else None,
+        distribution={value: p for value, p in pairs if p > 0 and value not in read_scale(answer.stimuli)[2]} or None,
         # A sampled row knows the share of valid samples after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
         scale=scale,

@@ -22,7 +22,7 @@ from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Array, Interval, Weights, estimate, intervals
 from socrates.evaluation.cells import named
 from socrates.evaluation.lines import read_cell_lines
-from socrates.evaluation.metrics import cell_units
+from socrates.evaluation.metrics import METRIC_VERSION, cell_units
 from socrates.evaluation.results import CELLS, EXTERNAL, Comparability, MetricsFile, check_metrics
 from socrates.schema import Recorded, Share, shown
 
@@ -43,7 +43,7 @@ REMEDIES = {
     "prompt_fingerprint": "evaluate both with the same chat template and system message",
     "decoding": "evaluate both with the same temperature and top_p",
     "seed": "evaluate both with the same seed",
-    "metric_version": "evaluate the older one again with this version of the program",
+    "metric_version": "evaluate the older one again: since version 3, missing answers (refused, …) are left out",
 }
 
 # name, printed name, whether higher is better
@@ -160,8 +160,9 @@ def check_comparable(
 def _check_same_settings(baseline: Comparability, checkpoint: Comparability, names: tuple[str, str]) -> None:
     ours, theirs = baseline.model_dump(), checkpoint.model_dump()
     different = [key for key in {**ours, **theirs} if key not in ours or key not in theirs or ours[key] != theirs[key]]
-    if not different:
+    if not different and baseline.metric_version == METRIC_VERSION:
         return
+    different = different or ["metric_version"]
     problems = [
         f'"{key}" is {shown(ours.get(key))} in {names[0]} and {shown(theirs.get(key))} in {names[1]}'
         for key in different

@@ -11,7 +11,7 @@ import json
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -185,6 +185,17 @@ def sample_predictions(lines: Sequence[dict[str, Any]], seed: int) -> list[dict[
     return sampled
 
 
+def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]) -> dict[str, Any] | None:
+    """A line without what is a missing answer in its cell; None if the person gave one."""
+    cell, given = read_cell(line, "predictions"), line["predicted_distribution"] or {}
+    if codes := {text for text in given if (cell, answer_of(text)) in missing}:
+        kept = {text: p for text, p in given.items() if p > 0 and text not in codes}
+        total = math.fsum(kept.values())
+        line = {**line, "predicted_distribution": {t: round_probability(p / total) for t, p in kept.items()} or None}
+    prediction = None if (cell, line["prediction"]) in missing else line["prediction"]
+    return None if (cell, line["response"]) in missing else {**line, "prediction": prediction}
+
+
 def scored_row(line: Mapping[str, Any]) -> ScoredRow:
     """A line of `predictions.jsonl` as the metric takes it."""
     distribution = line["predicted_distribution"]
@@ -317,8 +328,8 @@ def read_cell_lines(path: Path | str) -> dict[Cell, CellLine]:
     return lines
 
 
-def read_human_answers(path: Path | str) -> dict[Cell, dict[float, int]]:
-    """How often each answer was given in each cell, from a `cells.jsonl`, or counted in a data file.
+def read_human_answers(path: Path | str, missing: Counter[tuple[Cell, float]]) -> dict[Cell, dict[float, int]]:
+    """How often each answer was given in each cell, of a `cells.jsonl`, or of a data file: without the ``missing``.
 
     Raises:
         SocratesError: as `read_cell_lines` or `records.read_answers`.
@@ -327,7 +338,7 @@ def read_human_answers(path: Path | str) -> dict[Cell, dict[float, int]]:
     if "human_answers" in first or "n_human" in first:
         return {cell: line.human_answers for cell, line in read_cell_lines(path).items()}
     counts: defaultdict[Cell, Counter[float]] = defaultdict(Counter)
-    for answer in read_answers(path):
+    for answer in read_answers(path, missing):
         counts[answer.cell][answer.response] += 1
     return dict(counts)
 

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from socrates.data.records import Cell, cell_order
+from socrates.data.scales.missing import far_answers
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, sorted_units
 from socrates.evaluation.cells import SKIP_REASONS, CellScore, ScoredRow, named, score_cell
 
-METRIC_VERSION = 2  # goes up with every change of a definition: results of two versions are not comparable
+METRIC_VERSION = 3  # goes up with every change of a definition: results of two versions are not comparable
 
 _ROUNDING = 1e-12  # what is below this, of numbers in [0, 1], is rounding
 _LEAST_VARIANCE = 1e-14  # likewise, of a variance under weights
@@ -87,6 +88,9 @@ class Coverage:
     studies: int
     studies_scored: int
     skipped: Mapping[str, int]  # cells by reason; every reason is there
+    missing_answers: int  # in all cells, codes for "refused", "don't know" and the like: left out
+    far_answers: Mapping[str, int]  # stated answers far from the rest of their scale, and how many people gave each
+    predictions_outside: int  # in scored cells, beyond the scale (the human range where none is stated): clipped
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,18 @@ class Scores:
     scored: tuple[CellScore, ...]  # those that count
 
 
-def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float, int]] | None = None) -> Scores:
+def score(
+    rows: Iterable[ScoredRow],
+    human_answers: Mapping[Cell, Mapping[float, int]] | None = None,
+    missing_answers: Mapping[tuple[Cell, float], int] | None = None,
+) -> Scores:
     """Score predictions against human answers, by the definition at the top of this module.
 
     Args:
         rows: that the model was asked about, in any order; a cell's rows need not stand together. In scale points.
         human_answers: of each cell, how often each answer was given by all of its people; None: the rows hold them
             all. Cells without a row are passed over.
+        missing_answers: of each cell and code, how often it was given; to be counted, none may be among the others.
 
     Raises:
         SocratesError: no rows; no cell can be scored (says why not); or human answers that are not of the same data as
@@ -126,7 +135,7 @@ def score(rows: Iterable[ScoredRow], human_answers: Mapping[Cell, Mapping[float,
         )
     cells = tuple(score_cell(cell, groups[cell], human_answers and human_answers[cell]) for cell in order)
     scored = tuple(cell for cell in cells if cell.skipped is None)
-    coverage = _coverage(cells, scored)
+    coverage = _coverage(cells, scored, sum(n for (cell, _), n in (missing_answers or {}).items() if cell in groups))
     if not scored:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in coverage.skipped.items() if count)
         raise SocratesError(
@@ -206,8 +215,10 @@ def _correlation(xx: Array, yy: Array, xy: Array) -> Array:
     return np.clip(np.where(varies, xy / np.sqrt(np.where(varies, xx * yy, 1.0)), np.nan), -1, 1)
 
 
-def _coverage(cells: Sequence[CellScore], scored: Sequence[CellScore]) -> Coverage:
-    skipped = Counter(cell.skipped for cell in cells)
+def _coverage(cells: Sequence[CellScore], scored: Sequence[CellScore], missing_answers: int) -> Coverage:
+    skipped, far = Counter(cell.skipped for cell in cells), Counter[float]()
+    for cell in cells:
+        far.update({answer: cell.human_answers.get(answer, 0) for answer in far_answers(cell.scale)})
     return Coverage(
         rows=sum(cell.n_asked for cell in cells),
         rows_predicted=sum(cell.n_predicted for cell in cells),
@@ -218,4 +229,7 @@ def _coverage(cells: Sequence[CellScore], scored: Sequence[CellScore]) -> Covera
         studies=len({cell.cell.study_id for cell in cells}),
         studies_scored=len({cell.cell.study_id for cell in scored}),
         skipped={reason: skipped[reason] for reason in SKIP_REASONS},
+        missing_answers=missing_answers,
+        far_answers={str(answer): people for answer, people in sorted(far.items()) if people},
+        predictions_outside=sum(cell.clipped for cell in scored),
     )

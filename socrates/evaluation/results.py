@@ -67,6 +67,7 @@ class RecordedCoverage(Recorded):
 
     rows_scored: Some
     cells_scored: Some
+    missing_answers: int = Field(0, ge=0)
 
 
 class RecordedContamination(Recorded):

@@ -145,14 +145,18 @@ def _scale_problems(experiment: Experiment, name: str) -> Iterator[str]:
     if own not in (None, scale):
         yield f'"questions.{name}.text": states the scale {own} itself, and not {scale}; leave the answers to "scale"'
     for condition, text in experiment.conditions.items():
-        instructed, form = read_scale(text or "")
+        instructed, form, _ = read_scale(text or "")
         if form and not form.endswith(IN_QUESTION) and instructed != scale:
             yield (
                 f'"conditions.{condition}": tells to answer from {instructed}, and not from {scale}, which '
                 f"{key} has; leave the instruction out"
             )
     for condition in experiment.conditions:
-        found = parse_scale(experiment.stimuli(condition, question))
+        found, _, missing = read_scale(experiment.stimuli(condition, question))
+        if missing:
+            codes = ", ".join(f"{code} ({shown(question.labels.get(code, '?'))})" for code in sorted(missing))
+            yield f"{key}: {codes} is a missing answer, which measures nothing; leave it out of the valid answers"
+            break
         if found != scale:
             read = f"the scale {found}" if found else "no scale at all"
             yield (

@@ -206,7 +206,7 @@ def _spread_out(items: Sequence[int], sizes: np.ndarray, bins: int) -> list[list
 def held_out_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """A fixed sample of the evaluation rows, tokenized, on which the loss is taken while training; none if never.
 
-    They are of lines at equal distances in the file; those that are too long are left out.
+    They are of lines at equal distances in the file; missing answers and those that are too long are left out.
 
     Raises:
         SocratesError: no such file, no rows, or a bad row among those that are taken.
@@ -228,7 +228,7 @@ def held_out_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list
             raise SocratesError(f"{path}: the row that begins at byte {start} is bad: {error}") from error
         (ids,) = prompt_token_ids(tokenizer, [answer.prompt], config.prompt.system_message)
         answer_ids = [*answer_token_ids(tokenizer, answer.response), end]
-        if len(ids) + len(answer_ids) <= max_length:
+        if len(ids) + len(answer_ids) <= max_length and not answer.is_missing:
             rows.append({"input_ids": [*ids, *answer_ids], "answer_tokens": len(answer_ids)})
     if not rows:
         raise SocratesError(

@@ -154,6 +154,8 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption:
             f"Of rows longer than max_length = {t.max_length} tokens, {info['shortened']} have a shortened stimulus "
             f"and {info['dropped']} are left out"
         )
+    if missing := info["missing_answers"]:
+        print(f"{missing} rows of missing answers (refused, don't know, …) are left out")
     print(
         f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): "
         f"{config.planned_steps(rows)} steps of {t.global_batch_size} examples on {t.num_processes} {device}, "

@@ -110,13 +110,29 @@ def test_scales_their_wording_and_rows_that_are_not_on_one(found):
         {"scale": None, "form": None, "rows": 3 + 1, "studies": 2},
     ]
     off = {"without_scale": 3, "outside_scale": 3, "answers_outside": {8: 2, 99999: 1}}
+    none = {"answers_outside": {}, "missing_answers": {}, "far_answers": {}}
     assert found.record["off_scale"] == [
-        {"study_id": "cccc3", "first_line": 15, **off},
-        {"study_id": "dddd4", "first_line": 27, "without_scale": 1, "outside_scale": 0, "answers_outside": {}},
+        {"study_id": "cccc3", "first_line": 15, **none, **off},
+        {"study_id": "dddd4", "first_line": 27, "without_scale": 1, "outside_scale": 0, **none},
     ]
     # dddd4: task 0 states two in one cell, task 1 another one in condition 1
     differing = {"cells_with_several_scales": 1, "questions_differing_between_conditions": 1}
     assert found.record["differing_scales"] == differing
+
+
+def test_missing_answers_and_those_far_from_the_rest_are_shown(tmp_path):
+    text = "Only return 1 for 'Yes', 2 for 'No', 98 for '{}' or 99 for 'Refused', nothing else."
+    told = {"Don't know": [1, 1, 98, 99, 99], "Both": [1, 2, 98, 99]}
+    rows = [
+        row(study, person=i, response=answer, text=text.format(label))
+        for study, (label, answers) in zip(("aaaa1", "bbbb2"), told.items(), strict=True)
+        for i, answer in enumerate(answers, 1)
+    ]
+    record = inspect_rows(tmp_path, rows).record
+    assert [one["scale"] for one in record["scales"]] == ["1, 2", "1, 2, 98"]
+    assert [one["missing_answers"] for one in record["off_scale"]] == [{99: 2, 98: 1}, {99: 1}]
+    assert [(one["far_answers"], one["outside_scale"]) for one in record["off_scale"]] == [({}, 0), ({98: 1}, 0)]
+    assert record["cells"]["judgeable"] == 1 and record["cells"]["judgeable_rows"] == 3
 
 
 def test_an_answer_in_a_gap_of_its_scale_is_outside_and_one_of_a_hundred_digits_does_no_harm(tmp_path):
@@ -225,7 +241,7 @@ def test_what_cannot_be_inspected(tmp_path):
 
 def test_the_text_is_aligned_and_long_tables_are_cut(found, tmp_path):
     text = inspection_text(found)
-    assert re.search(r"\n  cccc3 +15 +3 +3  8: 2, 99999: 1\n", text)
+    assert re.search(r"\n  cccc3 +15 +3 +3  8: 2, 99999: 1 +none +none\n", text)
     heads, first = re.search(r"\n( +study id +rows .*)\n(  aaaa1.*)\n", text).groups()
     assert len(heads) == len(first)
     assert max(map(len, text.splitlines())) <= 110

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
-from socrates.data.scales.text import IN_QUESTION, NAMED, OPTIONS, RANGE, parse_scale, question_text, read_scale
+from socrates.data.scales.missing import far_answers
+from socrates.data.scales.text import (
+    IN_QUESTION,
+    NAMED,
+    OPTIONS,
+    RANGE,
+    parse_scale,
+    question_text,
+    read_scale,
+)
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"
 SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
@@ -63,6 +72,7 @@ def expected(case):
 def test_made_up_text(case):
     text, values = case["text"], expected(case)
     assert values_of(text) == values, case["why"]
+    assert read_scale(text)[2] == set(case.get("missing", [])), case["why"]
     assert values_of(render_prompt(PERSONA, text)) == values, "the persona in front changed it"
     assert values_of(text.replace(" ", "\n")) == values, "line breaks in the place of spaces changed it"
     assert values_of(question_text(text)) == values, "the question's text lacks a part that states the scale"
@@ -81,7 +91,7 @@ def test_made_up_text(case):
     ],
 )
 def test_the_form_in_which_a_scale_is_stated(form, text):
-    scale, found = read_scale(text)
+    scale, found, _ = read_scale(text)
     assert found == form and scale is not None
 
 
@@ -95,6 +105,21 @@ def test_typographic_variants_of_the_made_up_texts(straight, curly):
         assert values_of(case["text"].replace(straight, curly)) == expected(case), case["text"]
         assert values_of(case["text"].replace(curly, straight)) == expected(case), case["text"]
     assert changed >= 4
+
+
+@pytest.mark.parametrize(
+    ("scale", "far"),
+    [
+        ((1, 2, 3, 4, 5, 98, 99), {98, 99}),
+        ((-99, 0, 1, 2), {-99}),
+        ((1, 2, 3, 4, 5, 8), set()),
+        ((1, 5), set()),
+        (tuple(range(MAX_VALUES)), set()),
+        (None, set()),
+    ],
+)
+def test_answers_far_from_the_rest_of_their_scale(scale, far):
+    assert far_answers(scale) == far
 
 
 def test_the_widest_scale_is_enumerated_and_a_wider_one_is_open():
@@ -141,6 +166,7 @@ def test_every_real_row_gets_exactly_the_answers_that_its_instruction_allows():
         for answer in read_answers(SAMPLE / name):
             key = instruction_hash(answer.stimuli)
             values = values_of(answer.stimuli)
+            assert not read_scale(answer.stimuli)[2]
             assert values == oracle[key], f"{name}, line {answer.line}"
             assert values_of(answer.prompt) == values, f"{name}, line {answer.line}: the persona changed it"
             seen.add(key)

@@ -76,6 +76,14 @@ def test_only_the_answer_and_the_end_of_turn_carry_loss(data_file, digits, syste
         assert (system or "") in before and before.count("<|im_start|>") == (3 if system else 2)
 
 
+def test_missing_answers_are_left_out_and_counted(tmp_path):
+    text = "Do you? Only return 1 for 'Yes'; 2 for 'No'; 99 for 'Don't know / refused', nothing else."
+    given = [row | {"stimuli": text, "prompt": text} for row in rows((1, 99, 2, 99, 77))]
+    write_jsonl(tmp_path / "train.jsonl", given)
+    dataset, info = load_tokenized(tokenize(tmp_path / "train.jsonl", tiny_tokenizer()))
+    assert (len(dataset), info["rows"], info["missing_answers"]) == (3, 3, 2), "77 is none here"
+
+
 def test_training_reads_the_same_text_as_evaluation(data_file):
     tokenizer = tiny_tokenizer()
     asked = prompt_token_ids(tokenizer, [answer.prompt for answer in read_answers(data_file)], None)

@@ -204,6 +204,25 @@ def test_a_checkpoint_whose_record_of_the_training_data_is_lost(workplace, tmp_p
     evaluation.check_checkpoint(checkpoint)
 
 
+@pytest.mark.slow
+def test_missing_answers_are_neither_asked_nor_scored(workplace, tmp_path):
+    labelled = "Only return 1 for 'Yes'; 2 for 'No'; 99 for '{}', nothing else."
+    rows = [
+        {**ROW, "condition_num": i, "participant": n, "prompt": f"Do you? {labelled.format(label)}", "response": answer}
+        for i, label in enumerate(("Refused", "Both"))
+        for n, answer in enumerate([1, 2, 2, 99])
+    ]
+    write_jsonl(tmp_path / "val.jsonl", rows)
+    result = evaluate_model(workplace, tmp_path, "models/base", tmp_path / "val.jsonl")
+    assert result.returncode == 0, result.stderr
+    refusable = [line for line in predictions(tmp_path / "out") if line["condition_num"] == 0]
+    assert [line["response"] for line in refusable] == [1, 2, 2]
+    assert all(set(line["predicted_distribution"]) <= {"1", "2"} for line in refusable)
+    coverage = read(tmp_path / "out/metrics.json")["coverage"]
+    assert (coverage["human_answers"], coverage["missing_answers"], coverage["far_answers"]) == (7, 1, {"99": 1})
+    assert "left out: 1" in result.stdout and "let the question say so): 99 (1×)" in result.stdout
+
+
 def test_data_that_changed_after_its_metadata(workplace, tmp_path):
     shutil.copytree(workplace / "data/set", tmp_path / "set")
     with (tmp_path / "set/val.jsonl").open("a") as file:

@@ -25,6 +25,7 @@ from processes import ROOT, run_loaded, run_script
 from socrates.errors import SocratesError, run_entry_point
 from socrates.evaluation.gate import GO, NO_GO, check_comparable, decision_text, printed_distances
 from socrates.evaluation.gate import decide as decide_on
+from socrates.evaluation.metrics import METRIC_VERSION
 from socrates.files import atomic_write
 from socrates.report.html import flattened
 
@@ -56,7 +57,7 @@ SAME = {
     "prompt_fingerprint": "f" * 16,
     "decoding": {"temperature": 0.6, "top_p": 0.9},
     "seed": 0,
-    "metric_version": 2,
+    "metric_version": METRIC_VERSION,
 }
 
 
@@ -172,6 +173,7 @@ def scored(cells):
 
 
 FORMS = {**OLD_DECODING, "answer_forms": ["leading_space"]}
+OLD_METRIC = {**SAME, "metric_version": 2}
 FEWER = {"rows_scored": 90, "cells_scored": 9}
 REFUSED = [
     # what is wrong, the baseline's file, the checkpoint's file, what stands on stderr
@@ -206,6 +208,12 @@ REFUSED = [
     ("a seed of a wrong type in both", other(seed=-1), other(seed=-1), '"comparability.seed": must be at least 0, not'),
     ("a damaged count", metrics(0.4), metrics(0.3, seen={"rows": "60", "of": 100}), '"seen.rows": must be a whole'),
     ("another key", metrics(0.4), other(hardware="x"), '"hardware" is null in '),
+    (
+        "both of an older metric",
+        metrics(0.4, comparability=OLD_METRIC),
+        metrics(0.3, comparability=OLD_METRIC),
+        "evaluate the older one again: since version 3, missing answers",
+    ),
     ("other cells", metrics(0.4), metrics(0.3, coverage=FEWER), "baseline.json scores 10 cells and "),
 ]
 

@@ -186,6 +186,13 @@ def test_row_order_changes_no_digit_of_long_sums():
     assert score(rows[::-1]) == score(rows)
 
 
+def test_predictions_outside_and_answers_far_from_the_scale_are_counted():
+    stated = [ScoredRow(CELL, *row, None, (1, 2, 3, 97)) for row in ((1, 2e99), (3, -1), (97, 3), (2, 97), (97, 2))]
+    open_amount = rows_of([10, 20, 30], [5, 20, 31], Cell("aaaaa", 1, 2))
+    coverage = score([*stated, *open_amount]).coverage
+    assert (coverage.predictions_outside, coverage.far_answers) == (2 + 2, {"97": 2})
+
+
 def test_cells_that_cannot_be_scored_are_counted_by_reason():
     rows = [
         *rows_of([1, 2], [1, 2], Cell("a", 0, 1)),

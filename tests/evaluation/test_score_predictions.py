@@ -159,6 +159,33 @@ def test_all_human_answers_come_from_a_data_file_or_from_cells(of_many, tmp_path
     assert alone["coverage"]["human_answers"] == 2
 
 
+REFUSABLE = "How good is it? Only return an integer from 1 to 5, or 99 for 'Refused', nothing else."
+
+
+def test_missing_answers_do_not_hide_a_bad_model(tmp_path, score_file, capsys):
+    """One of 20 people refuses, and where the model does so, or says what no scale has: people low, the model high."""
+    people = [
+        row(response, participant=i, prompt=REFUSABLE) for i, response in enumerate([*([1] * 9), *([2] * 10), 99])
+    ]
+    given = [4, *[5] * 16, 2e99, 99, 5]
+    asked = [{**one, "prediction": answer, "scale": "1 to 5"} for one, answer in zip(people, given, strict=True)]
+    asked[0] |= {"prediction": None, "predicted_distribution": {"4": 0.5, "99": 0.5}}
+    data, answers = write_lines(tmp_path / "val.jsonl", people), write_lines(tmp_path / "asked.jsonl", asked)
+    score_file(answers, tmp_path / "a", "--human-answers", str(data))
+    found = read_metrics(tmp_path / "a/metrics.json")
+    assert found["wasserstein_distance"] == pytest.approx(9 / 19) and found["wasserstein_stated_scale"] > 0.7
+    coverage = found["coverage"]
+    assert (coverage["human_answers"], coverage["missing_answers"], coverage["predictions_outside"]) == (19, 1, 1)
+    assert (coverage["rows"], coverage["rows_predicted"]) == (19, 18), "where the model refuses, it gives no answer"
+    printed = capsys.readouterr().out
+    assert "not applicable), left out: 1" in printed and "end of people's range: 1" in printed
+    score_file(tmp_path / "a/predictions.jsonl", tmp_path / "b")
+    assert read_metrics(tmp_path / "b/metrics.json")["coverage"] == coverage
+    write_json(tmp_path / "a/metrics.json", found | {"comparability": found["comparability"] | {"metric_version": 2}})
+    with pytest.raises(SocratesError, match=r'"metric_version" is 2: .* since version 3, missing answers'):
+        score_file(tmp_path / "a/predictions.jsonl", tmp_path / "c")
+
+
 COUNTED = {**row(1), "n_human": 8, "n_predicted": 2, "skipped": None, "predicted_answers": {"2": 2}}
 COUNTED |= {"predicted_distribution": None, **dict.fromkeys(DISTANCES)}  # a line of a cells.jsonl
 

@@ -99,6 +99,10 @@ MALFORMED = {
         options(**{"1": "Yes", "2": "No”; 9 for “Perhaps"}),
         "it reads as the scale 1, 2, 9, not 1, 2",
     ),
+    "a missing answer among the options": (
+        options(**{"1": "Yes", "2": "No", "99": "Prefer not to say"}),
+        '"questions.yes": 99 ("Prefer not to say") is a missing answer, which measures nothing; leave it out',
+    ),
     "an instruction of its own": (
         changed(questions__warmth__text=f"How warm? {OWN_SCALE}"),
         '"questions.warmth.text": states the scale 1 to 5 itself, and not 1 to 7',
@@ -198,8 +202,8 @@ def test_a_missing_file_is_named(tmp_path):
         ),
         ({"options": {"1": "$1-$5", "2": "5 to 50"}}, "Only return 1 for “$1-$5” or 2 for “5 to 50”, nothing else."),
         (
-            {"options": {"8": "Don't know", "1": "1 or 2 times", "2": "from 3 to 9"}},
-            "Only return 1 for “1 or 2 times”; 2 for “from 3 to 9”; 8 for “Don't know”, nothing else.",
+            {"options": {"8": "Don't care", "1": "1 or 2 times", "2": "from 3 to 9"}},
+            "Only return 1 for “1 or 2 times”; 2 for “from 3 to 9”; 8 for “Don't care”, nothing else.",
         ),
     ],
 )

@@ -250,6 +250,14 @@ def test_the_same_rows_are_watched_each_time_spread_over_the_file(workplace):
     assert len(watched_rows(workplace, 100_000)) == len(answers), "a file with fewer rows gives each once"
 
 
+def test_missing_answers_are_not_watched(workplace):
+    row = {"study_id": "s", "condition_num": 0, "task_num": 0}
+    row["prompt"] = "Do you? Only return 1 for 'Yes'; 2 for 'No'; 99 for 'Refused', nothing else."
+    lines = "".join(json.dumps({**row, "response": response}) + "\n" for response in (1, 99, 2))
+    (workplace / "data/set/missing.jsonl").write_text(lines)
+    assert len(watched_rows(workplace, 1000, data_file="missing.jsonl")) == 2
+
+
 def test_rows_that_cannot_be_watched_are_told(workplace):
     with pytest.raises(SocratesError, match="eval_steps"):
         watched_rows(workplace, 7, data_file="absent.jsonl")

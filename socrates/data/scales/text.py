@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from socrates.data.scales import MAX_VALUES, Scale
+from socrates.data.scales.missing import cut_missing
 
 RANGE, NAMED, OPTIONS = "from A to B", "A for X; B for Y", "A or B"  # the forms in which a text states a scale
 IN_QUESTION = ", in the question"  # is added where the answer instruction itself states no scale
@@ -32,18 +33,23 @@ def parse_scale(text: str) -> Scale | None:
 
     Returns:
         The scale, or None where the text states no bounds. Bounds written from high to low ("from 5 (best) to
-        1 (worst)") are the same scale. A range of one value, or of more than `MAX_VALUES`, gives None.
+        1 (worst)") are the same scale. A range of one value, or of more than `MAX_VALUES`, gives None. Codes of
+        missing answers ("99 for 'Refused'", `missing.py`) are no valid answers.
     """
     return read_scale(text)[0]
 
 
-def read_scale(text: str) -> tuple[Scale | None, str | None]:
-    """As `parse_scale`, with the form in which the text states the scale; (None, None) where it states none.
+@lru_cache(maxsize=8192)  # hundreds of people read the same text
+def read_scale(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
+    """As `parse_scale`, with the form in which the text states the scale, and the codes of missing answers.
 
-    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it.
+    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it; None where there is no scale.
     """
-    values, form = _find_values(_flat(text).translate(_PLAIN)) or ((), None)
-    return (_scale(values), form) if 1 < len(values) <= MAX_VALUES else (None, None)
+    question, missing = cut_missing(question_text(text).translate(_PLAIN))
+    values, form = _find_values(question if missing else _flat(text).translate(_PLAIN)) or ((), None)
+    if missing and len(values) <= MAX_VALUES:  # "99 = Refused. Only return 1, 2 or 99."
+        values = tuple(value for value in values if value not in missing)
+    return (_scale(values), form, missing) if 1 < len(values) <= MAX_VALUES else (None, None, missing)
 
 
 def _find_values(plain: str) -> _Found | None:
