@@ -311,5 +311,5 @@ def lock_is_held(path: Path) -> bool | None:
             return not _lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return None
