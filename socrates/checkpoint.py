@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from socrates.errors import SocratesError
-from socrates.files import read_json, sha256_file, write_json
+from socrates.files import read_json, sha256_file, whole_number, write_json
 
 MANIFEST = "manifest.json"
 TRAINING_CONFIG = "training_config.json"
@@ -224,4 +224,6 @@ def read_training_config(folder: Path | str) -> dict[str, Any]:
 def is_finished(checkpoint: Path) -> bool:
     """Whether a checkpoint is the last one of its run."""
     state = read_json(checkpoint / "trainer_state.json", "trainer's state", nan_is_null=True)
-    return state["global_step"] >= state["max_steps"]
+    if None in (steps := [whole_number(state.get(name)) for name in ("global_step", "max_steps")]):
+        raise SocratesError(f'{checkpoint}/trainer_state.json: "global_step" and "max_steps" must be whole numbers')
+    return steps[0] >= steps[1]

@@ -356,5 +356,5 @@ def lock_is_held(path: Path) -> bool | None:
             return not _lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    except (OSError, NoLocks):
+    except (OSError, ValueError, NoLocks):  # ValueError: a NUL in the path
         return None

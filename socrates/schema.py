@@ -121,6 +121,8 @@ def text_problem(text: str, *, one_line: bool = False) -> str | None:
 def _filled(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
+    if len(text) > 100_000:  # each of many prompts holds it once more
+        raise ValueError(f"has {len(text):,} characters; at most 100,000 are taken")
     return text
 
 

@@ -6,18 +6,18 @@ counts, not what an earlier one left in the same folder. Does not cover: what it
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
+from os.path import isfile  # Path's fails on a name that no file can have
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
 from socrates.errors import SocratesError
-from socrates.files import finite, sha256_file, whole_number
+from socrates.files import finite, read_json, sha256_file, whole_number
 from socrates.machine.run_state import SupervisorRecord, read_end
 from socrates.telemetry.log import TRAINING_LOG, read_log, read_progress
 from socrates.telemetry.machine_report import CheckpointEvidence, RunEvidence
@@ -43,13 +43,14 @@ def find_evidence(run: str, log: str, record: SupervisorRecord | None) -> RunEvi
     progress, checkpoints = read_progress(folder), list_checkpoints(folder)
     started = seconds_of(record.started) if record else progress.started if progress else None
     lines = read_log(folder / TRAINING_LOG, (started or 0.0) - 5)
-    trainer: dict[str, Any] = {}
-    with suppress(OSError, ValueError, IndexError):  # a loss may be NaN
-        trainer = json.loads((checkpoints[0] / "trainer_state.json").read_text(), parse_constant=lambda name: None)
+    trainer, losses, log_found = {}, (), isfile(log)  # noqa: PTH113
+    with suppress(SocratesError, LookupError, TypeError):  # there is none, or no trainer of ours wrote it
+        trainer = read_json(checkpoints[0] / "trainer_state.json", nan_is_null=True)
+        losses = tuple((whole_number(x["step"]) or 0, finite(x["loss"])) for x in trainer["log_history"] if "loss" in x)
     return RunEvidence(
-        found=bool(checkpoints or progress or record or Path(log).is_file()),
+        found=bool(checkpoints or progress or record or log_found),
         log_name=log,
-        log=Path(log).is_file(),
+        log=log_found,
         error=first_error(text),
         out_of_memory=next(filter(_OUT_OF_MEMORY.search, text), None),
         supervisor=record.state if record else None,
@@ -57,7 +58,7 @@ def find_evidence(run: str, log: str, record: SupervisorRecord | None) -> RunEvi
         started=started,
         global_step=whole_number(trainer.get("global_step")),
         max_steps=whole_number(trainer.get("max_steps")),
-        losses=tuple((item["step"], finite(item["loss"])) for item in trainer.get("log_history", ()) if "loss" in item),
+        losses=losses,
         gpus=_gpu_use(lines),
         has_gpu=any(line.get("gpu") for line in lines),
         checkpoints=tuple(map(_checkpoint, checkpoints)),
@@ -81,9 +82,10 @@ def _gpu_use(lines: list[dict[str, Any]]) -> tuple[tuple[int, float, int], ...]:
     """Without the first line of each process, whose samples include the loading of the model."""
     uses: dict[int, list[float]] = {}
     for before, line in pairwise(lines):
-        for gpu in line["gpu"] if line["elapsed_s"] > before["elapsed_s"] else ():
-            if gpu["utilization"] is not None:
-                uses.setdefault(gpu["index"], []).append(gpu["utilization"])
+        with suppress(LookupError, TypeError, ValueError, OverflowError):  # a line that is none of ours
+            for gpu in line["gpu"] if line["elapsed_s"] > before["elapsed_s"] else ():
+                if (use := finite(gpu["utilization"])) is not None:
+                    uses.setdefault(int(gpu["index"]), []).append(use)
     return tuple((index, fmean(found), len(found)) for index, found in sorted(uses.items()))
 
 

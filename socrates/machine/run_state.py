@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO, SocratesError
 from socrates.files import lock_holder, lock_is_held, read_json, read_text
@@ -24,6 +25,7 @@ RUN_FOLDER = Path(".run")
 STATE = RUN_FOLDER / "state.json"
 LOCK = RUN_FOLDER / "lock"
 GONE = "the supervisor is gone (killed, or the machine restarted)"
+Moment = Annotated[str, AfterValidator(lambda text: (datetime.fromisoformat(text).timestamp(), text)[1])]
 _EXIT = {"running": EXIT_DONE, "complete": EXIT_DONE, "failed": EXIT_NO, "stopped": EXIT_NO}
 
 
@@ -31,7 +33,7 @@ _EXIT = {"running": EXIT_DONE, "complete": EXIT_DONE, "failed": EXIT_NO, "stoppe
 class Attempt:
     """One start of the training, and once it has ended, how."""
 
-    started: str
+    started: Moment
     from_step: int  # of the checkpoint that it went on from; 0 for none
     exit_status: int | None = None  # the launcher's; negative for a signal
     reached_step: int | None = None  # the last one that was done or saved
@@ -47,7 +49,7 @@ class SupervisorRecord:
 
     state: str  # running, complete, failed, stopped
     pid: int  # the supervisor's
-    started: str
+    started: Moment
     config: str
     deepspeed: str
     log: str
@@ -55,7 +57,7 @@ class SupervisorRecord:
     output_dir: str
     attempts: tuple[Attempt, ...] = ()
     restarts: int = 0
-    ended: str | None = None
+    ended: Moment | None = None
     reason: str | None = None
 
     @property
@@ -149,7 +151,7 @@ def run_state_text(run: RunState) -> str:
 
 def read_end(log: str | Path, offset: int, limit: int = 2**16) -> str:
     """At most the last ``limit`` bytes that a log got since it was ``offset`` bytes long."""
-    with suppress(OSError), Path(log).open("rb") as file:
+    with suppress(OSError, ValueError), Path(log).open("rb") as file:  # ValueError: a NUL in the name
         size = file.seek(0, 2)
         file.seek(max(offset if offset <= size else 0, size - limit))
         return file.read().decode(errors="replace")

@@ -83,7 +83,7 @@ class Run:
 
 def main(run: str = "", log: str = "") -> None:
     """Print the report; with the evidence of a run and its text log, where these are named."""
-    print(json.dumps(asdict(machine_report(run, log)), allow_nan=False))
+    print(json.dumps(asdict(machine_report(run, log))))  # NaN and infinity are read as unknown
 
 
 def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:

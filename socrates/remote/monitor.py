@@ -207,10 +207,9 @@ class Monitor:
 
     def _is_last(self, checkpoint: RemoteCheckpoint) -> bool:
         """Whether a checkpoint is here and says that it is the last one of its run."""
-        try:
+        with suppress(SocratesError):  # not here, or no trainer of ours wrote it
             return is_finished(checkpoint.place(self.models))
-        except (SocratesError, KeyError, TypeError):  # not here, or no trainer of ours wrote it
-            return False
+        return False
 
     def _write_record(self) -> None:
         """For other programs; that it cannot be written is no reason to stop."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.errors import SocratesError
-from socrates.files import read_json
+from socrates.files import finite, read_json
 
 TRAINING_COST = "training_cost.json"
 
@@ -60,7 +60,7 @@ def parse_account(value: Any) -> Account | None:
     """An account from its JSON; None for what is none."""
     try:
         names = [item.name for item in fields(Account) if item.name not in ("run", "attempts")]
-        numbers = {name: float(value[name]) for name in names if value.get(name) is not None}
+        numbers = {name: float(finite(value[name], 0, 1e12)) for name in names if value.get(name) is not None}
         return Account(run=str(value["run"]), attempts=int(value["attempts"]), **numbers)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from socrates.files import finite, whole_number
 from socrates.telemetry.cost import Account, parse_account
 
 PROGRESS = ".progress.json"
@@ -54,7 +55,7 @@ def read_log(path: Path, since: float = 0.0) -> list[dict[str, Any]]:
         for text in file.read(_LOOKED_BACK).split(b"\n"):
             with suppress(ValueError, TypeError, KeyError, RecursionError):
                 value = json.loads(text)
-                if value["time"] >= since:
+                if since <= finite(value["time"]):  # TypeError: None is no time
                     lines.append(value)
     return lines
 
@@ -71,9 +72,11 @@ def read_progress(folder: Path | str) -> Progress | None:
     """The progress of the run with this output folder, or None where there is none that is complete."""
     try:
         value = json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8"))
-        warnings, account = tuple(value.get("warnings", ())), parse_account(value.get("account"))
+        warnings, account = tuple(map(str, value.get("warnings", ()))), parse_account(value.get("account"))
+        value |= {name: int(whole_number(value[name])) for name in ("step", "max_steps", "started_step")}
+        value |= {name: float(finite(value[name], 0, 1e10)) for name in ("time", "started")}
         return Progress(**{**value, "warnings": warnings, "account": account})
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
 
 

@@ -186,6 +186,39 @@ def manual_download(r: Round) -> None:
     r.world.kill(download)
 
 
+def no_plain_name(r: Round) -> None:
+    """A run whose name cannot be fetched by: it is told, nobody deletes the machine, and a plain name brings it."""
+    name = r.rng.choice(["my run", "qwen_lr=1e-5", "run+dora", "läuft", "v1:final", "group/run"])
+    r.world.save(name, 10, r.rng)
+    r.world.kill(r.monitor)
+    for command in (["monitor_checkpoints.sh", "0", "--once"], ["tnr", "delete", "1", "--yes"]):
+        status, said = r.world.ask(*command)
+        if status != 1 or name not in said:
+            r.world.violations.append(
+                f"{' '.join(command)} with a run {name!r} there ended with {status}: {said[-200:]!r}"
+            )
+    (r.world.remote_models / name).rename(r.world.remote_models / "plain")
+    r.monitor = r.world.start_monitor()
+
+
+def folder_fsync_refused(r: Round) -> None:
+    """The laptop's disk flushes no folders (CIFS, FUSE), and goes on so."""
+    r.world.refuse("fsync")
+
+
+def no_flock(r: Round) -> None:
+    """The laptop's disk locks no files (Lustre, NFS) for a while: the monitor goes on, or ends and says why."""
+    r.world.kill(r.monitor)
+    r.world.refuse("flock")
+    r.monitor = r.world.start_monitor()
+    r.pause(3)
+    if r.monitor.poll() is not None:
+        if r.monitor.returncode != 2 or "lock" not in r.world.said()[-1]:
+            r.world.violations.append(f"without locks, the monitor ended with {r.monitor.returncode}: {r.world.said()}")
+        r.monitor = r.world.start_monitor()
+    r.world.refuse()
+
+
 FAULTS: list[Callable[[Round], None]] = [
     monitor_killed,
     monitor_interrupted,
@@ -202,6 +235,9 @@ FAULTS: list[Callable[[Round], None]] = [
     disk_full,
     two_monitors,
     manual_download,
+    no_plain_name,
+    folder_fsync_refused,
+    no_flock,
 ]
 
 
@@ -227,7 +263,7 @@ def play(world: World, seed: int, number: int) -> Outcome:
     game.pause(2.5)
     fault(game)
     if game.monitor.poll() is not None:  # a second monitor that was refused, or one that fell
-        if fault is not two_monitors:
+        if fault not in (two_monitors, no_flock):
             world.violations.append(f"the monitor ended by itself with status {game.monitor.returncode}")
         game.monitor = world.start_monitor()
     seconds = world.wait_until_all_is_here(PATIENCE)
@@ -238,16 +274,15 @@ def play_share(folder: Path, seed: int, numbers: list[int]) -> list[Outcome]:
     """One worker's rounds, in a world of its own."""
     outcomes = []
     world = World(folder, disk_bytes=24 * 2**20)
-    log = folder / "monitor.log"
     try:
         for number in numbers:
             if FAULTS[number % len(FAULTS)] is disk_full and not world.can_fill_disk:
                 continue
-            log.write_bytes(b"")
+            world.log.write_bytes(b"")
             outcome = play(world, seed, number)
             outcomes.append(outcome)
             if outcome.wrong:
-                said = "\n  ".join(log.read_text(errors="replace").splitlines()[-10:])
+                said = "\n  ".join(world.said())
                 print(
                     f"round {number} ({outcome.fault}): {outcome.wrong}; its monitor said last:\n  {said}", flush=True
                 )

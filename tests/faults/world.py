@@ -26,6 +26,21 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = "socrates-qwen-test-run"
 SPEED = 6000  # of the machine's rsync, in KB a second
 
+# Python reads it first.
+_REFUSALS = """
+import errno, fcntl, os, stat
+folder, flock, fsync = os.path.dirname(__file__), fcntl.flock, os.fsync
+def refusing_flock(file, kind):
+    if os.path.exists(folder + "/flock"):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    flock(file, kind)
+def refusing_fsync(file):
+    if os.path.exists(folder + "/fsync") and stat.S_ISDIR(os.fstat(file).st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    fsync(file)
+fcntl.flock, os.fsync = refusing_flock, refusing_fsync
+"""
+
 
 @dataclass
 class World:
@@ -53,9 +68,13 @@ class World:
         self._whole: dict[Path, object] = {}  # how a folder looked when it was last read and found intact
         self._sshd_port: int | None = None
         self._slow_down()
+        self.log = self.folder / "monitor.log"
+        self._refusals = self.folder / "refusals"
+        self._refusals.mkdir()
+        (self._refusals / "sitecustomize.py").write_text(_REFUSALS)
         self.start_sshd()
         entry = json.loads((self.machine / "instance.json").read_text())
-        (self.laptop / "instances.json").write_text(json.dumps({"0": entry}))
+        (self.laptop / "instances.json").write_text(json.dumps({"0": entry, "1": {"folder": str(self.machine)}}))
         self._monitors: list[subprocess.Popen] = []
         self._watching = True
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -140,6 +159,7 @@ class World:
         self._monitors.clear()
         self._damaged.clear()
         self._whole.clear()
+        self.refuse()
         for folder in (self.remote_models, self.models):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -148,18 +168,35 @@ class World:
 
     def start_monitor(self, *arguments: str) -> subprocess.Popen:
         """Start the monitor as the guide does, once a second."""
-        log = (self.folder / "monitor.log").open("ab")
+        log = self.log.open("ab")
         monitor = subprocess.Popen(
             [self.laptop / "scripts" / "monitor_checkpoints.sh", "0", "1", *arguments],
             cwd=self.laptop,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=laptop_environment(),
+            env={**laptop_environment(), "PYTHONPATH": str(self._refusals)},
             start_new_session=True,
         )
         self._monitors.append(monitor)
         return monitor
+
+    def said(self) -> list[str]:
+        """The last lines of the monitors."""
+        return self.log.read_text(errors="replace").splitlines()[-10:]
+
+    def refuse(self, *calls: str) -> None:
+        """What the laptop's disk answers to from now on as if it could not: "flock", a folder's "fsync"."""
+        for call in ("flock", "fsync"):
+            (self._refusals / call).touch() if call in calls else (self._refusals / call).unlink(missing_ok=True)
+
+    def ask(self, *command: str) -> tuple[int, str]:
+        """Run a script of the laptop to its end: its status and all that it says."""
+        script = [self.laptop / "scripts" / command[0], *command[1:]]
+        done = subprocess.run(
+            script, cwd=self.laptop, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=laptop_environment()
+        )
+        return done.returncode, done.stdout + done.stderr
 
     def kill(self, process: subprocess.Popen) -> None:
         """kill -9 of one process alone; what it started is left to itself, as by a real kill."""
