@@ -75,13 +75,9 @@ def _gather_moments(model: Any, optimizer: Any, step: int) -> dict[str, Any]:
     begun = any(optimizer.state.values())  # not before the first update
     if begun:
         optimizer._lazy_init_hp_params_optimizer_state()  # done after an update; none need have come since a resumption
-
-    def moment_of(parameter: torch.Tensor, moment: str) -> torch.Tensor:
-        values = safe_get_full_optimizer_state(parameter, moment) if begun else torch.zeros_like(parameter)
-        return values.to("cpu", torch.bfloat16)
-
+    moment_of = safe_get_full_optimizer_state if begun else lambda p, moment: torch.zeros_like(p)
     state = {
-        name: {moment: moment_of(p, moment) for moment in _MOMENTS}
+        name: {moment: moment_of(p, moment).to("cpu", torch.bfloat16) for moment in _MOMENTS}
         for name, p in model.named_parameters()
         if p.requires_grad
     }

@@ -1,7 +1,7 @@
-"""Clean stops: before a cost limit would be passed, and on SIGTERM, a training saves a complete checkpoint and ends;
-one that learns nothing, because its gradients are never finite, ends with an error.
+"""Clean stops: before a cost limit would be passed, and on SIGTERM, a training saves a complete checkpoint and ends.
 
-Covers: every rank stops after the same step, whichever of them was told.
+Covers: every rank stops after the same step, whichever of them was told; one that learns nothing, as its gradients are
+never finite, ends with an error.
 Does not cover: what kills after a time of its own. DeepSpeed's `launch.py` and torchrun, told to end, kill their ranks
 after 30 s, so who wants a clean stop signals the ranks (the supervisor and `slurm.sbatch` do).
 """
@@ -71,9 +71,9 @@ class StopCleanly(TrainerCallback):
         self._left_out = self._left_out + 1 if getattr(kwargs.get("optimizer"), "step_was_skipped", False) else 0
         if self._left_out >= min(STEPS_WITHOUT_UPDATE, state.max_steps):
             fail_together(
-                f"stopped at step {state.global_step} of {state.max_steps}: the last {self._left_out} steps have changed "
-                'no weight, as their gradients were not finite; write a smaller "training.learning_rate", or look for '
-                "weights of the model that are not finite; earlier checkpoints stay as they are"
+                f"stopped at step {state.global_step} of {state.max_steps}: the last {self._left_out} steps changed no "
+                "weight, their gradients were not finite; look for weights of the base model that are not finite, or "
+                'write a smaller "training.learning_rate"; earlier checkpoints stay as they are'
             )
         if state.global_step >= state.max_steps:  # it ends and saves anyway, complete
             return
