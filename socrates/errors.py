@@ -38,7 +38,6 @@ REMOVED_OPTIONS = {
 
 # Control characters but newline and tab, line separators, marks that reorder a line, and halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_OF_FILES = {errno.ENOSPC: "no space left", errno.ENAMETOOLONG: "too long to be a file's name"}
 
 EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -105,8 +104,8 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
                 f"the package {error.name} is not installed for {sys.executable}; activate the environment "
                 "(source venv/bin/activate), or pip install -r requirements_full_training.txt"
             )
-        elif isinstance(error, OSError) and error.errno in _OF_FILES:
-            why = f"{_OF_FILES[error.errno]}: {str(error.filename or 'where the output goes')[:200]}"
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            why = f"no space left: {error.filename or 'where the output goes'}"
         else:
             _say(traceback.format_exc().rstrip())
             why = "this is a defect of the program, not of your input; please report the lines above"

@@ -103,6 +103,7 @@ def _next_program() -> dict:
     for target, source in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
         os.dup2(source, target)
         os.close(source)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", 1, closefd=False)  # noqa: SIM115 - as if new
     return json.loads(request)
 
 

@@ -210,7 +210,7 @@ def locate_model(
     recorded, unasked = (None, False) if base_model else (config.revision, base_name not in known_bases)
     try:
         base = find_model(base_name, (revision if is_local_adapter else None) or recorded, unasked=unasked)
-    except SocratesError as error:
+    except (SocratesError, OSError) as error:  # OSError: a path with a name that is too long
         named = "" if base_model else f" that {config_file} names; another one can be given (--base-model)"
         raise SocratesError(f"{error}\n  This is the base model of {name}{named}") from error
     if not (base / "config.json").is_file():

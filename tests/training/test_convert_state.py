@@ -170,13 +170,24 @@ class Hostile:
         return open, ("ran", "w")
 
 
-def test_a_shard_that_would_run_code_is_refused_before_it_does(undisturbed, tmp_path):
+OF_DEEPSPEED = [f"global_step{FROM}/mp_rank_00_model_states.pt", "global_step3/*_rank_1_mp_rank_00_optim_states.pt"]
+
+
+@pytest.mark.parametrize("now", [2, 1])  # exactly, and converted
+@pytest.mark.parametrize(
+    "name", [*OF_DEEPSPEED, "scheduler.pt", "rng_state_1.pth", "optimizer.pt", "training_args.bin"]
+)
+def test_no_pickle_of_a_checkpoint_runs_code(undisturbed, tmp_path, name, now):
     import torch
 
-    folder, checkpoint = stopped(undisturbed(2, 2), tmp_path / "project", 2)
-    shard = checkpoint / f"global_step{FROM}/mp_rank_00_model_states.pt"
-    torch.save({**torch.load(shard, weights_only=False), "more": Hostile()}, shard)
+    folder, checkpoint = stopped(undisturbed(2, 2), tmp_path / "project", now)
+    (path,) = checkpoint.glob(name)
+    torch.save([torch.load(path, weights_only=False), Hostile()], path)
+    assert not list(folder.rglob("ran"))
     write_manifest(checkpoint, 2)
-    told = f"{shard.relative_to(folder)}: not loaded: it holds other things than a training writes"
-    assert_refused(train(folder), told)
+    if name in ("optimizer.pt", "training_args.bin"):  # nothing reads them
+        finish(folder, ranks=now)
+    else:
+        told = f"{path.relative_to(folder)}: not loaded: it holds other things than a training writes"
+        assert_refused(train(folder, ranks=now), told)
     assert not list(folder.rglob("ran"))
