@@ -54,7 +54,7 @@ def make_watched_trainer(*arguments, **named):
     if rank() == 1 and NEEDED.exists():
         shorten_memory(trainer.model.get_base_model().model.layers, int(NEEDED.read_text()))
     if INFINITE.exists():
-        name, first = next(named for named in trainer.model.named_parameters() if "lora_B" in named[0])
+        first = next(parameter for name, parameter in trainer.model.named_parameters() if "lora_B" in name)
         first.register_hook(lambda gradient: gradient * torch.inf)
     return trainer
 
