@@ -68,7 +68,12 @@ def main() -> int:
     if model is None or data_file is None:
         raise SocratesError("name --model and --test-data, or a --config that does")
     baseline = read_metrics(Path(arguments.compare_with), "baseline metrics") if arguments.compare_with else None
-    known = (config.model_name if arguments.config else None, ((baseline or {}).get("about") or {}).get("base_model"))
+    about = (baseline or {}).get("about")
+    # Not what the checkpoint records of itself: where that comes from, its adapter's config does.
+    known = (
+        config.model_name if arguments.config else None,
+        about.get("base_model") if isinstance(about, dict) else None,
+    )
 
     print(f"Model: {model}")
     print(f"Validation data: {data_file}", flush=True)

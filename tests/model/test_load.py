@@ -346,6 +346,10 @@ def test_an_adapter_of_another_model(copy):
             {**tensors, first: tensors[first][:, :-1].clone()},
             f"size mismatch for {first.replace('.weight', '.default.weight')}: copying a param with shape torch.Size(",
         ),
+        (  # of a vocabulary that was enlarged
+            {**tensors, "base_model.model.lm_head.weight": torch.zeros(400, 64)},
+            "lm_head.weight: copying a param with shape torch.Size([400, 64]) from checkpoint, the shape in current",
+        ),
     ):
         save_file(changed, weights, metadata={"format": "pt"})
         with refused(message):
