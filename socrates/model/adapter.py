@@ -54,6 +54,7 @@ class AdapterConfig(Recorded):
     init_lora_weights: Literal[None, True, False, "gaussian", "orthogonal", "eva", "olora", "pissa", "loftq"] = True
     megatron_config: None = None  # names a module to import
     layer_replication: None = None  # makes layers
+    alora_invocation_tokens: None = None  # looks in the prompt, of which an answer in a tree has only a part
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
@@ -64,5 +65,4 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
             command = shlex.join(["python", "-c", _CONVERT, str(pickled), str(weights)])
             remedy = f"{_PICKLED} is of a format that can run code, and is not read; this converts it:\n  {command}"
         raise SocratesError(f"{folder}: holds an {ADAPTER_CONFIG} but no {ADAPTER_WEIGHTS}; {remedy}")
-    path = folder / ADAPTER_CONFIG
-    return validate(AdapterConfig, read_json(path, "adapter's config"), str(path))
+    return validate(AdapterConfig, read_json(path := folder / ADAPTER_CONFIG, "adapter's config"), str(path))

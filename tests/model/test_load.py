@@ -225,6 +225,7 @@ HOSTILE_CONFIGS = {
     "init_lora_weights": ["pissa_niter_999999999"],
     "megatron_config": [{"a": 1}],
     "layer_replication": [[[0, 1]] * 10**4],
+    "alora_invocation_tokens": ["all"],
     "lora_alpha": [[], {}],  # and what PEFT finds itself
     "bias": [7],
     "layers_to_transform": [{"a": 1}],
