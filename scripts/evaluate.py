@@ -68,6 +68,12 @@ def main() -> int:
     if model is None or data_file is None:
         raise SocratesError("name --model and --test-data, or a --config that does")
     baseline = read_metrics(Path(arguments.compare_with), "baseline metrics") if arguments.compare_with else None
+    about = (baseline or {}).get("about")
+    # Not what the checkpoint records of itself: where that comes from, its adapter's config does.
+    known = (
+        config.model_name if arguments.config else None,
+        about.get("base_model") if isinstance(about, dict) else None,
+    )
 
     print(f"Model: {model}")
     print(f"Validation data: {data_file}", flush=True)
@@ -76,6 +82,7 @@ def main() -> int:
         arguments.output,
         settings,
         base_model=arguments.base_model,
+        known_bases=known,
         revision=config.model_revision if config and names_base_of(model, config) else None,
         processes=arguments.processes,
         overwrite=arguments.overwrite,
@@ -87,7 +94,7 @@ def main() -> int:
 
 def names_base_of(model: str, config) -> bool:
     """Whether the config's revision is the model's own, or that of the base model of a local adapter."""
-    from socrates.model.hub import ADAPTER_CONFIG
+    from socrates.model.adapter import ADAPTER_CONFIG
 
     return model == config.model_name or (Path(model) / ADAPTER_CONFIG).is_file()
 

@@ -38,7 +38,7 @@ done
 checkpoint=${places[0]%/}
 baseline=${places[1]}
 [[ -d $checkpoint ]] || die "$checkpoint: no such checkpoint folder; download it first"
-[[ -f $checkpoint/adapter_config.json && -f $checkpoint/adapter_model.safetensors ]] ||
+[[ -f $checkpoint/adapter_config.json && (-f $checkpoint/adapter_model.safetensors || -f $checkpoint/adapter_model.bin) ]] ||
   die "$checkpoint: holds no adapter (adapter_config.json, adapter_model.safetensors): not a checkpoint of this project, or not complete"
 [[ -f $baseline ]] || die "$baseline: no such baseline metrics; run ./scripts/evaluate_baseline.sh first"
 find_environment

@@ -52,8 +52,9 @@ def escaped(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says first, for a message of ours."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    """What an error of a library says first, for a message of ours; of a list its first item."""
+    first, *more = str(error).strip().split("\n")
+    return f"{first} {more[0].strip()}" if more and first.endswith(":") else first or type(error).__name__
 
 
 def make_parser(doc: str | None, program: str | None = None) -> argparse.ArgumentParser:

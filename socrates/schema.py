@@ -63,6 +63,7 @@ _BOUNDS = {
     "greater_than_equal": "at least {ge:g}",
     "less_than": "less than {lt:g}",
     "less_than_equal": "at most {le:g}",
+    "too_long": "at most {max_length} long",
 }
 
 

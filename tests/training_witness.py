@@ -3,7 +3,7 @@
 Takes the same arguments, and writes into witness/ of the current folder: `loaded/`, DeepSpeed's own save of what it
 holds before the first step, and `rank-R.jsonl`, a line a step: its number, its examples (token ids), and the learning
 rate that the optimizer uses. Where the current folder has a file `needed`, rank 1 runs out of memory until so many
-layers are checkpointed.
+layers are checkpointed. Where it has a file `infinite`, no gradient is finite.
 """
 
 import json
@@ -21,7 +21,7 @@ from socrates.errors import run_entry_point  # noqa: E402
 from socrates.training import train as training  # noqa: E402
 from socrates.training.distributed import rank  # noqa: E402
 
-WITNESS, NEEDED = Path("witness"), Path("needed")
+WITNESS, NEEDED, INFINITE = Path("witness"), Path("needed"), Path("infinite")
 _make_trainer = training.make_trainer
 
 
@@ -53,6 +53,9 @@ def make_watched_trainer(*arguments, **named):
     trainer.add_callback(SaveLoaded())
     if rank() == 1 and NEEDED.exists():
         shorten_memory(trainer.model.get_base_model().model.layers, int(NEEDED.read_text()))
+    if INFINITE.exists():
+        first = next(parameter for name, parameter in trainer.model.named_parameters() if "lora_B" in name)
+        first.register_hook(lambda gradient: gradient * torch.inf)
     return trainer
 
 

@@ -30,7 +30,7 @@ from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparabili
 from socrates.files import write_json
 from socrates.inference.journal import UNFINISHED
 from socrates.inference.run import InferenceRequest, run_inference
-from socrates.model.hub import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from socrates.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from socrates.data.scales import Scale

@@ -26,7 +26,8 @@ from socrates.inference.decoding import sample_token_ids
 from socrates.inference.forward import Forward, common_prefix, shared_prefix
 from socrates.inference.tree_attention import check_tree_attention, score_batch
 from socrates.inference.trie import answer_trie
-from socrates.model.hub import ADAPTER_WEIGHTS
+from socrates.model.adapter import ADAPTER_WEIGHTS
+from socrates.model.hub import ModelFiles
 from socrates.model.load import LoadedModel, load_model
 
 Result = TypeVar("Result")
@@ -228,16 +229,14 @@ class Engine:
             )
 
 
-def load_engine(
-    model: str, *, base_model: str | None, revision: str | None, device: str | None = None, **options: Any
-) -> Engine:
+def load_engine(files: ModelFiles, *, device: str | None = None, **options: Any) -> Engine:
     """Load a model and make an engine of it (``options``: as of `Engine`); raises what `load_model` and that raise."""
-    loaded = load_model(model, device=device, revision=revision, base_model=base_model)
+    loaded = load_model(files, device)
     engine = unless_out_of_memory(partial(Engine, **options), loaded)
     if engine is None:
         raise SocratesError(
-            f"{model}: memory holds the model, but not one question; use a GPU with more memory, or end what else uses "
-            "it"
+            f"{files.adapter or files.base_name}: memory holds the model, but not one question; use a GPU with more "
+            "memory, or end what else uses it"
         )
     return engine
 

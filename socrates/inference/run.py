@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -57,6 +57,7 @@ class InferenceRequest:
         revision: of the hub's repository.
         processes: how many run the model; None: one a GPU, and one where there is none.
         overwrite: whether answers and results of another run in the folder may be replaced.
+        known_bases: as of `locate_model`.
     """
 
     model: str
@@ -66,12 +67,13 @@ class InferenceRequest:
     revision: str | None = None
     processes: int | None = None
     overwrite: bool = False
+    known_bases: Collection[str | None] = ()
 
     @cached_property
     def files(self) -> ModelFiles:
         """Where the model is; SocratesError where there is none."""
         quiet_libraries()
-        return locate_model(self.model, self.revision, self.base_model)
+        return locate_model(self.model, self.revision, self.base_model, self.known_bases)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -149,9 +151,7 @@ def _answer_the_rest(
     beginning, lengths = plan_inference(request.tokenizer, questions)
     load = partial(
         load_engine,
-        request.model,
-        base_model=request.base_model,
-        revision=request.revision,
+        request.files,
         beginning=beginning,
         decoding=settings.decoding,
         seed=settings.seed,

@@ -127,8 +127,10 @@ def check_tree_attention(loaded: LoadedModel, forward: Forward, prefix: SharedPr
                     worst = max(worst, _relative_distance(found[row], expected))
         own = loaded.model(input_ids=ids, use_cache=False).logits[0, -1].float().softmax(dim=0)
         head = float((alone[-1].softmax(dim=0) - own).abs().sum()) / 2
+    if not own.isfinite().all():
+        raise SocratesError(f"{loaded.base_name}: {NO_NUMBERS}")
     tolerance = _TOLERANCE_FLOAT32 if loaded.causal_lm.dtype == torch.float32 else _TOLERANCE_HALF
-    if not (worst <= tolerance and head <= _TOLERANCE_HEAD):  # NaN too
+    if not (worst <= tolerance and head <= _TOLERANCE_HEAD):
         raise SocratesError(
             f"{loaded.base_name}: answers scored all at once and one by one differ (by {worst:.2g} of the logits, "
             f"allowed {tolerance:g}; {head:.2g} of the probability at the head, allowed {_TOLERANCE_HEAD:g}): "

@@ -152,6 +152,10 @@ def check_examples_apart(model: Any, attention: str, device: torch.device | str)
             leaking = (logits(together, [sum(_EXAMPLES)]) - alone).norm().item()
     finally:
         model.train(was_training)
+    if not leaking < float("inf"):  # NaN too
+        raise SocratesError(
+            "the model gives NaN or infinity on a short example: its weights are damaged, or not for bf16"
+        )
     if not beside <= _TOLERANCE * leaking:
         raise SocratesError(
             f"attention with {attention}: attention crosses the examples of a flattened batch: beside others an "

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from socrates.errors import EXIT_INTERRUPTED, SocratesError, first_line
 from socrates.files import read_json
+from socrates.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
 
 TIMEOUT_S = 10
 _KINDS = {"model": "model", "data set": "dataset"}  # the hub's words
@@ -34,13 +35,14 @@ def names_a_folder(name: str | Path) -> bool:
     return len(model) != 1 or owner[:1] in ("", ".", "~") or Path(owner).is_dir()
 
 
-def find_model(name: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
+def find_model(name: str | Path, revision: str | None = None, *, weights: bool = True, unasked: bool = False) -> Path:
     """The folder of a model or adapter; that of a hub name has its commit's name, and is downloaded first.
 
     Args:
         name: a folder, or a hub name such as `Qwen/Qwen2.5-14B-Instruct`.
         revision: branch, tag or commit of the hub's repository; the default branch if None.
         weights: whether they are needed too.
+        unasked: whether the user has not named it: what is not in the local cache is not downloaded.
 
     Raises:
         SocratesError: no such folder; or the hub cannot be reached, or refuses. Says which, and what to do.
@@ -48,7 +50,7 @@ def find_model(name: str | Path, revision: str | None = None, *, weights: bool =
     if not str(name):
         raise SocratesError("the name of the model is empty")
     if not names_a_folder(name):
-        return snapshot("model", str(name), revision, _NEEDED_BUT_WEIGHTS + ["*.safetensors"] * weights)
+        return snapshot("model", str(name), revision, _NEEDED_BUT_WEIGHTS + ["*.safetensors"] * weights, unasked)
     path = Path(name).expanduser()
     if not path.is_dir():
         what = "is a file, expected a model folder" if path.exists() else "no such model folder"
@@ -64,7 +66,7 @@ def check_revision(name: str | Path, revision: str | None) -> None:
         raise SocratesError(f"{name}: a local folder has no revisions; leave {revision!r} out")
 
 
-def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> Path:
+def snapshot(what: str, name: str, revision: str | None, needed: list[str], unasked: bool = False) -> Path:
     """The local cache's folder of a commit (its name), downloaded first or, without a network, downloaded whole before.
 
     Args:
@@ -72,16 +74,27 @@ def snapshot(what: str, name: str, revision: str | None, needed: list[str]) -> P
         name: of the repository.
         revision: branch, tag or commit; the default branch if None.
         needed: patterns of its files' names.
+        unasked: whether only the cache is looked at, without a request.
 
     Raises:
         SocratesError: it cannot be had; says why, and what to do.
     """
-    reached = probe_hub(what, name, revision)
+    reached = not unasked and probe_hub(what, name, revision)
     options = {"repo_type": _KINDS[what], "revision": revision, "allow_patterns": needed}
     try:
         with _ctrl_c_ends_at_once():
             return Path(snapshot_download(name, **options, local_files_only=not reached))
-    except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: of the hub's other transport, xet
+    except (
+        errors.HTTPError,
+        errors.HFValidationError,
+        OSError,
+        RuntimeError,
+    ) as error:  # RuntimeError: of the hub's other transport, xet
+        if unasked:
+            raise SocratesError(
+                f"{name}: not in the local cache, and not downloaded, as only an adapter names it; if you trust it, "
+                f"name it with --base-model {name}, or in a --config"
+            ) from error
         if not reached and isinstance(error, errors.LocalEntryNotFoundError):
             raise SocratesError(
                 f"{name}: no folder here, and cannot reach the hub (no network, or HF_HUB_OFFLINE is set), and the "
@@ -146,7 +159,6 @@ def _ctrl_c_ends_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _COPY_AGAIN = "copy or download it again"
 _SAMPLE = 4096  # bytes of each tensor
 
@@ -165,13 +177,19 @@ class ModelFiles:
         return None if names_a_folder(self.base_name) else self.base.name
 
 
-def locate_model(name: str | Path, revision: str | None = None, base_model: str | Path | None = None) -> ModelFiles:
+def locate_model(
+    name: str | Path,
+    revision: str | None = None,
+    base_model: str | Path | None = None,
+    known_bases: Collection[str | None] = (),
+) -> ModelFiles:
     """Find a model, or an adapter and its base model.
 
     Args:
         name: folder or hub name of either.
         revision: of the hub's repository that ``name`` means; where ``name`` is a local adapter, of its base's.
         base_model: an adapter's base model, instead of the one that its config names.
+        known_bases: hub names that may be downloaded where only the adapter names them.
 
     Raises:
         SocratesError: nothing there, or neither a model nor an adapter, or an adapter without its base model.
@@ -185,16 +203,14 @@ def locate_model(name: str | Path, revision: str | None = None, base_model: str 
         if base_model is not None:
             raise SocratesError(f"{name}: is a full model and takes no base model ({base_model})")
         return ModelFiles(found, str(name), None)
-    if not (found / ADAPTER_WEIGHTS).is_file():
-        raise SocratesError(f"{name}: holds an {ADAPTER_CONFIG} but no {ADAPTER_WEIGHTS}; {_COPY_AGAIN}")
-    config = read_json(config_file, "adapter's config")
-    base_name = base_model or config.get("base_model_name_or_path")
-    if not isinstance(base_name, str | Path) or not str(base_name):
+    config = read_adapter_config(found)
+    base_name = base_model or config.base_model_name_or_path
+    if base_name is None:
         raise SocratesError(f'{config_file}: "base_model_name_or_path" is no name; say which base model it is')
-    recorded = None if base_model is not None else config.get("revision")
+    recorded, unasked = (None, False) if base_model else (config.revision, base_name not in known_bases)
     try:
-        base = find_model(base_name, (revision if is_local_adapter else None) or recorded)
-    except SocratesError as error:
+        base = find_model(base_name, (revision if is_local_adapter else None) or recorded, unasked=unasked)
+    except (SocratesError, OSError) as error:  # OSError: a path with a name that is too long
         named = "" if base_model else f" that {config_file} names; another one can be given (--base-model)"
         raise SocratesError(f"{error}\n  This is the base model of {name}{named}") from error
     if not (base / "config.json").is_file():

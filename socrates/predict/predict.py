@@ -124,10 +124,13 @@ def predict(
     plan = plan_prompts(experiment, personas)
     config = recorded_config(model)
     settings = settings_of(config)
+    evidence = read_results(results) if results is not None else None
+    known = () if evidence is None else (evidence.metrics["about"].get("base_model"),)
     request = InferenceRequest(
-        model, output, settings, base_model, config.model_revision if config else None, processes, overwrite
+        model, output, settings, base_model, config.model_revision if config else None, processes, overwrite, known
     )
-    evidence = _read_evidence(results, model, request.identity["model"]) if results is not None else None
+    if evidence is not None:
+        _check_evidence(evidence, model, request.identity["model"])
     questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
     _check_lengths(experiment_file, plan, questions, request, config)
     asked = {"prompts": plan.fingerprint, **request.identity}
@@ -228,10 +231,9 @@ def _check_lengths(
     raise_problems(f"{file}: too long", problems)
 
 
-def _read_evidence(folder: Path, model: str, fingerprint: str) -> Results:
-    """The results of an evaluation of this very model: ``fingerprint`` is that of its files (`hub.fingerprint`)."""
-    evidence = read_results(folder)
-    about = evidence.metrics["about"]
+def _check_evidence(evidence: Results, model: str, fingerprint: str) -> None:
+    """SocratesError unless results are of this very model: ``fingerprint`` is that of its files (`hub.fingerprint`)."""
+    folder, about = evidence.folder, evidence.metrics["about"]
     if not (judged := (about.get("asked") or {}).get("model")):
         raise SocratesError(f"--results {folder}: does not record which model was judged; evaluate {model} again")
     if judged != fingerprint:
@@ -239,4 +241,3 @@ def _read_evidence(folder: Path, model: str, fingerprint: str) -> Results:
             f"--results {folder}: are results of another model ({about.get('model')}), not of {model}; name those of "
             "this model, or leave --results out"
         )
-    return evidence

@@ -47,11 +47,13 @@ class CompleteCheckpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        moments = _gather_moments(kwargs["model"], state.global_step)
+        moments = _gather_moments(kwargs["model"], kwargs["optimizer"].optimizer, state.global_step)
         wait_for_files(folder)  # rank 0 was seen here before another rank had written its own
         on_rank_zero(lambda: self._complete(folder, moments, args.world_size))
 
     def _complete(self, folder: Path, moments: dict[str, Any], num_processes: int) -> None:
+        for script in folder.rglob("*.py"):  # DeepSpeed's: code that others would run
+            script.unlink()
         buffer = io.BytesIO()  # torch reports a full disk as an error of its own
         torch.save(moments, buffer)
         with atomic_write(folder / "optimizer.pt", "wb") as file:
@@ -63,15 +65,19 @@ class CompleteCheckpoints(TrainerCallback):
         print(f"Checkpoint complete: {folder}", flush=True)
 
 
-def _gather_moments(model: Any, step: int) -> dict[str, Any]:
+def _gather_moments(model: Any, optimizer: Any, step: int) -> dict[str, Any]:
     """What `optimizer.pt` holds: both AdamW moments of every adapter weight, by its name and in its shape, in bf16.
 
     The guide lists this file, and DeepSpeed writes none: each rank saves its part of one flat vector.
     """
     from deepspeed.utils import safe_get_full_optimizer_state  # late: see `leave_out_compiled_cpu_kernels`
 
+    begun = any(optimizer.state.values())  # not before the first update
+    if begun:
+        optimizer._lazy_init_hp_params_optimizer_state()  # done after an update; none need have come since a resumption
+    moment_of = safe_get_full_optimizer_state if begun else lambda p, moment: torch.zeros_like(p)
     state = {
-        name: {moment: safe_get_full_optimizer_state(p, moment).to("cpu", torch.bfloat16) for moment in _MOMENTS}
+        name: {moment: moment_of(p, moment).to("cpu", torch.bfloat16) for moment in _MOMENTS}
         for name, p in model.named_parameters()
         if p.requires_grad
     }

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from peft import set_peft_model_state_dict
-from safetensors.torch import load_file
 from transformers import set_seed
+from transformers.trainer_pt_utils import safe_globals
 from trl import SFTConfig
 
 from socrates.checkpoint import read_manifest
 from socrates.errors import SocratesError
 from socrates.files import read_json, write_json
-from socrates.model.hub import ADAPTER_WEIGHTS
-from socrates.training.distributed import fail_together, on_rank_zero, rank
+from socrates.model.load import adapter_weights
+from socrates.training.distributed import errors_from_rank_zero, fail_together, on_rank_zero, rank
 from socrates.training.resume import Resumption, Way
 from socrates.training.trainer import AdapterTrainer
 
@@ -61,7 +61,8 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
     if resumption.way is Way.OTHER_RANKS:
         settings["checkpoint"] = before | {"load_universal": True}
     else:
-        loaded = set_peft_model_state_dict(trainer.model, load_file(resumption.checkpoint / ADAPTER_WEIGHTS))
+        with errors_from_rank_zero():
+            loaded = set_peft_model_state_dict(trainer.model, adapter_weights(resumption.checkpoint))
         if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):  # every rank meets it
             fail_together(f"{resumption.checkpoint}: its adapter is not of the layers that are trained")
         trainer.fresh_optimizer = True
@@ -83,7 +84,7 @@ def loadable(resumption: Resumption | None, trainer: AdapterTrainer, output_dir:
 
 
 def refuse_code(checkpoint: Path, step: int) -> None:
-    """SocratesError unless DeepSpeed can load the shards of a checkpoint without running code from them."""
+    """SocratesError unless all pickles that resuming loads (also where it allows code) load without any code."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler  # late: see `leave_out_compiled_cpu_kernels`
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
@@ -92,13 +93,15 @@ def refuse_code(checkpoint: Path, step: int) -> None:
     try:
         if path.read_text().strip() != f"global_step{step}":
             raise ValueError(f"is not global_step{step}")
-        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-            for path in sorted((checkpoint / f"global_step{step}").iterdir()):
+        pickles = [checkpoint / "scheduler.pt", *checkpoint.glob("rng_state_*.pth")]
+        pickles += (checkpoint / f"global_step{step}").iterdir()
+        with safe_globals(), torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            for path in sorted(pickles):
                 torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # whatever a made-up file brings torch to raise
         raise SocratesError(
-            f"{path}: not loaded: it holds other things than a training writes, and DeepSpeed would run code that is "
-            "among them; go on from another checkpoint (--resume-from-checkpoint DIR)"
+            f"{path}: not loaded: it holds other things than a training writes, and code that is among them would run; "
+            "go on from another checkpoint (--resume-from-checkpoint DIR)"
         ) from error
 
 

@@ -22,13 +22,7 @@ from socrates.model.sizing import peak_flops, training_flops
 from socrates.telemetry.cost import Account
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.batches import StepOrder, TrainingSteps, held_out_batches
-from socrates.training.callbacks import (
-    BeforeTraining,
-    CompleteCheckpoints,
-    ProgressBar,
-    TellProgress,
-    WatchHeldOut,
-)
+from socrates.training.callbacks import BeforeTraining, CompleteCheckpoints, ProgressBar, TellProgress, WatchHeldOut
 from socrates.training.stopping import StopCleanly
 from socrates.training.trainer import AdapterTrainer
 

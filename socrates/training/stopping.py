@@ -1,6 +1,7 @@
 """Clean stops: before a cost limit would be passed, and on SIGTERM, a training saves a complete checkpoint and ends.
 
-Covers: every rank stops after the same step, whichever of them was told.
+Covers: every rank stops after the same step, whichever of them was told; one that learns nothing, as its gradients are
+never finite, ends with an error.
 Does not cover: what kills after a time of its own. DeepSpeed's `launch.py` and torchrun, told to end, kill their ranks
 after 30 s, so who wants a clean stop signals the ranks (the supervisor and `slurm.sbatch` do).
 """
@@ -16,9 +17,10 @@ from transformers import TrainerCallback
 from socrates.errors import SocratesError
 from socrates.telemetry.cost import Account
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.distributed import gather
+from socrates.training.distributed import fail_together, gather
 
 ASSUMED_SAVE = 120.0  # seconds, until this process has measured a save
+STEPS_WITHOUT_UPDATE = 20  # in a row; DeepSpeed leaves a step out where a gradient is not finite
 _LARGER = 'with a larger "max_cost_usd" in the config'
 
 
@@ -59,12 +61,20 @@ class StopCleanly(TrainerCallback):
         """Who knows what is spent (rank 0's is asked), US dollars for the whole machine, and the limit."""
         self._telemetry, self._price, self._limit = telemetry, price_per_hour, max_cost_usd
         self._asked = False
+        self._left_out = 0  # steps in a row
         self._hint: str | None = None  # once it stops: what to run the same command with
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         signal.signal(signal.SIGTERM, self._sigterm)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._left_out = self._left_out + 1 if getattr(kwargs.get("optimizer"), "step_was_skipped", False) else 0
+        if self._left_out >= min(STEPS_WITHOUT_UPDATE, state.max_steps):
+            fail_together(
+                f"stopped at step {state.global_step} of {state.max_steps}: the last {self._left_out} steps changed no "
+                "weight, their gradients were not finite; look for weights of the base model that are not finite, or "
+                'write a smaller "training.learning_rate"; earlier checkpoints stay as they are'
+            )
         if state.global_step >= state.max_steps:  # it ends and saves anyway, complete
             return
         saves = 1 + bool(control.should_save)  # one that is due now, and the one before the end

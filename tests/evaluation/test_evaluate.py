@@ -170,6 +170,28 @@ def record_training_data(checkpoint, cells, sha256="0" * 64):
 
 
 @pytest.mark.slow
+def test_a_base_on_the_hub_is_asked_for_where_more_than_the_checkpoint_names_it(workplace, baseline, tmp_path):
+    checkpoint = shutil.copytree(workplace / "models/run/checkpoint-7", tmp_path / "checkpoint-7")
+    for file, changes in (
+        ("adapter_config.json", {"base_model_name_or_path": "some/base"}),
+        ("training_config.json", {"config": read(workplace / write_config(workplace, model_name="some/base"))}),
+    ):
+        write_json(checkpoint / file, read(checkpoint / file) | changes)
+    write_manifest(checkpoint, 1)
+    metrics = read(baseline / "metrics.json")
+    write_json(tmp_path / "baseline.json", metrics | {"about": metrics["about"] | {"base_model": "some/base"}})
+    result = evaluate_model(workplace, tmp_path, checkpoint)
+    assert_refused(result, "some/base: not in the local cache, and not downloaded, as only an adapter names it")
+    for named in (
+        ("--base-model", "some/base"),
+        ("--config", "other.json"),
+        ("--compare-with", tmp_path / "baseline.json"),
+    ):
+        result = evaluate_model(workplace, tmp_path, checkpoint, DATA, *named)
+        assert_refused(result, "some/base: no folder here, and cannot reach the hub")
+
+
+@pytest.mark.slow
 def test_rows_that_the_checkpoint_was_trained_on_do_not_judge_it(workplace, tmp_path):
     shutil.copytree(workplace / "models/run/checkpoint-7", checkpoint := tmp_path / "checkpoint-7")
     judging = list(read_answers(workplace / DATA))

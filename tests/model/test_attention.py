@@ -82,7 +82,7 @@ def test_the_check_refuses_a_model_that_answers_nan(model):
     broken = model_with(SDPA)
     with torch.no_grad():
         broken.lm_head.weight[0, 0] = torch.nan
-    with pytest.raises(SocratesError):
+    with pytest.raises(SocratesError, match="gives NaN or infinity"):
         check_examples_apart(broken, SDPA, "cpu")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,16 +14,24 @@ import pytest
 import torch
 from huggingface_hub import constants
 from made_hub import COMMIT, Hub
+from processes import environment
 from safetensors.torch import load, load_file, save_file
-from tiny import END_OF_TEXT, IM_END, save_model, survey_model, tiny_tokenizer, with_adapter
+from tiny import END_OF_TEXT, IM_END, PROJECTIONS, save_model, survey_model, tiny_tokenizer, with_adapter
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, escaped
+from socrates.model import load as loading
+from socrates.model.adapter import AdapterConfig
 from socrates.model.chat import prompt_token_ids
 from socrates.model.hub import find_model, fingerprint, locate_model, names_a_folder
-from socrates.model.load import end_token_ids, load_base_model, load_model, load_tokenizer
+from socrates.model.load import adapter_weights, end_token_ids, load_base_model, load_tokenizer
 
 NAME = "someone/some-model"  # on the hub
+LORA_B = "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # of float32, through two layers, on any processor
+
+
+def load_model(name, **options):
+    return loading.load_model(locate_model(name, **options))
 
 
 @contextmanager
@@ -163,8 +173,13 @@ def test_an_adapter_without_weights_or_with_bad_ones(copy):
         weights.write_bytes(damaged)
         with refused("adapter_model.safetensors: damaged or cut off"):
             load_model(checkpoint)
+    tensors = load(whole)
+    tensors[(bad := sorted(tensors)[3])][1, 2] = torch.nan
+    save_file(tensors, weights)
+    with refused(f"adapter_model.safetensors: 1 of its {len(tensors)} weights hold NaN or infinity: {bad}"):
+        load_model(checkpoint)
     weights.unlink()
-    with refused("holds an adapter_config.json but no adapter_model.safetensors"):
+    with refused("holds an adapter_config.json but no adapter_model.safetensors; copy or download it again"):
         load_model(checkpoint)
     (checkpoint / "adapter_config.json").write_text("{")
     weights.write_bytes(whole)
@@ -173,6 +188,68 @@ def test_an_adapter_without_weights_or_with_bad_ones(copy):
     (checkpoint / "adapter_config.json").unlink()
     with refused("holds no model and no adapter", "adapter_model.safetensors"):
         load_model(checkpoint)
+
+
+def test_an_adapter_of_the_old_format_is_loaded_once_the_command_that_it_is_refused_with_has_converted_it(copy, made):
+    checkpoint = copy("checkpoint-10").rename("ten 'x'")
+    weights = checkpoint / "adapter_model.safetensors"
+    torch.save(load_file(weights), checkpoint / "adapter_model.bin")
+    weights.unlink()
+    with refused("adapter_model.bin is of a format that can run code") as caught:
+        load_model(checkpoint)
+    command = str(caught.value).splitlines()[1]
+    subprocess.run(command, shell=True, check=True, env=environment())
+    assert torch.equal(*(adapter_weights(folder)[LORA_B] for folder in (checkpoint, made / "checkpoint-10")))
+    assert load_model(checkpoint).adapter == checkpoint
+
+
+HOSTILE_CONFIGS = {
+    "target_modules": [
+        "([a-z_.0-9]+)+!",
+        "(a|a)(a|a)(a|a)(a|a)!",
+        ".*.*.*.*!",
+        "q_proj\x1b[2J",
+        ["(a*)*"],
+        7,
+        "a" * 10**6,
+    ],
+    "exclude_modules": ["([a-z_.0-9]+)+!"],
+    "modules_to_save": [["([a-z_.0-9]+)+!"]],
+    "layers_pattern": ["([a-z_.0-9]+)+!"],
+    "rank_pattern": [{"([a-z_.0-9]+)+!": 4}, {"q_proj": 10**9}],
+    "alpha_pattern": [{"([a-z_.0-9]+)+!": 4}],
+    "base_model_name_or_path": ["x" * 6000, "x/" * 3000, "base\x1b[2J", ["base"], ""],
+    "revision": ["\x1b]0;main\x07", 7],
+    "peft_type": ["PREFIX_TUNING", None],
+    "r": [10**9, "8", 0],
+    "init_lora_weights": ["pissa_niter_999999999"],
+    "megatron_config": [{"a": 1}],
+    "layer_replication": [[[0, 1]] * 10**4],
+    "alora_invocation_tokens": ["all"],
+    "lora_alpha": [[], {}],  # and what PEFT finds itself
+    "bias": [7],
+    "layers_to_transform": [{"a": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in HOSTILE_CONFIGS.items() for value in values]
+)
+def test_a_config_that_no_adapter_has_is_refused_by_its_key(copy, key, value):
+    checkpoint = copy("checkpoint-10")
+    edit_json(checkpoint / "adapter_config.json", **{key: value})
+    begun = time.monotonic()
+    with refused("checkpoint-10", *([f'"{key}'] if key in AdapterConfig.model_fields else [])) as caught:
+        load_model(checkpoint)
+    assert time.monotonic() - begun < 10 and len(str(caught.value)) < 400
+    assert escaped(str(caught.value)) == str(caught.value)
+
+
+def test_a_pattern_of_layers_is_taken_where_it_is_matched_at_once(copy):
+    checkpoint = copy("checkpoint-10")
+    for pattern in (r"^model\.layers\.\d+\.(?:self_attn|mlp)\..*_proj$", rf".*\.({'|'.join(PROJECTIONS)})"):
+        edit_json(checkpoint / "adapter_config.json", target_modules=pattern)
+        assert load_model(checkpoint).adapter == checkpoint
 
 
 def test_a_model_with_damaged_missing_or_other_weights(copy):
@@ -236,7 +313,7 @@ def test_a_missing_base_model(copy):
 def test_a_revision_reaches_the_repository_that_it_means(copy, made, monkeypatch):
     asked = []
 
-    def find(name, revision=None):
+    def find(name, revision=None, **_):
         asked.append((str(name), revision))
         return made / "base" if "/" in str(name) and "checkpoint" not in str(name) else Path(name)
 
@@ -266,7 +343,14 @@ def test_an_adapter_of_another_model(copy):
             {**tensors, "base_model.model.model.layers.9.mlp.up_proj.lora_A.weight": tensors[first].clone()},
             "that have no place: base_model.model.model.layers.9",
         ),
-        ({**tensors, first: tensors[first][:, :-1].clone()}, "does not fit its base model"),
+        (
+            {**tensors, first: tensors[first][:, :-1].clone()},
+            f"size mismatch for {first.replace('.weight', '.default.weight')}: copying a param with shape torch.Size(",
+        ),
+        (  # of a vocabulary that was enlarged
+            {**tensors, "base_model.model.lm_head.weight": torch.zeros(400, 64)},
+            "lm_head.weight: copying a param with shape torch.Size([400, 64]) from checkpoint, the shape in current",
+        ),
     ):
         save_file(changed, weights, metadata={"format": "pt"})
         with refused(message):
@@ -370,6 +454,19 @@ def test_a_hub_name_is_downloaded_once_and_then_found_without_network(hub, made,
         if not weights:
             with refused("connect and run again"):
                 find_model(NAME)
+
+
+def test_a_base_that_only_an_adapter_names_is_not_downloaded(hub, copy):
+    checkpoint = copy("checkpoint-10")
+    for revision in (None, "refs/pr/7"):
+        edit_json(checkpoint / "adapter_config.json", base_model_name_or_path=NAME, revision=revision)
+        with refused(f"{NAME}: not in the local cache, and not downloaded", f"--base-model {NAME}", "checkpoint-10"):
+            load_model(checkpoint)
+    assert hub.asked == []
+    edit_json(checkpoint / "adapter_config.json", revision=None)
+    assert load_model(checkpoint, known_bases=(None, NAME)).commit == COMMIT
+    hub.asked.clear()
+    assert load_model(checkpoint).commit == load_model(checkpoint, base_model=NAME).commit == COMMIT, "in the cache"
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model(copy):

@@ -18,6 +18,7 @@ from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.inference.engine import Question
 from socrates.model.chat import prompt_token_ids
+from socrates.model.hub import locate_model
 from socrates.model.load import load_model
 from socrates.predict import predict as predicting
 from socrates.predict.estimates import estimate_conditions, estimate_differences, sample_answers
@@ -372,7 +373,7 @@ def test_tables_hold_what_the_model_answers(made, model):
         "about the harbour festival?” Only return an integer from 1 to 7, nothing else."
     )
     profiles = ("- Age: 34\n- Gender: Female", "- Age: 70", "- Age: 51\n- Gender: Male")
-    loaded = load_model(model, device="cpu")
+    loaded = load_model(locate_model(model), device="cpu")
     texts = [before + profile + after for profile in profiles]
     ids = prompt_token_ids(loaded.tokenizer, texts, None)
     scale = parse_scale(after)

@@ -108,4 +108,7 @@ evaluate_checkpoint() { run "$ROOT/scripts/evaluate_checkpoint.sh" "$@"; }
   assert_status 2
   assert_output_has "holds no adapter"
   [[ ! -s $CALLS ]]
+  touch "$CHECKPOINT/adapter_model.bin" # evaluate.py says how to convert it
+  STATUS_evaluate=2 evaluate_checkpoint "$CHECKPOINT" "$BASELINE"
+  [[ -n $(arguments_of evaluate) ]]
 }

@@ -23,7 +23,7 @@ from processes import (
     training_command,
     wait_for,
 )
-from trainings import RUN, STEPS, assert_same_end, change, copy_of, finish, make_workplace
+from trainings import RUN, STEPS, WITNESS, assert_same_end, change, copy_of, finish, make_workplace
 
 from socrates.checkpoint import find_damage
 from socrates.machine.process_tree import free_port
@@ -59,6 +59,22 @@ def test_killed_and_with_its_newest_checkpoint_damaged_it_ends_with_the_same_los
     assert f"Resuming from {RUN}/checkpoint-3" in log
     assert list((folder / RUN / "set-aside").glob("checkpoint-6-*/optimizer.pt")), "nothing is deleted"
     assert_same_end(folder, undisturbed)
+
+
+def test_whose_gradients_are_never_finite_saves_and_stops_and_goes_on_once_they_are(workplace):
+    import torch
+
+    folder = copy_of(workplace, "infinite")
+    (folder / "infinite").touch()
+    told = f"error: stopped at step {STEPS} of {STEPS}: the last {STEPS} steps changed no weight, their gradients"
+    assert_refused(train(folder, script=WITNESS), told)
+    checkpoint = folder / RUN / "checkpoint-6"
+    assert find_damage(checkpoint) is None and not (folder / RUN / f"checkpoint-{STEPS}").is_dir()
+    moments = torch.load(checkpoint / "optimizer.pt")["state"]
+    assert moments and not any(values.any() for both in moments.values() for values in both.values())
+    assert not list(checkpoint.rglob("*.py")), "nothing that people run"
+    (folder / "infinite").unlink()
+    assert f"Resuming from {RUN}/checkpoint-6" in finish(folder, script=WITNESS)
 
 
 def start_nodes(folder, log):

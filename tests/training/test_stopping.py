@@ -13,7 +13,7 @@ from socrates.errors import SocratesError
 from socrates.telemetry.cost import Account
 from socrates.telemetry.log import read_progress
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.stopping import ASSUMED_SAVE, StopCleanly, cost_over_limit, refuse_if_spent
+from socrates.training.stopping import ASSUMED_SAVE, STEPS_WITHOUT_UPDATE, StopCleanly, cost_over_limit, refuse_if_spent
 
 PRICE = 3600.0  # US dollars an hour: a second costs a dollar
 
@@ -58,13 +58,13 @@ class Loop:
         self.telemetry.begin(0, 5)
         self.callback.on_train_begin(self.args, self.state, None)
 
-    def step(self, **wanted):
+    def step(self, optimizer=None, **wanted):
         control = SimpleNamespace(
             should_save=False, should_training_stop=False, should_log=False, should_evaluate=True, **wanted
         )
         self.state.global_step += 1
         self.telemetry.step(self.state.global_step, 5)
-        self.callback.on_step_end(self.args, self.state, control)
+        self.callback.on_step_end(self.args, self.state, control, optimizer=optimizer)
         return control
 
     def end(self):
@@ -101,6 +101,15 @@ def test_asked_to_stop_in_its_last_step_it_is_simply_complete(tmp_path, capsys, 
     assert not loop.step().should_save, "the Trainer saves the last step by itself"
     loop.end()
     assert "Stopped" not in capsys.readouterr().out and read_progress(tmp_path).stopped is None
+
+
+def test_so_many_steps_in_a_row_that_change_no_weight_end_the_training(tmp_path, default_sigterm):
+    loop = Loop(tmp_path)
+    loop.state.max_steps = 100
+    for skipped in [True] * (STEPS_WITHOUT_UPDATE - 1) + [False] + [True] * (STEPS_WITHOUT_UPDATE - 1):
+        loop.step(SimpleNamespace(step_was_skipped=skipped))
+    with pytest.raises(SocratesError, match="stopped at step 40 of 100: the last 20 steps changed no weight"):
+        loop.step(SimpleNamespace(step_was_skipped=True))
 
 
 def test_the_limit_counts_what_earlier_attempts_cost(tmp_path, capsys, default_sigterm):
