@@ -24,6 +24,7 @@ from socrates.config import load_config
 from socrates.files import finite, no_constant, unique_keys, whole_number
 from socrates.machine import status as machine_status
 from socrates.machine.run_state import read_machine_env
+from socrates.model.hub import locate_model
 from socrates.model.load import load_model
 from socrates.predict.experiment import read_experiment
 from socrates.predict.prompts import plan_prompts
@@ -96,7 +97,9 @@ def make_readers(folder: Path) -> dict[str, Reader]:
             (f"{checkpoint.name}/manifest.json",),
             lambda status, content: status == 0 and not (_strictly(content) or {}).get("files"),
         ),
-        "adapter": Reader(lambda: print(load_model("adapter").base_name), ("adapter/adapter_config.json",)),
+        "adapter": Reader(
+            lambda: print(load_model(locate_model("adapter")).base_name), ("adapter/adapter_config.json",)
+        ),
         "chat": Reader(tokens, ("model/chat_template.jinja", "model/tokenizer_config.json")),
         "report": Reader(_show_report, ("answer.json",)),
         "machine": Reader(_show_machine, records),
