@@ -102,7 +102,7 @@ def tokens_of(path: str) -> dict:
 
     config = load_config(path)
     quiet_libraries()
-    encoder = PromptEncoder(load_tokenizer(config.model_name, config.model_revision), config.prompt.system_message)
+    encoder = PromptEncoder(load_tokenizer(config.model_name, config.model_revision), config.prompt)
     return {"encoder": encoder, "max_length": config.training.max_length}
 
 

@@ -4,6 +4,7 @@ file that contradicts the config or replaces its optimizer or schedule. All prob
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -75,6 +76,7 @@ class PromptSettings(Schema):
     """How a row becomes a conversation; the same for training and for evaluation."""
 
     system_message: Filled | None = None  # null: none of ours (the chat template may have one of its own)
+    date: datetime.date = Field(datetime.date(2024, 7, 26), strict=False)  # today, for a chat template that writes it
 
 
 class DecodingSettings(Schema):

@@ -87,6 +87,7 @@ def test_the_values_of_the_guide_that_no_page_tells():
         ("decoding.answer_forms", ["leading_space"], "which is no longer supported; remove it"),
         ("model_name", " ", "must not be empty"),
         ("evaluation.rows_per_cell", 1, "at least 2"),
+        ("prompt.date", "today", 'should be a valid date or datetime, input is too short, not "today"'),
         ("evaluation.data_file", "../val.jsonl", "must be a file name"),
         ("training.micro_batch_tokens", 1024, "is less than max_length = 2048"),
         ("training.eval_steps", 25, "is no multiple of logging_steps = 10"),

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from socrates.config import PromptSettings
 from socrates.errors import SocratesError
 from socrates.model.chat import answer_token_ids, end_of_turn_id, prompt_frame, prompt_token_ids
 
@@ -52,10 +53,10 @@ class PromptEncoder:
         encode_answer: a bare integer as `answer_token_ids` gives it, and the end of the turn.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> None:
-        self._tokenizer, self._system_message = tokenizer, system_message
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: PromptSettings | None = None) -> None:
+        self._tokenizer, self._settings = tokenizer, settings
         self._backend = Tokenizer.from_str(tokenizer_json(tokenizer))
-        frame = prompt_frame(tokenizer, system_message)
+        frame = prompt_frame(tokenizer, settings)
         self._frame = frame if _is_separable(json.loads(self._backend.to_str())) else None  # None: prompts stay whole
         self._line_ids = lru_cache(10_000)(self._encode_line)
         self._word_ids = lru_cache(100_000)(self._encode_word)
@@ -64,7 +65,7 @@ class PromptEncoder:
     def encode(self, prompt: str) -> bytes:
         """The token ids of a prompt, exactly as `prompt_token_ids` gives them."""
         if self._frame is None:
-            [ids] = prompt_token_ids(self._tokenizer, [prompt], self._system_message)
+            [ids] = prompt_token_ids(self._tokenizer, [prompt], self._settings)
             return _as_bytes(ids)
         before, after = self._frame
         *lines, last = _LINE_ENDS.split(f"{before}{prompt}{after}")  # takes the line break before each place away

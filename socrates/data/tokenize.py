@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from socrates.config import RunConfig
+from socrates.config import PromptSettings, RunConfig
 from socrates.console import progress
 from socrates.data.contamination import nest_cells
 from socrates.data.dataset import sha256_of_part
@@ -54,11 +54,11 @@ def tokenize_for(config: RunConfig, tokenizer: PreTrainedTokenizerBase | None = 
         from socrates.model.load import load_tokenizer
 
         tokenizer = load_tokenizer(config.model_name, config.model_revision)
-    return ensure_tokenized(config.train_file, tokenizer, config.prompt.system_message, config.training.max_length)
+    return ensure_tokenized(config.train_file, tokenizer, config.prompt, config.training.max_length)
 
 
 def ensure_tokenized(
-    data_file: Path, tokenizer: PreTrainedTokenizerBase, system_message: str | None, max_length: int
+    data_file: Path, tokenizer: PreTrainedTokenizerBase, settings: PromptSettings, max_length: int
 ) -> Path:
     """The folder `tokenized-<fingerprint>/` beside the data file, made if it is not there yet.
 
@@ -69,7 +69,7 @@ def ensure_tokenized(
             whole.
     """
     before = data_file.is_file() and file_identity(data_file)  # others may tokenize for minutes until it is our turn
-    fingerprint = tokenized_fingerprint(sha256_of_part(data_file), tokenizer, system_message, max_length)
+    fingerprint = tokenized_fingerprint(sha256_of_part(data_file), tokenizer, settings, max_length)
     folder = data_file.parent / f"tokenized-{fingerprint}"
     if folder.is_dir():  # before the lock, which a folder that may only be read does not let us take
         read_info(folder)
@@ -79,7 +79,7 @@ def ensure_tokenized(
             while not try_lock(lock):  # the kernel frees it when this process ends, however it ends
                 pass
             if not folder.is_dir():
-                _write_folder(folder, data_file, before, PromptEncoder(tokenizer, system_message), max_length)
+                _write_folder(folder, data_file, before, PromptEncoder(tokenizer, settings), max_length)
     except OSError as error:
         raise cannot_write(folder, error) from error
     return folder

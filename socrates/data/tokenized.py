@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from socrates.config import PromptSettings
 from socrates.data import shorten as shortening
 from socrates.data.contamination import Nested
 from socrates.data.encode import tokenizer_json
@@ -29,7 +30,7 @@ ROWS, INFO, CELLS = "data.arrow", "info.json", "cells.json"
 
 
 def tokenized_fingerprint(
-    data_sha256: str, tokenizer: PreTrainedTokenizerBase, system_message: str | None, max_length: int
+    data_sha256: str, tokenizer: PreTrainedTokenizerBase, settings: PromptSettings, max_length: int
 ) -> str:
     """16 hexadecimal digits over data, tokenizer, chat template, prompt text, length limit and how rows are made."""
     return sha256_json(
@@ -39,8 +40,8 @@ def tokenized_fingerprint(
             "data": data_sha256,
             "tokenizer": tokenizer_json(tokenizer),
             "template": tokenizer.chat_template,
-            "system": system_message,
-            "prompt": prompt_fingerprint(tokenizer, system_message),
+            "system": settings.system_message,
+            "prompt": prompt_fingerprint(tokenizer, settings),
             "max_length": max_length,
         }
     )[:16]

@@ -118,7 +118,7 @@ def evaluate(
             **journal.header["about"],
             "asked": asked,
             "data_file": str(data_file),
-            "settings": settings.model_dump(),
+            "settings": settings.model_dump(mode="json"),
             "selection": selection.counts(),
             "drawn_rows": sum(answer["drawn"] for answer in answered),
             "undecoded_rows": sum(answer["undecoded"] for answer in answered),

@@ -93,14 +93,14 @@ class InferenceRequest:
         """What decides the answers beside the questions, as JSON values; has to be equal to go on with them."""
         return {
             "model": fingerprint(self.files),
-            "prompt_fingerprint": prompt_fingerprint(self.tokenizer, self.settings.prompt.system_message),
+            "prompt_fingerprint": prompt_fingerprint(self.tokenizer, self.settings.prompt),
             "decoding": self.settings.decoding.model_dump(),
         }
 
     def questions(self, rows: Iterable[tuple[str, Scale | None, int]]) -> list[Question]:
         """Prompts through the chat template: of each its text, its valid answers if it states any, and its key."""
         texts, scales, keys = zip(*rows, strict=True)
-        ids = prompt_token_ids(self.tokenizer, texts, self.settings.prompt.system_message)
+        ids = prompt_token_ids(self.tokenizer, texts, self.settings.prompt)
         return [Question(tuple(one), scale, key) for one, scale, key in zip(ids, scales, keys, strict=True)]
 
 

@@ -108,7 +108,7 @@ def check_tree_attention(loaded: LoadedModel, forward: Forward, prefix: SharedPr
         SocratesError: they differ by more than rounding.
     """
     trie = answer_trie(loaded.tokenizer, (1, 2, 10, 12, 100))
-    prompts = prompt_token_ids(loaded.tokenizer, [_SHORT, _LONGER], None)
+    prompts = prompt_token_ids(loaded.tokenizer, [_SHORT, _LONGER])
     if prefix is not None:
         questions = loaded.tokenizer([_SHORT, _LONGER], add_special_tokens=False)["input_ids"]
         prompts = [[*prefix.token_ids, *question] for question in questions]

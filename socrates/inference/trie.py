@@ -14,7 +14,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from socrates.errors import SocratesError
-from socrates.model.chat import answers_token_ids, chat_messages, end_of_turn_id, prompt_token_ids
+from socrates.model.chat import answered_texts, answers_token_ids, end_of_turn_id, prompt_token_ids
 
 ROOT = -1  # the parent of a first token: the prompt's last token
 
@@ -91,11 +91,8 @@ def answer_trie(tokenizer: PreTrainedTokenizerBase, answers: Sequence[int]) -> A
     """
     token_ids = answers_token_ids(tokenizer, answers)
     question = "How many?"
-    (prompt,), end = prompt_token_ids(tokenizer, [question], None), end_of_turn_id(tokenizer)
-    messages = chat_messages(question)
-    conversations = [[*messages, {"role": "assistant", "content": str(answer)}] for answer in answers]
-    whole = tokenizer.apply_chat_template(conversations, tokenize=False)
-    together = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    (prompt,), end = prompt_token_ids(tokenizer, [question]), end_of_turn_id(tokenizer)
+    together = tokenizer(answered_texts(tokenizer, question, answers), add_special_tokens=False)["input_ids"]
     for answer, ids, conversation in zip(answers, token_ids, together, strict=True):
         apart = [*prompt, *ids, end]
         if conversation[: len(apart)] != apart:

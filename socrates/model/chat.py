@@ -2,18 +2,37 @@
 
 The user's turn is the row's `prompt`, the assistant's turn the bare integer; a system message stands there only where
 the config gives one (a chat template may add one of its own: Qwen2.5's does).
+
+A template comes with a checkpoint, and nobody has read it: whatever is wrong with it is one line, a date in it is the
+config's, never today's, and time, memory and length of the text are limited. What Python cannot interrupt (to compare
+lists that hold one another a hundred times over) the kernel ends, and the process with it (SIGXCPU).
+Does not cover: a hole in the library's sandbox; a template that is random, which jinja's can be.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
-from collections.abc import Sequence
+import resource
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from socrates.errors import SocratesError
+import psutil
+
+from socrates.config import PromptSettings
+from socrates.errors import SocratesError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Conversations = Sequence[Sequence[Mapping[str, str]]]  # of each its messages: role, content
+
+_SECONDS, _CPU_SECONDS = 5, 100  # for a template; for all threads of the process, of which others may be busy
+_BYTES = 2**29  # more than the process has
+_TEXT_BYTES = 100_000  # more than eight for each character of the messages
 
 
 def chat_messages(prompt: str, system_message: str | None = None) -> list[dict[str, str]]:
@@ -22,34 +41,95 @@ def chat_messages(prompt: str, system_message: str | None = None) -> list[dict[s
     return [*system, {"role": "user", "content": prompt}]
 
 
-def prompt_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], system_message: str | None) -> list[str]:
+def conversation_texts(
+    tokenizer: PreTrainedTokenizerBase, conversations: Conversations, today: datetime.date, *, answer_follows: bool
+) -> list[str]:
+    """What the chat template makes of each conversation; in the main thread only.
+
+    ``today`` is what the template takes for it; ``answer_follows``: the text ends where the answer begins.
+
+    Raises:
+        SocratesError: the template fails, goes beyond a limit or leaves a system message out.
+    """
+    # `apply_chat_template` takes no functions from its caller, and so no other clock.
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    texts = []
+    clock = {"strftime_now": lambda form: today.strftime(form), "date_string": today.strftime("%d %b %Y")}  # Llama 3's
+    known = {**tokenizer.special_tokens_map, **clock, "raise_exception": _refuse, "tools": None, "documents": None}
+    try:
+        with _limits(1 + len(conversations) / 1000):
+            template = _compile_jinja_template(tokenizer.chat_template)
+            for messages in conversations:
+                text = template.render(known, messages=messages, add_generation_prompt=answer_follows)
+                if len(text.encode()) > _TEXT_BYTES + 8 * sum(len(message["content"]) for message in messages):
+                    raise ValueError(f"it makes {len(text):,} characters of a conversation")
+                if messages[0]["role"] == "system" and messages[0]["content"].strip() not in text:
+                    raise ValueError("it leaves the system message out")
+                texts.append(text)
+    except Exception as error:  # every kind: jinja's own, and those of what a template calls
+        why = f"it takes over {_BYTES >> 20} MiB" if isinstance(error, MemoryError) else first_line(error)[:200]
+        why = f"{tokenizer.name_or_path}: its chat template cannot be used: {why}"
+        if conversations[0][0]["role"] == "system":
+            why += '; if it has no system role, set "prompt.system_message" to null, for baseline and checkpoint alike'
+        raise SocratesError(why) from error
+    return texts
+
+
+def _refuse(why: object) -> None:
+    raise ValueError(str(why))  # within the limits: what it holds may be large
+
+
+@contextmanager
+def _limits(share: float) -> Iterator[None]:
+    def check(*_: object) -> None:
+        if time.thread_time() > end:
+            raise TimeoutError(f"it takes over {_SECONDS * share:.0f} s")
+
+    end = time.thread_time() + _SECONDS * share
+    memory, cpu = psutil.Process().memory_info().vms + _BYTES * share, time.process_time() + _CPU_SECONDS * share
+    before = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)}
+    handler = signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)  # seconds; again where jinja has swallowed the error
+    try:
+        for (kind, (soft, hard)), limit in zip(before.items(), (memory, cpu), strict=True):
+            resource.setrlimit(kind, (int(limit) if soft < 0 else min(int(limit), soft), hard))  # below 0: none
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)
+
+
+def prompt_texts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], settings: PromptSettings | None = None
+) -> list[str]:
     """The prompts as the model reads them: through the chat template, up to where the answer begins."""
-    if not prompts:
-        return []
+    settings = settings or PromptSettings()
     if not tokenizer.chat_template:
-        raise SocratesError(
-            f"{tokenizer.name_or_path}: its tokenizer has no chat template; use an instruction-tuned model"
-        )
-    conversations = [chat_messages(prompt, system_message) for prompt in prompts]
-    return tokenizer.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True)
+        why = "no chat template, or several and none that is named default; use an instruction-tuned model"
+        raise SocratesError(f"{tokenizer.name_or_path}: its tokenizer has {why}")
+    conversations = [chat_messages(prompt, settings.system_message) for prompt in prompts]
+    return conversation_texts(tokenizer, conversations, settings.date, answer_follows=True)
 
 
 def prompt_token_ids(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], system_message: str | None
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], settings: PromptSettings | None = None
 ) -> list[list[int]]:
     """Token ids of each prompt, special tokens of the chat template included, none added."""
-    texts = prompt_texts(tokenizer, prompts, system_message)
+    texts = prompt_texts(tokenizer, prompts, settings)
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
-def prompt_frame(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> tuple[str, str] | None:
+def prompt_frame(tokenizer: PreTrainedTokenizerBase, settings: PromptSettings | None = None) -> tuple[str, str] | None:
     """What the chat template puts before and after every prompt; None where that depends on the prompt.
 
     Found on prompts that begin and end in all the ways that templates are known to treat: white space (which some
     trim), line breaks, special tokens.
     """
     probes = ["How many?", "  How many? ", "\nHow many?\n\n", "7", "<think>\nHow?\n</think>\n\nmany", "{{ 'a' }} & <b>"]
-    texts = prompt_texts(tokenizer, probes, system_message)
+    texts = prompt_texts(tokenizer, probes, settings)
     before, found, after = texts[0].rpartition(probes[0])
     same = found and all(text == f"{before}{probe}{after}" for probe, text in zip(probes, texts, strict=True))
     return (before, after) if same else None
@@ -77,15 +157,21 @@ def answers_token_ids(tokenizer: PreTrainedTokenizerBase, values: Sequence[int])
     return token_ids
 
 
+def answered_texts(tokenizer: PreTrainedTokenizerBase, prompt: str, values: Sequence[int]) -> list[str]:
+    """The whole conversation with each answer, through the chat template."""
+    messages = chat_messages(prompt)
+    conversations = [[*messages, {"role": "assistant", "content": str(value)}] for value in values]
+    return conversation_texts(tokenizer, conversations, PromptSettings().date, answer_follows=False)
+
+
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that the chat template puts right after the assistant's answer (`<|im_end|>` in Qwen's).
 
     Raises:
         SocratesError: the template changes the answer, or what follows it is not one special token.
     """
-    (before,) = prompt_texts(tokenizer, ["How many?"], None)
-    answered = [*chat_messages("How many?"), {"role": "assistant", "content": "7"}]
-    whole = tokenizer.apply_chat_template(answered, tokenize=False)
+    (before,) = prompt_texts(tokenizer, ["How many?"])
+    (whole,) = answered_texts(tokenizer, "How many?", [7])
     if not whole.startswith(before + "7"):
         raise SocratesError(
             f"{tokenizer.name_or_path}: its chat template does not put the answer right after the prompt, "
@@ -99,8 +185,8 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return rest[0]
 
 
-def prompt_fingerprint(tokenizer: PreTrainedTokenizerBase, system_message: str | None) -> str:
-    """SHA-256 over what a made-up row becomes, text and token ids: template, system message and tokenizer.
+def prompt_fingerprint(tokenizer: PreTrainedTokenizerBase, settings: PromptSettings | None = None) -> str:
+    """SHA-256 over what a made-up row becomes, text and token ids: template, system message, date and tokenizer.
 
     Two models whose fingerprints differ were asked in different words; their results are not compared.
     """
@@ -108,7 +194,7 @@ def prompt_fingerprint(tokenizer: PreTrainedTokenizerBase, system_message: str |
         "You are a survey respondent with the following demographic profile:\n- Age: 34\n\n"
         "Read the question below. “How much?” Only return an integer from 0 to 100, nothing else."
     )
-    (text,) = prompt_texts(tokenizer, [probe], system_message)
-    (ids,) = prompt_token_ids(tokenizer, [probe], system_message)
+    (text,) = prompt_texts(tokenizer, [probe], settings)
+    (ids,) = prompt_token_ids(tokenizer, [probe], settings)
     ids = [*ids, *answer_token_ids(tokenizer, 1234567890), end_of_turn_id(tokenizer)]
     return hashlib.sha256(f"{text}\n{ids}".encode()).hexdigest()

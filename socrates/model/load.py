@@ -130,7 +130,7 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_ends: int | lis
 
 def _check_adapter_acts(loaded: LoadedModel) -> None:
     """A model that says exactly the same with and without its adapter is refused."""
-    ids = torch.tensor(prompt_token_ids(loaded.tokenizer, [_PROBE], None), device=loaded.device)
+    ids = torch.tensor(prompt_token_ids(loaded.tokenizer, [_PROBE]), device=loaded.device)
     with torch.inference_mode():
         with_adapter = loaded.model(input_ids=ids, use_cache=False).logits
         with loaded.model.disable_adapter():
@@ -180,6 +180,8 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
         expected = Tokenizer.from_file(str(described)) if described.is_file() else None
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
         raise SocratesError(f"{folder}: cannot load the tokenizer: {first_line(error)}") from error
+    if isinstance(tokenizer.chat_template, dict):  # several, by name
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
     if expected is None:
         return tokenizer
     expected.no_padding()

@@ -165,7 +165,7 @@ def predict(
         "probabilities": {
             "undecoded": undecoded,
             **({"temperature": 1.0, "top_p": 1.0} if undecoded else settings.decoding.model_dump()),
-            "system_message": settings.prompt.system_message,
+            **settings.prompt.model_dump(mode="json"),
         },
         "model": {"name": model, **record.about},
         "asked": asked,

@@ -226,7 +226,7 @@ def held_out_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list
             answer = parse_answer(json.loads(line), path, 0)
         except (SocratesError, ValueError) as error:
             raise SocratesError(f"{path}: the row that begins at byte {start} is bad: {error}") from error
-        (ids,) = prompt_token_ids(tokenizer, [answer.prompt], config.prompt.system_message)
+        (ids,) = prompt_token_ids(tokenizer, [answer.prompt], config.prompt)
         answer_ids = [*answer_token_ids(tokenizer, answer.response), end]
         if len(ids) + len(answer_ids) <= max_length and not answer.is_missing:
             rows.append({"input_ids": [*ids, *answer_ids], "answer_tokens": len(answer_ids)})

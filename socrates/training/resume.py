@@ -36,6 +36,7 @@ _FREE_ON_RESUME = (
     "dataset_path",
     "price_per_hour",
     "max_cost_usd",
+    "prompt.date",  # what it changes, the prompt's fingerprint tells
     "training.logging_steps",
     "training.save_steps",
     "training.eval_steps",

@@ -135,7 +135,7 @@ def training_record(
     return {
         "config": config.to_dict(),
         "deepspeed": deepspeed,
-        "prompt_fingerprint": prompt_fingerprint(tokenizer, config.prompt.system_message),
+        "prompt_fingerprint": prompt_fingerprint(tokenizer, config.prompt),
         "data": {
             "train_sha256": sha256_of_part(config.train_file),
             "split": read_json(metadata, "data set's metadata").get("split") if metadata.is_file() else None,

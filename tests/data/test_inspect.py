@@ -184,16 +184,18 @@ def test_rows_without_a_participant_in_the_other_layout_beside_rows_with_one(tmp
 def test_tokens_are_those_of_a_training_row(tmp_path):
     from tiny import tiny_tokenizer
 
+    from socrates.config import PromptSettings
     from socrates.data.encode import PromptEncoder
     from socrates.model.chat import answer_token_ids, prompt_token_ids
 
     tokenizer = tiny_tokenizer()
     path = write_rows(tmp_path / "rows.jsonl", [*made_rows(studies=2, words=9), row(response=1234, text=DOLLARS)])
     prompts = [(answer.prompt, answer.response) for answer in read_answers(path)]
-    ids = prompt_token_ids(tokenizer, [prompt for prompt, _ in prompts], "Answer.")
+    settings = PromptSettings(system_message="Answer.")
+    ids = prompt_token_ids(tokenizer, [prompt for prompt, _ in prompts], settings)
     lengths = [len(x) + len(answer_token_ids(tokenizer, y)) + 1 for x, (_, y) in zip(ids, prompts, strict=True)]
     limit = sorted(lengths)[len(lengths) // 2]
-    found = inspect_file(path, PromptEncoder(tokenizer, "Answer."), limit)
+    found = inspect_file(path, PromptEncoder(tokenizer, settings), limit)
     too_long = sum(length > limit for length in lengths)
     assert found.lengths.tolist() == lengths
     assert found.record["lengths"]["longer_than_max_length"] == too_long > 0

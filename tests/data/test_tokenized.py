@@ -15,6 +15,7 @@ from processes import in_a_fork
 from tiny import tiny_model, tiny_tokenizer
 
 from socrates import files
+from socrates.config import PromptSettings
 from socrates.data import tokenize as tokenizing
 from socrates.data.encode import PromptEncoder
 from socrates.data.records import read_answers, render_prompt
@@ -52,7 +53,7 @@ def data_file(tmp_path):
 
 
 def tokenize(data_file, tokenizer, max_length=2048, system=None):
-    return ensure_tokenized(data_file, tokenizer, system, max_length)
+    return ensure_tokenized(data_file, tokenizer, PromptSettings(system_message=system), max_length)
 
 
 def cuts(tokenizer):
@@ -200,10 +201,11 @@ def test_an_added_token_that_may_begin_a_word_or_hold_white_space_forbids_pieces
 
 def test_padding_that_an_earlier_call_left_changes_nothing():
     tokenizer = copy.deepcopy(tiny_tokenizer())
-    before = tokenized_fingerprint("d", tokenizer, None, 10), PromptEncoder(tokenizer, None).encode("a b c")
+    settings = PromptSettings()
+    before = tokenized_fingerprint("d", tokenizer, settings, 10), PromptEncoder(tokenizer).encode("a b c")
     tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=2)
     assert tokenizer.backend_tokenizer.padding and tokenizer.backend_tokenizer.truncation
-    assert (tokenized_fingerprint("d", tokenizer, None, 10), PromptEncoder(tokenizer, None).encode("a b c")) == before
+    assert (tokenized_fingerprint("d", tokenizer, settings, 10), PromptEncoder(tokenizer).encode("a b c")) == before
 
 
 STORY = " ".join(f"Word{n} happened." for n in range(200))

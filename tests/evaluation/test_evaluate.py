@@ -99,6 +99,7 @@ def test_the_baseline_prints_the_guides_lines_and_writes_its_results(baseline):
         assert line.startswith(f'  "{name}": {metrics[name]:.4f}')
     rows = predictions(baseline)
     assert len(rows) == metrics["coverage"]["rows"] == 144
+    assert metrics["about"]["settings"]["prompt"] == {"system_message": None, "date": "2024-07-26"}
     for row in rows:
         if row["predicted_distribution"] is not None:
             assert sum(row["predicted_distribution"].values()) == pytest.approx(1, abs=1e-6)

@@ -104,6 +104,16 @@ def test_what_changes_nothing_of_what_is_learned_may_change_and_hardware_is_told
     assert run_identity(run.record(**changed)) == run_identity(run.record()), "and its cost is that of one run"
 
 
+def test_a_date_in_the_prompt_is_compared_through_the_prompt_only_so_that_older_checkpoints_go_on(run):
+    folder, record, older = run.save(3), run.record(), run.record()
+    older["config"]["prompt"] = {"system_message": None}
+    write_json(folder / "training_config.json", older)
+    write_manifest(folder, 2)
+    record["config"]["prompt"] = {"system_message": None, "date": "2024-07-26"}
+    assert choose_checkpoint(parse_config(record["config"], "c"), record, "auto").checkpoint == folder
+    assert run_identity(record) == run_identity(older)
+
+
 def test_weights_are_not_forgotten_for_the_base_model_nor_taken_unasked(run):
     folder = run.lose_shard(3)
     with pytest.raises(SocratesError) as refusal:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from socrates.config import parse_config
+from socrates.config import PromptSettings, parse_config
 from socrates.data.tokenize import ensure_tokenized
 from socrates.data.tokenized import load_tokenized
 from socrates.errors import SocratesError
@@ -35,7 +35,7 @@ def workplace(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(workplace):
     tokenizer = load_tokenizer(str(workplace / "models/base"))
-    folder = ensure_tokenized(workplace / "data/set/train.jsonl", tokenizer, None, 2048)
+    folder = ensure_tokenized(workplace / "data/set/train.jsonl", tokenizer, PromptSettings(), 2048)
     return load_tokenized(folder)[0]
 
 
