@@ -65,6 +65,7 @@ use() {
   REMOTE=$MACHINE/home
   rm -rf "$REMOTE" "$MACHINE/environment"
   mkdir "$REMOTE"
+  printf 'echo Welcome; trap "echo Goodbye" EXIT; CDPATH=/; export CDPATH; printf "No end"' >"$REMOTE/.bashrc"
 }
 
 use_cli() {
@@ -188,6 +189,20 @@ line"' </dev/null
   commands_behave ssh
 }
 
+@test "a login shell that is no POSIX shell, or does not come to run bash: status 2, one line, and nothing is run" {
+  use ssh
+  for shell in tcsh fish false; do
+    shell=$(command -v "$shell") || continue # .ci/run brings them
+    printf 'LOGIN_SHELL=%q\n' "$shell" >"$MACHINE/environment"
+    for words in 'ssh 0 touch\ made' 'scp 0 launch_test_run.sh made/' 'scp 0:.bashrc here/'; do
+      eval "run tnr $words" </dev/null
+      assert_status 2
+      [[ ${lines[-1]} == "tnr: error: instance 0 "*"is no POSIX shell (tcsh, fish)"*"chsh -s /bin/bash" ]] || { echo "$output"; return 1; }
+    done
+    [[ ! -e $REMOTE/made && ! -e here/.bashrc ]]
+  done
+}
+
 # A person at a terminal.
 @test "a shell at a terminal ends with its own status" {
   for backend in ssh local; do
@@ -214,7 +229,7 @@ line"' </dev/null
 
 @test "a token in a command is in no process list, and the command runs all the same" {
   export HF_TOKEN=value-$$-$RANDOM$RANDOM
-  for backend in local ssh; do
+  for backend in local ssh tnr_v2; do
     use "$backend"
     rm -f "$REMOTE/go"
     for token in "$HF_TOKEN" "hf_ABCDEFGHIJK$$$RANDOM$RANDOM"; do
@@ -337,7 +352,7 @@ line"' </dev/null
   mkdir "$TMPDIR"
   tnr ssh 0 'touch started; sleep 120' </dev/null 3>&- &
   wait_for_file "$REMOTE/started"
-  child=$(($(ps -o pid= --ppid $!)))
+  child=$(pgrep -x -P $! ssh)
   is_running "$child"
   kill $!
   wait $! || true
