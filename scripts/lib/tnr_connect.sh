@@ -53,6 +53,9 @@ set_ssh_transport() {
   for option in "$@"; do TRANSPORT+=(-o "$option"); done
   # Connections of their own: a shared one would outlive its first user, and hide how a command ended.
   TRANSPORT+=(-o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ControlMaster=no -o ControlPath=none)
+  # Nor does a machine get the use of the laptop's keys, screen and ports, or run other than what it is told.
+  TRANSPORT+=(-o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o Tunnel=no -o PermitLocalCommand=no
+    -o RemoteCommand=none -o RequestTTY=no -k)
   [[ -t 0 ]] || TRANSPORT+=(-o BatchMode=yes)
   # A rented machine's key is new each time; a known machine's changed key is still refused.
   if [[ $BACKEND == thunder && $(ssh -G "$host" 2>/dev/null) == *"stricthostkeychecking ask"* ]]; then
@@ -157,7 +160,7 @@ holds_token() {
   for token in "${HF_TOKEN:-}" "${TNR_API_TOKEN:-}"; do
     [[ -z $token || $1 != *"$token"* ]] || return 0
   done
-  [[ $1 =~ hf_[A-Za-z0-9]{16} ]]
+  [[ $1 =~ hf_[A-Za-z0-9]{16} || $1 =~ (TOKEN|KEY|SECRET|PASSWORD)=[\"\']?[^\"\'\$[:space:]] ]]
 }
 
 tnr_ssh() {

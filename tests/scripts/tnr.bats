@@ -232,7 +232,7 @@ line"' </dev/null
   for backend in local ssh tnr_v2; do
     use "$backend"
     rm -f "$REMOTE/go"
-    for token in "$HF_TOKEN" "hf_ABCDEFGHIJK$$$RANDOM$RANDOM"; do
+    for token in "$HF_TOKEN" "hf_ABCDEFGHIJK$$$RANDOM$RANDOM" "WANDB_API_KEY=$$$RANDOM$RANDOM"; do
       tnr ssh 0 "touch ready; for i in {1..6000}; do [[ ! -e go ]] || break; sleep 0.05; done; echo '$token'; cat; exit 42" >"$BATS_TEST_TMPDIR/out" <<<"not for it" 3>&- &
       wait_for_file "$REMOTE/ready"
       cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' >"$BATS_TEST_TMPDIR/processes"
@@ -264,6 +264,27 @@ line"' </dev/null
   ln -sf cli "$TOOLS/tnr"
   run tnr login
   assert_equal "$output" "token bbbb"
+}
+
+@test "a machine gets the use of no key, port or screen of the laptop, whatever its ssh configuration says" {
+  use ssh
+  eval "$(ssh-agent)" >/dev/null
+  ssh-add -q "$MACHINE/user_key"
+  cat >"$HOME/.ssh/config" <<CONFIG
+Host *
+  ForwardAgent yes
+  ForwardX11 yes
+  RemoteForward 127.0.0.1:$((SSHD_PORT + 1)) 127.0.0.1:9
+  PermitLocalCommand yes
+  LocalCommand touch $HOME/made
+  RemoteCommand touch made
+  RequestTTY force
+CONFIG
+  run tnr ssh 0 'ls; echo "${SSH_AUTH_SOCK-no agent}, ${DISPLAY-no screen}"; [[ -t 1 ]] || echo no terminal; (! : </dev/tcp/127.0.0.1/'$((SSHD_PORT + 1))') 2>/dev/null' </dev/null
+  ssh-agent -k >/dev/null
+  assert_status 0
+  assert_equal "$output" $'no agent, no screen\nno terminal'
+  [[ ! -e $HOME/made ]]
 }
 
 @test "half a command, from a connection that broke, is not run" {
