@@ -18,6 +18,7 @@ if [[ ! -f $common ]]; then
   printf '%s: error: %s/scripts is missing; upload it from the laptop: tnr scp 0 scripts/ ~/socrates-training/scripts/\n' "${0##*/}" "$root" >&2
   exit 2
 fi
+# shellcheck source=scripts/lib/common.sh
 source "$common"
 root=$SOCRATES_ROOT
 

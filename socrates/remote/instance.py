@@ -44,10 +44,6 @@ def check_instance_id(text: str) -> str:
     return text
 
 
-def _nothing() -> None:
-    """Watches nothing."""
-
-
 @dataclass(frozen=True)
 class Instance:
     """One machine.
@@ -88,7 +84,7 @@ class Instance:
         return SocratesError(f"instance {self.id}: a command failed (status {done.returncode}): {said}")
 
     def copy(
-        self, sources: Sequence[str], target: str, pass_fds: Sequence[int] = (), watch: Callable[[], None] = _nothing
+        self, sources: Sequence[str], target: str, pass_fds: Sequence[int] = (), watch: Callable[[], None] | None = None
     ) -> None:
         """Copy files or folders from there or to there, in one connection; `tnr scp`'s rules for trailing slashes hold.
 
@@ -112,7 +108,7 @@ class Instance:
         stdin: bytes = b"",
         timeout: float | None = None,
         pass_fds: Sequence[int] = (),
-        watch: Callable[[], None] = _nothing,
+        watch: Callable[[], None] | None = None,
     ) -> CompletedProcess[bytes]:
         program = str(self.root / "scripts" / "tnr")
         try:
@@ -145,7 +141,7 @@ class Instance:
 
 
 def _communicate(
-    process: subprocess.Popen[bytes], stdin: bytes, silence: float | None, watch: Callable[[], None]
+    process: subprocess.Popen[bytes], stdin: bytes, silence: float | None, watch: Callable[[], None] | None
 ) -> tuple[bytes, bytes]:
     """What a process says, up to a limit; TimeoutExpired where it says nothing for ``silence`` seconds (None waits)."""
     said, heard = 0, time.monotonic()
@@ -156,7 +152,8 @@ def _communicate(
             before, said, stdin = said, len(waited.output or b"") + len(waited.stderr or b""), b""
             if said > _ANSWER_LIMIT:
                 raise SocratesError(f"the machine answers with more than {_ANSWER_LIMIT >> 20} MiB: not read") from None
-            watch()
+            if watch:
+                watch()
             heard = time.monotonic() if said != before else heard
             if silence is not None and time.monotonic() - heard > silence:
                 raise
