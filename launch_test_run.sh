@@ -12,12 +12,15 @@
 # Exit status: 0 it runs or is complete, 1 it died or stopped at start, 2 it was not started.
 set -euo pipefail
 trap '[[ -n ${asked:-} || $? != 1 ]] || exit 2' EXIT # 1 would mean that the training died
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-if [[ ! -f $root/scripts/lib/common.sh ]]; then
+common=$(dirname "${BASH_SOURCE[0]}")/scripts/lib/common.sh
+if [[ ! -f $common ]]; then
+  root=$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
   printf '%s: error: %s/scripts is missing; upload it from the laptop: tnr scp 0 scripts/ ~/socrates-training/scripts/\n' "${0##*/}" "$root" >&2
   exit 2
 fi
-source "$root/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/common.sh
+source "$common"
+root=$SOCRATES_ROOT
 
 config=config_test_run.json
 deepspeed=deepspeed_config_test.json

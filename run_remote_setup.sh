@@ -9,8 +9,8 @@
 # Exit status: 0 ready, 1 something stands in the way (it is named), 2 it could not be set up, 130 interrupted.
 set -euo pipefail
 trap 'status=$?; [[ -n ${answered:-} || $status != 1 ]] || exit 2' EXIT # 1 only where it is the answer
-cd "$(dirname "${BASH_SOURCE[0]}")"
-source scripts/lib/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/scripts/lib/common.sh"
+cd "$SOCRATES_ROOT"
 source scripts/lib/machine.sh
 source scripts/lib/tnr_rsync.sh
 trap 'note "interrupted: run it again to go on"; exit 130' INT

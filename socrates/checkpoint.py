@@ -40,6 +40,8 @@ _PATH = re.compile(r"[A-Za-z0-9._+@=-]+(/[A-Za-z0-9._+@=-]+)*")
 _NO_NAMES = {".", "..", RSYNC_PARTIAL}  # of a checkpoint's files
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILES_LIMIT = 1000  # some are one command line; 64 ranks save about 200
+_SIZE_LIMIT = 2**50  # bytes of one file
+_RANKS_LIMIT = 4096
 
 
 @dataclass(frozen=True)
@@ -104,27 +106,31 @@ def read_manifest(folder: Path | str) -> Manifest:
     """Read a checkpoint's manifest, perhaps from another machine.
 
     Raises:
-        SocratesError: there is none, or it is malformed: a path that leaves the folder or is none of plain names, a
-            size or SHA-256 that cannot be one, more files than a checkpoint has.
+        SocratesError: there is none, or it is malformed: a path that leaves the folder or is none of plain names, one
+            that stands there twice, a number, size or SHA-256 that cannot be one, none or more files than a checkpoint
+            has.
     """
     path = Path(folder) / MANIFEST
     value = read_json(path, "manifest")
     try:
-        files = {str(f["path"]): (int(f["size"]), str(f["sha256"])) for f in value["files"]}
+        listed = [(str(f["path"]), f["size"], str(f["sha256"])) for f in value["files"]]
         left_out = tuple(map(str, value.get("left_out", ())))
-        manifest = Manifest(
-            int(value["step"]), int(value["num_processes"]), files, left_out, value.get("source_sha256")
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        step, num_processes = whole_number(value["step"]), whole_number(value["num_processes"], 1, _RANKS_LIMIT)
+    except (KeyError, TypeError) as error:
         raise SocratesError(f"{path}: malformed: {error!r}") from error
-    if len(files) > _FILES_LIMIT:
-        raise SocratesError(f"{path}: lists {len(files)} files; {_FILES_LIMIT} at most are taken")
-    for name, (size, sha256) in files.items():
-        if not _PATH.fullmatch(name) or len(name) > 1000 or name == MANIFEST or _NO_NAMES & {*name.split("/")}:
-            raise SocratesError(f"{path}: lists a name that no file of a checkpoint has: {name[:120]!r}")
-        if size < 0 or not _SHA256.fullmatch(sha256):
+    if step is None or num_processes is None:
+        raise SocratesError(f'{path}: "step" or "num_processes" is a number that cannot be one')
+    if not 0 < len(listed) <= _FILES_LIMIT:
+        raise SocratesError(f"{path}: lists {len(listed) or 'no'} files; 1 to {_FILES_LIMIT} are taken")
+    seen = {MANIFEST}  # itself no file of the list; some disks tell no capitals apart
+    for name, size, sha256 in listed:
+        if not _PATH.fullmatch(name) or len(name) > 1000 or _NO_NAMES & {*name.split("/")} or name.lower() in seen:
+            raise SocratesError(f"{path}: lists a name that no file of a checkpoint has, or twice: {name[:120]!r}")
+        if whole_number(size, 0, _SIZE_LIMIT) is None or not _SHA256.fullmatch(sha256):
             raise SocratesError(f"{path}: lists {name} with a size or SHA-256 that cannot be one")
-    return manifest
+        seen.add(name.lower())
+    files = {name: (size, sha256) for name, size, sha256 in listed}
+    return Manifest(step, num_processes, files, left_out, value.get("source_sha256"))
 
 
 def find_damage(

@@ -72,7 +72,10 @@ def test_any_harm_to_any_file_is_found_and_named(tmp_path, name, harm, reason):
             json.dumps({"step": 10, "num_processes": 1, "files": [{"path": "../x", "size": 1, "sha256": ""}]}),
             "no file of a checkpoint",
         ),
-        (json.dumps({"step": 11, "num_processes": 1, "files": []}), "is of step 11"),
+        (
+            json.dumps({"step": 11, "num_processes": 1, "files": [{"path": "x", "size": 1, "sha256": "0" * 64}]}),
+            "is of step 11",
+        ),
     ],
 )
 def test_a_bad_manifest_is_damage(tmp_path, content, reason):

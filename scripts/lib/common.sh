@@ -9,6 +9,18 @@ case $BASH_VERSION in
     ;;
 esac
 
+# What a shell exports for itself must not change what a script says. It begins anew without functions and options (-p
+# takes none), nor what would change a shell or a program below. Untraced: a trace shows tokens.
+{ set +xv; } 2>/dev/null
+if [[ $- != *p* && ${BASH_SOURCE[-1]} == "$0" ]]; then
+  without=()
+  for name in BASH_COMPAT BASH_ENV BASHOPTS CDPATH ENV FUNCNEST GLOBIGNORE GREP_OPTIONS POSIXLY_CORRECT SHELLOPTS TMOUT \
+    "${!RSYNC_@}" $(compgen -A function -P BASH_FUNC_ -S %%); do
+    without+=(-u "$name")
+  done
+  exec env "${without[@]}" "$BASH" -p "$0" "$@"
+fi
+
 # Ctrl+C ends a script whatever its command made of it: a Python that is interrupted while it starts leaves with
 # status 1, which reads as an answer, and the script would go on.
 trap 'trap - INT; kill -INT $$' INT

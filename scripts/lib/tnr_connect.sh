@@ -23,11 +23,12 @@ set_transport() {
   local id=$1 terminal=${2:-}
   [[ -n $BACKEND ]] || choose_backend "$id"
   make_work_folder
+  [[ -z $terminal && $BACKEND != local ]] || MARKED=''
   PLACE="instance $id" HINT=''
   case $BACKEND in
     local)
       PLACE+=" (${ENTRY[1]})"
-      TRANSPORT=(bash "$SOCRATES_ROOT/scripts/lib/tnr_enter.sh" "$SOCRATES_ROOT" "${ENTRY[1]}")
+      TRANSPORT=("$BASH" -p "$SOCRATES_ROOT/scripts/lib/tnr_enter.sh" "$SOCRATES_ROOT" "${ENTRY[1]}")
       ;;
     ssh)
       PLACE+=" (${ENTRY[1]}${ENTRY[2]:+ port ${ENTRY[2]}})"
@@ -52,6 +53,9 @@ set_ssh_transport() {
   for option in "$@"; do TRANSPORT+=(-o "$option"); done
   # Connections of their own: a shared one would outlive its first user, and hide how a command ended.
   TRANSPORT+=(-o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ControlMaster=no -o ControlPath=none)
+  # Nor does a machine get the use of the laptop's keys, screen and ports, or run other than what it is told.
+  TRANSPORT+=(-o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o Tunnel=no -o PermitLocalCommand=no
+    -o RemoteCommand=none -o RequestTTY=no -k)
   [[ -t 0 ]] || TRANSPORT+=(-o BatchMode=yes)
   # A rented machine's key is new each time; a known machine's changed key is still refused.
   if [[ $BACKEND == thunder && $(ssh -G "$host" 2>/dev/null) == *"stricthostkeychecking ask"* ]]; then
@@ -64,28 +68,31 @@ set_ssh_transport() {
   TRANSPORT+=("$host")
 }
 
-# The line that runs a bash program with arguments: `bash_line PROGRAM ARGUMENT...`.
-bash_line() {
-  local argument
-  printf 'exec bash -c'
-  printf ' %s' "$(quote "$1")" tnr
-  for argument in "${@:2}"; do printf ' %s' "$(quote "$argument")"; done
-}
-
 # Runs a line on the machine and leaves its status in STATUS, 254 for "not reached".
 run_there() {
-  local messages
+  local messages output=1 filter='' mark=0
   STATUS=0
   # A process that a signal ended leaves the status of a command that a signal ended. Bash says which: on its own
   # standard error, kept apart here from that of the command.
+  if [[ -n $MARKED ]]; then
+    exec {output}> >(after_mark)
+    filter=$!
+  fi
   exec {messages}>&2 2>"$WORK/signal"
-  "${TRANSPORT[@]}" "$1" 2>&"$messages" {messages}>&- || STATUS=$?
+  "${TRANSPORT[@]}" "$1" >&"$output" 2>&"$messages" {messages}>&- || STATUS=$?
   exec 2>&"$messages" {messages}>&-
   [[ ! -s $WORK/signal ]] || STATUS=255
+  if [[ -n $filter ]]; then
+    exec {output}>&-
+    wait "$filter" || mark=$?
+  fi
   case $STATUS in
     254) STATUS=255; show_ssh_messages ;;
     255) STATUS=$NOT_REACHED; say_not_reached ;;
-    *) show_ssh_messages ;;
+    *)
+      show_ssh_messages
+      ((mark != UNMARKED)) || die_unmarked
+      ;;
   esac
 }
 
@@ -147,13 +154,13 @@ readonly STUB_LOGIN='"${SHELL:-bash}" -l; s=$?; case $s in 255) s=254 ;; esac; e
 # shellcheck disable=SC2016 # /etc/profile would undo the PATH that the instance was given
 readonly STUB_SHELL='bash -i; s=$?; case $s in 255) s=254 ;; esac; exit "$s"'
 
-# Whether a command holds one of our tokens, or what looks like one of Hugging Face.
+# Whether a command holds one of our tokens, what looks like one of Hugging Face, or `export SOME_KEY=...`.
 holds_token() {
   local token
   for token in "${HF_TOKEN:-}" "${TNR_API_TOKEN:-}"; do
     [[ -z $token || $1 != *"$token"* ]] || return 0
   done
-  [[ $1 =~ hf_[A-Za-z0-9]{16} ]]
+  [[ $1 =~ hf_[A-Za-z0-9]{16} || $1 =~ (TOKEN|KEY|SECRET|PASSWORD)=[\"\']?[^\"\'\$[:space:]] ]]
 }
 
 tnr_ssh() {
@@ -169,7 +176,7 @@ tnr_ssh() {
   command="$*" # several words are joined, as ssh does
   if (($#)) && holds_token "$command"; then
     check_instance_id "$id"
-    exec "$BASH" "$0" ssh --command-on-stdin "$id" < <(printf '%s%s' "$command" "$END_OF_COMMAND")
+    exec "$BASH" -p "$0" ssh --command-on-stdin "$id" < <(printf '%s%s' "$command" "$END_OF_COMMAND")
   fi
   if [[ -n $on_stdin ]]; then
     set_transport "$id"

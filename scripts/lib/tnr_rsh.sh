@@ -8,6 +8,8 @@
 # patterns, or leaves with 127 where no good rsync is.
 # Exit status: the transport's.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/tnr_mark.sh"
 status_file=$1 enter=$2 count=$3
 shift 3
 transport=("${@:1:count}")
@@ -15,6 +17,10 @@ shift "$count"
 shift # the placeholder
 : >"$status_file"
 status=0
-"${transport[@]}" "$enter && $*" || status=$?
+# Not to rsync's own output, to which a greeting would be a broken protocol.
+exec {output}> >(after_mark)
+"${transport[@]}" "$(bash_line "$enter && $*")" >&"$output" {output}>&- || status=$?
+exec {output}>&-
+wait "$!" || (($? != UNMARKED || status == 255)) || status=$UNMARKED
 printf '%s\n' "$status" >"$status_file"
 exit "$status"

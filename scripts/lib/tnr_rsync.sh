@@ -16,9 +16,9 @@ quote_for_rsync() {
 # Runs rsync over the transport, in a folder there (quoted for a shell). Leaves with 254, 2 or 1 if it fails.
 run_rsync() {
   local enter="$RSYNC_IS_GOOD || exit 127; mkdir -p -- $1 && cd -- $1" shell='' word reason status=0
-  local options=(-rt --partial-dir=.rsync-partial)
+  local options=(-rt --partial-dir=.rsync-partial --blocking-io) # tnr_rsh.sh puts a cat between
   shift
-  for word in bash "$SOCRATES_ROOT/scripts/lib/tnr_rsh.sh" "$WORK/transport" "$enter" "${#TRANSPORT[@]}" "${TRANSPORT[@]}"; do
+  for word in "$BASH" -p "$SOCRATES_ROOT/scripts/lib/tnr_rsh.sh" "$WORK/transport" "$enter" "${#TRANSPORT[@]}" "${TRANSPORT[@]}"; do
     shell+=$(quote_for_rsync "$word")" "
   done
   # ssh bounds the connecting (ConnectTimeout) and the session (ServerAlive), but not the login between the two.
@@ -36,7 +36,9 @@ run_rsync() {
     20) exit 130 ;;
     10 | 12 | 16 | 19 | 21 | 30 | 35 | 1[2-9][0-9] | 255) status=$(transport_status "$status") ;;
   esac
-  if ((status == 127)); then
+  if ((status == UNMARKED)); then
+    die_unmarked
+  elif ((status == 127)); then
     die "$PLACE needs rsync 3.1 or later: ./run_remote_setup.sh $ID installs it, or tnr ssh $ID 'sudo apt-get update; sudo apt-get install -y rsync'"
   elif ((status > 128)); then # ssh's 255, or a signal that ended it
     say_not_reached

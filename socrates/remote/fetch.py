@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -39,6 +40,7 @@ from socrates.remote.logs import fetch_logs
 # The guide's five files, and what evaluation reads besides (some KB).
 LIGHT_FILES = (*GUIDE_FILES, TRAINING_CONFIG, TRAINING_DATA)
 _ATTEMPTS = 2
+_SLACK = 64 * 2**20  # bytes
 
 
 class DamagedThere(SocratesError):
@@ -173,12 +175,26 @@ def _copy_verified(
             (staging / folder).mkdir(parents=True, exist_ok=True)
             sources = [f"{instance.id}:{source}/{path}" for path in paths]
             try:
-                instance.copy(sources, f"{staging / folder}/", pass_fds=[lock])
+                instance.copy(sources, f"{staging / folder}/", [lock], lambda: _refuse_flood(staging, files))
             except Unreachable:
                 raise
             except SocratesError as error:  # one file of several, perhaps: what arrived is looked at
                 failure = error
+                _remove_partial(staging, files)  # a part that grew too large would be gone on with
     _remove_partial(staging, files)
+
+
+def _refuse_flood(staging: Path, files: dict[str, tuple[int, str]]) -> None:
+    """SocratesError where a folder holds clearly more than a list's files, and once more the one that is on its way."""
+    sizes = [size for size, _ in files.values()]
+    left, folders = sum(sizes) + max(sizes) + _SLACK, [staging]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:  # rsync renames meanwhile
+            for entry in entries:
+                left -= 4096 + entry.stat(follow_symlinks=False).st_size
+                folders += [Path(entry)] * entry.is_dir(follow_symlinks=False)
+    if left < 0:
+        raise SocratesError("more arrives than the manifest lists: stopped")
 
 
 def _clear(staging: Path, files: dict[str, tuple[int, str]]) -> list[str]:

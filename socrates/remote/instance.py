@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ REMOTE_ROOT = "socrates-training"  # in the home folder of the machine, as in th
 SILENCE = 300.0  # seconds
 NOT_REACHED = 254  # tnr's exit status for a machine that cannot be reached
 _TNR = "tnr: error: "
+_ANSWER_LIMIT = 64 * 2**20  # bytes that a command, or a copy, may say
+_LOOK = 0.25  # seconds between two looks at what runs
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -82,24 +84,33 @@ class Instance:
             return SocratesError(said.removeprefix(_TNR))
         return SocratesError(f"instance {self.id}: a command failed (status {done.returncode}): {said}")
 
-    def copy(self, sources: Sequence[str], target: str, *, pass_fds: Sequence[int] = ()) -> None:
+    def copy(
+        self, sources: Sequence[str], target: str, pass_fds: Sequence[int] = (), watch: Callable[[], None] | None = None
+    ) -> None:
         """Copy files or folders from there or to there, in one connection; `tnr scp`'s rules for trailing slashes hold.
 
         Args:
             sources: absolute paths here, or ID:PATH, relative to the machine's home folder.
             target: the other way round.
             pass_fds: open files that the processes here inherit (locks).
+            watch: called again and again meanwhile; what it raises ends the copying.
 
         Raises:
             Unreachable: no connection, or it was lost; some files may be there, one of them in part.
             SocratesError: a source is not there, or something cannot be written.
         """
-        done = self._tnr(["scp", "-r", *sources, target], pass_fds=pass_fds)
+        done = self._tnr(["scp", "-r", *sources, target], pass_fds=pass_fds, watch=watch)
         if done.returncode != 0:
             raise SocratesError(f"instance {self.id}: copying failed: {_said(done.stderr)}")
 
     def _tnr(
-        self, arguments: list[str], *, stdin: bytes = b"", silence: float | None = None, pass_fds: Sequence[int] = ()
+        self,
+        arguments: list[str],
+        *,
+        stdin: bytes = b"",
+        silence: float | None = None,
+        pass_fds: Sequence[int] = (),
+        watch: Callable[[], None] | None = None,
     ) -> CompletedProcess[bytes]:
         program = str(self.root / "scripts" / "tnr")
         try:
@@ -117,7 +128,7 @@ class Instance:
             raise SocratesError(f"{program}: cannot run it: {error.strerror or error}") from error
         with process:
             try:
-                stdout, stderr = _communicate(process, stdin, silence)
+                stdout, stderr = _communicate(process, stdin, silence, watch)
             except BaseException as error:
                 _kill_group(process)
                 if isinstance(error, subprocess.TimeoutExpired):
@@ -131,15 +142,22 @@ class Instance:
         return CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
-def _communicate(process: subprocess.Popen[bytes], stdin: bytes, silence: float | None) -> tuple[bytes, bytes]:
-    """What a process says; TimeoutExpired where it says nothing for ``silence`` seconds (None waits)."""
-    said = 0
+def _communicate(
+    process: subprocess.Popen[bytes], stdin: bytes, silence: float | None, watch: Callable[[], None] | None
+) -> tuple[bytes, bytes]:
+    """What a process says, up to a limit; TimeoutExpired where it says nothing for ``silence`` seconds (None waits)."""
+    said, heard = 0, time.monotonic()
     while True:
         try:
-            return process.communicate(stdin, silence)
+            return process.communicate(stdin, _LOOK)
         except subprocess.TimeoutExpired as waited:
             before, said, stdin = said, len(waited.output or b"") + len(waited.stderr or b""), b""
-            if said == before:
+            if said > _ANSWER_LIMIT:
+                raise SocratesError(f"the machine answers with more than {_ANSWER_LIMIT >> 20} MiB: not read") from None
+            if watch:
+                watch()
+            heard = time.monotonic() if said != before else heard
+            if silence is not None and time.monotonic() - heard > silence:
                 raise
 
 

@@ -219,6 +219,24 @@ def no_flock(r: Round) -> None:
     r.world.refuse()
 
 
+def noisy_login(r: Round) -> None:
+    """The machine's shell prints at start, for a while."""
+    start = r.world.machine / "home" / ".bashrc"
+    start.write_text("echo Welcome; trap 'echo Goodbye' EXIT; printf 'no end of line'")
+    r.pause(3)
+    start.unlink()
+
+
+def grown(r: Round) -> None:
+    """A file of a finished checkpoint on the machine grows far beyond its manifest, for a while."""
+    file = r.some_file(r.world.remote(*r.some_checkpoint()))
+    good = file.read_bytes()
+    with file.open("ab") as grows:
+        grows.truncate(20 * 2**30)
+    r.pause(3)
+    file.write_bytes(good)
+
+
 FAULTS: list[Callable[[Round], None]] = [
     monitor_killed,
     monitor_interrupted,
@@ -238,6 +256,8 @@ FAULTS: list[Callable[[Round], None]] = [
     no_plain_name,
     folder_fsync_refused,
     no_flock,
+    noisy_login,
+    grown,
 ]
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from mirrors import flip_a_bit, same_bytes
 
@@ -310,6 +311,15 @@ def test_a_manifest_with_a_strange_path_is_refused_and_nothing_is_asked_for(proj
         ({"files": [{"path": "a", "size": 1e999, "sha256": "0" * 64}]}, "Infinity|malformed"),
         ({"files": [{"path": f"f{i}", "size": 1, "sha256": "0" * 64} for i in range(1001)]}, "1001 files"),
         ({"files": 5}, "malformed"),
+        ({"files": []}, "lists no files"),
+        ({"files": [{"path": path, "size": 1, "sha256": "0" * 64} for path in ("a/b", "A/b")]}, "or twice: 'A/b'"),
+        ({"files": [{"path": "Manifest.json", "size": 1, "sha256": "0" * 64}]}, "no file of a checkpoint has"),
+        *[
+            ({"files": [{"path": "a", "size": size, "sha256": "0" * 64}]}, "size or SHA-256")
+            for size in (2**51, "7", True)
+        ],
+        ({"files": [{"path": "a", "size": 10**400, "sha256": "0" * 64}]}, "size or SHA-256"),
+        *[({"num_processes": ranks}, "num_processes") for ranks in (0, 4097, 10**3999, "2", None)],
         ({"padding": "x" * (10 * 2**20)}, "larger than 10 MiB"),
     ],
 )
@@ -322,14 +332,34 @@ def test_a_malformed_manifest_is_refused(project, change, reason):
     assert project.asked() == [] and not place(project).exists()
 
 
+@pytest.mark.parametrize("where", ["optimizer.pt", ".rsync-partial/optimizer.pt", "deep/er/than/listed"])
+def test_what_grows_beyond_its_manifest_is_stopped_and_fetched_once_it_is_right_again(project, where):
+    there = project.save(10)
+    flood = f'mkdir -p "$(dirname "$target/{where}")"; exec head -c 20G /dev/zero >"$target/{where}"'
+    project.fault("before_scp", flood)
+    with pytest.raises(SocratesError, match="more arrives than the manifest lists: stopped"):
+        project.fetch(10)
+    assert sum(path.stat().st_size for path in project.models.rglob("*")) < 2**20 and not place(project).exists()
+    project.fault("before_scp", None)
+    assert project.fetch(10) and same_bytes(place(project), there)
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_an_answer_without_end_is_not_read_to_its_end(project, stream):
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(SocratesError, match="answers with more than 64 MiB"):
+        project.instance.run(f"exec cat /dev/zero >&{stream}")
+    assert psutil.Process().memory_info().rss - before < 2**30
+
+
 # The disk, and others who work here
 
 
 def test_a_manifest_larger_than_the_disk_is_refused_before_anything_is_fetched(project):
     folder = project.save(10)
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"size": 200', f'"size": {2**60}', 1))
-    with pytest.raises(NoSpace, match=r"needs 11529215\d\d\.\d GB, .* free"):
+    (folder / "manifest.json").write_text(text.replace('"size": 200', f'"size": {2**50}', 1))
+    with pytest.raises(NoSpace, match=r"needs 1125\d\d\d\.\d GB, .* free"):
         project.fetch(10)
     assert project.asked() == []
 

@@ -105,8 +105,9 @@ state_there() {
   set_machine_up
   HF_TOKEN=hf_$(head -c 20 /dev/urandom | sha256sum | cut -c 1-30)
   export HF_TOKEN
-  launch 0
+  run bash -xv ./scripts/launch_full_training.sh 0 </dev/null
   assert_status 0
+  [[ $output != *"$HF_TOKEN"* ]]
   assert_output_has "Phase 1 (is the model learning?): no decision on record"
   assert_output_has "Training runs: step 1 of 9 is done"
   assert_output_has "./scripts/monitor_checkpoints.sh 0 300"

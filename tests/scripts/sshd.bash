@@ -5,6 +5,7 @@
 #                              instances.json, which is also in FOLDER/instance.json. Started again, keys and home stay.
 #   stop_sshd [FOLDER]         ends it with all its connections (the last one started, or that of FOLDER)
 #   kill_connections           kills the connections, not the sshd; what their commands started goes on
+# The account's shell (bash, or LOGIN_SHELL) reads FOLDER/home/.bashrc, as from any sshd.
 # A file FOLDER/environment, if there, is sourced before each command (for example: PATH=/somewhere:$PATH).
 
 start_sshd() {
@@ -23,10 +24,10 @@ cd "\$HOME" || exit 255
 if [[ -z \${SSH_ORIGINAL_COMMAND+x} ]]; then exec bash -l; fi
 line=\$SSH_ORIGINAL_COMMAND
 unset SSH_ORIGINAL_COMMAND
-exec bash -c "\$line"
+exec env SHLVL=0 "\${LOGIN_SHELL:-bash}" -c "\$line"
 ENTER
   SSHD_PORT=${port:-$(_free_port)}
-  # SHLVL: bash then leaves out the account's own .bashrc, which is no part of the test. The key exchange is the quickest.
+  # SHLVL: bash then leaves out the .bashrc of who runs the tests, which is no part of the test. The key exchange is the quickest.
   cat >"$folder/sshd_config" <<CONFIG
 SetEnv SHLVL=1
 KexAlgorithms curve25519-sha256

@@ -83,6 +83,23 @@ def test_help_answers_at_once_and_in_the_same_form(path):
     assert "set -euo" not in text and text == help_of(path, flag="-h")
 
 
+@pytest.mark.parametrize("path", BASH, ids=named)
+@pytest.mark.parametrize("flag", ["--help", "--no-such-option"])
+def test_nothing_that_a_shell_exports_changes_what_a_script_says(path, flag, tmp_path):
+    if flag != "--help" and path.name == "test.sh":  # hands it to pytest
+        return
+    (tmp_path / "scripts" / "lib").mkdir(parents=True)  # another checkout, as it seems
+    (tmp_path / "start").write_text("sed() { echo sed; }; shopt -s nocasematch failglob\n")
+    function = {f"BASH_FUNC_{name}%%": "() { echo another; return 3; }" for name in ("cd", "sed", "pwd", "printf")}
+    options = {"SHELLOPTS": "noclobber:noglob:xtrace", "BASHOPTS": "nocasematch", "BASH_ENV": str(tmp_path / "start")}
+    said = [
+        subprocess.run(["bash", named(path), flag], cwd=ROOT, env=environment, capture_output=True, text=True)
+        for environment in (os.environ, {**os.environ, **function, **options, "CDPATH": str(tmp_path), "FUNCNEST": "1"})
+    ]
+    assert said[0].returncode == said[1].returncode and said[0].stdout == said[1].stdout
+    assert said[1].stderr.endswith(said[0].stderr)  # before it: the trace of a script's first lines
+
+
 @pytest.mark.parametrize("path", [*PYTHON, *BASH], ids=named)
 def test_each_can_be_started_as_it_is_named_and_refuses_a_wrong_option(path, tmp_path):
     assert os.access(path, os.X_OK)

@@ -65,6 +65,7 @@ use() {
   REMOTE=$MACHINE/home
   rm -rf "$REMOTE" "$MACHINE/environment"
   mkdir "$REMOTE"
+  printf 'echo Welcome; trap "echo Goodbye" EXIT; CDPATH=/; export CDPATH; printf "No end"' >"$REMOTE/.bashrc"
 }
 
 use_cli() {
@@ -188,6 +189,20 @@ line"' </dev/null
   commands_behave ssh
 }
 
+@test "a login shell that is no POSIX shell, or does not come to run bash: status 2, one line, and nothing is run" {
+  use ssh
+  for shell in tcsh fish false; do
+    shell=$(command -v "$shell") || continue # .ci/run brings them
+    printf 'LOGIN_SHELL=%q\n' "$shell" >"$MACHINE/environment"
+    for words in 'ssh 0 touch\ made' 'scp 0 launch_test_run.sh made/' 'scp 0:.bashrc here/'; do
+      eval "run tnr $words" </dev/null
+      assert_status 2
+      [[ ${lines[-1]} == "tnr: error: instance 0 "*"is no POSIX shell (tcsh, fish)"*"chsh -s /bin/bash" ]] || { echo "$output"; return 1; }
+    done
+    [[ ! -e $REMOTE/made && ! -e here/.bashrc ]]
+  done
+}
+
 # A person at a terminal.
 @test "a shell at a terminal ends with its own status" {
   for backend in ssh local; do
@@ -214,10 +229,10 @@ line"' </dev/null
 
 @test "a token in a command is in no process list, and the command runs all the same" {
   export HF_TOKEN=value-$$-$RANDOM$RANDOM
-  for backend in local ssh; do
+  for backend in local ssh tnr_v2; do
     use "$backend"
     rm -f "$REMOTE/go"
-    for token in "$HF_TOKEN" "hf_ABCDEFGHIJK$$$RANDOM$RANDOM"; do
+    for token in "$HF_TOKEN" "hf_ABCDEFGHIJK$$$RANDOM$RANDOM" "WANDB_API_KEY=$$$RANDOM$RANDOM"; do
       tnr ssh 0 "touch ready; for i in {1..6000}; do [[ ! -e go ]] || break; sleep 0.05; done; echo '$token'; cat; exit 42" >"$BATS_TEST_TMPDIR/out" <<<"not for it" 3>&- &
       wait_for_file "$REMOTE/ready"
       cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' >"$BATS_TEST_TMPDIR/processes"
@@ -249,6 +264,27 @@ line"' </dev/null
   ln -sf cli "$TOOLS/tnr"
   run tnr login
   assert_equal "$output" "token bbbb"
+}
+
+@test "a machine gets the use of no key, port or screen of the laptop, whatever its ssh configuration says" {
+  use ssh
+  eval "$(ssh-agent)" >/dev/null
+  ssh-add -q "$MACHINE/user_key"
+  cat >"$HOME/.ssh/config" <<CONFIG
+Host *
+  ForwardAgent yes
+  ForwardX11 yes
+  RemoteForward 127.0.0.1:$((SSHD_PORT + 1)) 127.0.0.1:9
+  PermitLocalCommand yes
+  LocalCommand touch $HOME/made
+  RemoteCommand touch made
+  RequestTTY force
+CONFIG
+  run tnr ssh 0 'ls; echo "${SSH_AUTH_SOCK-no agent}, ${DISPLAY-no screen}"; [[ -t 1 ]] || echo no terminal; (! : </dev/tcp/127.0.0.1/'$((SSHD_PORT + 1))') 2>/dev/null' </dev/null
+  ssh-agent -k >/dev/null
+  assert_status 0
+  assert_equal "$output" $'no agent, no screen\nno terminal'
+  [[ ! -e $HOME/made ]]
 }
 
 @test "half a command, from a connection that broke, is not run" {
@@ -337,7 +373,7 @@ line"' </dev/null
   mkdir "$TMPDIR"
   tnr ssh 0 'touch started; sleep 120' </dev/null 3>&- &
   wait_for_file "$REMOTE/started"
-  child=$(($(ps -o pid= --ppid $!)))
+  child=$(pgrep -x -P $! ssh)
   is_running "$child"
   kill $!
   wait $! || true
