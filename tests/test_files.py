@@ -11,6 +11,7 @@ import pytest
 from processes import ROOT, environment
 from tiny import survey_model
 
+from socrates.config import PromptSettings
 from socrates.data.tokenize import ensure_tokenized
 from socrates.errors import SocratesError
 from socrates.files import NoLocks, lock_is_held, take_lock, write_json
@@ -41,7 +42,7 @@ def test_a_folder_that_cannot_be_flushed_is_passed_over_and_a_file_is_not(tmp_pa
 
 def tokenize(folder):
     (folder / "train.jsonl").write_text("{}\n")
-    ensure_tokenized(folder / "train.jsonl", survey_model(1)[1], None, 100)
+    ensure_tokenized(folder / "train.jsonl", survey_model(1)[1], PromptSettings(), 100)
 
 
 WRITERS = {
