@@ -27,9 +27,9 @@ _MANIFEST_LINE = re.compile(rb"(?s)([0-9a-f]{64})  (\./.+)/manifest\.json")
 _LIST = rf"""
 if [ -d {REMOTE_ROOT}/models ]; then
   cd {REMOTE_ROOT}/models || exit 3
-  # ./*/: a run's folder may be a link to another disk
-  find . ./*/ -maxdepth 5 -name .incoming -prune -o -type d -name 'checkpoint-*' -print0
-  find . ./*/ -maxdepth 6 -name .incoming -prune -o -type f -name {MANIFEST} -exec sha256sum -z {{}} +
+  # -L: a run, or a checkpoint, may be a link to another disk
+  find -L . -maxdepth 5 -name .incoming -prune -o -type d -name 'checkpoint-*' -print0
+  find -L . -maxdepth 6 -name .incoming -prune -o -type f -name {MANIFEST} -exec sha256sum -z {{}} +
 fi
 """
 _LIST_TRAININGS = rf"""

@@ -67,16 +67,17 @@ def test_the_listing_tells_runs_steps_and_manifests_and_no_name_does_harm(projec
     )
     assert {path for path, sha256 in unnamed if sha256 is None} == {"my run/checkpoint-5"}
     assert [(c.run, c.step, c.is_complete) for c in listing] == [
-        ("other", 500, True), ("run", 20, False), ("run", 10, True),
+        ("other", 500, True), ("run", 30, True), ("run", 20, False), ("run", 10, True),
     ]  # fmt: skip
     assert listing[-1].manifest_sha256 == sha256_file(folder / "manifest.json")
     assert not list(project.root.rglob("X"))
 
 
-def test_a_runs_folder_may_be_a_link_to_another_disk(project):
+@pytest.mark.parametrize("linked", ["run", "run/checkpoint-10"])
+def test_a_run_or_a_checkpoint_may_be_a_link_to_another_disk(project, linked):
     there = project.save(10)
-    (project.there / "run").rename(project.root / "disk")
-    (project.there / "run").symlink_to(project.root / "disk")
+    (project.there / linked).rename(project.root / "disk")
+    (project.there / linked).symlink_to(project.root / "disk")
     assert [(c.run, c.step, c.is_complete) for c in read_listing(project.instance)] == [("run", 10, True)]
     assert project.fetch(10) and same_bytes(place(project), there)
 
