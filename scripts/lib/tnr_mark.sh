@@ -23,8 +23,7 @@ after_mark() {
   for ((count = 0; count < 10000; count++)); do # also a greeting without end comes to one
     IFS= read -r -n 4096 line || break
     [[ $line == tnr-mark ]] || continue
-    [[ -z ${LIMIT:-} ]] || exec head -c "$LIMIT"
-    exec cat
+    if [[ -n ${LIMIT:-} ]]; then exec head -c "$LIMIT"; else exec cat; fi
   done
   exit "$UNMARKED"
 }

@@ -18,7 +18,7 @@ from socrates.errors import SocratesError
 from socrates.files import sha256_file
 from socrates.remote.fetch import DamagedThere
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.listing import list_folders, read_listing
+from socrates.remote.listing import list_folders
 from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_state
 from socrates.remote.untrusted import plain
 from socrates.training.resume import choose_checkpoint
@@ -47,7 +47,7 @@ HOSTILE = [
 
 
 def test_the_listing_tells_runs_steps_and_manifests_and_no_name_does_harm(project):
-    assert read_listing(project.instance) == [], "no models folder"
+    assert list_folders(project.instance) == ([], []), "no models folder"
     folder = project.save(10)
     project.save(20, manifest=False)
     project.save(500, run="other")
@@ -60,7 +60,6 @@ def test_the_listing_tells_runs_steps_and_manifests_and_no_name_does_harm(projec
     (project.there / "run" / "set-aside" / "checkpoint-20-2026").mkdir()
     (project.there / "run" / ".incoming" / "checkpoint-20").mkdir(parents=True)
     listing, unnamed = list_folders(project.instance)
-    assert read_listing(project.instance) == listing
     named = [path for path, _ in unnamed]
     assert sorted(named) == sorted(
         [plain(os.fsencode(n).decode(errors="replace")) for n in HOSTILE] + ["my run/checkpoint-5"]
@@ -78,7 +77,7 @@ def test_a_run_or_a_checkpoint_may_be_a_link_to_another_disk(project, linked):
     there = project.save(10)
     (project.there / linked).rename(project.root / "disk")
     (project.there / linked).symlink_to(project.root / "disk")
-    assert [(c.run, c.step, c.is_complete) for c in read_listing(project.instance)] == [("run", 10, True)]
+    assert [(c.run, c.step, c.is_complete) for c in list_folders(project.instance)[0]] == [("run", 10, True)]
     assert project.fetch(10) and same_bytes(place(project), there)
 
 
@@ -90,7 +89,7 @@ def test_an_answer_that_is_cut_off_is_no_list(project, how):
     tnr.write_text(f'#!/usr/bin/env bash\n"$SOCRATES_ROOT/scripts/whole" "$@" | {{ {how}; }}\n')
     tnr.chmod(0o755)
     with pytest.raises(Unreachable, match="its answer is cut off"):
-        read_listing(project.instance)
+        list_folders(project.instance)
 
 
 def test_a_login_that_greets_does_not_change_what_is_read(project):
@@ -99,7 +98,7 @@ def test_a_login_that_greets_does_not_change_what_is_read(project):
     text = tnr.read_text()
     assert text.count("    HOME=$home exec") == 1
     tnr.write_text(text.replace("    HOME=$home exec", "    echo Welcome\n    HOME=$home exec"))
-    assert len(read_listing(project.instance)) == 1 and project.fetch(10)
+    assert len(list_folders(project.instance)[0]) == 1 and project.fetch(10)
     assert same_bytes(place(project), there)
 
 
