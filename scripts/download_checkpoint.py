@@ -79,9 +79,9 @@ def _step(text: str) -> int:
 
 def _find(instance: Instance, arguments: argparse.Namespace) -> tuple[str, Path]:
     """The folder on the instance that holds the step, and its place here."""
-    from socrates.remote.listing import read_listing
+    from socrates.remote.listing import list_folders
 
-    listing = read_listing(instance)
+    listing, _ = list_folders(instance)
     step = arguments.step
     found = [item for item in listing if item.step == step and arguments.run in (None, item.run)]
     where = f"instance {instance.id}"

@@ -296,6 +296,7 @@ def take_lock(path: Path, taken: str, remedy: str = "", waits: Callable[[str], N
     try:
         is_ours = try_lock(file)
     except NoLocks:
+        file.close()
         if not path.stat().st_size:  # we have made it: who looks for trainings would ask in vain whether it is held
             path.unlink()
         raise

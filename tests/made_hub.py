@@ -13,15 +13,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """A hub; close it with `stop`.
+    """A hub of one model; close it with `stop`.
 
-    Attributes:
-        model: the name of the one model.
-        folder: its files; None: it has a config.json, of which nobody wants more than the headers.
-        accepts: the tokens that it knows; any other is refused.
-        gated: whether the model wants one of these.
-        refusal: (status, headers) for every request, or None.
-        asked: path of every request.
+    Without a folder of files it has a config.json, of which nobody wants more than the headers. It refuses tokens but
+    those that it accepts, of which a gated model wants one. ``refusal``: (status, headers) for every request.
     """
 
     daemon_threads = True

@@ -67,12 +67,7 @@ if free := os.environ.get("MADE_UP_FREE"):
 class MadeMachine:
     """The machine's project folder; a set-up breaks it, and `preflight` runs the real script there.
 
-    Attributes:
-        root: the project's folder, with config.json and deepspeed.json.
-        code: where the program lies.
-        config, deepspeed: written when preflight runs.
-        environment: of the program.
-        hub: that it asks.
+    The project's folder is ``root``, in which preflight finds ``config`` and ``deepspeed`` as they are then.
     """
 
     def __init__(self, folder: Path, hub: Hub) -> None:

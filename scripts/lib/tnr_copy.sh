@@ -90,7 +90,7 @@ fail_copy() {
 # Asks the machine: `ask STUB ARGUMENT...`. Sets ANSWER. What a login prints around the answer is ignored.
 ask() {
   STATUS=0
-  run_there "$(bash_line "$@")" </dev/null >"$WORK/answer"
+  LIMIT=65536 run_there "$(bash_line "$@")" </dev/null >"$WORK/answer"
   ((STATUS != NOT_REACHED)) || exit "$NOT_REACHED"
   ANSWER=$(sed -n 's/^tnr-answer //p' "$WORK/answer" | tail -n 1)
   [[ -n $ANSWER ]] || fail_copy "$PLACE: gave no answer; is bash there, and room in ${TMPDIR:-/tmp} here?"

@@ -17,12 +17,13 @@ bash_line() {
   for argument in "${@:2}"; do printf ' %s' "$(quote "$argument")"; done
 }
 
-# Passes on what comes after the mark.
+# Passes on what comes after the mark, up to LIMIT bytes of it where that is set.
 after_mark() {
   local line count
   for ((count = 0; count < 10000; count++)); do # also a greeting without end comes to one
     IFS= read -r -n 4096 line || break
-    [[ $line != tnr-mark ]] || exec cat
+    [[ $line == tnr-mark ]] || continue
+    if [[ -n ${LIMIT:-} ]]; then exec head -c "$LIMIT"; else exec cat; fi
   done
   exit "$UNMARKED"
 }

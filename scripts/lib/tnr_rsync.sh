@@ -15,7 +15,7 @@ quote_for_rsync() {
 
 # Runs rsync over the transport, in a folder there (quoted for a shell). Leaves with 254, 2 or 1 if it fails.
 run_rsync() {
-  local enter="$RSYNC_IS_GOOD || exit 127; mkdir -p -- $1 && cd -- $1" shell='' word reason status=0
+  local enter="$RSYNC_IS_GOOD || exit 127; mkdir -p -- $1 && cd -- $1" shell='' word reason status=0 log log_writer tries
   local options=(-rt --partial-dir=.rsync-partial --blocking-io) # tnr_rsh.sh puts a cat between
   shift
   for word in "$BASH" -p "$SOCRATES_ROOT/scripts/lib/tnr_rsh.sh" "$WORK/transport" "$enter" "${#TRANSPORT[@]}" "${TRANSPORT[@]}"; do
@@ -28,7 +28,15 @@ run_rsync() {
   if [[ -t 2 ]]; then
     rsync "${options[@]}" -e "$shell" "$@" </dev/null >&2 || status=$?
   else
-    rsync "${options[@]}" -e "$shell" "$@" </dev/null >"$WORK/rsync.log" 2>&1 || status=$?
+    exec {log}> >(exec head -c 1048576 >"$WORK/rsync.log") # a machine may say things without end
+    log_writer=$!
+    rsync "${options[@]}" -e "$shell" "$@" </dev/null >&"$log" 2>&1 {log}>&- || status=$?
+    exec {log}>&-
+    # Not `wait`: an ssh that rsync has left behind may hold it for long.
+    for ((tries = 0; tries < 50; tries++)); do
+      kill -0 "$log_writer" 2>/dev/null || break
+      sleep 0.1
+    done
     cat "$WORK/rsync.log" >&2
   fi
   case $status in

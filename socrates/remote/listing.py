@@ -27,9 +27,9 @@ _MANIFEST_LINE = re.compile(rb"(?s)([0-9a-f]{64})  (\./.+)/manifest\.json")
 _LIST = rf"""
 if [ -d {REMOTE_ROOT}/models ]; then
   cd {REMOTE_ROOT}/models || exit 3
-  # ./*/: a run's folder may be a link to another disk
-  find . ./*/ -maxdepth 5 -name .incoming -prune -o -type d -name 'checkpoint-*' -print0
-  find . ./*/ -maxdepth 6 -name .incoming -prune -o -type f -name {MANIFEST} -exec sha256sum -z {{}} +
+  # -L: a run, or a checkpoint, may be a link to another disk
+  find -L . -maxdepth 5 -name .incoming -prune -o -type d -name 'checkpoint-*' -print0
+  find -L . -maxdepth 6 -name .incoming -prune -o -type f -name {MANIFEST} -exec sha256sum -z {{}} +
 fi
 """
 _LIST_TRAININGS = rf"""
@@ -55,17 +55,11 @@ done
 
 @dataclass(frozen=True)
 class RemoteCheckpoint:
-    """A folder models/RUN/checkpoint-N on an instance.
+    """A folder models/RUN/checkpoint-N on an instance."""
 
-    Attributes:
-        run: name of the run's folder.
-        step: N.
-        manifest_sha256: SHA-256 of its manifest; None where there is none: not finished, or other software's.
-    """
-
-    run: str
-    step: int
-    manifest_sha256: str | None
+    run: str  # name of the run's folder
+    step: int  # N
+    manifest_sha256: str | None  # None where it has no manifest: not finished, or other software's
 
     @property
     def is_complete(self) -> bool:
@@ -87,18 +81,15 @@ class RemoteCheckpoint:
         return models / self.run / self.name
 
 
-def read_listing(instance: Instance) -> list[RemoteCheckpoint]:
+def list_folders(instance: Instance) -> tuple[list[RemoteCheckpoint], list[tuple[str, str | None]]]:
     """Every run's checkpoints on an instance, in one connection: by run, newest first; none without a models folder.
+
+    And each other folder that may be a checkpoint, with its manifest's SHA-256.
 
     Raises:
         Unreachable: no connection, or the answer is cut off.
         SocratesError: the folder cannot be entered.
     """
-    return list_folders(instance)[0]
-
-
-def list_folders(instance: Instance) -> tuple[list[RemoteCheckpoint], list[tuple[str, str | None]]]:
-    """What `read_listing` finds, and each other folder that may be a checkpoint, with its manifest's SHA-256."""
     # `./RUN/checkpoint-N`, and `SHA256  ./RUN/checkpoint-N/manifest.json`
     entries = ask(instance, _LIST)
     digests = {match[2]: match[1].decode() for entry in entries if (match := _MANIFEST_LINE.fullmatch(entry))}

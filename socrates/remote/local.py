@@ -33,16 +33,13 @@ class NoSpace(SocratesError):
 class LocalCheckpoint:
     """A folder `checkpoint-N` here.
 
-    Attributes:
-        path: the folder.
-        kind: ABSENT, COMPLETE, LIGHT (intact, but files were left on the instance), DAMAGED, or OTHER (intact, but not
-            what the instance has under this name).
-        reason: the first thing wrong with a damaged one; else None.
+    Its kind is ABSENT, COMPLETE, LIGHT (intact, but files were left on the instance), DAMAGED, or OTHER (intact, but
+    not what the instance has under this name).
     """
 
     path: Path
     kind: str
-    reason: str | None = None
+    reason: str | None = None  # the first thing wrong with a damaged one
 
     @property
     def intact(self) -> bool:
@@ -91,33 +88,22 @@ def local_errors(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class MonitorRecord:
-    """What the monitor of an instance has written down.
+    """What the monitor of an instance has written down."""
 
-    Attributes:
-        running: whether it runs now; None: unknown.
-        pid: of the one that wrote it; None: there is no record.
-        last_round: the end of its last look at every checkpoint, in seconds since 1970, here.
-        downloaded: run and step of each checkpoint that it downloaded.
-        unsolved: problems that last, in its words.
-    """
-
-    running: bool | None = False
-    pid: int | None = None
-    last_round: float | None = None
+    running: bool | None = False  # now; None: unknown
+    pid: int | None = None  # of the one that wrote it; None: there is no record
+    last_round: float | None = None  # the end of its last look at every checkpoint, in seconds since 1970, here
     rounds: int | None = None
-    downloaded: frozenset[tuple[str, int]] = frozenset()
-    unsolved: tuple[str, ...] = ()
+    downloaded: frozenset[tuple[str, int]] = frozenset()  # run and step
+    unsolved: tuple[str, ...] = ()  # problems that last, in its words
 
 
 @dataclass(frozen=True)
 class LocalState:
-    """All that is known on this computer.
-
-    Attributes:
-        checkpoints: run -> step -> what is wrong with it; None where manifest and sizes are right.
-    """
+    """All that is known on this computer."""
 
     instance: str
+    # Run -> step -> what is wrong with it; None where manifest and sizes are right.
     checkpoints: Mapping[str, Mapping[int, str | None]] = field(default_factory=dict)
     monitor: MonitorRecord = MonitorRecord()
 

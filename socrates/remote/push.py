@@ -21,7 +21,7 @@ from socrates.checkpoint import (
 )
 from socrates.errors import SocratesError
 from socrates.remote.instance import REMOTE_ROOT, Instance, check_instance_id, project_root
-from socrates.remote.listing import read_listing
+from socrates.remote.listing import list_folders
 
 _NOT_RESUMABLE = 3  # neither Python's nor a shell's own status for an error
 _VERIFY = (  # a sign of life with each file that it opens
@@ -54,7 +54,7 @@ def push_newest(
     local, passed_over = newest_complete(instance.root / "models" / run, weights_only=weights_only)
     local_step = (checkpoint_step(local) or 0) if local else -1
     local_is_whole = local is not None and why_not_resumable(local) is None
-    for there in read_listing(instance):
+    for there in list_folders(instance)[0]:
         if there.run != run or not there.is_complete or there.step < local_step:
             continue
         enough = weights_only and not (there.step == local_step and local_is_whole)  # then the whole one is sent

@@ -33,39 +33,25 @@ _CLOCKS = 5.0  # seconds by which two clocks and their rounding may differ
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the nine criteria are decided by.
+    """What the nine criteria are decided by."""
 
-    Attributes:
-        run: the name of its folder in models/.
-        training: the section of the test's config.
-        steps: those that must have a checkpoint.
-        there: what the machine knows; ``remote``: of it the checkpoints by step.
-        local: the checkpoints here, of all ``steps``.
-        offset: what makes the machine's times ours.
-    """
-
-    run: str
-    training: Any
-    steps: Sequence[int]
-    there: RunEvidence
-    remote: Mapping[int, CheckpointEvidence]
-    local: Mapping[int, LocalCheckpoint]
+    run: str  # the name of its folder in models/
+    training: Any  # the section of the test's config
+    steps: Sequence[int]  # those that must have a checkpoint
+    there: RunEvidence  # what the machine knows
+    remote: Mapping[int, CheckpointEvidence]  # of that, the checkpoints by step
+    local: Mapping[int, LocalCheckpoint]  # those here, of all steps
     monitor: MonitorRecord
-    offset: float
+    offset: float  # what makes the machine's times ours
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One line of the guide's checklist.
-
-    Attributes:
-        met: None if it was not measured; then ``why_not`` says why.
-        evidence: what decided it, a line each.
-    """
+    """One line of the guide's checklist."""
 
     text: str
-    met: bool | None
-    evidence: Sequence[str] = ()
+    met: bool | None  # None if it was not measured; then ``why_not`` says why
+    evidence: Sequence[str] = ()  # what decided it, a line each
     why_not: str = ""
 
 

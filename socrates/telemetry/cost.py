@@ -19,23 +19,14 @@ TRAINING_COST = "training_cost.json"
 
 @dataclass(frozen=True)
 class Account:
-    """What the attempts of one run have used; None is unknown.
+    """What the attempts of one run have used; None is unknown."""
 
-    Attributes:
-        run: the run's identity (`resume.run_identity` of its first start).
-        attempts: how many began to train.
-        seconds: paid, of all attempts.
-        usd: what they cost, each at its own price.
-        step_seconds: the longest of the last steps.
-        save_seconds: the longest save of the last attempt; not carried on: another machine has another disk.
-    """
-
-    run: str = ""
-    attempts: int = 0
-    seconds: float = 0.0
-    usd: float | None = None
-    step_seconds: float | None = None
-    save_seconds: float | None = None
+    run: str = ""  # its identity (`resume.run_identity` of its first start)
+    attempts: int = 0  # that began to train
+    seconds: float = 0.0  # paid, of all attempts
+    usd: float | None = None  # what they cost, each at its own price
+    step_seconds: float | None = None  # the longest of the last steps
+    save_seconds: float | None = None  # the longest save of the last attempt; another machine has another disk
 
 
 def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_hour: float | None) -> Account:

@@ -27,24 +27,16 @@ _LOOKED_BACK = 2**20  # bytes of the log that a status reads
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is. Times are seconds since 1970.
+    """How far a training is. Times are seconds since 1970."""
 
-    Attributes:
-        step: the last one that was done, at ``time``.
-        started: when this process began to train, from step ``started_step``.
-        stopped: why it ended cleanly before its last step, once its checkpoint was complete.
-        warnings: what looks wrong now.
-        account: what all attempts have used.
-    """
-
-    step: int
+    step: int  # the last one that was done, at ``time``
     max_steps: int
     time: float
-    started: float
+    started: float  # when this process began to train, from step ``started_step``
     started_step: int
-    stopped: str | None = None
-    warnings: tuple[str, ...] = ()
-    account: Account | None = None
+    stopped: str | None = None  # why it ended cleanly before its last step, once its checkpoint was complete
+    warnings: tuple[str, ...] = ()  # what looks wrong now
+    account: Account | None = None  # what all attempts have used
 
 
 def read_log(path: Path, since: float = 0.0) -> list[dict[str, Any]]:

@@ -44,15 +44,10 @@ fcntl.flock, os.fsync = refusing_flock, refusing_fsync
 
 @dataclass
 class World:
-    """One laptop and one machine.
+    """One laptop and one machine."""
 
-    Attributes:
-        folder: everything is in here.
-        models: the laptop's models folder; a small tmpfs where `disk_bytes` is given.
-    """
-
-    folder: Path
-    disk_bytes: int | None = None
+    folder: Path  # everything is in here
+    disk_bytes: int | None = None  # of the laptop's models folder, then a small tmpfs
     violations: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

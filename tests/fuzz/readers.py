@@ -30,7 +30,7 @@ from socrates.predict.experiment import read_experiment
 from socrates.predict.prompts import plan_prompts
 from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
 from socrates.remote import verify
-from socrates.remote.listing import list_trainings, read_listing
+from socrates.remote.listing import list_folders, list_trainings
 from socrates.remote.status import find_status, screen
 
 OUT = "out"  # what a program writes; removed before each input
@@ -160,7 +160,7 @@ def _show_machine() -> None:
 
 def _show_listing() -> None:
     instance = _answering(Path("answer").read_bytes())
-    print(*(f"{found.folder} {found.manifest_sha256}\n" for found in read_listing(instance)))
+    print(*(f"{found.folder} {found.manifest_sha256}\n" for found in list_folders(instance)[0]))
     list_trainings(instance)
 
 

@@ -65,15 +65,10 @@ class Laptop:
     Args:
         place: where it is made: not there yet, and without a space in its path (`deepspeed` does not start from such).
         hub: made by `fill_hub_cache`; it is copied.
-
-    Attributes:
-        folder: the project's folder on the laptop.
-        environment: of a new terminal there.
-        notes: for the terminals' output.
     """
 
     def __init__(self, place: Path, hub: Path) -> None:
-        self.folder, self.notes = place / "socrates", place / "notes"
+        self.folder, self.notes = place / "socrates", place / "notes"  # the project's; for the terminals' output
         _copy_repository(self.folder)
         for name, changes in SIZES.items():
             _change(self.folder / name, changes)

@@ -32,19 +32,12 @@ class PageError(Exception):
 
 @dataclass
 class Command:
-    """One command as it is printed, and the lines that it is to print.
+    """One command as it is printed, and the lines that it is to print."""
 
-    Attributes:
-        text: without a comment at its end; of several lines where it is printed so.
-        where: page and line.
-        expected: lines in order, "..." where others may stand between.
-        is_apart: whether its block is typed in a separate terminal.
-    """
-
-    text: str
-    where: str
-    expected: list[str] = field(default_factory=list)
-    is_apart: bool = False
+    text: str  # without a comment at its end; of several lines where it is printed so
+    where: str  # page and line
+    expected: list[str] = field(default_factory=list)  # in order, "..." where others may stand between
+    is_apart: bool = False  # whether its block is typed in a separate terminal
 
     @property
     def key(self) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -20,6 +21,7 @@ from processes import PATIENCE, ROOT, environment, wait_for
 from socrates.checkpoint import find_damage
 from socrates.remote.fetch import fetch_checkpoint, missing_checkpoints
 from socrates.remote.instance import Unreachable
+from socrates.remote.logs import fetch_logs
 from socrates.remote.monitor import Log, Monitor
 
 pytestmark = pytest.mark.slow  # each test starts programs
@@ -380,6 +382,12 @@ def test_a_log_that_cannot_be_brought_is_missing_and_a_hostile_one_takes_no_room
     watch = Watch(project, once=True)
     assert watch.monitor.watch() == 1 and sum(" is not here: " in line for line in watch.said()) == 3
     assert sum(p.stat().st_size for p in project.models.rglob("*") if p.is_file()) < 7000 + 2000
+    listed, asked = f"{'0' * 64} 5000 slow.log".encode(), []
+    answers = [[listed], *([sha256(b"x" * have).hexdigest().encode(), b"x"] for have in range(100))]
+    monkeypatch.setattr("socrates.remote.logs.ask", lambda *_: asked.append(1) or answers.pop(0))
+    monkeypatch.setattr("socrates.remote.logs._LIMIT", 50_000)
+    (line,) = fetch_logs(project.instance, project.models / "of a machine that gives a byte at a time")
+    assert line == "the log slow.log is not here: it was changed while it was copied" and len(asked) == 1 + 53
 
 
 # download_checkpoint.py and verify_checkpoint.py

@@ -453,6 +453,16 @@ copies_behave() {
   copies_behave ssh
 }
 
+@test "what a machine says without end while it is copied from ends the copy, and fills no disk" {
+  use ssh
+  printf 'rsync() { [[ $1 == --version ]] && echo "rsync  version 3.2.7" || yes "rsync: no end" >&2; }; export -f rsync' >"$MACHINE/environment"
+  TNR_STALL_SECONDS=2 tnr scp 0:big here/ 2>"$BATS_TEST_TMPDIR/said" </dev/null && return 1
+  (($(stat -c %s "$BATS_TEST_TMPDIR/said") < 2000000))
+  printf 'echo() { yes; }; export -f echo' >"$MACHINE/environment" # where it is asked what that is
+  run timeout 60 tnr scp 0:big here </dev/null
+  assert_status 254
+}
+
 # All programs but rsync.
 without_rsync() {
   NO_RSYNC=$BATS_TEST_TMPDIR/no\ rsync

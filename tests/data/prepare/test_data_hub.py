@@ -26,19 +26,15 @@ TRAIN_1 = "data/train-00001-of-00003.parquet"
 
 
 class Hub(made_hub.Hub):
-    """A hub with one data set: a folder for each commit, and what each branch means.
-
-    Attributes:
-        cut: {path of a file: how many requests of it are answered with a part, after which the connection is closed}.
-        slow: a file whose bytes stop on the way until `go_on` is set, or None; `stopped` says that one has.
-        sent: paths of the files whose bytes were asked for, in order.
-    """
+    """A hub with one data set: a folder for each commit, and what each branch means."""
 
     def __init__(self, commits) -> None:
         super().__init__(NAME)
         self.RequestHandlerClass = _Answer
         self.commits, self.branches = dict(commits), {"main": OLD, "v2": NEW}
-        self.cut, self.sent = {}, []
+        self.cut = {}  # path of a file: how many requests of it get a part, after which the connection is closed
+        self.sent = []  # paths of the files whose bytes were asked for, in order
+        # A file whose bytes stop on the way until `go_on` is set; `stopped` says that one has.
         self.slow, self.stopped, self.go_on = None, threading.Event(), threading.Event()
 
 
