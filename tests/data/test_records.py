@@ -2,17 +2,13 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
+from published import SAMPLE, needs_sample
 
 from socrates.data.records import Cell, cell_order, read_answers, read_jsonl, render_prompt
 from socrates.errors import SocratesError
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
-needs_sample = pytest.mark.skipif(
-    not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers have no licence and are not part of this repository"
-)
 STIMULI = "You saw a lake.\n\nHow deep is it? Only return an integer from 1 to 5, nothing else."
 PUBLISHED = {
     "sample_id": 7,

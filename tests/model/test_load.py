@@ -205,15 +205,7 @@ def test_an_adapter_of_the_old_format_is_loaded_once_the_command_that_it_is_refu
 
 
 HOSTILE_CONFIGS = {
-    "target_modules": [
-        "([a-z_.0-9]+)+!",
-        "(a|a)(a|a)(a|a)(a|a)!",
-        ".*.*.*.*!",
-        "q_proj\x1b[2J",
-        ["(a*)*"],
-        7,
-        "a" * 10**6,
-    ],
+    "target_modules": ["([a-z_.0-9]+)+!", "(a|a)(a|a)(a|a)(a|a)!", ".*.*.*.*!", "q\x1b[2J", ["(a*)*"], 7, "a" * 10**6],
     "exclude_modules": ["([a-z_.0-9]+)+!"],
     "modules_to_save": [["([a-z_.0-9]+)+!"]],
     "layers_pattern": ["([a-z_.0-9]+)+!"],
