@@ -216,6 +216,13 @@ def test_a_byte_order_mark_is_no_part_of_a_row_also_between_files_that_were_join
     assert [answer.line for answer in read(b"\xef\xbb\xbf" + GOOD, PUBLISHED, b"\xef\xbb\xbf" + GOOD)] == [1, 2, 3]
 
 
+def test_a_line_that_no_row_has_is_not_read_to_its_end(read, monkeypatch):
+    monkeypatch.setattr("socrates.data.records.LONGEST_LINE", len(GOOD) + 1)
+    assert len(read(GOOD, GOOD)) == 2
+    with pytest.raises(SocratesError, match=r"rows\.jsonl, line 2: has over [0-9]+ bytes, which no row has"):
+        read(GOOD, GOOD + b"  ")
+
+
 def test_rows_are_read_as_a_stream(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(GOOD + b"\nnot JSON\n")
