@@ -42,12 +42,7 @@ def main() -> int:
         source, target = _find(instance, arguments)
     say = Log(partial(print, flush=True)).say
     is_fetched = fetch_checkpoint(
-        instance,
-        source,
-        target,
-        starting=lambda: say(f"Downloading {target.name}..."),
-        say=say,
-        light=arguments.light,
+        instance, source, target, starting=lambda: say(f"Downloading {target.name}..."), say=say, light=arguments.light
     )
     if is_fetched:
         say(f"✓ {target.name} downloaded successfully")

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, EXIT_NO, make_parser, run_entry_point
+from socrates.errors import EXIT_DONE, EXIT_NO, escaped, make_parser, run_entry_point
 
 KEYS = """
 keys of --json (all figures are of the rows that are not bad):
@@ -72,7 +72,7 @@ def main() -> int:
     if arguments.json:
         import json
 
-        print(json.dumps(found.record, ensure_ascii=False, allow_nan=False, indent=2), flush=True)
+        print(json.dumps(found.record, allow_nan=False, indent=2), flush=True)
     else:
         from socrates.report.inspection import inspection_text
 
@@ -90,7 +90,7 @@ def main() -> int:
         return EXIT_DONE
     file, first = found.record["file"], bad_rows[0]
     rows = "1 bad row" if len(bad_rows) == 1 else f"{file['bad_rows']} bad rows; the first"
-    print(f"{rows}: {file['path']}, line {first['line']}: {first['reason']}", file=sys.stderr)
+    print(escaped(f"{rows}: {file['path']}, line {first['line']}: {first['reason']}"), file=sys.stderr)
     return EXIT_NO
 
 

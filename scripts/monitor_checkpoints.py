@@ -18,14 +18,7 @@ import os
 import signal
 from pathlib import Path
 
-from socrates.errors import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_NO,
-    SocratesError,
-    make_parser,
-    run_entry_point,
-)
+from socrates.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, SocratesError, make_parser, run_entry_point
 
 
 class Stopped(BaseException):

@@ -134,9 +134,7 @@ def read_manifest(folder: Path | str) -> Manifest:
 
 
 def find_damage(
-    folder: Path | str,
-    only: Collection[str] | None = None,
-    digest: Callable[[Path], str] | None = sha256_file,
+    folder: Path | str, only: Collection[str] | None = None, digest: Callable[[Path], str] | None = sha256_file
 ) -> str | None:
     """The first thing wrong with a checkpoint, or None if all that its manifest lists is there and intact.
 

@@ -52,8 +52,7 @@ def truncate(path):
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "global_step10/shard.pt"])
 @pytest.mark.parametrize(
-    "harm, reason",
-    [(lambda p: p.unlink(), "is missing"), (truncate, "bytes, not 100"), (flip_a_bit, "has changed")],
+    "harm, reason", [(lambda p: p.unlink(), "is missing"), (truncate, "bytes, not 100"), (flip_a_bit, "has changed")]
 )
 def test_any_harm_to_any_file_is_found_and_named(tmp_path, name, harm, reason):
     folder = make_checkpoint(tmp_path, 10)

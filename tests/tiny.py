@@ -54,9 +54,7 @@ def tiny_tokenizer(digits: int = 1) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     numbers = [str(number) for number in range(10**digits)] if digits > 1 else []
     trainer = trainers.BpeTrainer(
-        vocab_size=360 + len(numbers),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=360 + len(numbers), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator([*_SENTENCES * 2, *numbers * 30], trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (END_OF_TEXT, IM_START, IM_END)])
@@ -116,12 +114,7 @@ def survey_model(digits: int = 1, seed: int = 5) -> tuple[Any, Any]:
 
 def with_adapter(model: Any, seed: int = 0, size: float = 0.2) -> Any:
     """``model`` with a LoRA adapter; ``size`` is the spread of its second factors (0: does nothing)."""
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=4,
-        lora_alpha=8,
-        target_modules=list(PROJECTIONS),
-    )
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=list(PROJECTIONS))
     adapted = get_peft_model(model, config)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in adapted.named_parameters():

@@ -18,7 +18,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ _INSTRUCTION_FIELDS = re.compile(r";\s+(?=[A-Z][\w/ ]*:(?:\s|\Z))|;\s*\Z")
 _INSTRUCTION_OUTPUT = re.compile(r"\s*(?:Response:)?\s*([+-]?\d{1,18})\s*\Z")
 QUESTION_PREFIX = "q-"
 _RENAMED_FIELDS = {"political_affiliation": "party_id"}
+LONGEST_LINE = 2**26  # bytes; more is no row, and would take the memory
 LARGEST = 1e100  # no number of a row is beyond it: differences and squares of answers stay finite
 
 
@@ -111,11 +112,13 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
-    """Yield (number from 1, bytes) of the lines that are not empty; SocratesError where there is no such file."""
+    """Yield (number from 1, bytes) of the lines that are not empty; SocratesError for no such file, or no such line."""
     refuse_device(Path(path), "save it as a file first")
     try:
         with Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise SocratesError(f"{path}, line {number}: has over {LONGEST_LINE:,} bytes, which no row has")
                 if line.strip():
                     yield number, line
     except OSError as error:

@@ -105,11 +105,7 @@ def _of_field(tally: _Tally, units: Units, seed: int, resamples: int) -> dict[st
     found = zip(intervals(units, statistic, seed, resamples), least, strict=True)
     limits = [interval and interval.within(low, 1) for interval, low in found]
     groups = [{"group": name, "rows": count} for name, count in zip(tally.names, rows, strict=True)]
-    result = {
-        "rows_known": int(tally.known.sum()),
-        "groups": groups,
-        "small_groups": tally.small_groups,
-    }
+    result = {"rows_known": int(tally.known.sum()), "groups": groups, "small_groups": tally.small_groups}
     for place, (measure, difference) in enumerate(DIFFERENCES.items()):
         for column, group in enumerate(groups, start=place * size):
             group |= {measure: numbers[column], f"{measure}_ci95": limits[column]}

@@ -31,6 +31,7 @@ from socrates.data.records import (
     require_integer,
 )
 from socrates.data.scales import Scale, scale_from_text
+from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 from socrates.evaluation.cells import CellScore, Distribution, ScoredRow
 from socrates.evaluation.metrics import DISTANCES
@@ -331,6 +332,8 @@ def read_cell_lines(path: Path | str) -> dict[Cell, CellLine]:
 def read_human_answers(path: Path | str, missing: Counter[tuple[Cell, float]]) -> dict[Cell, dict[float, int]]:
     """How often each answer was given in each cell, of a `cells.jsonl`, or of a data file: without the ``missing``.
 
+    These hold each code that a question states, also one that nobody gave: a model may.
+
     Raises:
         SocratesError: as `read_cell_lines` or `records.read_answers`.
     """
@@ -339,6 +342,8 @@ def read_human_answers(path: Path | str, missing: Counter[tuple[Cell, float]]) -
         return {cell: line.human_answers for cell, line in read_cell_lines(path).items()}
     counts: defaultdict[Cell, Counter[float]] = defaultdict(Counter)
     for answer in read_answers(path, missing):
+        if answer.cell not in counts:
+            missing.update(dict.fromkeys(((answer.cell, code) for code in read_scale(answer.stimuli)[2]), 0))
         counts[answer.cell][answer.response] += 1
     return dict(counts)
 

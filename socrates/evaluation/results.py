@@ -38,8 +38,6 @@ EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhe
 Correlation = Annotated[float, Field(ge=-1, le=1)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Some = Annotated[Count, Field(ge=1)]
-
-
 Plain = float | Text | bool | None  # a single value; text without control characters
 
 

@@ -113,11 +113,7 @@ def _sum(table: torch.Tensor) -> torch.Tensor:
 
 
 def sample_token_ids(
-    forward: Forward,
-    prompt: Sequence[int],
-    end_ids: Sequence[int],
-    decoding: DecodingSettings,
-    uniforms: np.ndarray,
+    forward: Forward, prompt: Sequence[int], end_ids: Sequence[int], decoding: DecodingSettings, uniforms: np.ndarray
 ) -> list[list[int] | None]:
     """Sample K answers to one prompt: one forward over the prompt, then one for each further token of all K.
 

@@ -157,14 +157,14 @@ class Engine:
     def answer(self, questions: Sequence[Question]) -> list[AnswerDistribution] | None:
         """The distributions of several questions from one forward; a question that needs sampling comes alone.
 
+        No prompt may be longer than `longest_prompt`.
+
         Returns:
             None where memory does not hold so many; give fewer.
 
         Raises:
-            SocratesError: a prompt that is too long for the model; a model that returns no numbers.
+            SocratesError: a model that returns no numbers.
         """
-        for question in questions:
-            self._check_length(question)
         if all(_has_tree(question.scale) for question in questions):
             return unless_out_of_memory(self._answer_exactly, questions)
         (question,) = questions
@@ -219,14 +219,6 @@ class Engine:
             numbers = numbers[np.isin(numbers, question.scale.values)]
         values, counts = np.unique(numbers, return_counts=True)
         return AnswerDistribution(values, None, counts / SAMPLES, exact=False)
-
-    def _check_length(self, question: Question) -> None:
-        limit = longest_prompt(self._loaded.causal_lm.config)
-        if len(question.prompt_ids) > limit:
-            raise SocratesError(
-                f"the prompt of row {question.key} has {len(question.prompt_ids)} tokens, more than "
-                f"{self._loaded.base_name} can read beside an answer ({limit})"
-            )
 
 
 def load_engine(files: ModelFiles, *, device: str | None = None, **options: Any) -> Engine:

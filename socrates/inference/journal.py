@@ -35,8 +35,9 @@ class Journal:
     def __init__(self, path: Path, file: BinaryIO, identity: Mapping[str, Any]) -> None:
         """Read what is there; ``file`` is open for appending, and locked."""
         self._path, self._file, self._identity = path, file, dict(identity)
-        self.header, *answers = _read_lines(file) or [None]
-        self.answers = [answer for answer in answers if answer is not None]
+        first, *answers = _read_lines(file) or [None]
+        self.header = first if first and {"identity", "about"} <= first.keys() else None
+        self.answers = [answer for answer in answers if answer and "seconds" in answer]
         self.damaged = len(answers) - len(self.answers)
         self.seconds = sum((answer.pop("seconds") for answer in self.answers), 0.0)
 

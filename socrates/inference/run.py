@@ -84,7 +84,8 @@ class InferenceRequest:
     def longest_prompt(self) -> float:
         """The most tokens, beside an answer's, that the model can read."""
         try:
-            return longest_prompt(AutoConfig.from_pretrained(self.files.base, local_files_only=True))
+            config = AutoConfig.from_pretrained(self.files.base, local_files_only=True, trust_remote_code=False)
+            return longest_prompt(config.get_text_config())
         except (*LIBRARY_ERRORS, ImportError) as error:
             raise SocratesError(f"{self.files.base}: cannot load the model: {first_line(error)}") from error
 

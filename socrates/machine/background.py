@@ -80,12 +80,7 @@ def _start_supervisor(command: list[str], lock: IO[bytes], log: IO[bytes]) -> in
     """Its process id, once that is on record. It holds the lock on, and nothing else of this process."""
     offset = log.tell()
     process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        pass_fds=[lock.fileno()],
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()]
     )
     with suppress(OSError):  # a full disk; who holds it is said for convenience
         lock.truncate(0)

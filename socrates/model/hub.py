@@ -84,12 +84,7 @@ def snapshot(what: str, name: str, revision: str | None, needed: list[str], unas
     try:
         with _ctrl_c_ends_at_once():
             return Path(snapshot_download(name, **options, local_files_only=not reached))
-    except (
-        errors.HTTPError,
-        errors.HFValidationError,
-        OSError,
-        RuntimeError,
-    ) as error:  # RuntimeError: of the hub's other transport, xet
+    except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of its other transport, xet
         if unasked:
             raise SocratesError(
                 f"{name}: not in the local cache, and not downloaded, as only an adapter names it; if you trust it, "

@@ -177,6 +177,7 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
     described = folder / "tokenizer.json"
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        numbers = tokenizer(_NUMBERS, add_special_tokens=False).input_ids  # what its settings hold shows in use
         expected = Tokenizer.from_file(str(described)) if described.is_file() else None
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
         raise SocratesError(f"{folder}: cannot load the tokenizer: {first_line(error)}") from error
@@ -186,8 +187,7 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
         return tokenizer
     expected.no_padding()
     expected.no_truncation()
-    numbers = expected.encode(_NUMBERS, add_special_tokens=False).ids
-    if numbers != tokenizer(_NUMBERS, add_special_tokens=False).input_ids:
+    if numbers != expected.encode(_NUMBERS, add_special_tokens=False).ids:
         raise SocratesError(
             f"{described}: splits numbers otherwise than {type(tokenizer).__name__}, which the transformers "
             "library puts in its place for this type of model: it would be asked in tokens that it does not know"

@@ -20,9 +20,8 @@ from socrates.config import RunConfig
 from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.evaluate import recorded_config
-from socrates.files import read_json, write_jsonl
+from socrates.files import write_jsonl
 from socrates.inference.run import InferenceRequest, run_inference, settings_of
-from socrates.model.chat import answers_token_ids
 from socrates.predict.estimates import MEAN, PROBABILITY, estimate_conditions, estimate_differences
 from socrates.predict.experiment import OutcomeQuestion, read_experiment
 from socrates.predict.files import ANSWERS, Asked, check_folder, read_finished, write_finished
@@ -206,25 +205,17 @@ def _estimate(
 def _check_lengths(
     file: Path, plan: PromptPlan, questions: Sequence[Question], request: InferenceRequest, config: RunConfig | None
 ) -> None:
-    """SocratesError where a prompt and its answer are longer than the model was trained on, or can read."""
-    if config is not None:
+    """SocratesError where a prompt is longer than what the model was trained on, or can read."""
+    limit, why = request.longest_prompt, f"{request.files.base_name} can read beside an answer"
+    if config is not None and config.training.max_length < limit:
         limit, why = config.training.max_length, f"{request.model} was trained on (max_length)"
-    else:
-        base = read_json(request.files.base / "config.json", "model's config")
-        limit, why = base.get("max_position_embeddings"), f"{request.files.base_name} can read"
-    if not isinstance(limit, int):  # not known before the model is loaded
-        return
-    answers = {
-        scale: max(map(len, answers_token_ids(request.tokenizer, (scale.low, scale.high)))) + 1
-        for scale in {question.scale for question in questions}
-    }
     longest: Counter[str] = Counter()
     for question in questions:
         keys = plan.keys(question.key)
         place = f'"conditions.{keys["condition"]}" with "questions.{keys["question"]}"'
-        longest[place] = max(longest[place], len(question.prompt_ids) + answers[question.scale])
+        longest[place] = max(longest[place], len(question.prompt_ids))
     problems = [
-        f"{place}: {tokens:,} tokens with its answer, more than the {limit:,} that {why}; shorten it"
+        f"{place}: {tokens:,} tokens, more than the {limit:,} that {why}; shorten it"
         for place, tokens in longest.items()
         if tokens > limit
     ]

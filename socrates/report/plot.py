@@ -72,15 +72,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def drawn(
-    title: str,
-    height: float,
-    draw: Callable[[Any], None],
-    alt: str,
-    *,
-    rows: int = 1,
-    name: str = "",
-) -> Plot:
+def drawn(title: str, height: float, draw: Callable[[Any], None], alt: str, *, rows: int = 1, name: str = "") -> Plot:
     """A picture from a function that fills its axes.
 
     Args:

@@ -93,7 +93,7 @@ def refuse_code(checkpoint: Path, step: int) -> None:
     try:
         if path.read_text().strip() != f"global_step{step}":
             raise ValueError(f"is not global_step{step}")
-        pickles = [checkpoint / "scheduler.pt", *checkpoint.glob("rng_state_*.pth")]
+        pickles = [checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]
         pickles += (checkpoint / f"global_step{step}").iterdir()
         with safe_globals(), torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             for path in sorted(pickles):

@@ -204,7 +204,7 @@ def test_tokens_are_those_of_a_training_row(tmp_path):
 
 def test_bad_rows_are_named_and_the_others_inspected(tmp_path):
     emoji = json.dumps(row(demographic={"note": "\N{GRINNING FACE}"})).encode()  # as \ud83d\ude00
-    bad = [b"\xff\xfe", b"[1]", b'{"a": 1, "a": 2}', json.dumps(row(response="four")).encode()]
+    bad = [rb'{"\u009b": 1, "\u009b": 2}', b"[1]", b"\xff\xfe", json.dumps(row(response="four")).encode()]
     bad += [json.dumps(row(demographic={"age": {"nested": None}})).encode(), emoji.replace(rb"\ude00", b"")]
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\n".join([emoji, *bad * 5, json.dumps(row(person=2)).encode()[:90]]))
@@ -213,13 +213,13 @@ def test_bad_rows_are_named_and_the_others_inspected(tmp_path):
     assert found.record["demographics"][0]["common"] == {"\N{GRINNING FACE}": 1}
     first = found.record["bad_rows"]
     assert [bad["line"] for bad in first] == [*range(2, 22)]
-    wanted = ("not UTF-8", "a JSON object", '"a" stands there twice', '"response" must be', '"age" must be a text')
+    wanted = ('"\x9b" stands there twice', "a JSON object", "not UTF-8", '"response" must be', '"age" must be a text')
     for bad, expected in zip(first, (*wanted, "half a character"), strict=False):
         assert expected in bad["reason"]
     result = run(path, "--json")
     assert result.returncode == 1
     assert json.loads(result.stdout)["file"]["bad_rows"] == 31
-    assert f"31 bad rows; the first: {path}, line 2: not UTF-8 text" in result.stderr
+    assert f'31 bad rows; the first: {path}, line 2: cannot be read as JSON: the key "\\x9b"' in result.stderr
     assert re.search(r"\n +21  \S", inspection_text(found))
 
 

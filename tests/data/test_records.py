@@ -2,17 +2,13 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
+from published import SAMPLE, needs_sample
 
 from socrates.data.records import Cell, cell_order, read_answers, read_jsonl, render_prompt
 from socrates.errors import SocratesError
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
-needs_sample = pytest.mark.skipif(
-    not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers have no licence and are not part of this repository"
-)
 STIMULI = "You saw a lake.\n\nHow deep is it? Only return an integer from 1 to 5, nothing else."
 PUBLISHED = {
     "sample_id": 7,
@@ -218,6 +214,13 @@ def test_a_file_without_rows_a_missing_one_and_a_folder_are_told_apart(tmp_path,
 
 def test_a_byte_order_mark_is_no_part_of_a_row_also_between_files_that_were_joined(read):
     assert [answer.line for answer in read(b"\xef\xbb\xbf" + GOOD, PUBLISHED, b"\xef\xbb\xbf" + GOOD)] == [1, 2, 3]
+
+
+def test_a_line_that_no_row_has_is_not_read_to_its_end(read, monkeypatch):
+    monkeypatch.setattr("socrates.data.records.LONGEST_LINE", len(GOOD) + 1)
+    assert len(read(GOOD, GOOD)) == 2
+    with pytest.raises(SocratesError, match=r"rows\.jsonl, line 2: has over [0-9]+ bytes, which no row has"):
+        read(GOOD, GOOD + b"  ")
 
 
 def test_rows_are_read_as_a_stream(tmp_path):

@@ -10,25 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import SAMPLE, needs_sample
 
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
 from socrates.data.scales.missing import far_answers
-from socrates.data.scales.text import (
-    IN_QUESTION,
-    NAMED,
-    OPTIONS,
-    RANGE,
-    parse_scale,
-    question_text,
-    read_scale,
-)
+from socrates.data.scales.text import IN_QUESTION, NAMED, OPTIONS, RANGE, parse_scale, question_text, read_scale
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "socsci210_sample"
-needs_sample = pytest.mark.skipif(
-    not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent: real answers have no licence and are not part of this repository"
-)
 PERSONA = {"age": 34, "income": "40-49K", "location": "1 to 5 Main St. No. 3", "household_size": "2 (1 = adult)"}
 
 

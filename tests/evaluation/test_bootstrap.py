@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from socrates.evaluation.bootstrap import (
-    Interval,
-    Units,
-    estimate,
-    intervals,
-    resampled,
-    tail,
-)
+from socrates.evaluation.bootstrap import Interval, Units, estimate, intervals, resampled, tail
 
 UNEVEN = Units(np.repeat([0, 1, 2, 3], [1, 7, 3, 12]))
 NAN = math.nan

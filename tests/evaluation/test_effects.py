@@ -13,13 +13,7 @@ from scipy import stats
 
 from socrates.data.records import Cell
 from socrates.evaluation.cells import CellScore
-from socrates.evaluation.effects import (
-    ALL_PAIRS,
-    NUMBERS,
-    effect_lines,
-    find_questions,
-    summarize_effects,
-)
+from socrates.evaluation.effects import ALL_PAIRS, NUMBERS, effect_lines, find_questions, summarize_effects
 
 SCALE = np.arange(1, 8)
 

@@ -178,12 +178,7 @@ FEWER = {"rows_scored": 90, "cells_scored": 9}
 REFUSED = [
     # what is wrong, the baseline's file, the checkpoint's file, what stands on stderr
     ("NaN", json.dumps(metrics(math.nan)), metrics(0.3), "NaN is not a number"),
-    (
-        "infinite distance",
-        metrics(0.4),
-        json.dumps(metrics(77)).replace("77", "1e999"),
-        "1e999 is not a number that can be computed with",
-    ),
+    ("infinite distance", metrics(0.4), json.dumps(metrics(77)).replace("77", "1e999"), "1e999 is not a number that"),
     ("missing key", metrics(0.4), without(metrics(0.3), "wasserstein_distance"), '"wasserstein_distance": missing'),
     ("text", metrics(0.4), metrics("0.3"), 'must be a number, not "0.3"'),
     ("negative", metrics(0.4), metrics(-0.1), '"wasserstein_distance": must be at least 0, not -0.1'),
@@ -208,12 +203,7 @@ REFUSED = [
     ("a seed of a wrong type in both", other(seed=-1), other(seed=-1), '"comparability.seed": must be at least 0, not'),
     ("a damaged count", metrics(0.4), metrics(0.3, seen={"rows": "60", "of": 100}), '"seen.rows": must be a whole'),
     ("another key", metrics(0.4), other(hardware="x"), '"hardware" is null in '),
-    (
-        "both of an older metric",
-        metrics(0.4, comparability=OLD_METRIC),
-        metrics(0.3, comparability=OLD_METRIC),
-        "evaluate the older one again: since version 3, missing answers",
-    ),
+    ("both of an older metric", *[metrics(0.4, comparability=OLD_METRIC)] * 2, "since version 3, missing answers"),
     ("other cells", metrics(0.4), metrics(0.3, coverage=FEWER), "baseline.json scores 10 cells and "),
 ]
 

@@ -423,6 +423,14 @@ def test_the_folder_of_the_file_itself_is_refused(tmp_path, score_file):
     assert (tmp_path / "evaluated" / "metrics.json").read_bytes() == before
 
 
+def test_where_only_the_model_refuses_that_is_none_of_its_answers(tmp_path, score_file):
+    people = [row(response, participant=response, prompt=REFUSABLE) for response in (1, 2, 3)]
+    asked = [{**one, "prediction": answer} for one, answer in zip(people, (1, 2, 99), strict=True)]
+    data, answers = write_lines(tmp_path / "val.jsonl", people), write_lines(tmp_path / "asked.jsonl", asked)
+    score_file(answers, tmp_path / "out", "--human-answers", str(data))
+    assert read_metrics(tmp_path / "out/metrics.json")["coverage"]["rows_predicted"] == 2
+
+
 def test_other_results_in_the_folder_are_replaced_only_where_that_is_said(tmp_path, score_file):
     """The same command again is fine, also where it was broken off before its last file."""
     answers, others = (

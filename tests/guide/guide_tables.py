@@ -21,9 +21,7 @@ NOT_RUN = {
 }
 
 # Exit statuses that are not 0, and why.
-STATUS = {
-    "./scripts/verify_test_run.sh 0": (2, "NOT DECIDED: utilization and memory of GPUs cannot be measured here"),
-}
+STATUS = {"./scripts/verify_test_run.sh 0": (2, "NOT DECIDED: utilization and memory of GPUs cannot be measured here")}
 
 # What the pages ask the reader to put in; a machine in a folder, and the hub's cache, take anything.
 PLACEHOLDERS = {

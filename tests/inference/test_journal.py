@@ -71,6 +71,19 @@ def test_answers_of_an_unknown_run_are_kept_until_they_are_discarded(tmp_path, h
     assert open_journal(tmp_path, IDENTITY, discard=True).answers == []
 
 
+def test_lines_that_were_moved_or_stand_twice_are_not_taken_for_others(tmp_path):
+    begun(tmp_path, answers(1)).close()
+    path = tmp_path / "unfinished.jsonl"
+    header, answer = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header * 2 + answer)
+    again = open_journal(tmp_path, IDENTITY)
+    assert again.answers == answers(1) and again.damaged == 1
+    again.close()
+    path.write_bytes(answer + header)
+    with pytest.raises(SocratesError, match="its first line is damaged"):
+        open_journal(tmp_path, IDENTITY)
+
+
 def test_a_kill_before_the_header_is_whole_leaves_nothing(tmp_path):
     (tmp_path / "unfinished.jsonl").write_bytes(b'{"identity": {"mod')
     again = open_journal(tmp_path, IDENTITY)

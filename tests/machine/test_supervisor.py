@@ -11,16 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import (
-    PATIENCE,
-    ROOT,
-    assert_refused,
-    environment,
-    run_in,
-    run_script,
-    training_folder,
-    wait_for,
-)
+from processes import PATIENCE, ROOT, assert_refused, environment, run_in, run_script, training_folder, wait_for
 
 from socrates.errors import SocratesError
 from socrates.files import write_json

@@ -68,10 +68,7 @@ def test_of_several_templates_the_default_is_taken(tmp_path):
     "template, reason",
     [
         ("{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}", "No system role"),
-        (
-            "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
-            "it leaves the system message out",
-        ),
+        ("{{ messages[1].content }}", "it leaves the system message out"),
         ("{% for", "unexpected 'end of template'"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ raise_exception('No.\nNo!' * 1000) }}", "No."),

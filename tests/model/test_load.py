@@ -19,6 +19,7 @@ from safetensors.torch import load, load_file, save_file
 from tiny import END_OF_TEXT, IM_END, PROJECTIONS, save_model, survey_model, tiny_tokenizer, with_adapter
 
 from socrates.errors import SocratesError, escaped
+from socrates.inference.run import InferenceRequest
 from socrates.model import load as loading
 from socrates.model.adapter import AdapterConfig
 from socrates.model.chat import prompt_token_ids
@@ -204,15 +205,7 @@ def test_an_adapter_of_the_old_format_is_loaded_once_the_command_that_it_is_refu
 
 
 HOSTILE_CONFIGS = {
-    "target_modules": [
-        "([a-z_.0-9]+)+!",
-        "(a|a)(a|a)(a|a)(a|a)!",
-        ".*.*.*.*!",
-        "q_proj\x1b[2J",
-        ["(a*)*"],
-        7,
-        "a" * 10**6,
-    ],
+    "target_modules": ["([a-z_.0-9]+)+!", "(a|a)(a|a)(a|a)(a|a)!", ".*.*.*.*!", "q\x1b[2J", ["(a*)*"], 7, "a" * 10**6],
     "exclude_modules": ["([a-z_.0-9]+)+!"],
     "modules_to_save": [["([a-z_.0-9]+)+!"]],
     "layers_pattern": ["([a-z_.0-9]+)+!"],
@@ -376,6 +369,11 @@ def test_tokenizers_that_are_missing_damaged_or_not_what_they_say(copy):
     with refused("tokenizer.json: splits numbers otherwise than Qwen2Tokenizer"):
         load_tokenizer(base)
     described.write_text(whole)
+    settings = (base / "tokenizer_config.json").read_text()
+    edit_json(base / "tokenizer_config.json", model_max_length=[4096])
+    with refused("cannot load the tokenizer"):
+        load_tokenizer(base)
+    (base / "tokenizer_config.json").write_text(settings)
     (base / "chat_template.jinja").unlink()
     with refused("no chat template"):
         load_model(base)
@@ -391,6 +389,14 @@ def test_the_checkpoints_own_tokenizer_is_used_and_the_bases_where_it_has_none(c
     assert "own" in load_model(checkpoint).tokenizer.chat_template
     (checkpoint / "tokenizer_config.json").unlink()
     assert load_model(checkpoint).tokenizer.chat_template == template
+
+
+def test_a_config_that_names_code_is_refused_without_a_question(copy, monkeypatch):
+    base = copy("base")
+    edit_json(base / "config.json", model_type="made-up", auto_map={"AutoConfig": "code.Config"})
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asks whether to run it"))
+    with refused("cannot load the model"):
+        _ = InferenceRequest(str(base), base, None).longest_prompt
 
 
 # --- hub names --------------------------------------------------------------------------------------------------------

@@ -10,13 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from socrates.errors import SocratesError
 from socrates.model.attention import SDPA, choose_attention, flat_inputs
-from socrates.model.sizing import (
-    QWEN2_14B,
-    ModelShape,
-    adapter_parameters,
-    peak_flops,
-    training_flops,
-)
+from socrates.model.sizing import QWEN2_14B, ModelShape, adapter_parameters, peak_flops, training_flops
 
 
 def counted(shape, settings, tokens):

@@ -46,11 +46,7 @@ class Watch:
 
 
 def new(label):
-    return [
-        f"Found new checkpoint: {label}",
-        f"Downloading {label}...",
-        f"✓ {label} downloaded successfully",
-    ]
+    return [f"Found new checkpoint: {label}", f"Downloading {label}...", f"✓ {label} downloaded successfully"]
 
 
 def wait_while_it_runs(process, condition):

@@ -37,7 +37,7 @@ WRONG = {  # where Python reads the arguments; those of the other bash scripts a
     "score_predictions.py": ("in.jsonl --output out --seed -1",),
 }
 NOT_OURS = {  # options of other programs that the pages name
-    *("--num_gpus", "--no-first-run"),
+    *("--num_gpus", "--no-first-run")
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from socrates.data.records import read_lines
 from socrates.errors import SocratesError
 from socrates.model.hub import check_revision, names_a_folder, snapshot
 
@@ -157,9 +158,8 @@ def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | byte
     """
     for file in source.files:
         try:
-            for number, row in enumerate(_rows_of(file), start=1):
-                if not isinstance(row, bytes) or row.strip():
-                    yield file, number, row
+            for number, row in read_lines(file) if file.suffix == ".jsonl" else enumerate(_rows_of(file), start=1):
+                yield file, number, row
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise SocratesError(
                 f"{file}: no parquet file, or one that is damaged or was cut off: {error}; download or copy it again"
@@ -168,11 +168,7 @@ def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | byte
             raise SocratesError(f"{file}: cannot read: {error.strerror or error}; download or copy it again") from error
 
 
-def _rows_of(path: Path) -> Iterator[dict[str, Any] | bytes]:
-    if path.suffix == ".jsonl":
-        with path.open("rb") as lines:
-            yield from lines
-        return
+def _rows_of(path: Path) -> Iterator[dict[str, Any]]:
     # a buffer, and not a whole row group at once: it may hold a million rows
     with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]

@@ -27,9 +27,9 @@ _WORDS = frozenset(_ALONE.split())
 _NEXT = r"[;.?!]|$|,? ?(?:or |and |where )*[\"'(]*-?\d|,? (?:and )?nothing\b|,? (?:otherwise|only)\b"
 _ITEM = re.compile(
     # 99 for 'Refused', 99 = refused, 8 if you don't know, 99 (Refused), (99) Refused
-    rf"(?<![\w$#.,-])[\"'(]?(?P<code>{_CODE})[\"']?"
+    rf"(?<![\w$#.,-])(?:\((?:where )?|[\"'])?(?P<code>{_CODE})[\"']?"
     r"(?: ?[=:.)—-] ?| (?:for|if|when|means|meaning|is|being|represents|indicates) | ?(?=[\"'(]))"
-    rf"(?:([\"'])(?P<quoted>.{{1,120}}?)\2(?!\w)|\((?P<bracketed>[^()]{{1,120}})\)|(?P<bare>[^;.?!]{{1,120}}?)(?={_NEXT}))"
+    rf"(?:([\"'])(?P<quoted>.{{1,120}}?)\2(?!\w)|\((?P<bracketed>[^()\d]{{1,120}})\)|(?P<bare>[^;.?!]{{1,120}}?)(?:\)|(?={_NEXT})))"
     # 'Refused' (99)
     rf"|(?:(?<=[,;:.?!(])|(?<=\bor)|(?<=\band)) ?(?P<before>[^,;:.?!()\d]{{1,80}}) \((?P<after>{_CODE})\)",
     re.I,
