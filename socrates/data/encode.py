@@ -58,6 +58,7 @@ class PromptEncoder:
         self._backend = Tokenizer.from_str(tokenizer_json(tokenizer))
         frame = prompt_frame(tokenizer, settings)
         self._frame = frame if _is_separable(json.loads(self._backend.to_str())) else None  # None: prompts stay whole
+        self._end_id = end_of_turn_id(tokenizer)
         self._line_ids = lru_cache(10_000)(self._encode_line)
         self._word_ids = lru_cache(100_000)(self._encode_word)
         self.encode_answer = lru_cache(100_000)(self._encode_answer)
@@ -65,11 +66,16 @@ class PromptEncoder:
     def encode(self, prompt: str) -> bytes:
         """The token ids of a prompt, exactly as `prompt_token_ids` gives them."""
         if self._frame is None:
-            [ids] = prompt_token_ids(self._tokenizer, [prompt], self._settings)
-            return _as_bytes(ids)
+            return self.encode_all([prompt])[0]
         before, after = self._frame
         *lines, last = _LINE_ENDS.split(f"{before}{prompt}{after}")  # takes the line break before each place away
         return b"".join([self._line_ids(line + "\n") for line in lines]) + self._line_ids(last)
+
+    def encode_all(self, prompts: Sequence[str]) -> list[bytes]:
+        """As `encode`, of each; where prompts stay whole, much faster."""
+        if self._frame is None:
+            return [_as_bytes(ids) for ids in prompt_token_ids(self._tokenizer, prompts, self._settings)]
+        return [self.encode(prompt) for prompt in prompts]
 
     def _encode_line(self, line: str) -> bytes:
         first, *words = _WORD_ENDS.split(line)  # takes the space before each word away
@@ -79,7 +85,7 @@ class PromptEncoder:
         return _as_bytes(self._backend.encode(word, add_special_tokens=False).ids)
 
     def _encode_answer(self, value: int) -> bytes:
-        return _as_bytes([*answer_token_ids(self._tokenizer, value), end_of_turn_id(self._tokenizer)])
+        return _as_bytes([*answer_token_ids(self._tokenizer, value), self._end_id])
 
 
 def tokenizer_json(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -117,7 +117,8 @@ def _write_rows(path: Path, data_file: Path, encoder: PromptEncoder, max_length:
         answers = iter(progress(read_answers(data_file, missing), f"tokenizing {data_file}"))
         while batch := list(islice(answers, _BATCH)):
             cells.update(answer.cell for answer in batch)
-            rows = [row for answer in batch if (row := _encode(answer, encoder, max_length, counts))]
+            prompts = zip(batch, encoder.encode_all([answer.prompt for answer in batch]), strict=True)
+            rows = [row for one in prompts if (row := _row(*one, encoder, max_length, counts))]
             if rows:
                 writer.write_batch(_record_batch(rows, counts))
     counts.missing_answers = missing.total()
@@ -126,18 +127,18 @@ def _write_rows(path: Path, data_file: Path, encoder: PromptEncoder, max_length:
     return counts, cells
 
 
-def _encode(answer: Answer, encoder: PromptEncoder, max_length: int, counts: Counts) -> tuple[bytes, bytes] | None:
+def _row(answer: Answer, ids: bytes, encoder: PromptEncoder, limit: int, counts: Counts) -> tuple[bytes, bytes] | None:
     """The ids of a prompt and of its answer; None, and counted, where it does not fit and cannot be made to."""
-    prompt_ids, answer_ids = encoder.encode(answer.prompt), encoder.encode_answer(answer.response)
-    room = max_length * BYTES_A_TOKEN - len(answer_ids)
-    if len(prompt_ids) > room:
+    answer_ids = encoder.encode_answer(answer.response)
+    room = limit * BYTES_A_TOKEN - len(answer_ids)
+    if len(ids) > room:
         prompt = shorten_prompt(answer, lambda text: len(encoder.encode(text)) <= room)
         if prompt is None:
             counts.dropped += 1
             return None
         counts.shortened += 1
-        prompt_ids = encoder.encode(prompt)
-    return prompt_ids, answer_ids
+        ids = encoder.encode(prompt)
+    return ids, answer_ids
 
 
 def _record_batch(rows: list[tuple[bytes, bytes]], counts: Counts) -> pa.RecordBatch:

@@ -4,9 +4,9 @@ The user's turn is the row's `prompt`, the assistant's turn the bare integer; a 
 the config gives one (a chat template may add one of its own: Qwen2.5's does).
 
 A template comes with a checkpoint, and nobody has read it: whatever is wrong with it is one line, a date in it is the
-config's, never today's, and time, memory and length of the text are limited. What Python cannot interrupt (to compare
-lists that hold one another a hundred times over) the kernel ends, and the process with it (SIGXCPU).
-Does not cover: a hole in the library's sandbox; a template that is random, which jinja's can be.
+config's, and time, memory and length of the text are limited. What Python cannot interrupt (to compare lists that hold
+one another a hundred times over) the kernel ends, with the process (SIGXCPU). Does not cover: a hole in the library's
+sandbox; a template that is random, which jinja's can be.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import hashlib
 import resource
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -28,11 +28,7 @@ from socrates.errors import SocratesError, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Conversations = Sequence[Sequence[Mapping[str, str]]]  # of each its messages: role, content
-
-_SECONDS, _CPU_SECONDS = 5, 100  # for a template; for all threads of the process, of which others may be busy
-_BYTES = 2**29  # more than the process has
-_TEXT_BYTES = 100_000  # more than eight for each character of the messages
+_SECONDS, _CPU_SECONDS, _BYTES = 5, 100, 2**29  # the template's; all threads', others may be busy; beyond what we have
 
 
 def chat_messages(prompt: str, system_message: str | None = None) -> list[dict[str, str]]:
@@ -42,14 +38,12 @@ def chat_messages(prompt: str, system_message: str | None = None) -> list[dict[s
 
 
 def conversation_texts(
-    tokenizer: PreTrainedTokenizerBase, conversations: Conversations, today: datetime.date, *, answer_follows: bool
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any], today: datetime.date, *, answer_follows: bool
 ) -> list[str]:
-    """What the chat template makes of each conversation; in the main thread only.
+    """What the chat template makes of each conversation, a list of messages; in the main thread only.
 
-    ``today`` is what the template takes for it; ``answer_follows``: the text ends where the answer begins.
-
-    Raises:
-        SocratesError: the template fails, goes beyond a limit or leaves a system message out.
+    ``answer_follows``: the text ends where it begins. SocratesError: the template fails, goes beyond a limit or leaves
+    a system message out.
     """
     # `apply_chat_template` takes no functions from its caller, and so no other clock.
     from transformers.utils.chat_template_utils import _compile_jinja_template
@@ -62,7 +56,7 @@ def conversation_texts(
             template = _compile_jinja_template(tokenizer.chat_template)
             for messages in conversations:
                 text = template.render(known, messages=messages, add_generation_prompt=answer_follows)
-                if len(text.encode()) > _TEXT_BYTES + 8 * sum(len(message["content"]) for message in messages):
+                if len(text.encode()) > 100_000 + 8 * sum(len(message["content"]) for message in messages):
                     raise ValueError(f"it makes {len(text):,} characters of a conversation")
                 if messages[0]["role"] == "system" and messages[0]["content"].strip() not in text:
                     raise ValueError("it leaves the system message out")
@@ -159,8 +153,7 @@ def answers_token_ids(tokenizer: PreTrainedTokenizerBase, values: Sequence[int])
 
 def answered_texts(tokenizer: PreTrainedTokenizerBase, prompt: str, values: Sequence[int]) -> list[str]:
     """The whole conversation with each answer, through the chat template."""
-    messages = chat_messages(prompt)
-    conversations = [[*messages, {"role": "assistant", "content": str(value)}] for value in values]
+    conversations = [[*chat_messages(prompt), {"role": "assistant", "content": str(value)}] for value in values]
     return conversation_texts(tokenizer, conversations, PromptSettings().date, answer_follows=False)
 
 
