@@ -140,7 +140,7 @@ def matmul_peak(device: torch.device, seconds: float = 0.15) -> float:
         out = torch.empty_like(a)
         taken, _ = seconds_of(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)  # also warms up
         for _ in range(5):
-            times = max(1, int(seconds / max(taken, 1e-6)))
+            times = max(1, int(seconds / max(taken, 1e-3)))  # a clock of CPU time may tick in milliseconds
             run = lambda a=a, b=b, out=out, times=times: [torch.mm(a, b, out=out) for _ in range(times)]  # noqa: E731
             taken = seconds_of(run, device)[0] / times
             best = max(best, 2 * size**3 / taken)
