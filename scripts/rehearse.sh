@@ -40,6 +40,7 @@ fi
 mkdir -p "$folder" || die "$folder: cannot make this folder"
 folder=$(cd "$folder" && pwd)
 [[ $data/ != "$folder"/* ]] || die "--data $data: lies in $folder, which every rehearsal empties; choose another --folder"
+command -v flock >/dev/null || die "flock (of util-linux) is not installed"
 exec 9>>"$folder/.lock" || die "$folder: cannot write there"
 status=0
 flock -n -E 75 9 || status=$?

@@ -110,7 +110,7 @@ def run_entry_point(main: Callable[[], int | None]) -> NoReturn:
         elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             why = f"no space left: {error.filename or 'where the output goes'}"
         elif isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP):
-            why = f"{error.filename}: {error.strerror}"
+            why = f"{error.filename or 'a file'}: {error.strerror}"
         elif isinstance(error, RecursionError):
             why = "a file that was read is nested too deeply"
         else:
