@@ -132,20 +132,21 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     first, last = (scale[0], scale[-1]) if scale else (low, high)
     predicted_mean, predicted_variance = _moments(z_predicted, ones)
     guesses = standardise(uniform_answers(scale, low, high), low, high)
-    people = _all_or_none([row.distribution for row in answered])
-    draws = n_human if people else len(predicted)
-    sides = answers, counts, predicted
-    drawn = _distance(*sides, low, high)
+    tables = _tables([row.distribution for row in answered])
+    as_drawn = [(predicted, ones[None])]
+    sides, draws = (tables, n_human) if tables else (as_drawn, None)
+    answers_drawn = draws or len(predicted)
+    stated = scale is not None and np.ptp(np.clip(answers, first, last)) > 0  # else nobody answered on it
     return replace(
         counted,
         z_human=z_human,
         z_predicted=z_predicted,
-        predicted_distribution=_mean_distribution(people) if people else None,
-        wasserstein_distance=_distance(*sides, low, high, people) if people else drawn,
-        wasserstein_drawn=drawn,
-        wasserstein_stated_scale=_on_stated_scale(scale, *sides, people),
-        uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), draws),
-        empirical_best=expected_distance(z_answers, counts, z_answers, counts, draws),
+        predicted_distribution=_mean_distribution(tables) if tables else None,
+        wasserstein_distance=_distance(answers, counts, sides, low, high, draws),
+        wasserstein_drawn=_distance(answers, counts, as_drawn, low, high, None),
+        wasserstein_stated_scale=_distance(answers, counts, sides, first, last, draws) if stated else None,
+        uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), answers_drawn),
+        empirical_best=expected_distance(z_answers, counts, z_answers, counts, answers_drawn),
         human_mean=human_mean,
         human_variance=human_variance,
         predicted_mean=predicted_mean,
@@ -190,49 +191,25 @@ def _commonest(scales: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | No
     return min(counts, key=lambda scale: (-counts[scale], scale)) if counts else None
 
 
-def _on_stated_scale(
-    scale: tuple[int, ...] | None,
-    answers: Array,
-    counts: Array,
-    predicted: Array,
-    people: Sequence[Distribution] | None,
-) -> float | None:
-    if scale is None or scale[0] == scale[-1]:
-        return None
-    if np.ptp(standardise(answers, scale[0], scale[-1])) == 0:  # the scale is not one that people answered on
-        return None
-    return _distance(answers, counts, predicted, scale[0], scale[-1], people)
-
-
 def _distance(
-    answers: Array,
-    counts: Array,
-    predicted: Array,
-    low: float,
-    high: float,
-    people: Sequence[Distribution] | None = None,
+    answers: Array, counts: Array, sides: Sequence[tuple[Array, Array]], low: float, high: float, draws: int | None
 ) -> float:
-    """First Wasserstein distance in units of a range: of the predicted answers, or expected from distributions.
+    """First Wasserstein distance in units of a range; expected, where one answer is drawn for everybody.
 
     Args:
         answers: shape (n,), distinct human answers, ascending, in scale points.
         counts: shape (n,), how often each was given.
-        predicted: shape (m,), predicted answers, ascending.
+        sides: predicted answers, ascending, and their weights for each person, shape (people, answers).
         low: end of the range, to which all is clipped.
         high: its other end.
-        people: distributions of the asked people, where one answer is to be drawn for everybody who answered.
+        draws: for how many people one is drawn; None: the answers are already drawn, and count as one person's.
     """
+    sides = [(standardise(values, low, high), table) for values, table in sides]
     human = standardise(answers, low, high)
-    if people is None:
-        sides = [(standardise(predicted, low, high), np.ones((1, len(predicted))))]
-    else:
-        sides = [(standardise(np.array(values), low, high), table) for values, table in _tables(people)]
     points = np.unique(np.concatenate([human, *(z for z, _ in sides)]))
     at_human = _distribution(human, counts, points)[:-1]
-    below = np.concatenate([_distribution(z, table, points) for z, table in sides])[:, :-1].T  # (points, people)
-    apart = (
-        np.abs(at_human - below[:, 0]) if people is None else full_size_deviation(below, at_human, int(counts.sum()))
-    )
+    people = np.concatenate([_distribution(z, table, points) for z, table in sides])[:, :-1].T  # (points, people)
+    apart = full_size_deviation(people, at_human, draws) if draws else np.abs(at_human - people[:, 0])
     return min(1.0, max(0.0, float(np.diff(points) @ apart)))  # rounding, or the jackknife, may go beyond
 
 
@@ -243,32 +220,32 @@ def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
     return mean, math.fsum(counts * (values - mean) ** 2) / (number - 1) if number > 1 else None
 
 
-def _all_or_none(distributions: Sequence[Distribution | None]) -> list[Distribution] | None:
-    """The distributions in an order of their own, so that the rows' changes no digit; None unless every row has one."""
-    given = [distribution for distribution in distributions if distribution is not None]
-    return sorted(given) if len(given) == len(distributions) else None
+def _tables(distributions: Sequence[Distribution | None]) -> list[tuple[Array, Array]] | None:
+    """The distributions by their answers: these, ascending, and the probabilities of each person, (people, answers).
 
-
-def _tables(people: Sequence[Distribution]) -> list[tuple[tuple[float, ...], Array]]:
-    """The distributions by their answers, which ascend: for each the probabilities, shape (people, answers)."""
+    Their order is their own, so that the rows' changes no digit. None unless every row has one.
+    """
     by_values: defaultdict[tuple[float, ...], list[Sequence[float]]] = defaultdict(list)
-    for distribution in people:
+    for distribution in distributions:
+        if distribution is None:
+            return None
         by_values[distribution.values].append(distribution.probabilities)
     tables = []
-    for values, probabilities in by_values.items():
-        order = sorted(range(len(values)), key=values.__getitem__)
-        table = np.array(probabilities, dtype=np.float64)[:, order]
-        tables.append((tuple(values[i] for i in order), table / table.sum(axis=1, keepdims=True)))
+    for values, probabilities in sorted(by_values.items()):
+        order = np.argsort(values)
+        table = np.array(sorted(probabilities), dtype=np.float64)[:, order]
+        tables.append((np.array(values, dtype=np.float64)[order], table / table.sum(axis=1, keepdims=True)))
     return tables
 
 
-def _mean_distribution(people: Sequence[Distribution]) -> dict[float, float]:
-    """Mean of the distributions, each normalised first, by answer, ascending."""
+def _mean_distribution(tables: Sequence[tuple[Array, Array]]) -> dict[float, float]:
+    """Mean over people, by answer, ascending."""
     mean: defaultdict[float, list[float]] = defaultdict(list)
-    for values, table in _tables(people):
-        for answer, column in zip(values, table.T, strict=True):
-            mean[float(answer)].append(math.fsum(column))
-    return {answer: math.fsum(mean[answer]) / len(people) for answer in sorted(mean)}
+    for values, table in tables:
+        for answer, column in zip(values.tolist(), table.T, strict=True):
+            mean[answer].append(math.fsum(column))
+    number = sum(len(table) for _, table in tables)
+    return {answer: math.fsum(mean[answer]) / number for answer in sorted(mean)}
 
 
 _MOST_VALUES = 10_001  # of a scale, before it is thinned: 1e-4 of its width apart
