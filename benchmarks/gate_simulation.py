@@ -1,6 +1,7 @@
 """Many evaluations of a baseline and of checkpoints of known improvement, and what the gate says of them.
 
-A model answers for everyone in a cell from one distribution. `untrained` is narrow and in the wrong place, so that its
+A model has a distribution for each cell, and each person's is a shifted one, of which it is the mean over all people
+(`person_by_person`). `untrained` is narrow and in the wrong place, so that its
 distance is the published one; `trained` lies on the way from it to the human distribution, by a share that differs from
 study to study and from cell to cell, and may be negative: there it got worse. What a model would score if everyone were
 asked has a closed form (`Truth`).
@@ -13,18 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from gate_studies import Array, Cells
-from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 from scipy.stats import norm
 
 from socrates.data.selection import choose_rows
 from socrates.evaluation.bootstrap import Units, Weights, intervals
-from socrates.evaluation.cells import binomial_deviation
+from socrates.evaluation.full_size import binomial_deviation, full_size_deviation
 from socrates.evaluation.gate import THRESHOLD
 
 UNTRAINED = 0.205  # the published distance of Qwen2.5-14B-Instruct on the 40 unseen studies
 NARROWER = 0.5  # assumed: standard deviation of the untrained model's answers, as a share of the humans'
 _SHARES = np.linspace(-2.0, 1.0, 61)  # of the way to the human distribution, at which distances are tabulated
-RESAMPLES = 1000  # of an interval; the gate takes more
+SPREAD = 0.3  # assumed: share of the variance of a model's (latent) answers that lies between persons
+ESTIMATORS = ("drawn", "full", "jackknifed")
+RESAMPLES = 400  # of an interval; the gate takes more
 _DRAWS = 10  # of differences for each set of studies, from which the common share for all studies is found
 
 
@@ -179,6 +182,11 @@ class Outcomes:
         return float((self.estimate - self.true).std())
 
     @property
+    def rmse(self) -> float:
+        """Root of the mean squared error, in points."""
+        return float(np.hypot(self.bias, self.sd))
+
+    @property
     def width(self) -> float:
         """Mean width of the interval, in points, of those there are."""
         return float(np.nanmean(self.high - self.low))
@@ -194,68 +202,85 @@ class Outcomes:
         said = (self.estimate >= THRESHOLD) & ((self.low >= THRESHOLD) | (not significant))
         return float(said.mean())
 
+    def elsewhere(self, own: Array) -> tuple[float, float]:
+        """Share of GO, and of intervals that hold what all studies improve by, where sets of them improve by ``own``.
 
-class Luck:
-    """One random number for each row, shared by all models: (row, model) -> answer by inversion."""
+        The error of an estimate is taken to be the same whatever a set improves by: it is added to each.
+        """
+        shift, truth = own[:, None] - self.true, self.true[0]
+        held = (self.low + shift <= truth) & (truth <= self.high + shift)
+        return float((self.estimate + shift >= THRESHOLD).mean()), float(held.mean())
 
-    def __init__(self, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
-        """Draw; ``rows`` of each cell, shape (C,)."""
-        cell = np.repeat(np.arange(len(rows)), rows)
-        self._rows = rows
-        self._start = np.cumsum(rows) - rows
-        self._sorted = np.sort(cell + rng.random(len(cell)))
 
-    def predicted(self, model: Array) -> Array:
-        """Share of a cell's drawn answers at or below each point: shape (C, P)."""
-        at = np.arange(len(model))[:, None] + np.minimum(model, 1 - 1e-12)
-        return (np.searchsorted(self._sorted, at) - self._start[:, None]) / self._rows[:, None]
+def person_by_person(model: Array, z: Array, spread: float = SPREAD) -> Array:
+    """Each person's probability of an answer of at most x: shape (..., people), from the cell's (...) and z ~ N(0, 1).
+
+    Of a latent normal answer a share of the variance is the person's own; over all people the mean is the cell's.
+    """
+    latent = ndtri(np.clip(model, 1e-9, 1 - 1e-9))[..., None]
+    return ndtr((latent - np.sqrt(spread) * z) / np.sqrt(1 - spread))
 
 
 def simulate(
     truth: Truth, way: Way, checkpoints: Sequence[Array], seed: int, resamples: int = RESAMPLES
 ) -> tuple[Array, Array, int]:
-    """One evaluation of the baseline and of several checkpoints.
+    """One evaluation of the baseline and of several checkpoints, by all estimators; models share persons and luck.
 
     Args:
         truth: the studies and the baseline.
         way: how rows are chosen.
         checkpoints: share of the way of each cell, shape (C,) each.
-        seed: of the choice, of the draws and of the resamples.
+        seed: of the choice, of the persons, of the draws and of the resamples.
         resamples: of the intervals; 0: there are none.
 
     Returns:
-        distances, shape (1 + checkpoints,); intervals of the improvements, shape (checkpoints, 2); cells.
+        distances, shape (estimators, 1 + checkpoints); intervals of the improvements, shape (estimators, checkpoints,
+        2); cells.
     """
-    cells = truth.cells
+    cells, rng = truth.cells, np.random.default_rng([seed, 1])
     chosen = choose_rows(cells.sizes(), way.max_examples, seed, way.rows_per_cell)
     rows = np.zeros(len(cells.study), dtype=np.int64)
     for cell, count in chosen.items():
         rows[cell.condition_num] = count
     picked = np.flatnonzero(rows)
-    luck = Luck(rows[picked], np.random.default_rng([seed, 1]))
-    human, width = cells.human[picked], cells.width[picked]
-    population, base = cells.population[picked], truth.base[picked]
-
-    def distances(model: Array) -> Array:
-        return (width * np.abs(human - luck.predicted(model))).sum(axis=1)
-
-    models = [trained(population, base, share[picked, None]) for share in checkpoints]
-    values = np.stack([distances(base), *map(distances, models)], axis=1)  # (cells, models)
+    values = np.zeros((len(ESTIMATORS), len(picked), 1 + len(checkpoints)))
+    shares = [None, *checkpoints]
+    for asked in np.unique(rows[picked]):
+        places = np.flatnonzero(rows[picked] == asked)
+        of = picked[places]
+        z, luck = rng.standard_normal((len(of), asked)), rng.random((len(of), asked))
+        cell, point = np.nonzero(cells.width[of] > 0)
+        human, width = cells.human[of][cell, point], cells.width[of][cell, point]
+        people_there = cells.people[of][cell]
+        for index, share in enumerate(shares):
+            base = truth.base[of]
+            model = base if share is None else trained(cells.population[of], base, share[of, None])
+            people = person_by_person(model[cell, point], z[cell])
+            apart = (
+                np.abs((luck[cell] < people).mean(axis=1) - human),
+                full_size_deviation(people, human, people_there, jackknifed=False),
+                full_size_deviation(people, human, people_there),
+            )
+            for number, one in enumerate(apart):
+                values[number, places, index] = np.maximum(0, np.bincount(cell, width * one, len(of)))
     study = np.unique(cells.study[picked], return_inverse=True)[1]
     units = Units(study)
     values /= units.sizes[study][:, None] * len(units.sizes)  # so that sums are means of means
-    limits = np.full((len(checkpoints), 2), np.nan)
+    limits = np.full((len(ESTIMATORS), len(checkpoints), 2), np.nan)
     if resamples:
+        table = np.concatenate(list(values), axis=1)
 
         def improvements(weights: Weights) -> Array:
-            sums = weights.pooled_sum(values)
+            sums = weights.pooled_sum(table).reshape(-1, len(ESTIMATORS), 1 + len(checkpoints))
             with np.errstate(divide="ignore", invalid="ignore"):  # a few perfect cells, drawn again and again
-                return 100 * (1 - sums[:, 1:] / sums[:, :1])
+                return (100 * (1 - sums[..., 1:] / sums[..., :1])).reshape(len(sums), -1)
 
-        for index, interval in enumerate(intervals(units, improvements, seed, resamples)):
-            if interval is not None:
-                limits[index] = interval
-    return values.sum(axis=0), limits, len(picked)
+        found = intervals(units, improvements, seed, resamples)
+        limits = np.array([interval or (np.nan, np.nan) for interval in found]).reshape(limits.shape)
+    return values.sum(axis=1), limits, len(picked)
+
+
+Key = tuple[str, Way, str, float]  # estimator, way, kind, true improvement
 
 
 def outcomes(
@@ -265,44 +290,51 @@ def outcomes(
     improvements: Sequence[float],
     simulations: int,
     seed: int,
-    other_studies: bool = False,
     resamples: int = RESAMPLES,
-) -> dict[tuple[Way, str, float], Outcomes]:
-    """Simulate each way, size of differences and true improvement.
+) -> dict[Key, Outcomes]:
+    """Simulate each way, size of differences and true improvement of the studies at hand.
 
     Args:
         truths: sets of studies; simulations take turns among them.
         ways: how rows are chosen.
         kinds: how unlike the cells' improvements are.
-        improvements: true ones, in percent.
+        improvements: true ones of everyone in a set, in percent.
         simulations: of each combination.
         seed: of everything.
-        other_studies: False: the true improvement is that of everyone in the studies at hand; True: it is that of all
-            studies of which these were drawn.
         resamples: as of `simulate`.
     """
     rng = np.random.default_rng(seed)
-    common: dict[tuple[str, float], float] = {}
-    if other_studies:
-        for kind in kinds:
-            drawn = [(truth, kind.draw(truth.cells, rng)) for truth in truths for _ in range(_DRAWS)]
-            drawn += [(truth, -differences) for truth, differences in drawn]  # so that chance cancels
-            common |= {(kind.name, value): common_share(drawn, value) for value in improvements}
     keys = [(kind.name, value) for kind in kinds for value in improvements]
-    records: dict[tuple[Way, str, float], list[tuple[float, ...]]] = {(w, *key): [] for w in ways for key in keys}
+    records: dict[Key, list[tuple[float, ...]]] = {(e, w, *key): [] for e in ESTIMATORS for w in ways for key in keys}
     for number in range(simulations):
         truth = truths[number % len(truths)]
         shares: list[Array] = []
         for kind in kinds:
             differences = kind.draw(truth.cells, rng)
-            for value in improvements:
-                at = common[kind.name, value] if other_studies else common_share([(truth, differences)], value)
-                shares.append(truth.shares(at, differences))
+            shares += [truth.shares(common_share([(truth, differences)], v), differences) for v in improvements]
         true = [float(truth.cells.mean_of_means(truth.distances(share))) for share in shares]
         for way in ways:
             found, limits, cells = simulate(truth, way, shares, int(rng.integers(2**31)), resamples)
-            for index, key in enumerate(keys):
-                estimate = 100 * (1 - found[1 + index] / found[0])
-                errors = found[0] - truth.baseline, found[1 + index] - true[index]
-                records[way, *key].append((estimate, *limits[index], *errors, cells, key[1]))
+            for estimator, distances, ends in zip(ESTIMATORS, found, limits, strict=True):
+                for index, key in enumerate(keys):
+                    estimate = 100 * (1 - distances[1 + index] / distances[0])
+                    errors = distances[0] - truth.baseline, distances[1 + index] - true[index]
+                    records[estimator, way, *key].append((estimate, *ends[index], *errors, cells, key[1]))
     return {key: Outcomes(*np.array(rows).T) for key, rows in records.items()}
+
+
+def own_improvements(
+    truths: Sequence[Truth], kind: Differences, improvement: float, sets: int, rng: np.random.Generator
+) -> Array:
+    """What ``sets`` sets of studies together truly improve by, where all studies of the kind do by ``improvement``.
+
+    Returns:
+        shape (1000,), percent.
+    """
+    drawn = [(truth, kind.draw(truth.cells, rng)) for truth in truths for _ in range(_DRAWS)]
+    drawn += [(truth, -differences) for truth, differences in drawn]  # so that chance cancels
+    common = common_share(drawn, improvement)
+    trained_to = [t.cells.mean_of_means(t.distances(t.shares(common, d))) for t, d in drawn]
+    pairs = np.array([(truth.baseline, after) for (truth, _), after in zip(drawn, trained_to, strict=True)])
+    before, after = pairs[rng.integers(len(pairs), size=(1000, sets))].sum(axis=1).T
+    return 100 * (1 - after / before)

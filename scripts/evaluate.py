@@ -20,7 +20,7 @@ from pathlib import Path
 
 from socrates.errors import SocratesError, make_parser, run_entry_point
 
-KEY_METRICS = ("wasserstein_distance", "wasserstein_expected", "mae", "rmse", "correlation", "accuracy", "valid_mass")
+KEY_METRICS = ("wasserstein_distance", "wasserstein_drawn", "mae", "rmse", "correlation", "accuracy", "valid_mass")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -5,12 +5,13 @@ r"""Score answers that were made elsewhere (another model, an API) with the metr
 
 FILE holds one JSON object a line: study_id, condition_num, task_num, response (the human answer), and either
 prediction (the model's answer; null where it gave none) or predicted_distribution ({"1": 0.25, "2": 0.75},
-summing to 1; one answer is drawn from it). Optional: participant and sample_id, which name the row; scale ("1 to 7",
-"1, 2, 8"), the valid answers; demographic ({"age": 34}). The human side of a cell (study, condition, task) is the
-responses in FILE, or where more people answered than stand there, --human-answers: a data file, or the cells.jsonl of
-an evaluation. The predictions.jsonl of an evaluation is such a file: the cells.jsonl beside it is taken, and what the
-metrics.json says of rows that the model may have been trained on ("seen") is kept. scripts/gate.py compares two results
-over the same rows.
+summing to 1). With distributions the distance is what asking everybody in a cell is expected to give, as in an
+evaluation; a cell with an answer that has none is scored by its answers as they are. Optional: participant and
+sample_id, which name the row; scale ("1 to 7", "1, 2, 8"), the valid answers; demographic ({"age": 34}). The human side
+of a cell (study, condition, task) is the responses in FILE, or where more people answered than stand there,
+--human-answers: a data file, or the cells.jsonl of an evaluation. The predictions.jsonl of an evaluation is such a
+file: the cells.jsonl beside it is taken, and what the metrics.json says of rows that the model may have been trained on
+("seen") is kept. scripts/gate.py compares two results over the same rows.
 
 Exit status: 0 done, 2 it cannot be scored.
 """
@@ -30,11 +31,13 @@ from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_poi
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, score, write and print."""
+    from socrates.config import DEFAULT_SEED
+
     parser = make_parser(__doc__)
     parser.add_argument("file", metavar="FILE", type=Path, help="the answers, as JSONL")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace other results in the folder")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="for drawing answers (default: 0)")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="for drawing answers (42)")
     parser.add_argument(
         "--human-answers", type=Path, metavar="FILE", help="all human answers: a data file, or a cells.jsonl"
     )

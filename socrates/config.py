@@ -33,8 +33,9 @@ _REPLACED = {
 _GONE: dict[str, Any] = {"answer_forms": [], "merged": False}
 _EVALUATE_AGAIN = "evaluate again, into another folder or with --overwrite"
 
-
 Whole = Annotated[int, Field(ge=1)]
+
+DEFAULT_SEED = 42  # of a run, and of scoring answers made elsewhere: by it both draw the same ones
 
 
 class LoraSettings(Schema):
@@ -104,7 +105,7 @@ class RunConfig(Schema):
     lora: LoraSettings
     training: TrainingSettings
     model_revision: Filled | None = None  # commit or tag on the hub
-    seed: int = Field(42, ge=0, le=2**32 - 1)
+    seed: int = Field(DEFAULT_SEED, ge=0, le=2**32 - 1)
     price_per_hour: float | None = Field(None, ge=0)  # US dollars, for the machine; null: unknown
     max_cost_usd: float | None = Field(None, gt=0)  # stops with a checkpoint before it is passed
     prompt: PromptSettings = PromptSettings()

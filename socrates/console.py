@@ -63,7 +63,7 @@ def share(part: int, total: int) -> str:
 
 NUMBERS = {
     "wasserstein_distance": "Wasserstein distance",
-    "wasserstein_expected": "  without a draw",
+    "wasserstein_drawn": "  of drawn answers",
     "wasserstein_stated_scale": "  on the stated scale",
     "uniform_guess": "  a uniform guess",
     "empirical_best": "  empirical best",

@@ -4,6 +4,9 @@ Every human answer of the cell counts, whether the model was asked about that pe
 'Refused'") never come here. Answers are standardised by the smallest and the largest human answer, z = (answer - min) /
 (max - min); predictions are clipped to [0, 1] (arXiv 2509.05830), those beyond the scale counted.
 
+The distance is what asking all people of the cell would give (`full_size.py`), where every prediction comes with its
+distribution; answers that were drawn elsewhere are taken as they are.
+
 What a guess would score is the exact expectation when k answers are drawn from a distribution function G: at each point
 x their empirical one is Binomial(k, G(x)) / k, so the expected first Wasserstein distance to a human F is the integral
 of E|Binomial(k, G(x)) / k - F(x)|, which has a closed form. With G uniform over the scale, that is the paper's "random"
@@ -20,9 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 from socrates.errors import SocratesError
+from socrates.evaluation.full_size import binomial_deviation, full_size_deviation
 
 if TYPE_CHECKING:
     from socrates.data.records import Cell
@@ -72,12 +75,12 @@ class CellScore:
     z_human: Array | None = field(default=None, compare=False, repr=False)  # (n_predicted,), of rows with a prediction
     z_predicted: Array | None = field(default=None, compare=False, repr=False)  # likewise; both sorted by z_human
     predicted_distribution: Mapping[float, float] | None = None  # mean; None where not every predicted row has one
-    wasserstein_distance: float | None = None  # between human and predicted answers, [0, 1]
-    wasserstein_expected: float | None = None  # between human answers and `predicted_distribution`
+    wasserstein_distance: float | None = None  # [0, 1], expected with every person of the cell asked; else as drawn
+    wasserstein_drawn: float | None = None  # between human and predicted answers
     # Standardised by the stated scale, to which both sides are clipped: not stretched by one odd answer. None where no
     # two human answers differ on it.
     wasserstein_stated_scale: float | None = None
-    uniform_guess: float | None = None  # expected distance of as many answers drawn uniformly from the scale
+    uniform_guess: float | None = None  # expected distance of as many answers as `wasserstein_distance` is of, uniform
     empirical_best: float | None = None  # likewise, drawn from the human answers themselves
     human_mean: float | None = None  # of all human answers
     human_variance: float | None = None
@@ -129,20 +132,21 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     first, last = (scale[0], scale[-1]) if scale else (low, high)
     predicted_mean, predicted_variance = _moments(z_predicted, ones)
     guesses = standardise(uniform_answers(scale, low, high), low, high)
-    distribution, expected = _mean_distribution([row.distribution for row in answered]), None
-    if distribution is not None:
-        values, weights = (np.array(list(side)) for side in (distribution, distribution.values()))
-        expected = _wasserstein(z_answers, counts, standardise(values, low, high), weights)
+    tables = _tables([row.distribution for row in answered])
+    as_drawn = [(predicted, ones[None])]
+    sides, draws = (tables, n_human) if tables else (as_drawn, None)
+    answers_drawn = draws or len(predicted)
+    stated = scale is not None and np.ptp(np.clip(answers, first, last)) > 0  # else nobody answered on it
     return replace(
         counted,
         z_human=z_human,
         z_predicted=z_predicted,
-        predicted_distribution=distribution,
-        wasserstein_distance=_wasserstein(z_answers, counts, standardise(predicted, low, high), ones),
-        wasserstein_expected=expected,
-        wasserstein_stated_scale=_on_stated_scale(scale, answers, counts, predicted),
-        uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), len(predicted)),
-        empirical_best=expected_distance(z_answers, counts, z_answers, counts, len(predicted)),
+        predicted_distribution=_mean_distribution(tables) if tables else None,
+        wasserstein_distance=_distance(answers, counts, sides, low, high, draws),
+        wasserstein_drawn=_distance(answers, counts, as_drawn, low, high, None),
+        wasserstein_stated_scale=_distance(answers, counts, sides, first, last, draws) if stated else None,
+        uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), answers_drawn),
+        empirical_best=expected_distance(z_answers, counts, z_answers, counts, answers_drawn),
         human_mean=human_mean,
         human_variance=human_variance,
         predicted_mean=predicted_mean,
@@ -187,20 +191,26 @@ def _commonest(scales: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | No
     return min(counts, key=lambda scale: (-counts[scale], scale)) if counts else None
 
 
-def _on_stated_scale(scale: tuple[int, ...] | None, answers: Array, counts: Array, predicted: Array) -> float | None:
-    if scale is None or scale[0] == scale[-1]:
-        return None
-    human = standardise(answers, scale[0], scale[-1])
-    if np.ptp(human) == 0:  # the scale is not one that people answered on
-        return None
-    return _wasserstein(human, counts, standardise(predicted, scale[0], scale[-1]), np.ones(len(predicted)))
+def _distance(
+    answers: Array, counts: Array, sides: Sequence[tuple[Array, Array]], low: float, high: float, draws: int | None
+) -> float:
+    """First Wasserstein distance in units of a range; expected, where one answer is drawn for everybody.
 
-
-def _wasserstein(human: Array, counts: Array, predicted: Array, weights: Array) -> float:
-    """First Wasserstein distance of two weighted samples in [0, 1], both ascending."""
-    points = np.union1d(human, predicted)
-    apart = np.abs(_distribution(human, counts, points) - _distribution(predicted, weights, points))
-    return min(1.0, float(np.diff(points) @ apart[:-1]))  # rounding may exceed the largest possible value
+    Args:
+        answers: shape (n,), distinct human answers, ascending, in scale points.
+        counts: shape (n,), how often each was given.
+        sides: predicted answers, ascending, and their weights for each person, shape (people, answers).
+        low: end of the range, to which all is clipped.
+        high: its other end.
+        draws: for how many people one is drawn; None: the answers are already drawn, and count as one person's.
+    """
+    sides = [(standardise(values, low, high), table) for values, table in sides]
+    human = standardise(answers, low, high)
+    points = np.unique(np.concatenate([human, *(z for z, _ in sides)]))
+    at_human = _distribution(human, counts, points)[:-1]
+    people = np.concatenate([_distribution(z, table, points) for z, table in sides])[:, :-1].T  # (points, people)
+    apart = full_size_deviation(people, at_human, draws) if draws else np.abs(at_human - people[:, 0])
+    return min(1.0, max(0.0, float(np.diff(points) @ apart)))  # rounding, or the jackknife, may go beyond
 
 
 def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
@@ -210,19 +220,32 @@ def _moments(values: Array, counts: Array) -> tuple[float, float | None]:
     return mean, math.fsum(counts * (values - mean) ** 2) / (number - 1) if number > 1 else None
 
 
-def _mean_distribution(distributions: Sequence[Distribution | None]) -> dict[float, float] | None:
-    """Mean of the distributions, each normalised first, by answer, ascending; None unless every row has one."""
+def _tables(distributions: Sequence[Distribution | None]) -> list[tuple[Array, Array]] | None:
+    """The distributions by their answers: these, ascending, and the probabilities of each person, (people, answers).
+
+    Their order is their own, so that the rows' changes no digit. None unless every row has one.
+    """
     by_values: defaultdict[tuple[float, ...], list[Sequence[float]]] = defaultdict(list)
     for distribution in distributions:
         if distribution is None:
             return None
         by_values[distribution.values].append(distribution.probabilities)
+    tables = []
+    for values, probabilities in sorted(by_values.items()):
+        order = np.argsort(values)
+        table = np.array(sorted(probabilities), dtype=np.float64)[:, order]
+        tables.append((np.array(values, dtype=np.float64)[order], table / table.sum(axis=1, keepdims=True)))
+    return tables
+
+
+def _mean_distribution(tables: Sequence[tuple[Array, Array]]) -> dict[float, float]:
+    """Mean over people, by answer, ascending."""
     mean: defaultdict[float, list[float]] = defaultdict(list)
-    for values, probabilities in by_values.items():
-        table = np.array(probabilities, dtype=np.float64)  # (people, answers)
-        for answer, column in zip(values, (table / table.sum(axis=1, keepdims=True)).T, strict=True):
-            mean[float(answer)].append(math.fsum(column))
-    return {answer: math.fsum(mean[answer]) / len(distributions) for answer in sorted(mean)}
+    for values, table in tables:
+        for answer, column in zip(values.tolist(), table.T, strict=True):
+            mean[answer].append(math.fsum(column))
+    number = sum(len(table) for _, table in tables)
+    return {answer: math.fsum(mean[answer]) / number for answer in sorted(mean)}
 
 
 _MOST_VALUES = 10_001  # of a scale, before it is thinned: 1e-4 of its width apart
@@ -260,19 +283,7 @@ def uniform_answers(scale: Sequence[int] | None, low: float, high: float) -> Arr
 
 
 def _distribution(values: Array, weights: Array, points: Array) -> Array:
-    """The distribution function of a weighted sample at ``points``."""
-    cumulative = np.concatenate([[0.0], np.cumsum(weights)])
-    return cumulative[np.searchsorted(values, points, side="right")] / cumulative[-1]
-
-
-def binomial_deviation(draws: int | Array, p: Array, center: Array) -> Array:
-    """E|B / draws - center| of B ~ Binomial(draws, p), elementwise; shapes broadcast.
-
-    With c = draws * center: E|B - c| = draws p - c + 2 (c P(B <= c) - draws p P(B' <= c - 1)), B' ~ Binomial(draws - 1,
-    p), as b P(B = b) = draws p P(B' = b - 1) (De Moivre; see Diaconis and Zabell 1991, Statistical Science 6, 284-302).
-    """
-    p, c = np.clip(p, 0.0, 1.0), draws * np.clip(center, 0.0, 1.0)
-    below = np.floor(c)
-    at_most = bdtr(np.minimum(below, draws), draws, p)
-    shifted = np.where(below >= 1, bdtr(np.clip(below - 1, 0, draws - 1), draws - 1, p), 0.0)
-    return np.maximum(0.0, draws * p - c + 2 * (c * at_most - draws * p * shifted)) / draws
+    """The distribution functions of weighted samples of the same values at ``points``: shape (..., points)."""
+    cumulative = np.cumsum(weights, axis=-1)
+    cumulative = np.concatenate([np.zeros_like(cumulative[..., :1]), cumulative], axis=-1)
+    return cumulative[..., np.searchsorted(values, points, side="right")] / cumulative[..., -1:]

@@ -43,7 +43,8 @@ REMEDIES = {
     "prompt_fingerprint": "evaluate both with the same chat template and system message",
     "decoding": "evaluate both with the same temperature and top_p",
     "seed": "evaluate both with the same seed",
-    "metric_version": "evaluate the older one again: since version 3, missing answers (refused, …) are left out",
+    "metric_version": "evaluate the older one again: since version 4, the distance is of an answer of everybody in a "
+    "cell, not of the few who were asked",
 }
 
 # name, printed name, whether higher is better
@@ -213,6 +214,13 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
         mass = metrics.valid_mass
         if mass is not None and mass < LITTLE_MASS:
             yield f"the {role} puts only {mass:.2g} of its probability on valid answers; its distance is of that part."
+    drawn = [metrics.coverage.cells_drawn for metrics in both.values()]
+    if drawn[0] != drawn[1]:
+        yield (
+            f"of the {checkpoint.coverage.cells_scored} cells, {drawn[0]} of the baseline and {drawn[1]} of the "
+            "checkpoint are scored from drawn answers, without probabilities, and these score too high where fewer "
+            "people were asked than answered: compare wasserstein_drawn of both."
+        )
     bases = [metrics.about.get("base_model") for metrics in both.values()]
     if None not in bases and bases[0] != bases[1]:
         names = " and ".join(f"{base!s:.200}" for base in bases)

@@ -24,7 +24,7 @@ from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, sorted_units
 from socrates.evaluation.cells import SKIP_REASONS, CellScore, ScoredRow, named, score_cell
 
-METRIC_VERSION = 3  # goes up with every change of a definition: results of two versions are not comparable
+METRIC_VERSION = 4  # goes up with every change of a definition: results of two versions are not comparable
 
 _ROUNDING = 1e-12  # what is below this, of numbers in [0, 1], is rounding
 _LEAST_VARIANCE = 1e-14  # likewise, of a variance under weights
@@ -35,11 +35,11 @@ Array = NDArray[np.float64]
 class Metrics:
     """The headline numbers; all but correlations and dispersion are in units of a cell's human range, [0, 1]."""
 
-    wasserstein_distance: float  # between human answers and sampled predictions; mean over cells, then over studies
-    # The same with the mean of the participants' predicted distributions in place of the sampled answers: no sampling
-    # noise on the model's side. None unless every row with a prediction in a scored cell has a distribution too, as a
-    # mean over the others would describe other rows.
-    wasserstein_expected: float | None
+    # Expected between human answers and one sampled answer of every person of a cell, estimated from the distributions
+    # of those who were asked (`full_size.py`); a cell of which a prediction comes without its distribution counts with
+    # its answers as they are. Mean over cells, then over studies.
+    wasserstein_distance: float
+    wasserstein_drawn: float  # between human answers and one sampled answer of each person who was asked
     # As the first, in units of the scale that the question states, which one odd human answer does not stretch; over
     # the cells whose question states one, None where none does.
     wasserstein_stated_scale: float | None
@@ -59,7 +59,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What guesses score on the very same cells, with as many answers as the model gave."""
+    """What guesses score on the very same cells, with as many answers as `wasserstein_distance` is of."""
 
     # Expected `wasserstein_distance` of answers drawn uniformly from the scale (where a question states none, from the
     # whole numbers of the human range).
@@ -91,6 +91,7 @@ class Coverage:
     missing_answers: int  # in all cells, codes for "refused", "don't know" and the like: left out
     far_answers: Mapping[str, int]  # stated answers far from the rest of their scale, and how many people gave each
     predictions_outside: int  # in scored cells, beyond the scale (the human range where none is stated): clipped
+    cells_drawn: int  # scored cells whose distance is of drawn answers, as not all of them come with a distribution
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,6 @@ def statistics(cells: Sequence[CellScore]) -> Statistic:
         return np.array([getattr(cell, name) for cell in cells], dtype=np.float64)  # None becomes NaN
 
     distances = {name: of(name) for name in DISTANCES}  # each (cells,)
-    if np.isnan(distances["wasserstein_expected"]).any():
-        distances["wasserstein_expected"] = np.full(len(cells), np.nan)
     predicted_variance = of("predicted_variance")
     human_variance = np.where(np.isnan(predicted_variance), np.nan, of("human_variance"))
     rows = np.array([cell.n_predicted for cell in cells])
@@ -232,4 +231,5 @@ def _coverage(cells: Sequence[CellScore], scored: Sequence[CellScore], missing_a
         missing_answers=missing_answers,
         far_answers={str(answer): people for answer, people in sorted(far.items()) if people},
         predictions_outside=sum(cell.clipped for cell in scored),
+        cells_drawn=sum(cell.predicted_distribution is None for cell in scored),
     )

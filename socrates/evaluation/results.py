@@ -66,6 +66,7 @@ class RecordedCoverage(Recorded):
     rows_scored: Some
     cells_scored: Some
     missing_answers: int = Field(0, ge=0)
+    cells_drawn: Count = 0
 
 
 class RecordedContamination(Recorded):
@@ -88,8 +89,8 @@ class MetricsFile(Recorded):
     its name with "_ci95": [low, high], or null.
     """
 
-    wasserstein_distance: Share  # sampled answers against human ones, share of the range; 0 is best
-    wasserstein_expected: Share | None = None  # the same from the predicted distributions, without sampling
+    wasserstein_distance: Share  # an answer of everybody against human ones, expected, share of the range; 0 is best
+    wasserstein_drawn: Share | None = None  # one sampled answer of each person asked against human ones
     wasserstein_stated_scale: Share | None = None  # as the first, in shares of the scale that the question states
     mae: Share | None  # mean absolute error of the sampled answers over all scored rows, share of the range
     rmse: Share | None  # root of the mean squared error, likewise

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from socrates.data.records import Cell
-from socrates.evaluation.metrics import ScoredRow, score
+from socrates.evaluation.cells import Distribution, ScoredRow
+from socrates.evaluation.metrics import score
 from socrates.rehearsal.rehearsal import make_sample_data
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -35,47 +37,52 @@ def truth():
     return Truth.of(cells, untrained(cells, rng))
 
 
-def test_a_simulated_distance_is_that_of_the_metric(truth):
-    """The answers that the shares stand for, as rows: what `score` gives for them is what the simulation computed."""
-    from gate_simulation import Luck, Way, simulate
+def test_a_simulated_distance_is_that_of_the_metric(truth, monkeypatch):
+    """The same persons as rows with their distributions: what `score` gives is what the simulation computed."""
+    from gate_simulation import Way, person_by_person, simulate
 
     cells = truth.cells
-    found, _, asked = simulate(truth, Way(None, None), [], seed=5, resamples=0)
+    monkeypatch.setattr("gate_simulation.choose_rows", lambda sizes, *_: dict.fromkeys(sizes, 2))
+    found, _, asked = simulate(truth, Way(None, 2), [], seed=5, resamples=0)
     assert asked == len(cells.study)
-    predicted = Luck(cells.people, np.random.default_rng([5, 1])).predicted(truth.base)
+    rng = np.random.default_rng([5, 1])
+    z, luck = rng.standard_normal((asked, 2)), rng.random((asked, 2))
     places = np.append(cells.points, np.ones((asked, 1)), axis=1)
-    rows = []
-    for index, (study, people) in enumerate(zip(cells.study, cells.people, strict=True)):
-        human, model = (
-            np.repeat(places[index], np.rint(np.diff(shares[index], prepend=0, append=1) * people).astype(int))
-            for shares in (cells.human, predicted)
-        )
-        cell = Cell(f"s{study}", index, 0)
-        rows += [ScoredRow(cell, float(a), float(b)) for a, b in zip(human, model, strict=True)]
-    assert score(rows).metrics.wasserstein_distance == pytest.approx(found[0], abs=1e-12)
+    people = person_by_person(truth.base, z[:, None])
+    rows, given = [], {}
+    for index, (study, n) in enumerate(zip(cells.study, cells.people, strict=True)):
+        cell = Cell(f"s{study:02}", index, 0)
+        counts = np.rint(np.diff(cells.human[index], prepend=0, append=1) * n).astype(int)
+        human = np.repeat(places[index], counts).tolist()
+        given[cell] = dict(Counter(human))
+        for person in range(2):
+            below = np.append(people[index, :, person], 1.0)
+            below[np.append(cells.points[index], 1.0) >= 1] = 1.0  # what a short scale leaves over
+            answer = float(places[index][(below <= luck[index, person]).sum()])
+            of = Distribution(tuple(places[index].tolist()), tuple(np.diff(below, prepend=0).tolist()))
+            rows.append(ScoredRow(cell, human[-person], answer, of))
+    metrics = score(rows, given).metrics
+    assert metrics.wasserstein_drawn == pytest.approx(found[0, 0], abs=1e-9)
+    assert metrics.wasserstein_distance == pytest.approx(found[2, 0], abs=1e-9)
 
 
-def test_asking_everyone_gives_the_true_improvement_and_a_few_rows_a_smaller_one(truth):
+def test_the_probabilities_tell_more_than_draws(truth):
     from gate_simulation import Differences, Way, outcomes
 
-    everyone, few = Way(None, None), Way(400, 4)
-    kind = Differences("large", 0.2, 0.4)
-    found = outcomes([truth], [everyone, few], [kind], (0, 10), 200, seed=2, resamples=0)
-    for value in (0, 10):
-        exact = found[everyone, "large", value]
-        for error in (exact.baseline_error, exact.checkpoint_error):
-            assert abs(error.mean()) < 4 * error.std() / np.sqrt(200)
-        assert abs(exact.bias) < 4 * exact.sd / np.sqrt(200) + 0.02  # a ratio of means has a small bias of its own
-    assert found[few, "large", 10].bias < -1 and found[few, "large", 10].sd > found[everyone, "large", 10].sd
+    kind, way = Differences("large", 0.2, 0.4), Way(400, 4)
+    found = outcomes([truth], [way], [kind], (10,), 60, seed=2, resamples=0)
+    drawn, full, jackknifed = (found[name, way, "large", 10] for name in ("drawn", "full", "jackknifed"))
+    assert drawn.bias < -1 and abs(jackknifed.bias) < abs(full.bias) + 0.5 < abs(drawn.bias)
+    assert jackknifed.rmse < drawn.rmse and drawn.checkpoint_error.mean() > jackknifed.checkpoint_error.mean()
 
 
 def test_a_small_run_writes_its_tables(tmp_path, capsys):
     from bench_gate import main
 
     make_sample_data(tmp_path / "data")
-    sizes = ["--studies", "5", "--rows", "2000", "--simulations", "2", "--sets", "1"]
+    sizes = ["--rows", "2000", "--simulations", "2", "--sets", "1", "--draws", "500"]
     data = ["--data", str(tmp_path / "data" / "train.jsonl")]
     assert main([*data, *sizes, "--output", str(tmp_path / "gate.md")]) in (0, 1)
     text = (tmp_path / "gate.md").read_text()
     assert capsys.readouterr().out == text
-    assert "nan" not in text and "| 10,000 | all |" in text and "| everyone | all |" in text
+    assert "nan" not in text and "| 10,000 | jackknifed |" in text and "| 40 | large |" in text

@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr, ndtri
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.evaluation.cells import NO_PREDICTION, ScoredRow, expected_distance, score_cell, uniform_answers
+from socrates.evaluation.cells import (
+    NO_PREDICTION,
+    Distribution,
+    ScoredRow,
+    expected_distance,
+    score_cell,
+    uniform_answers,
+)
+from socrates.evaluation.full_size import full_size_deviation
 from socrates.evaluation.metrics import score
 
 CELL = Cell("aaaaa", 1, 1)
@@ -161,3 +170,71 @@ def test_dispersion_is_of_unbiased_variances():
     alone = [ScoredRow(Cell("a", 2, 1), 1, 4), ScoredRow(Cell("a", 2, 1), 7, None)]
     assert score(alone).metrics.dispersion is None
     assert score([*alone, *(ScoredRow(CELL, a, a) for a in people)]).metrics.dispersion == pytest.approx(1)
+
+
+def person_by_person(at_or_below, spread, people, rng):
+    """Each person's distribution function, shape (points, people); their mean is as given, whatever the spread."""
+    z = rng.standard_normal(people)
+    return ndtr((ndtri(at_or_below)[:, None] - math.sqrt(spread) * z) / math.sqrt(1 - spread))
+
+
+def drawn_for_everybody(people, human):
+    """E|share of drawn answers - human share|, the distribution of the number built up person by person."""
+    number = np.zeros((people.shape[1] + 1, len(people)))
+    number[0] = 1
+    for p in people.T:
+        number[1:] = number[1:] * (1 - p) + number[:-1] * p
+        number[0] *= 1 - p
+    shares = np.arange(len(number))[:, None] / people.shape[1]
+    return (number * np.abs(shares - human)).sum(axis=0)
+
+
+@pytest.mark.parametrize("spread", [0, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("way", [0, 0.5, 1])
+def test_everybody_asked_is_what_their_draws_give(spread, way):
+    """200 cells of 5 to 500 people, at a share of the way to the human distribution."""
+    rng = np.random.default_rng(1)
+    found, exact = [], []
+    for n in np.exp(rng.uniform(math.log(5), math.log(500), 200)).astype(int):
+        population, model = (
+            rng.dirichlet(np.full(rng.integers(2, 8), 2.0), 2) if way < 1 else 2 * [rng.dirichlet([2] * 5)]
+        )
+        human = rng.multinomial(n, population).cumsum()[:-1] / n
+        people = person_by_person((way * population + (1 - way) * model).cumsum()[:-1], spread, n, rng)
+        found.append(full_size_deviation(people, human, n).mean())
+        exact.append(drawn_for_everybody(people, human).mean())
+    assert abs(np.mean(found) - np.mean(exact)) < 0.0005
+    assert spread or found == pytest.approx(exact, abs=1e-9)
+
+
+def test_those_not_asked_are_allowed_for():
+    """Whoever of 400 people is asked, 20 of them tell on average what all of them do."""
+    rng = np.random.default_rng(2)
+    people = person_by_person(np.array([0.2, 0.4, 0.7]), 0.3, 400, rng)
+    human = np.array([0.25, 0.4, 0.6])
+    chosen = np.stack([people[:, rng.permutation(400)[:20]] for _ in range(4000)])
+    everyone = full_size_deviation(people, human, 400).mean()
+    jackknifed, plain = (full_size_deviation(chosen, human, np.full((1, 1), 400), jackknifed=j).mean() for j in (1, 0))
+    assert abs(jackknifed - everyone) < 0.2 * (plain - everyone) and plain - everyone > 0.005
+
+
+def test_a_cell_with_distributions_is_scored_as_if_everybody_had_been_asked():
+    alike = Distribution((3, 1, 2), (2, 1, 1))  # in any order, of any sum
+    everyone, asked = {1: 4, 2: 3, 3: 3}, [(1, 3), (2, 1), (3, 3)]
+    scale = (0, 1, 2, 3)
+    cell = score_cell(CELL, [ScoredRow(CELL, *pair, alike, scale) for pair in asked], everyone)
+    human = np.array([0, 0.5, 1]), np.array([4, 3, 3])
+    guess = human[0], np.array([1, 1, 2])
+    assert cell.wasserstein_distance == pytest.approx(expected_distance(*human, *guess, 10), abs=1e-12)
+    assert cell.wasserstein_stated_scale == pytest.approx(cell.wasserstein_distance * 2 / 3, abs=1e-12)
+    assert cell.empirical_best == expected_distance(*human, *human, 10)
+    assert cell.wasserstein_drawn == pytest.approx((abs(0.4 - 1 / 3) + abs(0.7 - 1 / 3)) / 2, abs=1e-12)
+    drawn = [ScoredRow(CELL, *pair, alike if pair[0] > 1 else None, scale) for pair in asked]
+    result = score(
+        [*drawn, *(ScoredRow(Cell("b", 1, 1), *pair, alike) for pair in asked)],
+        {CELL: everyone, Cell("b", 1, 1): everyone},
+    )
+    first, second = result.cells
+    assert first.wasserstein_distance == first.wasserstein_drawn == cell.wasserstein_drawn
+    assert first.empirical_best == expected_distance(*human, *human, 3)
+    assert second.wasserstein_distance == cell.wasserstein_distance and result.coverage.cells_drawn == 1

@@ -95,7 +95,7 @@ def test_the_baseline_prints_the_guides_lines_and_writes_its_results(baseline):
     start = log.index("Baseline Evaluation Complete")
     assert log[start + 1] == "Key baseline metrics:"
     metrics = read(baseline / "metrics.json")
-    for line, name in zip(log[start + 2 :], ("wasserstein_distance", "wasserstein_expected", "mae"), strict=False):
+    for line, name in zip(log[start + 2 :], ("wasserstein_distance", "wasserstein_drawn", "mae"), strict=False):
         assert line.startswith(f'  "{name}": {metrics[name]:.4f}')
     rows = predictions(baseline)
     assert len(rows) == metrics["coverage"]["rows"] == 144

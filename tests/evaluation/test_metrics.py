@@ -49,26 +49,15 @@ def oracle(rows):
         z = partial(standardised, min(human), max(human))
         people = [(z(value), Fraction(1, len(human))) for value in human]
         drawn = [(z(row.prediction), Fraction(1, len(answered))) for row in answered]
-        expected = None
-        if all(row.distribution for row in answered):
-            mean = []
-            for row in answered:
-                total = sum(map(Fraction, row.distribution.probabilities))
-                for value, probability in zip(*row.distribution, strict=True):
-                    mean.append((z(value), Fraction(probability) / total / len(answered)))
-            expected = area_between(people, mean)
-        studies[cell.study_id].append((area_between(people, drawn), expected))
+        studies[cell.study_id].append(area_between(people, drawn))
         errors[cell.study_id] += [abs(z(row.response) - z(row.prediction)) for row in answered]
     if not studies:
         return None
-    by_study = [average([w for w, _ in results]) for results in studies.values()]
-    lacking = any(e is None for results in studies.values() for _, e in results)
+    by_study = average([average(distances) for distances in studies.values()])
     all_errors = [e for es in errors.values() for e in es]
-    return {
-        "wasserstein_distance": average(by_study),
-        "wasserstein_expected": None
-        if lacking
-        else average([average([e for _, e in results]) for results in studies.values()]),
+    as_drawn = {} if any(row.distribution for row in rows) else {"wasserstein_distance": by_study}
+    return as_drawn | {
+        "wasserstein_drawn": by_study,
         "mae": average(all_errors),
         "rmse": math.sqrt(average([e * e for e in all_errors])),
         "accuracy": average([1 - average(es) for es in errors.values()]),

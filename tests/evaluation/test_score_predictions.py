@@ -22,7 +22,7 @@ from processes import ROOT, run_loaded
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.evaluation.cells import ScoredRow
+from socrates.evaluation.cells import Distribution, ScoredRow
 from socrates.evaluation.lines import (
     prediction_line,
     read_predictions,
@@ -100,7 +100,8 @@ def test_the_script_gives_what_the_library_gives(tmp_path):
 
     a1, a2, b = Cell("aaaaa", 0, 1), Cell("aaaaa", 0, 2), Cell("bbbbb", 0, 1)
     rows = [ScoredRow(a1, 1, 1), ScoredRow(a1, 4, 2), ScoredRow(a1, 3, None), ScoredRow(a2, 2, 9.5)]
-    rows += [ScoredRow(a2, 5, 3), ScoredRow(b, 1, drawn[5]), ScoredRow(b, 2, 2), ScoredRow(b, 2, 1)]
+    rows += [ScoredRow(a2, 5, 3), ScoredRow(b, 1, drawn[5], Distribution((1, 2), (0.25, 0.75)))]
+    rows += [ScoredRow(b, 2, 2, Distribution((2,), (1,))), ScoredRow(b, 2, 1, Distribution((1, 2), (1, 0)))]
     library = score(rows)
     assert {name: content[name] for name in NUMBERS} == asdict(library.metrics)
     assert {name: content["bounds"][name] for name in asdict(library.bounds)} == asdict(library.bounds)
@@ -115,7 +116,7 @@ def test_the_script_gives_what_the_library_gives(tmp_path):
     assert low <= content["wasserstein_distance"] <= high
     shown = f"{content['wasserstein_distance']:.4f}  [{low:.4f}, {high:.4f}]"
     assert re.search(rf"^Wasserstein distance: +{re.escape(shown)}$", result.stdout, re.M)
-    assert re.search(r"^  without a draw: +N/A$", result.stdout, re.M)
+    assert content["coverage"]["cells_drawn"] == 2 and content["wasserstein_drawn"] != content["wasserstein_distance"]
     assert f"Results: {tmp_path / 'out' / 'metrics.json'}" in result.stdout
 
 
@@ -181,8 +182,8 @@ def test_missing_answers_do_not_hide_a_bad_model(tmp_path, score_file, capsys):
     assert "not applicable), left out: 1" in printed and "end of people's range: 1" in printed
     score_file(tmp_path / "a/predictions.jsonl", tmp_path / "b")
     assert read_metrics(tmp_path / "b/metrics.json")["coverage"] == coverage
-    write_json(tmp_path / "a/metrics.json", found | {"comparability": found["comparability"] | {"metric_version": 2}})
-    with pytest.raises(SocratesError, match=r'"metric_version" is 2: .* since version 3, missing answers'):
+    write_json(tmp_path / "a/metrics.json", found | {"comparability": found["comparability"] | {"metric_version": 3}})
+    with pytest.raises(SocratesError, match=r'"metric_version" is 3: .* since version 4, the distance is of'):
         score_file(tmp_path / "a/predictions.jsonl", tmp_path / "c")
 
 
@@ -261,7 +262,7 @@ def test_what_is_written_is_what_was_scored(tmp_path):
         for name, (low, high) in limits.items():
             assert low <= numbers[name.removesuffix("_ci95")] <= high, name
     assert written["about"] == {"model": "tiny"}
-    assert written["wasserstein_expected"] == scores.metrics.wasserstein_expected is not None
+    assert written["wasserstein_distance"] == scores.metrics.wasserstein_distance != written["wasserstein_drawn"]
     assert written["comparability"]["metric_version"] == METRIC_VERSION
     assert json_lines(tmp_path / "predictions.jsonl") == lines
     cells = json_lines(tmp_path / "cells.jsonl")
@@ -447,7 +448,7 @@ def test_other_results_in_the_folder_are_replaced_only_where_that_is_said(tmp_pa
         assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
     refused()
-    refused(answers, "of another evaluation: seed (0, now 1)", "--seed", "1")
+    refused(answers, "of another evaluation: seed (42, now 1)", "--seed", "1")
     (output / "metrics.json").unlink()
     refused(others, "holds predictions.jsonl, and no metrics.json that says where it is from")
     score_file(answers, output)
