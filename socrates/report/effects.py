@@ -16,16 +16,21 @@ _NUMBERS = {
     "… of a model that knew the true means": "correlation_ceiling",
     "… of a perfect simulator with as many draws": "correlation_empirical_best",
     "same direction, all pairs (0.5 chance)": "sign_agreement",
+    "… of one half of the people with the other": "sign_agreement_halves",
     "same direction, clear human effects": "sign_agreement_clear",
+    "… of one half with the other (chosen by both)": "sign_agreement_clear_halves",
     "slope, predicted on human effect": "slope",
     "slope without the people's noise (1 right)": "slope_corrected",
+    "slope, human on predicted: what to multiply by": "prediction slope",
+    "… its standard deviation between studies": "prediction slope_sd",
+    "… human effects around it, standard deviation": "prediction residual_sd",
 }
 
 
 def effects_part(material: Material) -> dict[str, Any]:
     """The scatter of effects, and the numbers of baseline and subject."""
     subject, results = material.subject, material.main
-    rows = tuple((name, *(str(one.value("effects", key)) for one in results)) for name, key in _NUMBERS.items())
+    rows = tuple((name, *(str(one.value("effects", *at.split())) for one in results)) for name, at in _NUMBERS.items())
     heads = ("number [95% interval]", *(one.label for one in results))
     return {
         "plots": () if subject.effects.empty else (_picture(subject),),
