@@ -88,11 +88,13 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
     the mean of b minus the mean of a, in scale points; ``..._standardized``: in units of ``human_range``. Intervals are
     Welch's (1947, Biometrika 34: unequal variances, Satterthwaite's degrees of freedom), null where neither
     condition's answers vary. ``human_effect_clear``: there is an interval, and it excludes 0.
+    ``expected_effect_standardized`` is the predicted effect without the noise of drawn answers (`ComparedQuestion`).
     """
     for question in questions:
         a, b = shown_pairs(len(question.conditions))
         human, human_half = differences(question.human, a, b)
         predicted, predicted_half = differences(question.predicted, a, b)
+        expected = differences(question.predicted._replace(mean=question.expected), a, b)[0]
         for pair, (i, j) in enumerate(zip(a, b, strict=True)):
             yield {
                 "study_id": question.study_id,
@@ -106,6 +108,7 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
                 "human_range": question.human_range,
                 **_effect("human", human[pair], human_half[pair], question.human_range),
                 **_effect("predicted", predicted[pair], predicted_half[pair], question.human_range),
+                "expected_effect_standardized": number_or_none(expected[pair]),
                 "human_effect_clear": bool(abs(human[pair]) > human_half[pair]),
             }
 

@@ -21,9 +21,9 @@ _NUMBERS = {
     "… of one half with the other (chosen by both)": "sign_agreement_clear_halves",
     "slope, predicted on human effect": "slope",
     "slope without the people's noise (1 right)": "slope_corrected",
-    "slope, human on predicted: what to multiply by": "prediction slope",
+    "slope, human on predicted (to multiply by)": "prediction slope",
     "… its standard deviation between studies": "prediction slope_sd",
-    "… human effects around it, standard deviation": "prediction residual_sd",
+    "… spread of human effects around it": "prediction residual_sd",
 }
 
 
@@ -41,7 +41,8 @@ def effects_part(material: Material) -> dict[str, Any]:
 def _picture(subject: Results) -> Plot:
     pairs = subject.effects
     shown = pairs.sample(_MOST_POINTS, random_state=0) if len(pairs) > _MOST_POINTS else pairs
-    human, predicted = shown["human_effect_standardized"], shown["predicted_effect_standardized"]
+    human, drawn_answers = shown["human_effect_standardized"], shown["predicted_effect_standardized"]
+    predicted = shown["expected_effect_standardized"].astype(float).fillna(drawn_answers)
     reach = float(np.abs(np.concatenate([human, predicted])).max()) * 1.06 or 1.0
 
     def draw(axes) -> None:

@@ -230,6 +230,7 @@ def test_recorded_probabilities_count_instead_of_drawn_answers():
     (question,) = find_questions(known)
     assert question.expected == pytest.approx([0.8 / 3 + 0.2, 0.7 / 3 + 0.3])
     assert (agreement(drawn)["sign_agreement"], agreement(known)["sign_agreement"]) == (0, 1)
+    assert next(effect_lines([question]))["expected_effect_standardized"] == pytest.approx(0.2 / 3)
 
 
 def test_the_p_value_counts_the_signs_of_whole_studies():
