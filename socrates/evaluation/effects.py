@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import erf, stdtrit
+from scipy.stats import permutation_test
 
 from socrates.evaluation.bootstrap import RESAMPLES, Weights, estimate, intervals, sorted_units
 from socrates.evaluation.cells import CellScore, standardise
+from socrates.evaluation.effect_model import LEAST_STUDIES, ROUNDING, EffectModel, fit_model
 
 Array = NDArray[np.float64]
 
@@ -31,7 +33,6 @@ Array = NDArray[np.float64]
 # people in two small conditions; compared with one of them, they give 95.
 ALL_PAIRS = 24
 LEAST_ANSWERS = 2  # of either kind in a condition: a single one has no variance
-ROUNDING = 1e-12  # of the range: what is nearer to 0 than this is 0
 
 
 class Moments(NamedTuple):
@@ -51,7 +52,8 @@ class ComparedQuestion:
     human_range: float  # scale points, over all conditions
     conditions: tuple[int, ...]
     human: Moments
-    predicted: Moments
+    predicted: Moments  # of the drawn answers
+    expected: Array  # (k,): means of the predicted distributions, of drawn answers where none are recorded
 
 
 def find_questions(cells: Iterable[CellScore]) -> list[ComparedQuestion]:
@@ -72,8 +74,10 @@ def find_questions(cells: Iterable[CellScore]) -> list[ComparedQuestion]:
             low, high = min(answers), max(answers)
             human = _moments([member.human_answers for member in usable], low, high)
             predicted = _moments([member.predicted_answers for member in usable], low, high)
+            likely = [member.predicted_distribution or member.predicted_answers for member in usable]
+            sides = human, predicted, np.array([_mean(counts, low, high)[2] for counts in likely])
             conditions = tuple(member.cell.condition_num for member in usable)
-            questions.append(ComparedQuestion(key[0], key[2], float(high - low), conditions, human, predicted))
+            questions.append(ComparedQuestion(key[0], key[2], float(high - low), conditions, *sides))
     return questions
 
 
@@ -84,11 +88,13 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
     the mean of b minus the mean of a, in scale points; ``..._standardized``: in units of ``human_range``. Intervals are
     Welch's (1947, Biometrika 34: unequal variances, Satterthwaite's degrees of freedom), null where neither
     condition's answers vary. ``human_effect_clear``: there is an interval, and it excludes 0.
+    ``expected_effect_standardized`` is the predicted effect without the noise of drawn answers (`ComparedQuestion`).
     """
     for question in questions:
         a, b = shown_pairs(len(question.conditions))
         human, human_half = differences(question.human, a, b)
         predicted, predicted_half = differences(question.predicted, a, b)
+        expected = differences(question.predicted._replace(mean=question.expected), a, b)[0]
         for pair, (i, j) in enumerate(zip(a, b, strict=True)):
             yield {
                 "study_id": question.study_id,
@@ -102,6 +108,7 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
                 "human_range": question.human_range,
                 **_effect("human", human[pair], human_half[pair], question.human_range),
                 **_effect("predicted", predicted[pair], predicted_half[pair], question.human_range),
+                "expected_effect_standardized": number_or_none(expected[pair]),
                 "human_effect_clear": bool(abs(human[pair]) > human_half[pair]),
             }
 
@@ -109,12 +116,17 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
 def _moments(conditions: Sequence[Mapping[float, int]], low: float, high: float) -> Moments:
     moments = []
     for counts in conditions:
-        answers, number = (np.array(side, np.float64) for side in zip(*sorted(counts.items()), strict=True))
-        z = standardise(answers, low, high)
-        mean = (number @ z) / number.sum()
+        z, number, mean = _mean(counts, low, high)
         variance = (number @ (z - mean) ** 2) / (number.sum() - 1)
         moments.append((number.sum(), mean, variance if variance > ROUNDING**2 else 0.0))
     return Moments(*np.array(moments).T)
+
+
+def _mean(counts: Mapping[float, float], low: float, high: float) -> tuple[Array, Array, float]:
+    """The standardised answers, how often (or how probably) each was given, and their mean."""
+    answers, number = (np.array(side, np.float64) for side in zip(*sorted(counts.items()), strict=True))
+    z = standardise(answers, low, high)
+    return z, number, (number @ z) / number.sum()
 
 
 def shown_pairs(conditions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -158,6 +170,8 @@ NUMBERS = (
     "slope_corrected",
     "sign_agreement",
     "sign_agreement_clear",
+    "sign_agreement_halves",
+    "sign_agreement_clear_halves",
 )
 _ANY = (-np.inf, np.inf)
 _RANGES = {"correlation": (-1, 1), "slope": _ANY, "slope_corrected": _ANY}  # of the others [0, 1]
@@ -184,8 +198,14 @@ def summarize_effects(questions: Sequence[ComparedQuestion], seed: int, resample
     slope_corrected: the slope that there would be without noise in the human means; 1 is right. Like the two bounds
         it is null unless the signal can be told from the noise (its interval needs that in 95% of the resamples).
     sign_agreement: share of pairs in which both effects have one sign, 0.5 by chance; a predicted effect of exactly 0
-        counts one half, and pairs with no human effect at all do not count.
+        counts one half, and pairs with no human effect at all do not count. Predicted means are those of the recorded
+        distributions, without the noise of drawn answers; so for all that follows.
     sign_agreement_clear: over the ``clear_pairs`` whose human effect is clearly not 0 (see `effect_lines`).
+    sign_agreement_halves, sign_agreement_clear_halves: over the same pairs, how often one random half of the people has
+        the sign of the other half; 0.5 by chance, of all pairs. Given everybody's effect d with standard error e, the
+        halves' are d + h and d - h, h being about normal with standard deviation e (sampling without replacement,
+        Cochran 1977, theorem 2.2): 2 Phi(|d| / e) - 1.
+    p_value: see `p_value`. prediction: the `EffectModel` for new experiments; no_prediction: why there is none.
     """
     rows = [_row(question) for question in questions]
     result: dict[str, Any] = {
@@ -194,7 +214,11 @@ def summarize_effects(questions: Sequence[ComparedQuestion], seed: int, resample
         "conditions": sum(len(question.conditions) for question in questions),
         "pairs": sum(row[-2] for row in rows),
         "clear_pairs": sum(row[-1] for row in rows),
+        "p_value": p_value(questions, seed, resamples),
     }
+    model = fit_model(questions)
+    fitted = isinstance(model, EffectModel)
+    result["prediction"], result["no_prediction"] = (model.model_dump(), None) if fitted else (None, model)
     numbers, limits = [None] * len(NUMBERS), [None] * len(NUMBERS)
     if questions:
         units = sorted_units([question.study_id for question in questions])
@@ -214,32 +238,51 @@ def _row(question: ComparedQuestion) -> tuple[float, ...]:
     Of the condition means the human variance (divisor k - 1: half the mean square of all pairs' differences), the
     predicted one and their covariance; the part of the human variance that is expected from sampling people, and the
     same of answers drawn from the human distributions, as many as there are predictions; the shares of all, and of
-    clear, pairs whose signs agree (NaN: there are none); the numbers of both.
+    clear, pairs whose signs agree (NaN: there are none), of predictions and of halves; the numbers of both.
     """
     human, predicted = question.human, question.predicted
     covariance = np.cov(human.mean, predicted.mean)
     a, b = np.triu_indices(len(question.conditions), 1)
     effect, half = differences(human, a, b)
-    agrees = (1 + np.sign(effect * differences(predicted, a, b)[0])) / 2
-    clear = np.abs(effect) > half
+    agrees = (1 + np.sign(effect * differences(predicted._replace(mean=question.expected), a, b)[0])) / 2
+    error = np.sqrt((human.variance / human.n)[a] + (human.variance / human.n)[b])  # 0: people agree within conditions
+    halves = erf(np.abs(effect) / np.maximum(error, ROUNDING**2) / np.sqrt(2))
+    kinds = effect != 0, np.abs(effect) > half
     return (
         covariance[0, 0],
         covariance[1, 1],
         covariance[0, 1],
         (human.variance / human.n).mean(),
         (human.variance / predicted.n).mean(),
-        *(agrees[chosen].mean() if chosen.any() else np.nan for chosen in (effect != 0, clear)),
+        *(side[kind].mean() if kind.any() else np.nan for side in (agrees, halves) for kind in kinds),
         len(a),
-        int(clear.sum()),
+        int(kinds[1].sum()),
     )
 
 
 def _numbers(columns: Array, weights: Weights) -> Array:
-    """The `NUMBERS` of the questions' `_row`s, of shape (9, questions), under weights: shape (R, 7)."""
-    human, predicted, together, noise, draws, agreement, clear = map(weights.mean_of_means, columns[:7])
+    """The `NUMBERS` of the questions' `_row`s, of shape (11, questions), under weights: shape (R, 9)."""
+    human, predicted, together, noise, draws, *signs = map(weights.mean_of_means, columns[:9])
     human, predicted, signal = (
         np.where(variance > ROUNDING**2, variance, np.nan) for variance in (human, predicted, human - noise)
     )
     correlation, ceiling = together / np.sqrt(human * predicted), np.sqrt(signal / human)
     best = signal / np.sqrt(human * (signal + draws))
-    return np.stack([correlation, ceiling, best, together / human, together / signal, agreement, clear], axis=1)
+    return np.stack([correlation, ceiling, best, together / human, together / signal, *signs], axis=1)
+
+
+def p_value(questions: Sequence[ComparedQuestion], seed: int, resamples: int) -> float | None:
+    """How often studies of random signs have as large a mean covariance of predicted and human effects, one-sided.
+
+    A study is turned as a whole: its outcomes share people and conditions, so that shuffled predictions, question by
+    question, would vary too little. That is valid where a study's covariance is as likely positive as negative. All
+    2^studies are counted where they are no more than ``resamples``. Null below `LEAST_STUDIES` with a covariance.
+    """
+    of_studies: defaultdict[str, list[float]] = defaultdict(list)
+    for question in questions:
+        of_studies[question.study_id].append(np.cov(question.human.mean, question.expected)[0, 1])
+    means = [mean for mean in map(np.mean, of_studies.values()) if abs(mean) > ROUNDING**2]
+    if len(means) < LEAST_STUDIES:
+        return None
+    how = {"permutation_type": "samples", "alternative": "greater", "vectorized": True, "n_resamples": resamples}
+    return number_or_none(permutation_test((means,), np.mean, rng=seed, **how).pvalue)

@@ -85,8 +85,8 @@ class RecordedGroups(Recorded):
 class MetricsFile(Recorded):
     """`metrics.json`. "Range" is the range of a cell's human answers; null means not defined.
 
-    Every number of `metrics.Metrics`, `bounds` and `effects`, and `valid_mass`, has its 95% interval beside it, under
-    its name with "_ci95": [low, high], or null.
+    Every number of `metrics.Metrics`, `bounds` and `effects.NUMBERS`, and `valid_mass`, has its 95% interval beside it,
+    under its name with "_ci95": [low, high], or null.
     """
 
     wasserstein_distance: Share  # an answer of everybody against human ones, expected, share of the range; 0 is best

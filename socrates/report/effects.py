@@ -16,16 +16,21 @@ _NUMBERS = {
     "… of a model that knew the true means": "correlation_ceiling",
     "… of a perfect simulator with as many draws": "correlation_empirical_best",
     "same direction, all pairs (0.5 chance)": "sign_agreement",
+    "… of one half of the people with the other": "sign_agreement_halves",
     "same direction, clear human effects": "sign_agreement_clear",
+    "… of one half with the other (chosen by both)": "sign_agreement_clear_halves",
     "slope, predicted on human effect": "slope",
     "slope without the people's noise (1 right)": "slope_corrected",
+    "slope, human on predicted (to multiply by)": "prediction slope",
+    "… its standard deviation between studies": "prediction slope_sd",
+    "… spread of human effects around it": "prediction residual_sd",
 }
 
 
 def effects_part(material: Material) -> dict[str, Any]:
     """The scatter of effects, and the numbers of baseline and subject."""
     subject, results = material.subject, material.main
-    rows = tuple((name, *(str(one.value("effects", key)) for one in results)) for name, key in _NUMBERS.items())
+    rows = tuple((name, *(str(one.value("effects", *at.split())) for one in results)) for name, at in _NUMBERS.items())
     heads = ("number [95% interval]", *(one.label for one in results))
     return {
         "plots": () if subject.effects.empty else (_picture(subject),),
@@ -36,7 +41,8 @@ def effects_part(material: Material) -> dict[str, Any]:
 def _picture(subject: Results) -> Plot:
     pairs = subject.effects
     shown = pairs.sample(_MOST_POINTS, random_state=0) if len(pairs) > _MOST_POINTS else pairs
-    human, predicted = shown["human_effect_standardized"], shown["predicted_effect_standardized"]
+    human, drawn_answers = shown["human_effect_standardized"], shown["predicted_effect_standardized"]
+    predicted = shown["expected_effect_standardized"].astype(float).fillna(drawn_answers)
     reach = float(np.abs(np.concatenate([human, predicted])).max()) * 1.06 or 1.0
 
     def draw(axes) -> None:

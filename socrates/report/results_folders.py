@@ -98,6 +98,7 @@ class _Shown(Recorded, strict=False, extra="ignore"):
 class _EffectLine(_Shown):
     human_effect_standardized: _Number
     predicted_effect_standardized: _Number
+    expected_effect_standardized: _Number | None = None  # not in older files
     human_effect_clear: Annotated[bool, BeforeValidator(bool)]  # null in older files: not clear
 
 

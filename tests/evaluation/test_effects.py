@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import linalg, stats
 
 from socrates.data.records import Cell
+from socrates.errors import SocratesError
 from socrates.evaluation.cells import CellScore
-from socrates.evaluation.effects import ALL_PAIRS, NUMBERS, effect_lines, find_questions, summarize_effects
+from socrates.evaluation.effect_model import EffectModel, fit_model, prediction_interval
+from socrates.evaluation.effects import (
+    ALL_PAIRS,
+    NUMBERS,
+    ComparedQuestion,
+    Moments,
+    effect_lines,
+    find_questions,
+    summarize_effects,
+)
 
 SCALE = np.arange(1, 8)
 
@@ -190,7 +200,7 @@ def test_what_cannot_be_compared_is_left_out():
     (line,) = effect_lines(find_questions(alike))
     assert (line["human_effect"], line["human_effect_ci95"], line["human_effect_clear"]) == (1, None, False)
     nothing = summarize_effects([], seed=1)
-    assert nothing["pairs"] == 0 and all(nothing[name] is None for name in NUMBERS)
+    assert nothing["pairs"] == 0 and all(nothing[name] is None for name in (*NUMBERS, "p_value", "prediction"))
 
 
 def test_many_conditions_have_lines_against_the_lowest_numbered_one_and_all_their_pairs_in_the_summary():
@@ -201,3 +211,102 @@ def test_many_conditions_have_lines_against_the_lowest_numbered_one_and_all_thei
     assert [(line["condition_a"], line["condition_b"]) for line in lines] == [(3, other) for other in range(4, 99)]
     assert agreement(cells)["pairs"] == 4560
     assert len(list(effect_lines(find_questions(cells[:ALL_PAIRS])))) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
+
+
+def test_halves_of_the_people_agree_as_often_as_random_halves_do():
+    rng = np.random.default_rng(6)
+    a, b = rng.choice(100, 40), 6 + rng.choice(100, 60)
+    result = agreement([cell("s", 1, 1, a, [1, 2]), cell("s", 2, 1, b, [1, 2])])
+    sides = [rng.permuted(np.tile(side, (20_000, 1)), axis=1) for side in (a, b)]
+    halves = np.array([[half.mean(axis=1) for half in np.split(side, 2, axis=1)] for side in sides])
+    first, second = halves[1] - halves[0]
+    assert result["sign_agreement_halves"] == pytest.approx(np.mean(first * second > 0), abs=0.02)
+    assert result["sign_agreement_clear_halves"] is None
+
+
+def test_recorded_probabilities_count_instead_of_drawn_answers():
+    drawn = [cell("s", 1, 1, [1, 2, 3], [5, 5]), cell("s", 2, 1, [5, 6, 7], [4, 4])]
+    known = [replace(one, predicted_distribution={3: 1 - p, 9: p}) for one, p in zip(drawn, (0.2, 0.3), strict=True)]
+    (question,) = find_questions(known)
+    assert question.expected == pytest.approx([0.8 / 3 + 0.2, 0.7 / 3 + 0.3])
+    assert (agreement(drawn)["sign_agreement"], agreement(known)["sign_agreement"]) == (0, 1)
+    assert next(effect_lines([question]))["expected_effect_standardized"] == pytest.approx(0.2 / 3)
+
+
+def test_the_p_value_counts_the_signs_of_whole_studies():
+    cells = random_cells(7, studies=8)
+    studies: dict[str, list[float]] = {}
+    for one in find_questions(cells):
+        studies.setdefault(one.study_id, []).append(np.cov(one.human.mean, one.predicted.mean)[0, 1])
+    means = np.array([np.mean(covariances) for covariances in studies.values()])
+    turned = [signs @ means for signs in np.array(list(product((1, -1), repeat=len(means))))]
+    assert agreement(cells, resamples=500)["p_value"] == pytest.approx(np.mean(turned >= means.sum() - 1e-12))
+    assert agreement(random_cells(7, studies=5))["p_value"] is None
+
+
+def made_questions(studies, spread=0.4, seed=8):
+    """Slopes around 0.5; residuals of 0.04 between two conditions; two questions, the second of two conditions."""
+    rng = np.random.default_rng(seed)
+    for study in range(studies):
+        slope = rng.normal(0.5, spread)
+        for task, k in enumerate((3 + study % 3, 2)):
+            x, n = rng.normal(0.5, 0.1, k), rng.integers(40, 400, k).astype(float)
+            mean = 0.2 + slope * x + rng.normal(0, 0.04 / np.sqrt(2), k) + rng.normal(0, 0.3 / np.sqrt(n))
+            human = Moments(n, mean, np.full(k, 0.09))
+            yield ComparedQuestion(f"s{study:02}", task, 1.0, tuple(range(k)), human, human, x)
+
+
+def dense(questions, slope_sd, residual_sd):
+    """-2 log restricted likelihood, slope, standard error: from whole matrices of contrasts within questions."""
+    contrasts = linalg.block_diag(*(linalg.null_space(np.ones((1, len(one.conditions)))).T for one in questions))
+    x, y, noise = (
+        np.concatenate(side)
+        for side in zip(*((q.expected, q.human.mean, q.human.variance / q.human.n) for q in questions), strict=True)
+    )
+    study = np.concatenate([[one.study_id] * len(one.conditions) for one in questions])
+    same = study[:, None] == study
+    covariance = np.diag(residual_sd**2 / 2 + noise) + slope_sd**2 * np.outer(x, x) * same
+    x, y, covariance = contrasts @ x, contrasts @ y, contrasts @ covariance @ contrasts.T
+    inverse = np.linalg.inv(covariance)
+    precision = x @ inverse @ x
+    slope = x @ inverse @ y / precision
+    residual = y - slope * x
+    return np.linalg.slogdet(covariance)[1] + np.log(precision) + residual @ inverse @ residual, slope, precision**-0.5
+
+
+def test_the_model_has_the_greatest_restricted_likelihood():
+    questions = list(made_questions(12))
+    model = fit_model(questions)
+    least, slope, error = dense(questions, model.slope_sd, model.residual_sd)
+    assert (model.slope, model.slope_standard_error) == pytest.approx((slope, error), rel=1e-6)
+    for factors in product((0.8, 0.98, 1.02, 1.25), repeat=2):
+        assert dense(questions, model.slope_sd * factors[0], model.residual_sd * factors[1])[0] > least
+
+
+def test_a_known_model_is_found_and_tells_of_a_new_experiment():
+    model = fit_model(list(made_questions(400)))
+    assert (model.slope, model.slope_sd, model.residual_sd) == pytest.approx((0.5, 0.4, 0.04), rel=0.1)
+    assert model.slope_ci95[0] < 0.5 < model.slope_ci95[1]
+    known = EffectModel(
+        slope=0.5, slope_ci95=[0, 1], slope_standard_error=0.0, slope_sd=0.4, residual_sd=0.04, studies=10**6
+    )
+    effects = np.array([0.0, 0.1, -0.2])
+    low, high = prediction_interval(effects, 0.0, known)
+    assert low == pytest.approx(0.5 * effects - 1.6449 * np.hypot(0.4 * effects, 0.04), abs=1e-5)
+    assert low + high == pytest.approx(effects)
+    assert prediction_interval(0.1, 0.05, known)[1] > high[1]
+    with pytest.raises(SocratesError, match="level between 0 and 1"):
+        prediction_interval(0.1, 0.0, known, level=90)
+
+
+@pytest.mark.parametrize(
+    ("questions", "reason"),
+    [
+        (list(made_questions(5)), "in 5 studies, and 6 are needed"),
+        ([replace(one, expected=one.expected * 0 + 0.3) for one in made_questions(9)], "in 0 studies"),
+        ([one for one in made_questions(9) if one.task_num == 1], "one comparison alone"),
+    ],
+)
+def test_what_cannot_be_told_of_new_experiments_says_why(questions, reason):
+    result = summarize_effects(questions, seed=1, resamples=50)
+    assert result["prediction"] is None and reason in result["no_prediction"]

@@ -202,7 +202,11 @@ REFUSED = [
     ("a seed of a wrong type in both", other(seed=-1), other(seed=-1), '"comparability.seed": must be at least 0, not'),
     ("a damaged count", metrics(0.4), metrics(0.3, seen={"rows": "60", "of": 100}), '"seen.rows": must be a whole'),
     ("another key", metrics(0.4), other(hardware="x"), '"hardware" is null in '),
-    ("both of an older metric", *[metrics(0.4, comparability=OLD_METRIC)] * 2, "since version 4, the distance is of an"),
+    (
+        "both of an older metric",
+        *[metrics(0.4, comparability=OLD_METRIC)] * 2,
+        "since version 4, the distance is of an",
+    ),
     ("other cells", metrics(0.4), metrics(0.3, coverage=FEWER), "baseline.json scores 10 cells and "),
 ]
 

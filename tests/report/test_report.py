@@ -137,6 +137,8 @@ def test_the_page_says_what_the_files_say(made, report):
     assert f"has come {100 * metrics['bounds']['share_of_the_way']:.0f}% of the way" in said("distances")
     agreement = metrics["effects"]["sign_agreement_clear"]
     assert f"gets {100 * agreement:.0f}% in the right direction" in said("effects")
+    slope = metrics["effects"]["prediction"]["slope"]
+    assert f"are the predicted ones times {slope:.2f} (95% interval " in said("effects")
     assert f"{metrics['groups']['gender']['parity_difference']:.3f} [" in said("groups")
     assert "at step 500" in said("training") and "trainer_state.json" in said("training")
     assert "decoding: temperature 0.6" in said("basis") and "about: created 2030-01-02T03:04:05" in said("basis")
