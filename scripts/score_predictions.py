@@ -47,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from socrates.evaluation.lines import (
         read_human_answers,
         read_predictions,
-        sample_predictions,
         scored_row,
         without_missing,
     )
@@ -64,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         read_metrics,
         write_results,
     )
+    from socrates.evaluation.sampling import sample_predictions
     from socrates.files import sha256_file
     from socrates.schema import validate
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from socrates.data.records import Cell
 from socrates.data.scales import Scale
-from socrates.evaluation.lines import prediction_line, sample_predictions, scored_row
+from socrates.evaluation.lines import prediction_line, scored_row
 from socrates.evaluation.metrics import METRIC_VERSION, score
 from socrates.evaluation.results import comparability, write_results
+from socrates.evaluation.sampling import sample_predictions
 
 SCALES = ((1, 5), (1, 7), (0, 100), (0, 10), (1, 2), (0, 2000))
 GROUPS = {"gender": ("female", "male"), "party_id": ("democrat", "independent", "republican")}

@@ -24,9 +24,10 @@ from socrates.data.scales.text import parse_scale, read_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError, escaped
 from socrates.evaluation.gate import check_comparable
-from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
+from socrates.evaluation.lines import known_demographic, prediction_line, scored_row
 from socrates.evaluation.metrics import score
 from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, find_results, write_results
+from socrates.evaluation.sampling import sample_predictions
 from socrates.files import write_json
 from socrates.inference.journal import UNFINISHED
 from socrates.inference.run import InferenceRequest, run_inference

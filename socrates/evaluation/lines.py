@@ -1,4 +1,4 @@
-"""Lines of `predictions.jsonl` (a row: made, sampled, hashed, and read from any such file) and of `cells.jsonl`.
+"""Lines of `predictions.jsonl` (a row: made, hashed, and read from any such file) and of `cells.jsonl`.
 
 Probabilities are rounded before anything is computed from them, so that scoring a written file gives the very
 same metrics.
@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from sys import intern
 from typing import Annotated, Any
@@ -162,29 +160,6 @@ def prediction_line(
     return {**keys, **line.model_dump()}
 
 
-def sample_predictions(lines: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Sample one answer for each line that has a distribution and no prediction; the others stay as they are.
-
-    A row's random number depends on the seed and on what names the row: neither the order of the lines nor
-    the rest of the file matters, and two models' samples for one person share their luck, which makes their
-    difference less noisy. Rows of one name (in a file without `participant`) are told apart by their rank
-    among themselves, ordered by human answer, then by distribution.
-    """
-    namesakes: defaultdict[str, list[int]] = defaultdict(list)
-    for index, line in enumerate(lines):
-        if line["prediction"] is None and line["predicted_distribution"] is not None:
-            namesakes[_canonical([line[key] for key in KEYS])].append(index)
-    sampled = list(lines)
-    for name, indices in namesakes.items():
-        if len(indices) > 1:
-            indices.sort(key=lambda i: _canonical([lines[i]["response"], lines[i]["predicted_distribution"]]))
-        for rank, index in enumerate(indices):
-            uniform = _uniform(f"{seed}\n{name}\n{rank}")
-            answer = _sample(lines[index]["predicted_distribution"], uniform)
-            sampled[index] = {**lines[index], "prediction": answer}
-    return sampled
-
-
 def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]) -> dict[str, Any] | None:
     """A line without what is a missing answer in its cell; None if the person gave one."""
     cell, given = read_cell(line, "predictions"), line["predicted_distribution"] or {}
@@ -211,7 +186,7 @@ def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response],
     sorted, one a line.
     """
-    rows = sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
+    rows = sorted(canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
@@ -261,21 +236,8 @@ def _scale(text: str) -> tuple[int, ...]:
     return scale_from_text(text).values
 
 
-def _sample(distribution: Mapping[str, float], uniform: float) -> float:
-    """The answer at the quantile ``uniform`` in [0, 1) of a distribution whose answers ascend."""
-    answers = answers_of(tuple(distribution))
-    pairs = [pair for pair in zip(answers, distribution.values(), strict=True) if pair[1] > 0]
-    cumulative = list(accumulate(probability for _, probability in pairs))
-    index = bisect_right(cumulative, uniform * cumulative[-1])
-    return pairs[min(index, len(pairs) - 1)][0]
-
-
-def _uniform(text: str) -> float:
-    """A number in [0, 1) from a text: the first 53 bits of its SHA-256."""
-    return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 11) / 2**53
-
-
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """JSON of which equal values have one text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
