@@ -50,6 +50,7 @@ def write_made_results(folder: Path, world: dict, quality: float, *, model: str)
             keys = {**cell._asdict(), "participant": person, "sample_id": person, "line": len(lines) + 1}
             known = {field: names[person % len(names)] for field, names in GROUPS.items()}
             said = {"distribution": distribution, "valid_mass": 0.97, "scale": scale, "demographic": known}
+            said["probabilities"] = chosen
             lines.append(prediction_line(keys, answer, **said))
     lines = sample_predictions(lines, 42)
     decoding = {"temperature": 0.6, "top_p": 0.9}

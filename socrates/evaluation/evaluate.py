@@ -207,6 +207,7 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
         answer.keys(),
         answer.response,
         distribution={value: p for value, p in pairs if p > 0 and value not in read_scale(answer.stimuli)[2]} or None,
+        probabilities=result.probabilities / result.valid_mass if result.exact and result.valid_mass > 0 else None,
         # A sampled row knows the share of valid samples after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
         scale=scale,

@@ -10,13 +10,13 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from sys import intern
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from socrates.data.records import (
     LARGEST,
@@ -67,12 +67,15 @@ def _distribution(given: Mapping[str, float]) -> dict[str, float]:
         if answer in found:
             raise ValueError(f'the answer {answer} stands there twice ("{text}")')
         found[answer] = round_probability(probability)
-    total = math.fsum(found.values())
-    if abs(total - 1) > SUM_TOLERANCE:
+    _check_sum(found.values())
+    return {intern(str(answer)): found[answer] for answer in sorted(found)}
+
+
+def _check_sum(probabilities: Collection[float]) -> None:
+    if abs((total := math.fsum(probabilities)) - 1) > SUM_TOLERANCE:
         raise ValueError(
             f"the probabilities sum to {total:.9g}, not to 1; give those of the valid answers, divided by their sum"
         )
-    return {intern(str(answer)): found[answer] for answer in sorted(found)}
 
 
 def _scale_text(text: str) -> str:
@@ -110,8 +113,19 @@ class _Line(Recorded, extra="ignore"):
     predicted_distribution: Annotated[dict[str, Share], AfterValidator(_distribution)] | None = Field(
         None, description='an object, answer -> probability ({"1": 0.25, "2": 0.75})'
     )
+    # Of the scale's answers in their order, as the model gives them, given that the answer is one of them. A list,
+    # since nearly every answer has some: without its name it takes half the room.
+    probabilities: list[Annotated[Share, AfterValidator(round_probability)]] | None = None
     valid_mass: Share | None = None
     demographic: Annotated[dict[str, Any], AfterValidator(known_demographic)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _are_of_the_scale(self) -> _Line:
+        if self.probabilities is not None:
+            if self.scale is None or len(self.probabilities) != len(_scale(self.scale)):
+                raise ValueError(f"the probabilities must be of the answers of the scale ({self.scale}), one of each")
+            _check_sum(self.probabilities)
+        return self
 
 
 class CellLine(Recorded, strict=False, extra="ignore"):
@@ -131,6 +145,7 @@ def prediction_line(
     response: float,
     *,
     distribution: Mapping[float, float] | None = None,
+    probabilities: Sequence[float] | None = None,
     valid_mass: float | None = None,
     scale: Scale | None = None,
     demographic: Mapping[str, Any] | None = None,
@@ -141,6 +156,7 @@ def prediction_line(
         keys: study_id, condition_num, task_num, participant, sample_id and line (`Answer.keys()`).
         response: the human answer, in scale points.
         distribution: answer -> probability of the valid answers, after decoding; it is normalised here.
+        probabilities: of each of the scale's answers, before any decoding; normalised here; None: not known.
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
         demographic: what is known of the person.
@@ -148,12 +164,16 @@ def prediction_line(
     if distribution is not None:
         total = math.fsum(distribution.values())
         distribution = {str(as_number(answer)): float(p / total) for answer, p in distribution.items()}
+    if probabilities is not None:
+        total = math.fsum(probabilities)
+        probabilities = [float(p / total) for p in probabilities] if total > 0 else None
     if valid_mass is not None:
         valid_mass = round_probability(min(valid_mass, 1.0))  # a float32 sum may exceed 1 by its rounding
     line = _Line(
         response=as_number(response),
         scale=None if scale is None else str(scale),
         predicted_distribution=distribution,
+        probabilities=probabilities,
         valid_mass=valid_mass,
         demographic=dict(demographic or {}),
     )
@@ -167,8 +187,20 @@ def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]
         kept = {text: p for text, p in given.items() if p > 0 and text not in codes}
         total = math.fsum(kept.values())
         line = {**line, "predicted_distribution": {t: round_probability(p / total) for t, p in kept.items()} or None}
+    if (own := undecoded_distribution(line)) and any((cell, answer_of(text)) in missing for text in own):
+        kept = [0.0 if (cell, answer) in missing else own.get(str(answer), 0.0) for answer in _scale(line["scale"])]
+        total = math.fsum(kept)
+        line = {**line, "probabilities": [round_probability(p / total) for p in kept] if total > 0 else None}
     prediction = None if (cell, line["prediction"]) in missing else line["prediction"]
     return None if (cell, line["response"]) in missing else {**line, "prediction": prediction}
+
+
+def undecoded_distribution(line: Mapping[str, Any]) -> dict[str, float] | None:
+    """What the model itself says of a row, as a `predicted_distribution`; None where its line has no probabilities."""
+    if line["probabilities"] is None:
+        return None
+    pairs = zip(_scale(line["scale"]), line["probabilities"], strict=True)
+    return {str(answer): p for answer, p in pairs if p > 0}
 
 
 def scored_row(line: Mapping[str, Any]) -> ScoredRow:
