@@ -64,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         without_missing,
     )
     from socrates.evaluation.metrics import METRIC_VERSION, score
-    from socrates.evaluation.redecode import under_decoding
     from socrates.evaluation.results import (
         CELLS,
         METRICS,
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         read_metrics,
         write_results,
     )
-    from socrates.evaluation.sampling import sample_predictions
+    from socrates.evaluation.sampling import sample_predictions, under_decoding
     from socrates.files import sha256_file
     from socrates.schema import validate
 
@@ -116,7 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{arguments.file}: --temperature and --top-p need the results of an evaluation, whose {METRICS} says "
                 "of which decoding these rows are"
             )
-        lines, lost = under_decoding(lines, validate(DecodingSettings, of.decoding, f'{metrics}, "decoding"'), wanted)
+        answered = sum(line["prediction"] is not None for line in lines)
+        lines = under_decoding(lines, validate(DecodingSettings, of.decoding, f'{metrics}, "decoding"'), wanted)
+        lost = answered - sum(line["predicted_distribution"] is not None for line in lines)
         seed = of.seed if arguments.seed is None else seed
         model = {name: known["about"].get(name) for name in ("model", "base_model")}
         about = {**model, "evaluated_decoding": of.decoding, "left_out_rows": lost, "evaluation": known["about"]}

@@ -113,8 +113,7 @@ class _Line(Recorded, extra="ignore"):
     predicted_distribution: Annotated[dict[str, Share], AfterValidator(_distribution)] | None = Field(
         None, description='an object, answer -> probability ({"1": 0.25, "2": 0.75})'
     )
-    # Of the scale's answers in their order, as the model gives them, given that the answer is one of them. A list,
-    # since nearly every answer has some: without its name it takes half the room.
+    # Of the scale's answers in their order, before any decoding, given that one of them is given.
     probabilities: list[Annotated[Share, AfterValidator(round_probability)]] | None = None
     valid_mass: Share | None = None
     demographic: Annotated[dict[str, Any], AfterValidator(known_demographic)] = Field(default_factory=dict)
@@ -183,14 +182,11 @@ def prediction_line(
 def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]) -> dict[str, Any] | None:
     """A line without what is a missing answer in its cell; None if the person gave one."""
     cell, given = read_cell(line, "predictions"), line["predicted_distribution"] or {}
-    if codes := {text for text in given if (cell, answer_of(text)) in missing}:
+    if codes := {text for text in given | (undecoded_distribution(line) or {}) if (cell, answer_of(text)) in missing}:
         kept = {text: p for text, p in given.items() if p > 0 and text not in codes}
         total = math.fsum(kept.values())
-        line = {**line, "predicted_distribution": {t: round_probability(p / total) for t, p in kept.items()} or None}
-    if (own := undecoded_distribution(line)) and any((cell, answer_of(text)) in missing for text in own):
-        kept = [0.0 if (cell, answer) in missing else own.get(str(answer), 0.0) for answer in _scale(line["scale"])]
-        total = math.fsum(kept)
-        line = {**line, "probabilities": [round_probability(p / total) for p in kept] if total > 0 else None}
+        kept = {text: round_probability(p / total) for text, p in kept.items()}
+        line = {**line, "predicted_distribution": kept or None, "probabilities": None}
     prediction = None if (cell, line["prediction"]) in missing else line["prediction"]
     return None if (cell, line["response"]) in missing else {**line, "prediction": prediction}
 

@@ -1,4 +1,8 @@
-"""One answer for each line of `predictions.jsonl`, sampled from its distribution with the row's own random number."""
+"""The answers of stored lines: sampled from their distributions, each with its own random number; and decoded anew.
+
+Decoding acts at every token: a temperature divides by a sum over the whole vocabulary, and top-p cuts by the mass of
+tokens that begin no valid answer. `predictions.jsonl` has neither, so only no decoding and its own can be scored again.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from socrates.evaluation.lines import KEYS, answers_of, canonical
+from socrates.config import UNDECODED, DecodingSettings
+from socrates.errors import SocratesError
+from socrates.evaluation.lines import KEYS, answers_of, canonical, undecoded_distribution
 
 
 def sample_predictions(lines: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
@@ -33,6 +39,34 @@ def sample_predictions(lines: Sequence[dict[str, Any]], seed: int) -> list[dict[
             answer = _sample(lines[index]["predicted_distribution"], uniform)
             sampled[index] = {**lines[index], "prediction": answer}
     return sampled
+
+
+def under_decoding(
+    lines: Sequence[dict[str, Any]], evaluated: DecodingSettings, wanted: DecodingSettings
+) -> list[dict[str, Any]]:
+    """Lines of `predictions.jsonl` as an evaluation with another decoding has them before it samples their answers.
+
+    What was answered by sampling has no answer under another decoding.
+
+    Raises:
+        SocratesError: ``wanted`` is neither ``evaluated`` nor `UNDECODED`, or the lines do not have what the model
+            itself says.
+    """
+    if wanted == evaluated:
+        return [line if line["predicted_distribution"] is None else {**line, "prediction": None} for line in lines]
+    if wanted != UNDECODED:
+        raise SocratesError(
+            f"answers under {wanted} cannot be told from these, of {evaluated}: decoding acts at every token, on the "
+            "whole vocabulary, of which only the valid answers are stored. What to do: score them under "
+            f'{UNDECODED} (what the model itself says), or evaluate again with that "decoding" in the config'
+        )
+    found = [{**line, "predicted_distribution": undecoded_distribution(line), "prediction": None} for line in lines]
+    if all(line["predicted_distribution"] is None for line in found):
+        raise SocratesError(
+            'no line has "probabilities", what the model says without decoding: the questions state no valid answers, '
+            "or an older version of this program evaluated; evaluate again"
+        )
+    return found
 
 
 def _sample(distribution: Mapping[str, float], uniform: float) -> float:

@@ -128,10 +128,8 @@ def test_stored_answers_under_another_decoding_are_those_of_such_an_evaluation(w
         assert found["about"]["evaluated_decoding"] == own and found["about"]["base_model"] == "models/base"
         assert_close({**found, "about": None}, {**expected, "about": None}, name, 1e-9)
         assert_close(predictions(tmp_path / "again"), predictions(tmp_path / name), name, 1e-9)
-    assert_refused(
-        again("own", 0.8, 1), "cannot be told from these, of temperature 0.6 and top_p 0.9", "evaluate again"
-    )
-    assert_refused(again("none", 0.6, 0.9), "cannot be told from these, of temperature 1 and top_p 1")
+    assert_refused(again("own", 0.8, 1), "cannot be told from these, of temperature=0.6 top_p=0.9", "evaluate again")
+    assert_refused(again("none", 0.6, 0.9), "cannot be told from these, of temperature=1.0 top_p=1.0")
     lines = predictions(tmp_path / "own")
     write_jsonl(tmp_path / "own/predictions.jsonl", lines[1:])
     assert_refused(again("own", 1, 1), "need the results of an evaluation")
