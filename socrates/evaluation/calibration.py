@@ -24,7 +24,7 @@ from socrates.evaluation.cells import Array, CellScore, Distribution, ScoredRow,
 from socrates.evaluation.lines import answers_of, scored_row, undecoded_distribution
 from socrates.evaluation.metrics import cell_units
 
-_DISTANCE = "wasserstein_expected"  # of a cell, which is taken of calibrated distributions
+DISTANCE = "wasserstein_expected"  # of a cell, which is taken of calibrated distributions
 # The likelihood is computed at these logarithms of T, 10% apart, and interpolated: the minimum is off by less than 1e-4
 # of T, and any number of studies is left out at no cost.
 _GRID = np.linspace(math.log(0.05), math.log(20), 61)
@@ -76,7 +76,7 @@ def calibrated_numbers(lines: Sequence[Mapping[str, Any]], scored: Sequence[Cell
             row = replace(row, distribution=Distribution(answers_of(tuple(wider)), tuple(wider.values())))
         rows[row.cell].append(row)
     again = [score_cell(cell.cell, rows[cell.cell], cell.human_answers) for cell in scored]
-    distances = np.array([getattr(cell, _DISTANCE) for cell in again], dtype=np.float64)
+    distances = np.array([getattr(cell, DISTANCE) for cell in again], dtype=np.float64)
     units = cell_units(cell.cell for cell in again)
     mean = partial(Weights.mean_of_means, values=distances)
     limits = intervals(units, mean, seed)[0]
