@@ -2,6 +2,7 @@
 r"""Score answers that were made elsewhere (another model, an API) with the metric of this project.
 
     python scripts/score_predictions.py answers.jsonl --output evaluation_results/another-model
+    python scripts/score_predictions.py evaluation_results/baseline --temperature 1 --top-p 1 --output baseline-t1
 
 FILE holds one JSON object a line: study_id, condition_num, task_num, response (the human answer), and either
 prediction (the model's answer; null where it gave none) or predicted_distribution ({"1": 0.25, "2": 0.75},
@@ -12,6 +13,10 @@ of a cell (study, condition, task) is the responses in FILE, or where more peopl
 --human-answers: a data file, or the cells.jsonl of an evaluation. The predictions.jsonl of an evaluation is such a
 file: the cells.jsonl beside it is taken, and what the metrics.json says of rows that the model may have been trained on
 ("seen") is kept. scripts/gate.py compares two results over the same rows.
+
+With --temperature and --top-p the stored answers of an evaluation are scored under another decoding, without the model:
+under temperature 1 with top-p 1 (what the model itself says), or the evaluation's own. Others cannot be told from what
+is stored, and are refused. Such results compare with an evaluation that had that decoding.
 
 Exit status: 0 done, 2 it cannot be scored.
 """
@@ -34,23 +39,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     from socrates.config import DEFAULT_SEED
 
     parser = make_parser(__doc__)
-    parser.add_argument("file", metavar="FILE", type=Path, help="the answers, as JSONL")
+    parser.add_argument("file", metavar="FILE", type=Path, help="the answers, as JSONL, or a results folder")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace other results in the folder")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="for drawing answers (42)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help=f"for drawing answers ({DEFAULT_SEED}, or the evaluation's)"
+    )
     parser.add_argument(
         "--human-answers", type=Path, metavar="FILE", help="all human answers: a data file, or a cells.jsonl"
     )
+    parser.add_argument("--temperature", type=float, metavar="T", help="score under another decoding: its temperature")
+    parser.add_argument("--top-p", type=float, metavar="P", help="... and its top-p")
     arguments = parser.parse_args(argv)
-    if arguments.seed < 0:
+    if (arguments.seed or 0) < 0:
         parser.error(f"argument --seed: must be at least 0, not {arguments.seed}")
+    if (arguments.temperature is None) != (arguments.top_p is None):
+        parser.error("--temperature and --top-p go together")
+    if arguments.top_p is not None and arguments.human_answers:
+        parser.error("--temperature goes with the evaluation's own human answers, not with --human-answers")
 
+    from socrates.config import DecodingSettings
     from socrates.console import coverage_notes, number_lines, worse_than_uniform
     from socrates.evaluation.gate import REMEDIES
     from socrates.evaluation.lines import (
         read_human_answers,
         read_predictions,
-        sample_predictions,
+        rows_sha256,
         scored_row,
         without_missing,
     )
@@ -67,9 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         read_metrics,
         write_results,
     )
+    from socrates.evaluation.sampling import sample_predictions, under_decoding
     from socrates.files import sha256_file
     from socrates.schema import validate
 
+    if arguments.file.is_dir():
+        arguments.file /= PREDICTIONS
     if arguments.file.resolve() == (arguments.output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {arguments.output} would overwrite {arguments.file}; name another folder")
     lines, missing = read_predictions(arguments.file), Counter()
@@ -88,7 +105,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (of := recorded.get("comparability")) and of.metric_version != METRIC_VERSION:
         raise SocratesError(f'{metrics}: "metric_version" is {of.metric_version}: {REMEDIES["metric_version"]}')
     kept = (line for line in (without_missing(line, missing) for line in lines) if line is not None)
-    lines = sample_predictions(list(kept), arguments.seed)
+    lines, about = list(kept), {}
+    seed = DEFAULT_SEED if arguments.seed is None else arguments.seed
+    if arguments.top_p is not None:
+        wanted = validate(
+            DecodingSettings, {"temperature": arguments.temperature, "top_p": arguments.top_p}, "--temperature, --top-p"
+        )
+        of = recorded.get("comparability")
+        if (
+            of is None
+            or not (isinstance(of.decoding, dict) and isinstance(known.get("about"), dict))
+            or of.rows_sha256 != rows_sha256(lines)
+        ):
+            raise SocratesError(
+                f"{arguments.file}: --temperature and --top-p need the results of an evaluation, whose {METRICS} says "
+                "of which decoding these rows are"
+            )
+        answered = sum(line["prediction"] is not None for line in lines)
+        lines = under_decoding(lines, validate(DecodingSettings, of.decoding, f'{metrics}, "decoding"'), wanted)
+        lost = answered - sum(line["predicted_distribution"] is not None for line in lines)
+        seed = of.seed if arguments.seed is None else seed
+        model = {name: known["about"].get(name) for name in ("model", "base_model")}
+        about = {**model, "evaluated_decoding": of.decoding, "left_out_rows": lost, "evaluation": known["about"]}
+        compared = {**of.model_dump(), "seed": seed, "decoding": wanted.model_dump()}
+        if lost:
+            print(f"Note: {lost} rows were answered by sampling under the other decoding, and are left out", flush=True)
+    else:
+        compared = external_comparability(lines, seed=seed, human_answers=human_answers)
+    lines = sample_predictions(lines, seed)
     try:
         scores = score(map(scored_row, lines), human_answers, missing)
     except SocratesError as error:
@@ -97,7 +141,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if of := recorded.get("coverage"):  # its missing answers do not stand in its files
         left_out = max(of.missing_answers, scores.coverage.missing_answers)
         scores = replace(scores, coverage=replace(scores.coverage, missing_answers=left_out))
-    compared = external_comparability(lines, seed=arguments.seed, human_answers=human_answers)
     asked = {"scored_file_sha256": sha256_file(arguments.file), **compared}
     find_results(arguments.output, asked, predictions=lines, overwrite=arguments.overwrite)
     content = write_results(
@@ -110,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "scored_file_sha256": asked["scored_file_sha256"],
             "asked": asked,
             "human_answers": None if people is None else str(people),
+            **about,
         },
         seen=known.get("seen"),
     )

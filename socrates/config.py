@@ -87,6 +87,9 @@ class DecodingSettings(Schema):
     top_p: float = Field(0.9, gt=0, le=1)
 
 
+UNDECODED = DecodingSettings(temperature=1, top_p=1)  # what the model itself says
+
+
 class EvaluationSettings(Schema):
     """What the evaluation scripts do when nothing else is said."""
 

@@ -65,6 +65,7 @@ NUMBERS = {
     "wasserstein_distance": "Wasserstein distance",
     "wasserstein_drawn": "  of drawn answers",
     "wasserstein_stated_scale": "  on the stated scale",
+    "wasserstein_calibrated": "  calibrated",
     "uniform_guess": "  a uniform guess",
     "empirical_best": "  empirical best",
     "share_of_the_way": "  share of the way",

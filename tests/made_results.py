@@ -10,9 +10,10 @@ import numpy as np
 
 from socrates.data.records import Cell
 from socrates.data.scales import Scale
-from socrates.evaluation.lines import prediction_line, sample_predictions, scored_row
+from socrates.evaluation.lines import prediction_line, scored_row
 from socrates.evaluation.metrics import METRIC_VERSION, score
 from socrates.evaluation.results import comparability, write_results
+from socrates.evaluation.sampling import sample_predictions
 
 SCALES = ((1, 5), (1, 7), (0, 100), (0, 10), (1, 2), (0, 2000))
 GROUPS = {"gender": ("female", "male"), "party_id": ("democrat", "independent", "republican")}
@@ -49,6 +50,7 @@ def write_made_results(folder: Path, world: dict, quality: float, *, model: str)
             keys = {**cell._asdict(), "participant": person, "sample_id": person, "line": len(lines) + 1}
             known = {field: names[person % len(names)] for field, names in GROUPS.items()}
             said = {"distribution": distribution, "valid_mass": 0.97, "scale": scale, "demographic": known}
+            said["probabilities"] = chosen
             lines.append(prediction_line(keys, answer, **said))
     lines = sample_predictions(lines, 42)
     decoding = {"temperature": 0.6, "top_p": 0.9}

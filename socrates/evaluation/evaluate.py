@@ -24,9 +24,10 @@ from socrates.data.scales.text import parse_scale, read_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError, escaped
 from socrates.evaluation.gate import check_comparable
-from socrates.evaluation.lines import known_demographic, prediction_line, sample_predictions, scored_row
+from socrates.evaluation.lines import known_demographic, prediction_line, scored_row
 from socrates.evaluation.metrics import score
 from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, find_results, write_results
+from socrates.evaluation.sampling import sample_predictions
 from socrates.files import write_json
 from socrates.inference.journal import UNFINISHED
 from socrates.inference.run import InferenceRequest, run_inference
@@ -206,6 +207,7 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
         answer.keys(),
         answer.response,
         distribution={value: p for value, p in pairs if p > 0 and value not in read_scale(answer.stimuli)[2]} or None,
+        probabilities=result.probabilities / result.valid_mass if result.exact and result.valid_mass > 0 else None,
         # A sampled row knows the share of valid samples after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
         scale=scale,

@@ -32,6 +32,7 @@ ROLES = ("baseline", "checkpoint")
 DISTANCE = "wasserstein_distance"
 _LIMIT = f"{THRESHOLD}%"
 _SAME = "with other studies and people like these it would very likely be the same decision."
+_ONE_NUMBER = "One number would have made the baseline as wide."
 _LEAST = 1e-90  # of a distance: what is in percent of less is beyond what a decision can record
 _DECIMALS = 400  # more than the smallest float has
 
@@ -55,6 +56,7 @@ SIGNALS = (
     ("correlation_within_cells", "Within cells", True),
     ("accuracy", "Accuracy", True),
     ("valid_mass", "Valid mass", True),
+    ("wasserstein_calibrated", "Calibrated W", False),
 )
 
 LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no answer
@@ -190,6 +192,7 @@ def _signal(key: str, higher_is_better: bool, baseline: MetricsFile, checkpoint:
 
 def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     both = dict(zip(ROLES, (baseline, checkpoint), strict=True))
+    yield from _width(baseline, checkpoint)
     for role, metrics in both.items():
         if metrics.contaminated_rows:
             yield (
@@ -225,6 +228,23 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     if None not in bases and bases[0] != bases[1]:
         names = " and ".join(f"{base!s:.200}" for base in bases)
         yield f"the base models have other names: {names}; is this the right baseline?"
+
+
+def _width(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
+    """What is said where the decision would be the other one with each model at the width that fits people."""
+    calibrated = baseline.wasserstein_calibrated, checkpoint.wasserstein_calibrated
+    if None in calibrated or calibrated[0] < _LEAST:
+        return
+    improvement = _improvement(*calibrated)
+    plain = _improvement(baseline.wasserstein_distance, checkpoint.wasserstein_distance)
+    if (plain >= THRESHOLD) == (improvement >= THRESHOLD):
+        return
+    shown = _printed(improvement, decimals=1, said=lambda shown: (shown >= THRESHOLD, shown > 0, shown < 0))[0]
+    yield (
+        f"{'most of this is width, not learning' if plain >= THRESHOLD else 'decoding hides it'}: with each model's "
+        f"answers at the temperature that fits people best, the improvement is {shown}%, from {calibrated[0]:.4f} to "
+        f"{calibrated[1]:.4f}. {_ONE_NUMBER if plain >= THRESHOLD else 'Look at temperature and top_p first.'}"
+    )
 
 
 def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -> Interval | None:

@@ -1,4 +1,4 @@
-"""Lines of `predictions.jsonl` (a row: made, sampled, hashed, and read from any such file) and of `cells.jsonl`.
+"""Lines of `predictions.jsonl` (a row: made, hashed, and read from any such file) and of `cells.jsonl`.
 
 Probabilities are rounded before anything is computed from them, so that scoring a written file gives the very
 same metrics.
@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from sys import intern
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from socrates.data.records import (
     LARGEST,
@@ -70,12 +68,15 @@ def _distribution(given: Mapping[str, float]) -> dict[str, float]:
         if answer in found:
             raise ValueError(f'the answer {answer} stands there twice ("{text}")')
         found[answer] = round_probability(probability)
-    total = math.fsum(found.values())
-    if abs(total - 1) > SUM_TOLERANCE:
+    _check_sum(found.values())
+    return {intern(str(answer)): found[answer] for answer in sorted(found)}
+
+
+def _check_sum(probabilities: Collection[float]) -> None:
+    if abs((total := math.fsum(probabilities)) - 1) > SUM_TOLERANCE:
         raise ValueError(
             f"the probabilities sum to {total:.9g}, not to 1; give those of the valid answers, divided by their sum"
         )
-    return {intern(str(answer)): found[answer] for answer in sorted(found)}
 
 
 def _scale_text(text: str) -> str:
@@ -113,8 +114,18 @@ class _Line(Recorded, extra="ignore"):
     predicted_distribution: Annotated[dict[str, Share], AfterValidator(_distribution)] | None = Field(
         None, description='an object, answer -> probability ({"1": 0.25, "2": 0.75})'
     )
+    # Of the scale's answers in their order, before any decoding, given that one of them is given.
+    probabilities: list[Annotated[Share, AfterValidator(round_probability)]] | None = None
     valid_mass: Share | None = None
     demographic: Annotated[dict[str, Any], AfterValidator(known_demographic)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _are_of_the_scale(self) -> _Line:
+        if self.probabilities is not None:
+            if self.scale is None or len(self.probabilities) != len(_scale(self.scale)):
+                raise ValueError(f"the probabilities must be of the answers of the scale ({self.scale}), one of each")
+            _check_sum(self.probabilities)
+        return self
 
 
 class CellLine(Recorded, strict=False, extra="ignore"):
@@ -134,6 +145,7 @@ def prediction_line(
     response: float,
     *,
     distribution: Mapping[float, float] | None = None,
+    probabilities: Sequence[float] | None = None,
     valid_mass: float | None = None,
     scale: Scale | None = None,
     demographic: Mapping[str, Any] | None = None,
@@ -144,6 +156,7 @@ def prediction_line(
         keys: study_id, condition_num, task_num, participant, sample_id and line (`Answer.keys()`).
         response: the human answer, in scale points.
         distribution: answer -> probability of the valid answers, after decoding; it is normalised here.
+        probabilities: of each of the scale's answers, before any decoding; normalised here; None: not known.
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
         demographic: what is known of the person.
@@ -151,50 +164,40 @@ def prediction_line(
     if distribution is not None:
         total = math.fsum(distribution.values())
         distribution = {str(as_number(answer)): float(p / total) for answer, p in distribution.items()}
+    if probabilities is not None:
+        total = math.fsum(probabilities)
+        probabilities = [float(p / total) for p in probabilities] if total > 0 else None
     if valid_mass is not None:
         valid_mass = round_probability(min(valid_mass, 1.0))  # a float32 sum may exceed 1 by its rounding
     line = _Line(
         response=as_number(response),
         scale=None if scale is None else str(scale),
         predicted_distribution=distribution,
+        probabilities=probabilities,
         valid_mass=valid_mass,
         demographic=dict(demographic or {}),
     )
     return {**keys, **line.model_dump()}
 
 
-def sample_predictions(lines: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Sample one answer for each line that has a distribution and no prediction; the others stay as they are.
-
-    A row's random number depends on the seed and on what names the row: neither the order of the lines nor
-    the rest of the file matters, and two models' samples for one person share their luck, which makes their
-    difference less noisy. Rows of one name (in a file without `participant`) are told apart by their rank
-    among themselves, ordered by human answer, then by distribution.
-    """
-    namesakes: defaultdict[str, list[int]] = defaultdict(list)
-    for index, line in enumerate(lines):
-        if line["prediction"] is None and line["predicted_distribution"] is not None:
-            namesakes[_canonical([line[key] for key in KEYS])].append(index)
-    sampled = list(lines)
-    for name, indices in namesakes.items():
-        if len(indices) > 1:
-            indices.sort(key=lambda i: _canonical([lines[i]["response"], lines[i]["predicted_distribution"]]))
-        for rank, index in enumerate(indices):
-            uniform = _uniform(f"{seed}\n{name}\n{rank}")
-            answer = _sample(lines[index]["predicted_distribution"], uniform)
-            sampled[index] = {**lines[index], "prediction": answer}
-    return sampled
-
-
 def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]) -> dict[str, Any] | None:
     """A line without what is a missing answer in its cell; None if the person gave one."""
     cell, given = read_cell(line, "predictions"), line["predicted_distribution"] or {}
-    if codes := {text for text in given if (cell, answer_of(text)) in missing}:
+    if codes := {text for text in given | (undecoded_distribution(line) or {}) if (cell, answer_of(text)) in missing}:
         kept = {text: p for text, p in given.items() if p > 0 and text not in codes}
         total = math.fsum(kept.values())
-        line = {**line, "predicted_distribution": {t: round_probability(p / total) for t, p in kept.items()} or None}
+        kept = {text: round_probability(p / total) for text, p in kept.items()}
+        line = {**line, "predicted_distribution": kept or None, "probabilities": None}
     prediction = None if (cell, line["prediction"]) in missing else line["prediction"]
     return None if (cell, line["response"]) in missing else {**line, "prediction": prediction}
+
+
+def undecoded_distribution(line: Mapping[str, Any]) -> dict[str, float] | None:
+    """What the model itself says of a row, as a `predicted_distribution`; None where its line has no probabilities."""
+    if line["probabilities"] is None:
+        return None
+    pairs = zip(_scale(line["scale"]), line["probabilities"], strict=True)
+    return {str(answer): p for answer, p in pairs if p > 0}
 
 
 def scored_row(line: Mapping[str, Any]) -> ScoredRow:
@@ -212,7 +215,7 @@ def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response],
     sorted, one a line.
     """
-    rows = sorted(_canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
+    rows = sorted(canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
@@ -262,21 +265,8 @@ def _scale(text: str) -> tuple[int, ...]:
     return scale_from_text(text).values
 
 
-def _sample(distribution: Mapping[str, float], uniform: float) -> float:
-    """The answer at the quantile ``uniform`` in [0, 1) of a distribution whose answers ascend."""
-    answers = answers_of(tuple(distribution))
-    pairs = [pair for pair in zip(answers, distribution.values(), strict=True) if pair[1] > 0]
-    cumulative = list(accumulate(probability for _, probability in pairs))
-    index = bisect_right(cumulative, uniform * cumulative[-1])
-    return pairs[min(index, len(pairs) - 1)][0]
-
-
-def _uniform(text: str) -> float:
-    """A number in [0, 1) from a text: the first 53 bits of its SHA-256."""
-    return (int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 11) / 2**53
-
-
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """JSON of which equal values have one text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -21,6 +21,7 @@ from socrates.config import without_gone
 from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
+from socrates.evaluation.calibration import calibrated_numbers
 from socrates.evaluation.cells import standardise
 from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
 from socrates.evaluation.groups import accuracy_by_group
@@ -98,6 +99,10 @@ class MetricsFile(Recorded):
     correlation_within_cells: Correlation | None  # after removing each cell's means: knowing persons, not questions
     accuracy: Share | None  # individual accuracy, 1 - absolute error, mean within studies, then over studies
     dispersion: float | None = None  # standard deviation within cells, the model's by the people's
+    # Cross-fitted: each study's answers at the temperature that fits the people of the others (`calibration.py`); null
+    # where the answers come without the model's probabilities.
+    wasserstein_calibrated: Share | None = None
+    calibration: dict[str, Any] = Field({})  # the temperature that fits the people of all studies
     bounds: RecordedBounds
     effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions
     groups: dict[str, RecordedGroups] = Field({})  # `groups.accuracy_by_group`: by demographic field
@@ -176,6 +181,7 @@ def write_results(
     masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
     content = dict(
         **_with_intervals(asdict(scores.metrics), limits),
+        **calibrated_numbers(predictions, scores.scored, seed),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         effects=summarize_effects(questions, seed),
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),

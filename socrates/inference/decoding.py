@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from socrates.config import DecodingSettings
+from socrates.config import UNDECODED, DecodingSettings
 from socrates.errors import SocratesError
 from socrates.inference.forward import NO_NUMBERS, Forward
 
@@ -70,11 +70,14 @@ def probabilities_of(
         decoding: temperature and top_p.
 
     Returns:
-        Two (P,) tensors, float64: as the model gives them (temperature 1), and as `decoded_probabilities` would.
+        Two (P,) tensors, float64: as the model gives them (temperature 1), and as `decoded_probabilities` would; the
+        very same numbers where the decoding is `UNDECODED`.
     """
     scaled = _scaled(logits, 1.0)
     exact = scaled[rows, tokens].double().exp() / _sum(scaled.exp_())[rows, 0]
     del scaled
+    if decoding == UNDECODED:
+        return exact, exact
     return exact, decoded_probabilities(logits, decoding)[rows, tokens]
 
 

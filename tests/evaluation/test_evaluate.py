@@ -106,6 +106,40 @@ def test_the_baseline_prints_the_guides_lines_and_writes_its_results(baseline):
             assert str(row["prediction"]) in row["predicted_distribution"]
 
 
+def test_stored_answers_under_another_decoding_are_those_of_such_an_evaluation(workplace, tmp_path):
+    """Of the evaluation's own decoding, and of none; any other is refused, as are answers of unknown decoding."""
+    own, none = {"temperature": 0.6, "top_p": 0.9}, {"temperature": 1, "top_p": 1}
+    for name, decoding in (("own", own), ("none", none)):
+        config = write_config(workplace, decoding=decoding)
+        options = ("--config", config, "--model", "models/base", "--test-data", DATA)
+        result = evaluate(workplace, *options, "--output", tmp_path / name)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    def again(of, temperature, top_p):
+        options = ("--temperature", str(temperature), "--top-p", str(top_p), "--output", tmp_path / "again")
+        return run_loaded("score_predictions.py", tmp_path / of, *options, "--overwrite", cwd=workplace)
+
+    for name, decoding in (("own", own), ("none", none)):
+        result = again("own", **decoding)
+        assert result.returncode == 0, result.stderr
+        found, expected = read(tmp_path / "again/metrics.json"), read(tmp_path / name / "metrics.json")
+        for key in ("comparability", "coverage", "seen"):
+            assert found.pop(key) == expected.pop(key)
+        assert found["about"]["evaluated_decoding"] == own and found["about"]["base_model"] == "models/base"
+        assert_close({**found, "about": None}, {**expected, "about": None}, name, 1e-9)
+        assert_close(predictions(tmp_path / "again"), predictions(tmp_path / name), name, 1e-9)
+    assert_refused(again("own", 0.8, 1), "cannot be told from these, of temperature=0.6 top_p=0.9", "evaluate again")
+    assert_refused(again("none", 0.6, 0.9), "cannot be told from these, of temperature=1.0 top_p=1.0")
+    lines = predictions(tmp_path / "own")
+    write_jsonl(tmp_path / "own/predictions.jsonl", lines[1:])
+    assert_refused(again("own", 1, 1), "need the results of an evaluation")
+    write_jsonl(tmp_path / "own/predictions.jsonl", [{**lines[0], "probabilities": None}, *lines[1:]])
+    assert "1 rows were answered by sampling" in again("own", 1, 1).stdout
+    assert read(tmp_path / "again/metrics.json")["about"]["left_out_rows"] == 1
+    write_jsonl(tmp_path / "own/predictions.jsonl", [{**line, "probabilities": None} for line in lines])
+    assert_refused(again("own", 1, 1), "evaluate again")
+
+
 @pytest.mark.slow
 def test_a_checkpoint_is_asked_the_same_rows_and_compared(workplace, baseline):
     result = run_script(

@@ -205,7 +205,7 @@ REFUSED = [
     (
         "both of an older metric",
         *[metrics(0.4, comparability=OLD_METRIC)] * 2,
-        "since version 4, the distance is of an",
+        "since version 4, the distance is of",
     ),
     ("other cells", metrics(0.4), metrics(0.3, coverage=FEWER), "baseline.json scores 10 cells and "),
 ]

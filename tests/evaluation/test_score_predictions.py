@@ -28,11 +28,11 @@ from socrates.evaluation.lines import (
     read_predictions,
     round_probability,
     rows_sha256,
-    sample_predictions,
     scored_row,
 )
 from socrates.evaluation.metrics import DISTANCES, METRIC_VERSION, Metrics, score
 from socrates.evaluation.results import MetricsFile, comparability, read_metrics, write_results
+from socrates.evaluation.sampling import sample_predictions
 from socrates.files import write_json, write_jsonl
 
 SCRIPT = ROOT / "scripts" / "score_predictions.py"
