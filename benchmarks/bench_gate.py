@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE", help="real rows, JSONL")
     parser.add_argument("--sample-share", type=float, default=1.0, metavar="S", help="share of each cell in --data")
     frame.add_count(parser, "--rows", ROWS, "people of all cells of 40 studies together")
-    frame.add_count(parser, "--simulations", 200, "of each number")
+    frame.add_count(parser, "--simulations", 100, "of each number")
     frame.add_count(parser, "--sets", 10, "sets of studies")
     frame.add_count(parser, "--draws", 20_000, "literal ones")
     a = parser.parse_args(argv)
