@@ -1,4 +1,4 @@
-"""What the benchmarks of the intervals and of the definitions compute, against enumeration and by hand."""
+"""What the benchmarks of intervals, effects and definitions compute, against enumeration and by hand."""
 
 import itertools
 import sys
@@ -71,3 +71,13 @@ def test_a_small_run_writes_its_tables(tmp_path, capsys, monkeypatch):
     text = (tmp_path / "intervals.md").read_text()
     assert capsys.readouterr().out == text and "nan" not in text
     assert len([line for line in text.splitlines() if line.startswith(DESIGNS[3].name, 2)]) == 2
+
+
+@pytest.mark.slow
+def test_a_small_run_of_the_effects_writes_its_tables(tmp_path):
+    import bench_effects
+
+    bench_effects.main(["--data-sets", "2", "--output", str(tmp_path / "effects.md")])
+    text = (tmp_path / "effects.md").read_text()
+    assert "nan" not in text
+    assert text.count("\n| 40 |") == len(bench_effects.ASSUMPTIONS) + len(bench_effects.NOTHING)
