@@ -58,13 +58,14 @@ note() {
 }
 
 # Runs a command that ends in one of our Python programs, and leaves with its status. Its 0 and 1 are believed only as 100
-# and 101, which it says when told to (run_entry_point in socrates/errors.py): a Python that dies on the way says 1, too.
+# and 101, which it says when told to (run_entry_point in socrates/errors.py): a Python that dies on the way says 1, too,
+# or 120 where it cannot say why.
 answer() {
   local status=0
   SOCRATES_ANSWER=1 "$@" || status=$?
   case $status in
     100 | 101) return $((status - 100)) ;;
-    0 | 1) note "${0##*/}: error: Python ended (status $status) before it could answer"; return 2 ;;
+    0 | 1 | 120) note "${0##*/}: error: Python ended (status $status) before it could answer"; return 2 ;;
     *) return "$status" ;;
   esac
 }

@@ -234,7 +234,7 @@ def test_a_config_that_no_adapter_has_is_refused_by_its_key(copy, key, value):
     begun = time.monotonic()
     with refused("checkpoint-10", *([f'"{key}'] if key in AdapterConfig.model_fields else [])) as caught:
         load_model(checkpoint)
-    assert time.monotonic() - begun < 10 and len(str(caught.value)) < 400
+    assert time.monotonic() - begun < 10 and len(str(caught.value)) < 600
     assert escaped(str(caught.value)) == str(caught.value)
 
 
