@@ -101,7 +101,7 @@ def names_base_of(model: str, config) -> bool:
 
 def print_summary(metrics: dict, label: str, output: Path) -> None:
     """The guide's closing lines, and a warning where the numbers rest on little."""
-    from socrates.console import coverage_notes, with_interval, worse_than_uniform
+    from socrates.console import coverage_notes, people_worth, with_interval, worse_than_uniform
     from socrates.evaluation.gate import LITTLE_MASS
 
     print(f"{label.capitalize()} Evaluation Complete".strip())
@@ -110,8 +110,9 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
         print(f'  "{name}": {with_interval(metrics[name], metrics[f"{name}_ci95"])}')
     bounds = metrics["bounds"]
     print(
-        f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, people resampled "
-        f"{bounds['empirical_best']:.4f}; the model has come {_share(bounds['share_of_the_way'])} of the way"
+        f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, 5 people resampled "
+        f"{bounds['people_5']:.4f}, as many as were asked {bounds['empirical_best']:.4f}; "
+        f"the model is worth {people_worth(bounds['worth_people'])}"
     )
     if useless := worse_than_uniform(metrics):
         print(f"Note: {useless}")
@@ -142,10 +143,6 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
             "the distances tell what it remembers"
         )
     print(f"Results: {output}/metrics.json", flush=True)
-
-
-def _share(share: float | None) -> str:
-    return "N/A" if share is None else f"{share:.0%}"
 
 
 if __name__ == "__main__":

@@ -67,7 +67,12 @@ NUMBERS = {
     "wasserstein_stated_scale": "  on the stated scale",
     "wasserstein_calibrated": "  calibrated",
     "uniform_guess": "  a uniform guess",
+    "scale_prior": "  the scale's prior",
+    "pooled_conditions": "  conditions pooled",
+    "people_5": "  5 people",
+    "people_20": "  20 people",
     "empirical_best": "  empirical best",
+    "worth_people": "  worth people",
     "share_of_the_way": "  share of the way",
     "mae": "MAE",
     "rmse": "RMSE",
@@ -77,6 +82,7 @@ NUMBERS = {
     "marginal_accuracy": "  of cell averages",
     "dispersion": "Dispersion",
 }
+DIGITS = {"worth_people": 1}  # of a number in the tables, where not the usual ones
 _WIDTH = max(map(len, NUMBERS.values())) + 2
 
 
@@ -84,15 +90,24 @@ def number_lines(metrics: Mapping[str, Any]) -> list[str]:
     """One line a number of a `metrics.json`: its name, its value, its interval; N/A where it is not defined."""
     numbers = {**metrics, **metrics["bounds"]}
     return [
-        f"{name + ':':<{_WIDTH}}{with_interval(numbers[key], numbers[f'{key}_ci95'])}" for key, name in NUMBERS.items()
+        f"{name + ':':<{_WIDTH}}{with_interval(numbers[key], numbers[f'{key}_ci95'], DIGITS.get(key, 4))}"
+        for key, name in NUMBERS.items()
     ]
 
 
-def with_interval(value: float | None, interval: list[float] | None) -> str:
+def with_interval(value: float | None, interval: list[float] | None, digits: int = 4) -> str:
     """A number and its interval: "0.1853  [0.1701, 0.2010]"."""
     if value is None:
         return "N/A"
-    return f"{value:.4f}" + ("" if interval is None else f"  [{interval[0]:.4f}, {interval[1]:.4f}]")
+    shown = [f"{one:,.{digits}f}" for one in (value, *(interval or ()))]
+    return shown[0] + ("" if interval is None else f"  [{shown[1]}, {shown[2]}]")
+
+
+def people_worth(number: float) -> str:
+    """`worth_people` in words."""
+    if number < 1:
+        return "less than one person"
+    return "10,000 people or more" if number >= 10_000 else f"{number:,.1f} people"
 
 
 def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:

@@ -6,14 +6,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from socrates.errors import SocratesError
 from socrates.files import read_json, remembered_sha256
+from socrates.schema import Recorded, validate
 
 VERSION = 1  # of the format; raise it when the same source and settings would give other bytes
 PARTS = ("train", "val", "test")
 METADATA = "metadata.json"
+
+_Answer, _Probability = Annotated[str, Field(pattern=r"^-?[0-9]{1,16}$")], Annotated[float, Field(gt=0, le=1)]
+# Of each scale ("1 to 7"), the probability of each answer: the mean over training's questions with that scale.
+ScalePriors = dict[str, Annotated[dict[_Answer, _Probability], Field(min_length=1)]]
+
+
+class _Metadata(Recorded):
+    scale_priors: ScalePriors | None = None
 
 
 def part_file(folder: Path, part: str) -> Path:
@@ -63,3 +74,14 @@ def sha256_of_part(file: Path) -> str:
         if isinstance(recorded, str):
             check_hash(file, found, recorded)
     return found
+
+
+def read_scale_priors(folder: Path) -> ScalePriors | None:
+    """How people answer training's questions on each scale; None where the set, if there is one, does not say.
+
+    Raises:
+        SocratesError: what it says of that cannot be used.
+    """
+    path = folder / METADATA
+    metadata = read_json(path, "data set's metadata") if path.is_file() else {}
+    return validate(_Metadata, metadata, str(path)).scale_priors

@@ -75,6 +75,10 @@ class Weights:
         """Sum of ``values``, of shape (units,) or (units, K), over all units: shape (R,) or (R, K)."""
         return (self.within * self.studies[:, self.units.study]) @ values
 
+    def mean_of_all(self, values: Array) -> Array:
+        """As `mean_of_means`, of K numbers that are defined for every unit, (units, K): shape (R, K)."""
+        return self.pooled_sum(values / (self.units.sizes[self.units.study] * len(self.units.starts))[:, None])
+
     def mean_of_means(self, values: Array) -> Array:
         """Mean over each study's units, then over studies, of ``values`` of shape (units,): shape (R,).
 

@@ -7,10 +7,7 @@ Every human answer of the cell counts, whether the model was asked about that pe
 The distance is what asking all people of the cell would give (`full_size.py`), where every prediction comes with its
 distribution; answers that were drawn elsewhere are taken as they are.
 
-What a guess would score is the exact expectation when k answers are drawn from a distribution function G: at each point
-x their empirical one is Binomial(k, G(x)) / k, so the expected first Wasserstein distance to a human F is the integral
-of E|Binomial(k, G(x)) / k - F(x)|, which has a closed form. With G uniform over the scale, that is the paper's "random"
-line; with G = F, its "empirical best".
+What guesses score on the cell is in `bounds.py`.
 """
 
 from __future__ import annotations
@@ -22,20 +19,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from socrates.errors import SocratesError
-from socrates.evaluation.full_size import binomial_deviation, full_size_deviation
+from socrates.evaluation.bounds import Array, bounds_of_cell, distribution_at, standardise
+from socrates.evaluation.full_size import full_size_deviation
 
 if TYPE_CHECKING:
+    from socrates.data.dataset import ScalePriors
     from socrates.data.records import Cell
 
 ONE_ANSWER = "fewer than two human answers"
 NO_SPREAD = "human answers all the same"
 NO_PREDICTION = "no prediction"
 SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
-
-Array = NDArray[np.float64]
 
 
 class Distribution(NamedTuple):
@@ -80,8 +76,11 @@ class CellScore:
     # Standardised by the stated scale, to which both sides are clipped: not stretched by one odd answer. None where no
     # two human answers differ on it.
     wasserstein_stated_scale: float | None = None
-    uniform_guess: float | None = None  # expected distance of as many answers as `wasserstein_distance` is of, uniform
-    empirical_best: float | None = None  # likewise, drawn from the human answers themselves
+    uniform_guess: float | None = None  # these four: see `bounds_of_cell`
+    scale_prior: float | None = None
+    pooled_conditions: float | None = None
+    empirical_best: float | None = None
+    people: Array | None = field(default=None, compare=False, repr=False)  # see there
     human_mean: float | None = None  # of all human answers
     human_variance: float | None = None
     predicted_mean: float | None = None
@@ -90,7 +89,13 @@ class CellScore:
     skipped: str | None = None  # one of `SKIP_REASONS`
 
 
-def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[float, int] | None = None) -> CellScore:
+def score_cell(
+    cell: Cell,
+    rows: Sequence[ScoredRow],
+    human_answers: Mapping[float, int] | None = None,
+    pooled: Mapping[float, int] | None = None,
+    priors: ScalePriors | None = None,
+) -> CellScore:
     """Score the rows of one cell.
 
     Args:
@@ -98,6 +103,8 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
         rows: those that the model was asked about, at least one.
         human_answers: how often each answer was given by all people of the cell, those of ``rows`` included; None:
             these are all there are.
+        pooled: likewise, by the people of all conditions of the question; None: these are all there are.
+        priors: how people answer on each scale (`dataset.read_scale_priors`); None: not known.
 
     Raises:
         SocratesError: ``human_answers`` lacks an answer of ``rows``; names the cell.
@@ -131,11 +138,9 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
     ones = np.ones(len(predicted))
     first, last = (scale[0], scale[-1]) if scale else (low, high)
     predicted_mean, predicted_variance = _moments(z_predicted, ones)
-    guesses = standardise(uniform_answers(scale, low, high), low, high)
     tables = _tables([row.distribution for row in answered])
     as_drawn = [(predicted, ones[None])]
     sides, draws = (tables, n_human) if tables else (as_drawn, None)
-    answers_drawn = draws or len(predicted)
     stated = scale is not None and np.ptp(np.clip(answers, first, last)) > 0  # else nobody answered on it
     return replace(
         counted,
@@ -145,19 +150,13 @@ def score_cell(cell: Cell, rows: Sequence[ScoredRow], human_answers: Mapping[flo
         wasserstein_distance=_distance(answers, counts, sides, low, high, draws),
         wasserstein_drawn=_distance(answers, counts, as_drawn, low, high, None),
         wasserstein_stated_scale=_distance(answers, counts, sides, first, last, draws) if stated else None,
-        uniform_guess=expected_distance(z_answers, counts, *np.unique(guesses, return_counts=True), answers_drawn),
-        empirical_best=expected_distance(z_answers, counts, z_answers, counts, answers_drawn),
+        **bounds_of_cell(given, scale, draws or len(predicted), pooled, priors),
         human_mean=human_mean,
         human_variance=human_variance,
         predicted_mean=predicted_mean,
         predicted_variance=predicted_variance,
         clipped=int(((predicted < first) | (predicted > last)).sum()),
     )
-
-
-def standardise(answers: Array, low: float, high: float) -> Array:
-    """Scale points to units of a range. Clipping first is the same, and 1e97 cannot overflow."""
-    return (np.clip(answers, low, high) - low) / (high - low)
 
 
 def named(cell: Cell) -> str:
@@ -207,8 +206,8 @@ def _distance(
     sides = [(standardise(values, low, high), table) for values, table in sides]
     human = standardise(answers, low, high)
     points = np.unique(np.concatenate([human, *(z for z, _ in sides)]))
-    at_human = _distribution(human, counts, points)[:-1]
-    people = np.concatenate([_distribution(z, table, points) for z, table in sides])[:, :-1].T  # (points, people)
+    at_human = distribution_at(human, counts, points)[:-1]
+    people = np.concatenate([distribution_at(z, table, points) for z, table in sides])[:, :-1].T  # (points, people)
     apart = full_size_deviation(people, at_human, draws) if draws else np.abs(at_human - people[:, 0])
     return min(1.0, max(0.0, float(np.diff(points) @ apart)))  # rounding, or the jackknife, may go beyond
 
@@ -246,44 +245,3 @@ def _mean_distribution(tables: Sequence[tuple[Array, Array]]) -> dict[float, flo
             mean[answer].append(math.fsum(column))
     number = sum(len(table) for _, table in tables)
     return {answer: math.fsum(mean[answer]) / number for answer in sorted(mean)}
-
-
-_MOST_VALUES = 10_001  # of a scale, before it is thinned: 1e-4 of its width apart
-
-
-def expected_distance(human: Array, weights: Array, guess: Array, probabilities: Array, draws: int) -> float:
-    """E[first Wasserstein distance] between human answers and ``draws`` independent answers from a guess.
-
-    Args:
-        human: shape (n,), distinct human answers, ascending.
-        weights: shape (n,), how often each was given (any positive scale).
-        guess: shape (m,), distinct answers of the guess, ascending, in the same units.
-        probabilities: shape (m,), of each (any positive scale).
-        draws: answers drawn, at least 1.
-
-    Returns:
-        The expectation, in the units of ``human``.
-    """
-    points = np.union1d(human, guess)
-    at_human, at_guess = _distribution(human, weights, points), _distribution(guess, probabilities, points)
-    return float((np.diff(points) * binomial_deviation(draws, at_guess[:-1], at_human[:-1])).sum())
-
-
-def uniform_answers(scale: Sequence[int] | None, low: float, high: float) -> Array:
-    """The answers of a uniform guess, ascending: those of the stated scale, or the whole numbers of the human range."""
-    if scale is not None:
-        values = np.asarray(scale, dtype=np.float64)
-    elif high - low < _MOST_VALUES:
-        values = np.arange(np.ceil(low), np.floor(high) + 1)
-    else:
-        values = np.linspace(low, high, _MOST_VALUES)
-    if len(values) > _MOST_VALUES:
-        values = values[np.linspace(0, len(values) - 1, _MOST_VALUES).round().astype(int)]
-    return values if len(values) else np.array([low, high])
-
-
-def _distribution(values: Array, weights: Array, points: Array) -> Array:
-    """The distribution functions of weighted samples of the same values at ``points``: shape (..., points)."""
-    cumulative = np.cumsum(weights, axis=-1)
-    cumulative = np.concatenate([np.zeros_like(cumulative[..., :1]), cumulative], axis=-1)
-    return cumulative[..., np.searchsorted(values, points, side="right")] / cumulative[..., -1:]

@@ -18,7 +18,7 @@ from socrates.checkpoint import MANIFEST, TRAINING_CONFIG, TRAINING_DATA, find_d
 from socrates.config import RunConfig, parse_config
 from socrates.console import progress
 from socrates.data.contamination import Contamination, check_contamination, find_contamination
-from socrates.data.dataset import sha256_of_part
+from socrates.data.dataset import read_scale_priors, sha256_of_part
 from socrates.data.records import Answer, read_answers
 from socrates.data.scales.text import parse_scale, read_scale
 from socrates.data.selection import Selection, select_cells
@@ -76,7 +76,7 @@ def evaluate(
     """
     model, output, settings = request.model, request.output, request.settings
     check_checkpoint(model)
-    data_sha256 = sha256_of_part(data_file)
+    data_sha256, priors = sha256_of_part(data_file), read_scale_priors(data_file.parent)
     missing = Counter()
     selection, answers = _choose_rows(data_file, settings, missing)
     scales = [parse_scale(answer.stimuli) for answer in answers]
@@ -131,11 +131,12 @@ def evaluate(
         lines = sample_predictions([answer["line"] for answer in answered], settings.seed)
         return write_results(
             output,
-            scores=score(map(scored_row, lines), selection.human_answers, missing),
+            scores=score(map(scored_row, lines), selection.human_answers, missing, priors),
             predictions=lines,
             comparability=compared,
             about=about,
             seen=asdict(seen) if seen else None,
+            priors=priors,
         )
 
 

@@ -14,6 +14,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,11 @@ from socrates.data.records import Cell, cell_order
 from socrates.data.scales.missing import far_answers
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, sorted_units
+from socrates.evaluation.bounds import PEOPLE, worth_people
 from socrates.evaluation.cells import SKIP_REASONS, CellScore, ScoredRow, named, score_cell
+
+if TYPE_CHECKING:
+    from socrates.data.dataset import ScalePriors
 
 METRIC_VERSION = 4  # goes up with every change of a definition: results of two versions are not comparable
 
@@ -59,12 +64,16 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What guesses score on the very same cells, with as many answers as `wasserstein_distance` is of."""
+    """What guesses score on the very same cells, from as many answers as `wasserstein_distance` is of (`bounds.py`)."""
 
-    # Expected `wasserstein_distance` of answers drawn uniformly from the scale (where a question states none, from the
-    # whole numbers of the human range).
-    uniform_guess: float
-    empirical_best: float  # likewise, drawn from the human answers themselves: the paper's "empirical best"
+    uniform_guess: float  # drawn uniformly from the scale
+    scale_prior: float | None  # from how people answer training's questions with that scale; None: not known
+    pooled_conditions: float  # from the human answers to the question in all of its conditions
+    people_5: float  # five of the cell's own people, resampled
+    people_20: float
+    empirical_best: float  # as many of the cell's own people as answers were drawn
+    # How many of them, resampled, score what the predictions do (`bounds.worth_people`).
+    worth_people: float
     # (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than guessing, 1: as good
     # as people resampled. None where the two bounds do not differ.
     share_of_the_way: float | None
@@ -72,7 +81,8 @@ class Bounds:
 
 
 NAMES = (*Metrics.__annotations__, *Bounds.__annotations__)
-DISTANCES = (*NAMES[:3], "uniform_guess", "empirical_best")  # those that a cell has
+# Those that a cell has.
+DISTANCES = (*NAMES[:3], "uniform_guess", "scale_prior", "pooled_conditions", "empirical_best")
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ def score(
     rows: Iterable[ScoredRow],
     human_answers: Mapping[Cell, Mapping[float, int]] | None = None,
     missing_answers: Mapping[tuple[Cell, float], int] | None = None,
+    priors: ScalePriors | None = None,
 ) -> Scores:
     """Score predictions against human answers, by the definition at the top of this module.
 
@@ -117,6 +128,7 @@ def score(
         human_answers: of each cell, how often each answer was given by all of its people; None: the rows hold them
             all. Cells without a row are passed over.
         missing_answers: of each cell and code, how often it was given; to be counted, none may be among the others.
+        priors: how people answer on each scale (`dataset.read_scale_priors`); None: not known.
 
     Raises:
         SocratesError: no rows; no cell can be scored (says why not); or human answers that are not of the same data as
@@ -134,7 +146,13 @@ def score(
             f"{len(missing)} of the {len(order)} cells are not among the human answers given, the first of them "
             f"{named(missing[0])}: these are of other data, or their questions have other names (task_num)"
         )
-    cells = tuple(score_cell(cell, groups[cell], human_answers and human_answers[cell]) for cell in order)
+    given = human_answers or {cell: Counter(row.response for row in rows) for cell, rows in groups.items()}
+    pooled: defaultdict[tuple[str, int | str], Counter[float]] = defaultdict(Counter)
+    for cell in order:
+        pooled[cell.study_id, cell.task_num].update(given[cell])
+    cells = tuple(
+        score_cell(cell, groups[cell], given[cell], pooled[cell.study_id, cell.task_num], priors) for cell in order
+    )
     scored = tuple(cell for cell in cells if cell.skipped is None)
     coverage = _coverage(cells, scored, sum(n for (cell, _), n in (missing_answers or {}).items() if cell in groups))
     if not scored:
@@ -155,7 +173,7 @@ def cell_units(cells: Iterable[Cell]) -> Units:
 
 
 def statistics(cells: Sequence[CellScore]) -> Statistic:
-    """The numbers of `Metrics` and `Bounds` under weights of scored cells: shape (R, 13), NaN where not defined."""
+    """The numbers of `NAMES` under weights of scored cells: shape (R, len(NAMES)), NaN where not defined."""
 
     def of(name: str) -> Array:
         return np.array([getattr(cell, name) for cell in cells], dtype=np.float64)  # None becomes NaN
@@ -164,6 +182,7 @@ def statistics(cells: Sequence[CellScore]) -> Statistic:
     predicted_variance = of("predicted_variance")
     human_variance = np.where(np.isnan(predicted_variance), np.nan, of("human_variance"))
     rows = np.array([cell.n_predicted for cell in cells])
+    people = np.array([cell.people for cell in cells])  # (cells, len(PEOPLE))
     human, predicted = (np.concatenate([getattr(cell, side) for cell in cells]) for side in ("z_human", "z_predicted"))
 
     def sums(values: Array) -> Array:
@@ -190,9 +209,12 @@ def statistics(cells: Sequence[CellScore]) -> Statistic:
             total = weights.pooled_sum(rows)
             span = means["uniform_guess"] - means["empirical_best"]
             mean_x, mean_y, xx, yy, xy = (weights.pooled_sum(pooled) / total[:, None]).T
+            as_people = weights.mean_of_all(people)
             spread = weights.mean_of_means(predicted_variance) / weights.mean_of_means(human_variance)
             numbers = {
                 **means,
+                **{f"people_{number}": as_people[:, PEOPLE.tolist().index(number)] for number in (5, 20)},
+                "worth_people": worth_people(means["wasserstein_distance"], as_people),
                 "mae": weights.pooled_sum(error) / total,
                 "rmse": np.sqrt(weights.pooled_sum(squared_error) / total),
                 "correlation": _correlation(xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y),

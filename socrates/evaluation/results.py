@@ -18,7 +18,9 @@ from pydantic import Field
 
 from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
+from socrates.data.dataset import ScalePriors
 from socrates.data.records import Cell, read_cell, read_jsonl
+from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
 from socrates.evaluation.calibration import calibrated_numbers
@@ -58,7 +60,12 @@ class RecordedBounds(Recorded):
     """What guesses score on the same cells (`metrics.Bounds`)."""
 
     uniform_guess: Share
+    scale_prior: Share | None = None
+    pooled_conditions: Share | None = None
+    people_5: Share | None = None
+    people_20: Share | None = None
     empirical_best: Share
+    worth_people: Annotated[float, Field(ge=0)] | None = None
 
 
 class RecordedCoverage(Recorded):
@@ -104,6 +111,7 @@ class MetricsFile(Recorded):
     wasserstein_calibrated: Share | None = None
     calibration: dict[str, Any] = Field({})  # the temperature that fits the people of all studies
     bounds: RecordedBounds
+    scale_priors: ScalePriors | None = None  # what `bounds.scale_prior` is of; null: not known
     effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions
     groups: dict[str, RecordedGroups] = Field({})  # `groups.accuracy_by_group`: by demographic field
     intervals: dict[str, Any] = Field({})  # how the intervals were made: method, resamples, seed
@@ -169,6 +177,7 @@ def write_results(
     comparability: Mapping[str, Any],
     about: Mapping[str, Any],
     seen: Mapping[str, Any] | None = None,
+    priors: ScalePriors | None = None,
 ) -> dict[str, Any]:
     """Write the files of a results folder, `metrics.json` last; returns what stands in it.
 
@@ -183,6 +192,7 @@ def write_results(
         **_with_intervals(asdict(scores.metrics), limits),
         **calibrated_numbers(predictions, scores.scored, seed),
         bounds=_with_intervals(asdict(scores.bounds), limits),
+        scale_priors=priors and {scale: priors[scale] for scale in _scales(scores) if scale in priors},
         effects=summarize_effects(questions, seed),
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
@@ -258,6 +268,10 @@ def read_metrics(path: Path, what: str = "metrics file") -> dict[str, Any]:
     metrics = read_json(path, what)
     recorded = {key: metrics[key] for key in ("comparability", "about") if isinstance(metrics.get(key), dict)}
     return {**metrics, **without_gone(recorded, str(path))}
+
+
+def _scales(scores: Scores) -> list[str]:
+    return sorted({str(Scale(cell.scale)) for cell in scores.scored if cell.scale})
 
 
 def _row_accuracies(

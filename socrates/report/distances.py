@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from socrates.console import NUMBERS
+from socrates.console import DIGITS, NUMBERS, people_worth
 from socrates.report.html import Table
 from socrates.report.plot import Point, draw_points
 from socrates.report.results_folders import Material, Value, comparability_differences, limits_in_words, value_at
@@ -50,20 +50,24 @@ def distances_part(material: Material) -> dict[str, Any]:
     """The picture of all results that may be compared, and a table of all numbers."""
     subject, labels = material.subject, [one.label for one in material.all]
     same = [one for one in material.all if not comparability_differences(one, subject)]
-    bounds = {"uniform guess": "uniform_guess", "empirical best": "empirical_best"}
+    bounds = {"uniform guess": "uniform_guess", "5 people": "people_5", "empirical best": "empirical_best"}
+    lines = {name: subject.value("bounds", key).value for name, key in bounds.items()}
     plot = draw_points(
         "W, lower is better",
         [Point(one.label, *one.distance) for one in same],
         "W",
-        lines={name: subject.value("bounds", key).value for name, key in bounds.items()},
+        lines={name: value for name, value in lines.items() if value is not None},
         name="distances",
     )
     numbers = [{**one.metrics, **one.metrics["bounds"]} for one in material.all]
     named = {**NUMBERS, "valid_mass": "Mass on valid answers"}
     rows = tuple(
-        (name.replace("  ", "… "), *(str(value_at(one, key)) for one in numbers)) for key, name in named.items()
+        (name.replace("  ", "… "), *(value_at(one, key).written(DIGITS.get(key, 3)) for one in numbers))
+        for key, name in named.items()
     )
+    worth = subject.value("bounds", "worth_people").value
     return {
+        "worth": None if worth is None else people_worth(worth),
         "left_out": [one.label for one in material.all if one not in same],
         "plots": (plot,),
         "tables": (Table(("number [95% interval]", *labels), tuple(rows), title="All numbers"),),

@@ -14,14 +14,8 @@ from scipy.special import ndtr, ndtri
 
 from socrates.data.records import Cell
 from socrates.errors import SocratesError
-from socrates.evaluation.cells import (
-    NO_PREDICTION,
-    Distribution,
-    ScoredRow,
-    expected_distance,
-    score_cell,
-    uniform_answers,
-)
+from socrates.evaluation.bounds import expected_distance, uniform_answers
+from socrates.evaluation.cells import NO_PREDICTION, Distribution, ScoredRow, score_cell
 from socrates.evaluation.full_size import full_size_deviation
 from socrates.evaluation.metrics import score
 

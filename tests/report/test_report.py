@@ -134,7 +134,8 @@ def test_the_page_says_what_the_files_say(made, report):
     for one in made.metrics.values():
         low, high = one["wasserstein_distance_ci95"]
         assert f"{one['wasserstein_distance']:.3f} [{low:.3f},\u00a0{high:.3f}]" in said("distances")
-    assert f"has come {100 * metrics['bounds']['share_of_the_way']:.0f}% of the way" in said("distances")
+    assert f"is worth {metrics['bounds']['worth_people']:.1f} people" in said("distances")
+    assert f"Calibrated, W is {metrics['wasserstein_calibrated']:.3f} (95% interval " in said("distances")
     agreement = metrics["effects"]["sign_agreement_clear"]
     assert f"gets {100 * agreement:.0f}% in the right direction" in said("effects")
     slope = metrics["effects"]["prediction"]["slope"]
@@ -308,7 +309,7 @@ def test_what_the_numbers_warn_of_and_rest_on(tmp_path):
     some = report_on(*bare_results(tmp_path, coverage=coverage, **limits, **warned)).said
     assert "no better than a uniform guess" in some("decision") and "trained on 1,200 of the rows" in some("decision")
     assert "No decision about these results is recorded" in some("decision")
-    assert "asked about 200 of 1,000 answers. W then reads higher, by about 0.005" in some("basis")
+    assert "asked about 200 of 1,000 people. W is what one answer of each of them would give" in some("basis")
     coverage = {"rows": 9, "human_answers": 9, "studies_scored": 1}
     one = report_on(*bare_results(tmp_path / "one", coverage=coverage, **limits)).said("basis")
     assert "--max-examples" not in one and "over other studies" not in one and "nothing of other studies" in one

@@ -9,6 +9,7 @@ people within a study).
 from __future__ import annotations
 
 from array import array
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from socrates.console import progress
-from socrates.data.dataset import METADATA, PARTS, check_hash, part_file, read_metadata
+from socrates.data.dataset import METADATA, PARTS, ScalePriors, check_hash, part_file, read_metadata
 from socrates.data.prepare.lines import prompt_hash
 from socrates.data.prepare.splits import MAPPINGS, Unit, show_unit, unit_of
 from socrates.data.records import Cell, read_answers
+from socrates.data.scales import Scale
+from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
 
@@ -32,6 +35,7 @@ class _Part(NamedTuple):
     cells: Mapping[Cell, int]  # the first line of each
     units: Mapping[Unit, int]  # likewise
     prompts: np.ndarray  # 64-bit hashes, ascending, each once
+    priors: ScalePriors
 
 
 def check_prepared(folder: Path | str) -> dict[str, Any]:
@@ -57,8 +61,9 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> dict[str
     """As `check_prepared`, for parts whose counts are known and whose metadata is not written yet.
 
     Returns:
-        "rows", "sha256", "counts" (by part) and "no_leak", as `metadata.json` holds them. A prompt in both `val` and
-        `test` (the same persona and text in two studies) is counted there, and is no leak of training.
+        "rows", "sha256", "counts" (by part), "no_leak" and "scale_priors" (of `train`), as `metadata.json` holds
+        them. A prompt in both `val` and `test` (the same persona and text in two studies) is counted there, and is no
+        leak of training.
     """
     if split not in MAPPINGS:
         raise SocratesError(f'{folder}: "split" must be one of {", ".join(MAPPINGS)}, not {split!r}')
@@ -86,19 +91,44 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> dict[str
             "prompts": {part: len(one.prompts) for part, one in found.items()},
         },
         "no_leak": {"unit": "study" if split == "study" else f"{split} of a study", "shared_prompts": shared_prompts},
+        "scale_priors": found["train"].priors,
     }
 
 
 def _read(file: Path, split: str, rows: int) -> _Part:
     cells: dict[Cell, int] = {}
+    scales: dict[Cell, Scale | None] = {}
+    answers: defaultdict[Cell, Counter[int]] = defaultdict(Counter)
     hashes = array("Q")  # as a list: ten times the memory
     for answer in progress(read_answers(file), f"checking {file.name}", total=rows):
-        cells.setdefault(answer.cell, answer.line)
+        if answer.cell not in cells:
+            cells[answer.cell], scales[answer.cell] = answer.line, parse_scale(answer.stimuli)
+        answers[answer.cell][answer.response] += 1
         hashes.append(prompt_hash(answer.prompt))
     units: dict[Unit, int] = {}
     for cell, line in cells.items():
         units.setdefault(unit_of(cell, split), line)
-    return _Part(len(hashes), cells, units, np.unique(np.array(hashes)))
+    return _Part(len(hashes), cells, units, np.unique(np.array(hashes)), _scale_priors(answers, scales))
+
+
+def _scale_priors(answers: Mapping[Cell, Counter[int]], scales: Mapping[Cell, Scale | None]) -> ScalePriors:
+    """Of each scale the mean over questions of how its people answer, all conditions together."""
+    questions: defaultdict[tuple[str, str, int | str], Counter[int]] = defaultdict(Counter)
+    for cell, scale in scales.items():
+        if scale is not None:
+            valid = {answer: count for answer, count in answers[cell].items() if answer in scale}
+            questions[str(scale), cell.study_id, cell.task_num].update(valid)
+    shares: defaultdict[str, list[dict[int, float]]] = defaultdict(list)
+    for (scale, *_), counts in questions.items():
+        if total := counts.total():
+            shares[scale].append({answer: count / total for answer, count in counts.items()})
+    return {
+        scale: {
+            str(answer): float(f"{sum(one.get(answer, 0.0) for one in given) / len(given):.6g}")
+            for answer in sorted(set().union(*given))
+        }
+        for scale, given in sorted(shares.items())
+    }
 
 
 def _check_units(ones: Mapping[Unit, int], others: Mapping[Unit, int], split: str, one: Path, other: Path) -> None:

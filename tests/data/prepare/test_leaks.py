@@ -40,7 +40,7 @@ def write(folder, part, new, *, keep_metadata=False):
 
 def test_a_prepared_set_passes_and_says_what_it_counted(made):
     found, metadata = check_prepared(made), read_metadata(made)
-    assert found == {key: metadata[key] for key in ("rows", "sha256", "counts", "no_leak")}
+    assert found == {key: metadata[key] for key in ("rows", "sha256", "counts", "no_leak", "scale_priors")}
     assert found["counts"]["units"] == {"train": 6, "val": 2, "test": 2}
     assert found["counts"]["cells"] == {"train": 24, "val": 8, "test": 8}
     assert found["no_leak"]["shared_prompts"] == {"train-val": 0, "train-test": 0, "val-test": 0}
