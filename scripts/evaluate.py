@@ -7,6 +7,7 @@ r"""Evaluate a model, or a checkpoint's adapter on its base model, against human
       --output evaluation_results/checkpoint-500 \
       --max-examples 5000
 
+Several files are evaluated together. Decide on val.jsonl alone: --unseen is for one final figure beside the paper's.
 How the model is asked (prompt, decoding, seed) comes from --config, else from the config that the checkpoint records,
 else from the defaults. Writes metrics.json, predictions.jsonl and cells.jsonl into the output folder. Broken off, by
 whatever, the same command goes on where it was.
@@ -28,14 +29,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("--model", metavar="NAME|DIR", help="hub name, model folder or checkpoint folder (default: the config's)")
-    add("--test-data", metavar="FILE", type=Path, help="JSONL with human answers (default: the config's)")
+    data = parser.add_mutually_exclusive_group().add_argument
+    data("--test-data", metavar="FILE", type=Path, nargs="+", help="JSONL with human answers (default: the config's)")
+    data("--unseen", action="store_true", help="val.jsonl and test.jsonl of the config's data set: the final figure")
     add("--output", metavar="DIR", type=Path, required=True, help="the results folder")
-    add(
-        "--max-examples",
-        metavar="N",
-        type=int,
-        help="rows at most, some of each of many cells; 0: all (default: the config's)",
-    )
+    add("--max-examples", metavar="N", type=int, help="rows at most, some of each of many cells; 0: all (the config's)")
     add("--config", metavar="FILE", help="run config: model, data, prompt, decoding, seed")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--processes", metavar="N", type=int, help="that run the model (default: one a GPU; without a GPU one)")
@@ -64,8 +62,11 @@ def main() -> int:
     if arguments.processes is not None and arguments.processes < 1:
         raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
     model = arguments.model or (config.model_name if config else None)
-    data_file = arguments.test_data or (config.evaluation_file if config else None)
-    if model is None or data_file is None:
+    data_files = arguments.test_data
+    if config and not data_files:
+        unseen = [Path(config.dataset_path) / name for name in ("val.jsonl", "test.jsonl")]
+        data_files = unseen if arguments.unseen else [config.evaluation_file]
+    if model is None or data_files is None:
         raise SocratesError("name --model and --test-data, or a --config that does")
     baseline = read_metrics(Path(arguments.compare_with), "baseline metrics") if arguments.compare_with else None
     about = (baseline or {}).get("about")
@@ -76,7 +77,7 @@ def main() -> int:
     )
 
     print(f"Model: {model}")
-    print(f"Validation data: {data_file}", flush=True)
+    print(f"Validation data: {', '.join(map(str, data_files))}", flush=True)
     request = InferenceRequest(
         model,
         arguments.output,
@@ -87,7 +88,7 @@ def main() -> int:
         processes=arguments.processes,
         overwrite=arguments.overwrite,
     )
-    metrics = evaluate(request, data_file, baseline=baseline, allow_seen=arguments.allow_seen)
+    metrics = evaluate(request, data_files, baseline=baseline, allow_seen=arguments.allow_seen)
     print_summary(metrics, arguments.label, arguments.output)
     return 0
 

@@ -23,7 +23,9 @@ _Answer, _Probability = Annotated[str, Field(pattern=r"^-?[0-9]{1,16}$")], Annot
 ScalePriors = dict[str, Annotated[dict[_Answer, _Probability], Field(min_length=1)]]
 
 
-class _Metadata(Recorded):
+class RecordedPriors(Recorded):
+    """How people answer training's questions on each scale; null: not known."""
+
     scale_priors: ScalePriors | None = None
 
 
@@ -84,4 +86,4 @@ def read_scale_priors(folder: Path) -> ScalePriors | None:
     """
     path = folder / METADATA
     metadata = read_json(path, "data set's metadata") if path.is_file() else {}
-    return validate(_Metadata, metadata, str(path)).scale_priors
+    return validate(RecordedPriors, metadata, str(path)).scale_priors

@@ -16,8 +16,8 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +99,29 @@ def read_answers(path: Path | str, missing: Counter[tuple[Cell, float]] | None =
             yield answer
     if row is None:
         raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
+
+
+def read_files(
+    files: Sequence[Path], missing: Counter[tuple[Cell, float]] | None = None
+) -> Iterator[tuple[Path, int, Answer]]:
+    """Read several files as `read_answers` does one: file, line in it, and answer, whose line counts on through all.
+
+    Raises:
+        SocratesError: a cell is in two of them, or as `read_answers`.
+    """
+    places: dict[Cell, int] = {}
+    before = 0  # lines in the files before
+    for place, file in enumerate(files):
+        for answer in read_answers(file, missing):
+            if (other := places.setdefault(answer.cell, place)) != place:
+                cell = "study {}, condition {}, task {}".format(*answer.cell)
+                raise SocratesError(
+                    f"{file}, line {answer.line}: {cell} is in {files[other]} too, perhaps "
+                    "with the same people; name each file once, and write what belongs together into one"
+                )
+            yield file, answer.line, replace(answer, line=before + answer.line) if before else answer
+        with file.open("rb") as lines:
+            before += sum(1 for _ in lines)
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:

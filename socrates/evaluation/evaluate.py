@@ -1,4 +1,4 @@
-"""Evaluation: a model and a data file to a results folder; choose rows, run inference, sample, score, write.
+"""Evaluation: a model and data files to a results folder; choose rows, run inference, sample, score, write.
 
 Covers: a checkpoint is verified before it is loaded; rows that it may have been trained on are refused, and so is a
 result that could not be compared with a given baseline; an evaluation that was broken off goes on where it was.
@@ -19,7 +19,7 @@ from socrates.config import RunConfig, parse_config
 from socrates.console import progress
 from socrates.data.contamination import Contamination, check_contamination, find_contamination
 from socrates.data.dataset import read_scale_priors, sha256_of_part
-from socrates.data.records import Answer, read_answers
+from socrates.data.records import Answer, read_files
 from socrates.data.scales.text import parse_scale, read_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError, escaped
@@ -28,7 +28,7 @@ from socrates.evaluation.lines import known_demographic, prediction_line, scored
 from socrates.evaluation.metrics import score
 from socrates.evaluation.results import CELLS, METRICS, PREDICTIONS, comparability, find_results, write_results
 from socrates.evaluation.sampling import sample_predictions
-from socrates.files import write_json
+from socrates.files import sha256_json, write_json
 from socrates.inference.journal import UNFINISHED
 from socrates.inference.run import InferenceRequest, run_inference
 from socrates.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -57,13 +57,13 @@ def recorded_config(model: str | Path) -> RunConfig | None:
 
 
 def evaluate(
-    request: InferenceRequest, data_file: Path, *, baseline: dict[str, Any] | None = None, allow_seen: bool = False
+    request: InferenceRequest, data: Sequence[Path], *, baseline: dict[str, Any] | None = None, allow_seen: bool = False
 ) -> dict[str, Any]:
     """Evaluate a model and write its results folder; go on with what an earlier call has left unfinished there.
 
     Args:
         request: which model, how it is asked, which rows are chosen, and the results folder.
-        data_file: JSONL with human answers.
+        data: JSONL files with human answers, evaluated together; their order does not matter.
         baseline: the `metrics.json` to compare with later; what could not be compared is refused early.
         allow_seen: whether a checkpoint may be evaluated on rows that it may have been trained on.
 
@@ -76,9 +76,10 @@ def evaluate(
     """
     model, output, settings = request.model, request.output, request.settings
     check_checkpoint(model)
-    data_sha256, priors = sha256_of_part(data_file), read_scale_priors(data_file.parent)
-    missing = Counter()
-    selection, answers = _choose_rows(data_file, settings, missing)
+    hashes, data = zip(*sorted((sha256_of_part(file), file) for file in data), strict=True)  # whatever they are called
+    data_sha256 = hashes[0] if len(hashes) == 1 else sha256_json(hashes)
+    missing, priors = Counter(), read_scale_priors(data[0].parent)
+    selection, answers = _choose_rows(data, settings, missing)
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
@@ -118,7 +119,7 @@ def evaluate(
             "model": model,
             **journal.header["about"],
             "asked": asked,
-            "data_file": str(data_file),
+            "data_file": ", ".join(map(str, data)),  # "line" counts through them in this order
             "settings": settings.model_dump(mode="json"),
             "selection": selection.counts(),
             "drawn_rows": sum(answer["drawn"] for answer in answered),
@@ -140,19 +141,21 @@ def evaluate(
         )
 
 
-def _choose_rows(data_file: Path, settings: Settings, missing: Counter) -> tuple[Selection, list[Answer]]:
+def _choose_rows(files: Sequence[Path], settings: Settings, missing: Counter) -> tuple[Selection, list[Answer]]:
     selection = select_cells(
-        progress(read_answers(data_file, missing), "choosing rows"),
+        progress((answer for _, _, answer in read_files(files, missing)), "choosing rows"),
         settings.evaluation.max_examples,
         settings.seed,
         rows_per_cell=settings.evaluation.rows_per_cell,
     )
-    answers = [answer for answer in read_answers(data_file) if answer.line in selection.lines]
-    for answer in answers:  # before the model runs for hours, as they go into the results
-        try:
-            known_demographic(answer.demographic)
-        except ValueError as error:
-            raise SocratesError(f"{data_file}, line {answer.line}: {error}") from error
+    answers = []
+    for file, line, answer in read_files(files):
+        if answer.line in selection.lines:
+            try:  # before the model runs for hours, as they go into the results
+                known_demographic(answer.demographic)
+            except ValueError as error:
+                raise SocratesError(f"{file}, line {line}: {error}") from error
+            answers.append(answer)
     cells = selection.human_answers
     studies = len({cell.study_id for cell in cells})
     print(

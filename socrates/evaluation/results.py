@@ -47,7 +47,7 @@ Plain = float | Text | bool | None  # a single value; text without control chara
 class Comparability(Recorded):
     """What must be equal in two results before their distances may be compared."""
 
-    data_sha256: Text  # of the data file; for answers made elsewhere, of their rows and all human answers
+    data_sha256: Text  # of the data file or files; of answers made elsewhere, of their rows and all human answers
     rows_sha256: Text  # see `lines.rows_sha256`
     prompt_fingerprint: Text  # of the prompt's construction (`chat.py`), or "external"
     decoding: Annotated[dict[Text, Plain], Field(min_length=1)] | Text  # `config.DecodingSettings`, or "external"

@@ -318,6 +318,69 @@ def test_bad_data(workplace, tmp_path, rows, parts):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def unseen(workplace, tmp_path):
+    """A prepared set whose unseen studies are in two files; val.jsonl begins and ends with empty lines."""
+    rows = json_lines(workplace / DATA)
+    of_val = {row["study_id"] for row in rows} - {rows[-1]["study_id"]}
+    for name, some in (("val", of_val), ("test", {rows[-1]["study_id"]})):
+        write_jsonl(tmp_path / f"set/{name}.jsonl", [row for row in rows if row["study_id"] in some])
+    val = tmp_path / "set/val.jsonl"
+    val.write_bytes(b"\n\n" + val.read_bytes() + b"\n")
+    return val, tmp_path / "set/test.jsonl"
+
+
+@pytest.mark.slow
+def test_unseen_is_both_files_whatever_their_order_as_if_they_were_one(workplace, unseen, tmp_path):
+    """Also where it is killed in the middle and goes on with the files named the other way round."""
+    val, test = unseen
+    config = write_config(workplace, dataset_path=str(val.parent), **SMALL_BATCHES)
+    result = evaluate(workplace, "--config", config, "--unseen", "--max-examples", 60, "--output", tmp_path / "unseen")
+    assert result.returncode == 0, result.stderr
+    assert f"Validation data: {val}, {test}\n" in result.stdout
+    metrics = read(tmp_path / "unseen/metrics.json")
+    assert metrics["about"]["selection"]["file_studies"] == 3 == metrics["coverage"]["studies"]
+    assert metrics["coverage"]["rows"] == 60
+
+    start_and_kill(workplace, tmp_path / "again", "--test-data", test, val, "--max-examples", 60)
+    options = ("--config", "other.json", "--max-examples", 60, "--output", tmp_path / "again", "--test-data")
+    result = evaluate(workplace, *options, val, test)
+    assert result.returncode == 0 and "Going on: " in result.stdout, result.stdout + result.stderr
+    again = read(tmp_path / "again/metrics.json")
+    assert again["comparability"] == metrics["comparability"]
+
+    first, second = (Path(name) for name in metrics["about"]["data_file"].split(", "))
+    assert {first, second} == {val, test}
+    (tmp_path / "one.jsonl").write_bytes(first.read_bytes() + second.read_bytes())
+    result = evaluate(workplace, *options[:-2], tmp_path / "one", "--test-data", tmp_path / "one.jsonl")
+    assert result.returncode == 0, result.stderr
+    one = read(tmp_path / "one/metrics.json")
+    assert one["comparability"].pop("data_sha256") != again["comparability"].pop("data_sha256")
+    assert_close({**again, "about": None}, {**one, "about": None}, "metrics.json")
+    assert again["about"]["selection"] == one["about"]["selection"]
+    assert_same_results(tmp_path / "again", tmp_path / "one", ("predictions.jsonl", "cells.jsonl", "effects.jsonl"))
+
+
+def test_files_that_are_not_evaluated_together(workplace, unseen, tmp_path):
+    val, test = unseen
+    ask = ("--model", "models/base", "--output", tmp_path / "out", "--test-data")
+    assert_refused(
+        evaluate(workplace, *ask, val, test, val), "line 3: study ", f"is in {val} too", "name each file once"
+    )
+    row, other = (json.loads(file.read_text().split("\n")[2]) for file in (test, val))
+    write_jsonl(test, [row, other])
+    cell = "study {study_id}, condition {condition_num}, task {task_num} is in ".format(**other)
+    assert_refused(evaluate(workplace, *ask, val, test), cell)
+    for line, said in (({**row, "response": "x"}, "response"), ({**row, "demographic": {"age": [34]}}, 'field "age"')):
+        write_jsonl(test, [row, {**row, "response": row["response"] + 1}, line])
+        assert_refused(evaluate(workplace, *ask, val, test), f"{test}, line 3: ", said)
+    assert_refused(evaluate(workplace, *ask, val, "--unseen"), "--unseen: not allowed with argument --test-data")
+    assert_refused(evaluate(workplace, *ask[:-1], "--unseen"), "name --model and --test-data, or a --config that does")
+    recorded = ("--model", "models/run/checkpoint-7", "--unseen", "--output", tmp_path / "out")
+    assert_refused(evaluate(workplace, *recorded), "data/set/test.jsonl: no such data file")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_row_that_the_model_cannot_read_is_left_out_and_counted(workplace, tmp_path):
     rows = json_lines(workplace / DATA)
@@ -476,7 +539,7 @@ def test_going_on_with_smaller_batches_where_the_config_says_so(workplace, tmp_p
     for configured, used in ((None, None), (77, 77)):
         settings = settings_of(load_config(write_config(workplace, evaluation={"batch_tokens": configured})))
         with pytest.raises(SocratesError, match=f"at most {used} tokens"):
-            evaluation.evaluate(InferenceRequest("models/base", tmp_path, settings), Path(DATA))
+            evaluation.evaluate(InferenceRequest("models/base", tmp_path, settings), [Path(DATA)])
 
 
 @pytest.mark.parametrize("uploaded", ["nothing", "a part", "cut off"])
