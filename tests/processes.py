@@ -36,7 +36,8 @@ def wait_for(condition, told=lambda: "it did not come about"):
 
 def environment(**extra: str) -> dict[str, str]:
     """A small environment without a GPU, a hub or more threads than cores."""
-    names = ("HOME", "TERM", "TMPDIR", "LANG", "ATEN_CPU_CAPABILITY")  # the last: torch as on another processor
+    of_processor = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")  # torch as on another one
+    names = ("HOME", "TERM", "TMPDIR", "LANG", *of_processor)
     kept = {name: os.environ[name] for name in names if name in os.environ}
     return {
         **kept,

@@ -116,7 +116,7 @@ training_folder(Path(sys.argv[1]), steps=steps, save_steps=steps // 3, training=
 PYTHON
 ln -s "$SOCRATES_ROOT"/{examples,scripts} "$folder/project"
 [[ -f ${PYTHON%/bin/*}/bin/activate ]] || die "$PYTHON is not of a virtual environment"
-export VENV=${PYTHON%/bin/*} MODULES='' DS_ACCELERATOR=cpu ATEN_CPU_CAPABILITY=default
+export VENV=${PYTHON%/bin/*} MODULES='' DS_ACCELERATOR=cpu ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
 note "project made after $SECONDS s"
 
 submit undisturbed

@@ -210,13 +210,13 @@ def no_flock(r: Round) -> None:
     """The laptop's disk locks no files (Lustre, NFS) for a while: the monitor goes on, or ends and says why."""
     r.world.kill(r.monitor)
     r.world.refuse("flock")
-    r.monitor = r.world.start_monitor()
+    monitor = r.world.start_monitor()
     r.pause(3)
-    if r.monitor.poll() is not None:
-        if r.monitor.returncode != 2 or "lock" not in r.world.said()[-1]:
-            r.world.violations.append(f"without locks, the monitor ended with {r.monitor.returncode}: {r.world.said()}")
-        r.monitor = r.world.start_monitor()
+    if monitor.poll() is not None and (monitor.returncode != 2 or "lock" not in r.world.said()[-1]):
+        r.world.violations.append(f"without locks, the monitor ended with {monitor.returncode}: {r.world.said()}")
+    r.world.kill(monitor)  # it may be about to end
     r.world.refuse()
+    r.monitor = r.world.start_monitor()
 
 
 def noisy_login(r: Round) -> None:
@@ -283,7 +283,7 @@ def play(world: World, seed: int, number: int) -> Outcome:
     game.pause(2.5)
     fault(game)
     if game.monitor.poll() is not None:  # a second monitor that was refused, or one that fell
-        if fault not in (two_monitors, no_flock):
+        if fault is not two_monitors:
             world.violations.append(f"the monitor ended by itself with status {game.monitor.returncode}")
         game.monitor = world.start_monitor()
     seconds = world.wait_until_all_is_here(PATIENCE)
