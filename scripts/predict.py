@@ -10,8 +10,10 @@ counts of demographic fields, or a CSV file of personas. examples/README.md show
 gets predict.html (a page that needs nothing else), its pictures, and tables: distributions.csv, means.csv,
 differences.csv, predictions.csv. It predicts and asks nobody: it is no substitute for asking people.
 
-The model is asked as it was evaluated: prompt and decoding are those that the checkpoint records. Broken off, by
-whatever, the same command goes on where it was; done, it makes tables and page again from the answers in the folder.
+The model is asked as it was evaluated: prompt and decoding are those that the checkpoint records. Where --results tell,
+its own probabilities are taken at the temperature that fits people, and differences come with what to expect of people.
+Broken off, by whatever, the same command goes on where it was; done, it makes tables and page again from the answers in
+the folder.
 Exit status: 0 done, 2 cannot.
 """
 
@@ -26,13 +28,14 @@ def main() -> int:
     """Parse, predict, write, print the means."""
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add("experiment", metavar="EXPERIMENT.json", type=Path, help="conditions, questions and population")
+    add("experiment_file", metavar="EXPERIMENT.json", type=Path, help="conditions, questions and population")
     add("--model", metavar="NAME|DIR", required=True, help="checkpoint folder, model folder or hub name")
     add("--output", metavar="DIR", type=Path, required=True, help="the folder of tables, pictures and page")
     add("--results", metavar="DIR", type=Path, help="results of evaluating this model: how far to believe it")
     add("--people", metavar="N", type=int, help="how many are asked (default: the experiment's number)")
     add("--seed", metavar="N", type=int, default=42, help="of personas, sampled answers and intervals (default: 42)")
-    add("--undecoded", action="store_true", help="the model's own probabilities, which temperature and top-p narrow")
+    add("--undecoded", action="store_true", help="the model's own probabilities as they are, not calibrated either")
+    add("--uncalibrated", action="store_true", help="decoded as evaluated, whatever temperature fits people")
     add("--base-model", metavar="NAME|DIR", help="an adapter's base model, instead of the one that it names")
     add("--processes", metavar="N", type=int, help="that run the model (default: one a GPU; without a GPU one)")
     add("--overwrite", action="store_true", help="ask again, and replace the prediction in the folder then")
@@ -45,18 +48,7 @@ def main() -> int:
     from socrates.predict.predict import predict
     from socrates.predict.tables import write_prediction
 
-    prediction = predict(
-        arguments.model,
-        arguments.experiment,
-        arguments.output,
-        base_model=arguments.base_model,
-        processes=arguments.processes,
-        seed=arguments.seed,
-        people=arguments.people,
-        undecoded=arguments.undecoded,
-        results=arguments.results,
-        overwrite=arguments.overwrite,
-    )
+    prediction = predict(**vars(arguments))
     pictures = write_prediction(arguments.output, prediction)
     print_summary(prediction)
     print(f"Page: {arguments.output / 'predict.html'}, with {len(pictures)} pictures and 4 tables beside it")
@@ -76,10 +68,11 @@ def print_summary(prediction) -> None:
             limits = "" if number.limits is None else "  [{:.3f}, {:.3f}]".format(*number.limits)
             print(f"  {name:<{width}}{number.value:.3f}{limits}")
         if one.least_mass < LITTLE_MASS:
-            print(
-                f"  Note: only {one.least_mass:.0%} of the model's probability is on valid answers; this is that part"
-            )
+            print(f"  Note: only {one.least_mass:.0%} of its probability is on valid answers; this is that part")
+    print(prediction.calibrated)
     print("Predicted, not asked; the intervals hold which personas were made, not the model's error")
+    if any("expected" in one.differences for one in prediction.questions):
+        print("What differences people would show, 9 in 10, the model's error included: differences.csv and the page")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from socrates.evaluation.cells import Array, CellScore, Distribution, ScoredRow,
 from socrates.evaluation.lines import answers_of, scored_row, undecoded_distribution
 from socrates.evaluation.metrics import cell_units
 
+LOWEST, HIGHEST = 0.05, 20.0  # temperature that is fitted
 # The likelihood is computed at these logarithms of T, 10% apart, and interpolated: the minimum is off by less than 1e-4
 # of T, and any number of studies is left out at no cost.
-_GRID = np.linspace(math.log(0.05), math.log(20), 61)
+_GRID = np.linspace(math.log(LOWEST), math.log(HIGHEST), 61)
 
 
 def fit_temperatures(lines: Iterable[Mapping[str, Any]]) -> tuple[float, dict[str, float]] | None:
@@ -90,4 +91,4 @@ def _lowest(losses: Array) -> float:
     """The temperature of the least loss; the loss is convex in 1 / T, so there is one."""
     spline = CubicSpline(_GRID, losses)
     places = [*spline.derivative().roots(extrapolate=False), _GRID[0], _GRID[-1]]
-    return float(np.exp(min(places, key=spline)))
+    return float(np.clip(np.exp(min(places, key=spline)), LOWEST, HIGHEST))

@@ -23,7 +23,7 @@ from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
-from socrates.evaluation.calibration import calibrated_numbers
+from socrates.evaluation.calibration import HIGHEST, LOWEST, calibrated_numbers
 from socrates.evaluation.cells import standardise
 from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
 from socrates.evaluation.groups import accuracy_by_group
@@ -109,7 +109,8 @@ class MetricsFile(Recorded):
     # Cross-fitted: each study's answers at the temperature that fits the people of the others (`calibration.py`); null
     # where the answers come without the model's probabilities.
     wasserstein_calibrated: Share | None = None
-    calibration: dict[str, Any] = Field({})  # the temperature that fits the people of all studies
+    # The temperature that fits the people of all studies, under this name.
+    calibration: dict[str, Annotated[float, Field(ge=LOWEST, le=HIGHEST)]] = Field({})
     bounds: RecordedBounds
     scale_priors: ScalePriors | None = None  # what `bounds.scale_prior` is of; null: not known
     effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions

@@ -4,7 +4,8 @@ A condition's distribution is the weighted mean of its personas' distributions. 
 so a difference compares the same personas.
 
 Covers: 95% intervals over which personas happen to be asked (`bootstrap.py`, personas resampled, all conditions with
-the same ones). Does not cover: the model's error, which no resampling of its own answers can show.
+the same ones); and what differences to expect of people, by the model's evaluation (`effect_model.py`). Does not
+cover: the model's error in means and shares, which no resampling of its own answers can show.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, intervals
+from socrates.evaluation.effect_model import EffectModel, prediction_interval
 from socrates.evaluation.effects import shown_pairs
 from socrates.predict.experiment import OutcomeQuestion
 
@@ -26,6 +28,7 @@ METHOD = "bootstrap of personas, the same in all conditions; expanded percentile
 _NORMAL = 1.959963984540054  # the standard normal's 97.5% quantile
 _ROUNDING = 1e-9  # of a scale's width: what is nearer to 0 than this is 0
 
+EXPECTED = ("expected", "expected_low", "expected_high")  # of people, and its 90% interval
 PROBABILITY, MEAN, SD, DIFFERENCE, STANDARDIZED = (  # a number and its 95% interval in a table
     ("probability", "low", "high"),
     ("mean", "low", "high"),
@@ -121,6 +124,26 @@ def estimate_differences(
     found[[*DIFFERENCE]], found[[*STANDARDIZED]] = difference, standardized
     found["by_chance"] = _NORMAL * np.sqrt(variance[:, 0] / len(weights))
     return found
+
+
+def expect_differences(question: OutcomeQuestion, probabilities: Array, weights: Array, model: EffectModel) -> Array:
+    """Of people: shape (pairs, 3), as `EXPECTED`, in scale points, of the pairs of `estimate_differences`.
+
+    ``probabilities`` are of the kind that the model of effects was fitted to. It counts in shares of the range of human
+    answers, which is not known before people are asked; the scale's range stands for it, which is no smaller: it leaves
+    the expected difference as it is, and the interval is rather too wide. With one persona there is none (NaN).
+    """
+    first, second = shown_pairs(len(probabilities))
+    values = np.array(question.answers.values, np.float64)
+    width, shares = float(np.ptp(values)), weights / weights.sum()
+    means = probabilities @ ((values - _centre(values)) / width)
+    each = means[second] - means[first]  # (pairs, N)
+    effect, people = each @ shares, np.count_nonzero(weights)
+    limits = np.full((2, len(first)), np.nan)
+    if people > 1:
+        error = np.sqrt((each - effect[:, None]) ** 2 @ shares**2 * people / (people - 1))
+        limits = prediction_interval(effect, error, model)
+    return width * np.column_stack([model.slope * effect, *limits])
 
 
 def sample_answers(values: Array, probabilities: Array, rng: np.random.Generator) -> NDArray[np.int64]:

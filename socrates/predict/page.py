@@ -8,7 +8,7 @@ from typing import Any
 
 from socrates.data.demographics import NOT_KNOWN, Groups, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
-from socrates.predict.estimates import DIFFERENCE, MEAN, PROBABILITY, SD, STANDARDIZED
+from socrates.predict.estimates import DIFFERENCE, EXPECTED, MEAN, PROBABILITY, SD, STANDARDIZED
 from socrates.predict.files import PROGRAM
 from socrates.predict.pictures import MOST
 from socrates.predict.predict import Prediction, QuestionPrediction
@@ -66,6 +66,12 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
         tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
     if len(one.differences):
         tables.append(_differences(one))
+    if EXPECTED[0] in one.differences:
+        title = "Expected of people, scale points [what they would show, 9 in 10]"
+        rows = zip(
+            one.differences["name"], (found.written(2) for found in values_in(one.differences, EXPECTED)), strict=True
+        )
+        tables.append(Table(("conditions", "difference"), tuple(rows), title=title))
     return {
         "name": one.name,
         "question": one.question,
@@ -101,7 +107,7 @@ def _differences(one: QuestionPrediction) -> Table:
         columns["in sd"] = [found.written(2) for found in values_in(one.differences, STANDARDIZED)]
     what = "shares, percentage points" if one.question.nominal else "means, scale points"
     rows = tuple(zip(*columns.values(), strict=True))
-    return Table(tuple(columns), rows, title=f"Differences of {what} [95% over personas]")
+    return Table(tuple(columns), rows, title=f"Differences of {what} [95%, which personas were made]")
 
 
 def _people(prediction: Prediction, field: str, groups: Groups) -> Table:

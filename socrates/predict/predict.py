@@ -16,21 +16,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from socrates.config import RunConfig
+from socrates.config import UNDECODED, DecodingSettings, RunConfig
 from socrates.console import count
 from socrates.errors import SocratesError
+from socrates.evaluation.calibration import calibrated
+from socrates.evaluation.effect_model import EffectModel
 from socrates.evaluation.evaluate import recorded_config
+from socrates.evaluation.results import METRICS
 from socrates.files import write_jsonl
 from socrates.inference.run import InferenceRequest, run_inference, settings_of
-from socrates.predict.estimates import MEAN, PROBABILITY, estimate_conditions, estimate_differences
+from socrates.predict import estimates
+from socrates.predict.estimates import EXPECTED, MEAN, PROBABILITY, Array
 from socrates.predict.experiment import OutcomeQuestion, read_experiment
 from socrates.predict.files import ANSWERS, Asked, check_folder, read_finished, write_finished
 from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
-from socrates.report.results_folders import Results, Value, read_results, values_in
-from socrates.schema import raise_problems
+from socrates.report.results_folders import Results, Value, decoding_text, read_results, values_in
+from socrates.schema import raise_problems, validate
 
 if TYPE_CHECKING:
     from socrates.inference.engine import Question
+
+_Answers = Sequence[Mapping[str, Any]]  # see `kept_answer`
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,15 @@ class QuestionPrediction:
 
     name: str
     question: OutcomeQuestion
-    probabilities: NDArray[np.float64]  # shape (C, N, A): of each answer, by persona that has one in every condition
+    probabilities: Array  # shape (C, N, A): of each answer, by persona that has one in every condition
     personas: NDArray[np.int64]  # shape (N,): their indices among all
-    valid_mass: NDArray[np.float64]  # shape (C, all personas): probability of any valid answer, before decoding
+    valid_mass: Array  # shape (C, all personas): probability of any valid answer, before decoding
     distributions: pd.DataFrame  # see `estimate_conditions`
     means: pd.DataFrame  # likewise, with the number of `personas` and the mean of `valid_mass`
-    differences: pd.DataFrame  # see `estimate_differences`
+    differences: pd.DataFrame  # see `estimate_differences`; with `EXPECTED` where it is known what to expect of people
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def shares(self) -> Array:
         """Shape (C, A): of each answer."""
         return self.distributions["probability"].to_numpy().reshape(len(self.means), -1)
 
@@ -81,8 +87,19 @@ class Prediction:
     plan: PromptPlan  # what was asked, and who
     questions: Sequence[QuestionPrediction]
     seed: int  # of personas, sampled answers and intervals
-    facts: Mapping[str, Any]  # what else is recorded: of people, probabilities, the model and the asking
+    facts: Mapping[str, Any]  # what else is recorded: of people, probabilities, effects, the model and the asking
     evidence: Results | None  # of the model's accuracy; None: nothing was given
+
+    @property
+    def calibrated(self) -> str:
+        """Whether the probabilities are, in a sentence."""
+        temperature, results = self.facts["probabilities"]["calibration"].values()
+        if temperature is not None:
+            return (
+                f"Calibrated: own probabilities at temperature {temperature:.3g}, which fits people best ({results})."
+            )
+        lacking = self.evidence is not None and self.evidence.value("calibration", "temperature").value is None
+        return f"Not calibrated: {results} has no temperature that fits people." if lacking else "Not calibrated."
 
 
 def predict(
@@ -95,6 +112,7 @@ def predict(
     seed: int = 42,
     people: int | None = None,
     undecoded: bool = False,
+    uncalibrated: bool = False,
     results: Path | None = None,
     overwrite: bool = False,
 ) -> Prediction:
@@ -108,8 +126,9 @@ def predict(
         processes: see there.
         seed: of personas, sampled answers and intervals.
         people: how many are asked, instead of the experiment's number.
-        undecoded: whether the model's probabilities are taken as they are, instead of after the decoding that the
-            checkpoint was judged with.
+        undecoded: whether the model's own probabilities are taken as they are.
+        uncalibrated: whether those after the decoding that the checkpoint was judged with are taken, as they are
+            without a temperature in ``results``, instead of its own at that temperature.
         results: folder of an evaluation of this model.
         overwrite: whether to ask again where the folder holds a prediction, this one or another; it stays until
             there are new answers to all prompts.
@@ -130,6 +149,7 @@ def predict(
     )
     if evidence is not None:
         _check_evidence(evidence, model, request.identity["model"])
+    effects = _find_effects(evidence, settings.decoding)
     questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
     _check_lengths(experiment_file, plan, questions, request, config)
     asked = {"prompts": plan.fingerprint, **request.identity}
@@ -149,8 +169,10 @@ def predict(
             answers = [by_key[key] | plan.keys(key) for key in sorted(by_key)]
             record = Asked(asked=asked, about=journal.header["about"], seconds=round(journal.seconds, 1))
             write_finished(output, record, answers)
+    fitted = evidence.value("calibration", "temperature").value if evidence else None
+    temperature = 1.0 if undecoded else None if uncalibrated else fitted
     predicted = [
-        _estimate(name, answers[place :: len(experiment.questions)], plan, seed, undecoded=undecoded)
+        _estimate(name, answers[place :: len(experiment.questions)], plan, seed, temperature, effects)
         for place, name in enumerate(experiment.questions)
     ]
     listed = experiment.population.csv
@@ -162,10 +184,15 @@ def predict(
             "seed": seed,
         },
         "probabilities": {
-            "undecoded": undecoded,
-            **({"temperature": 1.0, "top_p": 1.0} if undecoded else settings.decoding.model_dump()),
+            "undecoded": temperature is not None,
+            **(settings.decoding if temperature is None else UNDECODED).model_dump(),
+            "calibration": {
+                "temperature": None if undecoded else temperature,
+                "from": evidence and str(evidence.folder),
+            },
             **settings.prompt.model_dump(mode="json"),
         },
+        "effects": effects if isinstance(effects, str) else effects.model_dump(),
         "model": {"name": model, **record.about},
         "asked": asked,
         "seconds": record.seconds,
@@ -173,21 +200,30 @@ def predict(
     return Prediction(experiment_file, plan, predicted, seed, facts, evidence)
 
 
-def _estimate(
-    name: str, answers: Sequence[Mapping[str, Any]], plan: PromptPlan, seed: int, *, undecoded: bool
-) -> QuestionPrediction:
-    """What is predicted for a question from the answers to all its prompts, by key.
+def _find_effects(evidence: Results | None, decoding: DecodingSettings) -> EffectModel | str:
+    """How human differences follow predicted ones under this decoding; a text: why that is not known."""
+    if evidence is None:
+        return "no evaluation of this model was named"
+    if (model := (recorded := evidence.metrics["effects"]).get("prediction")) is None:
+        return str(recorded.get("no_prediction") or "its evaluation is of an older version; evaluate again")
+    if evidence.decoding != decoding_text(decoding.model_dump()):
+        return f"its evaluation is of differences under {evidence.decoding}, which are not predicted here"
+    return validate(EffectModel, model, f'{evidence.folder / METRICS}, "effects.prediction"')
 
-    Where decoding leaves no valid answer at all, the model's own probabilities are taken, as the evaluation does.
+
+def _estimate(
+    name: str, answers: _Answers, plan: PromptPlan, seed: int, temperature: float | None, effects: EffectModel | str
+) -> QuestionPrediction:
+    """What is predicted for a question from the answers to all its prompts, by key; ``temperature`` as of `_take`.
+
+    The model of effects was fitted to decoded predictions, whose differences have another size than calibrated ones: it
+    is given decoded ones, whatever is shown.
     """
     question, conditions = plan.experiment.questions[name], list(plan.experiment.conditions)
     values, shape = question.answers.values, (len(plan.profiles), len(conditions))
-    chosen = [answer["undecoded"] if undecoded else answer["decoded"] or answer["undecoded"] for answer in answers]
-    table = np.array([[one.get(str(value), 0.0) for value in values] for one in chosen]).reshape(*shape, -1)
+    table, decoded = (_take(answers, values, at).reshape(*shape, -1) for at in (temperature, None))
     mass = np.array([answer["valid_mass"] for answer in answers]).reshape(shape)[plan.profile_of].T
-    totals = table.sum(axis=2)
-    answered = (totals > 0).all(axis=1)
-    table[answered] /= totals[answered][..., None]
+    answered = ~np.isnan(table).any(axis=(1, 2))
     personas = np.flatnonzero(answered[plan.profile_of])
     weights = plan.weights[personas]
     if not weights.any():
@@ -195,11 +231,26 @@ def _estimate(
             f'the model gives no valid answer to the question "{name}", whoever is asked: it was not '
             "trained to answer such questions with a number alone; take a trained checkpoint"
         )
-    probabilities = table[plan.profile_of[personas]].transpose(1, 0, 2)
-    distributions, means = estimate_conditions(question, conditions, probabilities, weights, seed)
+    probabilities, decoded = (one[plan.profile_of[personas]].transpose(1, 0, 2) for one in (table, decoded))
+    distributions, means = estimates.estimate_conditions(question, conditions, probabilities, weights, seed)
     means = means.assign(personas=len(personas), valid_mass=np.average(mass, axis=1, weights=plan.weights))
-    differences = estimate_differences(question, conditions, probabilities, weights, seed)
+    differences = estimates.estimate_differences(question, conditions, probabilities, weights, seed)
+    if len(differences) and not (question.nominal or isinstance(effects, str)):
+        differences[[*EXPECTED]] = estimates.expect_differences(question, decoded, weights, effects)
     return QuestionPrediction(name, question, probabilities, personas, mass, distributions, means, differences)
+
+
+def _take(answers: _Answers, values: Sequence[int], temperature: float | None) -> Array:
+    """Shape (answers, A): the model's own probabilities at a temperature; None: decoded. NaN where none is valid.
+
+    Where decoding leaves no valid answer at all, its own are taken, as the evaluation does.
+    """
+    table = np.full((len(answers), len(values)), np.nan)
+    for row, answer in zip(table, answers, strict=True):
+        if chosen := (temperature is None and answer["decoded"]) or answer["undecoded"]:
+            chosen = calibrated(chosen, temperature or 1.0)
+            row[:] = [chosen.get(str(value), 0.0) for value in values]
+    return table
 
 
 def _check_lengths(

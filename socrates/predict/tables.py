@@ -15,6 +15,7 @@ from socrates.evaluation.evaluate import PACKAGES
 from socrates.files import atomic_write, write_json
 from socrates.predict.estimates import (
     DIFFERENCE,
+    EXPECTED,
     MEAN,
     METHOD,
     PROBABILITY,
@@ -37,7 +38,7 @@ _COLUMNS = {
     "means": ("condition", "question", *MEAN, *SD, "personas", "valid_mass"),
     "differences": (
         *("question", "condition_a", "condition_b", "measure", "a", "b"),
-        *(*DIFFERENCE, "by_chance", *STANDARDIZED),
+        *(*DIFFERENCE, "by_chance", *STANDARDIZED, *EXPECTED),
     ),
 }
 
@@ -98,4 +99,4 @@ def _answers(one: QuestionPrediction, prediction: Prediction, rng: np.random.Gen
 
 def _table(prediction: Prediction, name: str) -> pd.DataFrame:
     of_questions = [getattr(one, name).assign(question=one.name) for one in prediction.questions]
-    return pd.concat(of_questions)[[*_COLUMNS[name]]]
+    return pd.concat(of_questions).reindex(columns=_COLUMNS[name])

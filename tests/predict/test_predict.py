@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import html
 import itertools
 import json
 import math
@@ -12,6 +13,7 @@ import pytest
 from comparing import assert_close, json_lines
 from made_results import few_metrics
 from processes import ROOT, run_loaded
+from scipy.stats import t as student
 from tiny import ask, save_model, survey_model
 
 from socrates.data.scales.text import parse_scale
@@ -21,7 +23,7 @@ from socrates.model.chat import prompt_token_ids
 from socrates.model.hub import locate_model
 from socrates.model.load import load_model
 from socrates.predict import predict as predicting
-from socrates.predict.estimates import estimate_conditions, estimate_differences, sample_answers
+from socrates.predict.estimates import EXPECTED, estimate_conditions, estimate_differences, sample_answers
 from socrates.predict.experiment import OutcomeQuestion, read_experiment
 from socrates.predict.population import FIELDS, Population, quotas, read_personas
 from socrates.predict.predict import QuestionPrediction
@@ -578,6 +580,124 @@ def test_results_of_this_model_tell_how_far_to_believe_it(made, model, tmp_path)
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(SocratesError, match="are results of another model"):
         predict(path, model, out, results=tmp_path)
+
+
+EFFECT_MODEL = {
+    "slope": 0.4,
+    "slope_ci95": [0.2, 0.6],
+    "slope_standard_error": 0.1,
+    "slope_sd": 0.2,
+    "residual_sd": 0.05,
+    "studies": 12,
+}
+
+
+def write_metrics(folder, record, **changes):
+    """Results of the model that was asked, judged under the decoding of the prediction."""
+    metrics = few_metrics(0.16) | {"about": {"asked": {"model": record["asked"]["model"]}}}
+    metrics["comparability"]["decoding"] = {"temperature": 0.6, "top_p": 0.9}
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics | changes))
+    return folder
+
+
+def page_of(folder):
+    return html.unescape(" ".join((folder / "predict.html").read_text().split()))
+
+
+def test_the_temperature_of_the_results_is_taken_without_asking_again(made, model, tmp_path, monkeypatch):
+    path, made_out, record = made
+    out = shutil.copytree(made_out, tmp_path / "out")
+    monkeypatch.setattr(predicting, "run_inference", lambda *_, **__: pytest.fail("the model was asked"))
+    results = write_metrics(tmp_path / "results", record, calibration={"temperature": 1.7}, wasserstein_calibrated=0.12)
+    calibrated = predict(path, model, out, results=results)
+    late = [answer for answer in answers_in(out) if (answer["condition"], answer["question"]) == ("late", "warmth")]
+    own = np.array([[answer["undecoded"].get(str(value), 0) for value in range(1, 8)] for answer in late])
+    shares = own ** (1 / 1.7) / (own ** (1 / 1.7)).sum(axis=1, keepdims=True)
+    mixture = (2 * shares[0] + 2 * shares[1] + shares[2]) / 5  # two of the four are alike, one counts twice
+    rows = table(out / "distributions.csv", condition="late", question="warmth")
+    assert np.allclose([float(row["probability"]) for row in rows], mixture, rtol=1e-7)
+    assert calibrated["probabilities"]["calibration"] == {"temperature": 1.7, "from": str(results)}
+    assert calibrated["probabilities"]["undecoded"]
+    assert f"own probabilities at temperature 1.7, which fits people best ({results})" in page_of(out)
+    assert "Calibrated, distributions are apart by 0.120" in page_of(out)
+
+    left = predict(path, model, out, results=results, uncalibrated=True)
+    assert left["means"] == record["means"] and left["probabilities"]["calibration"]["temperature"] is None
+    undecoded = predict(path, model, out, results=results, undecoded=True)
+    assert undecoded["means"] == predict(path, model, out, undecoded=True)["means"] != calibrated["means"]
+    without = predict(path, model, out, results=write_metrics(tmp_path / "results", record))
+    assert without["means"] == record["means"]
+    assert f"Not calibrated: {results} has no temperature that fits people" in page_of(out)
+    assert (out / "answers.jsonl").read_bytes() == (made_out / "answers.jsonl").read_bytes()
+
+
+def test_what_to_expect_of_people_is_the_models_of_decoded_differences(made, model, tmp_path):
+    path, made_out, record = made
+    out = shutil.copytree(made_out, tmp_path / "out")
+    known = {"calibration": {"temperature": 1.7}, "effects": {"prediction": EFFECT_MODEL}}
+    found = predict(path, model, out, results=write_metrics(tmp_path / "results", record, **known))
+    means = {
+        (answer["condition"], answer["demographic"]["age"]): sum(
+            int(value) * p for value, p in answer["decoded"].items()
+        )
+        / sum(answer["decoded"].values())
+        for answer in answers_in(out)
+        if answer["question"] == "warmth"
+    }
+    each = np.array([means["late", age] - means["control", age] for age in ("34", "70", "34", "51")])
+    weights = np.array([1, 2, 1, 1])
+    difference = np.average(each, weights=weights)
+    squared_error = (weights**2 * (each - difference) ** 2).sum() / 5**2 * 4 / 3
+    variance = (0.2**2 + 0.1**2) * difference**2 + (0.4**2 + 0.2**2 + 0.1**2) * squared_error + (0.05 * 6) ** 2
+    half = student.ppf(0.95, 10) * math.sqrt(variance)
+    (row,) = table(out / "differences.csv", question="warmth")
+    numbers = [float(row[name]) for name in EXPECTED]
+    assert numbers == pytest.approx([0.4 * difference, 0.4 * difference - half, 0.4 * difference + half], rel=1e-6)
+    assert float(row["difference"]) != pytest.approx(difference, rel=0.01)  # which is calibrated
+    (options,) = table(out / "differences.csv", question="yes")
+    assert [options[name] for name in EXPECTED] == ["", "", ""] and found["effects"] == EFFECT_MODEL
+    written = "{:.2f} [{:.2f}, {:.2f}]".format(*numbers).replace("-0.00", "0.00")
+    page = page_of(out)
+    assert written in page and "9 of 10 experiments" in page and "0.40 (95% interval 0.20 to 0.60) times" in page
+
+    predict(path, model, out, results=tmp_path / "results", people=1, overwrite=True)
+    (alone,) = table(out / "differences.csv", question="warmth")
+    assert alone["expected"] and not alone["expected_low"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "is of an older version"),
+        ({"effects": {"prediction": None, "no_prediction": "two studies, and 6 are needed"}}, "two studies, and 6 are"),
+        (
+            {"effects": {"prediction": EFFECT_MODEL}, "comparability": few_metrics(0.1)["comparability"]},
+            "is of differences under temperature 1, top-p 1, which are not predicted here",
+        ),
+    ],
+)
+def test_why_nothing_is_expected_of_people_is_told(made, model, tmp_path, changes, why):
+    path, out, record = made
+    out = shutil.copytree(out, tmp_path / "out")
+    predict(path, model, out, results=write_metrics(tmp_path / "results", record, **changes))
+    assert why in page_of(out).split("What differences to expect of people cannot be said: ")[1][:110]
+    assert {row["expected"] for row in table(out / "differences.csv")} == {""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"calibration": {"temperature": 0.01}}, '"calibration.temperature": must be at least 0.05'),
+        ({"calibration": {"temperature": 25.0}}, '"calibration.temperature": must be at most 20'),
+        ({"calibration": {"temperature": "1"}}, '"calibration.temperature": must be a number'),
+        ({"effects": {"prediction": EFFECT_MODEL | {"slope": None}}}, r'"effects.prediction": .*\n.*"slope": must be'),
+    ],
+)
+def test_results_that_nothing_can_be_computed_with_are_refused(made, model, tmp_path, changes, key):
+    path, out, record = made
+    with pytest.raises(SocratesError, match=rf"metrics\.json(?s:.*){key}"):
+        predict(path, model, out, results=write_metrics(tmp_path, record, **changes))
 
 
 def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_path, monkeypatch):
