@@ -112,7 +112,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     bounds = metrics["bounds"]
     print(
         f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, 5 people resampled "
-        f"{bounds['people_5']:.4f}, as many as were asked {bounds['empirical_best']:.4f}; "
+        f"{bounds['people_5']:.4f}, everyone resampled {bounds['empirical_best']:.4f}; "
         f"the model is worth {people_worth(bounds['worth_people'])}"
     )
     if useless := worse_than_uniform(metrics):

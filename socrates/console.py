@@ -72,7 +72,7 @@ NUMBERS = {
     "people_5": "  5 people",
     "people_20": "  20 people",
     "empirical_best": "  empirical best",
-    "worth_people": "  worth people",
+    "worth_people": "  worth in people",
     "share_of_the_way": "  share of the way",
     "mae": "MAE",
     "rmse": "RMSE",

@@ -51,12 +51,11 @@ def distances_part(material: Material) -> dict[str, Any]:
     subject, labels = material.subject, [one.label for one in material.all]
     same = [one for one in material.all if not comparability_differences(one, subject)]
     bounds = {"uniform guess": "uniform_guess", "5 people": "people_5", "empirical best": "empirical_best"}
-    lines = {name: subject.value("bounds", key).value for name, key in bounds.items()}
     plot = draw_points(
         "W, lower is better",
         [Point(one.label, *one.distance) for one in same],
         "W",
-        lines={name: value for name, value in lines.items() if value is not None},
+        lines={name: subject.value("bounds", key).value for name, key in bounds.items()},
         name="distances",
     )
     numbers = [{**one.metrics, **one.metrics["bounds"]} for one in material.all]

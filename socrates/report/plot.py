@@ -157,7 +157,8 @@ def draw_points(
     told = [f"{p.name} {p.value:.{digits}f}" for p in points if p.value is not None][:_TOLD]
     told += [f"{name} at {value:.{digits}f}" for name, value in known.items()]
     alt = f"Points, with 95% intervals where they are known; {unit.splitlines()[0]}: {'; '.join(told)}."
-    return drawn(title, 1.0 + 0.2 * len(points) + 0.17 * unit.count("\n"), draw, alt, **options)
+    more_lines = unit.count("\n") + (len(known) > 2)  # of the legend
+    return drawn(title, 1.0 + 0.2 * len(points) + 0.17 * more_lines, draw, alt, **options)
 
 
 def legend(axes: Axes) -> None:
