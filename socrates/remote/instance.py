@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from socrates.errors import SocratesError
-from socrates.remote.untrusted import plain
+from socrates.errors import SocratesError, plain
 
 REMOTE_ROOT = "socrates-training"  # in the home folder of the machine, as in the guide
 SILENCE = 300.0  # seconds

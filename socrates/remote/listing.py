@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from socrates.checkpoint import MANIFEST, is_run_name
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
-from socrates.remote.untrusted import plain
 
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
 _ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB

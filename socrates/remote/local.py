@@ -16,9 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.files import file_identity, lock_is_held, read_json, sha256_file
-from socrates.remote.untrusted import plain
 
 RECORDS = ".monitor"  # in the models folder
 ABSENT, COMPLETE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"

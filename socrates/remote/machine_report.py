@@ -13,10 +13,9 @@ from dataclasses import fields, is_dataclass
 from itertools import repeat
 from typing import Any, get_args, get_origin, get_type_hints
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.files import finite, whole_number
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
-from socrates.remote.untrusted import plain
 from socrates.telemetry.machine_report import SCHEMA, MachineReport
 
 _PATIENCE = 120.0  # seconds

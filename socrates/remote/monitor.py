@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from socrates.checkpoint import SET_ASIDE, is_finished
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, plain
 from socrates.files import Busy, write_json
 from socrates.remote.fetch import DamagedThere, fetch_checkpoint, unfetchable
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteCheckpoint, list_folders, remote_digests
 from socrates.remote.local import COMPLETE, RECORDS, NoSpace, local_state
 from socrates.remote.logs import fetch_logs
-from socrates.remote.untrusted import plain
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect (1, 2, 4 ...), or the interval, if that is longer
 _KEPT = 500  # downloads and problems in the record

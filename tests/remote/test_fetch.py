@@ -14,13 +14,12 @@ from mirrors import flip_a_bit, same_bytes
 
 from socrates.checkpoint import GUIDE_FILES, find_damage, newest_complete, read_manifest
 from socrates.config import load_config
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.files import sha256_file
 from socrates.remote.fetch import DamagedThere
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import list_folders
 from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_state
-from socrates.remote.untrusted import plain
 from socrates.training.resume import choose_checkpoint
 
 SHARD = "global_step10/shard.pt"

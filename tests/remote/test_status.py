@@ -11,12 +11,11 @@ import pytest
 from machines import FULL, HERE, TEST, Machine, iso, status_of, text_of
 from processes import PATIENCE, environment
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.remote.instance import Unreachable
 from socrates.remote.local import find_local_state
 from socrates.remote.machine_report import OtherVersion, read_report
 from socrates.remote.status import make_status, shorten
-from socrates.remote.untrusted import plain
 from socrates.telemetry.gpus import GpuSample
 from socrates.telemetry.machine_report import SCHEMA, WRONG, MachineReport
 
