@@ -129,7 +129,7 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
             datetime.fromisoformat(value["last_round"]).timestamp() if value["last_round"] else None,
             value["rounds"],
             frozenset((run, step) for run, step, *_ in value["downloaded"]),
-            tuple(plain(problem["what"]) for problem in value["problems"] if not problem["solved"]),
+            tuple(filter(None, map(plain, value["problems"]))),
         )
     except (SocratesError, LookupError, TypeError, ValueError):
         return MonitorRecord(running)

@@ -218,7 +218,7 @@ class Monitor:
             "rounds": self._rounds,
             "last_round": self._last_round,  # the end of the last one that looked at every checkpoint
             "downloaded": self._downloaded[-_KEPT:],
-            "problems": self.log.problems,
+            "problems": self.log.problems[-_KEPT:],  # those that last
         }
         with suppress(SocratesError, OSError):
             write_json(self.models / RECORDS / f"instance-{self.instance.id}.json", record)
@@ -234,34 +234,31 @@ def _describe(error: Exception) -> str:
 
 @dataclass
 class Log:
-    """Lines for the person, each problem once for as long as it lasts, and the record of them.
+    """Lines for the person: what lasts is said once for as long as it lasts.
 
     Attributes:
         write: prints a line.
-        problems: every problem so far: time, what, solved.
     """
 
     write: Callable[[str], None]
-    problems: list[dict[str, Any]] = field(default_factory=list)
-    _open: dict[Hashable, dict[str, Any]] = field(default_factory=dict)
+    _open: dict[Hashable, str] = field(default_factory=dict)  # "" for a mere notice
+
+    @property
+    def problems(self) -> list[str]:
+        """The problems that last now."""
+        return [text for text in self._open.values() if text]
 
     def say(self, text: str) -> None:
         """Print a line with the local time, as in the guide."""
         self.write(f"[{datetime.now():%Y-%m-%d %H:%M:%S}] {plain(text, 1000)}")
 
     def begin(self, key: Hashable, text: str, *, problem: bool = True) -> None:
-        """Say something that lasts, unless it was said already; a mere notice does not enter the record."""
+        """Say something that lasts, unless it was said already; a mere notice is no problem."""
         if key not in self._open:
             self.say(text)
-            self._open[key] = {"time": _local_time(), "what": text, "solved": False}
-            if problem:
-                self.problems.append(self._open[key])
-                del self.problems[:-_KEPT]
+            self._open[key] = text if problem else ""
 
     def end(self, key: Hashable, text: str | None = None) -> None:
         """It is over; said only where there is something to say."""
-        problem = self._open.pop(key, None)
-        if problem is not None:
-            problem["solved"] = True
-            if text:
-                self.say(text)
+        if self._open.pop(key, None) is not None and text:
+            self.say(text)

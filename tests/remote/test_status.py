@@ -263,8 +263,7 @@ def test_the_monitor(machine):
     folder = machine.root / "models" / ".monitor"
     machine.hold_file(folder / "instance-0.lock")
     last = iso(machine.now - 120)
-    problem = {"time": last, "what": "no space\x1b[2J left", "solved": False}
-    record = {"pid": 4711, "started": last, "rounds": 3, "last_round": last, "downloaded": [], "problems": [problem]}
+    record = {"pid": 4711, "rounds": 3, "last_round": last, "downloaded": [], "problems": ["no space\x1b[2J left"]}
     (folder / "instance-0.json").write_text(json.dumps(record))
     screen = text_of(look(machine, here=find_local_state(machine.root, "0")))
     assert "running (process 4711), last round 2 min ago; no space left" in screen

@@ -337,10 +337,7 @@ def test_a_file_of_the_guides_list_is_missing(run):
 def test_the_monitors_record(run):
     run.record(downloaded=())  # found intact by a monitor that was started anew
     assert unmet(run.judge()) == []
-    problem = {"time": iso(run.now), "what": "no space left", "solved": True}
-    run.record(problems=[problem])
-    assert unmet(run.judge()) == []
-    run.record(problems=[problem | {"solved": False}])
+    run.record(problems=["no space left"])
     assert unmet(run.judge()) == [MONITOR]
     run.record(last=5000)
     assert "no round after the training began" in said(run.judge()[MONITOR])
