@@ -1,7 +1,6 @@
 """Local state: the checkpoints on this computer and their state, and the record of the monitor.
 
-Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; for a
-status alone, manifest and sizes decide, which is known at once.
+Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them.
 Does not cover: a disk that changes bytes without changing a file's times, within one process.
 """
 
@@ -9,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
+from socrates.checkpoint import MANIFEST, find_damage, read_manifest
 from socrates.errors import SocratesError, plain
 from socrates.files import file_identity, lock_is_held, read_json, sha256_file
 
@@ -95,26 +94,6 @@ class MonitorRecord:
     rounds: int | None = None
     downloaded: frozenset[tuple[str, int]] = frozenset()  # run and step
     unsolved: tuple[str, ...] = ()  # problems that last, in its words
-
-
-@dataclass(frozen=True)
-class LocalState:
-    """All that is known on this computer."""
-
-    instance: str
-    # Run -> step -> what is wrong with it; None where manifest and sizes are right.
-    checkpoints: Mapping[str, Mapping[int, str | None]] = field(default_factory=dict)
-    monitor: MonitorRecord = MonitorRecord()
-
-
-def find_local_state(root: Path, instance: str) -> LocalState:
-    """Gather it; ``root`` is the project's folder."""
-    checkpoints = {
-        run.name: {checkpoint_step(folder) or 0: find_damage(folder, digest=None) for folder in folders}
-        for run in sorted((root / "models").glob("*"))
-        if (folders := list_checkpoints(run))
-    }
-    return LocalState(instance, checkpoints, read_monitor(root, instance))
 
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:
