@@ -61,7 +61,7 @@ def push_newest(
         if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=enough):
             return f"goes on from {there.name}, which is on the machine"
     if local is None:
-        weights = next((item.path.name for item in passed_over if why_not_from_weights(item.path) is None), None)
+        weights = next((path.name for path in passed_over if why_not_from_weights(path) is None), None)
         or_weights = f", or go on from the weights of {weights}, which is here, with --resume-weights-only"
         raise SocratesError(
             f"nothing to resume from: no intact checkpoint of {run} on instance {instance.id}, and none in "
