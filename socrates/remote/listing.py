@@ -142,7 +142,7 @@ def ask(instance: Instance, script: str, stdin: bytes = b"") -> list[bytes]:
     """
     # Some shells greet: what counts stands between the two marks.
     body = f"printf 'socrates-begin\\0'\n{script}\nprintf 'socrates-end\\0'"
-    done = instance.run(f"set -o pipefail\n{{ {body}; }} | head -c {_ANSWER_LIMIT}", stdin=stdin, check=False)
+    done = instance.run(f"set -o pipefail\n{{ {body}; }} | head -c {_ANSWER_LIMIT}", stdin=stdin, accept=range(256))
     answer = done.stdout
     _, begun, rest = answer.partition(b"socrates-begin\0")
     # The end mark follows a NUL (or stands alone), so that no file's name can imitate it.

@@ -52,12 +52,10 @@ def ask_machine(instance: Instance, run: str = "", log: str = "") -> MachineRepo
     """
     arguments = f"{shlex.quote(run)} {shlex.quote(log)}" if run else ""
     command = _ASK.format(root=REMOTE_ROOT, not_set_up=_NOT_SET_UP, arguments=arguments, longest=_LONGEST)
-    done = instance.run(command, silence=_EVIDENCE_PATIENCE if run else _PATIENCE, check=False)
+    done = instance.run(command, silence=_EVIDENCE_PATIENCE if run else _PATIENCE, accept=(0, _NOT_SET_UP))
     if done.returncode == _NOT_SET_UP:
         where = f"no code or no environment of this version in ~/{REMOTE_ROOT}"
         raise NotSetUp(f"instance {instance.id} is not set up: {where}\nSet it up: ./run_remote_setup.sh {instance.id}")
-    if done.returncode:
-        raise instance.failure(done)
     return read_report(done.stdout, instance.id)
 
 

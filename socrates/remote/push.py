@@ -91,12 +91,8 @@ def _push(instance: Instance, run: str, folder: Path, *, weights_only: bool) -> 
 
 def _is_resumable_there(instance: Instance, folder: str, *, weights_only: bool) -> bool:
     verify = _VERIFY.format(check="why_not_from_weights" if weights_only else "why_not_resumable")
-    done = instance.run(
-        f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(verify)} {shlex.quote(folder)}", check=False
-    )
-    if done.returncode not in (0, _NOT_RESUMABLE):
-        raise instance.failure(done)
-    return done.returncode == 0
+    command = f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(verify)} {shlex.quote(folder)}"
+    return instance.run(command, accept=(0, _NOT_RESUMABLE)).returncode == 0
 
 
 def main(instance: str, run: str, weights_only: str = "") -> None:
