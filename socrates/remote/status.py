@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from socrates.checkpoint import checkpoint_step, find_damage, list_checkpoints
 from socrates.console import duration
@@ -25,9 +24,6 @@ from socrates.remote.local import MonitorRecord, read_monitor
 from socrates.remote.machine_report import NotSetUp, OtherVersion, ask_machine
 from socrates.telemetry.gpus import GpuSample
 from socrates.telemetry.machine_report import COMPLETE, RUNNING, UNKNOWN, WRONG, MachineReport
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
 
 PHASES = {
     VALIDATION_RUN: "Phase 1: Hyperparameter Validation",
@@ -104,31 +100,27 @@ def add_report(local: Status, report: MachineReport) -> Status:
 def screen(status: Status, width: int) -> str:
     """The screen as text: no line wider than ``width``, no more than 24 lines; in colours on a terminal."""
     from rich.console import Console
-    from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(width=width, highlight=False)
-    title = f"Instance {status.instance}: {_TITLES.get(status.verdict, 'CANNOT TELL')}"
-    head = Table.grid(Column(no_wrap=True, ratio=1), Column(no_wrap=True), expand=True)
-    head.add_row(Text(title, "bold red" if status.exit_status else "bold"), _moment(status.time))
-    rows = Table.grid(Column(min_width=12, no_wrap=True), Column(no_wrap=True, overflow="ellipsis"), padding=(0, 1))
+    console, lines = Console(width=width, highlight=False), []
+
+    def add(text: str, style: str = "", *, wraps: bool = False) -> None:
+        with console.capture() as capture:
+            console.print(Text(text, style), no_wrap=not wraps, overflow="ellipsis")
+        lines.extend(line.rstrip() for line in capture.get().splitlines())
+
+    title, moment = f"Instance {status.instance}: {_TITLES.get(status.verdict, 'CANNOT TELL')}", _moment(status.time)
+    add(f"{title:<{width - len(moment)}}{moment}", "bold red" if status.exit_status else "bold")
+    for line in (status.problem or "").splitlines():
+        add(f"  {line}", wraps=True)
+    add("")
     for label, text in _rows(status):
-        rows.add_row(label, Text(text))
-    problem = (Text(f"  {line}") for line in (status.problem or "").splitlines())
-    lines = _printed(console, head, *problem, Text(), rows)
+        add(f"{label:<12} {text}")
     r, room = status.report, HEIGHT - 1 - len(lines)
     if r and r.log and status.verdict not in (RUNNING, COMPLETE) and room > 0:
-        end = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
         for line in (f"The end of {r.log_name}:", *(f"  {line}" for line in r.log[-room:])):
-            end.add_row(Text(line))
-        lines += _printed(console, end)
+            add(line)
     return "\n".join(lines[:HEIGHT])
-
-
-def _printed(console: Console, *parts: RenderableType) -> list[str]:
-    with console.capture() as capture:
-        console.print(*parts, sep="\n")
-    return [line.rstrip() for line in capture.get().rstrip().splitlines()]
 
 
 def _rows(status: Status) -> list[tuple[str, str]]:
