@@ -10,13 +10,13 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from socrates.checkpoint import MANIFEST, find_damage, read_manifest
-from socrates.errors import SocratesError, plain
+from socrates.errors import SocratesError
 from socrates.files import file_identity, lock_is_held, read_json, sha256_file
+from socrates.telemetry.reading import read_as
 
 RECORDS = ".monitor"  # in the models folder
 ABSENT, COMPLETE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"
@@ -92,7 +92,7 @@ class MonitorRecord:
     pid: int | None = None  # of the one that wrote it; None: there is no record
     last_round: float | None = None  # the end of its last look at every checkpoint, in seconds since 1970, here
     rounds: int | None = None
-    downloaded: frozenset[tuple[str, int]] = frozenset()  # run and step
+    downloaded: tuple[tuple[str, int], ...] = ()  # run and step
     unsolved: tuple[str, ...] = ()  # problems that last, in its words
 
 
@@ -101,14 +101,6 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
     path = root / "models" / RECORDS / f"instance-{instance}.json"
     running = lock_is_held(path.with_suffix(".lock"))
     try:
-        value = read_json(path, "monitor's record")
-        return MonitorRecord(
-            running,
-            value["pid"],
-            datetime.fromisoformat(value["last_round"]).timestamp() if value["last_round"] else None,
-            value["rounds"],
-            frozenset((run, step) for run, step, *_ in value["downloaded"]),
-            tuple(filter(None, map(plain, value["problems"]))),
-        )
-    except (SocratesError, LookupError, TypeError, ValueError):
+        return replace(read_as(MonitorRecord, read_json(path, "monitor's record")), running=running)
+    except (SocratesError, TypeError, ValueError):
         return MonitorRecord(running)

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from socrates.checkpoint import SET_ASIDE, is_finished
 from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, plain
@@ -56,11 +55,11 @@ class Monitor:
     _missing: set[RemoteCheckpoint] = field(default_factory=set)
     _found: set[RemoteCheckpoint] = field(default_factory=set)
     _damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = field(default_factory=dict)
-    _downloaded: list[list[Any]] = field(default_factory=list)
+    _downloaded: list[tuple[str, int]] = field(default_factory=list)
     _listing: list[RemoteCheckpoint] | None = None
     _lost: set[str] = field(default_factory=set)  # what stays there: no name to fetch it by, or no room here
     _rounds: int = 0
-    _last_round: str | None = None
+    _last_round: float | None = None
 
     def watch(self) -> int:
         """Look, fetch, wait, and again; the exit status where there is an end.
@@ -120,7 +119,7 @@ class Monitor:
             self.log.begin(line, f"✗ {line}", problem=SET_ASIDE not in line)
         self._lost = set(lines)
         self.log.end("round")
-        self._last_round = _local_time()
+        self._last_round = time.time()
         return False
 
     def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
@@ -173,7 +172,7 @@ class Monitor:
         )
         if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
-            self._downloaded.append([checkpoint.run, checkpoint.step, _local_time()])
+            self._downloaded.append((checkpoint.run, checkpoint.step))
             self._write_record()
 
     def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint) -> bool:
@@ -211,21 +210,16 @@ class Monitor:
         return False
 
     def _write_record(self) -> None:
-        """For other programs; that it cannot be written is no reason to stop."""
+        """For other programs (`local.MonitorRecord`); that it cannot be written is no reason to stop."""
         record = {
-            "instance": self.instance.id,
             "pid": os.getpid(),
             "rounds": self._rounds,
-            "last_round": self._last_round,  # the end of the last one that looked at every checkpoint
+            "last_round": self._last_round,
             "downloaded": self._downloaded[-_KEPT:],
-            "problems": self.log.problems[-_KEPT:],  # those that last
+            "unsolved": self.log.problems[-_KEPT:],
         }
         with suppress(SocratesError, OSError):
             write_json(self.models / RECORDS / f"instance-{self.instance.id}.json", record)
-
-
-def _local_time() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _describe(error: Exception) -> str:

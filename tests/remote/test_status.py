@@ -261,8 +261,7 @@ def test_the_monitor(machine):
     assert reminder in text_of(look(machine, here=find_local_status(machine.root, "0")))
     folder = machine.root / "models" / ".monitor"
     machine.hold_file(folder / "instance-0.lock")
-    last = iso(machine.now - 120)
-    record = {"pid": 4711, "rounds": 3, "last_round": last, "downloaded": [], "problems": ["no space\x1b[2J left"]}
+    record = {"pid": 4711, "rounds": 3, "last_round": machine.now - 120, "unsolved": ["no space\x1b[2J left"]}
     (folder / "instance-0.json").write_text(json.dumps(record))
     screen = text_of(look(machine, here=find_local_status(machine.root, "0")))
     assert "running (process 4711), last round 2 min ago; no space left" in screen

@@ -73,8 +73,8 @@ class TestRun(Machine):
         self.write(f"models/{TEST}/training_log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     def record(self, downloaded=STEPS, problems=(), last=0.0):
-        value = {"pid": 1, "started": iso(self.begun), "rounds": 20, "last_round": iso(self.now - last)}
-        value |= {"downloaded": [[TEST, step] for step in downloaded], "problems": list(problems)}
+        value = {"pid": 1, "rounds": 20, "last_round": self.now - last}
+        value |= {"downloaded": [[TEST, step] for step in downloaded], "unsolved": list(problems)}
         path = self.root / "models" / ".monitor" / "instance-0.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
