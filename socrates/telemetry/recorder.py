@@ -68,19 +68,20 @@ class Telemetry:
 
     def begin(self, step: int, max_steps: int) -> None:
         """The training begins, or goes on from ``step``."""
-        self._started, self._started_step = time.time(), step
+        now = time.time()
+        self._progress = Progress(step, max_steps, now, now, step)
         self._clock = self._last_line = self._last_step = time.monotonic()
         self._pace: deque[tuple[float, int]] = deque([(self._clock, step)], maxlen=_RECENT + 1)
         self._watch = Watch()
         start_sampling(self._sampled)
-        self._report(step, max_steps)
+        self._update(account=self.account())
 
     def step(self, step: int, max_steps: int) -> None:
         """Step ``step`` is done."""
         now = time.monotonic()
         self._steps.append(now - self._last_step)
         self._last_step = now
-        self._report(step, max_steps)
+        self._update(step=step, max_steps=max_steps, time=time.time(), account=self.account())
 
     def saved(self) -> None:
         """A checkpoint was written, begun when the last step was done."""
@@ -154,9 +155,7 @@ class Telemetry:
 
     def end(self) -> None:
         """The training is over: complete, or ``stopped``."""
-        with self._lock:
-            if self._progress:
-                self._write(replace(self._progress, stopped=self.stopped, account=self.account()))
+        self._update(stopped=self.stopped, account=self.account())
 
     def _gained(self, name: str, logs: dict[str, Any], seconds: float) -> float | None:
         """How much a count that grows from 0 since this process began has grown a second since the last line."""
@@ -175,9 +174,8 @@ class Telemetry:
         with self._lock:
             self._samples += samples
         self._watch.gpus(time.monotonic(), [(sample.index, sample.utilization) for sample in samples])
-        if self._say_changes() and self._progress:
-            with self._lock:
-                self._write(replace(self._progress, warnings=self._warnings))
+        if self._say_changes():
+            self._update()
 
     def _say_changes(self) -> bool:
         """Print the warnings that hold since now, and those that are over; whether there are any."""
@@ -190,14 +188,12 @@ class Telemetry:
                 print(text, flush=True)
         return bool(began or over)
 
-    def _report(self, step: int, max_steps: int) -> None:
-        started = (self._started, self._started_step)
+    def _update(self, **changes: Any) -> None:
+        """Write the progress with these changes; nothing before the training begins."""
         with self._lock:
-            self._write(Progress(step, max_steps, time.time(), *started, None, self._warnings, self.account()))
-
-    def _write(self, progress: Progress) -> None:
-        self._progress = progress
-        self._try(lambda: write_progress(self._folder, progress))
+            if self._progress:
+                self._progress = replace(self._progress, warnings=self._warnings, **changes)
+                self._try(lambda: write_progress(self._folder, self._progress))
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
