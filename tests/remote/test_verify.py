@@ -82,7 +82,7 @@ class TestRun(Machine):
     def run(self, command, **_):
         """The machine's answer, from this process."""
         name, log = TEST, self.log.name
-        assert f"machine.status {name} {log} " in command
+        assert f"machine.status {name} {log}\n" in command
         output = io.StringIO()
         with contextlib.chdir(self.there), contextlib.redirect_stdout(output):
             status.main(name, log)
