@@ -180,7 +180,7 @@ class Telemetry:
     def _say_changes(self) -> bool:
         """Print the warnings that hold since now, and those that are over; whether there are any."""
         with self._lock:
-            before, self._warnings = self._warnings, self._watch.active
+            before, self._warnings = self._warnings, tuple(self._watch.active.values())
         began = [f"WARNING: {text}" for text in self._warnings if text not in before]
         over = [f"Over: {text.partition(':')[0]}" for text in before if text not in self._warnings]
         with suppress(OSError):  # the log's disk is full
