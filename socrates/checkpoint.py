@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from socrates.errors import SocratesError
 from socrates.files import read_json, sha256_file, whole_number, write_json
@@ -53,13 +53,6 @@ class Manifest:
     files: dict[str, tuple[int, str]]  # relative path -> (bytes, SHA-256)
     left_out: tuple[str, ...] = ()  # by a light download, on the training machine: no training goes on without them
     source_sha256: str | None = None  # of the manifest that a light one was made from
-
-
-class PassedOver(NamedTuple):
-    """A folder that looks like a checkpoint and is none."""
-
-    path: Path
-    reason: str
 
 
 def is_run_name(text: str) -> bool:
@@ -143,30 +136,27 @@ def find_damage(
         only: the paths to look at, of those that the manifest lists; None: all.
         digest: gives a file's SHA-256, perhaps from memory; None: sizes alone decide.
     """
+    folder = Path(folder)
     try:
-        return _find_damage(Path(folder), only, digest)
+        if not (folder / MANIFEST).is_file():
+            return f"no {MANIFEST}: it was not finished"
+        manifest = read_manifest(folder)
+        if checkpoint_step(folder) not in (manifest.step, None):  # under another name it may be a copy
+            return f"{MANIFEST} is of step {manifest.step}"
+        wanted = {path: entry for path, entry in manifest.files.items() if only is None or path in only}
+        for path, (size, _) in wanted.items():  # sizes first: they are known at once
+            file = folder / path
+            if not file.is_file():
+                return f"{path} is missing"
+            if file.stat().st_size != size:
+                return f"{path} has {file.stat().st_size} bytes, not {size}"
+        for path, (_, sha256) in wanted.items():
+            if digest is not None and digest(folder / path) != sha256:
+                return f"{path} has changed: its SHA-256 is not the manifest's"
     except SocratesError as error:
         return str(error)
     except OSError as error:  # a disk that fails, a folder that is not ours
         return f"{error.filename or folder} cannot be read: {error.strerror or error}"
-
-
-def _find_damage(folder: Path, only: Collection[str] | None, digest: Callable[[Path], str] | None) -> str | None:
-    if not (folder / MANIFEST).is_file():
-        return f"no {MANIFEST}: it was not finished"
-    manifest = read_manifest(folder)
-    if checkpoint_step(folder) not in (manifest.step, None):  # under another name it may be a copy
-        return f"{MANIFEST} is of step {manifest.step}"
-    wanted = {path: entry for path, entry in manifest.files.items() if only is None or path in only}
-    for path, (size, _) in wanted.items():  # sizes first: they are known at once
-        file = folder / path
-        if not file.is_file():
-            return f"{path} is missing"
-        if file.stat().st_size != size:
-            return f"{path} has {file.stat().st_size} bytes, not {size}"
-    for path, (_, sha256) in wanted.items():
-        if digest is not None and digest(folder / path) != sha256:
-            return f"{path} has changed: its SHA-256 is not the manifest's"
     return None
 
 
@@ -176,17 +166,17 @@ def list_checkpoints(output_dir: Path | str) -> list[Path]:
     return sorted(filter(Path.is_dir, found), key=lambda folder: found[folder], reverse=True)
 
 
-def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tuple[Path | None, list[PassedOver]]:
+def newest_complete(output_dir: Path | str, *, weights_only: bool = False) -> tuple[Path | None, dict[Path, str]]:
     """The newest checkpoint that a training can go on from, and the newer ones passed over, with the reason.
 
     With ``weights_only`` one whose weights alone are complete will do as well (`why_not_from_weights`).
     """
-    passed_over = []
+    passed_over = {}
     for folder in list_checkpoints(output_dir):
         reason = why_not_resumable(folder)
         if reason is None or (weights_only and why_not_from_weights(folder) is None):
             return folder, passed_over
-        passed_over.append(PassedOver(folder, reason))
+        passed_over[folder] = reason
     return None, passed_over
 
 

@@ -38,6 +38,8 @@ REMOVED_OPTIONS = {
 
 # Control characters but newline and tab, line separators, marks that reorder a line, and halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What steers a terminal: colours, titles, links.
+_SEQUENCES = re.compile(r"(\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b([]PX^_][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~])")
 
 EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -49,6 +51,12 @@ class SocratesError(Exception):
 def escaped(text: str) -> str:
     """A text from a file or another machine, with an escape for each sign that could steer a terminal or mislead."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def plain(value: Any, limit: int = 200) -> str:
+    """A text from another machine on one line, without what steers a terminal or does not show; "" for no text."""
+    text = _SEQUENCES.sub("", value[: 20 * limit]) if isinstance(value, str) else ""
+    return "".join(filter(str.isprintable, re.sub(r"\s", " ", text))).strip()[:limit]
 
 
 def first_line(error: BaseException) -> str:

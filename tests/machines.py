@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from processes import ROOT
 
 from socrates.checkpoint import GUIDE_FILES, write_manifest
 from socrates.machine.status import machine_report
-from socrates.remote.local import LocalState
+from socrates.remote.local import MonitorRecord
 from socrates.remote.machine_report import read_report
-from socrates.remote.status import make_status, screen
+from socrates.remote.status import Status, add_report, screen
 
 FULL, TEST = "socrates-qwen-full-dataset", "socrates-qwen-test-run"
 
@@ -30,14 +30,15 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-HERE = LocalState("0")
+HERE = Status("0", 0.0, MonitorRecord())
 
 
-def status_of(folder: Path, here: LocalState = HERE, now: float | None = None):
+def status_of(folder: Path, here: Status = HERE, now: float | None = None):
     """The status of a training machine's project folder; ``now``: by our clock."""
     with contextlib.chdir(folder):
         answer = json.dumps(asdict(machine_report()), allow_nan=False).encode()
-    return make_status(read_report(answer, here.instance), here, time.time() if now is None else now)
+    here = replace(here, time=time.time() if now is None else now)
+    return add_report(here, read_report(answer, here.instance))
 
 
 def text_of(status, width: int = 100) -> str:

@@ -90,7 +90,7 @@ def test_newest_complete_passes_over_and_names_the_damaged(tmp_path):
     truncate(tmp_path / "checkpoint-100" / "adapter_model.safetensors")
     newest, passed_over = newest_complete(tmp_path)
     assert newest == tmp_path / "checkpoint-10", "by number, not by name"
-    assert [(p.path.name, p.reason.split(":")[0].split(" has")[0]) for p in passed_over] == [
+    assert [(path.name, why.split(":")[0].split(" has")[0]) for path, why in passed_over.items()] == [
         ("checkpoint-200", "no manifest.json"),
         ("checkpoint-100", "adapter_model.safetensors"),
     ]

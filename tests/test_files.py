@@ -75,6 +75,7 @@ def test_where_nothing_keeps_a_second_process_out_the_disk_is_named(tmp_path, mo
 def test_shell_scripts_go_on_or_say_that_they_cannot_tell(tmp_path):
     (tmp_path / "models" / "x").mkdir(parents=True)
     (tmp_path / "models" / "x" / ".training.lock").write_text("process 1\n")
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     script = """source scripts/lib/common.sh; source scripts/lib/machine.sh; SOCRATES_ROOT=$1; cd "$1"
     on_machine() { bash -c "$2"; }
     flock() { return 71; }

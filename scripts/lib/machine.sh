@@ -57,23 +57,13 @@ step_on_machine() {
 refuse_while_training() {
   local running
   running=$(running_training "$1") || die "instance $1: cannot tell whether a training runs there"
-  [[ -z $running ]] || die "a training is running on instance $1 ($running); wait for it, or stop it:
+  [[ -z $running ]] || die "a training is running on instance $1 (${running%%$'\n'*}); wait for it, or stop it:
   tnr ssh $1 'cd ~/$REMOTE_ROOT && venv/bin/python scripts/supervise.py stop'"
 }
 
-# Prints who trains on the machine, or nothing: the locks are held for as long as a process lives.
+# Prints who trains on the machine, a line each.
 running_training() {
-  # shellcheck disable=SC2016 # expands there
-  on_machine "$1" 'command -v flock >/dev/null || { echo "flock (util-linux) is not installed there" >&2; exit 3; }
-  for lock in .run/lock models/*/.training.lock; do
-    [[ -f $lock ]] || continue
-    status=0
-    flock -n -s -E 75 "$lock" true || status=$?
-    ((status == 0)) && continue
-    ((status == 75)) || exit 3 # its disk locks no files: unknown
-    echo "$(head -c 200 "$lock" | head -n 1 | tr -cd "[:print:]"), which holds $lock"
-    break
-  done' </dev/null
+  on_machine "$1" "$(<"$SOCRATES_ROOT/scripts/lib/trainings.sh")" </dev/null
 }
 
 # send_code ID [FILE...]: code, the guide's configs, and further files, all as they are here now.

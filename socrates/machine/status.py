@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +99,17 @@ def machine_report(evidence_of: str = "", log: str = "") -> MachineReport:
     now, state = time.time(), find_run_state()
     run = find_run(state, now)
     disk = shutil.disk_usage("models" if Path("models").is_dir() else ".")
-    report = MachineReport(
+    has_ended = not (run and run.active and run.folder.name == evidence_of)
+    return MachineReport(
         SCHEMA,
         now,
-        WRONG,
         gpus=tuple(query_gpus()),
         disk_free=disk.free,
         disk_total=disk.total,
         checkpoints={path.name: steps for path in _folders() if (steps := _complete(path))},
+        evidence=find_evidence(evidence_of, log, state.record) if evidence_of and has_ended else None,
+        **(_describe(run, state) if run else {"verdict": WRONG}),
     )
-    if evidence_of and not (run and run.active and run.folder.name == evidence_of):
-        report = replace(report, evidence=find_evidence(evidence_of, log, state.record))
-    return replace(report, **_describe(run, state)) if run else report
 
 
 def _describe(run: Run, state: RunState) -> dict[str, Any]:

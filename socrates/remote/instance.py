@@ -11,14 +11,13 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from socrates.errors import SocratesError
-from socrates.remote.untrusted import plain
+from socrates.errors import SocratesError, plain
 
 REMOTE_ROOT = "socrates-training"  # in the home folder of the machine, as in the guide
 SILENCE = 300.0  # seconds
@@ -58,7 +57,7 @@ class Instance:
     id: str
 
     def run(
-        self, command: str, *, stdin: bytes = b"", silence: float = SILENCE, check: bool = True
+        self, command: str, *, stdin: bytes = b"", silence: float = SILENCE, accept: Container[int] = (0,)
     ) -> CompletedProcess[bytes]:
         """Run a bash command in the machine's home folder.
 
@@ -66,14 +65,14 @@ class Instance:
             command: bash.
             stdin: what it reads; the place for secrets.
             silence: seconds without a word from it, after which the machine counts as unreachable.
-            check: whether a status other than 0 is an error.
+            accept: the statuses that are no error.
 
         Raises:
             Unreachable: no connection, or it was lost.
-            SocratesError: the command failed and ``check``.
+            SocratesError: the command failed.
         """
         done = self._tnr(["ssh", self.id, command], stdin=stdin, silence=silence)
-        if check and done.returncode != 0:
+        if done.returncode not in accept:
             raise self.failure(done)
         return done
 

@@ -14,34 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from socrates.checkpoint import MANIFEST, is_run_name
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
-from socrates.remote.untrusted import plain
 
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
-_ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
 _FOLDER = re.compile(rb"\./([^/]+)/checkpoint-(0|[1-9][0-9]{0,11})")
 _LOOKS_LIKE_ONE = re.compile(rb"(?s).*/checkpoint-[0-9]+")
 _MANIFEST_LINE = re.compile(rb"(?s)([0-9a-f]{64})  (\./.+)/manifest\.json")
 
+_LIST_TRAININGS = Path(__file__).parents[2] / "scripts" / "lib" / "trainings.sh"
 _LIST = rf"""
 if [ -d {REMOTE_ROOT}/models ]; then
   cd {REMOTE_ROOT}/models || exit 3
   # -L: a run, or a checkpoint, may be a link to another disk
   find -L . -maxdepth 5 -name .incoming -prune -o -type d -name 'checkpoint-*' -print0
   find -L . -maxdepth 6 -name .incoming -prune -o -type f -name {MANIFEST} -exec sha256sum -z {{}} +
-fi
-"""
-_LIST_TRAININGS = rf"""
-command -v flock >/dev/null || {{ echo 'flock (util-linux) is not installed there' >&2; exit 3; }}
-if [ -d {REMOTE_ROOT} ]; then
-  cd {REMOTE_ROOT} || exit 3
-  for lock in .run/lock models/*/.training.lock; do
-    [ -f "$lock" ] || continue
-    status=0
-    flock -n -s -E 75 "$lock" true || status=$?
-    case $status in 0) ;; 75) printf '%s\0' "$lock" ;; *) exit 3 ;; esac
-  done
 fi
 """
 # dd tells its progress on standard error: no silence as long as the disk there gives anything.
@@ -109,7 +96,9 @@ def list_trainings(instance: Instance) -> list[str]:
     Raises:
         Unreachable, SocratesError: it is unknown, and why.
     """
-    locks = [entry.decode(errors="backslashreplace") for entry in ask(instance, _LIST_TRAININGS)]
+    script = f"[ ! -d {REMOTE_ROOT} ] || {{ cd {REMOTE_ROOT} || exit 3\n{_LIST_TRAININGS.read_text()}}}; printf '\\0'"
+    held = b"\0".join(ask(instance, script)).decode(errors="replace").splitlines()
+    locks = [plain(line.rpartition(", which holds ")[2]) for line in held]
     runs = [lock.split("/")[1] for lock in locks if lock.startswith("models/")]
     return runs or ["supervisor" for _ in locks[:1]]
 
@@ -152,7 +141,7 @@ def ask(instance: Instance, script: str, stdin: bytes = b"") -> list[bytes]:
     """
     # Some shells greet: what counts stands between the two marks.
     body = f"printf 'socrates-begin\\0'\n{script}\nprintf 'socrates-end\\0'"
-    done = instance.run(f"set -o pipefail\n{{ {body}; }} | head -c {_ANSWER_LIMIT}", stdin=stdin, check=False)
+    done = instance.run(f"set -o pipefail\n{body}", stdin=stdin, accept=range(256))
     answer = done.stdout
     _, begun, rest = answer.partition(b"socrates-begin\0")
     # The end mark follows a NUL (or stands alone), so that no file's name can imitate it.

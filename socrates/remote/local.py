@@ -1,7 +1,6 @@
 """Local state: the checkpoints on this computer and their state, and the record of the monitor.
 
-Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them; for a
-status alone, manifest and sizes decide, which is known at once.
+Covers: a checkpoint's state is found by reading the files themselves, never a list that could disagree with them.
 Does not cover: a disk that changes bytes without changing a file's times, within one process.
 """
 
@@ -9,16 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from socrates.checkpoint import MANIFEST, checkpoint_step, find_damage, list_checkpoints, read_manifest
+from socrates.checkpoint import MANIFEST, find_damage, read_manifest
 from socrates.errors import SocratesError
 from socrates.files import file_identity, lock_is_held, read_json, sha256_file
-from socrates.remote.untrusted import plain
+from socrates.telemetry.reading import read_as
 
 RECORDS = ".monitor"  # in the models folder
 ABSENT, COMPLETE, LIGHT, DAMAGED, OTHER = "absent", "whole", "light", "damaged", "other"
@@ -94,28 +92,8 @@ class MonitorRecord:
     pid: int | None = None  # of the one that wrote it; None: there is no record
     last_round: float | None = None  # the end of its last look at every checkpoint, in seconds since 1970, here
     rounds: int | None = None
-    downloaded: frozenset[tuple[str, int]] = frozenset()  # run and step
+    downloaded: tuple[tuple[str, int], ...] = ()  # run and step
     unsolved: tuple[str, ...] = ()  # problems that last, in its words
-
-
-@dataclass(frozen=True)
-class LocalState:
-    """All that is known on this computer."""
-
-    instance: str
-    # Run -> step -> what is wrong with it; None where manifest and sizes are right.
-    checkpoints: Mapping[str, Mapping[int, str | None]] = field(default_factory=dict)
-    monitor: MonitorRecord = MonitorRecord()
-
-
-def find_local_state(root: Path, instance: str) -> LocalState:
-    """Gather it; ``root`` is the project's folder."""
-    checkpoints = {
-        run.name: {checkpoint_step(folder) or 0: find_damage(folder, digest=None) for folder in folders}
-        for run in sorted((root / "models").glob("*"))
-        if (folders := list_checkpoints(run))
-    }
-    return LocalState(instance, checkpoints, read_monitor(root, instance))
 
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:
@@ -123,14 +101,6 @@ def read_monitor(root: Path, instance: str) -> MonitorRecord:
     path = root / "models" / RECORDS / f"instance-{instance}.json"
     running = lock_is_held(path.with_suffix(".lock"))
     try:
-        value = read_json(path, "monitor's record")
-        return MonitorRecord(
-            running,
-            value["pid"],
-            datetime.fromisoformat(value["last_round"]).timestamp() if value["last_round"] else None,
-            value["rounds"],
-            frozenset((run, step) for run, step, *_ in value["downloaded"]),
-            tuple(plain(problem["what"]) for problem in value["problems"] if not problem["solved"]),
-        )
-    except (SocratesError, LookupError, TypeError, ValueError):
+        return replace(read_as(MonitorRecord, read_json(path, "monitor's record")), running=running)
+    except (SocratesError, TypeError, ValueError):
         return MonitorRecord(running)

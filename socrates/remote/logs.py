@@ -13,11 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from socrates.checkpoint import set_aside
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
 from socrates.remote.listing import ask
 from socrates.remote.local import known_sha256, local_errors
-from socrates.remote.untrusted import plain
 from socrates.telemetry.log import TRAINING_LOG
 
 _PART = 16 * 2**20  # bytes of one answer

@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import json
 import shlex
-import types
-from dataclasses import fields, is_dataclass
-from itertools import repeat
-from typing import Any, get_args, get_origin, get_type_hints
 
-from socrates.errors import SocratesError
-from socrates.files import finite, whole_number
+from socrates.errors import SocratesError, plain
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
-from socrates.remote.untrusted import plain
 from socrates.telemetry.machine_report import SCHEMA, MachineReport
+from socrates.telemetry.reading import read_as
 
 _PATIENCE = 120.0  # seconds
 _EVIDENCE_PATIENCE = 3600.0  # some GB are read there
 _LONGEST = 4 * 2**20  # bytes of an answer
-_LARGEST, _FARTHEST = 10**15, 10**10  # of a whole number, and of others: a time that every calendar has
 _NOT_SET_UP = 97  # exit status of the command below
 _ASK = """
 cd {root} 2>/dev/null && [ -f socrates/machine/status.py ] || exit {not_set_up}
 for python in venv/bin/python python3; do
   "$python" -c 'import psutil, pydantic, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
-  "$python" -B scripts/lib/run.py machine.status {arguments} | head -c {longest}
-  exit "${{PIPESTATUS[0]}}"
+  exec "$python" -B scripts/lib/run.py machine.status {arguments}
 done
 exit {not_set_up}
 """
@@ -52,13 +45,11 @@ def ask_machine(instance: Instance, run: str = "", log: str = "") -> MachineRepo
         SocratesError: there is no such instance, or what it answered cannot be used.
     """
     arguments = f"{shlex.quote(run)} {shlex.quote(log)}" if run else ""
-    command = _ASK.format(root=REMOTE_ROOT, not_set_up=_NOT_SET_UP, arguments=arguments, longest=_LONGEST)
-    done = instance.run(command, silence=_EVIDENCE_PATIENCE if run else _PATIENCE, check=False)
+    command = _ASK.format(root=REMOTE_ROOT, not_set_up=_NOT_SET_UP, arguments=arguments)
+    done = instance.run(command, silence=_EVIDENCE_PATIENCE if run else _PATIENCE, accept=(0, _NOT_SET_UP))
     if done.returncode == _NOT_SET_UP:
         where = f"no code or no environment of this version in ~/{REMOTE_ROOT}"
         raise NotSetUp(f"instance {instance.id} is not set up: {where}\nSet it up: ./run_remote_setup.sh {instance.id}")
-    if done.returncode:
-        raise instance.failure(done)
     return read_report(done.stdout, instance.id)
 
 
@@ -86,32 +77,3 @@ def read_report(answer: bytes, instance: str) -> MachineReport:
         return read_as(MachineReport, value)
     except (TypeError, ValueError) as error:
         raise SocratesError(f"instance {instance}: its answer is no report: {plain(str(error))}") from None
-
-
-def read_as(kind: Any, value: Any, name: str = "the answer") -> Any:
-    """A value of JSON as a type: a dataclass, `X | None`, a tuple, a dict, str, int, float or bool.
-
-    Raises:
-        ValueError, TypeError: it is none; says which part.
-    """
-    if isinstance(kind, types.UnionType):
-        return None if value is None else read_as(get_args(kind)[0], value, name)
-    if is_dataclass(kind) and isinstance(value, dict):
-        hints = get_type_hints(kind)
-        return kind(**{f.name: read_as(hints[f.name], value[f.name], f.name) for f in fields(kind) if f.name in value})
-    if get_origin(kind) is dict and isinstance(value, dict):
-        return {plain(key): read_as(get_args(kind)[1], item, name) for key, item in value.items()}
-    if get_origin(kind) is tuple and isinstance(value, list):
-        of = get_args(kind)
-        parts = repeat(of[0], len(value)) if of[-1] is Ellipsis else of
-        return tuple(read_as(part, item, name) for part, item in zip(parts, value, strict=True))
-    if kind is str and isinstance(value, str):
-        return "\n".join(plain(line, 500) for line in value.split("\n")[: 8 if name == "problem" else 1])
-    if kind is bool and isinstance(value, bool):
-        return value
-    found = None
-    if kind in (int, float):
-        found = whole_number(value, -_LARGEST, _LARGEST) if kind is int else finite(value, -_FARTHEST, _FARTHEST)
-    if found is None:
-        raise ValueError(f"{name} is {str(value)[:50]!r}")
-    return found

@@ -15,17 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from socrates.checkpoint import SET_ASIDE, is_finished
-from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError
+from socrates.errors import EXIT_DONE, EXIT_NO, SocratesError, plain
 from socrates.files import Busy, write_json
 from socrates.remote.fetch import DamagedThere, fetch_checkpoint, unfetchable
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import RemoteCheckpoint, list_folders, remote_digests
 from socrates.remote.local import COMPLETE, RECORDS, NoSpace, local_state
 from socrates.remote.logs import fetch_logs
-from socrates.remote.untrusted import plain
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect (1, 2, 4 ...), or the interval, if that is longer
 _KEPT = 500  # downloads and problems in the record
@@ -57,11 +55,11 @@ class Monitor:
     _missing: set[RemoteCheckpoint] = field(default_factory=set)
     _found: set[RemoteCheckpoint] = field(default_factory=set)
     _damaged_there: dict[RemoteCheckpoint, dict[str, str | None]] = field(default_factory=dict)
-    _downloaded: list[list[Any]] = field(default_factory=list)
+    _downloaded: list[tuple[str, int]] = field(default_factory=list)
     _listing: list[RemoteCheckpoint] | None = None
     _lost: set[str] = field(default_factory=set)  # what stays there: no name to fetch it by, or no room here
     _rounds: int = 0
-    _last_round: str | None = None
+    _last_round: float | None = None
 
     def watch(self) -> int:
         """Look, fetch, wait, and again; the exit status where there is an end.
@@ -121,7 +119,7 @@ class Monitor:
             self.log.begin(line, f"✗ {line}", problem=SET_ASIDE not in line)
         self._lost = set(lines)
         self.log.end("round")
-        self._last_round = _local_time()
+        self._last_round = time.time()
         return False
 
     def _in_order(self, listing: list[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
@@ -174,7 +172,7 @@ class Monitor:
         )
         if is_fetched:
             self.log.say(f"✓ {label} downloaded successfully")
-            self._downloaded.append([checkpoint.run, checkpoint.step, _local_time()])
+            self._downloaded.append((checkpoint.run, checkpoint.step))
             self._write_record()
 
     def _is_still_damaged_there(self, checkpoint: RemoteCheckpoint) -> bool:
@@ -212,21 +210,16 @@ class Monitor:
         return False
 
     def _write_record(self) -> None:
-        """For other programs; that it cannot be written is no reason to stop."""
+        """For other programs (`local.MonitorRecord`); that it cannot be written is no reason to stop."""
         record = {
-            "instance": self.instance.id,
             "pid": os.getpid(),
             "rounds": self._rounds,
-            "last_round": self._last_round,  # the end of the last one that looked at every checkpoint
+            "last_round": self._last_round,
             "downloaded": self._downloaded[-_KEPT:],
-            "problems": self.log.problems,
+            "unsolved": self.log.problems[-_KEPT:],
         }
         with suppress(SocratesError, OSError):
             write_json(self.models / RECORDS / f"instance-{self.instance.id}.json", record)
-
-
-def _local_time() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _describe(error: Exception) -> str:
@@ -235,34 +228,31 @@ def _describe(error: Exception) -> str:
 
 @dataclass
 class Log:
-    """Lines for the person, each problem once for as long as it lasts, and the record of them.
+    """Lines for the person: what lasts is said once for as long as it lasts.
 
     Attributes:
         write: prints a line.
-        problems: every problem so far: time, what, solved.
     """
 
     write: Callable[[str], None]
-    problems: list[dict[str, Any]] = field(default_factory=list)
-    _open: dict[Hashable, dict[str, Any]] = field(default_factory=dict)
+    _open: dict[Hashable, str] = field(default_factory=dict)  # "" for a mere notice
+
+    @property
+    def problems(self) -> list[str]:
+        """The problems that last now."""
+        return [text for text in self._open.values() if text]
 
     def say(self, text: str) -> None:
         """Print a line with the local time, as in the guide."""
         self.write(f"[{datetime.now():%Y-%m-%d %H:%M:%S}] {plain(text, 1000)}")
 
     def begin(self, key: Hashable, text: str, *, problem: bool = True) -> None:
-        """Say something that lasts, unless it was said already; a mere notice does not enter the record."""
+        """Say something that lasts, unless it was said already; a mere notice is no problem."""
         if key not in self._open:
             self.say(text)
-            self._open[key] = {"time": _local_time(), "what": text, "solved": False}
-            if problem:
-                self.problems.append(self._open[key])
-                del self.problems[:-_KEPT]
+            self._open[key] = text if problem else ""
 
     def end(self, key: Hashable, text: str | None = None) -> None:
         """It is over; said only where there is something to say."""
-        problem = self._open.pop(key, None)
-        if problem is not None:
-            problem["solved"] = True
-            if text:
-                self.say(text)
+        if self._open.pop(key, None) is not None and text:
+            self.say(text)

@@ -61,7 +61,7 @@ def push_newest(
         if _is_resumable_there(instance, f"models/{run}/{there.name}", weights_only=enough):
             return f"goes on from {there.name}, which is on the machine"
     if local is None:
-        weights = next((item.path.name for item in passed_over if why_not_from_weights(item.path) is None), None)
+        weights = next((path.name for path in passed_over if why_not_from_weights(path) is None), None)
         or_weights = f", or go on from the weights of {weights}, which is here, with --resume-weights-only"
         raise SocratesError(
             f"nothing to resume from: no intact checkpoint of {run} on instance {instance.id}, and none in "
@@ -91,12 +91,8 @@ def _push(instance: Instance, run: str, folder: Path, *, weights_only: bool) -> 
 
 def _is_resumable_there(instance: Instance, folder: str, *, weights_only: bool) -> bool:
     verify = _VERIFY.format(check="why_not_from_weights" if weights_only else "why_not_resumable")
-    done = instance.run(
-        f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(verify)} {shlex.quote(folder)}", check=False
-    )
-    if done.returncode not in (0, _NOT_RESUMABLE):
-        raise instance.failure(done)
-    return done.returncode == 0
+    command = f"cd ~/{REMOTE_ROOT} && venv/bin/python -c {shlex.quote(verify)} {shlex.quote(folder)}"
+    return instance.run(command, accept=(0, _NOT_RESUMABLE)).returncode == 0
 
 
 def main(instance: str, run: str, weights_only: str = "") -> None:

@@ -9,23 +9,21 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from socrates.checkpoint import checkpoint_step, find_damage, list_checkpoints
 from socrates.console import duration
 from socrates.errors import EXIT_CANNOT, EXIT_DONE, EXIT_NO
 from socrates.phases import TEST_RUN, VALIDATION_RUN
 from socrates.remote.fetch import unfetchable
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import list_folders
-from socrates.remote.local import LocalState, MonitorRecord, find_local_state
+from socrates.remote.local import MonitorRecord, read_monitor
 from socrates.remote.machine_report import NotSetUp, OtherVersion, ask_machine
 from socrates.telemetry.gpus import GpuSample
 from socrates.telemetry.machine_report import COMPLETE, RUNNING, UNKNOWN, WRONG, MachineReport
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
 
 PHASES = {
     VALIDATION_RUN: "Phase 1: Hyperparameter Validation",
@@ -42,16 +40,19 @@ class Status:
     """How an instance stands.
 
     Attributes:
-        report: the machine's; None where there is none, and then ``problem`` says why.
         time: this computer's, seconds since 1970.
-        here: what is known on this computer.
+        monitor: its record here.
+        here: the checkpoints on this computer: run -> step -> what is wrong; None where manifest and sizes are right.
+        report: the machine's; None where there is none, and then ``problem`` says why.
     """
 
-    report: MachineReport | None
-    here: LocalState
+    instance: str
     time: float
-    verdict: str
-    problem: str | None
+    monitor: MonitorRecord
+    here: Mapping[str, Mapping[int, str | None]] = field(default_factory=dict)
+    report: MachineReport | None = None
+    verdict: str = UNKNOWN
+    problem: str | None = None
 
     @property
     def exit_status(self) -> int:
@@ -61,66 +62,72 @@ class Status:
 
 def find_status(instance: Instance) -> Status:
     """The status of an instance now; SocratesError where there is no such instance."""
-    here = find_local_state(instance.root, instance.id)
+    local = find_local_status(instance.root, instance.id)
     try:
-        status = make_status(ask_machine(instance), here, time.time())
+        report = ask_machine(instance)
+        status = add_report(replace(local, time=time.time()), report)
         lines = [status.problem, *unfetchable(list_folders(instance)[1], instance.root / "models")[:3]]
         return replace(status, problem="\n".join(filter(None, lines)) or None)
     except NotSetUp as error:
-        verdict, problem = WRONG, str(error)
+        return replace(local, verdict=WRONG, problem=str(error))
     except (OtherVersion, Unreachable) as error:
-        verdict, problem = UNKNOWN, str(error)
-    return Status(None, here, time.time(), verdict, problem)
+        return replace(local, problem=str(error))
 
 
-def make_status(report: MachineReport, here: LocalState, now: float) -> Status:
-    """A machine's report with what is here; adds the command with which a run that has ended goes on."""
-    problem, launch = [report.problem], f"./scripts/launch_full_training.sh {here.instance}"
+def find_local_status(root: Path, instance: str) -> Status:
+    """What is known on this computer; ``root`` is the project's folder."""
+    here = {
+        run.name: {checkpoint_step(folder) or 0: find_damage(folder, digest=None) for folder in folders}
+        for run in sorted((root / "models").glob("*"))
+        if (folders := list_checkpoints(run))
+    }
+    return Status(instance, time.time(), read_monitor(root, instance), here)
+
+
+def add_report(local: Status, report: MachineReport) -> Status:
+    """What is known here with the machine's report, and the command with which a run that has ended goes on."""
+    problem, launch = [report.problem], f"./scripts/launch_full_training.sh {local.instance}"
     if report.run is None:
         problem.append(f"Start it: {launch}")
     elif report.verdict == WRONG and not report.active and report.config:
-        goes_on = report.checkpoints.get(report.run) or None in here.checkpoints.get(report.run, {}).values()
+        goes_on = report.checkpoints.get(report.run) or None in local.here.get(report.run, {}).values()
         how = f"Go on from the newest checkpoint: {launch} --resume" if goes_on else f"Start it over: {launch}"
         files = f"--config {shlex.quote(report.config)} --deepspeed {shlex.quote(report.deepspeed or '')}"
         problem.append(f"{how} \\\n  {files}")
-    return Status(report, here, now, report.verdict, "\n".join(filter(None, problem)) or None)
+    return replace(local, report=report, verdict=report.verdict, problem="\n".join(filter(None, problem)) or None)
 
 
 def screen(status: Status, width: int) -> str:
     """The screen as text: no line wider than ``width``, no more than 24 lines; in colours on a terminal."""
     from rich.console import Console
-    from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(width=width, highlight=False)
-    title = f"Instance {status.here.instance}: {_TITLES.get(status.verdict, 'CANNOT TELL')}"
-    head = Table.grid(Column(no_wrap=True, ratio=1), Column(no_wrap=True), expand=True)
-    head.add_row(Text(title, "bold red" if status.exit_status else "bold"), _moment(status.time))
-    rows = Table.grid(Column(min_width=12, no_wrap=True), Column(no_wrap=True, overflow="ellipsis"), padding=(0, 1))
+    console, lines = Console(width=width, highlight=False), []
+
+    def add(text: str, style: str = "", *, wraps: bool = False) -> None:
+        with console.capture() as capture:
+            console.print(Text(text, style), no_wrap=not wraps, overflow="ellipsis")
+        lines.extend(line.rstrip() for line in capture.get().splitlines())
+
+    title, moment = f"Instance {status.instance}: {_TITLES.get(status.verdict, 'CANNOT TELL')}", _moment(status.time)
+    add(f"{title:<{width - len(moment)}}{moment}", "bold red" if status.exit_status else "bold")
+    for line in (status.problem or "").splitlines():
+        add(f"  {line}", wraps=True)
+    add("")
     for label, text in _rows(status):
-        rows.add_row(label, Text(text))
-    problem = (Text(f"  {line}") for line in (status.problem or "").splitlines())
-    lines = _printed(console, head, *problem, Text(), rows)
+        add(f"{label:<12} {text}")
     r, room = status.report, HEIGHT - 1 - len(lines)
     if r and r.log and status.verdict not in (RUNNING, COMPLETE) and room > 0:
-        end = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
         for line in (f"The end of {r.log_name}:", *(f"  {line}" for line in r.log[-room:])):
-            end.add_row(Text(line))
-        lines += _printed(console, end)
+            add(line)
     return "\n".join(lines[:HEIGHT])
-
-
-def _printed(console: Console, *parts: RenderableType) -> list[str]:
-    with console.capture() as capture:
-        console.print(*parts, sep="\n")
-    return [line.rstrip() for line in capture.get().rstrip().splitlines()]
 
 
 def _rows(status: Status) -> list[tuple[str, str]]:
     r, here = status.report, status.here
-    monitor = ("Monitor", _monitor(here.monitor, status))
+    monitor = ("Monitor", _monitor(status))
     if r is None:
-        local = "; ".join(f"{run}: {len(found)}" for run, found in here.checkpoints.items() if found)
+        local = "; ".join(f"{run}: {len(found)}" for run, found in here.items() if found)
         return [("Checkpoints", f"here: {local or 'none'}"), monitor]
     return [
         ("Run", "none" if r.run is None else f"{PHASES[r.run]} ({r.run})" if r.run in PHASES else r.run),
@@ -131,7 +138,7 @@ def _rows(status: Status) -> list[tuple[str, str]]:
         ("Money", _money(r)),
         ("GPUs", _gpus(r.gpus)),
         ("Disk", f"{r.disk_free / 2**30:,.1f} GiB free of {r.disk_total / 2**30:,.1f}"),
-        ("Checkpoints", _checkpoints(r.checkpoints.get(r.run or "", ()), here.checkpoints.get(r.run or "", {}))),
+        ("Checkpoints", _checkpoints(r.checkpoints.get(r.run or "", ()), here.get(r.run or "", {}))),
         monitor,
     ]
 
@@ -196,13 +203,14 @@ def _checkpoints(there: Sequence[int], local: Mapping[int, str | None]) -> str:
     return text
 
 
-def _monitor(monitor: MonitorRecord, status: Status) -> str:
+def _monitor(status: Status) -> str:
+    monitor = status.monitor
     last = "" if monitor.last_round is None else f", last round {duration(status.time - monitor.last_round)} ago"
     if monitor.running:
         problem = f"; {monitor.unsolved[-1]}" if monitor.unsolved else ""
         return f"running (process {monitor.pid or 'unknown'}){last or ', no round yet'}{problem}"
     if status.report and status.report.active:
-        return f"NOT RUNNING; start it: ./scripts/monitor_checkpoints.sh {status.here.instance} 300"
+        return f"NOT RUNNING; start it: ./scripts/monitor_checkpoints.sh {status.instance} 300"
     return f"not running{last}"
 
 

@@ -7,12 +7,13 @@ an idle machine, which is paid for as well, is not (`scripts/status.sh` shows it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from socrates.errors import SocratesError
-from socrates.files import finite, read_json
+from socrates.files import read_json
+from socrates.telemetry.reading import read_as
 
 TRAINING_COST = "training_cost.json"
 
@@ -38,27 +39,13 @@ def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_ho
         run: the identity of a run that starts over, or whose checkpoint has no account.
         price_per_hour: US dollars; for time whose price is not on record.
     """
-    saved = parse_account(_read(checkpoint / TRAINING_COST)) if checkpoint else None
-    running = parse_account(_read(folder / ".progress.json").get("account"))
+    saved = running = None
+    with suppress(SocratesError, TypeError, ValueError):  # there is none, or none that can be read
+        saved = read_as(Account, read_json(checkpoint / TRAINING_COST)) if checkpoint else None
+    with suppress(SocratesError, TypeError, ValueError):
+        running = read_as(Account | None, read_json(folder / ".progress.json").get("account"))
     run = saved.run if saved and saved.run else run
     records = [record for record in (saved, running) if record is not None and (record is saved or record.run == run)]
     best = max(records, key=lambda record: record.seconds, default=Account())
     usd = (price_per_hour or 0.0) * best.seconds / 3600 if best.usd is None else best.usd
     return replace(best, run=run, usd=None if price_per_hour is None else usd, save_seconds=None)
-
-
-def parse_account(value: Any) -> Account | None:
-    """An account from its JSON; None for what is none."""
-    try:
-        names = [item.name for item in fields(Account) if item.name not in ("run", "attempts")]
-        numbers = {name: float(finite(value[name], 0, 1e12)) for name in names if value.get(name) is not None}
-        return Account(run=str(value["run"]), attempts=int(value["attempts"]), **numbers)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except SocratesError:  # none yet
-        return {}

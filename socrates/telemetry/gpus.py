@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from statistics import fmean
@@ -36,40 +36,30 @@ class GpuSample:
     name: str = ""
 
 
-class GpuSampler:
-    """Samples in a thread of its own, until the process ends."""
+def start_sampling(listener: Callable[[list[GpuSample]], None]) -> None:
+    """Give ``listener`` each moment's samples, in a thread of its own until the process ends, where there are GPUs."""
+    names = [] if os.environ.get("DS_ACCELERATOR") == "cpu" else named_gpus(os.environ)
+    numbers = None if names is None else [int(name) for name in names if name.isdecimal()]
 
-    def __init__(self) -> None:
-        names = [] if os.environ.get("DS_ACCELERATOR") == "cpu" else named_gpus(os.environ)
-        self._numbers = None if names is None else [int(name) for name in names if name.isdecimal()]
-        self._samples: list[GpuSample] = []
-        self._lock = threading.Lock()
-
-    def start(self, listener: Callable[[list[GpuSample]], None]) -> None:
-        """Begin, where there is anything to sample; ``listener`` gets each moment's samples, in its thread."""
-        if self._numbers != [] and shutil.which("nvidia-smi"):
-            threading.Thread(target=self._run, args=[listener], name="gpu-sampler", daemon=True).start()
-
-    def take(self) -> list[dict[str, Any]]:
-        """A record for each GPU of its samples since the last call: mean utilization (percent), most memory (MiB)."""
-        with self._lock:
-            samples, self._samples = self._samples, []
-        records = []
-        for index in sorted({sample.index for sample in samples}):
-            group = [sample for sample in samples if sample.index == index]
-            uses = [sample.utilization for sample in group if sample.utilization is not None]
-            memory = max((sample.memory_mib for sample in group if sample.memory_mib is not None), default=None)
-            use = round(fmean(uses), 1) if uses else None
-            records.append({"index": index, "utilization": use, "memory_mib": memory})
-        return records
-
-    def _run(self, listener: Callable[[list[GpuSample]], None]) -> None:
+    def run() -> None:
         while True:
             time.sleep(INTERVAL)  # first a pause: at the start the GPUs are idle
-            found = [gpu for gpu in query_gpus() if self._numbers is None or gpu.index in self._numbers]
-            with self._lock:
-                self._samples += found
-            listener(found)
+            listener([gpu for gpu in query_gpus() if numbers is None or gpu.index in numbers])
+
+    if numbers != [] and shutil.which("nvidia-smi"):
+        threading.Thread(target=run, name="gpu-sampler", daemon=True).start()
+
+
+def summarize(samples: Sequence[GpuSample]) -> list[dict[str, Any]]:
+    """A record for each GPU: mean utilization (percent), most memory (MiB)."""
+    records = []
+    for index in sorted({sample.index for sample in samples}):
+        group = [sample for sample in samples if sample.index == index]
+        uses = [sample.utilization for sample in group if sample.utilization is not None]
+        memory = max((sample.memory_mib for sample in group if sample.memory_mib is not None), default=None)
+        use = round(fmean(uses), 1) if uses else None
+        records.append({"index": index, "utilization": use, "memory_mib": memory})
+    return records
 
 
 def query_gpus() -> list[GpuSample]:

@@ -18,19 +18,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._idle_since: dict[int, float] = {}
-        self._active: dict[str, str] = {}
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """The warnings that hold now."""
-        return tuple(self._active.values())
+        self.active: dict[str, str] = {}  # the warnings that hold now, by what they are about
 
     def line(self, step: int, loss: float, grad_norm: float | None = None) -> None:
         """Take the values of one line of the log."""
         if math.isfinite(loss) and (grad_norm is None or math.isfinite(grad_norm)):
-            self._active.pop("loss", None)
-        elif "loss" not in self._active:
-            self._active["loss"] = (
+            self.active.pop("loss", None)
+        elif "loss" not in self.active:
+            self.active["loss"] = (
                 f"the {'gradient norm' if math.isfinite(loss) else 'loss'} is not a number, since step {step:,}: stop "
                 "it and go on from a checkpoint before that, or start over with a lower learning_rate"
             )
@@ -44,9 +39,9 @@ class Watch:
             name = f"GPU {index}"
             if use is None or use >= IDLE_BELOW:
                 self._idle_since.pop(index, None)
-                self._active.pop(name, None)
+                self.active.pop(name, None)
             elif time - self._idle_since.setdefault(index, time) >= IDLE_WINDOW:
-                self._active[name] = (
+                self.active[name] = (
                     f"{name} has been idle (below {IDLE_BELOW:g}%) for {IDLE_WINDOW / 60:g} minutes: see nvidia-smi, "
                     "top and the disk; if no step gets done, stop it and start it again"
                 )

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from socrates.files import finite, whole_number
-from socrates.telemetry.cost import Account, parse_account
+from socrates.files import finite
+from socrates.telemetry.cost import Account
+from socrates.telemetry.reading import read_as
 
 PROGRESS = ".progress.json"
 TRAINING_LOG = "training_log.jsonl"
@@ -63,12 +64,8 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
 def read_progress(folder: Path | str) -> Progress | None:
     """The progress of the run with this output folder, or None where there is none that is complete."""
     try:
-        value = json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8"))
-        warnings, account = tuple(map(str, value.get("warnings", ()))), parse_account(value.get("account"))
-        value |= {name: int(whole_number(value[name])) for name in ("step", "max_steps", "started_step")}
-        value |= {name: float(finite(value[name], 0, 1e10)) for name in ("time", "started")}
-        return Progress(**{**value, "warnings": warnings, "account": account})
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return read_as(Progress, json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

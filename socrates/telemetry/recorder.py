@@ -20,7 +20,7 @@ import psutil
 from socrates.console import duration
 from socrates.files import finite
 from socrates.telemetry.cost import Account
-from socrates.telemetry.gpus import GpuSample, GpuSampler
+from socrates.telemetry.gpus import GpuSample, start_sampling, summarize
 from socrates.telemetry.health import Watch
 from socrates.telemetry.log import TRAINING_LOG, Progress, append_line, write_progress
 
@@ -53,11 +53,11 @@ class Telemetry:
         """
         self._folder, self._before = folder, before or Account()
         self._price, self._peak_flops = price_per_hour, peak_flops
-        self._sampler = GpuSampler()
+        self._samples: list[GpuSample] = []  # since the last line
         self._clock = time.monotonic()  # until the training begins
         self._paid_from = self._clock - _process_age()
         self._reported = False
-        self._files = threading.Lock()  # the sampler's thread writes, too
+        self._lock = threading.Lock()  # the sampler's thread writes, too
         self._progress: Progress | None = None
         self._warnings: tuple[str, ...] = ()
         self._eval: dict[str, Any] = {"eval_loss": None, "eval_step": None}
@@ -68,19 +68,20 @@ class Telemetry:
 
     def begin(self, step: int, max_steps: int) -> None:
         """The training begins, or goes on from ``step``."""
-        self._started, self._started_step = time.time(), step
+        now = time.time()
+        self._progress = Progress(step, max_steps, now, now, step)
         self._clock = self._last_line = self._last_step = time.monotonic()
         self._pace: deque[tuple[float, int]] = deque([(self._clock, step)], maxlen=_RECENT + 1)
         self._watch = Watch()
-        self._sampler.start(self._sampled)
-        self._report(step, max_steps)
+        start_sampling(self._sampled)
+        self._update(account=self.account())
 
     def step(self, step: int, max_steps: int) -> None:
         """Step ``step`` is done."""
         now = time.monotonic()
         self._steps.append(now - self._last_step)
         self._last_step = now
-        self._report(step, max_steps)
+        self._update(step=step, max_steps=max_steps, time=time.time(), account=self.account())
 
     def saved(self) -> None:
         """A checkpoint was written, begun when the last step was done."""
@@ -107,7 +108,8 @@ class Telemetry:
         expected = None if left is None or account.usd is None else account.usd + self._price * left / 3600
         self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm"))
         self._say_changes()
-        gpus = self._sampler.take()
+        with self._lock:
+            gpus, self._samples = summarize(self._samples), []
         line = {
             "time": round(time.time(), 3),
             "step": step,
@@ -153,9 +155,7 @@ class Telemetry:
 
     def end(self) -> None:
         """The training is over: complete, or ``stopped``."""
-        with self._files:
-            if self._progress:
-                self._write(replace(self._progress, stopped=self.stopped, account=self.account()))
+        self._update(stopped=self.stopped, account=self.account())
 
     def _gained(self, name: str, logs: dict[str, Any], seconds: float) -> float | None:
         """How much a count that grows from 0 since this process began has grown a second since the last line."""
@@ -171,15 +171,16 @@ class Telemetry:
 
     def _sampled(self, samples: Sequence[GpuSample]) -> None:
         """The GPUs' state, from the sampler's thread: a training that hangs writes no line of its own."""
+        with self._lock:
+            self._samples += samples
         self._watch.gpus(time.monotonic(), [(sample.index, sample.utilization) for sample in samples])
-        if self._say_changes() and self._progress:
-            with self._files:
-                self._write(replace(self._progress, warnings=self._warnings))
+        if self._say_changes():
+            self._update()
 
     def _say_changes(self) -> bool:
         """Print the warnings that hold since now, and those that are over; whether there are any."""
-        with self._files:
-            before, self._warnings = self._warnings, self._watch.active
+        with self._lock:
+            before, self._warnings = self._warnings, tuple(self._watch.active.values())
         began = [f"WARNING: {text}" for text in self._warnings if text not in before]
         over = [f"Over: {text.partition(':')[0]}" for text in before if text not in self._warnings]
         with suppress(OSError):  # the log's disk is full
@@ -187,14 +188,12 @@ class Telemetry:
                 print(text, flush=True)
         return bool(began or over)
 
-    def _report(self, step: int, max_steps: int) -> None:
-        started = (self._started, self._started_step)
-        with self._files:
-            self._write(Progress(step, max_steps, time.time(), *started, None, self._warnings, self.account()))
-
-    def _write(self, progress: Progress) -> None:
-        self._progress = progress
-        self._try(lambda: write_progress(self._folder, progress))
+    def _update(self, **changes: Any) -> None:
+        """Write the progress with these changes; nothing before the training begins."""
+        with self._lock:
+            if self._progress:
+                self._progress = replace(self._progress, warnings=self._warnings, **changes)
+                self._try(lambda: write_progress(self._folder, self._progress))
 
     def _try(self, write: Callable[[], None]) -> None:
         try:

@@ -14,7 +14,6 @@ from typing import IO, Any
 
 from socrates.checkpoint import (
     WEIGHTS_ONLY,
-    PassedOver,
     checkpoint_step,
     list_checkpoints,
     newest_complete,
@@ -105,18 +104,18 @@ def choose_checkpoint(
         same_folder = checkpoint.resolve().parent == folder.resolve()
         step = (checkpoint_step(checkpoint) or 0) if same_folder else -1
         newer = [path for path in list_checkpoints(folder) if (checkpoint_step(path) or 0) > step]
-        passed_over = [PassedOver(path, f"resuming from {checkpoint} was asked for") for path in newer]
+        passed_over = dict.fromkeys(newer, f"resuming from {checkpoint} was asked for")
     if checkpoint is None:
-        for item in passed_over:
-            if hint := _weights_hint(item.path):
+        for path, reason in passed_over.items():
+            if hint := _weights_hint(path):
                 raise SocratesError(
-                    f"{item.path}: cannot resume from it: {item.reason}{hint}\n"
+                    f"{path}: cannot resume from it: {reason}{hint}\n"
                     "  no other checkpoint is complete; to start from the base model, move the folder away"
                 )
     resumption = _resumption(checkpoint, config, record, weights_only) if checkpoint else None
-    for item in passed_over:
-        print(f"Passed over {item.path}: {item.reason}{_weights_hint(item.path)}", flush=True)
-        print(f"  moved to {set_aside(item.path)}", flush=True)
+    for path, reason in passed_over.items():
+        print(f"Passed over {path}: {reason}{_weights_hint(path)}", flush=True)
+        print(f"  moved to {set_aside(path)}", flush=True)
     return resumption
 
 

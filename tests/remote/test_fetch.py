@@ -14,13 +14,12 @@ from mirrors import flip_a_bit, same_bytes
 
 from socrates.checkpoint import GUIDE_FILES, find_damage, newest_complete, read_manifest
 from socrates.config import load_config
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.files import sha256_file
 from socrates.remote.fetch import DamagedThere
 from socrates.remote.instance import Instance, Unreachable
 from socrates.remote.listing import list_folders
 from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_state
-from socrates.remote.untrusted import plain
 from socrates.training.resume import choose_checkpoint
 
 SHARD = "global_step10/shard.pt"
@@ -270,8 +269,9 @@ def test_no_training_goes_on_from_a_light_one(project):
         project.save(step)
     project.fetch(10)
     project.fetch(20, light=True)
-    newest, (passed_over,) = newest_complete(project.models / "run")
-    assert newest == place(project, 10) and "light download: 1 of its files were left" in passed_over.reason
+    newest, passed_over = newest_complete(project.models / "run")
+    assert newest == place(project, 10)
+    assert "light download: 1 of its files were left" in passed_over[place(project, 20)]
     data = load_config(Path(__file__).resolve().parents[2] / "config_test_run.json")
     with pytest.raises(SocratesError, match=r"cannot resume from it: a light download.*download_checkpoint\.sh 20"):
         choose_checkpoint(data, {}, str(place(project, 20)))

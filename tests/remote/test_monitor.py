@@ -8,7 +8,6 @@ import signal
 import subprocess
 import threading
 import time
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,10 +98,11 @@ def test_damage_on_the_instance_is_said_once_and_repaired_when_it_changes(projec
     ]
     project.asked()
     assert watch.round() == [] and project.asked() == [], "not fetched again while nothing has changed there"
+    assert len(watch.monitor.log.problems) == 1
     (there / "optimizer.pt").write_bytes(whole)
     assert watch.round() == ["✓ checkpoint-10 downloaded successfully"]
     assert same_bytes(project.models / "run" / "checkpoint-10", there)
-    assert [p["solved"] for p in watch.monitor.log.problems] == [True]
+    assert not watch.monitor.log.problems
 
 
 def test_trouble_with_a_checkpoint_that_is_deleted_there_is_over(project):
@@ -112,7 +112,7 @@ def test_trouble_with_a_checkpoint_that_is_deleted_there_is_over(project):
     assert "✗ checkpoint-10: damaged on the instance" in watch.round()[-1]
     subprocess.run(["rm", "-r", project.there / "run" / "checkpoint-10"], check=True)
     watch.round()
-    assert [p["solved"] for p in watch.monitor.log.problems] == [True] and not watch.monitor._missing
+    assert not watch.monitor.log.problems and not watch.monitor._missing
 
 
 def test_no_such_instance_is_told_at_once_and_is_no_lost_connection(project):
@@ -273,12 +273,10 @@ def test_a_lost_connection_is_said_once_and_outlived_until_all_is_complete(proje
         "✓ Training complete: all 2 checkpoints are here, verified",
     ]
     record = json.loads((project.models / ".monitor" / "instance-0.json").read_text())
-    assert abs(datetime.fromisoformat(record["last_round"]).timestamp() - time.time()) < PATIENCE
-    assert [item[:2] for item in record["downloaded"]] == [["run", 40], ["run", 50]]
-    assert record["instance"] == "0" and record["pid"] == process.pid and record["rounds"] >= 2
-    assert [(p["what"], p["solved"]) for p in record["problems"]] == [
-        ("Connection lost: connection refused; trying again", True)
-    ]
+    assert abs(record["last_round"] - time.time()) < PATIENCE
+    assert record["downloaded"] == [["run", 40], ["run", 50]]
+    assert record["pid"] == process.pid and record["rounds"] >= 2
+    assert record["unsolved"] == []
 
 
 def test_until_complete_ends_though_a_checkpoint_is_damaged_on_the_instance(project):

@@ -11,12 +11,10 @@ import pytest
 from machines import FULL, HERE, TEST, Machine, iso, status_of, text_of
 from processes import PATIENCE, environment
 
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, plain
 from socrates.remote.instance import Unreachable
-from socrates.remote.local import find_local_state
 from socrates.remote.machine_report import OtherVersion, read_report
-from socrates.remote.status import make_status, shorten
-from socrates.remote.untrusted import plain
+from socrates.remote.status import add_report, find_local_status, shorten
 from socrates.telemetry.gpus import GpuSample
 from socrates.telemetry.machine_report import SCHEMA, WRONG, MachineReport
 
@@ -209,7 +207,7 @@ def test_stopped_and_never_started_are_neither_running_nor_complete(machine):
     assert status.exit_status == 1
     assert "over: ./scripts/launch_full_training.sh 0" in status.problem and "--resume" not in status.problem
     machine.checkpoint(2, root=machine.root)
-    assert "_training.sh 0 --resume" in look(machine, here=find_local_state(machine.root, "0")).problem
+    assert "_training.sh 0 --resume" in look(machine, here=find_local_status(machine.root, "0")).problem
 
 
 # -- which run
@@ -250,7 +248,7 @@ def test_checkpoints_here_are_judged_by_manifest_and_sizes(machine):
         folder = machine.checkpoint(step, root=machine.root)
     (folder / "optimizer.pt").write_bytes(b"short")
     (machine.there / "models" / FULL / "checkpoint-2000").mkdir()  # being saved
-    status = look(machine, here=find_local_state(machine.root, "0"))
+    status = look(machine, here=find_local_status(machine.root, "0"))
     assert status.report.checkpoints[FULL] == (500, 1000, 1500)
     screen = text_of(status, width=200)
     assert "there: 500, 1000, 1500 (3); here: 1 of 3, missing 1500 (1)" in screen
@@ -260,17 +258,15 @@ def test_checkpoints_here_are_judged_by_manifest_and_sizes(machine):
 def test_the_monitor(machine):
     running(machine)
     reminder = "NOT RUNNING; start it: ./scripts/monitor_checkpoints.sh 0 300"
-    assert reminder in text_of(look(machine, here=find_local_state(machine.root, "0")))
+    assert reminder in text_of(look(machine, here=find_local_status(machine.root, "0")))
     folder = machine.root / "models" / ".monitor"
     machine.hold_file(folder / "instance-0.lock")
-    last = iso(machine.now - 120)
-    problem = {"time": last, "what": "no space\x1b[2J left", "solved": False}
-    record = {"pid": 4711, "started": last, "rounds": 3, "last_round": last, "downloaded": [], "problems": [problem]}
+    record = {"pid": 4711, "rounds": 3, "last_round": machine.now - 120, "unsolved": ["no space\x1b[2J left"]}
     (folder / "instance-0.json").write_text(json.dumps(record))
-    screen = text_of(look(machine, here=find_local_state(machine.root, "0")))
+    screen = text_of(look(machine, here=find_local_status(machine.root, "0")))
     assert "running (process 4711), last round 2 min ago; no space left" in screen
     machine.locks.close()
-    assert not find_local_state(machine.root, "0").monitor.running
+    assert not find_local_status(machine.root, "0").monitor.running
 
 
 # -- nothing that is sent does harm
@@ -296,7 +292,7 @@ def report_with(**changes):
     ],
 )  # fmt: skip
 def test_whatever_a_machine_sends_the_screen_stays_one(changes):
-    assert_harmless(make_status(read_report(report_with(**changes), "0"), HERE, time.time()))
+    assert_harmless(add_report(replace(HERE, time=time.time()), read_report(report_with(**changes), "0")))
 
 
 def assert_harmless(status):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from socrates.files import write_json
-from socrates.telemetry.cost import TRAINING_COST, Account, account_before, parse_account
+from socrates.telemetry.cost import TRAINING_COST, Account, account_before
 
 
 def account_files(folder, told=None, saved=None):
@@ -40,5 +40,6 @@ def test_without_records_or_with_damaged_ones_it_begins_at_nothing(tmp_path):
     (tmp_path / ".progress.json").write_text('{"account": [')
     (checkpoint / TRAINING_COST).write_text('{"run": 1}')
     assert account_before(tmp_path, checkpoint, "a", 1.0) == Account(run="a", usd=0.0)
-    for value in (None, 5, {}, {"run": "a"}, {"run": "a", "attempts": "x"}, {"run": "a", "attempts": 1, "usd": []}):
-        assert parse_account(value) is None
+    for value in (None, 5, {"run": "a", "attempts": "x"}, {"run": "a", "attempts": 1, "usd": []}):
+        write_json(tmp_path / ".progress.json", {"account": value})
+        assert account_before(tmp_path, None, "a", 1.0) == Account(run="a", usd=0.0)

@@ -13,11 +13,11 @@ def test_a_loss_or_gradient_norm_that_is_no_number():
     assert not watch.active
     for step in (20, 30):
         watch.line(step, math.nan, math.inf)
-        assert watch.active[0].startswith("the loss is not a number, since step 20: stop it and go on ")
+        assert watch.active["loss"].startswith("the loss is not a number, since step 20: stop it and go on ")
     watch.line(40, 1.0, 0.5)
     assert not watch.active
     watch.line(50, 1.0, math.nan)
-    assert watch.active[0].startswith("the gradient norm is not a number, since step 50")
+    assert watch.active["loss"].startswith("the gradient norm is not a number, since step 50")
 
 
 def warned(use, seconds):
@@ -25,7 +25,7 @@ def warned(use, seconds):
     watch, begun = Watch(), {}
     for time in range(0, seconds, 5):
         watch.gpus(time, enumerate(use(time)))
-        for text in watch.active:
+        for text in watch.active.values():
             begun.setdefault(text, time)
     return begun, watch
 

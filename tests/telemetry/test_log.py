@@ -13,7 +13,7 @@ from socrates.errors import SocratesError
 from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.telemetry import gpus
 from socrates.telemetry.cost import Account
-from socrates.telemetry.gpus import GpuSample, GpuSampler, gpu_numbers, query_gpus
+from socrates.telemetry.gpus import GpuSample, gpu_numbers, query_gpus, start_sampling, summarize
 from socrates.telemetry.log import PROGRESS, TRAINING_LOG, read_progress
 from socrates.telemetry.recorder import Telemetry
 from socrates.training.callbacks import TellProgress as tell_progress
@@ -149,13 +149,11 @@ def test_what_nvidia_smi_prints_and_where_it_fails_or_hangs_nothing(smi, monkeyp
 
 
 def test_samples_become_the_mean_use_and_the_most_memory():
-    sampler = GpuSampler()
-    sampler._samples = [GpuSample(*value, 81920) for value in [(0, 80, 61000), (1, None, None), (0, 71, 60000)]]
-    assert sampler.take() == [
+    samples = [GpuSample(*value, 81920) for value in [(0, 80, 61000), (1, None, None), (0, 71, 60000)]]
+    assert summarize(samples) == [
         {"index": 0, "utilization": 75.5, "memory_mib": 61000},
         {"index": 1, "utilization": None, "memory_mib": None},
     ]
-    assert sampler.take() == []
 
 
 def test_the_gpus_that_cuda_visible_devices_leaves():
@@ -177,9 +175,9 @@ def test_the_sampler_takes_the_gpus_of_this_training(smi, monkeypatch, named):
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     smi(f'printf "{TWO}"')
     monkeypatch.setattr(gpus, "INTERVAL", 0.01)
-    sampler = GpuSampler()
-    sampler.start(lambda samples: None)
-    assert wait_for(sampler.take) == [{"index": 1, "utilization": 90.0, "memory_mib": 62000.0}]
+    samples = []
+    start_sampling(samples.extend)
+    assert {(gpu.index, gpu.utilization) for gpu in wait_for(samples.copy)} == {(1, 90.0)}
 
 
 @pytest.mark.parametrize("environment", [{"CUDA_VISIBLE_DEVICES": ""}, {"DS_ACCELERATOR": "cpu"}, None])
@@ -190,9 +188,7 @@ def test_without_the_program_or_a_gpu_of_this_training_there_is_no_thread(smi, m
     for name, value in (environment or {}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("threading.Thread.start", lambda self: pytest.fail("a thread"))
-    sampler = GpuSampler()
-    sampler.start(pytest.fail)
-    assert sampler.take() == []
+    start_sampling(pytest.fail)
 
 
 # Money, utilisation, and what the line says of them.
@@ -288,7 +284,7 @@ def test_a_loss_that_is_no_number_is_told_once_in_the_log_and_in_the_files(telem
 
 def test_an_idle_gpu_is_told_also_by_a_training_that_hangs(tmp_path, clock, capsys, monkeypatch):
     listeners = []
-    monkeypatch.setattr(GpuSampler, "start", lambda self, listener: listeners.append(listener))
+    monkeypatch.setattr("socrates.telemetry.recorder.start_sampling", listeners.append)
     telemetry = Telemetry(tmp_path)
     telemetry.begin(0, 10)
     telemetry.step(1, 10)
@@ -298,6 +294,9 @@ def test_an_idle_gpu_is_told_also_by_a_training_that_hangs(tmp_path, clock, caps
     assert capsys.readouterr().out.count("WARNING: GPU 1 has been idle") == 1
     progress = read_progress(tmp_path)
     assert progress.step == 1 and progress.warnings[0].startswith("GPU 1 has been idle")
+    for step in (1, 2):
+        telemetry.log({"loss": 1.0}, step, 10)
+    assert [[gpu["utilization"] for gpu in line["gpu"]] for line in lines_of(tmp_path)] == [[100.0, 0.0], []]
     telemetry.end()
 
 

@@ -27,8 +27,9 @@ from trainings import RUN, STEPS, WITNESS, assert_same_end, change, copy_of, fin
 
 from socrates.checkpoint import find_damage
 from socrates.machine.process_tree import free_port
-from socrates.telemetry.cost import TRAINING_COST, parse_account
+from socrates.telemetry.cost import TRAINING_COST, Account
 from socrates.telemetry.log import read_progress
+from socrates.telemetry.reading import read_as
 from socrates.training.stopping import ASSUMED_SAVE
 
 FILES = ("--config", "config.json", "--deepspeed", "deepspeed_config.json")
@@ -157,7 +158,7 @@ def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the
     assert f"Stopped at step 1 of {STEPS}: one step more would pass max_cost_usd = $120.00 (" in log
     assert f"{RUN}/checkpoint-1 is complete" in log and "Training complete" not in log
     assert find_damage(folder / RUN / "checkpoint-1") is None
-    saved = parse_account(json.loads((folder / RUN / "checkpoint-1" / TRAINING_COST).read_text()))
+    saved = read_as(Account, json.loads((folder / RUN / "checkpoint-1" / TRAINING_COST).read_text()))
     assert saved.attempts == 1 and saved.usd > 0 and saved.usd == pytest.approx(saved.seconds, rel=0.01)
 
     (folder / RUN / ".progress.json").unlink()  # as on another machine: the checkpoint knows
