@@ -10,7 +10,7 @@ distribution; answers that were drawn elsewhere are taken as they are.
 What a guess would score is the exact expectation when k answers are drawn from a distribution function G: at each point
 x their empirical one is Binomial(k, G(x)) / k, so the expected first Wasserstein distance to a human F is the integral
 of E|Binomial(k, G(x)) / k - F(x)|, which has a closed form. With G uniform over the scale, that is the paper's "random"
-line; with G = F, its "empirical best".
+line. With G = F it is no figure of the paper: how its "empirical best" was made could not be read anywhere.
 """
 
 from __future__ import annotations

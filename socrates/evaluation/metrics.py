@@ -64,7 +64,7 @@ class Bounds:
     # Expected `wasserstein_distance` of answers drawn uniformly from the scale (where a question states none, from the
     # whole numbers of the human range).
     uniform_guess: float
-    empirical_best: float  # likewise, drawn from the human answers themselves: the paper's "empirical best"
+    empirical_best: float  # likewise, drawn from the human answers themselves; not the paper's (`cells.py`)
     # (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than guessing, 1: as good
     # as people resampled. None where the two bounds do not differ.
     share_of_the_way: float | None
