@@ -161,7 +161,7 @@ whom {ASKED} are asked ({STUDIES * CELLS * ASKED:,} rows). Each person has logit
 ## A known temperature
 
 A model with people's logits at another temperature, and the temperature that is fitted to make its answers people's \
-again. {found.shape[1]} data sets each. Required: within {CLOSE:.0%} in 9 of 10.
+again. The same {found.shape[1]} data sets for each. Required: within {CLOSE:.0%} in 9 of 10.
 
 {frame.table(("true", "fitted, mean", "least to greatest", f"within {CLOSE:.0%}"), fitted, left=0)}
 ## Wider, or better
@@ -169,7 +169,9 @@ again. {found.shape[1]} data sets each. Required: within {CLOSE:.0%} in 9 of 10.
 {len(both)} simulations of a baseline that is too narrow (temperature {NARROW:g}) and has errors of its own in each \
 cell, and of two checkpoints: *only wider* is the baseline at temperature {WIDE:g}; *truly better* is as narrow as the \
 baseline, with errors {1 - IMPROVED:.0%} smaller. Improvements in percent, mean (standard deviation), and how often \
-the gate says "most of this is {SENTENCE}". Required: over 95% of the first, under 5% of the second.
+the gate says "most of this is {SENTENCE}". Required: over 95% of the first, under 5% of the second. \
+A temperature undoes what a temperature did, so the first is the plain case; other ways of getting wider, and the \
+paper's decoding, are not simulated.
 
 {frame.table(("checkpoint", "improvement of W", "calibrated", "said"), lines)}"""
 
