@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 r"""How often the gate says "width, not learning", and how well a temperature is found again: simulated, no model.
 
-    OMP_NUM_THREADS=1 venv/bin/python benchmarks/bench_calibration.py
+    OMP_NUM_THREADS=1 venv/bin/python benchmarks/bench_calibration.py --output benchmarks/results/bench_calibration.md
 
 Exit status: 0 it is said in over 95% of cases of mere width and in under 5% of cases of a true improvement of 10%, and
-every known temperature is found within 5% in 9 of 10; 1 it is not so.
+every known temperature is found within 5% in 9 of 10 data sets; 1 it is not so.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
+import frame
 import numpy as np
 
 from socrates.data.records import Cell
@@ -29,6 +32,7 @@ TOPS = (5, 7, 4, 11, 101)  # answers of a study's scale
 NARROW, WIDE = 0.5, 0.8  # temperatures at which the baseline and the wider checkpoint say the same
 ERROR, IMPROVED = 1.0, 0.84  # of the model's picture of a cell, in people's own spread; the second is 10% better in W
 SENTENCE = "width, not learning"
+TEMPERATURES, DATA_SETS, CLOSE = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0), 20, 0.05
 calibration.intervals = lambda *_: [None]  # what takes most of the time, and is not looked at
 
 
@@ -79,7 +83,7 @@ class World:
         return {
             **dict.fromkeys(numbers),
             **calibrated_numbers(lines, scores.scored, 0),
-            "wasserstein_distance": getattr(scores.metrics, calibration.DISTANCE),
+            "wasserstein_distance": scores.metrics.wasserstein_distance,
             "bounds": {"uniform_guess": 1.0, "empirical_best": 0.0},
             "coverage": {"rows_scored": len(lines), "cells_scored": len(scores.scored)},
             "comparability": {**same, "seed": 0, "metric_version": METRIC_VERSION},
@@ -97,9 +101,14 @@ def counted(answers: list[int]) -> dict[float, int]:
     return {float(value): int(n) for value, n in zip(*np.unique(answers, return_counts=True), strict=True)}
 
 
-def simulate(simulation: int) -> list[tuple[float, float, bool]]:
+def temperature_found(temperature: float, seed: int, data_set: int) -> float:
+    """The fitted temperature of a model with people's logits at temperature 1 / ``temperature``."""
+    return fit_temperatures(World(np.random.default_rng([seed, data_set])).lines(1 / temperature, 0.0))[0]
+
+
+def simulate(seed: int, simulation: int) -> list[tuple[float, float, bool]]:
     """Of both checkpoints the improvements in percent, plain and calibrated, and whether the sentence was said."""
-    world = World(np.random.default_rng(simulation))
+    world = World(np.random.default_rng([seed, simulation]))
     baseline, rows = world.metrics(NARROW, ERROR), []
     for temperature, error in ((WIDE, ERROR), (NARROW, IMPROVED)):
         found = world.metrics(temperature, error)
@@ -111,28 +120,60 @@ def simulate(simulation: int) -> list[tuple[float, float, bool]]:
     return rows
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Simulate, print and judge."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=200)
-    arguments = parser.parse_args()
-    good = True
-    print("A model of logits at temperature 1 / T of people's: the temperature that is fitted")
-    for temperature in (0.5, 0.7, 1.0, 1.5, 2.0, 3.0):
+    parser = frame.arguments(__doc__)
+    frame.add_count(parser, "--simulations", 200, "of baseline and checkpoints")
+    frame.add_count(parser, "--processes", 2, "at once")
+    a = parser.parse_args(argv)
+    with ProcessPoolExecutor(a.processes) as pool:
         found = np.array(
-            [fit_temperatures(World(np.random.default_rng(i)).lines(1 / temperature, 0.0))[0] for i in range(10)]
+            [list(pool.map(partial(temperature_found, one, a.seed), range(DATA_SETS))) for one in TEMPERATURES]
         )
-        good &= bool((np.abs(found / temperature - 1) < 0.05).mean() >= 0.9)
-        print(f"  {temperature}: {found.mean():.3f}, {found.min():.3f} to {found.max():.3f}")
-    with ProcessPoolExecutor(2) as pool:
-        both = np.array(list(pool.map(simulate, range(arguments.simulations))), dtype=float)
-    for kind, (plain, calibrated, said) in zip(("wider", "better"), both.transpose(1, 2, 0), strict=True):
-        print(
-            f"{kind}: {len(said)} simulations, improvement {plain.mean():.1f}% (sd {plain.std():.1f}), calibrated "
-            f'{calibrated.mean():.1f}% (sd {calibrated.std():.1f}), "{SENTENCE}" in {said.mean():.1%}'
-        )
-        good &= bool(said.mean() > 0.95 if kind == "wider" else said.mean() < 0.05)
-    return EXIT_DONE if good else EXIT_NO
+        both = []
+        for pair in pool.map(partial(simulate, a.seed), range(a.simulations)):
+            both.append(pair)
+            print(f"{len(both)} of {a.simulations}", file=sys.stderr, flush=True)
+    both = np.array(both, dtype=float)  # (simulations, wider and better, what simulate returns)
+    close = (np.abs(found / np.array(TEMPERATURES)[:, None] - 1) < CLOSE).mean(axis=1)
+    said = both[:, :, 2].mean(axis=0)  # of the wider and of the better checkpoint
+    frame.publish(report(found, close, both), a.output)
+    return EXIT_DONE if close.min() >= 0.9 and said[0] > 0.95 and said[1] < 0.05 else EXIT_NO
+
+
+def report(found: np.ndarray, close: Sequence[float], both: np.ndarray) -> str:
+    """Both tables."""
+    fitted = [
+        [f"{one:g}", f"{row.mean():.3f}", f"{row.min():.3f} to {row.max():.3f}", f"{share:.0%}"]
+        for one, row, share in zip(TEMPERATURES, found, close, strict=True)
+    ]
+    lines = []
+    for name, columns in zip(("only wider", "truly better"), both.transpose(1, 2, 0), strict=True):
+        improvements = [f"{column.mean():.1f} ({column.std():.1f})" for column in columns[:2]]
+        lines.append([name, *improvements, f"**{columns[2].mean():.1%}**"])
+    return f"""\
+# Calibration: is learning told apart from widening?
+
+Made by `benchmarks/bench_calibration.py` on {frame.machine(None, ("numpy", "scipy"))}. Made-up people and models: \
+{STUDIES} studies of {CELLS} cells, scales of {", ".join(map(str, sorted(TOPS)))} answers, {PEOPLE} people a cell, of \
+whom {ASKED} are asked ({STUDIES * CELLS * ASKED:,} rows). Each person has logits of their own around the cell's.
+
+## A known temperature
+
+A model with people's logits at another temperature, and the temperature that is fitted to make its answers people's \
+again. The same {found.shape[1]} data sets for each. Required: within {CLOSE:.0%} in 9 of 10.
+
+{frame.table(("true", "fitted, mean", "least to greatest", f"within {CLOSE:.0%}"), fitted, left=0)}
+## Wider, or better
+
+{len(both)} simulations of a baseline that is too narrow (temperature {NARROW:g}) and has errors of its own in each \
+cell, and of two checkpoints: *only wider* is the baseline at temperature {WIDE:g}; *truly better* is as narrow as the \
+baseline, with errors {1 - IMPROVED:.0%} smaller. Improvements in percent, mean (standard deviation), and how often \
+the gate says "most of this is {SENTENCE}". Required: over 95% of the first, under 5% of the second. \
+A temperature undoes what a temperature did, so the first is the plain case; other ways of getting wider, and the \
+paper's decoding, are not simulated.
+
+{frame.table(("checkpoint", "improvement of W", "calibrated", "said"), lines)}"""
 
 
 if __name__ == "__main__":

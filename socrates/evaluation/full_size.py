@@ -1,4 +1,4 @@
-"""What asking everybody in a cell would give, from the exact probabilities of those who were asked.
+"""What asking everybody in a cell would give, estimated from the answer probabilities of those who were asked.
 
 The paper draws one answer a person, of all people of a cell. At each point x the share of drawn answers at or below it
 is then a sum over persons, and the expected first Wasserstein distance is the integral of E|share - F(x)|. Where all

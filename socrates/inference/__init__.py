@@ -1,1 +1,1 @@
-"""The exact distribution of a model's answers over the valid ones."""
+"""A model's probability of each valid answer."""

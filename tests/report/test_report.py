@@ -309,7 +309,7 @@ def test_what_the_numbers_warn_of_and_rest_on(tmp_path):
     some = report_on(*bare_results(tmp_path, coverage=coverage, **limits, **warned)).said
     assert "no better than a uniform guess" in some("decision") and "trained on 1,200 of the rows" in some("decision")
     assert "No decision about these results is recorded" in some("decision")
-    assert "asked about 200 of 1,000 people. W is what one answer of each of them would give" in some("basis")
+    assert "asked about 200 of 1,000 answers. W is an estimate of what asking about all" in some("basis")
     coverage = {"rows": 9, "human_answers": 9, "studies_scored": 1}
     one = report_on(*bare_results(tmp_path / "one", coverage=coverage, **limits)).said("basis")
     assert "--max-examples" not in one and "over other studies" not in one and "nothing of other studies" in one
