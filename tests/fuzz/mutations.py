@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from itertools import islice
 from random import Random
 from typing import Any
 
 BOM, LONG, DEEP = b"\xef\xbb\xbf", "x" * 1_000_000, 100_000
+_MOST_PIECES = 500_000  # of a JSON text: some 5 MB
 _TEXTS = ["", r"\u0000", r"\ud800", r"\u001b[31mred\u001b]0;title\u0007", r"\u009b31m", r"\u202elevel\r", "1", "=1+1"]
 _TEXTS += ["../x", "([a-z_.0-9]+)+!", LONG]  # a pattern that never ends
 _VALUES = ["0", "-1", "-0.0", "0.5", "1e308", "1e999", "5e-324", "1" + "0" * 400, "9" * 5000, "NaN", "-Infinity"]
@@ -64,7 +66,8 @@ def _mutated_json(rng: Random, good: bytes) -> bytes:
             holder[key] = deepcopy(other[its]) if how < 0.4 else [holder[key]] * rng.choice((1, 2, 1500))
         else:
             holder[key] = raw(rng.choice(_VALUES))
-    text = json.dumps(value[""], ensure_ascii=False)
+    pieces = json.JSONEncoder(ensure_ascii=False).iterencode(value[""])
+    text = "".join(islice(pieces, _MOST_PIECES))  # 1,500 times 1,500 would take longer to write than to read
     for number, what in enumerate(raws):
         text = text.replace(f'"<raw {number}>"', what, 1)
     return text.encode(errors="surrogatepass")
