@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from made_answers import make_sample_data
 from torch.nn.functional import cross_entropy
 
 from socrates.config import PromptSettings, parse_config
@@ -16,7 +17,7 @@ from socrates.model.attention import choose_attention, flat_inputs
 from socrates.model.kernels import Fit
 from socrates.model.load import load_base_model, load_tokenizer
 from socrates.rehearsal.base_model import make_base_model
-from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
+from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.training.batches import StepLoader, StepOrder, TrainingSteps, flatten, held_out_rows
 from socrates.training.setup import make_trainer as make_trainer_of_run
 from socrates.training.setup import trainer_arguments
