@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
+from socrates.model.attention import FLASH, SDPA, choose_attention
 from socrates.model.hub import find_model
 from socrates.model.sizing import ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_KERNELS = {
-    FLASH: "FlashAttention",
-    SDPA: "torch's causal kernel, one example after another",
-    VARLEN: "torch's kernel for examples of different lengths",
-}
+_KERNELS = {FLASH: "FlashAttention", SDPA: "torch's causal kernel, one example after another"}
 _TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 
 
@@ -75,8 +71,6 @@ def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
             '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
             'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
         )
-    if t.attn_implementation == VARLEN and not (gpu and t.bf16):
-        yield '"training.attn_implementation": varlen is a kernel for GPUs and bf16 alone; write "auto" or "sdpa"'
     if t.liger_kernels and not (gpu and find_spec("liger_kernel")):
         yield (
             '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from made_machine import SHAPE
 
 from socrates.config import parse_config
@@ -41,15 +40,6 @@ def test_all_that_would_be_refused_is_told_at_once_with_its_remedy(config_with, 
         fitting.fit_to_machine(config)
     with pytest.raises(SocratesError, match="base: a local folder has no revisions; leave 'v1' out"):
         fitting.fit_to_machine(config_with().model_copy(update={"model_revision": "v1"}))
-
-
-def test_varlen_is_refused_in_float32_and_chosen_by_name_alone(config_with, monkeypatch):
-    told = fitting.refused_settings(config_with(attn_implementation="varlen", bf16=False), gpu=True)
-    assert [text.split(";")[1] for text in told] == [' write "auto" or "sdpa"']
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    fit = fitting.fit_to_machine(config_with(attn_implementation="varlen", bf16=True))
-    assert fit.attention == "varlen" and "examples of different lengths" in fit.text
-    assert fitting.fit_to_machine(config_with(bf16=True)).attention == SDPA
 
 
 def test_what_is_chosen_on_a_cpu(config_with, tmp_path):
