@@ -31,7 +31,6 @@ class Fit:
 
     attention: str  # a name from `choose_attention`
     liger: bool  # whether Liger's kernels replace the model's norms, rotations and MLP activations
-    checkpointed_layers: int  # how many layers, from the first on, use activation checkpointing to begin with
     shape: ModelShape | None  # of the model; None where its architecture is not one whose costs are known
     text: str  # all that for a person, in one line
 
@@ -49,12 +48,11 @@ def fit_to_machine(config: RunConfig) -> Fit:
         raise SocratesError(problem)
     attention = choose_attention(training.attn_implementation)
     liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
-    layers = training.checkpointed_layers or 0
     path = find_model(config.model_name, config.model_revision, weights=False) / "config.json"
     shape = ModelShape.from_config(read_json(path, "model's config"), str(path))
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
-    text = f"{kernels}; checkpointed layers: {layers}, or as many more as memory makes necessary"
-    return Fit(attention, liger, layers, shape, text)
+    layers = f"checkpointed layers: {training.checkpointed_layers or 0}, or as many more as memory makes necessary"
+    return Fit(attention, liger, shape, f"{kernels}; {layers}")
 
 
 def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:

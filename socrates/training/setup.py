@@ -130,7 +130,7 @@ def make_trainer(
     )
     # After the Trainer's own, which says when to log and to save; before trackers, so that they get all values.
     trainer.callback_handler.callbacks[1:1] = [
-        BeforeTraining(trainer, fit.attention, fit.checkpointed_layers),
+        BeforeTraining(trainer, fit.attention, t.checkpointed_layers or 0),
         *([WatchHeldOut(trainer, t.eval_steps)] if watched else []),
         CompleteCheckpoints(record, training_data, telemetry),
         *([TellProgress(telemetry)] if args.process_index == 0 else []),

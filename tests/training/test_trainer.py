@@ -55,7 +55,7 @@ def make_trainer(workplace, rows, monkeypatch):
     def make(micro_batch_tokens=2048, **changes):
         changes = {"micro_batch_tokens": micro_batch_tokens, "max_length": 512, **changes}
         config = parse_config(config_of("models/base", "data/set", **changes), "config")
-        fit = Fit(choose_attention("sdpa"), False, config.training.checkpointed_layers or 0, None, "")
+        fit = Fit(choose_attention("sdpa"), False, None, "")
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
         args = trainer_arguments(config, None)
         tokenizer = load_tokenizer(config.model_name)
