@@ -146,7 +146,7 @@ def _evenly(questions: Sequence[Question], count: int) -> list[Question]:
     """``count`` of the questions, with the same mix of scales and lengths, in their order."""
     if count >= len(questions):
         return list(questions)
-    order = sorted(range(len(questions)), key=lambda i: (len(questions[i].scale), len(questions[i].prompt_ids)))
+    order = sorted(range(len(questions)), key=lambda i: (len(questions[i].scale.values), len(questions[i].prompt_ids)))
     places = ((np.arange(count) + 0.5) / count * len(order)).astype(int)
     return [questions[i] for i in sorted(order[place] for place in places)]
 
@@ -164,7 +164,7 @@ def report(
         f"Model: random Qwen2, shape `{run.shape}`, {dtype}. Rows: {len(prompts)}, made up; prompts of "
         f"{np.mean(prompts):.0f} tokens on average (95%: {np.percentile(prompts, 95):.0f}, longest {max(prompts)}), "
         f"{shared} of them ({shared / np.mean(prompts):.0%}) the same in all; "
-        f"{np.mean([len(question.scale) for question in run.questions]):.1f} valid answers a row. At most "
+        f"{np.mean([len(question.scale.values) for question in run.questions]):.1f} valid answers a row. At most "
         f"{run.budget} tokens in one forward.\n"
         f"Measured matmul peak ({dtype}): {run.peak / 1e9:,.1f} GFLOP/s. Seconds: {clock}.\n"
     )

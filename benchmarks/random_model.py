@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,15 @@ SHAPES = {
 
 def made_tokenizer(seed: int = 0) -> PreTrainedTokenizerBase:
     """Qwen2's kind (digits one by one, ChatML) with 2,048 tokens: the head is as small a part as that of the 14B."""
+    from socrates.files import write_jsonl
     from socrates.model.load import load_tokenizer
     from socrates.rehearsal.base_model import make_base_model
-    from socrates.rehearsal.rehearsal import make_sample_data
+    from socrates.rehearsal.rehearsal import made_studies
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_sample_data(folder / "data", seed, people=4, train_studies=2, val_studies=2)
-        make_base_model(folder / "model", folder / "data" / "train.jsonl", seed, steps=0)
+        write_jsonl(folder / "train.jsonl", chain.from_iterable(made_studies(2, seed, people=4)))
+        make_base_model(folder / "model", folder / "train.jsonl", seed, steps=0)
         return load_tokenizer(str(folder / "model"))
 
 

@@ -102,7 +102,7 @@ def read_rows(files: Sequence[Path]) -> list[Row]:
     rows = []
     for answer in answers:
         cell, scale = np.array(cells[answer.cell]), parse_scale(answer.stimuli)
-        low, high = (scale.low, scale.high) if scale else (int(cell.min()), int(cell.max()))
+        low, high = (scale.values[0], scale.values[-1]) if scale else (int(cell.min()), int(cell.max()))
         rows.append(Row(answer, scale, low, high, cell))
     return rows
 

@@ -48,7 +48,6 @@ WAYS = (
     TRL,
     replace(THIS, name="attention: sdpa, one example after another", attention="sdpa"),
     replace(THIS, name="attention: flash_attention_2", attention="flash_attention_2"),
-    replace(THIS, name="attention: varlen", attention="varlen"),
     replace(THIS, name="attention: one dense mask", attention="dense"),
     Way("TRL's strongest: padding_free, nothing computed again", trl=True, padding_free=True),
     Way("TRL, one row at a time: no padding and no mask", trl=True, rows_at_once=1),

@@ -64,7 +64,7 @@ class TrainingSettings(Schema):
     max_length: int = Field(2048, ge=16)  # tokens, prompt and answer; a longer row's stimulus is shortened
     bf16: bool = True
     checkpointed_layers: int | None = Field(None, ge=0)  # recomputed backwards; null: as few as memory allows
-    attn_implementation: Literal["auto", "sdpa", "flash_attention_2", "varlen"] = "auto"  # auto: fastest
+    attn_implementation: Literal["auto", "sdpa", "flash_attention_2"] = "auto"  # auto: fastest
     liger_kernels: bool | None = None  # null: where they are installed
     logging_steps: Whole = 10
     save_steps: Whole = 500  # every checkpoint is kept

@@ -44,7 +44,7 @@ def write_made_results(folder: Path, world: dict, quality: float, *, model: str)
     lines, given = [], {}
     for cell, (scale, human, wrong, people) in world.items():
         chosen = quality * human + (1 - quality) * wrong
-        distribution = {scale.low + i: p for i, p in enumerate(chosen / chosen.sum()) if p > 1e-4}
+        distribution = {scale.values[0] + i: p for i, p in enumerate(chosen / chosen.sum()) if p > 1e-4}
         given[cell] = dict(Counter(map(int, people)))
         for person, answer in enumerate(people[:ASKED].tolist()):
             keys = {**cell._asdict(), "participant": person, "sample_id": person, "line": len(lines) + 1}

@@ -155,9 +155,11 @@ def training_folder(
 
     An epoch has 36 rows for each of the people: 23 steps of 16 unless they are fewer.
     """
+    from made_answers import make_sample_data
+
     from socrates.files import write_json
     from socrates.rehearsal.base_model import make_base_model
-    from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config, rehearsal_deepspeed
+    from socrates.rehearsal.rehearsal import rehearsal_config, rehearsal_deepspeed
 
     make_sample_data(folder / "data" / "set", people=people, train_studies=6, val_studies=2)
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=2)

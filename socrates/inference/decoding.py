@@ -7,7 +7,7 @@ Qwen's 152,064 tokens sum to 1 within 2e-5 only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -53,8 +53,21 @@ def decoded_probabilities(logits: torch.Tensor, decoding: DecodingSettings) -> t
     table = torch.zeros_like(logits, dtype=torch.float64)
     if decoding.temperature == 0:
         return table.scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
-    for rows, tokens, kept in _nuclei(logits, decoding):
-        table[rows[:, None], tokens] = kept
+    scaled = _scaled(logits, decoding.temperature)
+    total = _sum(scaled.exp())
+    rows = torch.arange(len(logits), device=logits.device)  # of which not all kept tokens are found yet
+    for size in (*(size for size in _LARGEST if size < logits.shape[1]), logits.shape[1]):
+        largest, tokens = scaled.topk(size, dim=1) if size < logits.shape[1] else scaled.sort(dim=1, descending=True)
+        probabilities = largest.double().exp() / total
+        # The mass of all tokens is 1 but for rounding: the last size is enough for every row that is left.
+        enough = (probabilities.sum(dim=1) >= decoding.top_p) | (size == logits.shape[1])
+        probabilities = probabilities[enough]
+        before = torch.nn.functional.pad(probabilities.cumsum(dim=1)[:, :-1], (1, 0))
+        kept = probabilities.masked_fill(before >= decoding.top_p, 0.0)
+        table[rows[enough, None], tokens[enough]] = kept / kept.sum(dim=1, keepdim=True)
+        if enough.all():
+            break
+        rows, scaled, total = rows[~enough], scaled[~enough], total[~enough]
     return table
 
 
@@ -79,30 +92,6 @@ def probabilities_of(
     if decoding == UNDECODED:
         return exact, exact
     return exact, decoded_probabilities(logits, decoding)[rows, tokens]
-
-
-def _nuclei(
-    logits: torch.Tensor, decoding: DecodingSettings
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """The tokens that top_p keeps, by groups of rows: (their numbers (G,), tokens (G, K), probabilities (G, K)).
-
-    A row's probabilities, float64, sum to 1; tokens that are not kept have 0.
-    """
-    scaled = _scaled(logits, decoding.temperature)
-    total = _sum(scaled.exp())
-    rows = torch.arange(len(logits), device=logits.device)
-    for size in (*(size for size in _LARGEST if size < logits.shape[1]), logits.shape[1]):
-        largest, tokens = scaled.topk(size, dim=1) if size < logits.shape[1] else scaled.sort(dim=1, descending=True)
-        probabilities = largest.double().exp() / total
-        # The mass of all tokens is 1 but for rounding: the last group has every row that is left.
-        enough = (probabilities.sum(dim=1) >= decoding.top_p) | (size == logits.shape[1])
-        probabilities = probabilities[enough]
-        before = torch.nn.functional.pad(probabilities.cumsum(dim=1)[:, :-1], (1, 0))
-        kept = probabilities.masked_fill(before >= decoding.top_p, 0.0)
-        yield rows[enough], tokens[enough], kept / kept.sum(dim=1, keepdim=True)
-        if enough.all():
-            return
-        rows, scaled, total = rows[~enough], scaled[~enough], total[~enough]
 
 
 def _scaled(logits: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Attention in a flattened batch: many examples one after another, each attending to itself alone.
 
-Three kernels: FlashAttention's, where the package is installed; else torch's `scaled_dot_product_attention`, called for
+Two kernels: FlashAttention's, where the package is installed; else torch's `scaled_dot_product_attention`, called for
 one example after another: no mask that could be wrong, no work on pairs of different examples (the library's dense mask
-costs tokens squared). By name alone: torch's `varlen_attn`, one call for all examples; not measured yet.
+costs tokens squared).
 
 Covers: `check_examples_apart` proves on the loaded model, with the kernel and the device that train, that an example's
 result does not depend on its neighbours. Does not cover: padding, caches, decoding.
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SDPA = "sdpa_per_example"  # what the models library is told
 FLASH = "flash_attention_2"
-VARLEN = "varlen"
 # Of what a neighbour that is seen would change. Rounding was found to change a bf16 model of 48 layers by 0.13 of its
 # logits, a leak changes them by about their own size; in float32 rounding is below 1e-5 of it.
 _TOLERANCE = 0.25
@@ -35,12 +34,11 @@ def choose_attention(wanted: str) -> str:
 
     if wanted == FLASH or (wanted == "auto" and torch.cuda.is_available() and find_spec("flash_attn") is not None):
         return FLASH
-    for name in (SDPA, VARLEN):
-        AttentionInterface.register(name, attend_per_example)
+    AttentionInterface.register(SDPA, attend_per_example)
     # On newer GPUs torch would take cuDNN's kernel first and build a plan for each length and micro-batch anew, kept
     # for good: some 30 ms and some memory every time. Its flash kernel, next in order, needs none.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    return VARLEN if wanted == VARLEN else SDPA
+    return SDPA
 
 
 def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | str) -> dict[str, Any]:
@@ -54,12 +52,10 @@ def flat_inputs(lengths: Sequence[int], attention: str, device: torch.device | s
     positions = torch.cat([torch.arange(length, device=device) for length in lengths])
     told: dict[str, Any] = {"position_ids": positions[None]}
     if attention != FLASH:
-        told["example_lengths"] = lengths
-    if attention != SDPA:
-        told["cu_seq_lens_q"] = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
-    if attention == FLASH:
-        told |= {"cu_seq_lens_k": told["cu_seq_lens_q"], "max_length_q": max(lengths), "max_length_k": max(lengths)}
-    return told
+        return told | {"example_lengths": lengths}
+    starts = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
+    longest = {"max_length_q": max(lengths), "max_length_k": max(lengths)}
+    return told | {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, **longest}
 
 
 def attend_per_example(
@@ -72,15 +68,13 @@ def attend_per_example(
     scaling: float | None = None,
     example_lengths: Sequence[int] | None = None,
     sliding_window: int | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each example of a flattened batch: what the models library calls in each layer.
 
     ``query`` is [1, heads, tokens, head size]; ``key`` and ``value`` are [1, key heads, tokens, head size], and heads
     are a multiple of key heads. ``example_lengths`` add up to tokens, and none is above ``sliding_window``, how far
-    back a layer of some models looks. With ``cu_seq_lens_q``, [examples + 1], int32, where each example begins and the
-    last one ends, torch's `varlen_attn` is called once for all examples: bf16, on a GPU, without dropout.
+    back a layer of some models looks.
 
     Returns:
         [1, tokens, heads, head size], and no weights.
@@ -93,23 +87,10 @@ def attend_per_example(
 
     lengths = _checked_lengths(query, attention_mask, example_lengths, sliding_window)
     grouped = query.shape[1] != key.shape[1]
-    if cu_seq_lens_q is None:
-        parts = zip(*(states.split(lengths, 2) for states in (query, key, value)), strict=True)
-        options = {"is_causal": True, "dropout_p": dropout, "scale": scaling, "enable_gqa": grouped}
-        outs = [scaled_dot_product_attention(*part, **options) for part in parts]
-        return torch.cat(outs, dim=2).transpose(1, 2), None
-    from torch.nn.attention import varlen
-
-    if dropout:
-        raise ValueError(f"dropout {dropout} of the attention's weights, which this kernel does not know")
-    out = varlen.varlen_attn(
-        *(states[0].transpose(0, 1) for states in (query, key, value)),
-        *(cu_seq_lens_q, cu_seq_lens_q, max(lengths), max(lengths)),
-        scale=scaling,
-        window_size=(-1, 0),  # causal
-        enable_gqa=grouped,
-    )
-    return out[None], None
+    parts = zip(*(states.split(lengths, 2) for states in (query, key, value)), strict=True)
+    options = {"is_causal": True, "dropout_p": dropout, "scale": scaling, "enable_gqa": grouped}
+    outs = [scaled_dot_product_attention(*part, **options) for part in parts]
+    return torch.cat(outs, dim=2).transpose(1, 2), None
 
 
 def _checked_lengths(

@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING
 from socrates.config import RunConfig
 from socrates.errors import SocratesError
 from socrates.files import read_json
-from socrates.model.attention import FLASH, SDPA, VARLEN, choose_attention
+from socrates.model.attention import FLASH, SDPA, choose_attention
 from socrates.model.hub import find_model
 from socrates.model.sizing import ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_KERNELS = {
-    FLASH: "FlashAttention",
-    SDPA: "torch's causal kernel, one example after another",
-    VARLEN: "torch's kernel for examples of different lengths",
-}
+_KERNELS = {FLASH: "FlashAttention", SDPA: "torch's causal kernel, one example after another"}
 _TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 
 
@@ -35,7 +31,6 @@ class Fit:
 
     attention: str  # a name from `choose_attention`
     liger: bool  # whether Liger's kernels replace the model's norms, rotations and MLP activations
-    checkpointed_layers: int  # how many layers, from the first on, use activation checkpointing to begin with
     shape: ModelShape | None  # of the model; None where its architecture is not one whose costs are known
     text: str  # all that for a person, in one line
 
@@ -53,12 +48,11 @@ def fit_to_machine(config: RunConfig) -> Fit:
         raise SocratesError(problem)
     attention = choose_attention(training.attn_implementation)
     liger = gpu and training.liger_kernels is not False and find_spec("liger_kernel") is not None
-    layers = training.checkpointed_layers or 0
     path = find_model(config.model_name, config.model_revision, weights=False) / "config.json"
     shape = ModelShape.from_config(read_json(path, "model's config"), str(path))
     kernels = f"Attention: {_KERNELS[attention]}; Liger kernels: {'yes' if liger else 'no'}"
-    text = f"{kernels}; checkpointed layers: {layers}, or as many more as memory makes necessary"
-    return Fit(attention, liger, layers, shape, text)
+    layers = f"checkpointed layers: {training.checkpointed_layers or 0}, or as many more as memory makes necessary"
+    return Fit(attention, liger, shape, f"{kernels}; {layers}")
 
 
 def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
@@ -75,8 +69,6 @@ def refused_settings(config: RunConfig, gpu: bool) -> Iterator[str]:
             '"training.attn_implementation": flash_attention_2 needs the package flash-attn and a GPU; '
             'pip install flash-attn --no-build-isolation, or write "auto" or "sdpa"'
         )
-    if t.attn_implementation == VARLEN and not (gpu and t.bf16):
-        yield '"training.attn_implementation": varlen is a kernel for GPUs and bf16 alone; write "auto" or "sdpa"'
     if t.liger_kernels and not (gpu and find_spec("liger_kernel")):
         yield (
             '"training.liger_kernels": true needs the package liger-kernel and a GPU; pip install liger-kernel, or '

@@ -17,7 +17,7 @@ import numpy as np
 from socrates.config import EvaluationSettings, LoraSettings, RunConfig, TrainingSettings
 from socrates.data.prepare.prepare import prepare
 from socrates.data.records import read_answers, render_prompt
-from socrates.files import sha256_file, write_json, write_jsonl
+from socrates.files import write_json, write_jsonl
 from socrates.phases import TEST_RUN, VALIDATION_RUN
 from socrates.rehearsal.base_model import make_base_model
 
@@ -32,7 +32,7 @@ _TOPICS = (
     "later opening hours",
 )
 _VOICES = ("a neighbour", "an expert", "a newspaper", "the mayor")
-_TRAIN_STUDIES, _PEOPLE = 10, 24
+_TRAIN_STUDIES = 10
 # the least and the largest valid answer to a question, its wording, its answer instruction
 _QUESTIONS = (
     (1, 5, "How strongly do you support {}?", "Only return an integer from 1 to 5, nothing else."),
@@ -49,26 +49,12 @@ _QUESTIONS = (
 )
 
 
-def make_sample_data(
-    folder: Path, seed: int = 0, *, train_studies: int = _TRAIN_STUDIES, val_studies: int = 5, people: int = _PEOPLE
-) -> None:
-    """Write made-up `train.jsonl`, `val.jsonl` (other studies) and `metadata.json` in the published layout."""
-    studies = _studies(train_studies + val_studies, seed, people)
-    parts = {"train": studies[:train_studies], "val": studies[train_studies:]}
-    for part, some in parts.items():
-        write_jsonl(folder / f"{part}.jsonl", chain.from_iterable(some))
-    rows = {part: sum(map(len, some)) for part, some in parts.items()}
-    hashes = {part: sha256_file(folder / f"{part}.jsonl") for part in parts}
-    about = {"source": _MADE_UP, "split": "study", "seed": seed, "rows": rows, "sha256": hashes}
-    write_json(folder / "metadata.json", about)
-
-
 def make_published_sample(folder: Path, *, evaluation_studies: int = 24) -> None:
-    """Write the same kind of answers as the data set is published: rows of all studies, and the list that splits them.
+    """Write made-up answers as the data set is published: rows of all studies, and the list that splits them.
 
     Beside them stands that they are made up.
     """
-    studies = _studies(_TRAIN_STUDIES + evaluation_studies, 0, _PEOPLE)
+    studies = made_studies(_TRAIN_STUDIES + evaluation_studies)
     names = [rows[0]["study_id"] for rows in studies]
     write_jsonl(folder / "data" / "train-00000-of-00001.jsonl", chain.from_iterable(studies))
     lists = {"seen": names[:_TRAIN_STUDIES], "unseen": names[_TRAIN_STUDIES:]}
@@ -110,7 +96,8 @@ def rehearsal_config(
     ).to_dict()
 
 
-def _studies(count: int, seed: int, people: int) -> list[list[dict[str, Any]]]:
+def made_studies(count: int, seed: int = 0, people: int = 24) -> list[list[dict[str, Any]]]:
+    """The rows of each made-up study, of so many people in each of its conditions."""
     return [list(_study(number, seed, people)) for number in range(count)]
 
 

@@ -89,16 +89,15 @@ class Telemetry:
         self._save = max(self._save or 0.0, now - self._last_step)
         self._last_step = now
 
-    def log(
-        self, logs: dict[str, Any], step: int, max_steps: int, *, peak_memory_bytes: float | None = None
-    ) -> dict[str, Any]:
+    def log(self, logs: dict[str, Any], step: int, max_steps: int) -> dict[str, Any]:
         """Add a line to the log; gives what of it is known and worth printing.
 
         Args:
-            logs: what the Trainer logs; `num_tokens` and `model_flops` count all ranks' since this process began.
+            logs: what the Trainer logs; `num_tokens` and `model_flops` count all ranks' since this process began,
+                `peak_memory_bytes` is the most that the tensors of any rank have taken, and an `eval_loss`, taken after
+                this step, stands in the lines until the next one.
             step: the step that was just done.
             max_steps: the last step of the run.
-            peak_memory_bytes: most that the tensors of any rank have taken.
         """
         now = time.monotonic()
         seconds, self._last_line = now - self._last_line, now
@@ -106,6 +105,8 @@ class Telemetry:
         mfu = flops / self._peak_flops if flops is not None and self._peak_flops else None
         left, account = self._seconds_left(now, step, max_steps), self.account()
         expected = None if left is None or account.usd is None else account.usd + self._price * left / 3600
+        if "eval_loss" in logs:
+            self._eval = {"eval_loss": finite(logs["eval_loss"]), "eval_step": step}
         self._watch.line(step, logs.get("loss", math.nan), logs.get("grad_norm"))
         self._say_changes()
         with self._lock:
@@ -118,7 +119,7 @@ class Telemetry:
             **self._eval,
             "tokens_per_second": _rounded(speed, 1),
             "mfu": _rounded(mfu, 4),
-            "peak_memory_bytes": finite(peak_memory_bytes),
+            "peak_memory_bytes": finite(logs.get("peak_memory_bytes")),
             "elapsed_s": round(now - self._clock, 3),
             "seconds_left": _rounded(left, 1),
             "cost_usd": _rounded(account.usd, 4),
@@ -132,14 +133,10 @@ class Telemetry:
             "tokens_per_second": line["tokens_per_second"],
             "mfu": line["mfu"],
             "gpu_utilization": min(uses, default=None),
-            "peak_memory_gib": None if peak_memory_bytes is None else peak_memory_bytes / 2**30,
+            "peak_memory_gib": line["peak_memory_bytes"] and line["peak_memory_bytes"] / 2**30,
             "summary": _in_words(line, account.seconds),
         }
         return {name: value for name, value in printed.items() if value is not None}
-
-    def evaluated(self, eval_loss: float | None, step: int) -> None:
-        """The loss on the evaluation rows after ``step``, for the lines of the log until the next evaluation."""
-        self._eval = {"eval_loss": finite(eval_loss), "eval_step": step}
 
     def account(self) -> Account:
         """What all attempts have used until now."""

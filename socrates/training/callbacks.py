@@ -23,7 +23,7 @@ from socrates.files import atomic_write, write_json
 from socrates.model.attention import check_examples_apart
 from socrates.telemetry.cost import TRAINING_COST
 from socrates.telemetry.recorder import Telemetry
-from socrates.training.distributed import errors_from_rank_zero, gather, on_rank_zero, wait_for_files
+from socrates.training.distributed import errors_from_rank_zero, on_rank_zero, wait_for_files
 from socrates.training.fitting import fit_micro_batches
 from socrates.training.trainer import AdapterTrainer
 
@@ -99,16 +99,16 @@ class BeforeTraining(TrainerCallback):
 class WatchHeldOut(TrainerCallback):
     """Takes the loss on the held-out rows every so many steps, for the next line of the log."""
 
-    def __init__(self, trainer: AdapterTrainer, telemetry: Telemetry, every: int) -> None:
-        self._trainer, self._telemetry, self._every = trainer, telemetry, every
+    def __init__(self, trainer: AdapterTrainer, every: int) -> None:
+        self._trainer, self._every = trainer, every
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            self._telemetry.evaluated(self._trainer.held_out_loss(), state.global_step)
+            self._trainer.held_out_loss()
 
 
 class TellProgress(TrainerCallback):
-    """Keeps the run's `.progress.json` and `training_log.jsonl`, and prints the guide's log lines; rank 0's does.
+    """Keeps the run's `.progress.json` and `training_log.jsonl`, and prints the guide's log lines; for rank 0 alone.
 
     It must come after `CompleteCheckpoints`, whose time it measures.
     """
@@ -117,22 +117,15 @@ class TellProgress(TrainerCallback):
         self._telemetry = telemetry
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._telemetry.begin(state.global_step, state.max_steps)
+        self._telemetry.begin(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_log = True  # the Trainer leaves the last steps out where they fill no line
-        if state.is_world_process_zero:
-            self._telemetry.step(state.global_step, state.max_steps)
+        self._telemetry.step(state.global_step, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        peak = max(gather(torch.cuda.max_memory_allocated())) if torch.cuda.is_available() else None
-        if not state.is_world_process_zero:
-            return
-        told = self._telemetry.log(logs, state.global_step, state.max_steps, peak_memory_bytes=peak)
+        told = self._telemetry.log(logs, state.global_step, state.max_steps)
         summary = told.pop("summary", None)  # trackers, which come later, want numbers
         logs |= told
         line = {name: float(f"{logs[name]:.4g}") for name in _PRINTED if logs.get(name) is not None}
@@ -142,12 +135,10 @@ class TellProgress(TrainerCallback):
         sys.stdout.flush()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._telemetry.saved()
+        self._telemetry.saved()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._telemetry.end()
+        self._telemetry.end()
 
 
 class ProgressBar(ProgressCallback):

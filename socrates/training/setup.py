@@ -130,10 +130,10 @@ def make_trainer(
     )
     # After the Trainer's own, which says when to log and to save; before trackers, so that they get all values.
     trainer.callback_handler.callbacks[1:1] = [
-        BeforeTraining(trainer, fit.attention, fit.checkpointed_layers),
-        *([WatchHeldOut(trainer, telemetry, t.eval_steps)] if watched else []),
+        BeforeTraining(trainer, fit.attention, t.checkpointed_layers or 0),
+        *([WatchHeldOut(trainer, t.eval_steps)] if watched else []),
         CompleteCheckpoints(record, training_data, telemetry),
-        TellProgress(telemetry),
+        *([TellProgress(telemetry)] if args.process_index == 0 else []),
         StopCleanly(telemetry, config.price_per_hour, config.max_cost_usd),
         *([] if args.disable_tqdm else [ProgressBar()]),
     ]

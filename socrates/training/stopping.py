@@ -76,6 +76,7 @@ class StopCleanly(TrainerCallback):
                 'write a smaller "training.learning_rate"; earlier checkpoints stay as they are'
             )
         if state.global_step >= state.max_steps:  # it ends and saves anyway, complete
+            control.should_log = True  # the Trainer leaves the last steps out where they fill no line
             return
         saves = 1 + bool(control.should_save)  # one that is due now, and the one before the end
         account = self._telemetry.account()

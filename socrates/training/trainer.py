@@ -109,8 +109,10 @@ class AdapterTrainer(SFTTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what was counted since the last line; called by every process."""
         if "loss" in logs:
-            correct = sum(gather(float(self._correct)))
-            logs |= {"mean_token_accuracy": correct / max(self._supervised, 1), "num_tokens": float(self._tokens)}
+            correct, peaks = zip(*gather((float(self._correct), torch.cuda.max_memory_allocated())), strict=True)
+            logs |= {"mean_token_accuracy": sum(correct) / max(self._supervised, 1), "num_tokens": float(self._tokens)}
+            if peak := max(peaks):  # 0 on a CPU
+                logs["peak_memory_bytes"] = peak
             logs |= self._latest
             if self._flops_a_token is not None:
                 logs["model_flops"] = self._flops_a_token * self._tokens

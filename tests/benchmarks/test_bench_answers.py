@@ -58,7 +58,7 @@ def test_made_up_rows_are_like_real_ones():
     assert np.percentile(lengths, 95) == pytest.approx(339, abs=10) and 450 < max(lengths) <= 490
     shared = len(common_prefix([question.prompt_ids for question in questions]))
     assert shared / np.mean(lengths) == pytest.approx(0.21, abs=0.01)
-    options = [len(question.scale) for question in questions]
+    options = [len(question.scale.values) for question in questions]
     assert np.mean(options) == pytest.approx(22.3, abs=1) and set(options) == {2, 5, 7, 11, 101}
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_answers import make_sample_data
 
 from socrates.data.records import Cell
 from socrates.evaluation.cells import Distribution, ScoredRow
 from socrates.evaluation.metrics import score
-from socrates.rehearsal.rehearsal import make_sample_data
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

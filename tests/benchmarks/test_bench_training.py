@@ -55,4 +55,4 @@ def test_the_script_for_a_gpu_runs_without_one(tmp_path):
     answers = (tmp_path / "answers_smallest_cpu.md").read_text()
     training = (tmp_path / "training_smallest_cpu.md").read_text()
     assert "the ways that compute the same agree: yes" in answers and "| option by option | 8 |" in answers
-    assert "| this project |" in training and "- not run: attention: varlen: no time left" in training
+    assert "| this project |" in training and "- not run: attention: flash_attention_2: no time left" in training

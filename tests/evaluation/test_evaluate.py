@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from comparing import assert_close, json_lines
 from loaded import Loaded
+from made_answers import make_sample_data
 from processes import PATIENCE, ROOT, assert_refused, environment, run_loaded, run_script, wait_for
 from tiny import with_adapter
 from transformers import AutoModelForCausalLM
@@ -23,7 +24,7 @@ from socrates.evaluation import evaluate as evaluation
 from socrates.files import write_json, write_jsonl
 from socrates.inference.run import InferenceRequest, settings_of
 from socrates.rehearsal.base_model import make_base_model
-from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
+from socrates.rehearsal.rehearsal import rehearsal_config
 
 DATA = "data/set/val.jsonl"
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from machines import TEST, Machine
+from made_answers import make_sample_data
 from made_results import few_metrics, make_world, write_made_results
 from processes import ROOT
 from tiny import save_model, survey_model, with_adapter
@@ -28,7 +29,7 @@ from socrates.model.hub import locate_model
 from socrates.model.load import load_model
 from socrates.predict.experiment import read_experiment
 from socrates.predict.prompts import plan_prompts
-from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
+from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.remote import verify
 from socrates.remote.listing import list_folders, list_trainings
 from socrates.remote.status import find_status, screen

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from made_answers import make_sample_data
 from processes import ROOT
 
 from socrates.config import describe_difference
@@ -11,23 +12,21 @@ from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file, write_jsonl
 from socrates.rehearsal.base_model import _next_token_shares, make_base_model
-from socrates.rehearsal.rehearsal import main, make_sample_data, rehearsal_config
+from socrates.rehearsal.rehearsal import main, make_published_sample, rehearsal_config
 
 
 def test_sample_answers_are_made_up_answerable_and_split_by_study(tmp_path):
-    make_sample_data(tmp_path)
-    parts = {part: list(read_answers(tmp_path / f"{part}.jsonl")) for part in ("train", "val")}
-    for answer in (*parts["train"], *parts["val"]):
+    make_published_sample(tmp_path)
+    (data_file,) = (tmp_path / "data").iterdir()
+    for answer in read_answers(data_file):
         assert answer.response in parse_scale(answer.stimuli).values
         assert answer.prompt == render_prompt(answer.demographic, answer.stimuli)
-    studies = [{answer.cell.study_id for answer in part} for part in parts.values()]
-    assert not studies[0] & studies[1]
-    before = sha256_file(tmp_path / "train.jsonl")
-    make_sample_data(tmp_path)
-    assert sha256_file(tmp_path / "train.jsonl") == before, "they repeat from their seed"
-    metadata = json.loads((tmp_path / "metadata.json").read_text())
-    assert "made up" in metadata["source"]
-    assert metadata["sha256"]["val"] == sha256_file(tmp_path / "val.jsonl")
+    lists = json.loads((tmp_path / "metadata" / "participant_mapping.json").read_text())
+    assert not {*lists["seen"]} & {*lists["unseen"]}
+    before = sha256_file(data_file)
+    make_published_sample(tmp_path)
+    assert sha256_file(data_file) == before, "they repeat from their seed"
+    assert "made up" in json.loads((tmp_path / "made.json").read_text())["source"]
 
 
 def test_next_token_shares_are_those_of_equally_likely_answers():

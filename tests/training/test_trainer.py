@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from made_answers import make_sample_data
 from torch.nn.functional import cross_entropy
 
 from socrates.config import PromptSettings, parse_config
@@ -16,7 +17,7 @@ from socrates.model.attention import choose_attention, flat_inputs
 from socrates.model.kernels import Fit
 from socrates.model.load import load_base_model, load_tokenizer
 from socrates.rehearsal.base_model import make_base_model
-from socrates.rehearsal.rehearsal import make_sample_data, rehearsal_config
+from socrates.rehearsal.rehearsal import rehearsal_config
 from socrates.training.batches import StepLoader, StepOrder, TrainingSteps, flatten, held_out_rows
 from socrates.training.setup import make_trainer as make_trainer_of_run
 from socrates.training.setup import trainer_arguments
@@ -54,7 +55,7 @@ def make_trainer(workplace, rows, monkeypatch):
     def make(micro_batch_tokens=2048, **changes):
         changes = {"micro_batch_tokens": micro_batch_tokens, "max_length": 512, **changes}
         config = parse_config(config_of("models/base", "data/set", **changes), "config")
-        fit = Fit(choose_attention("sdpa"), False, config.training.checkpointed_layers or 0, None, "")
+        fit = Fit(choose_attention("sdpa"), False, None, "")
         model = load_base_model(config.model_name, dtype="float32", attn_implementation=fit.attention)
         args = trainer_arguments(config, None)
         tokenizer = load_tokenizer(config.model_name)

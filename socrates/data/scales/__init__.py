@@ -24,19 +24,6 @@ class Scale:
         if not self.values or any(b <= a for a, b in pairwise(self.values)):
             raise ValueError("a scale needs values, in ascending order, each once")
 
-    @property
-    def low(self) -> int:
-        """The smallest valid answer."""
-        return self.values[0]
-
-    @property
-    def high(self) -> int:
-        """The largest valid answer."""
-        return self.values[-1]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
     def __contains__(self, value: int) -> bool:
         index = bisect_left(self.values, value)
         return index < len(self.values) and self.values[index] == value
