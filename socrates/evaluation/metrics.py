@@ -71,7 +71,7 @@ class Bounds:
     pooled_conditions: float  # from the human answers to the question in all of its conditions
     people_5: float  # five of the cell's own people, resampled
     people_20: float
-    # As many of the cell's own people as answers were drawn. How the paper's figure of that name was made could not be read.
+    # As many of them as answers were drawn. How the paper's figure of that name was made could not be read.
     empirical_best: float
     # How many of them, resampled, score what the predictions do (`bounds.worth_people`).
     worth_people: float
