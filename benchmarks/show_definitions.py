@@ -39,7 +39,7 @@ _SCRIPT = frame.ROOT / "scripts" / "score_predictions.py"
 _COLUMNS = {
     "wasserstein_distance": "W",
     "wasserstein_stated_scale": "W, stated scale",
-    "share_of_the_way": "share of the way",
+    "worth_people": "worth people",
     "mae": "MAE",
     "correlation": "correlation",
     "correlation_within_cells": "within cells",
@@ -187,7 +187,7 @@ the expected W of a uniform guess is {people["uniform_guess"]:.3f}, the empirica
 
 {frame.table(head, rows)}
 W: the paper's distance, in shares of the range of the cell's human answers; predictions beyond it count as its ends. \
-Share of the way: from the uniform guess (0) to the empirical best (1), which copied answers exceed. Within cells: the \
+Worth people: how many of a cell's own people, drawn at random, come as near (10,000: or more). Within cells: the \
 correlation after each cell's mean is removed. n/a: not defined, as one side does not vary.
 
 *Own ranges*: the definition behind a published 0.0811 (`TRAINING_AUDIT.md`). Answers of a study and condition are \

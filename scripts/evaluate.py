@@ -63,6 +63,8 @@ def main() -> int:
         raise SocratesError(f"--processes: must be 1 or more, not {arguments.processes}")
     model = arguments.model or (config.model_name if config else None)
     data_files = arguments.test_data
+    if arguments.unseen and not config:
+        raise SocratesError("--unseen needs a --config, or a checkpoint that records one: they name the data set")
     if config and not data_files:
         unseen = [Path(config.dataset_path) / name for name in ("val.jsonl", "test.jsonl")]
         data_files = unseen if arguments.unseen else [config.evaluation_file]
@@ -113,7 +115,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     print(
         f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, 5 people resampled "
         f"{bounds['people_5']:.4f}, everyone resampled {bounds['empirical_best']:.4f}; "
-        f"the model is worth {people_worth(bounds['worth_people'])}"
+        f"the model is {people_worth(bounds['worth_people'])}"
     )
     if useless := worse_than_uniform(metrics):
         print(f"Note: {useless}")

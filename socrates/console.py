@@ -73,7 +73,6 @@ NUMBERS = {
     "people_20": "  20 people",
     "empirical_best": "  empirical best",
     "worth_people": "  worth in people",
-    "share_of_the_way": "  share of the way",
     "mae": "MAE",
     "rmse": "RMSE",
     "correlation": "Correlation",
@@ -104,10 +103,10 @@ def with_interval(value: float | None, interval: list[float] | None, digits: int
 
 
 def people_worth(number: float) -> str:
-    """`worth_people` in words."""
+    """`worth_people` in words: as close as 3.2 people drawn at random."""
     if number < 1:
-        return "less than one person"
-    return "10,000 people or more" if number >= 10_000 else f"{number:,.1f} people"
+        return "further off than one person drawn at random"
+    return f"as close as {f'{number:,.1f}' if number < 10_000 else '10,000 or more'} people drawn at random"
 
 
 def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
@@ -121,7 +120,10 @@ def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
 def coverage_notes(coverage: Mapping[str, Any]) -> list[str]:
     """Answers that do not count as they stand, or perhaps should not; of the coverage in a `metrics.json`."""
     far = ", ".join(f"{answer} ({people}×)" for answer, people in coverage["far_answers"].items())
+    drawn = coverage["cells_drawn"]
     notes = {
+        "cells scored from answers as they are, as not all come with probabilities": drawn < coverage["cells_scored"]
+        and drawn,
         "missing answers (refused, don't know, not applicable), left out": coverage["missing_answers"],
         "answers far from the rest of their scale (if they are missing ones, let the question say so)": far,
         "predictions outside the scale, counted as the end of people's range": coverage["predictions_outside"],

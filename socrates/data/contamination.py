@@ -9,7 +9,7 @@ study ids (the proof in `prepare/leaks.py` covers equal ones).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +57,13 @@ def nest_cells(cells: Iterable[Cell]) -> Nested:
     return nested
 
 
-def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], data_sha256: str) -> Contamination | None:
+def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], hashes: Collection[str]) -> Contamination | None:
     """Compare evaluation rows with what a checkpoint was trained on; None where its folder does not say.
 
     Args:
         checkpoint: any model folder.
         rows: the cell of every evaluation row.
-        data_sha256: of the file that they are from.
+        hashes: SHA-256 of the files that they are from.
 
     Raises:
         SocratesError: the record is there and malformed.
@@ -81,7 +81,7 @@ def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], data_sha256
     namings: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     for cell in trained:
         namings[cell[:2]].add(_naming(cell))
-    same_file = record.train_sha256 == data_sha256
+    same_file = record.train_sha256 in hashes
     cells = list(rows)
     seen = [
         cell.study_id

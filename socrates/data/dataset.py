@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from socrates.data.scales import scale_from_text
 from socrates.errors import SocratesError
 from socrates.files import read_json, remembered_sha256
 from socrates.schema import Recorded, validate
@@ -18,9 +20,17 @@ VERSION = 1  # of the format; raise it when the same source and settings would g
 PARTS = ("train", "val", "test")
 METADATA = "metadata.json"
 
-_Answer, _Probability = Annotated[str, Field(pattern=r"^-?[0-9]{1,16}$")], Annotated[float, Field(gt=0, le=1)]
+
+def _of_their_scales(priors: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    for name, shares in priors.items():
+        valid = {str(answer) for answer in scale_from_text(name).values}
+        if not (shares.keys() <= valid and abs(math.fsum(shares.values()) - 1) < 1e-3):
+            raise ValueError(f'must be of the answers of the scale, with a sum of 1, and is not of "{name}"')
+    return priors
+
+
 # Of each scale ("1 to 7"), the probability of each answer: the mean over training's questions with that scale.
-ScalePriors = dict[str, Annotated[dict[_Answer, _Probability], Field(min_length=1)]]
+ScalePriors = Annotated[dict[str, dict[str, Annotated[float, Field(gt=0, le=1)]]], AfterValidator(_of_their_scales)]
 
 
 class RecordedPriors(Recorded):

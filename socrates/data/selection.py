@@ -30,6 +30,7 @@ class Selection:
 
     lines: frozenset[int]  # of the rows to ask, as `Answer.line`
     human_answers: Mapping[Cell, Counter[int]]  # of each chosen cell, all of them: answer -> how often
+    other_conditions: Mapping[Cell, Counter[int]]  # likewise, of the cells of their questions that are not asked
     rows: int  # to ask
     human_rows: int  # human answers in the chosen cells, asked or not
     file_rows: int
@@ -71,9 +72,11 @@ def select_cells(
             f"max_examples = {max_examples} is smaller than the smallest cell, which holds {min(scorable.values())} "
             "rows; give more, or ask a part of each cell (rows_per_cell)"
         )
+    questions = {cell[::2] for cell in chosen}  # study and task
     return Selection(
         lines=_lowest(rows, [chosen.get(cell, 0) for cell in humans], seed),
         human_answers={cell: humans[cell] for cell in sorted(chosen, key=cell_order)},
+        other_conditions={cell: humans[cell] for cell in humans.keys() - chosen.keys() if cell[::2] in questions},
         rows=sum(chosen.values()),
         human_rows=sum(sizes[cell] for cell in chosen),
         file_rows=sum(sizes.values()),

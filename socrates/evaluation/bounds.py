@@ -30,8 +30,8 @@ def bounds_of_cell(
     human_answers: Mapping[float, int],
     scale: Sequence[int] | None,
     draws: int,
-    pooled: Mapping[float, int] | None = None,
-    priors: ScalePriors | None = None,
+    pooled: Mapping[float, int],
+    priors: ScalePriors | None,
 ) -> dict[str, Any]:
     """Expected distances between all human answers of a cell and drawn ones, in units of the human range.
 
@@ -39,7 +39,7 @@ def bounds_of_cell(
         human_answers: how often each was given, ascending, at least two different ones.
         scale: the valid answers that the question states; None: it states none.
         draws: how many are drawn, but from people.
-        pooled: how often each answer was given in all conditions of the question; None: in no other one.
+        pooled: how often each answer was given in all conditions of the question, this one included.
         priors: how people answer on each scale; None: not known.
 
     Returns:
@@ -62,7 +62,7 @@ def bounds_of_cell(
     return {
         "uniform_guess": uniform,
         "scale_prior": expected([*map(float, prior)], [*prior.values()]) if prior else uniform if priors else None,
-        "pooled_conditions": expected([*pooled], [*pooled.values()]) if pooled else expected(*human),
+        "pooled_conditions": expected([*pooled], [*pooled.values()]),
         "empirical_best": expected_distance(*human, *human, draws),
         "people": expected_distance(*human, *human, PEOPLE),
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,13 +19,14 @@ from scipy.special import logsumexp
 
 from socrates.data.records import Cell, as_number
 from socrates.evaluation.bootstrap import Weights, estimate, intervals
-from socrates.evaluation.cells import Array, CellScore, Distribution, ScoredRow, score_cell
+from socrates.evaluation.cells import Array, CellScore, Distribution, distance_of
 from socrates.evaluation.lines import answers_of, scored_row, undecoded_distribution
 from socrates.evaluation.metrics import cell_units
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperature that is fitted
 # The likelihood is computed at these logarithms of T, 10% apart, and interpolated: the minimum is off by less than 1e-4
 # of T, and any number of studies is left out at no cost.
+_TINY = float(np.finfo(np.float32).tiny)  # in place of 0, for the model's numbers are no smaller
 _GRID = np.linspace(math.log(LOWEST), math.log(HIGHEST), 61)
 
 
@@ -38,8 +38,8 @@ def fit_temperatures(lines: Iterable[Mapping[str, Any]]) -> tuple[float, dict[st
     tables: defaultdict[tuple[str, int], list[list[float]]] = defaultdict(list)
     for line in lines:
         given = undecoded_distribution(line) or {}
-        own = given.pop(str(as_number(line["response"])), 0.0)
-        if own > 0:  # the human answer's first, then the others'
+        own = given.pop(str(as_number(line["response"])), _TINY)
+        if given and line["response"] in scored_row(line).scale:  # the human answer's first, then the others'
             tables[line["study_id"], len(given)].append([own, *given.values()])
     losses: defaultdict[str, Array] = defaultdict(lambda: np.zeros(len(_GRID)))
     rows: Counter[str] = Counter()
@@ -68,16 +68,17 @@ def calibrated_numbers(lines: Sequence[Mapping[str, Any]], scored: Sequence[Cell
     if (fitted := fit_temperatures(lines)) is None:
         return {"wasserstein_calibrated": None, "wasserstein_calibrated_ci95": None, "calibration": {}}
     every, of_others = fitted
-    rows: defaultdict[Cell, list[ScoredRow]] = defaultdict(list)
+    given: defaultdict[Cell, list[Distribution | None]] = defaultdict(list)
     for line in lines:
         row = scored_row(line)
-        if row.prediction is not None and (own := undecoded_distribution(line)):
+        distribution = row.distribution
+        if own := undecoded_distribution(line):
             wider = calibrated(own, of_others.get(row.cell.study_id, every))
-            row = replace(row, distribution=Distribution(answers_of(tuple(wider)), tuple(wider.values())))
-        rows[row.cell].append(row)
-    again = [score_cell(cell.cell, rows[cell.cell], cell.human_answers) for cell in scored]
-    distances = np.array([cell.wasserstein_distance for cell in again], dtype=np.float64)
-    units = cell_units(cell.cell for cell in again)
+            distribution = Distribution(answers_of(tuple(wider)), tuple(wider.values()))
+        if row.prediction is not None:
+            given[row.cell].append(distribution)
+    distances = np.array([distance_of(cell, given[cell.cell]) for cell in scored], dtype=np.float64)
+    units = cell_units(cell.cell for cell in scored)
     mean = partial(Weights.mean_of_means, values=distances)
     limits = intervals(units, mean, seed)[0]
     return {

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from socrates.errors import SocratesError
-from socrates.evaluation.bounds import Array, bounds_of_cell, distribution_at, standardise
+from socrates.evaluation.bounds import Array, distribution_at, standardise
 from socrates.evaluation.full_size import full_size_deviation
 
 if TYPE_CHECKING:
-    from socrates.data.dataset import ScalePriors
     from socrates.data.records import Cell
 
 ONE_ANSWER = "fewer than two human answers"
 NO_SPREAD = "human answers all the same"
 NO_PREDICTION = "no prediction"
 SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
+NOT_ASKED = "not asked"  # a cell of no row, whose people answered a question that has rows in another condition
 
 
 class Distribution(NamedTuple):
@@ -76,35 +76,31 @@ class CellScore:
     # Standardised by the stated scale, to which both sides are clipped: not stretched by one odd answer. None where no
     # two human answers differ on it.
     wasserstein_stated_scale: float | None = None
-    uniform_guess: float | None = None  # these four: see `bounds_of_cell`
+    uniform_guess: float | None = None  # these five: see `bounds_of_cell`
     scale_prior: float | None = None
     pooled_conditions: float | None = None
     empirical_best: float | None = None
-    people: Array | None = field(default=None, compare=False, repr=False)  # see there
+    people: Array | None = field(default=None, compare=False, repr=False)
     human_mean: float | None = None  # of all human answers
     human_variance: float | None = None
     predicted_mean: float | None = None
     predicted_variance: float | None = None
     clipped: int = 0  # predictions beyond the scale, or beyond the human range where none is stated; of a scored cell
-    skipped: str | None = None  # one of `SKIP_REASONS`
+    skipped: str | None = None  # one of `SKIP_REASONS`, or `NOT_ASKED`
 
 
 def score_cell(
     cell: Cell,
     rows: Sequence[ScoredRow],
     human_answers: Mapping[float, int] | None = None,
-    pooled: Mapping[float, int] | None = None,
-    priors: ScalePriors | None = None,
 ) -> CellScore:
-    """Score the rows of one cell.
+    """Score the rows of one cell, but for its bounds.
 
     Args:
         cell: which one.
-        rows: those that the model was asked about, at least one.
+        rows: those that the model was asked about.
         human_answers: how often each answer was given by all people of the cell, those of ``rows`` included; None:
             these are all there are.
-        pooled: likewise, by the people of all conditions of the question; None: these are all there are.
-        priors: how people answer on each scale (`dataset.read_scale_priors`); None: not known.
 
     Raises:
         SocratesError: ``human_answers`` lacks an answer of ``rows``; names the cell.
@@ -130,7 +126,7 @@ def score_cell(
     )
     if reason is not None:
         return counted
-    answers, counts = np.array(list(given), dtype=np.float64), np.array(list(given.values()), dtype=np.float64)
+    answers, counts = _weighted(given)
     z_answers = standardise(answers, low, high)
     pairs = np.array(sorted((row.response, row.prediction) for row in answered), dtype=np.float64)
     z_human, z_predicted = standardise(pairs, low, high).T
@@ -150,12 +146,22 @@ def score_cell(
         wasserstein_distance=_distance(answers, counts, sides, low, high, draws),
         wasserstein_drawn=_distance(answers, counts, as_drawn, low, high, None),
         wasserstein_stated_scale=_distance(answers, counts, sides, first, last, draws) if stated else None,
-        **bounds_of_cell(given, scale, draws or len(predicted), pooled, priors),
         human_mean=human_mean,
         human_variance=human_variance,
         predicted_mean=predicted_mean,
         predicted_variance=predicted_variance,
         clipped=int(((predicted < first) | (predicted > last)).sum()),
+    )
+
+
+def distance_of(cell: CellScore, distributions: Sequence[Distribution | None]) -> float:
+    """`wasserstein_distance` of a scored cell, had its predicted rows these distributions; as drawn if one is None."""
+    answers, counts = _weighted(cell.human_answers)
+    tables = _tables(distributions)
+    return (
+        _distance(answers, counts, tables, cell.human_min, cell.human_max, cell.n_human)
+        if tables
+        else cell.wasserstein_drawn
     )
 
 
@@ -174,6 +180,11 @@ def _human_answers(cell: Cell, asked: Counter[float], given: Mapping[float, int]
                 f"it {given.get(answer, 0)} times: these are not of the same data"
             )
     return {float(answer): count for answer, count in sorted(given.items()) if count}
+
+
+def _weighted(counts: Mapping[float, int]) -> tuple[Array, Array]:
+    """Answers and how often each was given, shape (n,) each."""
+    return np.array(list(counts), np.float64), np.array(list(counts.values()), np.float64)
 
 
 def _skip_reason(n_human: int, low: float, high: float, n_predicted: int) -> str | None:

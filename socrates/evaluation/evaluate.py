@@ -78,7 +78,8 @@ def evaluate(
     check_checkpoint(model)
     hashes, data = zip(*sorted((sha256_of_part(file), file) for file in data), strict=True)  # whatever they are called
     data_sha256 = hashes[0] if len(hashes) == 1 else sha256_json(hashes)
-    missing, priors = Counter(), read_scale_priors(data[0].parent)
+    missing, folders = Counter(), {file.parent.resolve() for file in data}
+    priors = read_scale_priors(*folders) if len(folders) == 1 else None  # of several sets none is the training set
     selection, answers = _choose_rows(data, settings, missing)
     scales = [parse_scale(answer.stimuli) for answer in answers]
     questions = request.questions(
@@ -88,7 +89,7 @@ def evaluate(
     too_long = len(questions) - len(fits)
     answers, scales, questions = ([one[index] for index in fits] for one in (answers, scales, questions))
     files = request.files
-    seen = find_contamination(files.adapter or files.base, (answer.cell for answer in answers), data_sha256)
+    seen = find_contamination(files.adapter or files.base, (answer.cell for answer in answers), hashes)
     if not allow_seen:
         check_contamination(model, seen)
     if seen is None and files.adapter is not None:
@@ -129,15 +130,15 @@ def evaluate(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
+        humans = {**selection.human_answers, **selection.other_conditions}
         lines = sample_predictions([answer["line"] for answer in answered], settings.seed)
         return write_results(
             output,
-            scores=score(map(scored_row, lines), selection.human_answers, missing, priors),
+            scores=score(map(scored_row, lines), humans, missing, priors),
             predictions=lines,
             comparability=compared,
             about=about,
             seen=asdict(seen) if seen else None,
-            priors=priors,
         )
 
 

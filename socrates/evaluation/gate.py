@@ -240,8 +240,10 @@ def _width(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     if (plain >= THRESHOLD) == (improvement >= THRESHOLD):
         return
     shown = _printed(improvement, decimals=1, said=lambda shown: (shown >= THRESHOLD, shown > 0, shown < 0))[0]
+    how_much = "most" if improvement < plain / 2 else "some"
+    what = f"{how_much} of this is width, not learning" if plain >= THRESHOLD else "decoding hides it"
     yield (
-        f"{'most of this is width, not learning' if plain >= THRESHOLD else 'decoding hides it'}: with each model's "
+        f"{what}: with each model's "
         f"answers at the temperature that fits people best, the improvement is {shown}%, from {calibrated[0]:.4f} to "
         f"{calibrated[1]:.4f}. {_ONE_NUMBER if plain >= THRESHOLD else 'Look at temperature and top_p first.'}"
     )

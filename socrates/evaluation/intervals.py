@@ -12,8 +12,8 @@ from socrates.data.records import Cell, cell_order
 from socrates.evaluation.bootstrap import Interval, intervals
 from socrates.evaluation.metrics import NAMES, Scores, cell_units, statistics
 
-_RANGES = {"correlation": (-1, 1), "correlation_within_cells": (-1, 1), "dispersion": (0, np.inf)}
-_RANGES |= {"share_of_the_way": (-np.inf, np.inf), "worth_people": (0, np.inf)}  # of all others [0, 1]
+_RANGES = dict.fromkeys(("correlation", "correlation_within_cells"), (-1, 1))
+_RANGES |= dict.fromkeys(("dispersion", "worth_people"), (0, np.inf))  # of all others [0, 1]
 
 
 def metric_intervals(scores: Scores, seed: int) -> dict[str, Interval | None]:

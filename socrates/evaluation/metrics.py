@@ -13,26 +13,26 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from socrates.data.records import Cell, cell_order
+from socrates.data.scales import Scale
 from socrates.data.scales.missing import far_answers
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Statistic, Units, Weights, estimate, sorted_units
-from socrates.evaluation.bounds import PEOPLE, worth_people
-from socrates.evaluation.cells import SKIP_REASONS, CellScore, ScoredRow, named, score_cell
+from socrates.evaluation.bounds import PEOPLE, bounds_of_cell, worth_people
+from socrates.evaluation.cells import NOT_ASKED, SKIP_REASONS, CellScore, ScoredRow, named, score_cell
 
 if TYPE_CHECKING:
     from socrates.data.dataset import ScalePriors
 
 METRIC_VERSION = 4  # goes up with every change of a definition: results of two versions are not comparable
 
-_ROUNDING = 1e-12  # what is below this, of numbers in [0, 1], is rounding
-_LEAST_VARIANCE = 1e-14  # likewise, of a variance under weights
+_LEAST_VARIANCE = 1e-14  # under weights, of numbers in [0, 1]: what is below it is rounding
 Array = NDArray[np.float64]
 
 
@@ -75,15 +75,11 @@ class Bounds:
     empirical_best: float
     # How many of them, resampled, score what the predictions do (`bounds.worth_people`).
     worth_people: float
-    # (uniform_guess - wasserstein_distance) / (uniform_guess - empirical_best); 0: no better than guessing, 1: as good
-    # as people resampled. None where the two bounds do not differ.
-    share_of_the_way: float | None
     marginal_accuracy: float  # `accuracy` of answering the mean of the cell's other human answers for each person
 
 
 NAMES = (*Metrics.__annotations__, *Bounds.__annotations__)
-# Those that a cell has.
-DISTANCES = (*NAMES[:3], "uniform_guess", "scale_prior", "pooled_conditions", "empirical_best")
+DISTANCES = tuple(name for name in NAMES if name in CellScore.__annotations__)  # those that a cell has
 
 
 @dataclass(frozen=True)
@@ -114,6 +110,8 @@ class Scores:
     coverage: Coverage
     cells: tuple[CellScore, ...]
     scored: tuple[CellScore, ...]  # those that count
+    not_asked: tuple[CellScore, ...]  # the other conditions of their questions, whose people count in one bound
+    priors: ScalePriors | None  # of the rows' scales
 
 
 def score(
@@ -127,7 +125,7 @@ def score(
     Args:
         rows: that the model was asked about, in any order; a cell's rows need not stand together. In scale points.
         human_answers: of each cell, how often each answer was given by all of its people; None: the rows hold them
-            all. Cells without a row are passed over.
+            all. Of cells without a row, those of a question that has rows count in `pooled_conditions`.
         missing_answers: of each cell and code, how often it was given; to be counted, none may be among the others.
         priors: how people answer on each scale (`dataset.read_scale_priors`); None: not known.
 
@@ -148,13 +146,17 @@ def score(
             f"{named(missing[0])}: these are of other data, or their questions have other names (task_num)"
         )
     given = human_answers or {cell: Counter(row.response for row in rows) for cell, rows in groups.items()}
-    pooled: defaultdict[tuple[str, int | str], Counter[float]] = defaultdict(Counter)
-    for cell in order:
-        pooled[cell.study_id, cell.task_num].update(given[cell])
-    cells = tuple(
-        score_cell(cell, groups[cell], given[cell], pooled[cell.study_id, cell.task_num], priors) for cell in order
-    )
+    pooled: defaultdict[tuple, Counter[float]] = defaultdict(Counter)  # by study and task
+    for cell, answers in given.items():
+        pooled[cell[::2]].update(answers)
+    scales = {str(Scale(scale)) for scale in {row.scale for rows in groups.values() for row in rows} if scale}
+    priors = {scale: priors[scale] for scale in sorted(scales) if scale in priors} if priors else None
+    scored_cells = (score_cell(cell, groups[cell], given[cell]) for cell in order)
+    cells = tuple(_with_bounds(cell, pooled[cell.cell[::2]], priors or None) for cell in scored_cells)
     scored = tuple(cell for cell in cells if cell.skipped is None)
+    questions = {cell[::2] for cell in order}
+    others = sorted((cell for cell in given.keys() - groups.keys() if cell[::2] in questions), key=cell_order)
+    not_asked = tuple(replace(score_cell(cell, (), given[cell]), skipped=NOT_ASKED) for cell in others)
     coverage = _coverage(cells, scored, sum(n for (cell, _), n in (missing_answers or {}).items() if cell in groups))
     if not scored:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in coverage.skipped.items() if count)
@@ -165,7 +167,14 @@ def score(
     values = estimate(cell_units(cell.cell for cell in scored), statistics(scored)).tolist()
     numbers = {name: None if math.isnan(value) else value for name, value in zip(NAMES, values, strict=True)}
     metrics, bounds = (kind(**{name: numbers[name] for name in kind.__annotations__}) for kind in (Metrics, Bounds))
-    return Scores(metrics, bounds, coverage, cells, scored)
+    return Scores(metrics, bounds, coverage, cells, scored, not_asked, priors or None)
+
+
+def _with_bounds(cell: CellScore, pooled: Mapping[float, int], priors: ScalePriors | None) -> CellScore:
+    if cell.skipped is not None:
+        return cell
+    draws = cell.n_predicted if cell.predicted_distribution is None else cell.n_human
+    return replace(cell, **bounds_of_cell(cell.human_answers, cell.scale, draws, pooled, priors))
 
 
 def cell_units(cells: Iterable[Cell]) -> Units:
@@ -208,7 +217,6 @@ def statistics(cells: Sequence[CellScore]) -> Statistic:
         with np.errstate(invalid="ignore", divide="ignore"):
             means = {name: weights.mean_of_means(values) for name, values in distances.items()}
             total = weights.pooled_sum(rows)
-            span = means["uniform_guess"] - means["empirical_best"]
             mean_x, mean_y, xx, yy, xy = (weights.pooled_sum(pooled) / total[:, None]).T
             as_people = weights.mean_of_all(people)
             spread = weights.mean_of_means(predicted_variance) / weights.mean_of_means(human_variance)
@@ -222,8 +230,6 @@ def statistics(cells: Sequence[CellScore]) -> Statistic:
                 "correlation_within_cells": _correlation(*(weights.pooled_sum(within) / total[:, None]).T),
                 "accuracy": 1 - weights.ratio_of_studies(error, rows),
                 "dispersion": np.sqrt(spread),
-                "share_of_the_way": (means["uniform_guess"] - means["wasserstein_distance"])
-                / np.where(span > _ROUNDING, span, np.nan),
                 "marginal_accuracy": 1 - weights.ratio_of_studies(marginal_error, rows),
             }
         return np.stack([numbers[name] for name in NAMES], axis=1)

@@ -20,7 +20,6 @@ from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
 from socrates.data.dataset import ScalePriors
 from socrates.data.records import Cell, read_cell, read_jsonl
-from socrates.data.scales import Scale
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
 from socrates.evaluation.calibration import HIGHEST, LOWEST, calibrated_numbers
@@ -178,7 +177,6 @@ def write_results(
     comparability: Mapping[str, Any],
     about: Mapping[str, Any],
     seen: Mapping[str, Any] | None = None,
-    priors: ScalePriors | None = None,
 ) -> dict[str, Any]:
     """Write the files of a results folder, `metrics.json` last; returns what stands in it.
 
@@ -193,7 +191,7 @@ def write_results(
         **_with_intervals(asdict(scores.metrics), limits),
         **calibrated_numbers(predictions, scores.scored, seed),
         bounds=_with_intervals(asdict(scores.bounds), limits),
-        scale_priors=priors and {scale: priors[scale] for scale in _scales(scores) if scale in priors},
+        scale_priors=scores.priors,
         effects=summarize_effects(questions, seed),
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
         intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
@@ -207,7 +205,7 @@ def write_results(
     for name in (METRICS, DECISION):
         remove_file(folder / name)
     write_jsonl(folder / PREDICTIONS, map(dict, predictions))
-    write_jsonl(folder / CELLS, map(cell_line, scores.cells))
+    write_jsonl(folder / CELLS, map(cell_line, (*scores.cells, *scores.not_asked)))
     write_jsonl(folder / EFFECTS, effect_lines(questions))
     write_json(folder / METRICS, content)
     return content
@@ -269,10 +267,6 @@ def read_metrics(path: Path, what: str = "metrics file") -> dict[str, Any]:
     metrics = read_json(path, what)
     recorded = {key: metrics[key] for key in ("comparability", "about") if isinstance(metrics.get(key), dict)}
     return {**metrics, **without_gone(recorded, str(path))}
-
-
-def _scales(scores: Scores) -> list[str]:
-    return sorted({str(Scale(cell.scale)) for cell in scores.scored if cell.scale})
 
 
 def _row_accuracies(

@@ -82,7 +82,6 @@ def score_predictions(
         comparability=compared,
         about={"scored_file": str(file), **digest, "asked": asked, "human_answers": people and str(people), **about},
         seen=evaluation.get("seen"),
-        priors=evaluation["scale_priors"],
     )
 
 
@@ -111,7 +110,7 @@ def _decode_anew(
             f"{file}: --temperature and --top-p need the results of an evaluation, whose {METRICS} says "
             "of which decoding these rows are"
         )
-    answered = sum(line["prediction"] is not None for line in lines)
+    answered = sum(line["predicted_distribution"] is not None for line in lines)
     evaluated = validate(DecodingSettings, of["decoding"], f'{file.with_name(METRICS)}, "decoding"')
     lines = under_decoding(lines, evaluated, wanted)
     if lost := answered - sum(line["predicted_distribution"] is not None for line in lines):

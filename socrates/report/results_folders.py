@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import REMEDIES, Decision
 from socrates.evaluation.lines import read_cell_lines
+from socrates.evaluation.metrics import METRIC_VERSION
 from socrates.evaluation.results import CELLS, DECISION, EFFECTS, METRICS, check_metrics, read_metrics
 from socrates.files import finite, read_json
 from socrates.schema import Recorded, S, validate
@@ -98,8 +99,8 @@ class _Shown(Recorded, strict=False, extra="ignore"):
 class _EffectLine(_Shown):
     human_effect_standardized: _Number
     predicted_effect_standardized: _Number
-    expected_effect_standardized: _Number | None = None  # not in older files
-    human_effect_clear: Annotated[bool, BeforeValidator(bool)]  # null in older files: not clear
+    expected_effect_standardized: _Number | None
+    human_effect_clear: bool
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,15 @@ def read_results(folder: Path) -> Results:
     """The results in a folder with a `metrics.json`, which may be named instead.
 
     Raises:
-        SocratesError: no such folder, no `metrics.json`, or a bad one; names file and key.
+        SocratesError: no such folder, no `metrics.json`, a bad one, or one of another version; names file and key.
     """
     if folder.is_file() and folder.name == METRICS:
         folder = folder.parent
     if not folder.is_dir():
         raise SocratesError(f"{folder}: no such results folder; expected one with a {METRICS}, as evaluations write it")
-    metrics = check_metrics(read_metrics(folder / METRICS), str(folder / METRICS)).model_dump()
+    metrics = check_metrics(read_metrics(path := folder / METRICS), str(path)).model_dump()
+    if (version := metrics["comparability"]["metric_version"]) != METRIC_VERSION:
+        raise SocratesError(f'{path}: "metric_version" is {version}: {REMEDIES["metric_version"]}')
     return Results(folder, folder.resolve().name, metrics)
 
 

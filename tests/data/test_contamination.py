@@ -21,7 +21,7 @@ def checkpoint(tmp_path):
 
 
 def rows_found(checkpoint, *cells, sha256="j" * 64):
-    return find_contamination(checkpoint, cells, sha256).rows
+    return find_contamination(checkpoint, cells, [sha256]).rows
 
 
 def test_a_cell_of_the_training_file_is_seen_and_others_are_not(checkpoint):
@@ -47,19 +47,19 @@ def test_the_training_file_itself_is_seen_whatever_its_cells_are_called(checkpoi
 
 
 def test_the_refusal_says_how_many_of_which_studies(checkpoint):
-    seen = find_contamination(checkpoint, [Cell("a", 0, 0)] * 3 + [Cell("c", 0, 0), TRAINED[3]], "j" * 64)
+    seen = find_contamination(checkpoint, [Cell("a", 0, 0)] * 3 + [Cell("c", 0, 0), TRAINED[3]], ["j" * 64])
     assert seen == Contamination(4, 5, ["a", "b"], "condition")
     with pytest.raises(SocratesError, match=r"trained on 4 of these 5 rows .*studies a, b\).*--allow-seen"):
         check_contamination(checkpoint, seen)
-    check_contamination(checkpoint, find_contamination(checkpoint, [Cell("c", 0, 0)], "j" * 64))
+    check_contamination(checkpoint, find_contamination(checkpoint, [Cell("c", 0, 0)], ["j" * 64]))
 
 
 def test_a_folder_without_a_record_says_nothing_and_a_bad_record_is_no_answer(tmp_path):
-    assert find_contamination(tmp_path, TRAINED, "j" * 64) is None
+    assert find_contamination(tmp_path, TRAINED, ["j" * 64]) is None
     check_contamination(tmp_path, None)
     for cells in ([], {"a": []}, {"a": {"x": [1]}}, {"a": {"0": 3}}, {"a": {"0": [None]}}):
         with pytest.raises(SocratesError, match=r'training_data.json: \d problems?\n  "cells'):
-            find_contamination(write_record(tmp_path, cells), TRAINED, "j" * 64)
+            find_contamination(write_record(tmp_path, cells), TRAINED, ["j" * 64])
 
 
 def test_the_nested_form_is_in_order_and_holds_each_cell_once():

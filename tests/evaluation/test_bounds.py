@@ -89,11 +89,23 @@ def test_the_bounds_are_what_literal_draws_score(made):
     assert more - 1e-3 < scores.metrics.wasserstein_distance < fewer + 1e-3
 
 
-def test_without_priors_that_bound_is_not_known_and_a_strange_scale_is_guessed_uniformly(made):
+def test_people_of_a_condition_that_is_not_asked_count_in_the_pool_and_are_kept(made):
+    rows, people, every = made
+    some = score([row for row in rows if row.cell.condition_num == 1], people)
+    by_cell = {cell.cell: cell.pooled_conditions for cell in every.cells}
+    assert {cell.cell: cell.pooled_conditions for cell in some.cells} == {c: by_cell[c] for c in by_cell if c[1] == 1}
+    assert [(cell.cell, cell.skipped) for cell in some.not_asked] == [
+        (c, "not asked") for c in sorted(people) if c[1] == 2
+    ]
+    assert some.coverage.cells == len(some.cells) == 16
+
+
+def test_without_priors_that_bound_is_not_known_and_a_scale_without_one_is_guessed_uniformly(made):
     rows, people, _ = made
     assert score(rows, people).bounds.scale_prior is None
-    other = score(rows, people, priors={"1 to 9": {"1": 1.0}}).bounds
-    assert other.scale_prior == other.uniform_guess
+    assert score(rows, people, priors={"1 to 9": {"1": 1.0}}).bounds.scale_prior is None
+    cells = score(rows, people, priors={"1 to 7": {"1": 1.0}}).cells
+    assert {cell.scale for cell in cells if cell.scale_prior == cell.uniform_guess} == set(SCALES[1:])
 
 
 def test_how_many_people_a_distance_is_worth():

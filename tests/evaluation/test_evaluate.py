@@ -34,6 +34,8 @@ def workplace(tmp_path_factory):
     """A folder with data, a tiny base model, a checkpoint and a config."""
     folder = tmp_path_factory.mktemp("evaluate")
     make_sample_data(folder / "data" / "set", people=8, train_studies=4, val_studies=3)
+    about = folder / "data" / "set" / "metadata.json"
+    write_json(about, {**read(about), "scale_priors": {"1 to 7": {"1": 0.5, "7": 0.5}}})
     make_base_model(folder / "models" / "base", folder / "data" / "set" / "train.jsonl", steps=20)
     write_json(folder / "config.json", rehearsal_config("models/base", "data/set", steps=40, save_steps=20))
     base, checkpoint = folder / "models" / "base", folder / "models" / "run" / "checkpoint-7"
@@ -112,9 +114,12 @@ def test_stored_answers_under_another_decoding_are_those_of_such_an_evaluation(w
     own, none = {"temperature": 0.6, "top_p": 0.9}, {"temperature": 1, "top_p": 1}
     for name, decoding in (("own", own), ("none", none)):
         config = write_config(workplace, decoding=decoding)
-        options = ("--config", config, "--model", "models/base", "--test-data", DATA)
+        options = ("--config", config, "--model", "models/base", "--test-data", DATA, "--max-examples", "40")
         result = evaluate(workplace, *options, "--output", tmp_path / name)
         assert result.returncode == 0, result.stdout + result.stderr
+    bounds = read(tmp_path / "own/metrics.json")["bounds"]
+    assert bounds["scale_prior"] != bounds["uniform_guess"] and bounds["pooled_conditions"] > bounds["empirical_best"]
+    assert "not asked" in {cell["skipped"] for cell in json_lines(tmp_path / "own/cells.jsonl")}
 
     def again(of, temperature, top_p):
         options = ("--temperature", str(temperature), "--top-p", str(top_p), "--output", tmp_path / "again")
@@ -376,7 +381,9 @@ def test_files_that_are_not_evaluated_together(workplace, unseen, tmp_path):
         write_jsonl(test, [row, {**row, "response": row["response"] + 1}, line])
         assert_refused(evaluate(workplace, *ask, val, test), f"{test}, line 3: ", said)
     assert_refused(evaluate(workplace, *ask, val, "--unseen"), "--unseen: not allowed with argument --test-data")
-    assert_refused(evaluate(workplace, *ask[:-1], "--unseen"), "name --model and --test-data, or a --config that does")
+    assert_refused(
+        evaluate(workplace, *ask[:-1], "--unseen"), "--unseen needs a --config, or a checkpoint that records"
+    )
     recorded = ("--model", "models/run/checkpoint-7", "--unseen", "--output", tmp_path / "out")
     assert_refused(evaluate(workplace, *recorded), "data/set/test.jsonl: no such data file")
     assert not (tmp_path / "out").exists()

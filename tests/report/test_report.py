@@ -134,7 +134,7 @@ def test_the_page_says_what_the_files_say(made, report):
     for one in made.metrics.values():
         low, high = one["wasserstein_distance_ci95"]
         assert f"{one['wasserstein_distance']:.3f} [{low:.3f},\u00a0{high:.3f}]" in said("distances")
-    assert f"is worth {metrics['bounds']['worth_people']:.1f} people" in said("distances")
+    assert f"as close as {metrics['bounds']['worth_people']:.1f} people" in said("distances")
     assert f"Calibrated, W is {metrics['wasserstein_calibrated']:.3f} (95% interval " in said("distances")
     agreement = metrics["effects"]["sign_agreement_clear"]
     assert f"gets {100 * agreement:.0f}% in the right direction" in said("effects")
