@@ -55,9 +55,9 @@ def fit_temperatures(lines: Iterable[Mapping[str, Any]]) -> tuple[float, dict[st
 
 
 def calibrated(distribution: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """Each probability, all of them above 0, to the power 1 / temperature, normalised."""
-    logarithms = np.log(list(distribution.values())) / temperature
-    return dict(zip(distribution, np.exp(logarithms - logsumexp(logarithms)).tolist(), strict=True))
+    """Each probability to the power 1 / temperature, normalised."""
+    powers = np.array(list(distribution.values())) ** (1 / temperature)
+    return dict(zip(distribution, (powers / powers.sum()).tolist(), strict=True))
 
 
 def calibrated_numbers(lines: Sequence[Mapping[str, Any]], scored: Sequence[CellScore], seed: int) -> dict[str, Any]:
