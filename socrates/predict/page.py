@@ -55,9 +55,9 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
     written = [f"{100 * n.value:.0f}%" if nominal else fixed(n.value, 2) for n in numbers]
     order = sorted(range(len(names)), key=lambda index: numbers[index].value)
     tables, folded = [], {}
-    if len(one.question.answers) <= _MOST_ANSWERS and nominal:
+    if len(one.question.answers.values) <= _MOST_ANSWERS and nominal:
         tables = [_shares(one)]
-    elif len(one.question.answers) <= _MOST_ANSWERS:
+    elif len(one.question.answers.values) <= _MOST_ANSWERS:
         folded = {"The share of each answer": _shares(one)}
     if not nominal:
         columns = ([value.written(2) for value in values_in(one.means, of)] for of in (MEAN, SD))
