@@ -71,8 +71,8 @@ def print_summary(prediction) -> None:
             print(f"  Note: only {one.least_mass:.0%} of its probability is on valid answers; this is that part")
     print(prediction.calibrated)
     print("Predicted, not asked; the intervals hold which personas were made, not the model's error")
-    if any("expected" in one.differences for one in prediction.questions):
-        print("What differences people would show, 9 in 10, the model's error included: differences.csv and the page")
+    if any(one.expected for one in prediction.questions):
+        print("To expect of people, as if everybody were asked, with 90% intervals: differences.csv and the page")
 
 
 if __name__ == "__main__":

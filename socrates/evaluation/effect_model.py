@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationError
 from scipy.optimize import minimize
 from scipy.special import stdtrit
 
+from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import sorted_units
 from socrates.schema import Recorded
@@ -31,17 +32,20 @@ Array = NDArray[np.float64]
 
 LEAST_STUDIES = 6  # measured: from here on a 90% interval holds the truth in 87% or more
 ROUNDING = 1e-12  # of the range: what is nearer to 0 than this is 0
+_MOST = 10**6  # of what is computed with here
+_Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+_Spread = Annotated[float, Field(ge=0, le=_MOST)]
 
 
 class EffectModel(Recorded):
     """How human effects follow predicted ones, both in shares of the question's range of answers."""
 
-    slope: float  # what a predicted effect must be multiplied by
-    slope_ci95: list[float]
-    slope_standard_error: float
-    slope_sd: float  # between studies
-    residual_sd: float  # of human effects around their study's slope, beyond what sampling people explains
-    studies: int = Field(ge=LEAST_STUDIES)  # whose predictions differ between conditions
+    slope: _Number  # what a predicted effect must be multiplied by
+    slope_ci95: Annotated[list[_Number], Field(min_length=2, max_length=2)]
+    slope_standard_error: _Spread
+    slope_sd: _Spread  # between studies
+    residual_sd: _Spread  # of human effects around their study's slope, beyond what sampling people explains
+    studies: int = Field(ge=LEAST_STUDIES, le=_MOST)  # whose predictions differ between conditions
 
 
 def prediction_interval(
@@ -71,9 +75,9 @@ def fit_model(questions: Sequence[ComparedQuestion]) -> EffectModel | str:
     The standard deviations maximise the restricted likelihood (Harville 1977, JASA 72), on which neither a_q nor the
     slope has any influence; the slope is by generalised least squares, its interval Student's as above.
     """
-    informative = len({one.study_id for one in questions if np.ptp(one.expected) > ROUNDING})
-    if informative < LEAST_STUDIES:
-        return f"predictions differ between conditions in {informative} studies, and {LEAST_STUDIES} are needed"
+    if (informative := len({one.study_id for one in questions if np.ptp(one.expected) > ROUNDING})) < LEAST_STUDIES:
+        studies = count(informative, "study", "studies")
+        return f"predictions differ between conditions in {studies}, and {LEAST_STUDIES} are needed"
     if sum(len(one.conditions) - 1 for one in questions) < informative + LEAST_STUDIES:
         return "nearly every study has one comparison alone, which cannot tell its slope from what no slope explains"
     starts = np.cumsum([0, *(len(one.conditions) for one in questions[:-1])])
@@ -89,7 +93,10 @@ def fit_model(questions: Sequence[ComparedQuestion]) -> EffectModel | str:
     _, slope, error = restricted(slope_sd, sd)
     half = float(stdtrit(informative - 2, 0.975)) * error
     numbers = (slope, [slope - half, slope + half], error, slope_sd, 2**0.5 * sd, informative)
-    return EffectModel(**dict(zip(EffectModel.model_fields, numbers, strict=True)))
+    try:
+        return EffectModel(**dict(zip(EffectModel.model_fields, numbers, strict=True)))
+    except ValidationError:
+        return "predictions differ too little between conditions to tell by what to multiply them"
 
 
 def _restricted(

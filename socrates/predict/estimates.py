@@ -24,11 +24,11 @@ from socrates.predict.experiment import OutcomeQuestion
 Array = NDArray[np.float64]
 
 RESAMPLES = 2_000
-METHOD = "bootstrap of personas, the same in all conditions; expanded percentiles"
+METHOD = {"method": "bootstrap of personas, the same in all conditions; expanded percentiles", "resamples": RESAMPLES}
 _NORMAL = 1.959963984540054  # the standard normal's 97.5% quantile
 _ROUNDING = 1e-9  # of a scale's width: what is nearer to 0 than this is 0
 
-EXPECTED = ("expected", "expected_low", "expected_high")  # of people, and its 90% interval
+EXPECTED = ("judged_difference", "expected", "expected_low", "expected_high")  # see `expect_differences`
 PROBABILITY, MEAN, SD, DIFFERENCE, STANDARDIZED = (  # a number and its 95% interval in a table
     ("probability", "low", "high"),
     ("mean", "low", "high"),
@@ -127,11 +127,12 @@ def estimate_differences(
 
 
 def expect_differences(question: OutcomeQuestion, probabilities: Array, weights: Array, model: EffectModel) -> Array:
-    """Of people: shape (pairs, 3), as `EXPECTED`, in scale points, of the pairs of `estimate_differences`.
+    """Of people: shape (pairs, 4), as `EXPECTED`, in scale points, of the pairs of `estimate_differences`.
 
-    ``probabilities`` are of the kind that the model of effects was fitted to. It counts in shares of the range of human
-    answers, which is not known before people are asked; the scale's range stands for it, which is no smaller: it leaves
-    the expected difference as it is, and the interval is rather too wide. With one persona there is none (NaN).
+    The difference of ``probabilities``, which are of the kind that the model of effects was fitted to; the true one of
+    people, as if everybody were asked; its 90% interval. The model counts in shares of the range of human answers,
+    which is not known before people are asked; the scale's range stands for it, which is no smaller: it leaves the
+    expected difference as it is, and the interval is rather too wide. With one persona there is none (NaN).
     """
     first, second = shown_pairs(len(probabilities))
     values = np.array(question.answers.values, np.float64)
@@ -143,7 +144,7 @@ def expect_differences(question: OutcomeQuestion, probabilities: Array, weights:
     if people > 1:
         error = np.sqrt((each - effect[:, None]) ** 2 @ shares**2 * people / (people - 1))
         limits = prediction_interval(effect, error, model)
-    return width * np.column_stack([model.slope * effect, *limits])
+    return width * np.column_stack([effect, model.slope * effect, *limits])
 
 
 def sample_answers(values: Array, probabilities: Array, rng: np.random.Generator) -> NDArray[np.int64]:

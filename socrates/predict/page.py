@@ -8,7 +8,7 @@ from typing import Any
 
 from socrates.data.demographics import NOT_KNOWN, Groups, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
-from socrates.predict.estimates import DIFFERENCE, EXPECTED, MEAN, PROBABILITY, SD, STANDARDIZED
+from socrates.predict.estimates import DIFFERENCE, MEAN, PROBABILITY, SD, STANDARDIZED
 from socrates.predict.files import PROGRAM
 from socrates.predict.pictures import MOST
 from socrates.predict.predict import Prediction, QuestionPrediction
@@ -66,12 +66,12 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
         tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
     if len(one.differences):
         tables.append(_differences(one))
-    if EXPECTED[0] in one.differences:
-        title = "Expected of people, scale points [what they would show, 9 in 10]"
-        rows = zip(
-            one.differences["name"], (found.written(2) for found in values_in(one.differences, EXPECTED)), strict=True
-        )
-        tables.append(Table(("conditions", "difference"), tuple(rows), title=title))
+    if expected := [found.written(2) for found in one.expected]:
+        title = "Expected of people, scale points [90%, the true difference, as if everybody were asked]"
+        heads = ("conditions", "expected", "from the decoded probabilities, which the evaluation judged")
+        judged = (fixed(difference, 2) for difference in one.differences["judged_difference"])
+        rows = tuple(zip(one.differences["name"], expected, judged, strict=True))
+        tables.append(Table(heads, rows, title=title))
     return {
         "name": one.name,
         "question": one.question,

@@ -74,6 +74,11 @@ class QuestionPrediction:
         return what, values_in(self.distributions[self.distributions["answer"] == option], PROBABILITY)
 
     @property
+    def expected(self) -> list[Value]:
+        """Of people, of each difference; none where it is not known, or without its interval."""
+        return values_in(self.differences.reindex(columns=EXPECTED).dropna(), EXPECTED[1:])
+
+    @property
     def least_mass(self) -> float:
         """In the condition where it is least."""
         return float(self.means["valid_mass"].min())
@@ -95,9 +100,8 @@ class Prediction:
         """Whether the probabilities are, in a sentence."""
         temperature, results = self.facts["probabilities"]["calibration"].values()
         if temperature is not None:
-            return (
-                f"Calibrated: own probabilities at temperature {temperature:.3g}, which fits people best ({results})."
-            )
+            fitted = f"temperature {temperature:.3g}, which fits people best ({results})"
+            return f"Calibrated: own probabilities at {fitted}."
         lacking = self.evidence is not None and self.evidence.value("calibration", "temperature").value is None
         return f"Not calibrated: {results} has no temperature that fits people." if lacking else "Not calibrated."
 
@@ -205,9 +209,10 @@ def _find_effects(evidence: Results | None, decoding: DecodingSettings) -> Effec
     if evidence is None:
         return "no evaluation of this model was named"
     if (model := (recorded := evidence.metrics["effects"]).get("prediction")) is None:
-        return str(recorded.get("no_prediction") or "its evaluation is of an older version; evaluate again")
-    if evidence.decoding != decoding_text(decoding.model_dump()):
-        return f"its evaluation is of differences under {evidence.decoding}, which are not predicted here"
+        why = recorded.get("no_prediction")
+        return f"in its evaluation, {why}" if why else "its evaluation is of an older version; evaluate again"
+    if (judged := evidence.decoding or "a decoding that is not recorded") != decoding_text(decoding.model_dump()):
+        return f"its evaluation is of differences under {judged}, which are not predicted here"
     return validate(EffectModel, model, f'{evidence.folder / METRICS}, "effects.prediction"')
 
 

@@ -13,17 +13,7 @@ import pandas as pd
 
 from socrates.evaluation.evaluate import PACKAGES
 from socrates.files import atomic_write, write_json
-from socrates.predict.estimates import (
-    DIFFERENCE,
-    EXPECTED,
-    MEAN,
-    METHOD,
-    PROBABILITY,
-    RESAMPLES,
-    SD,
-    STANDARDIZED,
-    sample_answers,
-)
+from socrates.predict.estimates import DIFFERENCE, EXPECTED, MEAN, METHOD, PROBABILITY, SD, STANDARDIZED, sample_answers
 from socrates.predict.files import PAGE, PROGRAM, RECORD, TABLES, pictures_in
 from socrates.predict.page import COVERS, render
 from socrates.predict.pictures import make_plots
@@ -57,7 +47,7 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
         "experiment": {"file": str(prediction.file), **prediction.plan.experiment.model_dump(exclude_unset=True)},
         **prediction.facts,
         **{name: table.astype(object).where(table.notna(), None).to_dict("records") for name, table in numbers.items()},
-        "intervals": {"method": METHOD, "resamples": RESAMPLES, "seed": prediction.seed, "covers": COVERS},
+        "intervals": {**METHOD, "seed": prediction.seed, "covers": COVERS},
         "evidence": prediction.evidence and str(prediction.evidence.folder),
         "created": created.isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in PACKAGES},
@@ -98,5 +88,6 @@ def _answers(one: QuestionPrediction, prediction: Prediction, rng: np.random.Gen
 
 
 def _table(prediction: Prediction, name: str) -> pd.DataFrame:
-    of_questions = [getattr(one, name).assign(question=one.name) for one in prediction.questions]
-    return pd.concat(of_questions).reindex(columns=_COLUMNS[name])
+    table = pd.concat([getattr(one, name).assign(question=one.name) for one in prediction.questions])
+    unknown = dict.fromkeys(set(EXPECTED) - set(table), np.nan)  # where nothing is expected of people
+    return table.assign(**unknown)[[*_COLUMNS[name]]]

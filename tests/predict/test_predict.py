@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -652,28 +653,48 @@ def test_what_to_expect_of_people_is_the_models_of_decoded_differences(made, mod
     variance = (0.2**2 + 0.1**2) * difference**2 + (0.4**2 + 0.2**2 + 0.1**2) * squared_error + (0.05 * 6) ** 2
     half = student.ppf(0.95, 10) * math.sqrt(variance)
     (row,) = table(out / "differences.csv", question="warmth")
-    numbers = [float(row[name]) for name in EXPECTED]
+    judged, *numbers = (float(row[name]) for name in EXPECTED)
+    assert judged == pytest.approx(difference, rel=1e-6)
     assert numbers == pytest.approx([0.4 * difference, 0.4 * difference - half, 0.4 * difference + half], rel=1e-6)
     assert float(row["difference"]) != pytest.approx(difference, rel=0.01)  # which is calibrated
     (options,) = table(out / "differences.csv", question="yes")
-    assert [options[name] for name in EXPECTED] == ["", "", ""] and found["effects"] == EFFECT_MODEL
+    assert {options[name] for name in EXPECTED} == {""} and found["effects"] == EFFECT_MODEL
     written = "{:.2f} [{:.2f}, {:.2f}]".format(*numbers).replace("-0.00", "0.00")
     page = page_of(out)
-    assert written in page and "9 of 10 experiments" in page and "0.40 (95% interval 0.20 to 0.60) times" in page
+    assert f">{written}<" in page and f">{judged:z.2f}<" in page
+    assert "0.40 (95% interval 0.20 to 0.60) times" in page
+    assert "the true difference, as if everybody were asked, in 9 of 10 experiments" in page
+    assert "Calibrated, distributions are apart by" not in page  # these results do not say by how much
 
     predict(path, model, out, results=tmp_path / "results", people=1, overwrite=True)
     (alone,) = table(out / "differences.csv", question="warmth")
     assert alone["expected"] and not alone["expected_low"]
+    assert "xpected of people" not in page_of(out)
+
+    # Of one condition, and of options alone, there is nothing to say about differences of means.
+    for experiment in (changed(conditions={"late": "x"}), changed(questions__warmth=...)):
+        predict(write(tmp_path, experiment), model, out, results=tmp_path / "results", overwrite=True)
+        assert "xpected of people" not in page_of(out) and "to expect of people" not in page_of(out)
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({}, "is of an older version"),
-        ({"effects": {"prediction": None, "no_prediction": "two studies, and 6 are needed"}}, "two studies, and 6 are"),
+        (
+            {"effects": {"prediction": None, "no_prediction": "predictions differ in two studies"}},
+            "in its evaluation, predictions differ in two studies",
+        ),
         (
             {"effects": {"prediction": EFFECT_MODEL}, "comparability": few_metrics(0.1)["comparability"]},
             "is of differences under temperature 1, top-p 1, which are not predicted here",
+        ),
+        (
+            {
+                "effects": {"prediction": EFFECT_MODEL},
+                "comparability": few_metrics(0.1)["comparability"] | {"decoding": "external"},
+            },
+            "is of differences under a decoding that is not recorded, which",
         ),
     ],
 )
@@ -692,12 +713,37 @@ def test_why_nothing_is_expected_of_people_is_told(made, model, tmp_path, change
         ({"calibration": {"temperature": 25.0}}, '"calibration.temperature": must be at most 20'),
         ({"calibration": {"temperature": "1"}}, '"calibration.temperature": must be a number'),
         ({"effects": {"prediction": EFFECT_MODEL | {"slope": None}}}, r'"effects.prediction": .*\n.*"slope": must be'),
+        *(
+            (
+                {"effects": {"prediction": EFFECT_MODEL | {key: value}}},
+                rf'"effects.prediction": .*\n.*"{key}.*": must be',
+            )
+            for key, value in (
+                ("slope", 1e300),
+                ("slope", 10**400),
+                ("slope_sd", 1e200),
+                ("slope_sd", -0.2),
+                ("residual_sd", -0.1),
+                ("slope_standard_error", -0.1),
+                ("slope_ci95", []),
+                ("slope_ci95", [0.2, 1e300]),
+                ("studies", 10**400),
+            )
+        ),
     ],
 )
 def test_results_that_nothing_can_be_computed_with_are_refused(made, model, tmp_path, changes, key):
     path, out, record = made
     with pytest.raises(SocratesError, match=rf"metrics\.json(?s:.*){key}"):
         predict(path, model, out, results=write_metrics(tmp_path, record, **changes))
+
+
+def test_a_column_that_nobody_makes_is_no_empty_one(made, model, tmp_path):
+    path, out, _ = made
+    prediction = predicting.predict(model, path, shutil.copytree(out, tmp_path / "out"), processes=1)
+    questions = [replace(one, differences=one.differences.drop(columns="measure")) for one in prediction.questions]
+    with pytest.raises(KeyError, match="measure"):
+        write_prediction(tmp_path / "out", replace(prediction, questions=questions))
 
 
 def test_who_has_no_answer_in_a_condition_is_left_out_of_all(made, model, tmp_path, monkeypatch):
