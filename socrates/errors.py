@@ -40,6 +40,7 @@ REMOVED_OPTIONS = {
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # What steers a terminal: colours, titles, links.
 _SEQUENCES = re.compile(r"(\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b([]PX^_][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~])")
+_FILLERS = dict.fromkeys(map(ord, "\u034f\u115f\u1160\u3164"))  # printable by their category, but nothing is shown
 
 EXIT_DONE, EXIT_NO, EXIT_CANNOT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -56,7 +57,7 @@ def escaped(text: str) -> str:
 def plain(value: Any, limit: int = 200) -> str:
     """A text from another machine on one line, without what steers a terminal or does not show; "" for no text."""
     text = _SEQUENCES.sub("", value[: 20 * limit]) if isinstance(value, str) else ""
-    return "".join(filter(str.isprintable, re.sub(r"\s", " ", text))).strip()[:limit]
+    return "".join(filter(str.isprintable, re.sub(r"\s", " ", text.translate(_FILLERS)))).strip()[:limit]
 
 
 def first_line(error: BaseException) -> str:

@@ -148,16 +148,19 @@ def _communicate(
     said, heard = 0, time.monotonic()
     while True:
         try:
-            return process.communicate(stdin, _LOOK)
-        except subprocess.TimeoutExpired as waited:
-            before, said, stdin = said, len(waited.output or b"") + len(waited.stderr or b""), b""
-            if said > _ANSWER_LIMIT:
-                raise SocratesError(f"the machine answers with more than {_ANSWER_LIMIT >> 20} MiB: not read") from None
-            if watch:
-                watch()
-            heard = time.monotonic() if said != before else heard
-            if silence is not None and time.monotonic() - heard > silence:
-                raise
+            answer, waited = process.communicate(stdin, _LOOK), None
+        except subprocess.TimeoutExpired as timeout:
+            answer, waited, stdin = (timeout.output or b"", timeout.stderr or b""), timeout, b""
+        before, said = said, sum(map(len, answer))
+        if said > _ANSWER_LIMIT:
+            raise SocratesError(f"the machine answers with more than {_ANSWER_LIMIT >> 20} MiB: not read")
+        if waited is None:
+            return answer
+        if watch:
+            watch()
+        heard = time.monotonic() if said != before else heard
+        if silence is not None and time.monotonic() - heard > silence:
+            raise waited
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

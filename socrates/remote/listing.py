@@ -15,9 +15,11 @@ from pathlib import Path
 
 from socrates.checkpoint import MANIFEST, is_run_name
 from socrates.errors import SocratesError, plain
+from socrates.files import read_text
 from socrates.remote.instance import REMOTE_ROOT, Instance, Unreachable
 
 MANIFEST_LIMIT = 10 * 2**20  # bytes; ours have a few KB
+_ANSWER_LIMIT = 32 * 2**20  # bytes; 10,000 checkpoints take about 2 MB
 _FOLDER = re.compile(rb"\./([^/]+)/checkpoint-(0|[1-9][0-9]{0,11})")
 _LOOKS_LIKE_ONE = re.compile(rb"(?s).*/checkpoint-[0-9]+")
 _MANIFEST_LINE = re.compile(rb"(?s)([0-9a-f]{64})  (\./.+)/manifest\.json")
@@ -96,9 +98,9 @@ def list_trainings(instance: Instance) -> list[str]:
     Raises:
         Unreachable, SocratesError: it is unknown, and why.
     """
-    script = f"[ ! -d {REMOTE_ROOT} ] || {{ cd {REMOTE_ROOT} || exit 3\n{_LIST_TRAININGS.read_text()}}}; printf '\\0'"
-    held = b"\0".join(ask(instance, script)).decode(errors="replace").splitlines()
-    locks = [plain(line.rpartition(", which holds ")[2]) for line in held]
+    script = f"cd {REMOTE_ROOT} || exit 3\n{read_text(_LIST_TRAININGS, 'program of this project')}"
+    held = b"\0".join(ask(instance, f"[ ! -d {REMOTE_ROOT} ] || {{ {script}}}; printf '\\0'")).decode(errors="replace")
+    locks = [plain(line.rpartition(", which holds ")[2]) for line in held.splitlines()]
     runs = [lock.split("/")[1] for lock in locks if lock.startswith("models/")]
     return runs or ["supervisor" for _ in locks[:1]]
 
@@ -141,7 +143,7 @@ def ask(instance: Instance, script: str, stdin: bytes = b"") -> list[bytes]:
     """
     # Some shells greet: what counts stands between the two marks.
     body = f"printf 'socrates-begin\\0'\n{script}\nprintf 'socrates-end\\0'"
-    done = instance.run(f"set -o pipefail\n{body}", stdin=stdin, accept=range(256))
+    done = instance.run(f"set -o pipefail\n{{ {body}; }} | head -c {_ANSWER_LIMIT}", stdin=stdin, accept=range(256))
     answer = done.stdout
     _, begun, rest = answer.partition(b"socrates-begin\0")
     # The end mark follows a NUL (or stands alone), so that no file's name can imitate it.

@@ -94,13 +94,15 @@ class MonitorRecord:
     rounds: int | None = None
     downloaded: tuple[tuple[str, int], ...] = ()  # run and step
     unsolved: tuple[str, ...] = ()  # problems that last, in its words
+    damage: str | None = None  # why the record cannot be used, where there is one
 
 
 def read_monitor(root: Path, instance: str) -> MonitorRecord:
-    """The record of an instance's monitor; an unreadable one is none."""
+    """The record of an instance's monitor."""
     path = root / "models" / RECORDS / f"instance-{instance}.json"
     running = lock_is_held(path.with_suffix(".lock"))
     try:
         return replace(read_as(MonitorRecord, read_json(path, "monitor's record")), running=running)
     except (SocratesError, TypeError, ValueError):
-        return MonitorRecord(running)
+        damage = "record unreadable or of another version: start it again" if path.exists() else None
+        return MonitorRecord(running, damage=damage)

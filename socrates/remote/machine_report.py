@@ -22,7 +22,8 @@ _ASK = """
 cd {root} 2>/dev/null && [ -f socrates/machine/status.py ] || exit {not_set_up}
 for python in venv/bin/python python3; do
   "$python" -c 'import psutil, pydantic, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
-  exec "$python" -B scripts/lib/run.py machine.status {arguments}
+  "$python" -B scripts/lib/run.py machine.status {arguments} | head -c {longest}
+  exit "${{PIPESTATUS[0]}}"
 done
 exit {not_set_up}
 """
@@ -45,7 +46,7 @@ def ask_machine(instance: Instance, run: str = "", log: str = "") -> MachineRepo
         SocratesError: there is no such instance, or what it answered cannot be used.
     """
     arguments = f"{shlex.quote(run)} {shlex.quote(log)}" if run else ""
-    command = _ASK.format(root=REMOTE_ROOT, not_set_up=_NOT_SET_UP, arguments=arguments)
+    command = _ASK.format(root=REMOTE_ROOT, not_set_up=_NOT_SET_UP, arguments=arguments, longest=_LONGEST)
     done = instance.run(command, silence=_EVIDENCE_PATIENCE if run else _PATIENCE, accept=(0, _NOT_SET_UP))
     if done.returncode == _NOT_SET_UP:
         where = f"no code or no environment of this version in ~/{REMOTE_ROOT}"

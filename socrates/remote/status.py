@@ -69,9 +69,9 @@ def find_status(instance: Instance) -> Status:
         lines = [status.problem, *unfetchable(list_folders(instance)[1], instance.root / "models")[:3]]
         return replace(status, problem="\n".join(filter(None, lines)) or None)
     except NotSetUp as error:
-        return replace(local, verdict=WRONG, problem=str(error))
+        return replace(local, time=time.time(), verdict=WRONG, problem=str(error))
     except (OtherVersion, Unreachable) as error:
-        return replace(local, problem=str(error))
+        return replace(local, time=time.time(), problem=str(error))
 
 
 def find_local_status(root: Path, instance: str) -> Status:
@@ -106,11 +106,12 @@ def screen(status: Status, width: int) -> str:
 
     def add(text: str, style: str = "", *, wraps: bool = False) -> None:
         with console.capture() as capture:
-            console.print(Text(text, style), no_wrap=not wraps, overflow="ellipsis")
+            console.print(Text(text, style), no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
         lines.extend(line.rstrip() for line in capture.get().splitlines())
 
     title, moment = f"Instance {status.instance}: {_TITLES.get(status.verdict, 'CANNOT TELL')}", _moment(status.time)
-    add(f"{title:<{width - len(moment)}}{moment}", "bold red" if status.exit_status else "bold")
+    room = max(width - len(moment), 1)
+    add(f"{title[: room - 1]:<{room}}{moment}", "bold red" if status.exit_status else "bold")
     for line in (status.problem or "").splitlines():
         add(f"  {line}", wraps=True)
     add("")
@@ -208,7 +209,8 @@ def _monitor(status: Status) -> str:
     last = "" if monitor.last_round is None else f", last round {duration(status.time - monitor.last_round)} ago"
     if monitor.running:
         problem = f"; {monitor.unsolved[-1]}" if monitor.unsolved else ""
-        return f"running (process {monitor.pid or 'unknown'}){last or ', no round yet'}{problem}"
+        last = last or f", {monitor.damage or 'no round yet'}"
+        return f"running (process {monitor.pid or 'unknown'}){last}{problem}"
     if status.report and status.report.active:
         return f"NOT RUNNING; start it: ./scripts/monitor_checkpoints.sh {status.instance} 300"
     return f"not running{last}"

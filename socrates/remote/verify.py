@@ -235,7 +235,7 @@ def _monitor_ran(e: Evidence) -> Criterion:
     """The monitor's record: it looked after the start, saw every checkpoint, and no problem lasts."""
     text, m, start = "Checkpoint monitor ran without errors", e.monitor, e.there.started
     if m.pid is None or start is None:
-        return Criterion(text, None, [], "no monitor's record here" if m.pid is None else "no start is on record there")
+        return Criterion(text, None, [], "no start is on record there" if m.pid else m.damage or "no monitor's record")
     downloaded = [step for step in e.steps if (e.run, step) in m.downloaded]
     lines = [f"{m.rounds or 'no'} rounds, {len(downloaded)} downloads of this run"]
     lines += [f"unsolved: {problem}" for problem in m.unsolved]

@@ -41,9 +41,9 @@ def account_before(folder: Path, checkpoint: Path | None, run: str, price_per_ho
     """
     saved = running = None
     with suppress(SocratesError, TypeError, ValueError):  # there is none, or none that can be read
-        saved = read_as(Account, read_json(checkpoint / TRAINING_COST)) if checkpoint else None
+        saved = read_as(Account, read_json(checkpoint / TRAINING_COST), low=0) if checkpoint else None
     with suppress(SocratesError, TypeError, ValueError):
-        running = read_as(Account | None, read_json(folder / ".progress.json").get("account"))
+        running = read_as(Account | None, read_json(folder / ".progress.json").get("account"), low=0)
     run = saved.run if saved and saved.run else run
     records = [record for record in (saved, running) if record is not None and (record is saved or record.run == run)]
     best = max(records, key=lambda record: record.seconds, default=Account())

@@ -63,10 +63,12 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
 
 def read_progress(folder: Path | str) -> Progress | None:
     """The progress of the run with this output folder, or None where there is none that is complete."""
-    try:
-        return read_as(Progress, json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        value = json.loads((Path(folder) / PROGRESS).read_text(encoding="utf-8"))
+        with suppress(ValueError, TypeError):
+            return read_as(Progress, value, low=0)
+        return read_as(Progress, {**value, "account": None}, low=0)  # a damaged one takes neither step nor time away
+    return None
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

@@ -85,7 +85,7 @@ class MachineReport:
     time: float
     verdict: str = UNKNOWN
     state: str = "nothing was ever started"
-    problem: str | None = None
+    problem: str | None = field(default=None, metadata={"lines": 8})
     active: bool = False
     run: str | None = None
     config: str | None = None

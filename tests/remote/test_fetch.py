@@ -18,11 +18,13 @@ from socrates.errors import SocratesError, plain
 from socrates.files import sha256_file
 from socrates.remote.fetch import DamagedThere
 from socrates.remote.instance import Instance, Unreachable
-from socrates.remote.listing import list_folders
+from socrates.remote.listing import ask, list_folders
 from socrates.remote.local import COMPLETE, DAMAGED, LIGHT, OTHER, NoSpace, known_sha256, local_state
+from socrates.remote.machine_report import ask_machine
 from socrates.training.resume import choose_checkpoint
 
 SHARD = "global_step10/shard.pt"
+PYTHON_WITHOUT_END = '#!/bin/sh\n[ "$1" = -c ] || exec head -c 20M /dev/zero\n'
 
 
 def names(folder):
@@ -334,7 +336,21 @@ def test_an_answer_without_end_is_not_read_to_its_end(project, stream):
     before = psutil.Process().memory_info().rss
     with pytest.raises(SocratesError, match="answers with more than 64 MiB"):
         project.instance.run(f"exec cat /dev/zero >&{stream}")
+    with pytest.raises(SocratesError, match="answers with more than 64 MiB"):  # it ends before the first look
+        project.instance.run(f"exec head -c 65M /dev/zero >&{stream}")
     assert psutil.Process().memory_info().rss - before < 2**30
+
+
+def test_a_listing_and_a_report_have_limits_of_their_own(project):
+    with pytest.raises(Unreachable, match=rf"cut off \({32 * 2**20} bytes\)"):
+        ask(project.instance, "head -c 40M /dev/zero")
+    there = project.there.parent
+    for name, text in (("socrates/machine/status.py", ""), ("venv/bin/python", PYTHON_WITHOUT_END)):
+        (there / name).parent.mkdir(parents=True)
+        (there / name).write_text(text)
+        (there / name).chmod(0o755)
+    with pytest.raises(SocratesError, match="a command failed"):
+        ask_machine(project.instance)
 
 
 # The disk, and others who work here

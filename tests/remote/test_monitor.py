@@ -18,8 +18,10 @@ from mirrors import flip_a_bit, same_bytes
 from processes import PATIENCE, ROOT, environment, wait_for
 
 from socrates.checkpoint import find_damage
+from socrates.errors import SocratesError
 from socrates.remote.fetch import fetch_checkpoint, missing_checkpoints
 from socrates.remote.instance import Unreachable
+from socrates.remote.listing import list_trainings
 from socrates.remote.logs import fetch_logs
 from socrates.remote.monitor import Log, Monitor
 
@@ -296,7 +298,7 @@ def test_two_monitors_of_two_instances_and_their_output_on_a_full_disk(project):
     assert find_damage(project.models / "run" / "checkpoint-10") is None
 
 
-def test_missing_lists_what_is_not_here_and_a_training(project):
+def test_missing_lists_what_is_not_here_and_a_training(project, monkeypatch):
     assert project.run("0", "--missing") == (0, "")
     project.save(10)
     project.save(20)
@@ -316,6 +318,9 @@ def test_missing_lists_what_is_not_here_and_a_training(project):
         with (project.there.parent / path).open("a+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             assert f"a training runs on the instance: {name}\n" in project.run("0", "--missing")[1]
+    with monkeypatch.context() as patched, pytest.raises(SocratesError, match=r"trainings\.sh: no such program"):
+        patched.setattr("socrates.remote.listing._LIST_TRAININGS", project.root / "trainings.sh")
+        list_trainings(project.instance)
     (project.root / "unreachable").touch()
     status, output = project.run("0", "--missing")
     assert status == 2 and "error: connection refused" in output

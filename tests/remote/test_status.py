@@ -12,9 +12,9 @@ from machines import FULL, HERE, TEST, Machine, iso, status_of, text_of
 from processes import PATIENCE, environment
 
 from socrates.errors import SocratesError, plain
-from socrates.remote.instance import Unreachable
-from socrates.remote.machine_report import OtherVersion, read_report
-from socrates.remote.status import add_report, find_local_status, shorten
+from socrates.remote.instance import Instance, Unreachable
+from socrates.remote.machine_report import NotSetUp, OtherVersion, read_report
+from socrates.remote.status import add_report, find_local_status, find_status, shorten
 from socrates.telemetry.gpus import GpuSample
 from socrates.telemetry.machine_report import SCHEMA, WRONG, MachineReport
 
@@ -261,10 +261,14 @@ def test_the_monitor(machine):
     assert reminder in text_of(look(machine, here=find_local_status(machine.root, "0")))
     folder = machine.root / "models" / ".monitor"
     machine.hold_file(folder / "instance-0.lock")
-    record = {"pid": 4711, "rounds": 3, "last_round": machine.now - 120, "unsolved": ["no space\x1b[2J left"]}
+    record = {"pid": 4711, "rounds": 3, "last_round": machine.now - 120, "unsolved": ["no space\x1b[2J left\nhere"]}
     (folder / "instance-0.json").write_text(json.dumps(record))
     screen = text_of(look(machine, here=find_local_status(machine.root, "0")))
-    assert "running (process 4711), last round 2 min ago; no space left" in screen
+    assert "running (process 4711), last round 2 min ago; no space left here" in screen
+    record["last_round"] = iso(machine.now)  # as an earlier version wrote it
+    (folder / "instance-0.json").write_text(json.dumps(record))
+    screen = text_of(look(machine, here=find_local_status(machine.root, "0")))
+    assert "record unreadable or of another version: start it again\n" in screen + "\n"
     machine.locks.close()
     assert not find_local_status(machine.root, "0").monitor.running
 
@@ -296,7 +300,7 @@ def test_whatever_a_machine_sends_the_screen_stays_one(changes):
 
 
 def assert_harmless(status):
-    for width in (100, 60):
+    for width in (100, 60, 10):
         lines = text_of(status, width).split("\n")
         assert len(lines) <= 24
         assert max(map(len, lines)) <= width
@@ -321,6 +325,8 @@ def test_an_answer_that_was_cut_off_is_no_answer_and_a_greeting_is_none(machine)
         with pytest.raises(Unreachable, match="cut off"):
             read_report(cut, "0")
     assert read_report(report_with(loss=float("nan")), "0").loss is None
+    report = read_report(report_with(state="a\nb"), "0")
+    assert (report.problem, report.state) == ("no\nmore", "a b"), "lines are kept where they are meant"
 
 
 def test_another_version_says_so_and_how_to_bring_it_up_to_date():
@@ -355,12 +361,17 @@ def test_the_screen_fits_when_everything_is_long(machine):
     status = look(machine)
     status = replace(status, problem="word " * 100, report=replace(status.report, log=("x" * 500,) * 8))
     assert_harmless(status)
+    path = "/a-path-without-end" * 8
+    lines = text_of(replace(status, instance="i" * 64, problem=path), 60).split("\n")
+    assert re.fullmatch(r"Instance i{34} \w+ \d\d \w+ \d\d:\d\d", lines[0]), "the time stays"
+    assert path in "".join(lines), "a path is wrapped, not cut"
 
 
 def test_words():
     assert [shorten([]), shorten([10, 20])] == ["none", "10, 20 (2)"]
     assert shorten(range(500, 11500, 500)) == "500 ... 11000 (22)"
     assert plain("a\x1b[31mb\x1b]8;;http://x\x1b\\c\u202ed\te\x00") == "abcd e"
+    assert plain("\u3164a\u034f\u115f\u1160b") == "ab", "letters that show nothing"
 
 
 # -- as a person runs it, through the real tnr
@@ -394,6 +405,18 @@ def test_through_tnr_with_the_exit_status_of_the_answer(machine):
     result = run_status(machine, "7")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr and result.stderr.strip() and not result.stdout
+
+
+@pytest.mark.parametrize("error", [Unreachable, NotSetUp])
+def test_the_time_is_when_the_machine_was_given_up(machine, monkeypatch, error):
+    clock = iter([1e9, 2e9])
+
+    def ask(instance):
+        raise error("no answer")
+
+    monkeypatch.setattr("socrates.remote.status.time.time", lambda: next(clock))
+    monkeypatch.setattr("socrates.remote.status.ask_machine", ask)
+    assert find_status(Instance(machine.root, "0")).time == 2e9
 
 
 def test_an_instance_that_cannot_be_reached(machine):

@@ -82,7 +82,7 @@ class TestRun(Machine):
     def run(self, command, **_):
         """The machine's answer, from this process."""
         name, log = TEST, self.log.name
-        assert f"machine.status {name} {log}\n" in command
+        assert f"machine.status {name} {log} " in command
         output = io.StringIO()
         with contextlib.chdir(self.there), contextlib.redirect_stdout(output):
             status.main(name, log)
@@ -345,7 +345,10 @@ def test_the_monitors_record(run):
     criteria = run.judge()
     assert unmet(criteria) == [MONITOR]
     assert "checkpoints 40, 50 (2): neither" in said(criteria[MONITOR])
-    (run.root / "models" / ".monitor" / "instance-0.json").unlink()
+    record = run.root / "models" / ".monitor" / "instance-0.json"
+    record.write_text('{"pid": 1, "last_round": "2026-01-01T00:00:00+00:00"}')
+    assert "of another version" in run.judge()[MONITOR].why_not
+    record.unlink()
     assert unmeasured(run.judge()) == [MONITOR]
 
 

@@ -7,6 +7,8 @@ import pytest
 from socrates.files import write_json
 from socrates.telemetry.cost import TRAINING_COST, Account, account_before
 
+DEBT = {"run": "a", "attempts": 1, "seconds": 9.0, "usd": -3000}  # would loosen max_cost_usd
+
 
 def account_files(folder, told=None, saved=None):
     checkpoint = folder / "checkpoint-3"
@@ -40,6 +42,6 @@ def test_without_records_or_with_damaged_ones_it_begins_at_nothing(tmp_path):
     (tmp_path / ".progress.json").write_text('{"account": [')
     (checkpoint / TRAINING_COST).write_text('{"run": 1}')
     assert account_before(tmp_path, checkpoint, "a", 1.0) == Account(run="a", usd=0.0)
-    for value in (None, 5, {"run": "a", "attempts": "x"}, {"run": "a", "attempts": 1, "usd": []}):
+    for value in (None, 5, {"run": "a", "attempts": "x"}, {"run": "a", "attempts": 1, "usd": []}, DEBT):
         write_json(tmp_path / ".progress.json", {"account": value})
         assert account_before(tmp_path, None, "a", 1.0) == Account(run="a", usd=0.0)

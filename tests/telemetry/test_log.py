@@ -56,6 +56,16 @@ def test_progress_that_cannot_be_read_is_none(tmp_path, content):
     assert read_progress(tmp_path) is None
 
 
+def test_a_damaged_account_takes_the_progress_not_away_but_a_negative_step_or_time_does(tmp_path):
+    known = {"step": 5, "max_steps": 9, "time": 2e9, "started": 1e9, "started_step": 0}
+    for account in ({"usd": -3000}, {"seconds": "x"}, 5):
+        (tmp_path / PROGRESS).write_text(json.dumps(known | {"account": account}))
+        assert (read_progress(tmp_path).step, read_progress(tmp_path).account) == (5, None)
+    for harm in ({"step": -3}, {"time": -5}):
+        (tmp_path / PROGRESS).write_text(json.dumps(known | harm))
+        assert read_progress(tmp_path) is None
+
+
 def test_a_log_line_holds_what_the_trainer_said(telemetry, tmp_path):
     telemetry.begin(0, 50)
     logs = {"loss": 2.5, "learning_rate": 1e-5, "grad_norm": 0.5, "epoch": 0.1, "num_tokens": 1000.0, "entropy": 1.0}
