@@ -120,10 +120,9 @@ def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
 def coverage_notes(coverage: Mapping[str, Any]) -> list[str]:
     """Answers that do not count as they stand, or perhaps should not; of the coverage in a `metrics.json`."""
     far = ", ".join(f"{answer} ({people}×)" for answer, people in coverage["far_answers"].items())
-    drawn = coverage["cells_drawn"]
+    drawn = coverage["cells_drawn"] if coverage["cells_drawn"] < coverage["cells_scored"] else 0
     notes = {
-        "cells scored from answers as they are, as not all come with probabilities": drawn < coverage["cells_scored"]
-        and drawn,
+        "cells scored from answers as they are, as not all come with probabilities": drawn,
         "missing answers (refused, don't know, not applicable), left out": coverage["missing_answers"],
         "answers far from the rest of their scale (if they are missing ones, let the question say so)": far,
         "predictions outside the scale, counted as the end of people's range": coverage["predictions_outside"],

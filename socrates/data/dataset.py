@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from socrates.data.scales import scale_from_text
 from socrates.errors import SocratesError
 from socrates.files import read_json, remembered_sha256
 from socrates.schema import Recorded, validate
@@ -21,16 +20,15 @@ PARTS = ("train", "val", "test")
 METADATA = "metadata.json"
 
 
-def _of_their_scales(priors: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    for name, shares in priors.items():
-        valid = {str(answer) for answer in scale_from_text(name).values}
-        if not (shares.keys() <= valid and abs(math.fsum(shares.values()) - 1) < 1e-3):
-            raise ValueError(f'must be of the answers of the scale, with a sum of 1, and is not of "{name}"')
-    return priors
+def _sums_to_one(shares: dict[str, float]) -> dict[str, float]:
+    if abs(math.fsum(shares.values()) - 1) > 1e-3:
+        raise ValueError("the probabilities of a scale's answers must sum to 1")
+    return shares
 
 
+_Answer, _Probability = Annotated[str, Field(pattern=r"^-?[0-9]{1,16}$")], Annotated[float, Field(ge=0, le=1)]
 # Of each scale ("1 to 7"), the probability of each answer: the mean over training's questions with that scale.
-ScalePriors = Annotated[dict[str, dict[str, Annotated[float, Field(gt=0, le=1)]]], AfterValidator(_of_their_scales)]
+ScalePriors = dict[str, Annotated[dict[_Answer, _Probability], AfterValidator(_sums_to_one)]]
 
 
 class RecordedPriors(Recorded):
