@@ -117,7 +117,9 @@ class World:
     def signal_sshd(self, number: int, *, listener: bool = True) -> None:
         """Send a signal to every process of the machine's sshd, or to those alone that serve a connection."""
         sshd = psutil.Process(self._sshd_pid)
-        sessions = [p for p in sshd.children(recursive=True) if p.name().startswith("sshd")]
+        # A session that was stopped as it became the shell has another name now, and must go on, too.
+        every = number == signal.SIGCONT
+        sessions = [p for p in sshd.children(recursive=True) if every or p.name().startswith("sshd")]
         for process in [sshd] * listener + sessions:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
