@@ -78,7 +78,7 @@ def validate(schema: type[S], value: Mapping[str, Any], name: str, hint: Hint | 
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        raise_problems(name, [_problem(schema, found, hint) for found in error.errors()])
+        raise_problems(name, [*dict.fromkeys(_problem(schema, found, hint) for found in error.errors())])
         raise
 
 
@@ -164,7 +164,7 @@ def _problem(schema: type[BaseModel], error: ErrorDetails, hint: Hint | None) ->
         what = f"must be {_expected(schema, path) or _TYPES[kind]}, not {shown(got)}"
     else:
         what = f"{error['msg'][0].lower()}{error['msg'][1:]}, not {shown(got)}"
-    key = _quoted(".".join(part for part in path if part != "[key]"))
+    key = _quoted(".".join(part for part in path if part != "[key]" and "function-after[" not in part))
     return f"{key}: {what}" if path != [""] else what
 
 

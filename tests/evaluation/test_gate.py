@@ -188,7 +188,7 @@ REFUSED = [
     *((f"{n} cells", scored(n), scored(n), '"coverage.cells_scored": must be ') for n in (0, -5, True)),
     ("cells beyond counting", scored(10**400), scored(10**400), '"coverage.cells_scored": must be '),
     ("no rows", metrics(0.4), metrics(0.3, coverage=FEWER | {"rows_scored": 0}), "must be at least 1, not 0"),
-    ("a list in the decoding", *[other(decoding={"top_p": [[1]]})] * 2, '"comparability.decoding'),
+    ("a list in the decoding", *[other(decoding={"top_p": [[1]]})] * 2, '"comparability.decoding.top_p": must be'),
     ("half a character", *[other(hardware="\ud800")] * 2, "holds half a character"),
     ("signal out of range", metrics(0.4), metrics(0.3, mae=2e97), '"mae": must be at most 1'),
     ("merged", metrics(0.4), metrics(0.3, about={"merged": True}), 'made with "merged": true'),
