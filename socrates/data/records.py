@@ -112,6 +112,9 @@ def read_files(
     places: dict[Cell, int] = {}
     before = 0  # lines in the files before
     for place, file in enumerate(files):
+        if place:
+            with files[place - 1].open("rb") as lines:
+                before += sum(1 for _ in lines)
         for answer in read_answers(file, missing):
             if (other := places.setdefault(answer.cell, place)) != place:
                 cell = "study {}, condition {}, task {}".format(*answer.cell)
@@ -120,8 +123,6 @@ def read_files(
                     "with the same people; name each file once, and write what belongs together into one"
                 )
             yield file, answer.line, replace(answer, line=before + answer.line) if before else answer
-        with file.open("rb") as lines:
-            before += sum(1 for _ in lines)
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -24,9 +24,9 @@ from socrates.evaluation.lines import answers_of, scored_row, undecoded_distribu
 from socrates.evaluation.metrics import cell_units
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperature that is fitted
+_TINY = float(np.finfo(np.float32).tiny)  # in place of 0, for the model's numbers are no smaller
 # The likelihood is computed at these logarithms of T, 10% apart, and interpolated: the minimum is off by less than 1e-4
 # of T, and any number of studies is left out at no cost.
-_TINY = float(np.finfo(np.float32).tiny)  # in place of 0, for the model's numbers are no smaller
 _GRID = np.linspace(math.log(LOWEST), math.log(HIGHEST), 61)
 
 

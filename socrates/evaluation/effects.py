@@ -24,7 +24,8 @@ from scipy.special import erf, stdtrit
 from scipy.stats import permutation_test
 
 from socrates.evaluation.bootstrap import RESAMPLES, Weights, estimate, intervals, sorted_units
-from socrates.evaluation.cells import CellScore, standardise
+from socrates.evaluation.bounds import standardise
+from socrates.evaluation.cells import CellScore
 from socrates.evaluation.effect_model import LEAST_STUDIES, ROUNDING, EffectModel, fit_model
 
 Array = NDArray[np.float64]

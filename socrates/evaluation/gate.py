@@ -114,12 +114,11 @@ def decide(
     distances = baseline.wasserstein_distance, checkpoint.wasserstein_distance
     improvement = _improvement(*distances)
     go = improvement >= THRESHOLD and (not require_significant or interval[0] >= THRESHOLD)
-    printed = _printed(improvement, decimals=1, said=lambda shown: (shown >= THRESHOLD, shown > 0, shown < 0))[0]
     guess = checkpoint.bounds.uniform_guess
     return Decision(
         decision=GO if go else NO_GO,
         improvement_percent=float(improvement),
-        improvement_printed=f"{printed}%",
+        improvement_printed=f"{_printed_improvement(improvement)}%",
         threshold_percent=float(THRESHOLD),
         baseline_wasserstein_distance=distances[0],
         checkpoint_wasserstein_distance=distances[1],
@@ -158,6 +157,12 @@ def check_comparable(
                 "gets that without having seen the answers: look at its predictions.jsonl"
             )
     return before, after
+
+
+def check_version(version: int, path: Path) -> None:
+    """SocratesError where the results of a `metrics.json` are of another metric version, with what to do."""
+    if version != METRIC_VERSION:
+        raise SocratesError(f'{path}: "metric_version" is {version}: {REMEDIES["metric_version"]}')
 
 
 def _check_same_settings(baseline: Comparability, checkpoint: Comparability, names: tuple[str, str]) -> None:
@@ -239,13 +244,12 @@ def _width(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     plain = _improvement(baseline.wasserstein_distance, checkpoint.wasserstein_distance)
     if (plain >= THRESHOLD) == (improvement >= THRESHOLD):
         return
-    shown = _printed(improvement, decimals=1, said=lambda shown: (shown >= THRESHOLD, shown > 0, shown < 0))[0]
     how_much = "most" if improvement < plain / 2 else "some"
     what = f"{how_much} of this is width, not learning" if plain >= THRESHOLD else "decoding hides it"
     yield (
-        f"{what}: with each model's "
-        f"answers at the temperature that fits people best, the improvement is {shown}%, from {calibrated[0]:.4f} to "
-        f"{calibrated[1]:.4f}. {_ONE_NUMBER if plain >= THRESHOLD else 'Look at temperature and top_p first.'}"
+        f"{what}: with each model's answers at the temperature that fits people best, the improvement is "
+        f"{_printed_improvement(improvement)}%, from {calibrated[0]:.4f} to {calibrated[1]:.4f}. "
+        f"{_ONE_NUMBER if plain >= THRESHOLD else 'Look at temperature and top_p first.'}"
     )
 
 
@@ -366,6 +370,10 @@ def _interval_lines(interval: tuple[float, float] | None) -> list[str]:
 
 def _improvement(baseline: float, checkpoint: float) -> Fraction:
     return (1 - _exact(checkpoint) / _exact(baseline)) * 100
+
+
+def _printed_improvement(improvement: Fraction) -> str:
+    return _printed(improvement, decimals=1, said=lambda shown: (shown >= THRESHOLD, shown > 0, shown < 0))[0]
 
 
 def _exact(value: float) -> Fraction:

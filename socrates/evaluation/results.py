@@ -22,8 +22,8 @@ from socrates.data.dataset import ScalePriors
 from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
+from socrates.evaluation.bounds import standardise
 from socrates.evaluation.calibration import HIGHEST, LOWEST, calibrated_numbers
-from socrates.evaluation.cells import standardise
 from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
 from socrates.evaluation.groups import accuracy_by_group
 from socrates.evaluation.intervals import mean_interval, metric_intervals

@@ -10,9 +10,9 @@ from typing import Any
 from socrates.config import DEFAULT_SEED, DecodingSettings
 from socrates.data.dataset import RecordedPriors
 from socrates.errors import SocratesError
-from socrates.evaluation.gate import REMEDIES
+from socrates.evaluation.gate import check_version
 from socrates.evaluation.lines import read_human_answers, read_predictions, rows_sha256, scored_row, without_missing
-from socrates.evaluation.metrics import METRIC_VERSION, score
+from socrates.evaluation.metrics import score
 from socrates.evaluation.results import (
     CELLS,
     METRICS,
@@ -94,8 +94,8 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
         if known.get(key) is not None:
             known[key] = validate(kind, known[key], f'{path}, "{key}"').model_dump()
     known |= validate(RecordedPriors, {"scale_priors": known.get("scale_priors")}, str(path)).model_dump()
-    if (of := known.get("comparability")) and (version := of["metric_version"]) != METRIC_VERSION:
-        raise SocratesError(f'{path}: "metric_version" is {version}: {REMEDIES["metric_version"]}')
+    if of := known.get("comparability"):
+        check_version(of["metric_version"], path)
     return known
 
 

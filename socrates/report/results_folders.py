@@ -17,9 +17,8 @@ from pydantic import Field
 
 from socrates.data.records import read_jsonl
 from socrates.errors import SocratesError
-from socrates.evaluation.gate import REMEDIES, Decision
+from socrates.evaluation.gate import REMEDIES, Decision, check_version
 from socrates.evaluation.lines import read_cell_lines
-from socrates.evaluation.metrics import METRIC_VERSION
 from socrates.evaluation.results import CELLS, DECISION, EFFECTS, METRICS, check_metrics, read_metrics
 from socrates.files import finite, read_json
 from socrates.schema import Recorded, S, validate
@@ -156,8 +155,7 @@ def read_results(folder: Path) -> Results:
     if not folder.is_dir():
         raise SocratesError(f"{folder}: no such results folder; expected one with a {METRICS}, as evaluations write it")
     metrics = check_metrics(read_metrics(path := folder / METRICS), str(path)).model_dump()
-    if (version := metrics["comparability"]["metric_version"]) != METRIC_VERSION:
-        raise SocratesError(f'{path}: "metric_version" is {version}: {REMEDIES["metric_version"]}')
+    check_version(metrics["comparability"]["metric_version"], path)
     return Results(folder, folder.resolve().name, metrics)
 
 
