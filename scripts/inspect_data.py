@@ -26,6 +26,8 @@ keys of --json (all figures are of the rows that are not bad):
   demographics      of each field: rows in which it is known, groups, the most common of these; numbers are grouped
                     as in results
   scales            each with the form in which texts state it (null: they state none), rows, studies
+  stated_by_rows    rows that hold a scale, nominal, missing, a weight or counts of their own; their scale wins over the
+                    text's, and those whose text states another one are counted
   off_scale         by study: rows without a scale, answers outside their scale, the first line of these; codes of
                     missing answers (left out of training and evaluation); stated answers far from the rest of theirs
   differing_scales  cells whose rows state several; questions whose scale depends on the condition

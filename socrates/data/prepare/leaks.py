@@ -23,7 +23,6 @@ from socrates.data.prepare.lines import prompt_hash
 from socrates.data.prepare.splits import MAPPINGS, Unit, show_unit, unit_of
 from socrates.data.records import Cell, read_answers
 from socrates.data.scales import Scale
-from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 from socrates.files import sha256_file
 
@@ -98,12 +97,13 @@ def prove_no_leak(folder: Path, split: str, rows: Mapping[str, int]) -> dict[str
 def _read(file: Path, split: str, rows: int) -> _Part:
     cells: dict[Cell, int] = {}
     scales: dict[Cell, Scale | None] = {}
-    answers: defaultdict[Cell, Counter[int]] = defaultdict(Counter)
+    answers: defaultdict[Cell, Counter[float]] = defaultdict(Counter)
     hashes = array("Q")  # as a list: ten times the memory
     for answer in progress(read_answers(file), f"checking {file.name}", total=rows):
         if answer.cell not in cells:
-            cells[answer.cell], scales[answer.cell] = answer.line, parse_scale(answer.stimuli)
-        answers[answer.cell][answer.response] += 1
+            cells[answer.cell], scales[answer.cell] = answer.line, answer.stated[0]
+        for given, people in answer.counts.items():
+            answers[answer.cell][given] += people * answer.own.weight
         hashes.append(prompt_hash(answer.prompt))
     units: dict[Unit, int] = {}
     for cell, line in cells.items():
@@ -111,14 +111,14 @@ def _read(file: Path, split: str, rows: int) -> _Part:
     return _Part(len(hashes), cells, units, np.unique(np.array(hashes)), _scale_priors(answers, scales))
 
 
-def _scale_priors(answers: Mapping[Cell, Counter[int]], scales: Mapping[Cell, Scale | None]) -> ScalePriors:
+def _scale_priors(answers: Mapping[Cell, Counter[float]], scales: Mapping[Cell, Scale | None]) -> ScalePriors:
     """Of each scale the mean over questions of how its people answer, all conditions together."""
-    questions: defaultdict[tuple[str, str, int | str], Counter[int]] = defaultdict(Counter)
+    questions: defaultdict[tuple[str, str, int | str], Counter[float]] = defaultdict(Counter)
     for cell, scale in scales.items():
         if scale is not None:
             valid = {answer: count for answer, count in answers[cell].items() if answer in scale}
             questions[str(scale), cell.study_id, cell.task_num].update(valid)
-    shares: defaultdict[str, list[dict[int, float]]] = defaultdict(list)
+    shares: defaultdict[str, list[dict[float, float]]] = defaultdict(list)
     for (scale, *_), counts in questions.items():
         if total := counts.total():
             shares[scale].append({answer: count / total for answer, count in counts.items()})

@@ -112,7 +112,10 @@ def to_line(answer: Answer) -> bytes:
         if type(value) not in _SCALARS:
             raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
     row = {"prompt": answer.prompt, "response": answer.response, **answer.keys(), "demographic": demographic}
+    row |= answer.own.as_row()
     del row["line"]
+    if answer.response is None:
+        del row["response"]
     if stimuli_of(answer.prompt) != answer.stimuli:
         row["stimuli"] = answer.stimuli
     try:

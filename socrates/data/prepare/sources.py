@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from socrates.data.own_words import KEYS
 from socrates.data.records import read_lines
 from socrates.errors import SocratesError
 from socrates.model.hub import check_revision, names_a_folder, snapshot
@@ -26,6 +27,7 @@ PUBLISHED = "socratesft/SocSci210"
 _COLUMNS = (
     *("study_id", "condition_num", "task_num", "participant", "sample_id", "demographic", "stimuli", "prompt"),
     *("response", "input", "output"),
+    *KEYS,
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
