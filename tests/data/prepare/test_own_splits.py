@@ -2,19 +2,24 @@
 
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from processes import assert_refused, run_loaded
 from published import made_rows, published_folder, write_rows
+from tiny import tiny_tokenizer
 
+from socrates.config import PromptSettings
+from socrates.data.contamination import find_contamination
 from socrates.data.dataset import PARTS, judged_by_person, split_of
 from socrates.data.prepare.leaks import check_prepared
 from socrates.data.prepare.prepare import PrepareSettings, prepare
 from socrates.data.prepare.splits import carve
-from socrates.data.records import read_jsonl, render_prompt
+from socrates.data.records import read_answers, read_jsonl, render_prompt
+from socrates.data.tokenize import ensure_tokenized
+from socrates.data.tokenized import read_contents
 from socrates.errors import SocratesError
-from socrates.files import sha256_file
+from socrates.files import sha256_file, write_json
 
 UNITS = {
     "study": lambda row: row["study_id"],
@@ -141,6 +146,31 @@ def test_settings_of_the_published_splits_stay_those_that_sets_were_made_with(tm
     """Else the same command would not know its set again."""
     metadata = prepare(tmp_path / "out", source=str(published_folder(tmp_path / "in", words=2)))
     assert metadata["settings"] == {"split": "study", "val_share": 0.5, "seed": 0, "sample": None}
+
+
+def test_a_checkpoint_of_a_split_by_person_has_seen_its_people_and_not_its_cells(tmp_path):
+    made, _ = make(tmp_path, one_study(), by="person")
+    contents = read_contents(ensure_tokenized(made / "train.jsonl", tiny_tokenizer(), PromptSettings(), 2048))
+    write_json(tmp_path / "training_data.json", {"train_sha256": "t" * 64, "split": "own", **contents})
+    trained, val = (list(read_answers(made / f"{part}.jsonl")) for part in ("train", "val"))
+
+    def seen(answers, people=True):
+        people = [answer.participant for answer in answers] if people else None
+        return find_contamination(tmp_path, [answer.cell for answer in answers], ["v" * 64], people).rows
+
+    assert (seen(trained), seen(val), seen(trained[:3] + val)) == (len(trained), 0, 3)
+    assert seen(val, people=False) == len(val), "rows of nobody count by their cells"
+    elsewhere = [answer.cell._replace(study_id="other") for answer in trained]
+    assert find_contamination(tmp_path, elsewhere, [], [answer.participant for answer in trained]).rows == 0
+    assert find_contamination(tmp_path, [val[0].cell], ["t" * 64], [val[0].participant]).rows == 1
+    by_study = defaultdict(set)
+    for answer in trained:
+        by_study[answer.cell.study_id].add(str(answer.participant))
+    assert contents["participants"] == {study: sorted(people) for study, people in by_study.items()}
+
+    (made / "metadata.json").unlink()  # a file that nothing is known of
+    folder = ensure_tokenized(made / "train.jsonl", tiny_tokenizer(), PromptSettings(), 1024)
+    assert read_contents(folder) == {"cells": contents["cells"]}
 
 
 def test_the_command(tmp_path):
