@@ -70,7 +70,7 @@ class Source:
                 return folder / name
         raise SocratesError(
             f"{self.name}: no {name}, which names the training and evaluation rows; expected {self.folder}/metadata/"
-            f"{name}, as published beside the data set {PUBLISHED}"
+            f"{name}, as published beside the data set {PUBLISHED}; data without lists: --split own (docs/splits.md)"
         )
 
 
