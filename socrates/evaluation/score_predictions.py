@@ -82,6 +82,7 @@ def score_predictions(
         comparability=compared,
         about={"scored_file": str(file), **digest, "asked": asked, "human_answers": people and str(people), **about},
         seen=evaluation.get("seen"),
+        humans=humans if evaluation.get("scope") else None,
     )
 
 
