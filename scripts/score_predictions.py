@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     content = score_predictions(**vars(arguments))
     print("\n".join([*_coverage_lines(content), *number_lines(content)]))
-    for note in filter(None, [*content["scope"] and f"these numbers are {content['scope']}", *coverage_notes(content["coverage"]), worse_than_uniform(content)]):
+    scope = content["scope"] and f"these numbers are {content['scope']}"
+    for note in filter(None, [scope, *coverage_notes(content["coverage"]), worse_than_uniform(content)]):
         print(f"Note: {note}")
     print(f"\nResults: {arguments.output / 'metrics.json'}")
     return EXIT_DONE

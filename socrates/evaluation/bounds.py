@@ -81,8 +81,7 @@ def nominal_bounds(human_answers: Mapping[float, float], scale: Sequence[float] 
         "uniform_guess": drawn uniformly from the valid answers. "empirical_best": from the human answers themselves.
     """
     options = np.union1d([*human_answers], scale or ())
-    human = np.array([human_answers.get(option, 0.0) for option in options.tolist()])
-    human /= human.sum()
+    human = np.array([human_answers.get(option, 0.0) for option in options.tolist()]) / sum(human_answers.values())
     uniform = np.isin(options, scale or options) / len(scale or options)
     guesses = {"uniform_guess": uniform, "empirical_best": human}
     return {name: 0.5 * math.fsum(binomial_deviation(draws, guess, human)) for name, guess in guesses.items()}
