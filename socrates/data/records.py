@@ -136,12 +136,12 @@ def _without_missing(answer: Answer, missing: Counter[tuple[Cell, float]]) -> An
 
 
 def read_files(
-    files: Sequence[Path], missing: Counter[tuple[Cell, float]] | None = None
+    files: Sequence[Path], missing: Counter[tuple[Cell, float]] | None = None, *, share_cells: bool = False
 ) -> Iterator[tuple[Path, int, Answer]]:
     """Read several files as `read_answers` does one: file, line in it, and answer, whose line counts on through all.
 
     Raises:
-        SocratesError: a cell is in two of them, or as `read_answers`.
+        SocratesError: a cell is in two of them, unless they may ``share_cells``; or as `read_answers`.
     """
     places: dict[Cell, int] = {}
     before = 0  # lines in the files before
@@ -150,7 +150,7 @@ def read_files(
             with files[place - 1].open("rb") as lines:
                 before += sum(1 for _ in lines)
         for answer in read_answers(file, missing):
-            if (other := places.setdefault(answer.cell, place)) != place:
+            if (other := places.setdefault(answer.cell, place)) != place and not share_cells:
                 cell = "study {}, condition {}, task {}".format(*answer.cell)
                 raise SocratesError(
                     f"{file}, line {answer.line}: {cell} is in {files[other]} too, perhaps "

@@ -123,6 +123,11 @@ def _write_rows(
         answers = iter(progress(read_answers(data_file, missing), f"tokenizing {data_file}"))
         while batch := list(islice(answers, _BATCH)):
             cells.update(answer.cell for answer in batch)
+            if many := next((answer for answer in batch if answer.response is None), None):
+                raise SocratesError(
+                    f"{data_file}, line {many.line}: holds the answers of many people, and training is on a person's; "
+                    "such rows can only judge (val.jsonl, test.jsonl)"
+                )
             for answer in batch if by_person else ():
                 people[answer.cell.study_id].add(str(answer.participant))
             prompts = zip(batch, encoder.encode_all([answer.prompt for answer in batch]), strict=True)

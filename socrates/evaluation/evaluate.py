@@ -79,7 +79,8 @@ def evaluate(
     data_sha256 = hashes[0] if len(hashes) == 1 else sha256_json(hashes)
     missing, folders = Counter(), {file.parent.resolve() for file in data}
     priors = read_scale_priors(*folders) if len(folders) == 1 else None  # of several sets none is the training set
-    selection, answers = _choose_rows(data, settings, missing)
+    by_person = all(map(judged_by_person, folders))  # then val and test hold other people of the same cells
+    selection, answers = _choose_rows(data, settings, missing, share_cells=by_person)
     scales = [answer.stated[0] for answer in answers]
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
@@ -140,19 +141,21 @@ def evaluate(
             comparability=compared,
             about=about,
             seen=asdict(seen) if seen else None,
-            humans=humans if any(map(judged_by_person, folders)) else None,
+            humans=humans if by_person else None,
         )
 
 
-def _choose_rows(files: Sequence[Path], settings: Settings, missing: Counter) -> tuple[Selection, list[Answer]]:
+def _choose_rows(
+    files: Sequence[Path], settings: Settings, missing: Counter, *, share_cells: bool
+) -> tuple[Selection, list[Answer]]:
     selection = select_cells(
-        progress((answer for _, _, answer in read_files(files, missing)), "choosing rows"),
+        progress((answer for _, _, answer in read_files(files, missing, share_cells=share_cells)), "choosing rows"),
         settings.evaluation.max_examples,
         settings.seed,
         rows_per_cell=settings.evaluation.rows_per_cell,
     )
     answers = []
-    for file, line, answer in read_files(files):
+    for file, line, answer in read_files(files, share_cells=share_cells):
         if answer.line in selection.lines:
             try:  # before the model runs for hours, as they go into the results
                 known_demographic(answer.demographic)
