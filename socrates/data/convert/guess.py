@@ -47,8 +47,10 @@ _FIELDS = {  # demographic field -> names of its column
     "marital_status": "marital_status marital marstat",
     "household_size": "household_size hhsize",
 }
-# by survey programs, beside what people answered
-_EXPORTED = "startdate enddate status progress finished recorddate duration duration_in_seconds timestamp".split()
+_EXPORTED = (  # by survey programs, beside what people answered
+    *("startdate", "enddate", "status", "progress", "finished", "recorddate", "timestamp"),
+    *("duration", "duration_in_seconds"),
+)
 _MOST_OPTIONS, _MOST_CONDITIONS = 12, 96
 
 
