@@ -22,6 +22,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from socrates.data.other_formats import other_format
 from socrates.data.scales.missing import CODES
 from socrates.data.scales.text import question_text, read_scale
 from socrates.errors import SocratesError
@@ -140,6 +141,9 @@ def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     refuse_device(Path(path), "save it as a file first")
     try:
         with Path(path).open("rb") as file:
+            if refused := other_format(path, file.read(2**16)):
+                raise SocratesError(refused)
+            file.seek(0)
             for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
                 if len(line) > LONGEST_LINE:
                     raise SocratesError(f"{path}, line {number}: has over {LONGEST_LINE:,} bytes, which no row has")

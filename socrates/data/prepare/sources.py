@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from socrates.data.other_formats import wanted
 from socrates.data.records import read_lines
 from socrates.errors import SocratesError
 from socrates.model.hub import check_revision, names_a_folder, snapshot
@@ -94,7 +95,7 @@ def _open_folder(name: str) -> Source:
     path = Path(name).expanduser()
     if path.is_file():
         if path.suffix not in _ENDINGS:
-            raise SocratesError(f"{name}: expected a .parquet or a .jsonl file, or a folder of them")
+            raise SocratesError(wanted(path, f"a {path.suffix or 'nameless'} file"))
         return Source(name, path.parent, (path,))
     if not path.is_dir():
         raise SocratesError(f"{name}: no such folder or file, and no hub name (owner/data-set)")
@@ -172,6 +173,8 @@ def _rows_of(path: Path) -> Iterator[dict[str, Any]]:
     # a buffer, and not a whole row group at once: it may hold a million rows
     with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        if "study_id" not in columns:
+            raise SocratesError(wanted(path, f"parquet with other columns ({', '.join(file.schema_arrow.names)})"))
         decimals = "decimal" in str(file.schema_arrow)
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
             yield from map(_without_decimals, batch.to_pylist()) if decimals else batch.to_pylist()
