@@ -18,7 +18,14 @@ from socrates.schema import Line, Schema, Text, shown, validate
 _SCALE = 'must be "1 to 7", "1, 2, 8", "0 to 1000 by 50", or an object such as {"1": "Never", "2": "Always"}'
 
 
-def _scale(given: Any) -> str | dict[str, str]:
+def _study(given: Any) -> Any:
+    column = given.get("column") if isinstance(given, dict) and len(given) == 1 else given
+    if not isinstance(column, str) or not column.strip():
+        raise ValueError(f'must be a name, or {{"column": "study"}}, not {shown(given)}')
+    return given
+
+
+def _scale(given: Any) -> Any:
     try:
         scale, labels = scale_of(given)
     except (AttributeError, TypeError, ValueError) as error:
@@ -35,10 +42,10 @@ def _codes(given: Any) -> Any:
 
 
 def _questions(given: Any) -> Any:
-    """Names alone, or name -> text, mean questions of which the table says the rest."""
+    """Names alone, and names with a text, mean questions of which the table says the rest."""
     if isinstance(given, list) and all(isinstance(name, str) for name in given):
         return {name: {} for name in given}
-    if isinstance(given, Mapping):
+    if isinstance(given, dict):
         return {name: {"text": value} if isinstance(value, str) else value for name, value in given.items()}
     raise ValueError(
         'must be names such as ["Q1", "Q2"], or an object such as {"Q1": {"text": "…", "scale": "1 to 7"}}'
@@ -46,46 +53,27 @@ def _questions(given: Any) -> Any:
 
 
 def _demographics(given: Any) -> Any:
-    """Field -> column; in a list, a column that has the field's name, or such objects."""
-    if isinstance(given, list) and all(isinstance(item, str | dict) for item in given):
-        return {k: v for item in given for k, v in (item if isinstance(item, dict) else {item: item}).items()}
-    if isinstance(given, dict):
-        return given
-    raise ValueError('must be columns such as ["age", {"gender": "sex"}]')
-
-
-_Scale = Annotated[Any, BeforeValidator(_scale)]
-_Codes = Annotated[Any, BeforeValidator(_codes)]
+    """Field -> column; in a list a column may have its field's name."""
+    parts = given if isinstance(given, list) else [given]
+    parts = [{part: part} if isinstance(part, str) and part is not given else part for part in parts]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError('must be columns such as ["age", {"gender": "sex"}]')
+    return {field: column for part in parts for field, column in part.items()}
 
 
 class Question(Schema):
-    """What is to be said of a question; what is not comes from the table."""
+    """What is said of a question; the table says the rest."""
 
-    text: Text | None = Field(None, description="the question")
-    scale: _Scale = None
+    text: Text | None = None
+    scale: Annotated[Any, BeforeValidator(_scale)] = None
     nominal: bool | None = None
-    missing: _Codes = None
+    missing: Annotated[Any, BeforeValidator(_codes)] = None
 
 
-class Study(Schema):
-    """The name of a study, or the column that has it."""
+class Columns(Question):
+    """Which column is what; a scale, `nominal` and missing codes are of the questions that have none of their own."""
 
-    text: Line | None = None
-    column: Line | None = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Study:
-        if (self.text is None) == (self.column is None):
-            raise ValueError('takes a name, or {"column": "study"}')
-        return self
-
-
-class Columns(Schema):
-    """Which column is what."""
-
-    study: Annotated[Study, BeforeValidator(lambda given: {"text": given} if isinstance(given, str) else given)] = (
-        Field(description='a name, or {"column": "study"}')
-    )
+    study: Annotated[Any, BeforeValidator(_study)] = Field(description='a name, or {"column": "study"}')
     person: Line | None = None
     condition: Line | None = None
     conditions: dict[str, Text | None] = Field({})  # value of `condition` -> what people read
@@ -93,46 +81,44 @@ class Columns(Schema):
     weight: Line | None = None
     demographics: Annotated[dict[Line, Line], BeforeValidator(_demographics)] = Field({})
     question: Line | None = None
-    answer: Line | None = None  # then a row of the table is an answer, else a person
+    answer: Line | None = None  # with it a row of the table is an answer, else a person
     text: Line | None = None  # column of the questions' texts
-    questions: Annotated[dict[Line, Question], BeforeValidator(_questions)] = Field({})
-    scale: _Scale = None  # of the questions that have none of their own; likewise the next two
-    nominal: bool = False
-    missing: _Codes = ()
     count: Line | None = None
     prediction: Line | None = None
+    questions: Annotated[dict[Line, Question], BeforeValidator(_questions)] = Field({})
     encoding: Line | None = None
     sheet: Line | None = None
 
     @model_validator(mode="after")
     def _go_together(self) -> Columns:
-        if self.answer is None:
-            for name in ("question", "text", "count", "prediction"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f'"{name}" needs "answer": the column of the answers, one a row')
-            if not self.questions:
-                raise ValueError(
-                    'takes "questions": the columns that hold answers, where each row is a person; or, where each row '
-                    'is an answer, "question" and "answer": the columns that name the question and hold the answer'
-                )
-        elif self.question is None and len(self.questions) != 1:
+        for name in ("question", "text", "count", "prediction") if self.answer is None else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f'"{name}" needs "answer", the column of the answers, one a row')
+        if self.answer is None and not self.questions:
+            raise ValueError(
+                'takes "questions", the columns of answers where a row is a person; or "question" and "answer", the '
+                "columns of the question and its answer where a row is one answer"
+            )
+        if self.answer is not None and self.question is None and len(self.questions) != 1:
             raise ValueError('takes "question", the column that names it, or "questions" with the one that is answered')
         if self.conditions and (self.condition is None or self.stimulus is not None):
             raise ValueError('"conditions" goes with "condition", the column of its names, and not with "stimulus"')
         if self.count is not None and self.person is not None:
-            raise ValueError('"count" goes with rows that are not one person\'s: leave out "person" or "count"')
+            raise ValueError('"count" is of many people: leave out "person", or "count"')
         return self
+
+    @property
+    def study_column(self) -> str | None:
+        """The column of the study's name, if it is not one study."""
+        return self.study["column"] if isinstance(self.study, dict) else None
 
     def named(self) -> Iterator[tuple[str, str]]:
         """(key, column) of every column that is named."""
-        if self.study.column is not None:
-            yield "study.column", self.study.column
-        for key in ("person", "condition", "stimulus", "weight", "question", "answer", "text", "count", "prediction"):
-            if (column := getattr(self, key)) is not None:
-                yield key, column
+        for key in ("study_column", "person", "condition", "stimulus", "weight", "question", "answer", "text", "count"):
+            yield key.removesuffix("_column"), getattr(self, key)
+        yield "prediction", self.prediction
         yield from ((f"demographics.{field}", column) for field, column in self.demographics.items())
-        if self.answer is None:
-            yield from (("questions", column) for column in self.questions)
+        yield from (("questions", column) for column in self.questions if self.answer is None)
 
 
 def read_columns(path: Path) -> Columns:

@@ -16,7 +16,7 @@ from typing import Any
 
 from socrates.data.convert.columns import Columns
 from socrates.data.convert.questions import as_answer
-from socrates.data.convert.rows import Conversion, convert_rows, looks_like_weight, open_tables
+from socrates.data.convert.rows import Conversion, convert_rows, looks_like_weights, open_tables
 from socrates.data.convert.tables import Known
 from socrates.data.records import render_prompt
 
@@ -80,7 +80,7 @@ def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
         if column := take(names, most=most, unique=key == "person" and not is_long):
             guessed[key] = {"column": column} if key == "study" else column
     guessed["demographics"] = {field: column for field, names in _FIELDS.items() if (column := take(names))}
-    guessed["weight"] = next((name for name in left.values() if looks_like_weight(name, block[name])), None)
+    guessed["weight"] = min(looks_like_weights(block) & {*left.values()}, default=None)
     answers: Mapping[str, list[Any]] = {name: block[name] for name in block if name in left.values()}
     if is_long:
         guessed.setdefault("question", guessed.get("text"))

@@ -24,7 +24,6 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d{1,18},(?:\d{1,2}|\d{4,18})")  # "1,200" ma
 class Asked(NamedTuple):
     """A question with all that is known of it."""
 
-    task: int | str
     text: str
     instruction: str  # how to answer; empty where the text says it
     scale: Scale | None
@@ -67,14 +66,14 @@ def ask(task: int | str, columns: Columns, known: Known, text: str | None) -> As
     said = columns.questions.get(str(task), Question())
     text = said.text or text or known.text
     if text is None:
-        raise SocratesError(
-            f'question {shown(task)} has no text; write it: "questions": {{{shown(str(task))}: "…"}}, '
-            'or name its column, "text"'
-        )
-    given = columns.scale if said.scale is None else said.scale
+        write = f'"questions": {{{shown(str(task))}: "…"}}, or name the column that holds it, "text"'
+        raise SocratesError(f"question {shown(task)} has no text; write it: {write}")
+    given, codes, nominal = (
+        getattr(columns if getattr(said, name) is None else said, name) for name in ("scale", "missing", "nominal")
+    )
     scale, labels = scale_of(known.scale if given is None else given)
     labels = labels or {value: label for value, label in known.labels.items() if not isinstance(value, str)}
-    missing = {*(columns.missing if said.missing is None else said.missing)}
+    missing = {*(codes or ())}
     missing |= {value for value, label in labels.items() if CODES.fullmatch(str(value)) and says_missing(label)}
     for low, high in known.missing:
         missing |= {low} if low == high else {value for value in labels if low <= value <= high}
@@ -82,14 +81,18 @@ def ask(task: int | str, columns: Columns, known: Known, text: str | None) -> As
     values = tuple(value for value in values if value not in missing)
     scale = Scale(values) if len(values) > 1 else None
     stated, form, _ = read_scale(text)
-    instructs = stated is not None and not form.endswith(IN_QUESTION) and scale in (None, stated)
+    is_told = stated is not None and not form.endswith(IN_QUESTION) and scale in (None, stated)
     scale = scale or stated
-    nominal = columns.nominal if said.nominal is None else said.nominal
-    instruction = "" if instructs else answer_instruction(scale, labels, nominal=nominal)
     own = {"scale": scale and str(scale), "nominal": nominal, "missing": sorted(map(as_number, missing))}
-    answers = {_folded(label): value for value, label in labels.items()}
-    own = {name: value for name, value in own.items() if value}
-    return Asked(task, text, instruction, scale, answers, frozenset(missing), known.missing, own)
+    return Asked(
+        text=text,
+        instruction="" if is_told else answer_instruction(scale, labels, nominal=bool(nominal)),
+        scale=scale,
+        answers={_folded(label): value for value, label in labels.items()},
+        missing=frozenset(missing),
+        ranges=known.missing,
+        own={name: value for name, value in own.items() if value},
+    )
 
 
 def _filled(values: Sequence[float]) -> Sequence[float]:

@@ -36,8 +36,8 @@ Block = dict[str, list[Any]]  # column -> a value for each row: None, a number o
 _ROWS = 10_000  # of a block
 _SAMPLE = 2**22  # bytes from which encoding and delimiter are found out
 _EMPTY = frozenset(("", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "<NA>"))
-_LIBRARIES = (
-    *(ValueError, RecursionError, csv.Error, pa.ArrowException, zipfile.BadZipFile),
+_LIBRARY_ERRORS = (
+    *(OSError, ValueError, RecursionError, csv.Error, pa.ArrowException, zipfile.BadZipFile),
     *(pyreadstat.ReadstatError, pyreadstat.PyreadstatError),
 )
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
@@ -85,22 +85,21 @@ def open_table(path: Path, *, encoding: str | None = None, sheet: str | None = N
     Raises:
         SocratesError: no such file, of no known format, or it cannot be read; reading its blocks raises it too.
     """
-    opened = {
-        **dict.fromkeys((".csv", ".tsv", ".tab", ".txt", ".dat"), lambda: _open_delimited(path, encoding, qsf)),
-        ".json": lambda: _open_records(path, _json_array(path)),
-        **dict.fromkeys((".jsonl", ".ndjson"), lambda: _open_records(path)),
-        ".parquet": lambda: _open_parquet(path),
-        **dict.fromkeys((".xlsx", ".xlsm"), lambda: _open_excel(path, sheet)),
-        **dict.fromkeys((".sav", ".zsav", ".dta"), lambda: _open_statistics(path, encoding)),
-    }
     if not path.is_file():
         refuse_device(path, "save it as a file first")
         raise SocratesError(f"{path}: {'is a folder; name the file in it' if path.is_dir() else 'no such file'}")
-    if (ending := path.suffix.lower()) not in opened:
-        old = "; save it as .xlsx" if ending == ".xls" else ""
-        raise SocratesError(f"{path}: must end in one of {', '.join(opened)}{old}")
+    formats: dict[str, Callable[[], Table]] = {
+        ".csv .tsv .tab .txt .dat": lambda: _open_delimited(path, encoding, qsf),
+        ".json .jsonl .ndjson": lambda: _open_records(path),
+        ".parquet": lambda: _open_parquet(path),
+        ".xlsx .xlsm": lambda: _open_excel(path, sheet),
+        ".sav .zsav .dta": lambda: _open_statistics(path, encoding),
+    }
+    opening = next((opening for endings, opening in formats.items() if path.suffix.lower() in endings.split()), None)
+    if opening is None:
+        raise SocratesError(f"{path}: must end in one of {' '.join(formats)}; save it as one of these")
     with _reading(path):
-        table = opened[ending]()
+        table = opening()
     if repeated := [name for name, times in Counter(table.columns).items() if times > 1]:
         raise SocratesError(f'{path}: several columns are named "{repeated[0]}"; rename all but one')
     return table
@@ -116,9 +115,7 @@ def _reading(path: Path) -> Iterator[None]:
     except (UnicodeError, LookupError) as error:
         remedy = 'name its encoding in columns.json, such as "encoding": "cp1252"'
         raise SocratesError(f"{path}: cannot be read as text: {first_line(error)}; {remedy}") from error
-    except OSError as error:
-        raise SocratesError(f"{path}: cannot read: {error.strerror or first_line(error)}") from error
-    except _LIBRARIES as error:
+    except _LIBRARY_ERRORS as error:
         raise SocratesError(f"{path}: cannot be read as {path.suffix[1:]}: {first_line(error)}") from error
 
 
@@ -148,9 +145,9 @@ def _open_delimited(path: Path, encoding: str | None, qsf: Path | None) -> Table
         sample = file.read(_SAMPLE)
     encoding = encoding or _find_encoding(sample)
     text = codecs.getincrementaldecoder(encoding)().decode(sample)
-    delimiter = max(",;\t|", key=lambda delimiter: _regularity(text, delimiter))
     if not text.strip():
         raise SocratesError(f"{path}: is empty")
+    delimiter = max(",;\t|", key=lambda delimiter: _regularity(text, delimiter))
     header, asked, imported, *_ = [*islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 3), [], []]
     header = [name.strip() for name in header]
     notes = [f"read as {encoding} text, since it is no UTF-8"] if encoding == "cp1252" else []
@@ -210,17 +207,19 @@ def _rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
 # --- other formats -------------------------------------------------------------------------------------------------
 
 
-def _json_array(path: Path) -> list[Any]:
-    rows = json.loads(path.read_bytes(), object_pairs_hook=unique_keys, parse_constant=no_constant)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise SocratesError(f"{path}: must be a list of objects, one a row ([{{…}}, {{…}}]), or JSONL (.jsonl)")
-    return rows
+def _open_records(path: Path) -> Table:
+    """JSON objects, in a list or one a line; one in an object becomes columns such as "demographic.age"."""
+    if path.suffix.lower() == ".json":
+        rows = json.loads(path.read_bytes(), object_pairs_hook=unique_keys, parse_constant=no_constant)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise SocratesError(f"{path}: must be a list of objects, one a row ([{{…}}, {{…}}]), or JSONL (.jsonl)")
+    else:
+        rows = None
 
+    def flat() -> Iterator[dict[str, Any]]:
+        yield from map(_flat, (row for _, row in read_jsonl(path, ours=False)) if rows is None else rows)
 
-def _open_records(path: Path, rows: list[dict[str, Any]] | None = None) -> Table:
-    """JSON objects; one in an object becomes columns such as "demographic.age"."""
-    flat = lambda: map(_flat, (row for _, row in read_jsonl(path)) if rows is None else rows)  # noqa: E731
-    columns = dict.fromkeys(chain.from_iterable(islice(flat(), None if rows else _ROWS)))
+    columns = dict.fromkeys(chain.from_iterable(islice(flat(), _ROWS)))
 
     def blocks() -> Iterator[Block]:
         left = flat()
@@ -231,10 +230,10 @@ def _open_records(path: Path, rows: list[dict[str, Any]] | None = None) -> Table
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    inner = {
-        f"{name}.{key}": item for name, value in row.items() if isinstance(value, dict) for key, item in value.items()
-    }
-    return {name: value for name, value in row.items() if not isinstance(value, dict)} | inner
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _open_parquet(path: Path) -> Table:
@@ -266,24 +265,17 @@ def _open_statistics(path: Path, encoding: str | None) -> Table:
     read = pyreadstat.read_dta if is_stata else pyreadstat.read_sav
     options = {"encoding": encoding, **({} if is_stata else {"user_missing": True})}
     _, meta = read(path, metadataonly=True, **options)
-    known = {
-        name: Known(
-            text=meta.column_names_to_labels.get(name),
-            labels={_clean(value): label for value, label in meta.variable_value_labels.get(name, {}).items()},
-            missing=tuple(
-                (ends["lo"], ends["hi"])
-                for ends in meta.missing_ranges.get(name, ())
-                if not isinstance(ends["lo"], str)
-            ),
-        )
-        for name in meta.column_names
-    }
+    known = {}
+    for name in meta.column_names:
+        labels = {_clean(value): label for value, label in meta.variable_value_labels.get(name, {}).items()}
+        ranges = [(ends["lo"], ends["hi"]) for ends in meta.missing_ranges.get(name, ())]
+        ranges = tuple(ends for ends in ranges if not isinstance(ends[0], str))
+        known[name] = Known(meta.column_names_to_labels.get(name), None, labels, ranges)
 
     def blocks() -> Iterator[Block]:
         with _reading(path):
-            for columns, _ in pyreadstat.read_file_in_chunks(
-                read, path, chunksize=_ROWS, output_format="dict", **options
-            ):
+            chunks = pyreadstat.read_file_in_chunks(read, path, chunksize=_ROWS, output_format="dict", **options)
+            for columns, _ in chunks:
                 yield {name: _cleaned(values) for name, values in columns.items()}
 
     return Table(path, tuple(meta.column_names), blocks, known)

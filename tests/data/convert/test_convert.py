@@ -201,7 +201,11 @@ REFUSED = {
         ['did you mean "letter"'],
     ),
     "no condition": ("q,c\n1,\n", {**ONE, "condition": "c"}, ['"c": is empty']),
-    "kinds of conditions": ("q,c\n1,a\n1,2\n", {**ONE, "condition": "c"}, ["row 3", "use one kind"]),
+    "kinds of conditions": (
+        "q,c\n1,a\n1,2\n",
+        {**ONE, "condition": "c"},
+        ["row 3", "has numbers and texts, such as 2"],
+    ),
     "a weight": ("q,w\n1,-1\n", {**ONE, "weight": "w"}, ['"w": must be a number above 0, not -1']),
     "no text": ("q\n1\n", {**ONE, "questions": ["q"]}, ['question "q" has no text']),
 }
