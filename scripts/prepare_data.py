@@ -36,6 +36,12 @@ def parse_arguments() -> argparse.Namespace:
         default="socratesft/SocSci210",
         help="hub name, folder of parquet or JSONL files, or one such file (socratesft/SocSci210)",
     )
+    add(
+        "--columns",
+        metavar="FILE",
+        type=Path,
+        help="columns.json of a --source file of another layout (convert_data.py)",
+    )
     add("--revision", metavar="REV", help="commit, tag or branch of the hub's repository (the newest)")
     add("--split", choices=("study", "condition", "task"), default="study", help="whose published lists (study)")
     add("--val-share", metavar="F", type=float, default=0.5, help="of the evaluation rows, for val.jsonl (0.5)")
@@ -68,6 +74,7 @@ def main() -> int:
             settings,
             source=arguments.source,
             revision=arguments.revision,
+            columns=arguments.columns,
             max_bad_rows=arguments.max_bad_rows,
             overwrite=arguments.overwrite,
         )

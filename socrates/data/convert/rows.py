@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from socrates.console import progress
-from socrates.data.convert.columns import Columns
+from socrates.data.convert.columns import Columns, read_columns
 from socrates.data.convert.questions import Asked, as_answer, ask
 from socrates.data.convert.tables import Block, Known, Table, open_table
 from socrates.data.records import BadRow
@@ -103,6 +106,23 @@ def convert_to(files: Sequence[Path], columns: Columns, output: Path, max_bad_ro
     return found
 
 
+@contextmanager
+def converted(file: Path, columns: Path | None) -> Iterator[Path]:
+    """A file of rows: the one that is given or, with a `columns.json`, those made of it, until they have been used.
+
+    Raises:
+        SocratesError: as `convert_to`.
+    """
+    if columns is None:
+        yield file
+        return
+    with TemporaryDirectory() as folder:
+        rows = Path(folder) / f"{file.name}.jsonl"
+        for line in convert_to([file], read_columns(columns), rows).lines():
+            print(line, file=sys.stderr, flush=True)
+        yield rows
+
+
 def convert_rows(files: Sequence[Path], columns: Columns, found: Conversion) -> Iterator[dict[str, Any]]:
     """The rows of tables, one by one; what is left out is told in ``found``."""
     people, counted = count(1), {}
@@ -117,8 +137,9 @@ def convert_rows(files: Sequence[Path], columns: Columns, found: Conversion) -> 
                 ]
             yield from reader.read(first, block)
             first += len(next(iter(block.values())))
-    found.rows += len(counted)
-    yield from counted.values()
+    given = [row for row in counted.values() if row["counts"].total()]
+    found.rows += len(given)
+    yield from given
 
 
 def open_tables(files: Sequence[Path], columns: Columns | None = None) -> list[Table]:

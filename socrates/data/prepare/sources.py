@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from socrates.data.convert.columns import read_columns
+from socrates.data.convert.rows import Conversion, convert_rows
 from socrates.data.other_formats import wanted
 from socrates.data.records import read_lines
 from socrates.errors import SocratesError
@@ -43,6 +45,7 @@ class Source:
         files: of the data, sorted; all parquet or all JSONL.
         commit: of the hub's repository; None for a local folder.
         revision: of the hub's repository, as the user gave it.
+        columns: the `columns.json` of a file of another layout, which is converted as it is read.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Source:
     files: tuple[Path, ...]
     commit: str | None = None
     revision: str | None = None
+    columns: Path | None = None
 
     @property
     def origin(self) -> dict[str, str | None]:
@@ -59,7 +63,7 @@ class Source:
     @property
     def unit(self) -> str:
         """What a number in its files counts: "row" or "line"."""
-        return "row" if self.files[0].suffix == ".parquet" else "line"
+        return "row" if self.columns or self.files[0].suffix == ".parquet" else "line"
 
     def find_beside(self, name: str) -> Path:
         """A file of `metadata/`, or beside the data files; SocratesError, with what is expected, if there is none."""
@@ -76,18 +80,22 @@ class Source:
 # --- where they lie ------------------------------------------------------------------------------------------------
 
 
-def open_source(name: str, revision: str | None = None) -> Source:
+def open_source(name: str, revision: str | None = None, columns: Path | None = None) -> Source:
     """The data set that a name means: a folder or file of this machine, or a data set of the hub, downloaded first.
 
     Args:
         name: a folder, a file, or a hub name such as `socratesft/SocSci210` (the rule is `hub.names_a_folder`'s).
         revision: branch, tag or commit of the hub's repository; the default branch's newest commit if None.
+        columns: the `columns.json` of a file that is to be converted.
 
     Raises:
         SocratesError: nothing there, no data in it, parquet and JSONL files both, or the hub cannot be reached, does
             not know it or does not let us read it.
     """
     check_revision(name, revision)
+    if columns is not None:
+        path = Path(name).expanduser()
+        return Source(name, path.parent, (path,), columns=columns)
     return _open_folder(name) if names_a_folder(name) else _open_hub(name, revision)
 
 
@@ -155,8 +163,16 @@ def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | byte
     Numbers count from 1 in each file; an empty line counts and is no row.
 
     Raises:
-        SocratesError: a file is damaged or cannot be read.
+        SocratesError: a file is damaged or cannot be read, or cannot be converted.
     """
+    if source.columns is not None:
+        found = Conversion()
+        for number, row in enumerate(convert_rows(source.files, read_columns(source.columns), found), start=1):
+            yield source.files[0], number, row
+        found.refuse(0)
+        for line in found.lines():
+            print(line, flush=True)
+        return
     for file in source.files:
         try:
             for number, row in read_lines(file) if file.suffix == ".jsonl" else enumerate(_rows_of(file), start=1):
