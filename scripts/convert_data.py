@@ -64,8 +64,12 @@ def main() -> int:
 
 def guess(files: list[Path], path: Path | None) -> int:
     """Write a guessed columns.json, or print it; show what it makes of the first rows."""
+    from itertools import islice
+
     from socrates.data.convert.columns import Columns
-    from socrates.data.convert.guess import columns_text, guess_columns, preview
+    from socrates.data.convert.guess import columns_text, guess_columns
+    from socrates.data.convert.rows import Conversion, convert_rows
+    from socrates.data.records import render_prompt
     from socrates.files import atomic_write
     from socrates.schema import validate
 
@@ -78,8 +82,13 @@ def guess(files: list[Path], path: Path | None) -> int:
         with atomic_write(path) as file:
             file.write(text)
         print(f"Guessed: {path}; check each line of it, and the scales, which are those of the answers seen\n")
-    for row in preview(files, validate(Columns, guessed, "the guess")):
-        print(f"{row}\n")
+    found = Conversion()
+    rows = list(islice(convert_rows(files, validate(Columns, guessed, "the guess"), found), 3))
+    for row in rows:
+        answer = row.get("response", row.get("counts"))
+        print(f"{render_prompt(row['demographic'], row['stimuli'])}\n→ {answer}\n")
+    if not rows:
+        found.refuse(0)
     return EXIT_DONE
 
 

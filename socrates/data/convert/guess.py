@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from socrates.data.convert.columns import Columns
 from socrates.data.convert.questions import as_answer
-from socrates.data.convert.rows import Conversion, convert_rows, looks_like_weights, open_tables
+from socrates.data.convert.rows import looks_like_weights, open_tables
 from socrates.data.convert.tables import Known
-from socrates.data.records import render_prompt
+from socrates.data.scales.missing import CODES, far_answers
 
 _WIDE = {  # key -> names of its column
     "person": "participant participant_id respondent respondent_id subject subject_id person person_id responseid "
     "response_id caseid case_id user_id worker_id prolific_id id",
-    "study": "study study_id experiment",
+    "study_column": "study study_id experiment",
     "condition": "condition condition_num treatment treat arm cond group experimental_condition",
     "stimulus": "stimulus stimuli vignette scenario",
 }
@@ -47,11 +45,9 @@ _FIELDS = {  # demographic field -> names of its column
     "marital_status": "marital_status marital marstat",
     "household_size": "household_size hhsize",
 }
-_EXPORTED = (  # by survey programs, beside what people answered
-    *("startdate", "enddate", "status", "progress", "finished", "recorddate", "timestamp"),
-    *("duration", "duration_in_seconds"),
-)
+_NOT_ASKED = ("status", "progress", "finished", "duration", "duration_in_seconds")
 _MOST_OPTIONS, _MOST_CONDITIONS = 12, 96
+_json = partial(json.dumps, ensure_ascii=False)
 
 
 def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
@@ -59,42 +55,41 @@ def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
     table = open_tables(files)[0]
     block = next(table.blocks(), {name: [] for name in table.columns})
     left = {_name(name): name for name in reversed(block)}
-    is_long = all(
-        set(names.split()) & left.keys() for names in (f"{_LONG['question']} {_LONG['text']}", _LONG["answer"])
-    )
+    is_long = all(left.keys() & names.split() for names in (f"{_LONG['question']} {_LONG['text']}", _LONG["answer"]))
 
-    def take(names: str, *, most: int | None = None, unique: bool = False) -> str | None:
+    def take(key: str, names: str) -> str | None:
         for name in filter(left.__contains__, names.split()):
-            values = {value for value in block[left[name]] if value is not None}
-            if (
-                values
-                and (most is None or len(values) <= most)
-                and (not unique or len(values) == len(block[left[name]]))
-            ):
+            values = [value for value in block[left[name]] if value is not None]
+            distinct = len(set(values))
+            is_usable = {
+                "person": is_long or distinct == len(block[left[name]]),
+                "condition": distinct <= _MOST_CONDITIONS,
+            }
+            if values and is_usable.get(key, True):
                 return left.pop(name)
         return None
 
     guessed: dict[str, Any] = {"study": table.path.stem}
-    for key, names in (_WIDE | _LONG if is_long else _WIDE).items():
-        most = _MOST_CONDITIONS if key == "condition" else None
-        if column := take(names, most=most, unique=key == "person" and not is_long):
-            guessed[key] = {"column": column} if key == "study" else column
-    guessed["demographics"] = {field: column for field, names in _FIELDS.items() if (column := take(names))}
+    guessed |= {key: take(key, names) for key, names in (_WIDE | _LONG if is_long else _WIDE).items()}
+    if column := guessed.pop("study_column"):
+        guessed["study"] = {"column": column}
+    guessed["demographics"] = {field: column for field, names in _FIELDS.items() if (column := take(field, names))}
     guessed["weight"] = min(looks_like_weights(block) & {*left.values()}, default=None)
-    answers: Mapping[str, list[Any]] = {name: block[name] for name in block if name in left.values()}
+    answers: dict[str, list[Any]] = {}
     if is_long:
-        guessed.setdefault("question", guessed.get("text"))
-        answers = defaultdict(list)
+        guessed["question"] = guessed["question"] or guessed["text"]
         for question, value in zip(block[guessed["question"]], block[guessed["answer"]], strict=True):
-            answers[str(question)].append(value)
-    asked = {}
+            answers.setdefault(str(question), []).append(value)
+    else:
+        asked = [name for name in block if left.get(_name(name)) == name and _name(name) not in _NOT_ASKED]
+        answers = {name: block[name] for name in asked if name != guessed["weight"]}
+    questions = {}
     for name, values in answers.items():
-        said = table.known.get(guessed["answer"] if is_long else name, Known())
-        is_answered = is_long or (name != guessed["weight"] and _name(name) not in _EXPORTED)
-        if is_answered and (scale := _scale(values, said)) is not None:
-            has_text = "text" in guessed or (said.text and not is_long)
-            asked[name] = {**({} if has_text else {"text": name}), **({"scale": scale} if scale else {})}
-    guessed["questions"] = asked if any(asked.values()) else [] if is_long else list(asked)
+        known = table.known.get(guessed["answer"] if is_long else name, Known())
+        if (said := _question(values, known)) is not None:
+            has_text = guessed["text"] if is_long else known.text
+            questions[name] = said if has_text else {"text": name, **said}
+    guessed["questions"] = questions if any(questions.values()) else [] if is_long else list(questions)
     return {key: value for key, value in guessed.items() if value}
 
 
@@ -103,38 +98,27 @@ def _name(column: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", column.rpartition(".")[2].lower()).strip("_")
 
 
-def _scale(values: Sequence[Any], said: Known) -> str | None:
-    """The scale of a question, from the answers seen; "" where the file says it; None for what is none."""
-    if said.scale or sum(not isinstance(value, str) for value in said.labels) > 1:
-        return ""
-    numbers = {as_answer(value) for value in values if value is not None}
-    if len(numbers) < 2 or not all(isinstance(number, int) for number in numbers):
+def _question(values: Sequence[Any], known: Known) -> dict[str, Any] | None:
+    """What is to be said of a question, from the answers seen; None for what is none."""
+    if known.scale or sum(not isinstance(value, str) for value in known.labels) > 1:
+        return {}
+    numbers = sorted({number for value in values if value is not None and isinstance(number := as_answer(value), int)})
+    missing = [number for number in far_answers(numbers) if CODES.fullmatch(str(number))]
+    numbers = [number for number in numbers if number not in missing]
+    if len(numbers) < 2 or any(not isinstance(as_answer(value), int | None) for value in values):
         return None
-    low, high = min(numbers), max(numbers)
-    if high - low < _MOST_OPTIONS:
-        return f"{low} to {high}" if high - low > 1 else f"{low}, {high}"
-    return "0 to 100" if low >= 0 and 50 < high <= 100 else None
+    low, high = numbers[0], numbers[-1]
+    if high - low >= _MOST_OPTIONS and not (low >= 0 and 50 < high <= 100):
+        return None
+    scale = "0 to 100" if high - low >= _MOST_OPTIONS else f"{low} to {high}" if high - low > 1 else f"{low}, {high}"
+    return {"scale": scale, **({"missing": missing} if missing else {})}
 
 
 def columns_text(guessed: Mapping[str, Any]) -> str:
-    """A `columns.json` with a question a line."""
-    asked = guessed.get("questions")
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in guessed.items()]
-    if isinstance(asked, dict):
-        each = [
-            f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(asked[name], ensure_ascii=False)}" for name in asked
-        ]
-        lines[-1] = '"questions": {\n    ' + ",\n    ".join(each) + "\n  }"
-    return "{\n  " + ",\n  ".join(lines) + "\n}\n"
-
-
-def preview(files: Sequence[Path], columns: Columns, rows: int = 3) -> list[str]:
-    """The first rows as a model would read them, each with its answer; SocratesError if none can be made."""
-    found = Conversion()
-    made = list(islice(convert_rows(files, columns, found), rows))
-    if not made:
-        found.refuse(0)
-    return [
-        f"{render_prompt(row['demographic'], row['stimuli'])}\n→ {row.get('response', row.get('counts'))}"
-        for row in made
-    ]
+    """A `columns.json` with a key or a question a line."""
+    lines = {key: _json(value) for key, value in guessed.items()}
+    if isinstance(asked := guessed.get("questions"), dict):
+        each = ",\n    ".join(f"{_json(name)}: {_json(asked[name])}" for name in asked)
+        lines["questions"] = f"{{\n    {each}\n  }}"
+    each = ",\n  ".join(f"{_json(key)}: {text}" for key, text in lines.items())
+    return f"{{\n  {each}\n}}\n"

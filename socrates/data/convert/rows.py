@@ -13,7 +13,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,33 +32,23 @@ from socrates.schema import nearest, raise_problems, shown
 
 _LISTED = 20
 _REMEMBERED = 8192  # questions; texts may differ from row to row
+_NOTHING = Known()
 _WEIGHT = re.compile(r"(?:^|[_. ]|p|survey)(?:wt|wgt|wght|weight)s?(?:$|[_. \d])", re.I)
 
 
 @dataclass
 class Conversion:
-    """What a conversion has found.
+    """What a conversion has found."""
 
-    Attributes:
-        rows: that it made.
-        has_numbers: whether conditions are whole numbers; None: none was seen.
-        conditions: numbers of those that are texts.
-        empty: answers that were not given, or whose weight is 0.
-        outside: answers outside their scale, by question and answer.
-        words: of questions without labels, texts that stand where numbers should.
-        bad: rows of a table, or answers, that cannot be used; the first are named.
-        notes: on how files were read.
-    """
-
-    rows: int = 0
-    has_numbers: bool | None = None
-    conditions: dict[str, int] = field(default_factory=dict)
-    empty: int = 0
-    outside: Counter[tuple[int | str, float]] = field(default_factory=Counter)
-    words: defaultdict[int | str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
-    bad: int = 0
+    rows: int = 0  # that it made
+    has_numbers: bool | None = None  # whether conditions are whole numbers; None: none was seen
+    conditions: dict[str, int] = field(default_factory=dict)  # numbers of those that are texts
+    empty: int = 0  # answers that were not given, or whose weight is 0
+    outside: Counter[tuple[int | str, float]] = field(default_factory=Counter)  # questions, answers not on their scale
+    words: defaultdict[int | str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # for numbers
+    bad: int = 0  # rows of a table, or answers, that cannot be used
     first_bad: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # on how files were read
 
     def lines(self) -> list[str]:
         """All of it, for the user."""
@@ -82,6 +72,7 @@ class Conversion:
             f"question {shown(task)} is answered in words, whose order is not known; write its scale into columns.json "
             f'as {{"1": {shown(next(iter(texts)))}, …}}, of {", ".join(map(shown, texts))}'
             for task, texts in self.words.items()
+            if len(texts) > 1
         ]
         raise SocratesError("\n  ".join([*self.first_bad, *more, remedy, *words]))
 
@@ -212,12 +203,12 @@ class _Reader:
         weight = as_answer(row[columns.weight]) if columns.weight else 1
         if weight is None or not 0 <= weight < math.inf:
             raise BadRow(f"{shown(columns.weight)}: must be a number above 0, not {shown(row[columns.weight])}")
-        known = ((name, self._meaning(column, row[column])) for name, column in columns.demographics.items())
+        known = {name: self._meaning(column, row[column]) for name, column in columns.demographics.items()}
         return {
             "study_id": str(study),
             "condition_num": condition,
             "participant": next(self.people) if columns.answer is columns.person is None else row[columns.person],
-            "demographic": {name: value for name, value in known if value is not None},
+            "demographic": {name: value for name, value in known.items() if value is not None},
             "weight": weight if columns.weight else None,
             "stimuli": read and str(read),
         }
@@ -244,7 +235,7 @@ class _Reader:
         raise BadRow(f'{shown(column)}: "conditions" has no {shown(str(value))}{nearest(str(value), texts)}')
 
     def _known(self, column: str | None) -> Known:
-        return self.table.known.get(column, Known())
+        return self.table.known.get(column, _NOTHING)
 
     def _meaning(self, column: str, value: Any) -> Any:
         """The label of a value, where it has one; None for one that says that nothing is known."""
@@ -258,10 +249,13 @@ class _Reader:
                 raise BadRow(f"{shown(self.columns.question)} is empty; expected the name of a question")
             known = self._known(column)
             if self.columns.answer is not None:
-                known = replace(known, text=self._known(self.columns.question).labels.get(task))
+                known = known._replace(text=self._known(self.columns.question).labels.get(task))
             if len(self.asked) >= _REMEMBERED:
                 self.asked.clear()
             asked = self.asked[task, text] = ask(task, self.columns, known, text)
+            note = f"{self.table.path}: question {shown(task)} has no scale; write one, unless it asks for an amount"
+            if asked.scale is None and note not in self.found.notes:
+                self.found.notes.append(note)
         return asked
 
     def _row(

@@ -82,7 +82,7 @@ def test_the_size_of_a_block_changes_nothing(tmp_path, monkeypatch):
         made = make(tmp_path / kind)
         rows, found = convert(made.files, made.columns)
         with monkeypatch.context() as few:
-            few.setattr(tables, "_ROWS", 7)
+            few.setattr(tables, "_CELLS", 50)
             assert convert(made.files, made.columns) == (rows, found)
 
 
