@@ -226,13 +226,13 @@ class _Reader:
             found.conditions = {} if is_number else {name: number for number, name in enumerate(sorted(texts))}
         if found.has_numbers != is_number:
             raise BadRow(f"{shown(column)}: has numbers and texts, such as {shown(value)}; name conditions by one kind")
-        number = value if is_number else found.conditions.setdefault(str(value), len(found.conditions))
-        if not texts:
-            return number, row[self.columns.stimulus]
-        for name in (value, self._meaning(column, value)):
-            if str(name) in texts:
-                return number, texts[str(name)]
-        raise BadRow(f'{shown(column)}: "conditions" has no {shown(str(value))}{nearest(str(value), texts)}')
+        name, read = str(value), row[self.columns.stimulus]
+        if texts:
+            name = next((name for name in (name, str(self._meaning(column, value))) if name in texts), None)
+            if name is None:
+                raise BadRow(f'{shown(column)}: "conditions" has no {shown(str(value))}{nearest(str(value), texts)}')
+            read = texts[name]
+        return value if is_number else found.conditions.setdefault(name, len(found.conditions)), read
 
     def _known(self, column: str | None) -> Known:
         return self.table.known.get(column, _NOTHING)
