@@ -31,8 +31,8 @@ _MOST_GIB = 1.0
 _QUESTIONS = {f"q{number}": f"How fair is proposal {number} to those who pay for it?" for number in range(20)}
 _HEAD = ("study", "person", "arm", "age", "gender", "education", "party", "wgt", "vignette", "item", "text", "answer")
 _COLUMNS = {
-    **{"study": {"column": "study"}, "person": "person", "condition": "arm", "stimulus": "vignette", "weight": "wgt"},
-    **{"demographics": ["age", "gender", "education", {"party_id": "party"}]},
+    **{"study_column": "study", "person": "person", "condition": "arm", "stimulus": "vignette", "weight": "wgt"},
+    **{"demographics": {"age": "age", "gender": "gender", "education": "education", "party_id": "party"}},
     **{"question": "item", "text": "text", "answer": "answer", "scale": "1 to 7"},
 }
 

@@ -9,16 +9,17 @@ FILE is CSV or TSV (any delimiter and encoding), a JSON array, JSONL, parquet, E
 Qualtrics export, with its .qsf beside it or named. columns.json says which column is what:
 
   {"study": "tax_letter", "person": "id", "condition": "arm", "weight": "wgt",
-   "demographics": ["age", {"gender": "sex"}],
+   "demographics": {"age": "age", "gender": "sex"},
    "conditions": {"control": null, "letter": "The city writes: …"},
    "questions": {"fair": {"text": "How fair is the tax?", "scale": "1 to 7", "missing": [99]}, "pay": {…}}}
 
 A row is a person there, and "questions" are columns. Where a row is one answer, "question" and "answer" name the
 columns of the question and the answer, "text" that of the question's text, "count" how many people gave the answer, and
-"prediction" an answer made elsewhere. "study" may be {"column": "study"}; "stimulus" a column with what people read.
-Texts, scales, labels and missing codes that are not given come from the file, where it has them; "scale", "missing" and
-"nominal" may stand at the top, for all questions. A scale is "1 to 7", "1, 2, 8", "0 to 100 by 10", or
-{"1": "Never", "2": "Always"}: then answers may be labels. --guess writes a first columns.json, and shows three rows.
+"prediction" an answer made elsewhere. "study_column" may stand in place of "study", and "stimulus", a column with what
+people read, in place of "conditions". Texts, scales, labels and missing codes that are not given come from the file,
+where it has them: then ["fair", "pay"] will do. "scale", "missing" and "nominal" may stand at the top, for all
+questions. A scale is "1 to 7", "1, 2, 8", "0 to 100 by 10", or {"1": "Never", "2": "Always"}: then answers may be
+labels. "encoding" is that of a text file. --guess writes a first columns.json, and shows three rows.
 
 Exit status: 0 done, 2 cannot, 130 interrupted.
 """

@@ -56,12 +56,17 @@ def long_rows() -> list[dict[str, Any]]:
 
 
 LONG = {
-    **{"study": "made", "person": "participant", "condition": "condition", "demographics": ["age", "gender"]},
+    **{
+        "study": "made",
+        "person": "participant",
+        "condition": "condition",
+        "demographics": {"age": "age", "gender": "gender"},
+    },
     **{"question": "question", "text": "question_text", "answer": "answer"},
     "questions": {name: {"scale": scale} for name, scale in SCALES.items()},
 }
 WIDE = {
-    **{"study": "made", "person": "id", "condition": "arm", "demographics": ["age", {"gender": "sex"}]},
+    **{"study": "made", "person": "id", "condition": "arm", "demographics": {"age": "age", "gender": "sex"}},
     "questions": {name: {"text": TEXTS[name], "scale": scale} for name, scale in SCALES.items()},
 }
 

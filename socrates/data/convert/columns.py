@@ -12,17 +12,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from socrates.data.scales import Scale, scale_from_text
-from socrates.files import finite, read_json
+from socrates.files import read_json
 from socrates.schema import Line, Schema, Text, shown, validate
 
 _SCALE = 'must be "1 to 7", "1, 2, 8", "0 to 1000 by 50", or an object such as {"1": "Never", "2": "Always"}'
-
-
-def _study(given: Any) -> Any:
-    column = given.get("column") if isinstance(given, dict) and len(given) == 1 else given
-    if not isinstance(column, str) or not column.strip():
-        raise ValueError(f'must be a name, or {{"column": "study"}}, not {shown(given)}')
-    return given
 
 
 def _scale(given: Any) -> Any:
@@ -33,12 +26,6 @@ def _scale(given: Any) -> Any:
     if len(scale.values) < 2 or not all(labels.values()):
         raise ValueError(f"{_SCALE}, of two answers or more, each label a text, not {shown(given)}")
     return given
-
-
-def _codes(given: Any) -> Any:
-    if not isinstance(given, list) or any(finite(code) is None for code in given):
-        raise ValueError(f"must be a list of numbers such as [98, 99], not {shown(given)}")
-    return tuple(given)
 
 
 def _questions(given: Any) -> Any:
@@ -52,34 +39,26 @@ def _questions(given: Any) -> Any:
     )
 
 
-def _demographics(given: Any) -> Any:
-    """Field -> column; in a list a column may have its field's name."""
-    parts = given if isinstance(given, list) else [given]
-    parts = [{part: part} if isinstance(part, str) and part is not given else part for part in parts]
-    if not all(isinstance(part, dict) for part in parts):
-        raise ValueError('must be columns such as ["age", {"gender": "sex"}]')
-    return {field: column for part in parts for field, column in part.items()}
-
-
 class Question(Schema):
     """What is said of a question; the table says the rest."""
 
     text: Text | None = None
     scale: Annotated[Any, BeforeValidator(_scale)] = None
     nominal: bool | None = None
-    missing: Annotated[Any, BeforeValidator(_codes)] = None
+    missing: list[float] | None = Field(None, description="a list of numbers such as [98, 99]")
 
 
 class Columns(Question):
     """Which column is what; a scale, `nominal` and missing codes are of the questions that have none of their own."""
 
-    study: Annotated[Any, BeforeValidator(_study)] = Field(description='a name, or {"column": "study"}')
+    study: Line | None = None  # its name
+    study_column: Line | None = None
     person: Line | None = None
     condition: Line | None = None
     conditions: dict[str, Text | None] = Field({})  # value of `condition` -> what people read
     stimulus: Line | None = None  # column of what people read
     weight: Line | None = None
-    demographics: Annotated[dict[Line, Line], BeforeValidator(_demographics)] = Field({})
+    demographics: dict[Line, Line] = Field({}, description='an object, field -> column, such as {"gender": "sex"}')
     question: Line | None = None
     answer: Line | None = None  # with it a row of the table is an answer, else a person
     text: Line | None = None  # column of the questions' texts
@@ -87,18 +66,16 @@ class Columns(Question):
     prediction: Line | None = None
     questions: Annotated[dict[Line, Question], BeforeValidator(_questions)] = Field({})
     encoding: Line | None = None
-    sheet: Line | None = None
 
     @model_validator(mode="after")
     def _go_together(self) -> Columns:
-        for name in ("question", "text", "count", "prediction") if self.answer is None else ():
-            if getattr(self, name) is not None:
-                raise ValueError(f'"{name}" needs "answer", the column of the answers, one a row')
+        of_answers = [name for name in ("question", "text", "count", "prediction") if getattr(self, name) is not None]
+        if (self.study is None) == (self.study_column is None):
+            raise ValueError('takes "study", its name, or "study_column"')
+        if self.answer is None and of_answers:
+            raise ValueError(f'"{of_answers[0]}" needs "answer", the column of the answers, one a row')
         if self.answer is None and not self.questions:
-            raise ValueError(
-                'takes "questions", the columns of answers where a row is a person; or "question" and "answer", the '
-                "columns of the question and its answer where a row is one answer"
-            )
+            raise ValueError('takes "questions", columns of answers (a row is a person), or "question" and "answer"')
         if self.answer is not None and self.question is None and len(self.questions) != 1:
             raise ValueError('takes "question", the column that names it, or "questions" with the one that is answered')
         if self.conditions and (self.condition is None or self.stimulus is not None):
@@ -107,16 +84,10 @@ class Columns(Question):
             raise ValueError('"count" is of many people: leave out "person", or "count"')
         return self
 
-    @property
-    def study_column(self) -> str | None:
-        """The column of the study's name, if it is not one study."""
-        return self.study["column"] if isinstance(self.study, dict) else None
-
     def named(self) -> Iterator[tuple[str, str]]:
         """(key, column) of every column that is named."""
-        for key in ("study_column", "person", "condition", "stimulus", "weight", "question", "answer", "text", "count"):
-            yield key.removesuffix("_column"), getattr(self, key)
-        yield "prediction", self.prediction
+        keys = ("study_column", "person", "condition", "stimulus", "weight", "question", "answer", "text", "count")
+        yield from ((key, column) for key in (*keys, "prediction") if (column := getattr(self, key)) is not None)
         yield from ((f"demographics.{field}", column) for field, column in self.demographics.items())
         yield from (("questions", column) for column in self.questions if self.answer is None)
 

@@ -69,10 +69,8 @@ def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
                 return left.pop(name)
         return None
 
-    guessed: dict[str, Any] = {"study": table.path.stem}
-    guessed |= {key: take(key, names) for key, names in (_WIDE | _LONG if is_long else _WIDE).items()}
-    if column := guessed.pop("study_column"):
-        guessed["study"] = {"column": column}
+    guessed: dict[str, Any] = {key: take(key, names) for key, names in (_WIDE | _LONG if is_long else _WIDE).items()}
+    guessed["study"] = None if guessed["study_column"] else table.path.stem
     guessed["demographics"] = {field: column for field, names in _FIELDS.items() if (column := take(field, names))}
     guessed["weight"] = min(looks_like_weights(block) & {*left.values()}, default=None)
     answers: dict[str, list[Any]] = {}

@@ -47,7 +47,8 @@ class Asked(NamedTuple):
         if any(low <= number <= high for low, high in self.ranges):
             return None
         if number != int(number) and (self.scale is None or number not in self.scale):
-            raise BadRow(f'{number} is no whole number; if it is an answer, write the scale, such as "0 to 1 by 0.1"')
+            scale = f"not on the scale {self.scale}" if self.scale else "no scale is given"
+            raise BadRow(f'{number} is no whole number, and {scale}; one with decimals reads "0 to 1 by 0.1"')
         return number
 
 

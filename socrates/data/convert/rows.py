@@ -1,7 +1,7 @@
 """Rows of the published layout, with words of their own, from tables of other people.
 
 Covers: long and wide tables, labels as answers, published counts; what cannot be used is named by file and row.
-Does not cover: whether an answer is on its scale: those that are not are written, and told.
+Does not cover: whether an answer is on its scale, which `scripts/inspect_data.py` tells.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class Conversion:
     has_numbers: bool | None = None  # whether conditions are whole numbers; None: none was seen
     conditions: dict[str, int] = field(default_factory=dict)  # numbers of those that are texts
     empty: int = 0  # answers that were not given, or whose weight is 0
-    outside: Counter[tuple[int | str, float]] = field(default_factory=Counter)  # questions, answers not on their scale
     words: defaultdict[int | str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # for numbers
     bad: int = 0  # rows of a table, or answers, that cannot be used
     first_bad: list[str] = field(default_factory=list)
@@ -56,9 +55,6 @@ class Conversion:
             "Conditions": ", ".join(f"{number} = {name}" for name, number in self.conditions.items()),
             "Empty answers, or of weight 0, left out": self.empty,
             "Rows or answers that cannot be used, left out": self.bad,
-            "Answers outside their scale (are some of them missing ones?)": ", ".join(
-                f"{answer} of {shown(task)} ({times}×)" for (task, answer), times in self.outside.most_common(10)
-            ),
         }
         return [*self.notes, *(f"{what}: {found}" for what, found in told.items() if found)]
 
@@ -136,12 +132,12 @@ def convert_rows(files: Sequence[Path], columns: Columns, found: Conversion) -> 
 def open_tables(files: Sequence[Path], columns: Columns | None = None) -> list[Table]:
     """The tables among files, each with all columns that are named; SocratesError with those that it lacks."""
     surveys = [file for file in files if file.suffix.lower() == ".qsf"]
-    options = {"encoding": columns.encoding, "sheet": columns.sheet} if columns else {}
-    tables = [open_table(file, qsf=(surveys or [None])[0], **options) for file in files if file not in surveys]
+    encoding = columns and columns.encoding
+    tables = [open_table(file, encoding, (surveys or [None])[0]) for file in files if file not in surveys]
     if not tables:
         raise SocratesError(f"{surveys[0]}: is a survey without answers; name its export beside it")
     for table in tables if columns else ():
-        lacking = [(key, name) for key, name in columns.named() if name is not None and name not in table.columns]
+        lacking = [(key, name) for key, name in columns.named() if name not in table.columns]
         told = [f"{shown(key)}: no column {shown(name)}{nearest(name, table.columns)}" for key, name in lacking]
         raise_problems(table.path, told)
     return tables
@@ -171,7 +167,7 @@ class _Reader:
     def read(self, first: int, block: Block) -> Iterator[dict[str, Any]]:
         """The rows that a block gives, whose own first one has the number ``first``."""
         columns = self.columns
-        needed = [*dict.fromkeys(name for _, name in columns.named() if name is not None)]
+        needed = [*dict.fromkeys(name for _, name in columns.named())]
         for number, values in enumerate(zip(*(block[name] for name in needed), strict=True), first):
             row = {None: None, **dict(zip(needed, values, strict=True))}  # None: a column that is not named
             tasks = columns.questions if columns.question is None else [row[columns.question]]
@@ -197,7 +193,7 @@ class _Reader:
     def _person(self, row: Mapping[str | None, Any]) -> dict[str, Any]:
         """What a row says of each of its answers; under "stimuli", what was read."""
         columns = self.columns
-        if (study := row[columns.study_column] if columns.study_column else columns.study) is None:
+        if (study := columns.study or row[columns.study_column]) is None:
             raise BadRow(f"{shown(columns.study_column)}: is empty; expected the name of a study")
         condition, read = self._condition(row)
         weight = as_answer(row[columns.weight]) if columns.weight else 1
@@ -253,9 +249,6 @@ class _Reader:
             if len(self.asked) >= _REMEMBERED:
                 self.asked.clear()
             asked = self.asked[task, text] = ask(task, self.columns, known, text)
-            note = f"{self.table.path}: question {shown(task)} has no scale; write one, unless it asks for an amount"
-            if asked.scale is None and note not in self.found.notes:
-                self.found.notes.append(note)
         return asked
 
     def _row(
@@ -273,8 +266,6 @@ class _Reader:
         if answer is None or person["weight"] == 0:
             found.empty += 1
             return []
-        if asked.scale and answer not in asked.scale and answer not in asked.missing:
-            found.outside[task, answer] += 1
         made = {**person, "task_num": task, "stimuli": stimuli_text(person["stimuli"], asked.text, asked.instruction)}
         made = {name: value for name, value in made.items() if value is not None} | asked.own
         if columns.count is not None:

@@ -62,13 +62,12 @@ class Table:
     notes: tuple[str, ...] = ()  # on how it is read
 
 
-def open_table(path: Path, *, encoding: str | None = None, sheet: str | None = None, qsf: Path | None = None) -> Table:
+def open_table(path: Path, encoding: str | None = None, qsf: Path | None = None) -> Table:
     """Open a file by its ending.
 
     Args:
         path: of the file.
         encoding: of its text, if not the one found out.
-        sheet: of an Excel file, if not the first.
         qsf: of the Qualtrics survey that it was exported from; None: the one beside it, if there is a single one.
 
     Raises:
@@ -78,7 +77,7 @@ def open_table(path: Path, *, encoding: str | None = None, sheet: str | None = N
         ".csv .tsv .tab .txt .dat": lambda: _open_delimited(path, encoding, qsf),
         ".json .jsonl .ndjson": lambda: _open_records(path),
         ".parquet": lambda: _open_parquet(path),
-        ".xlsx .xlsm": lambda: _open_excel(path, sheet),
+        ".xlsx .xlsm": lambda: _open_excel(path),
         ".sav .zsav .dta": lambda: _open_statistics(path, encoding),
     }
     opening = next((opening for endings, opening in formats.items() if path.suffix.lower() in endings.split()), None)
@@ -232,13 +231,12 @@ def _open_parquet(path: Path) -> Table:
     return Table(path, tuple(columns), blocks)
 
 
-def _open_excel(path: Path, sheet: str | None) -> Table:
+def _open_excel(path: Path) -> Table:
     with pd.ExcelFile(path, engine="openpyxl") as book:
-        frame = book.parse(sheet or 0, dtype=object, keep_default_na=False)
-        others = [name for name in book.sheet_names[1:] if not sheet]
-    note = f'its first sheet is read; columns.json takes "sheet" for another ({", ".join(others)})'
+        frame, others = book.parse(dtype=object, keep_default_na=False), book.sheet_names[1:]
     rows = {str(name).strip(): _cleaned(frame[name]) for name in frame}
-    return Table(path, tuple(rows), lambda: iter([rows]), {}, 2, (note,) if others else ())
+    notes = (f"its first sheet alone is read, and not {', '.join(others)}",) if others else ()
+    return Table(path, tuple(rows), lambda: iter([rows]), {}, 2, notes)
 
 
 def _open_statistics(path: Path, encoding: str | None) -> Table:

@@ -11,7 +11,9 @@ from socrates.data.convert.columns import Columns
 from socrates.data.convert.guess import columns_text, guess_columns
 from socrates.data.convert.rows import Conversion, convert_rows, convert_to
 from socrates.data.records import read_answers
+from socrates.data.scales import Scale
 from socrates.data.scales.text import parse_scale
+from socrates.data.scales.wording import answer_instruction
 from socrates.errors import SocratesError
 from socrates.schema import validate
 
@@ -44,7 +46,7 @@ def test_each_kind_of_file_gives_every_answer_with_its_question_and_scale(kind, 
     output = tmp_path / "out.jsonl"
     found = convert_to(made.files, columns_of(made.columns), output)
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    assert not found.bad and not found.outside and found.rows == len(rows)
+    assert not found.bad and found.rows == len(rows)
     asked = {(TASKS.get(row["task_num"], row["task_num"]), row["scale"]) for row in rows} - {("Q2_2", "1 to 5")}
     given = {(int(str(row["participant"]).removeprefix("R_")), row["task_num"]): row["response"] for row in rows}
     true = {(one["id"], name): one[name] for one in people() for name in TEXTS if one[name] is not None}
@@ -132,7 +134,7 @@ def test_published_counts_are_one_row_a_cell_and_group(tmp_path):
     text = "item,arm,sex,answer,n\nq,0,f,1,30\nq,0,f,2,70\nq,1,f,2,5\nq,0,m,2,1\nq,0,f,2,2\n"
     columns = {
         **{"study": "s", "question": "item", "answer": "answer", "condition": "arm", "count": "n"},
-        **{"demographics": [{"gender": "sex"}], "questions": {"q": "How?"}, "scale": "1 to 3"},
+        **{"demographics": {"gender": "sex"}, "questions": {"q": "How?"}, "scale": "1 to 3"},
     }
     rows, _ = convert(written(tmp_path, text), columns)
     assert [(row["condition_num"], row["demographic"]["gender"], row["counts"]) for row in rows] == [
@@ -160,13 +162,27 @@ def test_what_spss_holds_to_be_missing_is_no_answer_and_a_survey_is_named_beside
     pyreadstat.write_sav(frame, tmp_path / "s.sav", missing_ranges={"fair": [{"lo": -9, "hi": -1}, 77]})
     columns = {"study": "s", "person": "caseid", "questions": {"fair": {"text": FAIR, "scale": "1 to 7"}}}
     rows, found = convert([tmp_path / "s.sav"], columns)
-    assert found.empty == 1 and rows[0]["response"] == 77 and rows[0]["missing"] == [77] and not found.outside
+    assert found.empty == 1 and rows[0]["response"] == 77 and rows[0]["missing"] == [77]
     (tmp_path / "other").mkdir()
     made = KINDS["qualtrics"](tmp_path)
     survey = (tmp_path / "survey.qsf").rename(tmp_path / "other" / "survey.qsf")
     with pytest.raises(SocratesError, match="is no number"):
         convert_to(made.files, columns_of(made.columns), tmp_path / "o")
     assert convert([*made.files, survey], made.columns)[1].bad == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "nominal", "asked"),
+    [
+        ((0, 0.5, 1), {}, False, "a number from 0 to 1 in steps of 0.5"),
+        ((0, 50, 100), {0: "none"}, False, "an integer from 0 to 100 in steps of 50, where 0 means none"),
+        ((0, 10), {}, False, "0 or 10"),
+        ((1, 2, 8), {1: "a", 8: "c"}, False, "1, 2 or 8, where 1 means a and 8 means c"),
+        ((1, 2, 3), {1: "a", 2: "b", 3: "c", 99: "Refused"}, True, "1 for “a”; 2 for “b”; 3 for “c”"),
+    ],
+)
+def test_an_instruction_states_the_very_answers(values, labels, nominal, asked):
+    assert answer_instruction(Scale(values), labels, nominal=nominal) == f"Only return {asked}, nothing else."
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -221,7 +237,7 @@ def test_what_cannot_be_used_is_named_and_nothing_is_written(text, columns, said
 
 def test_some_bad_answers_may_be_left_out_and_are_counted(tmp_path):
     found = convert_to(written(tmp_path, "q\n1\nx\n9\n"), columns_of(ONE), tmp_path / "out.jsonl", max_bad_rows=1)
-    assert (found.rows, found.bad, found.outside) == (2, 1, {("q", 9): 1})
+    assert (found.rows, found.bad) == (2, 1)
 
 
 def test_a_file_of_another_encoding_is_read_as_it_is_told(tmp_path):
