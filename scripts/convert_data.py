@@ -46,6 +46,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("takes either --output FILE or --guess")
     if not arguments.guess and arguments.columns is None:
         parser.error("--output needs --columns FILE; --guess makes a first one")
+    if arguments.max_bad_rows < 0:
+        parser.error(f"argument --max-bad-rows: must be at least 0, not {arguments.max_bad_rows}")
     return arguments
 
 

@@ -21,12 +21,7 @@ _OURS = {"study_id", "response", "output", "key"}  # every JSONL file of this pr
 
 
 def other_format(path: Path | str, head: bytes) -> str | None:
-    """Why a file is none of this project's JSONL, and what to do; None: it may be.
-
-    Args:
-        path: of the file.
-        head: its first bytes, some thousand.
-    """
+    """Why a file is none of this project's JSONL, by its first thousands of bytes, and what to do; None: it may be."""
     head = head.removeprefix(codecs.BOM_UTF8).lstrip()
     found = next((what for start, what in _STARTS.items() if head.startswith(start)), None)
     first = head.split(b"\n")[0]

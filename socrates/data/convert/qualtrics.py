@@ -21,14 +21,9 @@ def without_tags(text: str) -> str:
 
 
 def read_qsf(path: Path, imported: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What a survey file says of columns: text, scale and labels, as `tables.Known` has them.
+    """What a survey file says of columns, as `tables.Known` has it; SocratesError if it is none.
 
-    Args:
-        path: of the survey file.
-        imported: column -> its cell in the third header row, such as '{"ImportId":"QID5_2"}'.
-
-    Raises:
-        SocratesError: it is no survey file.
+    ``imported``: column -> its cell in the third header row, such as '{"ImportId":"QID5_2"}'.
     """
     try:
         elements = read_json(path, "survey file")["SurveyElements"]

@@ -33,11 +33,7 @@ class Asked(NamedTuple):
     own: Mapping[str, Any]  # what each of its rows says
 
     def answer(self, value: Any) -> float | None:
-        """The answer that a value of a table means; None: there is none.
-
-        Raises:
-            BadRow: it is no number and no label, or no whole number where the scale is not known.
-        """
+        """The answer that a value of a table means, None for none; BadRow: it cannot be one."""
         number = value and self.answers.get(_folded(value)) if isinstance(value, str) else value
         if number is None and value is not None and (number := as_answer(value)) is None:
             known = f" and none of its labels ({', '.join(self.answers)})" if self.answers else ""
@@ -53,17 +49,7 @@ class Asked(NamedTuple):
 
 
 def ask(task: int | str, columns: Columns, known: Known, text: str | None) -> Asked:
-    """A question of a table.
-
-    Args:
-        task: its name.
-        columns: what is said of it.
-        known: what the file says of it.
-        text: that stands beside its answer.
-
-    Raises:
-        SocratesError: it has no text.
-    """
+    """A question by its name, what its file says, and the text beside its answer; SocratesError: it has no text."""
     said = columns.questions.get(str(task), Question())
     text = said.text or text or known.text
     if text is None:

@@ -95,11 +95,7 @@ def convert_to(files: Sequence[Path], columns: Columns, output: Path, max_bad_ro
 
 @contextmanager
 def converted(file: Path, columns: Path | None) -> Iterator[Path]:
-    """A file of rows: the one that is given or, with a `columns.json`, those made of it, until they have been used.
-
-    Raises:
-        SocratesError: as `convert_to`.
-    """
+    """A file of rows: the one that is given or, with a `columns.json`, one that is made of it for a while."""
     if columns is None:
         yield file
         return
@@ -118,7 +114,7 @@ def convert_rows(files: Sequence[Path], columns: Columns, found: Conversion) -> 
         reader, first = _Reader(columns, table, found, people, counted), table.first_row
         for block in table.blocks():
             if first == table.first_row:
-                weights = looks_like_weights(block) - {columns.weight, *columns.questions}
+                weights = sorted(looks_like_weights(block) - {columns.weight, *columns.questions})
                 found.notes += [
                     f'{table.path}: "{name}" looks like a survey weight; is it "weight"?' for name in weights
                 ]

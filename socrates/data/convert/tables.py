@@ -63,12 +63,7 @@ class Table:
 
 
 def open_table(path: Path, encoding: str | None = None, qsf: Path | None = None) -> Table:
-    """Open a file by its ending.
-
-    Args:
-        path: of the file.
-        encoding: of its text, if not the one found out.
-        qsf: of the Qualtrics survey that it was exported from; None: the one beside it, if there is a single one.
+    """Open a file by its ending; without ``qsf`` a Qualtrics export takes the only one beside it.
 
     Raises:
         SocratesError: no such file, of no known format, or it cannot be read; reading its blocks raises it too.
