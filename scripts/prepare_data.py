@@ -40,6 +40,12 @@ def parse_arguments() -> argparse.Namespace:
         default="socratesft/SocSci210",
         help="hub name, folder of parquet or JSONL files, or one such file (socratesft/SocSci210)",
     )
+    add(
+        "--columns",
+        metavar="FILE",
+        type=Path,
+        help="columns.json of a --source file of another layout (convert_data.py)",
+    )
     add("--revision", metavar="REV", help="commit, tag or branch of the hub's repository (the newest)")
     splits = ("study", "condition", "task", "own")
     add("--split", choices=splits, default="study", help="whose published lists (study), or own: chosen by the seed")
@@ -89,6 +95,7 @@ def main() -> int:
             settings,
             source=arguments.source,
             revision=arguments.revision,
+            columns=arguments.columns,
             max_bad_rows=arguments.max_bad_rows,
             overwrite=arguments.overwrite,
         )

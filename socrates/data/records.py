@@ -22,6 +22,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from socrates.data.other_formats import other_format
 from socrates.data.own_words import NOTHING, OwnWords, read_own_words
 from socrates.data.scales import Scale, without
 from socrates.data.scales.missing import CODES
@@ -159,9 +160,9 @@ def read_files(
             yield file, answer.line, replace(answer, line=before + answer.line) if before else answer
 
 
-def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path | str, *, ours: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSONL file; SocratesError on a line that is no JSON object."""
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, ours=ours):
         try:
             row = parse_line(line)
         except BadRow as error:
@@ -169,11 +170,14 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path | str, *, ours: bool = True) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, bytes) of the lines that are not empty; SocratesError for no such file, or no such line."""
     refuse_device(Path(path), "save it as a file first")
     try:
         with Path(path).open("rb") as file:
+            if refused := ours and other_format(path, file.read(2**16)):
+                raise SocratesError(refused)
+            file.seek(0)
             for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
                 if len(line) > LONGEST_LINE:
                     raise SocratesError(f"{path}, line {number}: has over {LONGEST_LINE:,} bytes, which no row has")

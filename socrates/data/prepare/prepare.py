@@ -100,6 +100,7 @@ def prepare(
     *,
     source: str = PUBLISHED,
     revision: str | None = None,
+    columns: Path | None = None,
     max_bad_rows: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any] | None:
@@ -110,6 +111,7 @@ def prepare(
         settings: which rows go where.
         source: hub name, folder or file.
         revision: of a hub's repository.
+        columns: the `columns.json` of a source of another layout.
         max_bad_rows: more stop it.
         overwrite: whether data files that are there, and are another set's, may be replaced.
 
@@ -122,7 +124,7 @@ def prepare(
     settings = settings or PrepareSettings()
     if max_bad_rows < 0:
         raise SocratesError(f"--max-bad-rows: must be 0 or more, not {max_bad_rows}")
-    there = open_source(source, revision if overwrite else _recorded_commit(output, source, revision))
+    there = open_source(source, revision if overwrite else _recorded_commit(output, source, revision), columns)
     inside = {folder.resolve() for folder in (there.folder, *(file.parent for file in there.files))}  # links too
     if any(map(output.resolve().is_relative_to, inside)) and Path(source).expanduser().is_dir():
         raise SocratesError(f"--output {output}: lies in the source's folder; choose a folder outside of it")
@@ -228,6 +230,7 @@ def _recipe(source: Source, lists: Path | None, settings: PrepareSettings) -> di
     """What decides the bytes: the source's files and the published lists by hash, and the settings."""
     try:
         files = {file.relative_to(source.folder).as_posix(): sha256_file(file) for file in source.files}
+        files |= {"--columns": sha256_file(source.columns)} if source.columns else {}
         hashes = {lists.name: sha256_file(lists)} if lists else {}
     except OSError as error:
         raise SocratesError(f"{error.filename}: cannot read: {error.strerror or error}") from error
