@@ -125,7 +125,7 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
             f"{nominal['uniform_guess']:.4f}, everyone resampled {nominal['empirical_best']:.4f}"
         )
     if metrics["scope"]:
-        print(f"These numbers are {metrics['scope']}")
+        print(f"These numbers are {metrics['scope']}: they say nothing of other questions or studies")
     if useless := worse_than_uniform(metrics):
         print(f"Note: {useless}")
     coverage, about = metrics["coverage"], metrics["about"]

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     content = score_predictions(**vars(arguments))
     print("\n".join([*_coverage_lines(content), *number_lines(content)]))
-    scope = content["scope"] and f"these numbers are {content['scope']}"
+    scope = content["scope"] and f"these numbers are {content['scope']}: they say nothing of other questions or studies"
     for note in filter(None, [scope, *coverage_notes(content["coverage"]), worse_than_uniform(content)]):
         print(f"Note: {note}")
     print(f"\nResults: {arguments.output / 'metrics.json'}")

@@ -227,7 +227,7 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
             f"{baseline.total_variation:.3f} to {checkpoint.total_variation:.3f}."
         )
     if checkpoint.scope:
-        yield f"this decision is {checkpoint.scope}."
+        yield f"this decision is {checkpoint.scope}: it says nothing of other questions or studies."
     best = checkpoint.guesses.empirical_best
     if checkpoint.distance < best:
         yield (

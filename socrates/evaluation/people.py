@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from socrates.data.dataset import ScalePriors
 
 METHOD = "jackknife of people within this study (Student's)"
-SCOPE = "of new people of this study only: it says nothing of other questions or studies"
+SCOPE = "of new people of this study only"
 _GROUPS = 60
 _FEWEST = 10  # people
 
