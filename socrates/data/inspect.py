@@ -102,7 +102,7 @@ class _Found:
             for field, value in answer.demographic.items():
                 self.groups[field][group_name(field, value)] += 1
             scale, form, missing = answer.stated
-            self.stated_by_rows.update(answer.own.as_row())
+            self.stated_by_rows.update(answer.own.as_row().keys())
             if answer.own.scale is not None and parse_scale(answer.stimuli) not in (None, answer.own.scale, scale):
                 self.stated_by_rows[CONTRADICTING] += 1
             given = answer.counts
