@@ -18,7 +18,10 @@ pytestmark = pytest.mark.slow  # each test starts programs
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sorted(path for path in (ROOT / "scripts").glob("*.py") if not path.name.startswith("_"))
 BASH = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "scripts/tnr", *sorted(ROOT.glob("*.sh"))]
-PAGES = ("README.md", "TEST_RUN_GUIDE.md", "VALIDATION_CRITERIA.md", "TRAINING_AUDIT.md", "examples/README.md")
+PAGES = (
+    *("README.md", "TEST_RUN_GUIDE.md", "VALIDATION_CRITERIA.md", "TRAINING_AUDIT.md"),
+    *("examples/README.md", "docs/own_data.md"),
+)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 CASE = re.compile(r"^\s*([-\w| =*]*--[-\w| =*]*)\)", re.M)  # a pattern of a bash `case`
 WRONG = {  # where Python reads the arguments; those of the other bash scripts are tested beside them
