@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,57 @@ def test_answers_far_from_the_rest_of_their_scale(scale, far):
 def test_the_widest_scale_is_enumerated_and_a_wider_one_is_open():
     assert len(values_of(f"How many? Only return an integer from 1 to {MAX_VALUES}.")) == MAX_VALUES
     assert parse_scale(f"How many? Only return an integer from 0 to {MAX_VALUES}.") is None
+
+
+# --- the frames of SocSci210, reworded ---------------------------------------------------------------------------
+
+STIMULI = (
+    "You toured a hall that was built in 1962 for $4.5 million; 3 to 5 of its 40 rooms are open.",
+    "Visitors rated it from 0 to 10, where 0 means cold and 10 means warm. Their mean was 6.3, with two decimals 6.31.",
+    "The plans:\n1. Close it\n2. Sell it for between 200 and 900 dollars\n3. Keep it\nPlease rank them in order.",
+    "Guests were told: 'Choose all that apply: 1 = tea, 2 = cake.' Most chose 2-4 of them, in steps of 5 minutes.",
+    'On a form they saw "How happy are you (0-10)?" and multiple answers. Why did they come? Describe it freely.',
+)
+FRAMES = (
+    "{stimulus} {question} {request}",
+    "{stimulus}\n\n{question}\n\n{request}",
+    "You read “{stimulus}” and then were asked: “{question}” {request}",
+    'You read "{stimulus}" and then were asked: "{question} {request}"',
+)
+QUESTIONS = (
+    "How warm is the hall?",
+    "In order to rank as fair, should 2 of 3 guests return in steps?",
+    "I'd stay there.",
+)
+REQUESTS = {
+    "Only return an integer from 1 to 7, where 1 means Very cold and 7 means Very warm, nothing else.": range(1, 8),
+    "Only return an integer from 1 to 4 where 1 = ‘Not once’ and 4 = ‘In 9.5 of 10 cases’.": range(1, 5),
+    "Only return an integer from 0 to 90 representing percent likelihood, nothing else.": range(91),
+    "Only return an integer from 0 to 1,600 representing units of 100 dollars, nothing else.": range(1601),
+    "Only return a number from 1 to 6, nothing else.": range(1, 7),
+    "Only return an integer from 0 (Never) to 6 (Always), not a decimal, nothing else.": range(7),
+    "Only return an integer from -2 to 2, where -2 = much worse and 2 = much better, nothing else.": range(-2, 3),
+    "Only return 1 for “Rooms 3 to 9” or 2 for “All that apply”, nothing else.": (1, 2),
+    "Only return 1 for 'In order of size.'; 2 for 'By rank, from 1 to 5.'; 3 for 'No, 2.5 decimals', nothing else.": (
+        1,
+        2,
+        3,
+    ),
+    "Only return 1 for Yes; 2 for No; 3 for In multiple years, nothing else.": (1, 2, 3),
+    "Only return 1 if you would leave at once, up to 5 if you would stay for good.": range(1, 6),
+    "Only return an integer representing the monthly cost in dollars, nothing else.": None,
+    "Only return an integer representing the hours that you would stay, nothing else.": None,
+    "Only return an integer, nothing else.": None,
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_only_the_request_counts_in_the_frames_of_the_data_set(request_):
+    values = REQUESTS[request_] and tuple(REQUESTS[request_])
+    for stimulus, frame, question in product(STIMULI, FRAMES, QUESTIONS):
+        text = frame.format(stimulus=stimulus, question=question, request=request_)
+        assert values_of(text) == values, text
+        assert values_of(text.translate(str.maketrans("“”‘’", "\"\"''"))) == values, text
 
 
 # --- real rows -------------------------------------------------------------------------------------------------
