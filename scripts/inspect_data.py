@@ -25,7 +25,7 @@ keys of --json (all figures are of the rows that are not bad):
   cells             sizes: their quantiles; of one_answer; judgeable: answers differ; rows of these
   demographics      of each field: rows in which it is known, groups, the most common of these; numbers are grouped
                     as in results
-  scales            each with the form in which texts state it (null: they state none), rows, studies
+  scales            each with the form in which texts state it, or (scale null) why they state none, rows, studies
   off_scale         by study: rows without a scale, answers outside their scale, the first line of these; codes of
                     missing answers (left out of training and evaluation); stated answers far from the rest of theirs
   differing_scales  cells whose rows state several; questions whose scale depends on the condition
