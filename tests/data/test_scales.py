@@ -16,6 +16,7 @@ from published import SAMPLE, needs_sample
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
 from socrates.data.scales.missing import far_answers
+from socrates.data.scales.reasons import DECIMALS, OPEN, SEVERAL
 from socrates.data.scales.text import IN_QUESTION, NAMED, OPTIONS, RANGE, parse_scale, question_text, read_scale
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"
@@ -114,6 +115,49 @@ def test_answers_far_from_the_rest_of_their_scale(scale, far):
 def test_the_widest_scale_is_enumerated_and_a_wider_one_is_open():
     assert len(values_of(f"How many? Only return an integer from 1 to {MAX_VALUES}.")) == MAX_VALUES
     assert parse_scale(f"How many? Only return an integer from 0 to {MAX_VALUES}.") is None
+
+
+# --- other people's texts -----------------------------------------------------------------------------------------
+
+OTHERS = [json.loads(line) for line in FIXTURE.with_name("scale_texts_of_others.jsonl").read_text("utf-8").splitlines()]
+
+
+def values_in(shown):
+    parts = [re.fullmatch(r"(-?\d+)(?: to (-?\d+))?(?: by (\d+))?", part).groups() for part in shown.split(", ")]
+    return tuple(value for a, b, step in parts for value in range(int(a), int(b or a) + 1, int(step or 1)))
+
+
+@pytest.mark.parametrize("case", OTHERS, ids=[f"{case['id']}-{case['kind']}" for case in OTHERS])
+def test_other_peoples_texts_give_no_wrong_scale_and_a_reason_for_none(case):
+    scale, form, missing = read_scale(case["text"])
+    if case["expected"] is None:
+        assert (scale, form) == (None, case["reason"])
+    elif scale is not None:
+        assert scale.values == values_in(case["expected"]) and missing == set(case.get("missing", []))
+
+
+def test_most_scales_of_other_peoples_texts_are_read():
+    stated = [case for case in OTHERS if case["expected"]]
+    assert sum(parse_scale(case["text"]) is not None for case in stated) > 0.9 * len(stated) > 70
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "form"),
+    [
+        ("How sure are you? Only return a number from 0 to 1.", None, DECIMALS),
+        ("How sure are you? Only return a number from 0 to 100, not a decimal.", range(101), RANGE),
+        ("Is it so? Only return a number from 0 to 1, where 0 = No and 1 = Yes.", range(2), RANGE),
+        ("How much? Only return an integer from 0 to 100 in steps of 25.", range(0, 101, 25), RANGE),
+        ("How much? Only return an integer from 0 to 100 in steps of 30.", None, OPEN),
+        ("Which? Choose 2-4 of them: 1 = car, 2 = bus, 3 = tram, 4 = boat.", None, SEVERAL),
+        ("How many drinks? Only return 0, 1, 2 or 3+.", range(4), OPTIONS),
+        ("How much would you pay?\n1. Tea $2\n2. Cake $3\nOnly return an integer representing dollars.", None, OPEN),
+        ("How much is it worth? Enter a whole number from 0 to 9,999,999.", None, OPEN),
+    ],
+)
+def test_what_a_request_says_of_decimals_steps_and_counts(text, values, form):
+    scale, found, _ = read_scale(text)
+    assert ((scale and scale.values), found) == (values and tuple(values), form)
 
 
 # --- the frames of SocSci210, reworded ---------------------------------------------------------------------------
@@ -387,7 +431,21 @@ def test_any_text_gives_a_scale_or_none_and_a_question(text):
 
 @pytest.mark.parametrize(
     "piece",
-    ["from 1 to ", "1 = 'x ", "for 'a ", ". A", "\n \n", "A (1), ", "rate between 1 ", "1,000,", "Only return 'a "],
+    [
+        "\n1. A",
+        "1) A ",
+        "1, 2, ",
+        "You must 1. A",
+        "from 1 to ",
+        "1 = 'x ",
+        "for 'a ",
+        ". A",
+        "\n \n",
+        "A (1), ",
+        "rate between 1 ",
+        "1,000,",
+        "Only return 'a ",
+    ],
 )
 def test_time_is_linear_in_the_length_of_an_adversarial_text(piece):
     text = piece * (200_000 // len(piece))

@@ -5,7 +5,7 @@ All patterns are for question and request, in small letters and without labels.
 
 from __future__ import annotations
 
-from socrates.data.scales.wording import any_of
+from socrates.data.scales.rewrite import any_of
 
 DECIMALS, SEVERAL, RANKING = "decimals", "several answers", "ranking"
 OPEN, UNSTATED = "open answer", "no scale stated"
@@ -18,17 +18,15 @@ _WHOLE = any_of(r"""
 \b(?:no|not an?|not|without|never)(?: any| use| using)? (?:decimal|fraction|pence|cents)\w*
 """)
 _DECIMALS = any_of(r"""
-\b(?:d[eéi][cz]imal|nachkomma|kommazahl|real number|float|fraction|cents\b|to the cent\b|quarter points?)|小数
+\b(?:d[eéi][cz]imal|nachkomma|real number|float|fraction|to the cent\b|(?:and|including|with) cents|quarter point)|小数
 \bnearest (?:tenth|hundredth|half)\b|\bdigits? after the\b|\bhalf(?:[ -]?(?:points?|stars?|steps?|marks?)| values)\b
-(?:\bfrom|\bbetween|\be\.g\.,?|such as|for (?:example|instance),?|like|in steps of) [$£€]?\d{1,6}\.\d
+(?:\bfrom|\bbetween|e\.g\.,?|such as|for (?:example|instance),?|like|in steps of) [$£€]?\d{1,6}\.\d
 [(\[][$£€]?\d{1,6}\.\d|\d\.\d+ (?:means|=|to|and|-)[ ]
 """)
-_ZERO_TO_ONE = any_of(r"""
-(?:\bfrom|\bbetween|\(|,|range(?: of)?|scale(?: of)?) ?-?[01](?: \(~\))?(?:,| to| and| ?-) ?1(?!\w|[.,]\d|%)
-""")
-_TWO_LABELS = any_of(r"""
-\b[01] ?(?:=|means|is|for|:) ?["']?(?:no|yes|not|false|true)\b(?= ?(?:[,.;)"']|and\b|$))
-""")
+_ZERO_TO_ONE = any_of(
+    r"""(?:\bfrom|\bbetween|\(|,|range(?: of)?|scale(?: of)?) ?-?[01](?: \(~\))?(?:,| to| and| ?-) ?1(?!\w|[.,]\d|%)"""
+)
+_TWO_LABELS = any_of(r"""\b[01] ?(?:=|means|is|for|:) ?["']?(?:no|yes|not|false|true)\b(?= ?(?:[,.;)"']|and\b|$))""")
 _SEVERAL = any_of(rf"""
 \b(?:all|any|every\w*|each|as many(?: \w+)?)(?: \w+){{0,3}} (?:that|which|as) (?:\w+ )?(?:apply|applies|like|want|fit)\b
 {_CHOOSE} (?:(?:the|your|any|exactly|top|most|up to|at least|at most|between|from|1 and|[1-9] ?-|[1-9] (?:to|and)) ?)*\
@@ -37,11 +35,11 @@ _SEVERAL = any_of(rf"""
 {_CHOOSE} (?:a maximum of|up to) (?!one|1\b)|\b(?:a maximum of|which|top) {_MANY}|\bone or (?:more|several)\b
 \b(?:list|give|indicate|your|the|which|up to) {_MANY} (?:(?:main|most|best|biggest|important) )*{_THINGS}
 \b{_MANY} (?:main|most|biggest)\b|\bseveral (?:answers|options|responses|of)\b|\bcomma-separated\b
-(?<!not )(?<!no )(?<!not select )(?<!not choose )\bmore than one\b|\b(?:numbers|codes) of (?:every|all|each)\b
+(?<!not )(?<!no )(?<!not select )(?<!not choose )\bmore than (?:one|1)\b|\b(?:numbers|codes) of (?:every|all|each)\b
 (?<!no )(?<!not )\bmultiple (?:answers|responses|options|choices?|selections)\b(?! (?:are|is) not)
 \bseparated? (?:\w+ ){{0,3}}(?:by|with) (?:an? )?(?:comma|space|semicolon)
 \b(?:divide|distribute|split)\b[^.?!]{{0,60}}\b(?:among|between|across)\b
-\bmehrfach|\balles? zutreffende|\bmehrere antworten|\bplusieurs (?:réponses|choix)|\btoutes les\b|\btodas las\b
+\bmehrfach|\balles\b[^.?!]{{0,30}}\bzutr|\bmehrere antworten|\bplusieurs (?:réponses|choix)|\btoutes les\b|\btodas las\b
 \bhasta (?:\d|dos|tres)\b|\bvarias (?:respuestas|opciones)|多选|所有适用
 """)
 _RANKING = any_of(r"""
@@ -53,7 +51,7 @@ _RANKING = any_of(r"""
 \b(?:rang|reihen)folge|\bpar ordre\b|\b(?:en|por) orden\b|\bde (?:mayor|la plus)\b[^.?!]{0,40} (?:menor|moins)\b|排序
 """)
 _OPEN = any_of(r"""
-\bhow (?:many|old|tall|long|far|heavy)\b|\b(?:what|which) (?:year|date|day|age|sum)\b|\bwhat (?:price|fine|wage)\b
+\bhow (?:many|old|tall|long|heavy)\b|\b(?:what|which) (?:year|date|day|age|sum)\b|\bwhat (?:price|fine|wage)\b
 \bhow much (?:money|time|did|do|does|would|will|should|is|are)\b[^.?!]{0,30}\b(?:pay|spen[dt]|earn|cost|weigh|award)
 (?:^|[.?!:,] )what (?:is|was|are|has|were)\b(?! your (?:view|opinion|position))|\bwhen (?:did|were|was|do|will)\b
 \b(?:explain|describe|own words|freely|sentences?|paragraph|words|characters|verbatim|tweet|poem|essay|format|why)\b

@@ -1,12 +1,11 @@
 """Scale parser: the valid answers to a question, found in its text; None where the text states none.
 
-Covers: English survey questions answered with a whole number, in the forms that SocSci210 uses (each pattern below says
-which). Only two places are read: the last answer instruction ("Only return an integer from 1 to 5, nothing else.") and,
-where that says no more than "an integer", the question right before it. The persona, the stimulus and earlier
-questions hold years, ages, prices and other people's scales, so they never count.
+Covers: survey questions answered with a whole number, in SocSci210's forms (each pattern below says which) and in what
+`rewrite.py` rewrites in these. Where there is an answer instruction ("Only return an integer from 1 to 5, nothing
+else."), it and the question right before it are read, else the sentences that ask or tell how to answer. The persona,
+the stimulus and earlier questions hold years, ages, prices and other people's scales, so they never count.
 
-Does not cover: bounds in words ("from one to five"), numbers that are not whole, and "a 7-point scale", which does not
-say where it starts. All of these give None: a missing scale leaves the answer open, a wrong one forbids valid answers.
+Whatever is in doubt gives None: a missing scale leaves the answer open, a wrong one forbids valid answers.
 
 Patterns that are searched for bound what they may skip over, so that the time is linear in the length of the text.
 """
@@ -21,7 +20,7 @@ from itertools import pairwise
 from socrates.data.scales import MAX_VALUES, Scale
 from socrates.data.scales.missing import cut_missing
 from socrates.data.scales.reasons import OPEN, UNSTATED, is_open, other_request
-from socrates.data.scales.wording import any_of, plain_wording
+from socrates.data.scales.rewrite import any_of, plain_wording
 
 RANGE, NAMED, OPTIONS = "from A to B", "A for X; B for Y", "A or B"  # the forms in which a text states a scale
 IN_QUESTION = ", in the question"  # is added where the answer instruction itself states no scale
@@ -45,7 +44,8 @@ def parse_scale(text: str) -> Scale | None:
 def read_scale(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
     """As `parse_scale`, with the form in which the text states the scale, and the codes of missing answers.
 
-    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it; None where there is no scale.
+    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it; where there is no scale, it is the
+    reason: `DECIMALS`, `SEVERAL`, `RANKING`, `OPEN` or `UNSTATED` (`reasons.py`).
     """
     only = _ONLY.search(_instruction(_flat(text).translate(_PLAIN))[1])
     for worded in (text, plain_wording(text)) if only else (plain_wording(text),):
@@ -105,8 +105,9 @@ def _telling(sentences: list[str], shown: list[str], last: int) -> dict[int, Non
     for i in range(len(shown) - 1, -1, -1):
         told, requests = shown[i], _TELLS.match(shown[i])
         if _OPTIONS_LIST.match(told):
-            labels = _ANSWER_WORDS.search(sentences[i].lower()) or (i and _TELLS.match(shown[i - 1]))
-            tell = ends or ((labels or _CHOICE.search(question)) and not is_amount)
+            labels = _ANSWER_WORDS.search(sentences[i].lower()) and "these" not in question
+            fits = i == last + 1 or labels or _CHOICE.search(question) or (i and _TELLS.match(shown[i - 1]))
+            tell = ends or (fits and not is_amount)
         elif i == last:
             tell = True
         elif _OTHERS.search(told) or (i < last and "?" in told):
@@ -289,7 +290,7 @@ _NUMBER_THEN = re.compile(rf"{_NOUN}(?![^.?!\d]{{0,150}}\d+ (?:for|if)\b)|{_NOUN
 # "1 or 2", "1, 2, 3, or 4", "one of the following numbers: 1, 2"
 _NUMBERS = re.compile(
     rf"(?:{_NOUN})?(?:either|one of|the|following|integers|numbers|values|[:( ]){{0,9}}"
-    rf"({_INT}(?:(?:,? or |,? and |, ){_INT})+)(?:\\+| or more)?(?!,? (?:or |and )?-?\d)(?= ?(?:[.,;)\"']|$))"
+    rf"({_INT}(?:(?:,? or |,? and |, ){_INT})+)(?:\+| or more)?(?!,? (?:or |and )?-?\d)(?= ?(?:[.,;)\"']|$))"
 )
 # "Yes (1) or No (2)", "(1) Yes, (2) No"
 _NUMBER_IN_BRACKETS = re.compile(r"(?<![\d~] )\((-?\d{1,3})\)")
@@ -373,8 +374,8 @@ _STATED_RANGES = (
 _VERBS = (
     r"(?:rate|use|using|give|tell|indicate|answer|respond|reply|choose|select|pick|enter|mark|circle|say|type|write|move"
     r"|slide|state|report|place|set|grade|score|name|express|evaluate|judge|estimate|tick|show|guess|assign|rank|order"
-    r"|put|list|sort|arrange|drag|offer|send|lend|donate|bid|keep|pay|only|bitte|geben|sagen|répondez|indiquez|notez"
-    r"|veuillez|responda|indique|valore|elija|marque|classez|kreuzen|bringen|ordene)\b"
+    r"|put|list|sort|arrange|drag|offer|send|lend|donate|bid|keep|pay|only|bitte|geben|sagen|bewerten|antworten|wählen|évaluez|donnez|choisissez|répondez|indiquez|notez"
+    r"|veuillez|califique|seleccione|responda|indique|valore|elija|marque|classez|kreuzen|bringen|ordene)\b"
 )
 _TELLS = re.compile(rf"[\"'(]*(?:[\w' ]{{0,40}}[,:] ?)?(?:please |now |then |do not |por favor,? )*{_VERBS}")
 # "On a scale …", "If 1 means …"; "Scale: …"; "A 1 means …", "bad (1) to good (5)"; "Your answer …"
@@ -386,7 +387,7 @@ _SCALE_FIRST = any_of(r"""
 """)
 _ANSWER = re.compile(r".{0,60}\b(?:your|the) (?:answer|guess|estimate|response|choice)\b")
 _CLOSER = re.compile(
-    r".{0,80}\b(?:answers?|options?|number|digit|integer|code|box|choice|one|réponse|opción|antwort|chiffre)\b"
+    r".{0,80}\b(?:answers?|options?|number|digit|integer|code|box|choice|one|réponse|opción|número|antwort|zahl|ziffer|chiffre)\b"
 )
 _ASKS_AGAIN = re.compile(r"(?:so,? )?(?:what(?:'s| is) )?your (?:\w+ )?(?:answer|choice|response)\b")
 _MAY = re.compile(
@@ -400,7 +401,7 @@ _OTHERS = any_of(r"""
 _OPTIONS_LIST = re.compile(r"-?\d+ (?:for|=) ~(?:;|$|\.)")
 _LISTED = re.compile(rf"({_INT}) for ~")
 _ANSWER_WORDS = re.compile(
-    r"\b(?:not|never|always|often|(?:dis)?agree|very|much|yes|no|like|good|bad|true|too|some)\b|[不很非]"
+    r"\b(?:not|never|always|often|(?:dis)?agree|very|much|like|good|bad|true|too|some)\b|\"(?:yes|no)\"|[不很非]"
 )
 _CHOICE = re.compile(r"\bwhich\b|\b(?:choose|pick|prefer|bet on)\b")
 _NO_COUNT = r"(?! ?(?:people|persons|year|words|characters|sentences|letters|lines|o'clock|stars|cards))"
@@ -417,6 +418,7 @@ _OWN_RANGES = (
         r"(?:[,;][^()]{0,60})?\)(?:[ .:?!\"']*$|(?<=percent\)))"
     ),
     re.compile(rf"{_FROM}(?=(?:between )?-?[01]\b){_RANGE}[^,.?]{{0,30}} ?\?$"),
+    re.compile(rf"(?:^|[,?(] ?)(?=[01]\b){_RANGE}(?: in steps|[).]*$)"),
     re.compile(rf"(?:^|[,?] ){_FROM}(?=(?:between )?-?[01]\b){_RANGE}(?: [a-z]+)?(?:[,:?]|$| in steps)"),
 )
 _UNITS = re.compile(r"\brepresent\w* [^.?!]{0,60}|\bwhere\b.*")  # "representing units of 100 dollars"

@@ -19,7 +19,7 @@ _WORD = rf"(?:(?:a |one )?hundred|{'|'.join(_DIGITS)})"
 _BRACKETS = r"(?: ?\([^()\n]{1,80}\))?"
 _IN_WORDS = re.compile(  # "from one (bad) to five", "where one is …", "(one)", "one) …", "one, two or three"
     rf"\b(?:from|between|of) {_WORD}{_BRACKETS} (?:up )?(?:to|and|through) {_WORD}\b|\({_WORD}\)|\b{_WORD}\)"
-    rf"|\band {_WORD}(?= the (?:high|max|larg))|\b{_WORD}(?:, {_WORD}){{1,9}},? or {_WORD}\b"
+    rf"|\b(?:least|most|than) {_WORD}\b|\band {_WORD}(?= the (?:high|max))|\b{_WORD}(?:, {_WORD}){{1,9}},? or {_WORD}\b"
     rf"|(?:\b(?:where|and|with)|[,;:]) {_WORD} (?=(?:is|means?|meaning|being|stands|represents)\b)",
     re.I,
 )
@@ -47,12 +47,13 @@ _REWRITINGS = rf"""
 (?<=\d)(["']?) (?:to (?:represent|indicate|mean)|(?:to )?stands? for)\b => \1 means
 (?<=[,;:.?!(] )an? (\d+) (?=that\b) => where \1 means\x20
 \b(?:if|use|let|an?|the number) (["']?\d+["']?) (?=(?:means|is)\b) => where \1\x20
-(?<=[.?!] )where (?=["']?\d) => Where\x20
-\b(?:and|et|und|y) (\d+) (?:for )?(?=["'“‘„]) => and \1 means\x20
+(?<=[.?!] )(?:where )?(?=["']?\d+["']? (?:means|is)\b) => Where\x20
+\b(?:et|und|y) (?=["']?\d+["']? ) => and\x20
+\band (\d+) (?:for )?(?=["'“‘„]) => and \1 means\x20
 (?<=\)) ?/ ?(?=\d)|(?<=\d) (?=\(-?\d+ ?=) => ,\x20
 (?<=\d) ?(?:\.\.\.?|…) ?(?=\d) => -
 (?<=[(;,?.:])( ?)([^\W\d]+(?:[ '’][^\W\d]+){{0,4}}) = (-?\d{{1,3}})(?=[,;).]|$) => \1\3 = \2
-\((?:= ?|(?:press|type|enter|say) )(-?\d{{1,3}})\) => (\1)
+\((?:= ?|\+|(?:press|type|enter|say|answer|code) )(-?\d{{1,3}})\) => (\1)
 \b(if you [^,.?!;\n\d]{{1,40}}), (?:please )?(?:enter|type|answer|write|press|use) (\d+) => enter \2 \1
 (?<=[;,] )(?:and |or )?(?:enter|type) (?=\d+ (?:if|for) ) => \x20
 (?:(?<=[.?!:] )|(?<=\n)|^)(?=[01] (?:if|for) [^$£€\d"]) => Enter\x20
@@ -77,7 +78,9 @@ _OPTION = re.compile(  # "1. Yes", "1 - Yes", "(1) Yes", "[1] = Yes", "1 Yes"
 )
 _LINE = re.sub(r"\?P<\w+>", "?:", _OPTION.pattern)
 _LIST = re.compile(rf"^[ \t]*+{_LINE}(?:\n\s*+{_LINE})+$", re.M)
-_INLINE = re.compile(r"(?<=\s)(?=\(?\d{1,2}\) |\[\d{1,2}\] |\d{1,2}[.:] (?=\S))")  # where an option starts in a line
+_INLINE = re.compile(
+    r"(?<=\s)(?=\(?\d{1,2}\) |\[\d{1,2}\] |\d{1,2}[.:] (?=\S)|\d [A-Z][a-z])"
+)  # where an option starts in a line
 _END = re.compile(r"[.?!](?= +[^\W\d_a-z])|$")
 
 
