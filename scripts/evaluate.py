@@ -111,12 +111,21 @@ def print_summary(metrics: dict, label: str, output: Path) -> None:
     print(f"Key {label} metrics:".replace("  ", " "))
     for name in KEY_METRICS:
         print(f'  "{name}": {with_interval(metrics[name], metrics[f"{name}_ci95"])}')
-    bounds = metrics["bounds"]
-    print(
-        f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, 5 people resampled "
-        f"{bounds['people_5']:.4f}, everyone resampled {bounds['empirical_best']:.4f}; "
-        f"the model is {people_worth(bounds['worth_people'])}"
-    )
+    bounds, nominal = metrics["bounds"], metrics["nominal"]
+    if metrics["wasserstein_distance"] is not None:
+        print(
+            f"On these cells a uniform guess scores {bounds['uniform_guess']:.4f}, 5 people resampled "
+            f"{bounds['people_5']:.4f}, everyone resampled {bounds['empirical_best']:.4f}; "
+            f"the model is {people_worth(bounds['worth_people'])}"
+        )
+    if nominal:
+        print(
+            f'  "total_variation" of {nominal["cells"]} nominal cells, which are in no number above: '
+            f"{with_interval(nominal['total_variation'], nominal['total_variation_ci95'])}; a uniform guess "
+            f"{nominal['uniform_guess']:.4f}, everyone resampled {nominal['empirical_best']:.4f}"
+        )
+    if metrics["scope"]:
+        print(f"These numbers are {metrics['scope']}: they say nothing of other questions or studies")
     if useless := worse_than_uniform(metrics):
         print(f"Note: {useless}")
     coverage, about = metrics["coverage"], metrics["about"]

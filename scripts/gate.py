@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    from socrates.evaluation.gate import GO, check_comparable, decide, decision_text, results_improvement
+    from socrates.evaluation.gate import GO, check_comparable, decide, decision_text
+    from socrates.evaluation.improvement import results_improvement
     from socrates.evaluation.results import read_metrics
     from socrates.files import is_same_file, remove_file, write_json
 

@@ -26,6 +26,8 @@ keys of --json (all figures are of the rows that are not bad):
   demographics      of each field: rows in which it is known, groups, the most common of these; numbers are grouped
                     as in results
   scales            each with the form in which texts state it, or (scale null) why they state none, rows, studies
+  stated_by_rows    rows that hold a scale, nominal, missing, a weight or counts of their own; their scale wins over the
+                    text's, and those whose text states another one are counted
   off_scale         by study: rows without a scale, answers outside their scale, the first line of these; codes of
                     missing answers (left out of training and evaluation); stated answers far from the rest of theirs
   differing_scales  cells whose rows state several; questions whose scale depends on the condition
@@ -41,7 +43,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.epilog = KEYS
     add = parser.add_argument
-    add("file", metavar="FILE", type=Path, help="JSONL with human answers")
+    add("file", metavar="FILE", type=Path, help="JSONL with human answers, or with --columns a table")
+    add(
+        "--columns",
+        metavar="FILE",
+        type=Path,
+        help="which column of a table is what (convert_data.py): converts it first",
+    )
     add("--json", action="store_true", help="print one JSON object, with everything in full, and no text")
     add(
         "--report",
@@ -68,7 +76,11 @@ def main() -> int:
 
         page = default_page(arguments.file) if arguments.report == PAGE_HERE else arguments.report
         check_page(page, (), PROGRAM, "--report")
-    found = inspect_file(arguments.file, **(tokens_of(arguments.config) if arguments.config else {}))
+    from socrates.data.convert.rows import converted
+
+    with converted(arguments.file, arguments.columns) as rows:
+        found = inspect_file(rows, **(tokens_of(arguments.config) if arguments.config else {}))
+    found.record["file"]["path"] = str(arguments.file).encode(errors="replace").decode()
     if arguments.json:
         import json
 

@@ -3,10 +3,14 @@
 
   python scripts/prepare_data.py --output data/socsci210_full
   python scripts/prepare_data.py --output data/small --source FOLDER --sample 20000
+  python scripts/prepare_data.py --output data/mine --source rows.jsonl --split own --by person
   python scripts/prepare_data.py --output data/socsci210_full --tokenize --config config_full_dataset.json
 
 Published lists (metadata/*_mapping.json beside the data) say which rows are for training and which for evaluation. Some
 of the evaluation studies become the validation split. The written files are checked: nothing leaks between them.
+With --split own no list is needed: --judge-share of the rows, chosen by --seed, become val and test. --by says what is
+never in two parts: a study, a condition of a study, a question of a study, or a person. For one small study only by
+person is possible; every question is then in all parts, so that results are of this study only (docs/splits.md).
 With --tokenize, what the config's training reads is made too (tokenized-…/ beside train.jsonl), so that no rented GPU
 waits for it; where the set is there already, or with --check, only that is left to do.
 Interrupted, by whatever, it leaves no half of a set: run the same command again.
@@ -36,11 +40,27 @@ def parse_arguments() -> argparse.Namespace:
         default="socratesft/SocSci210",
         help="hub name, folder of parquet or JSONL files, or one such file (socratesft/SocSci210)",
     )
+    add(
+        "--columns",
+        metavar="FILE",
+        type=Path,
+        help="columns.json of a --source file of another layout (convert_data.py)",
+    )
     add("--revision", metavar="REV", help="commit, tag or branch of the hub's repository (the newest)")
-    add("--split", choices=("study", "condition", "task"), default="study", help="whose published lists (study)")
+    splits = ("study", "condition", "task", "own")
+    add("--split", choices=splits, default="study", help="whose published lists (study), or own: chosen by the seed")
+    add("--by", choices=("study", "condition", "question", "person"), help="with own: what is never in two parts")
+    add("--judge-share", metavar="F", type=float, help="with own: of all rows, for val and test together (0.2)")
     add("--val-share", metavar="F", type=float, default=0.5, help="of the evaluation rows, for val.jsonl (0.5)")
-    add("--sample", metavar="N", type=int, help="about N rows only, in whole cells (study, condition, question)")
-    add("--seed", metavar="S", type=int, default=0, help="of which studies validate, and of the sample (0)")
+    add(
+        "--sample",
+        metavar="N",
+        type=int,
+        help="about N rows only, in whole cells (study, condition, question) or people",
+    )
+    add(
+        "--seed", metavar="S", type=int, default=0, help="of which studies validate, of an own split, of the sample (0)"
+    )
     add("--max-bad-rows", metavar="N", type=int, default=0, help="leave so many bad rows out and go on (0)")
     add("--overwrite", action="store_true", help="replace another prepared set there; takes the newest commit")
     add("--check", action="store_true", help="prepare nothing; prove that nothing leaks in the set in --output")
@@ -62,12 +82,20 @@ def main() -> int:
         from socrates.data.dataset import read_metadata
         from socrates.data.prepare.prepare import PrepareSettings, prepare
 
-        settings = PrepareSettings(arguments.split, arguments.val_share, arguments.seed, arguments.sample)
+        settings = PrepareSettings(
+            arguments.split,
+            arguments.val_share,
+            arguments.seed,
+            arguments.sample,
+            "task" if arguments.by == "question" else arguments.by,
+            arguments.judge_share,
+        )
         metadata = prepare(
             arguments.output,
             settings,
             source=arguments.source,
             revision=arguments.revision,
+            columns=arguments.columns,
             max_bad_rows=arguments.max_bad_rows,
             overwrite=arguments.overwrite,
         )
@@ -115,7 +143,10 @@ def print_summary(metadata: dict) -> None:
         print(f"  left out: {found['rows']:,} rows, {reason}: {shown}")
     if bad := metadata.get("bad_rows", {}).get("rows"):
         print(f"  left out: {bad:,} bad rows; the first are named in metadata.json")
-    print(f"No {metadata['no_leak']['unit']} is in two parts, and no prompt of val or test is in train")
+    unit = metadata["no_leak"]["unit"]
+    by_person = unit.startswith("participant")
+    prompts = "; the same questions and prompts may be" if by_person else ", and no prompt of val or test is in train"
+    print(f"No {unit} is in two parts{prompts}")
 
 
 def print_tokenized(folder: Path, info: dict) -> None:

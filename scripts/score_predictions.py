@@ -36,6 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("file", metavar="FILE", type=Path, help="the answers, as JSONL, or a results folder")
     add("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     add("--overwrite", action="store_true", help="replace other results in the folder")
+    add(
+        "--columns",
+        type=Path,
+        metavar="FILE",
+        help="which column of a table is what (convert_data.py): converts it first",
+    )
     add("--seed", type=int, metavar="N", help="for drawing answers (42, or the evaluation's)")
     add("--human-answers", type=Path, metavar="FILE", help="all human answers: a data file, or a cells.jsonl")
     add("--temperature", type=float, metavar="T", help="score under another decoding: its temperature")
@@ -53,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     content = score_predictions(**vars(arguments))
     print("\n".join([*_coverage_lines(content), *number_lines(content)]))
-    for note in filter(None, [*coverage_notes(content["coverage"]), worse_than_uniform(content)]):
+    scope = content["scope"] and f"these numbers are {content['scope']}: they say nothing of other questions or studies"
+    for note in filter(None, [scope, *coverage_notes(content["coverage"]), worse_than_uniform(content)]):
         print(f"Note: {note}")
     print(f"\nResults: {arguments.output / 'metrics.json'}")
     return EXIT_DONE

@@ -81,17 +81,29 @@ NUMBERS = {
     "marginal_accuracy": "  of cell averages",
     "dispersion": "Dispersion",
 }
+NOMINAL = {  # of nominal outcomes, where there are some
+    "nominal_total_variation": "Total variation, nominal",
+    "nominal_uniform_guess": "  a uniform guess",
+    "nominal_empirical_best": "  empirical best",
+}
 DIGITS = {"worth_people": 1}  # of a number in the tables, where not the usual ones
-_WIDTH = max(map(len, NUMBERS.values())) + 2
+_WIDTH = max(map(len, (NUMBERS | NOMINAL).values())) + 2
 
 
 def number_lines(metrics: Mapping[str, Any]) -> list[str]:
     """One line a number of a `metrics.json`: its name, its value, its interval; N/A where it is not defined."""
-    numbers = {**metrics, **metrics["bounds"]}
+    numbers = all_numbers(metrics)
     return [
         f"{name + ':':<{_WIDTH}}{with_interval(numbers[key], numbers[f'{key}_ci95'], DIGITS.get(key, 4))}"
-        for key, name in NUMBERS.items()
+        for key, name in (NUMBERS | NOMINAL).items()
+        if key in numbers
     ]
+
+
+def all_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a `metrics.json` by the keys of `NUMBERS` and `NOMINAL`, with their intervals."""
+    nominal = {f"nominal_{key}": number for key, number in (metrics.get("nominal") or {}).items()}
+    return {**metrics, **metrics["bounds"], **nominal}
 
 
 def with_interval(value: float | None, interval: list[float] | None, digits: int = 4) -> str:
@@ -112,6 +124,8 @@ def people_worth(number: float) -> str:
 def worse_than_uniform(metrics: Mapping[str, Any]) -> str | None:
     """A sentence for a model that does no better than a uniform guess on the same cells; None for one that does."""
     distance, guess = metrics["wasserstein_distance"], metrics["bounds"]["uniform_guess"]
+    if distance is None:  # all outcomes are nominal
+        distance, guess = (metrics["nominal"][name] for name in ("total_variation", "uniform_guess"))
     if distance < guess:
         return None
     return f"no better than a uniform guess, which scores {guess:.4f} on these cells, and the model {distance:.4f}"
@@ -127,4 +141,7 @@ def coverage_notes(coverage: Mapping[str, Any]) -> list[str]:
         "answers far from the rest of their scale (if they are missing ones, let the question say so)": far,
         "predictions outside the scale, counted as the end of people's range": coverage["predictions_outside"],
     }
+    if of_many := coverage["rows_of_many"]:
+        persons = "MAE, RMSE, correlations, accuracy and groups need persons, and are without them"
+        notes[f"rows that hold the answers of many people ({persons})"] = of_many
     return [f"{what}: {found}" for what, found in notes.items() if found]

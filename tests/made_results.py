@@ -95,8 +95,8 @@ def write_decision(folder: Path, baseline: dict, checkpoint: dict, **changes) ->
         "improvement_ci95": [improvement - 8, improvement + 7],
         "threshold_percent": 5.0,
         "require_significant": False,
-        "baseline_wasserstein_distance": before,
-        "checkpoint_wasserstein_distance": after,
+        "baseline_distance": before,
+        "checkpoint_distance": after,
         "notes": [],
         **changes,
     }

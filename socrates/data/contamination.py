@@ -1,7 +1,8 @@
 """Contamination: whether a checkpoint may have been trained on the rows that it is to be evaluated on.
 
 Every checkpoint names the cells of its training file (`training_data.json`). Where the two files name their questions
-in different ways (the instruction layout has no numbers), study and condition decide.
+in different ways (the instruction layout has no numbers), study and condition decide. Where the file was split by
+person, the record names its participants too, and they decide: all parts of such a split have the same cells.
 Does not cover: what the base model saw before, adapters made by other software, and stimuli that are alike under other
 study ids (the proof in `prepare/leaks.py` covers equal ones).
 """
@@ -30,6 +31,7 @@ class TrainingData(BaseModel):
     train_sha256: str
     split: str | None
     cells: dict[str, dict[int, list[int | str]]]  # as `Nested`
+    participants: dict[str, list[str]] | None = None  # of each study, where the file was split by person
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,19 @@ def nest_cells(cells: Iterable[Cell]) -> Nested:
     return nested
 
 
-def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], hashes: Collection[str]) -> Contamination | None:
+def find_contamination(
+    checkpoint: Path | str,
+    rows: Iterable[Cell],
+    hashes: Collection[str],
+    participants: Iterable[int | str | None] | None = None,
+) -> Contamination | None:
     """Compare evaluation rows with what a checkpoint was trained on; None where its folder does not say.
 
     Args:
         checkpoint: any model folder.
         rows: the cell of every evaluation row.
         hashes: SHA-256 of the files that they are from.
+        participants: of every evaluation row; one that has none, as all have where this is None, counts by its cell.
 
     Raises:
         SocratesError: the record is there and malformed.
@@ -82,12 +90,16 @@ def find_contamination(checkpoint: Path | str, rows: Iterable[Cell], hashes: Col
     for cell in trained:
         namings[cell[:2]].add(_naming(cell))
     same_file = record.train_sha256 in hashes
+    people = {(study, person) for study, ids in (record.participants or {}).items() for person in ids}
+
+    def is_seen(cell: Cell, person: int | str | None) -> bool:
+        if people and person not in (None, ""):
+            return (cell.study_id, str(person)) in people
+        return cell in trained or bool(namings.get(cell[:2], set()) - {_naming(cell)})
+
     cells = list(rows)
-    seen = [
-        cell.study_id
-        for cell in cells
-        if same_file or cell in trained or namings.get(cell[:2], set()) - {_naming(cell)}
-    ]
+    persons = [None] * len(cells) if participants is None else participants
+    seen = [cell.study_id for cell, one in zip(cells, persons, strict=True) if same_file or is_seen(cell, one)]
     return Contamination(len(seen), len(cells), sorted(set(seen)), record.split)
 
 
@@ -97,10 +109,10 @@ def check_contamination(checkpoint: Path | str, seen: Contamination | None) -> N
         return
     more = f" and {len(seen.studies) - 3} more" if len(seen.studies) > 3 else ""
     raise SocratesError(
-        f"{checkpoint}: may have been trained on {seen.rows} of these {seen.of} rows (their cells are in its training "
-        f"file; studies {', '.join(seen.studies[:3])}{more}): the distance would tell what it remembers. Judge it on a "
-        "part that it was not trained on (val.jsonl or test.jsonl of its data set), or say --allow-seen to go on; "
-        "metrics.json will record it"
+        f"{checkpoint}: may have been trained on {seen.rows} of these {seen.of} rows (their cells or participants are "
+        f"in its training file; studies {', '.join(seen.studies[:3])}{more}): the distance would tell what it "
+        "remembers. Judge it on a part that it was not trained on (val.jsonl or test.jsonl of its data set), or say "
+        "--allow-seen to go on; metrics.json will record it"
     )
 
 

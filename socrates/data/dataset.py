@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from socrates.schema import Recorded, validate
 VERSION = 1  # of the format; raise it when the same source and settings would give other bytes
 PARTS = ("train", "val", "test")
 METADATA = "metadata.json"
+OWN = "own"  # the split that no published list makes
 
 
 def _sums_to_one(shares: dict[str, float]) -> dict[str, float]:
@@ -26,7 +28,10 @@ def _sums_to_one(shares: dict[str, float]) -> dict[str, float]:
     return shares
 
 
-_Answer, _Probability = Annotated[str, Field(pattern=r"^-?[0-9]{1,16}$")], Annotated[float, Field(ge=0, le=1)]
+_Answer, _Probability = (
+    Annotated[str, Field(pattern=r"^-?[0-9]{1,16}([.][0-9]{1,4})?$")],
+    Annotated[float, Field(ge=0, le=1)],
+)
 # Of each scale ("1 to 7"), the probability of each answer: the mean over training's questions with that scale.
 ScalePriors = dict[str, Annotated[dict[_Answer, _Probability], AfterValidator(_sums_to_one)]]
 
@@ -54,6 +59,22 @@ def read_metadata(folder: Path | str) -> dict[str, Any]:
     if not isinstance(rows, dict) or not isinstance(hashes, dict) or set(rows) != set(hashes):
         raise SocratesError(f'{path}: must hold "rows" and "sha256" of the same parts; prepare the data again')
     return metadata
+
+
+def split_of(metadata: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The split of a prepared set and what its units are: ("task", "task"), or ("own", "person"); None: not told."""
+    name, settings = metadata.get("split"), metadata.get("settings")
+    return name, (settings.get("by") if isinstance(settings, dict) else None) if name == OWN else name
+
+
+def judged_by_person(folder: Path) -> bool:
+    """Whether the data files of a folder are parts of an own split by person; without metadata they are not known to.
+
+    Raises:
+        SocratesError: its metadata are no JSON object.
+    """
+    path = folder / METADATA
+    return path.is_file() and split_of(read_json(path, "data set's metadata")) == (OWN, "person")
 
 
 def check_hash(file: Path, found: str, recorded: str) -> None:

@@ -1,11 +1,12 @@
 """Inspection of a data file of human answers: one pass over its rows, then counts by pandas over columns of numbers.
 
-A row leaves 81 bytes behind: texts, people and lines become 64-bit hashes, taken as what they stand for. All else that
+A row leaves 105 bytes behind: texts, people and lines become 64-bit hashes, taken as what they stand for. All else that
 is kept grows with the cells, scales and demographic values that occur.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,18 +20,20 @@ from socrates.console import progress
 from socrates.data.demographics import group_name
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
 from socrates.data.prepare.lines import LISTED, to_answer, to_line
-from socrates.data.records import Answer, BadRow, Cell, read_lines
+from socrates.data.records import Answer, BadRow, Cell, as_number, read_lines
 from socrates.data.scales import Scale
 from socrates.data.scales.missing import far_answers
-from socrates.data.scales.text import read_scale
+from socrates.data.scales.text import parse_scale
 from socrates.errors import SocratesError
 
 QUANTILES = {"min": 0, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
+CONTRADICTING = "scale that the text contradicts"
 _COUNTED = {"condition": "conditions", "question": "questions", "cell": "cells"}
 _KINDS = ("answers_outside", "missing_answers", "far_answers")
 _ROW = np.dtype(
     [(name, "i8") for name in ("text", "prompt", "stimuli", "person")]  # hashes; person: 0 where none is named
-    + [(name, "i8") for name in ("line", "response", "cell", "wording", "characters", "tokens")]
+    + [(name, "i8") for name in ("line", "cell", "wording", "characters", "tokens")]
+    + [(name, "f8") for name in ("response", "low", "high", "people")]  # NaN, lowest, highest, how many: of counts
     + [(name, bool) for name in _KINDS]  # outside the scale that the text states, missing, far from the others
 )
 
@@ -81,6 +84,7 @@ class _Found:
         self.cells: dict[Cell, int] = {}
         self.wordings: dict[tuple[Scale | None, str | None], int] = {}  # a scale and its form, or why there is none
         self.groups: defaultdict[str, Counter[str | None]] = defaultdict(Counter)  # of each demographic field
+        self.stated_by_rows: Counter[str] = Counter()  # rows with a key of `own_words.py`
         self.bad_rows = 0
         self.first_bad: list[dict[str, Any]] = []
 
@@ -97,35 +101,44 @@ class _Found:
                 continue
             for field, value in answer.demographic.items():
                 self.groups[field][group_name(field, value)] += 1
-            scale, form, missing = read_scale(answer.stimuli)
+            scale, form, missing = answer.stated
+            self.stated_by_rows.update(answer.own.as_row().keys())
+            if answer.own.scale is not None and parse_scale(answer.stimuli) not in (None, answer.own.scale, scale):
+                self.stated_by_rows[CONTRADICTING] += 1
+            given = answer.counts
+            valid = given.keys() - missing
             yield (
                 hash(line.strip()),
                 hash(answer.prompt),
                 hash(answer.stimuli),
                 0 if answer.participant is None else hash(f"{answer.cell.study_id}\n{answer.participant}"),
                 number,
-                max(-(2**63), min(answer.response, 2**63 - 1)),
                 self.cells.setdefault(answer.cell, len(self.cells)),
                 self.wordings.setdefault((scale, form), len(self.wordings)),
                 len(answer.prompt),
                 self._count_tokens(answer) if self.encoder else 0,
-                scale is not None and answer.response not in scale and answer.response not in missing,
-                answer.response in missing,
-                scale is not None and answer.response in far_answers(scale.values),
+                math.nan if answer.response is None else answer.response,
+                min(valid, default=math.nan),
+                max(valid, default=math.nan),
+                math.fsum(given[one] for one in valid),
+                scale is not None and any(one not in scale for one in valid),
+                len(valid) < len(given),
+                scale is not None and not far_answers(scale.values).isdisjoint(given),
             )
 
     def _count_tokens(self, answer: Answer) -> int:
         """As a training row has them: prompt, answer, end of the turn."""
         prompt = self.encoder.encode(answer.prompt)
-        return (len(prompt) + len(self.encoder.encode_answer(answer.response))) // BYTES_A_TOKEN
+        return (len(prompt) + len(self.encoder.encode_answer(answer.response or min(answer.counts)))) // BYTES_A_TOKEN
 
 
 def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | None) -> Inspection:
     wordings = [(None if scale is None else str(scale), form) for scale, form in found.wordings]
     rows = _with_names(rows, found.cells, [scale for scale, _ in wordings])
     named = rows[rows["person"] != 0]
-    answers = rows.assign(response=rows["response"].where(~rows["missing_answers"]))
-    answers = answers.groupby("cell")["response"].agg(["size", "count", "min", "max"])
+    answers = rows.groupby("cell").agg(
+        rows=("people", "size"), people=("people", "sum"), low=("low", "min"), high=("high", "max")
+    )
     lengths = rows["tokens" if found.encoder else "characters"]
     record = {
         "file": {
@@ -141,6 +154,7 @@ def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | N
         "cells": _cells(answers),
         "demographics": [_demographic(field, groups) for field, groups in found.groups.items()],
         "scales": _scales(rows, wordings),
+        "stated_by_rows": dict(found.stated_by_rows),
         "off_scale": _off_scale(rows[rows[["unscaled", *_KINDS]].any(axis=1)]),
         "differing_scales": _differing(rows[~rows["unscaled"]]),
         "repeated": _repeated(rows, named),
@@ -155,7 +169,7 @@ def _summarise(path: str, found: _Found, rows: pd.DataFrame, max_length: int | N
             "rows_with_shared_prompts": int(rows["prompt"].duplicated(keep=False).sum()),
         },
     }
-    return Inspection(record, answers["size"].to_numpy(), lengths.to_numpy())
+    return Inspection(record, answers["rows"].to_numpy(), lengths.to_numpy())
 
 
 def _with_names(rows: pd.DataFrame, found: Iterable[Cell], scales: list[str | None]) -> pd.DataFrame:
@@ -178,12 +192,12 @@ def _studies(rows: pd.DataFrame, named: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _cells(answers: pd.DataFrame) -> dict[str, Any]:
-    size, count, differ = answers["size"], answers["count"], answers["min"] < answers["max"]
+    people, differ = answers["people"], answers["low"] < answers["high"]
     return {
-        "sizes": spread_of(size),
-        "one_answer": int((count == 1).sum()),
+        "sizes": spread_of(answers["rows"]),
+        "one_answer": int((people == 1).sum()),
         "judgeable": int(differ.sum()),
-        "judgeable_rows": int(count[differ].sum()),
+        "judgeable_rows": int(people[differ].sum()),
     }
 
 
@@ -194,6 +208,10 @@ def _demographic(field: str, groups: Counter[str | None]) -> dict[str, Any]:
 
 def _most_common(counts: Mapping[Any, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LISTED])
+
+
+def _most_given(answers: pd.Series) -> dict[float, int]:
+    return {as_number(answer): rows for answer, rows in _most_common(answers.value_counts()).items()}
 
 
 def _scales(rows: pd.DataFrame, wordings: list[tuple[str | None, str | None]]) -> list[dict[str, Any]]:
@@ -210,7 +228,7 @@ def _off_scale(rows: pd.DataFrame) -> list[dict[str, Any]]:
             "first_line": int(some["line"].min()),
             "without_scale": int(some["unscaled"].sum()),
             "outside_scale": int(some["answers_outside"].sum()),
-            **{name: _most_common(some.loc[some[name], "response"].value_counts()) for name in _KINDS},
+            **{name: _most_given(some.loc[some[name], "response"]) for name in _KINDS},
         }
         for study, some in rows.groupby("study_id")
     ]

@@ -22,6 +22,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from socrates.data.other_formats import other_format
+from socrates.data.own_words import NOTHING, OwnWords, read_own_words
+from socrates.data.scales import Scale, without
 from socrates.data.scales.missing import CODES
 from socrates.data.scales.text import question_text, read_scale
 from socrates.errors import SocratesError
@@ -37,6 +40,7 @@ _INSTRUCTION_FIELDS = re.compile(r";\s+(?=[A-Z][\w/ ]*:(?:\s|\Z))|;\s*\Z")
 _INSTRUCTION_OUTPUT = re.compile(r"\s*(?:Response:)?\s*([+-]?\d{1,18})\s*\Z")
 QUESTION_PREFIX = "q-"
 _RENAMED_FIELDS = {"political_affiliation": "party_id"}
+IN_ROW = "given with the row"  # the form in which a scale is stated (`scales.text`)
 LONGEST_LINE = 2**26  # bytes; more is no row, and would take the memory
 LARGEST = 1e100  # no number of a row is beyond it: differences and squares of answers stay finite
 
@@ -60,21 +64,41 @@ def cell_order(cell: Cell) -> tuple[str, int, bool, int | str]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer that one person gave to one question."""
+    """One answer that one person gave to one question; or the answers that many gave (`counts`)."""
 
     prompt: str  # the complete model input: persona, instruction sentence, stimulus and question
     stimuli: str  # what the person read, the question, and the answer instruction
-    response: int  # the human answer
+    response: float | None  # the human answer; None: `counts` holds those of many people
     cell: Cell
     participant: int | str | None  # counts within a study: not a global id
     sample_id: int | str | None
     line: int  # in the file it came from, from 1
     demographic: Mapping[str, Any] = field(default_factory=dict)
+    own: OwnWords = NOTHING  # what the row says itself; it wins over the text
+
+    @property
+    def counts(self) -> Mapping[float, float]:
+        """How many people gave each answer."""
+        return {self.response: 1} if self.own.counts is None else self.own.counts
+
+    @property
+    def stated(self) -> tuple[Scale | None, str | None, frozenset[float]]:
+        """As `read_scale` of its text, but what the row says itself wins."""
+        if self.own.scale is None and self.own.missing is None:
+            return read_scale(self.stimuli)
+        scale, form, missing = read_scale(self.stimuli)
+        if self.own.missing is not None:
+            missing = self.own.missing
+        if self.own.scale is not None:
+            scale, form = self.own.scale, IN_ROW
+        return without(scale, missing) if scale and missing else scale, form, missing
 
     @property
     def is_missing(self) -> bool:
-        """Whether it is what its question states for a missing answer ("99 for 'Refused'")."""
-        return bool(CODES.fullmatch(str(self.response))) and self.response in read_scale(self.stimuli)[2]
+        """Whether it is what stands for a missing answer ("99 for 'Refused'")."""
+        if self.own.missing is None and not CODES.fullmatch(str(self.response)):
+            return False
+        return self.response in self.stated[2]
 
     def keys(self) -> dict[str, Any]:
         """What names this answer in the files that this project writes."""
@@ -93,21 +117,32 @@ def read_answers(path: Path | str, missing: Counter[tuple[Cell, float]] | None =
     row = None
     for number, row in read_jsonl(path):
         answer = parse_answer(row, path, number)
-        if missing is not None and answer.is_missing:
+        if missing is not None and answer.own.counts is not None:
+            answer = _without_missing(answer, missing)
+        elif missing is not None and answer.is_missing:
             missing[answer.cell, answer.response] += 1
-        else:
+            answer = None
+        if answer is not None:
             yield answer
     if row is None:
         raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
 
 
+def _without_missing(answer: Answer, missing: Counter[tuple[Cell, float]]) -> Answer | None:
+    """Published counts without those of missing answers; None where nothing else is left."""
+    codes = answer.stated[2]
+    missing.update({(answer.cell, code): answer.counts[code] for code in codes & answer.counts.keys()})
+    kept = {given: people for given, people in answer.counts.items() if given not in codes and people}
+    return replace(answer, own=answer.own.model_copy(update={"counts": kept})) if kept else None
+
+
 def read_files(
-    files: Sequence[Path], missing: Counter[tuple[Cell, float]] | None = None
+    files: Sequence[Path], missing: Counter[tuple[Cell, float]] | None = None, *, share_cells: bool = False
 ) -> Iterator[tuple[Path, int, Answer]]:
     """Read several files as `read_answers` does one: file, line in it, and answer, whose line counts on through all.
 
     Raises:
-        SocratesError: a cell is in two of them, or as `read_answers`.
+        SocratesError: a cell is in two of them, unless they may ``share_cells``; or as `read_answers`.
     """
     places: dict[Cell, int] = {}
     before = 0  # lines in the files before
@@ -116,7 +151,7 @@ def read_files(
             with files[place - 1].open("rb") as lines:
                 before += sum(1 for _ in lines)
         for answer in read_answers(file, missing):
-            if (other := places.setdefault(answer.cell, place)) != place:
+            if (other := places.setdefault(answer.cell, place)) != place and not share_cells:
                 cell = "study {}, condition {}, task {}".format(*answer.cell)
                 raise SocratesError(
                     f"{file}, line {answer.line}: {cell} is in {files[other]} too, perhaps "
@@ -125,9 +160,9 @@ def read_files(
             yield file, answer.line, replace(answer, line=before + answer.line) if before else answer
 
 
-def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path | str, *, ours: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSONL file; SocratesError on a line that is no JSON object."""
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, ours=ours):
         try:
             row = parse_line(line)
         except BadRow as error:
@@ -135,11 +170,14 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path | str, *, ours: bool = True) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, bytes) of the lines that are not empty; SocratesError for no such file, or no such line."""
     refuse_device(Path(path), "save it as a file first")
     try:
         with Path(path).open("rb") as file:
+            if refused := ours and other_format(path, file.read(2**16)):
+                raise SocratesError(refused)
+            file.seek(0)
             for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
                 if len(line) > LONGEST_LINE:
                     raise SocratesError(f"{path}, line {number}: has over {LONGEST_LINE:,} bytes, which no row has")
@@ -158,11 +196,12 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         SocratesError: a field is missing or of the wrong type; names file, line and field.
     """
     where = f"{path}, line {line}"
+    own = read_own_words(row, where)
     if "output" in row and "response" not in row:
         demographic, stimuli, response = _from_instruction_layout(row, where)
         prompt = None
     else:
-        response = require_integer(row, "response", where)
+        response = _response(row, own, where)
         demographic = row["demographic"] if row.get("demographic") is not None else {}
         if not isinstance(demographic, Mapping):
             raise SocratesError(f'{where}: "demographic" must be an object, not {shown(demographic)}')
@@ -180,7 +219,21 @@ def parse_answer(row: Mapping[str, Any], path: Path | str, line: int) -> Answer:
         sample_id=read_identifier(row, "sample_id", where),
         line=line,
         demographic=demographic,
+        own=own,
     )
+
+
+def _response(row: Mapping[str, Any], own: OwnWords, where: str) -> float | None:
+    """The person's answer: a whole number, or a decimal one where the row's own scale has decimals."""
+    if own.counts is not None:
+        if row.get("response") is not None:
+            raise SocratesError(f'{where}: holds both "response", of one person, and "counts", of many; leave one out')
+        return None
+    value = row.get("response")
+    decimals = own.scale is not None and any(isinstance(one, float) for one in own.scale.values)
+    if decimals and isinstance(value, float) and abs(value) <= LARGEST:
+        return as_number(value)
+    return require_integer(row, "response", where)
 
 
 def read_cell(row: Mapping[str, Any], where: str, stimuli: str | None = None) -> Cell:

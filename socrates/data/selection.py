@@ -12,12 +12,13 @@ order as long as they can be told apart.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from socrates.data.human_answers import HumanAnswers
 from socrates.data.records import Answer, Cell, cell_order
 from socrates.errors import SocratesError
 
@@ -29,8 +30,8 @@ class Selection:
     """The chosen rows, and what the file holds besides them."""
 
     lines: frozenset[int]  # of the rows to ask, as `Answer.line`
-    human_answers: Mapping[Cell, Counter[int]]  # of each chosen cell, all of them: answer -> how often
-    other_conditions: Mapping[Cell, Counter[int]]  # likewise, of the cells of their questions that are not asked
+    human_answers: Mapping[Cell, Mapping[float, float]]  # of each chosen cell, all of them (`HumanAnswers`)
+    other_conditions: Mapping[Cell, Mapping[float, float]]  # likewise, of their questions, not asked
     rows: int  # to ask
     human_rows: int  # human answers in the chosen cells, asked or not
     file_rows: int
@@ -58,8 +59,9 @@ def select_cells(
     Raises:
         SocratesError: no cell can be scored, or whole cells are wanted and none is small enough for ``max_examples``.
     """
-    humans, rows = _read(answers, seed)
-    sizes = {cell: counter.total() for cell, counter in humans.items()}
+    given, rows = _read(answers, seed)
+    humans, people = given.counts(), given.people
+    sizes = dict(zip(humans, np.bincount(rows["cell"]).tolist(), strict=True))
     scorable = {cell: size for cell, size in sizes.items() if len(humans[cell]) > 1}
     if not scorable:
         raise SocratesError(
@@ -78,12 +80,12 @@ def select_cells(
         human_answers={cell: humans[cell] for cell in sorted(chosen, key=cell_order)},
         other_conditions={cell: humans[cell] for cell in humans.keys() - chosen.keys() if cell[::2] in questions},
         rows=sum(chosen.values()),
-        human_rows=sum(sizes[cell] for cell in chosen),
+        human_rows=round(sum(people[cell] for cell in chosen)),
         file_rows=sum(sizes.values()),
         file_cells=len(sizes),
         file_studies=len({cell.study_id for cell in sizes}),
-        one_answer_cells=sum(size == 1 for size in sizes.values()),
-        no_spread_cells=sum(sizes[cell] > 1 and len(counter) == 1 for cell, counter in humans.items()),
+        one_answer_cells=sum(people[cell] == 1 for cell in humans),
+        no_spread_cells=sum(people[cell] > 1 and len(counts) == 1 for cell, counts in humans.items()),
     )
 
 
@@ -156,14 +158,14 @@ def _share_out(total: int, sizes: Sequence[int]) -> list[int]:
     return shares
 
 
-def _read(answers: Iterable[Answer], seed: int) -> tuple[dict[Cell, Counter[int]], np.ndarray]:
+def _read(answers: Iterable[Answer], seed: int) -> tuple[HumanAnswers, np.ndarray]:
     """The human answers of each cell; of each row the index of its cell, its line and its priority, 16 bytes."""
-    humans: dict[Cell, Counter[int]] = {}
+    humans = HumanAnswers()
     indices: dict[Cell, int] = {}
 
     def rows() -> Iterator[tuple[int, int, int]]:
         for answer in answers:
-            humans.setdefault(answer.cell, Counter())[answer.response] += 1
+            humans.add(answer.cell, answer.counts, answer.own.weight)
             yield indices.setdefault(answer.cell, len(indices)), answer.line, _priority(answer, seed)
 
     return humans, np.fromiter(rows(), [("cell", "u4"), ("line", "u4"), ("priority", "u8")])

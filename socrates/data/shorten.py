@@ -48,4 +48,5 @@ def shorten_prompt(answer: Answer, fits: Callable[[str], bool]) -> str | None:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(before + keeping(middle)) else (low, middle)
     shorter = keeping(low)
-    return before + shorter if parse_scale(shorter) == parse_scale(answer.stimuli) else None
+    states = answer.own.scale is not None or parse_scale(shorter) == parse_scale(answer.stimuli)
+    return before + shorter if states else None

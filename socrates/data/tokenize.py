@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -21,11 +21,11 @@ import pyarrow as pa
 from socrates.config import PromptSettings, RunConfig
 from socrates.console import progress
 from socrates.data.contamination import nest_cells
-from socrates.data.dataset import sha256_of_part
+from socrates.data.dataset import judged_by_person, sha256_of_part
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
 from socrates.data.records import Answer, Cell, read_answers
 from socrates.data.shorten import shorten_prompt
-from socrates.data.tokenized import CELLS, INFO, ROWS, read_info, tokenized_fingerprint
+from socrates.data.tokenized import CELLS, INFO, PEOPLE, ROWS, read_info, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import cannot_write, file_identity, sync_folder, try_lock, write_json
 
@@ -94,7 +94,9 @@ def _write_folder(
     temporary = folder.with_name(f".{folder.name}.tmp")
     try:
         temporary.mkdir()
-        counts, cells = _write_rows(temporary / ROWS, data_file, encoder, max_length)
+        counts, cells, people = _write_rows(
+            temporary / ROWS, data_file, encoder, max_length, judged_by_person(data_file.parent)
+        )
         if file_identity(data_file) != before:
             raise SocratesError(f"{data_file}: was changed while it was tokenized; run the same command again")
         if counts.rows == 0:
@@ -103,6 +105,8 @@ def _write_folder(
             )
         info = {"data": data_file.name, "max_length": max_length, **asdict(counts)}
         write_json(temporary / CELLS, nest_cells(cells))
+        if people:
+            write_json(temporary / PEOPLE, {study: sorted(ids) for study, ids in people.items()})
         write_json(temporary / INFO, info | {"bytes": (temporary / ROWS).stat().st_size})
         temporary.rename(folder)
         sync_folder(folder.parent)
@@ -110,13 +114,22 @@ def _write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_rows(path: Path, data_file: Path, encoder: PromptEncoder, max_length: int) -> tuple[Counts, set[Cell]]:
-    """Write the Arrow file; what became of the rows, and the cells of all that were read."""
-    counts, cells, missing = Counts(), set(), Counter()
+def _write_rows(
+    path: Path, data_file: Path, encoder: PromptEncoder, max_length: int, by_person: bool
+) -> tuple[Counts, set[Cell], dict[str, set[str]]]:
+    """Write the Arrow file; what became of the rows, the cells of all that were read and, by person, their people."""
+    counts, cells, people, missing = Counts(), set(), defaultdict(set), Counter()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
         answers = iter(progress(read_answers(data_file, missing), f"tokenizing {data_file}"))
         while batch := list(islice(answers, _BATCH)):
             cells.update(answer.cell for answer in batch)
+            if many := next((answer for answer in batch if answer.response is None), None):
+                raise SocratesError(
+                    f"{data_file}, line {many.line}: holds the answers of many people, and training is on a person's; "
+                    "such rows can only judge (val.jsonl, test.jsonl)"
+                )
+            for answer in batch if by_person else ():
+                people[answer.cell.study_id].add(str(answer.participant))
             prompts = zip(batch, encoder.encode_all([answer.prompt for answer in batch]), strict=True)
             rows = [row for one in prompts if (row := _row(*one, encoder, max_length, counts))]
             if rows:
@@ -124,7 +137,7 @@ def _write_rows(path: Path, data_file: Path, encoder: PromptEncoder, max_length:
     counts.missing_answers = missing.total()
     with path.open("rb") as written:
         os.fsync(written.fileno())
-    return counts, cells
+    return counts, cells, people
 
 
 def _row(answer: Answer, ids: bytes, encoder: PromptEncoder, limit: int, counts: Counts) -> tuple[bytes, bytes] | None:

@@ -2,7 +2,8 @@
 
 `data.arrow` holds `input_ids` and `answer_tokens`: how many of them, at the end, carry loss: the answer's and the
 end-of-turn token. What the chat template puts after the end of the turn is left out (its line break alone would be a
-third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data file (`contamination.py`).
+third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data file (`contamination.py`),
+`participants.json` its people, where it is part of a split by person.
 
 Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place.
 """
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from socrates.config import PromptSettings
 from socrates.data import shorten as shortening
-from socrates.data.contamination import Nested
 from socrates.data.encode import tokenizer_json
 from socrates.errors import SocratesError, first_line
 from socrates.files import read_json, sha256_json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VERSION = 4  # raise it when the same rows would give other ids
-ROWS, INFO, CELLS = "data.arrow", "info.json", "cells.json"
+ROWS, INFO, CELLS, PEOPLE = "data.arrow", "info.json", "cells.json", "participants.json"
 
 
 def tokenized_fingerprint(
@@ -62,9 +62,18 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_cells(folder: Path) -> Nested:
-    """The cells of the data file that a set was made of, dropped rows' too; SocratesError if the set is not whole."""
-    return _read_json(folder, CELLS, "tokenized set's cells")
+def read_contents(folder: Path) -> dict[str, Any]:
+    """What `training_data.json` says of the data file that a set was made of, dropped rows too.
+
+    Its "cells" and, only where it was split by person, the "participants" of each study.
+
+    Raises:
+        SocratesError: the set is not whole.
+    """
+    contents = {"cells": _read_json(folder, CELLS, "tokenized set's cells")}
+    if (folder / PEOPLE).is_file():
+        contents["participants"] = _read_json(folder, PEOPLE, "tokenized set's participants")
+    return contents
 
 
 def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:

@@ -7,6 +7,7 @@ over x, F being the human one, which has a closed form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,10 @@ _MOST_VALUES = 10_001  # of a scale, before it is thinned: 1e-4 of its width apa
 
 
 def bounds_of_cell(
-    human_answers: Mapping[float, int],
-    scale: Sequence[int] | None,
+    human_answers: Mapping[float, float],
+    scale: Sequence[float] | None,
     draws: int,
-    pooled: Mapping[float, int],
+    pooled: Mapping[float, float],
     priors: ScalePriors | None,
 ) -> dict[str, Any]:
     """Expected distances between all human answers of a cell and drawn ones, in units of the human range.
@@ -66,6 +67,24 @@ def bounds_of_cell(
         "empirical_best": expected_distance(*human, *human, draws),
         "people": expected_distance(*human, *human, PEOPLE),
     }
+
+
+def nominal_bounds(human_answers: Mapping[float, float], scale: Sequence[float] | None, draws: int) -> dict[str, float]:
+    """Expected total variation between all human answers of a nominal cell and drawn ones.
+
+    Args:
+        human_answers: how often each was given.
+        scale: the valid answers; None: those that were given.
+        draws: how many are drawn.
+
+    Returns:
+        "uniform_guess": drawn uniformly from the valid answers. "empirical_best": from the human answers themselves.
+    """
+    options = np.union1d([*human_answers], scale or ())
+    human = np.array([human_answers.get(option, 0.0) for option in options.tolist()]) / sum(human_answers.values())
+    uniform = np.isin(options, scale or options) / len(scale or options)
+    guesses = {"uniform_guess": uniform, "empirical_best": human}
+    return {name: 0.5 * math.fsum(binomial_deviation(draws, guess, human)) for name, guess in guesses.items()}
 
 
 def worth_people(distances: Array, people: Array) -> Array:

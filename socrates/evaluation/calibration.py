@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from scipy.special import logsumexp
 
 from socrates.data.records import Cell, as_number
 from socrates.evaluation.bootstrap import Weights, estimate, intervals
-from socrates.evaluation.cells import Array, CellScore, Distribution, distance_of
+from socrates.evaluation.cells import Array, CellScore, Distribution, ScoredRow, distance_of
 from socrates.evaluation.lines import answers_of, scored_row, undecoded_distribution
 from socrates.evaluation.metrics import cell_units
 
@@ -38,6 +39,8 @@ def fit_temperatures(lines: Iterable[Mapping[str, Any]]) -> tuple[float, dict[st
     tables: defaultdict[tuple[str, int], list[list[float]]] = defaultdict(list)
     for line in lines:
         given = undecoded_distribution(line) or {}
+        if line["response"] is None:  # of many people
+            continue
         own = given.pop(str(as_number(line["response"])), _TINY)
         if given and line["response"] in scored_row(line).scale:  # the human answer's first, then the others'
             tables[line["study_id"], len(given)].append([own, *given.values()])
@@ -65,18 +68,17 @@ def calibrated_numbers(lines: Sequence[Mapping[str, Any]], scored: Sequence[Cell
 
     Rows that were answered by sampling have no probabilities, and keep their distribution.
     """
-    if (fitted := fit_temperatures(lines)) is None:
+    if not scored or (fitted := fit_temperatures(lines)) is None:
         return {"wasserstein_calibrated": None, "wasserstein_calibrated_ci95": None, "calibration": {}}
     every, of_others = fitted
-    given: defaultdict[Cell, list[Distribution | None]] = defaultdict(list)
+    given: defaultdict[Cell, list[ScoredRow]] = defaultdict(list)
     for line in lines:
         row = scored_row(line)
-        distribution = row.distribution
         if own := undecoded_distribution(line):
             wider = calibrated(own, of_others.get(row.cell.study_id, every))
-            distribution = Distribution(answers_of(tuple(wider)), tuple(wider.values()))
+            row = replace(row, distribution=Distribution(answers_of(tuple(wider)), tuple(wider.values())))
         if row.prediction is not None:
-            given[row.cell].append(distribution)
+            given[row.cell].append(row)
     distances = np.array([distance_of(cell, given[cell.cell]) for cell in scored], dtype=np.float64)
     units = cell_units(cell.cell for cell in scored)
     mean = partial(Weights.mean_of_means, values=distances)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import erf, stdtrit
 from scipy.stats import permutation_test
 
+from socrates.data.records import as_number
 from socrates.evaluation.bootstrap import RESAMPLES, Weights, estimate, intervals, sorted_units
 from socrates.evaluation.bounds import standardise
 from socrates.evaluation.cells import CellScore
@@ -64,12 +65,16 @@ def find_questions(cells: Iterable[CellScore]) -> list[ComparedQuestion]:
     """
     groups: defaultdict[tuple[Any, ...], list[CellScore]] = defaultdict(list)
     for cell in cells:
+        if cell.nominal:  # names have no mean
+            continue
         study_id, _, task_num = cell.cell
         groups[study_id, isinstance(task_num, str), task_num, cell.scale or ()].append(cell)
     questions = []
     for key in sorted(groups):
         members = sorted(groups[key], key=lambda member: member.cell.condition_num)
-        usable = [member for member in members if min(member.n_human, member.n_predicted) >= LEAST_ANSWERS]
+        usable = [
+            member for member in members if min(member.n_human, sum(member.predicted_answers.values())) >= LEAST_ANSWERS
+        ]
         answers = {answer for member in members for answer in member.human_answers}
         if len(usable) > 1 and len(answers) > 1:
             low, high = min(answers), max(answers)
@@ -102,10 +107,10 @@ def effect_lines(questions: Iterable[ComparedQuestion]) -> Iterator[dict[str, An
                 "task_num": question.task_num,
                 "condition_a": question.conditions[i],
                 "condition_b": question.conditions[j],
-                "n_human_a": int(question.human.n[i]),
-                "n_human_b": int(question.human.n[j]),
-                "n_predicted_a": int(question.predicted.n[i]),
-                "n_predicted_b": int(question.predicted.n[j]),
+                "n_human_a": as_number(question.human.n[i]),
+                "n_human_b": as_number(question.human.n[j]),
+                "n_predicted_a": as_number(question.predicted.n[i]),
+                "n_predicted_b": as_number(question.predicted.n[j]),
                 "human_range": question.human_range,
                 **_effect("human", human[pair], human_half[pair], question.human_range),
                 **_effect("predicted", predicted[pair], predicted_half[pair], question.human_range),

@@ -18,9 +18,8 @@ from socrates.checkpoint import MANIFEST, TRAINING_CONFIG, TRAINING_DATA, find_d
 from socrates.config import RunConfig, parse_config
 from socrates.console import progress
 from socrates.data.contamination import Contamination, check_contamination, find_contamination
-from socrates.data.dataset import read_scale_priors, sha256_of_part
+from socrates.data.dataset import judged_by_person, read_scale_priors, sha256_of_part
 from socrates.data.records import Answer, read_files
-from socrates.data.scales.text import parse_scale, read_scale
 from socrates.data.selection import Selection, select_cells
 from socrates.errors import SocratesError, escaped
 from socrates.evaluation.gate import check_comparable
@@ -80,8 +79,9 @@ def evaluate(
     data_sha256 = hashes[0] if len(hashes) == 1 else sha256_json(hashes)
     missing, folders = Counter(), {file.parent.resolve() for file in data}
     priors = read_scale_priors(*folders) if len(folders) == 1 else None  # of several sets none is the training set
-    selection, answers = _choose_rows(data, settings, missing)
-    scales = [parse_scale(answer.stimuli) for answer in answers]
+    by_person = all(map(judged_by_person, folders))  # then val and test hold other people of the same cells
+    selection, answers = _choose_rows(data, settings, missing, share_cells=by_person)
+    scales = [answer.stated[0] for answer in answers]
     questions = request.questions(
         (answer.prompt, scale, answer.line) for answer, scale in zip(answers, scales, strict=True)
     )
@@ -89,13 +89,15 @@ def evaluate(
     too_long = len(questions) - len(fits)
     answers, scales, questions = ([one[index] for index in fits] for one in (answers, scales, questions))
     files = request.files
-    seen = find_contamination(files.adapter or files.base, (answer.cell for answer in answers), hashes)
+    seen = find_contamination(
+        files.adapter or files.base, (answer.cell for answer in answers), hashes, (a.participant for a in answers)
+    )
     if not allow_seen:
         check_contamination(model, seen)
     if seen is None and files.adapter is not None:
         print(f"Note: {model} does not record what it was trained on; these rows may be among it", flush=True)
     compared = comparability(
-        [{**answer.keys(), "response": answer.response} for answer in answers],
+        [prediction_line(answer.keys(), answer.response, own=answer.own) for answer in answers],
         seed=settings.seed,
         data_sha256=data_sha256,
         prompt_fingerprint=request.identity["prompt_fingerprint"],
@@ -139,18 +141,21 @@ def evaluate(
             comparability=compared,
             about=about,
             seen=asdict(seen) if seen else None,
+            humans=humans if by_person else None,
         )
 
 
-def _choose_rows(files: Sequence[Path], settings: Settings, missing: Counter) -> tuple[Selection, list[Answer]]:
+def _choose_rows(
+    files: Sequence[Path], settings: Settings, missing: Counter, *, share_cells: bool
+) -> tuple[Selection, list[Answer]]:
     selection = select_cells(
-        progress((answer for _, _, answer in read_files(files, missing)), "choosing rows"),
+        progress((answer for _, _, answer in read_files(files, missing, share_cells=share_cells)), "choosing rows"),
         settings.evaluation.max_examples,
         settings.seed,
         rows_per_cell=settings.evaluation.rows_per_cell,
     )
     answers = []
-    for file, line, answer in read_files(files):
+    for file, line, answer in read_files(files, share_cells=share_cells):
         if answer.line in selection.lines:
             try:  # before the model runs for hours, as they go into the results
                 known_demographic(answer.demographic)
@@ -211,12 +216,13 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
     line = prediction_line(
         answer.keys(),
         answer.response,
-        distribution={value: p for value, p in pairs if p > 0 and value not in read_scale(answer.stimuli)[2]} or None,
+        distribution={value: p for value, p in pairs if p > 0 and value not in answer.stated[2]} or None,
         probabilities=result.probabilities / result.valid_mass if result.exact and result.valid_mass > 0 else None,
         # A sampled row knows the share of valid samples after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,
         scale=scale,
         demographic=answer.demographic,
+        own=answer.own,
     )
     return {"line": line, "drawn": not result.exact, "undecoded": undecoded}
 

@@ -21,17 +21,29 @@ from scipy.special import bdtr, erf
 Array = NDArray[np.float64]
 
 _NO_VARIANCE = 1e-30  # below any that is not rounding
-_GROUPS = 64  # of people that the jackknife leaves out: of more people each takes several
+GROUPS = 64  # of people that the jackknife leaves out
 _DIGITS = 12  # of a probability: what lies beyond is rounding, and its root would not be
 
 
-def full_size_deviation(people: Array, human: Array, draws: int | Array, *, jackknifed: bool = True) -> Array:
+def full_size_deviation(
+    people: Array,
+    human: Array,
+    draws: int | Array,
+    *,
+    weights: Array | None = None,
+    asked: float | None = None,
+    groups: int = GROUPS,
+    jackknifed: bool = True,
+) -> Array:
     """E|share of people who answer at most x - human share|, one answer drawn for each of ``draws`` people.
 
     Args:
         people: shape (..., asked): each asked person's probability of an answer of at most x.
         human: shape (...): the share of human answers of at most x.
         draws: people in the cell, those asked included; () or shape (...).
+        weights: shape (asked,), of those asked; None: they count alike.
+        asked: how many people they stand for, with weights the effective number; None: themselves.
+        groups: of people that the jackknife leaves out; of more people each takes several.
         jackknifed: whether the bias by those not asked is estimated and taken away (Quenouille 1956, Biometrika 43,
             353-360; times the finite population's 1 - asked / draws).
 
@@ -40,17 +52,20 @@ def full_size_deviation(people: Array, human: Array, draws: int | Array, *, jack
     """
     people, human, draws = np.round(people, _DIGITS), np.asarray(human), np.asarray(draws)
     own = people * (1 - people)  # variance of one person's draw
-    mean, within = people.mean(axis=-1), own.mean(axis=-1)
+    rows = people.shape[-1]
+    shares = np.full(rows, 1 / rows) if weights is None else weights / weights.sum()
+    mean, within = people @ shares, own @ shares
     plain = _deviation(mean, within, human, draws)
-    asked = people.shape[-1]
-    if not jackknifed or asked == 1 or np.all(draws <= asked):
+    asked = rows if asked is None else asked
+    if not jackknifed or rows == 1 or np.all(draws <= asked):
         return plain
-    groups = min(asked, _GROUPS)
-    group = np.random.default_rng(0).permutation(asked) % groups
-    order, sizes = np.argsort(group, kind="stable"), np.bincount(group)
-    starts = np.cumsum(sizes) - sizes
+    groups = min(rows, groups)
+    group = np.random.default_rng(0).permutation(rows) % groups
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    left_out = np.add.reduceat(shares[order], starts)
     others = [
-        (asked * all_[..., None] - np.add.reduceat(one[..., order], starts, axis=-1)) / (asked - sizes)
+        (all_[..., None] - np.add.reduceat((one * shares)[..., order], starts, axis=-1)) / (1 - left_out)
         for all_, one in ((mean, people), (within, own))
     ]
     without = _deviation(*np.clip(others, 0.0, 1.0), human[..., None], draws[..., None]).mean(axis=-1)

@@ -9,31 +9,32 @@ another thing than the decision was made on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
-from socrates.data.records import Cell, cell_order
 from socrates.errors import SocratesError
-from socrates.evaluation.bootstrap import Array, Interval, Weights, estimate, intervals
-from socrates.evaluation.cells import named
-from socrates.evaluation.lines import read_cell_lines
-from socrates.evaluation.metrics import METRIC_VERSION, cell_units
-from socrates.evaluation.results import CELLS, EXTERNAL, Comparability, MetricsFile, check_metrics
+from socrates.evaluation.improvement import LEAST, MOST
+from socrates.evaluation.metrics import METRIC_VERSION
+from socrates.evaluation.results import (
+    DISTANCE,
+    EXTERNAL,
+    TOTAL_VARIATION,
+    Comparability,
+    MetricsFile,
+    check_metrics,
+)
 from socrates.schema import Recorded, Share, shown
 
 GO, NO_GO = "GO", "NO-GO"
 THRESHOLD = 5  # percent, the guide's
 ROLES = ("baseline", "checkpoint")
-DISTANCE = "wasserstein_distance"
+_PRINTED = {DISTANCE: "Wasserstein Distance", TOTAL_VARIATION: "Total Variation (nominal outcomes)"}
 _LIMIT = f"{THRESHOLD}%"
-_SAME = "with other studies and people like these it would very likely be the same decision."
 _ONE_NUMBER = "One number would have made the baseline as wide."
-_LEAST = 1e-90  # of a distance: what is in percent of less is beyond what a decision can record
 _DECIMALS = 400  # more than the smallest float has
 
 # What has to be equal, and what to do where it is not.
@@ -58,12 +59,17 @@ SIGNALS = (
     ("valid_mass", "Valid mass", True),
     ("wasserstein_calibrated", "Calibrated W", False),
 )
+_OF_NOMINAL = (TOTAL_VARIATION, "Nominal TV", False)  # beside these where some outcomes are nominal
 
 LITTLE_MASS = 0.5  # assumed: below it, most of what the model would say is no answer
 
 
-_MOST = 1e100
-_Percent = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+_Percent = Annotated[float, Field(ge=-MOST, le=MOST)]
+
+
+def _named(*names: str) -> Any:
+    """A field that earlier versions recorded under another name."""
+    return Field(validation_alias=AliasChoices(*names))
 
 
 class Decision(Recorded, strict=False):
@@ -73,8 +79,10 @@ class Decision(Recorded, strict=False):
     improvement_percent: _Percent
     improvement_printed: str  # one decimal, more where that would cross the threshold or hide the sign
     threshold_percent: _Percent
-    baseline_wasserstein_distance: Share
-    checkpoint_wasserstein_distance: Share
+    decided_on: Literal["wasserstein_distance", "total_variation"] = DISTANCE  # which distance these two are
+    baseline_distance: Share = _named("baseline_distance", "baseline_wasserstein_distance")
+    checkpoint_distance: Share = _named("checkpoint_distance", "checkpoint_wasserstein_distance")
+    scope: str | None = None  # what alone the decision is about (`people.SCOPE`)
     improvement_ci95: tuple[_Percent, _Percent] | None  # None: not known
     require_significant: bool  # whether GO needs the interval above the threshold, too
     uniform_guess: Share = 1.0  # what guessing scores on the same cells
@@ -94,7 +102,8 @@ def decide(
 ) -> Decision:
     """Decide whether the checkpoint is better than the baseline by at least `THRESHOLD` percent.
 
-    Improvement = (1 - checkpoint / baseline) x 100 of `wasserstein_distance`; at the threshold is GO.
+    Improvement = (1 - checkpoint / baseline) x 100 of `wasserstein_distance`, or of `total_variation` where all
+    outcomes are nominal; at the threshold is GO.
 
     Args:
         baseline: as `check_comparable` gives it.
@@ -111,23 +120,27 @@ def decide(
             "whether the improvement is significant cannot be told: it has no interval, which takes the cells.jsonl "
             "beside both metrics.json, and two cells at least"
         )
-    distances = baseline.wasserstein_distance, checkpoint.wasserstein_distance
+    distances = baseline.distance, checkpoint.distance
     improvement = _improvement(*distances)
     go = improvement >= THRESHOLD and (not require_significant or interval[0] >= THRESHOLD)
-    guess = checkpoint.bounds.uniform_guess
+    guess = checkpoint.guesses.uniform_guess
+    nominal = baseline.nominal and baseline.decided_on == DISTANCE
+    signals = (*SIGNALS, _OF_NOMINAL) if nominal else SIGNALS
     return Decision(
         decision=GO if go else NO_GO,
         improvement_percent=float(improvement),
         improvement_printed=f"{_printed_improvement(improvement)}%",
         threshold_percent=float(THRESHOLD),
-        baseline_wasserstein_distance=distances[0],
-        checkpoint_wasserstein_distance=distances[1],
+        decided_on=baseline.decided_on,
+        baseline_distance=distances[0],
+        checkpoint_distance=distances[1],
+        scope=checkpoint.scope,
         improvement_ci95=interval,
         require_significant=require_significant,
         uniform_guess=guess,
         worse_than_uniform=distances[1] >= guess,
         comparability=baseline.comparability.model_dump(),
-        supporting_signals={printed: _signal(key, higher, baseline, checkpoint) for key, printed, higher in SIGNALS},
+        supporting_signals={printed: _signal(key, higher, baseline, checkpoint) for key, printed, higher in signals},
         rows_seen={"baseline": baseline.contaminated_rows, "checkpoint": checkpoint.contaminated_rows},
         notes=tuple(_notes(baseline, checkpoint)),
     )
@@ -144,16 +157,18 @@ def check_comparable(
     before, after = check_metrics(baseline, names[0]), check_metrics(checkpoint, names[1])
     _check_same_settings(before.comparability, after.comparability, names)
     cells = before.coverage.cells_scored, after.coverage.cells_scored
-    if cells[0] != cells[1]:  # a model must not choose, by giving no answer, what it is judged on
+    if (
+        cells[0] != cells[1] or before.coverage.cells_nominal != after.coverage.cells_nominal
+    ):  # a model must not choose, by giving no answer, what it is judged on
         raise SocratesError(
             f"these results cannot be compared: {names[0]} scores {cells[0]} cells and {names[1]} {cells[1]}: where a "
             "model gave no usable answer to a whole cell, the means are of different questions. What to do: look at "
             "its predictions.jsonl for rows without a prediction"
         )
     for name, metrics in zip(names, (before, after), strict=True):
-        if metrics.wasserstein_distance < _LEAST:
+        if metrics.distance < LEAST:
             raise SocratesError(
-                f'{name}: "{DISTANCE}" is {metrics.wasserstein_distance:g}, on which nothing can improve; no model '
+                f'{name}: "{metrics.decided_on}" is {metrics.distance:g}, on which nothing can improve; no model '
                 "gets that without having seen the answers: look at its predictions.jsonl"
             )
     return before, after
@@ -205,8 +220,16 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
                 "evaluated on (--allow-seen): its distance tells what it remembers, and this decision nothing about "
                 "studies that it has not seen."
             )
-    best = checkpoint.bounds.empirical_best
-    if checkpoint.wasserstein_distance < best:
+    if checkpoint.nominal and checkpoint.decided_on == DISTANCE:
+        yield (
+            f"{checkpoint.coverage.cells_nominal} of the {checkpoint.coverage.cells_scored} cells are nominal, and not "
+            "in this distance. Their total variation, on which nothing is decided, went from "
+            f"{baseline.total_variation:.3f} to {checkpoint.total_variation:.3f}."
+        )
+    if checkpoint.scope:
+        yield f"this decision is {checkpoint.scope}: it says nothing of other questions or studies."
+    best = checkpoint.guesses.empirical_best
+    if checkpoint.distance < best:
         yield (
             f"the checkpoint's distance is below {best:.3f}, what people's own answers resampled score on the same "
             "cells. Either it knows persons (look at the correlation within cells), or rows leaked: look for them "
@@ -238,10 +261,10 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
 def _width(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     """What is said where the decision would be the other one with each model at the width that fits people."""
     calibrated = baseline.wasserstein_calibrated, checkpoint.wasserstein_calibrated
-    if None in calibrated or calibrated[0] < _LEAST:
+    if None in calibrated or calibrated[0] < LEAST:
         return
     improvement = _improvement(*calibrated)
-    plain = _improvement(baseline.wasserstein_distance, checkpoint.wasserstein_distance)
+    plain = _improvement(baseline.distance, checkpoint.distance)
     if (plain >= THRESHOLD) == (improvement >= THRESHOLD):
         return
     how_much = "most" if improvement < plain / 2 else "some"
@@ -253,61 +276,11 @@ def _width(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
     )
 
 
-def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -> Interval | None:
-    """The interval of (1 - checkpoint / baseline) x 100 of two results, from the `cells.jsonl` beside them.
-
-    It is paired: a question that is hard for one model is hard for the other, and their answers to a row are sampled
-    with the same luck; so the difference is known far better than either distance.
-
-    Args:
-        paths: of the baseline's and the checkpoint's `metrics.json`.
-        metrics: what stands in them.
-
-    Returns:
-        The interval in percent; None where a `cells.jsonl` is missing, or where there is one cell alone.
-
-    Raises:
-        SocratesError: a `cells.jsonl` cannot be read or is not of the `metrics.json` beside it; or the two are not of
-            the same cells.
-    """
-    files = [path.with_name(CELLS) for path in paths]
-    if not all(path.is_file() for path in files):
-        return None
-    means = [one.wasserstein_distance for one in metrics]
-    before, after = (_cell_distances(*pair) for pair in zip(files, means, strict=True))
-    if before.keys() != after.keys():
-        cell = min(before.keys() ^ after.keys(), key=cell_order)
-        raise SocratesError(
-            f"these results cannot be compared: {named(cell)} is scored in one of them only; evaluate both on the same "
-            "rows"
-        )
-    old, new = (np.array(list(distances.values())) for distances in (before, after))
-
-    def improvement(weights: Weights) -> Array:
-        return (1 - weights.mean_of_means(new) / weights.mean_of_means(old)) * 100
-
-    with np.errstate(all="ignore"):  # a resample of cells without any distance
-        found = intervals(cell_units(before), improvement, metrics[0].comparability.seed)[0]
-    return found and found.within(-_MOST, 100)
-
-
-def _cell_distances(path: Path, mean: float) -> dict[Cell, float]:
-    """The distance of each scored cell of a `cells.jsonl`, in order; SocratesError if their mean is not ``mean``."""
-    lines = sorted(read_cell_lines(path).items(), key=lambda item: cell_order(item[0]))
-    distances = {cell: line.wasserstein_distance for cell, line in lines if line.wasserstein_distance is not None}
-    values = np.array(list(distances.values()))
-    if not distances or abs(estimate(cell_units(distances), lambda one: one.mean_of_means(values)) - mean) > 1e-9:
-        raise SocratesError(
-            f"{path}: is not of the metrics.json beside it (its cells average to another {DISTANCE}); evaluate again"
-        )
-    return distances
-
-
 def decision_text(decision: Decision) -> str:
     """The lines that the guide shows, then the supporting signals and the notes."""
     baseline, checkpoint = printed_distances(decision)
     lines = [
-        "Wasserstein Distance:",
+        f"{_PRINTED[decision.decided_on]}:",
         f"  Baseline:    {baseline}",
         f"  Checkpoint:  {checkpoint}",
         f"  Improvement: {decision.improvement_printed}",
@@ -316,7 +289,7 @@ def decision_text(decision: Decision) -> str:
     if decision.decision == GO:
         lines += [f"✅ GO - Improvement ≥{_LIMIT}", "Proceed to full training!"]
     else:
-        distances = decision.baseline_wasserstein_distance, decision.checkpoint_wasserstein_distance
+        distances = decision.baseline_distance, decision.checkpoint_distance
         short = _improvement(*distances) < THRESHOLD
         lines += [
             f"❌ NO-GO - Improvement <{_LIMIT}"
@@ -324,9 +297,9 @@ def decision_text(decision: Decision) -> str:
             else f"❌ NO-GO - Improvement ≥{_LIMIT}, but not significantly (--require-significant)",
             "DO NOT proceed to full training. Debug, adjust the config and retry Phase 1: see VALIDATION_CRITERIA.md.",
         ]
-    lines += ["", *_interval_lines(decision.improvement_ci95)]
+    lines += ["", *_interval_lines(decision)]
     if decision.worse_than_uniform:
-        pair = _exact(decision.uniform_guess), _exact(decision.checkpoint_wasserstein_distance)
+        pair = _exact(decision.uniform_guess), _exact(decision.checkpoint_distance)
         guess, distance = _printed(*pair, decimals=3, said=lambda guess, distance: (guess > distance, guess < distance))
         lines += [
             "",
@@ -347,21 +320,24 @@ def printed_distances(decision: Decision) -> list[str]:
     def said(before: Fraction, after: Fraction) -> tuple[bool, ...]:
         return before > 0, before == after, after * 100 <= before * (100 - THRESHOLD)
 
-    pair = decision.baseline_wasserstein_distance, decision.checkpoint_wasserstein_distance
+    pair = decision.baseline_distance, decision.checkpoint_distance
     return _printed(*map(_exact, pair), decimals=3, said=said)
 
 
-def _interval_lines(interval: tuple[float, float] | None) -> list[str]:
-    if interval is None:
+def _interval_lines(decision: Decision) -> list[str]:
+    others = "other people of this study" if decision.scope else "other studies and people like these"
+    same = f"with {others} it would very likely be the same decision."
+    if (interval := decision.improvement_ci95) is None:
         return ["95% interval of the improvement: N/A (no cells.jsonl beside both metrics.json, or a single cell)"]
     low, high = map(_exact, interval)
     if low >= THRESHOLD:
-        meaning = f"All of it is at or above {_LIMIT}: {_SAME}"
+        meaning = f"All of it is at or above {_LIMIT}: {same}"
     elif high < THRESHOLD:
-        meaning = f"All of it is below {_LIMIT}: {_SAME}"
+        meaning = f"All of it is below {_LIMIT}: {same}"
     else:
+        others = others.removesuffix(" like these")
         meaning = (
-            f"It straddles {_LIMIT}: with other studies and people the decision could have been the other one. "
+            f"It straddles {_LIMIT}: with {others} the decision could have been the other one. "
             "VALIDATION_CRITERIA.md says what more examples (--max-examples) can tell, and what they cannot."
         )
     printed = _printed(low, high, decimals=1, said=lambda *limits: [limit >= THRESHOLD for limit in limits])

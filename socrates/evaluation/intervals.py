@@ -5,26 +5,43 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from socrates.data.records import Cell, cell_order
 from socrates.evaluation.bootstrap import Interval, intervals
-from socrates.evaluation.metrics import NAMES, Scores, cell_units, statistics
+from socrates.evaluation.metrics import NAMES, Nominal, Scores, cell_units, nominal_statistics, statistics
 
 _RANGES = dict.fromkeys(("correlation", "correlation_within_cells"), (-1, 1))
 _RANGES |= dict.fromkeys(("dispersion", "worth_people"), (0, np.inf))  # of all others [0, 1]
 
 
-def metric_intervals(scores: Scores, seed: int) -> dict[str, Interval | None]:
-    """The interval of every number of `Metrics` and `Bounds`; None where the number or its spread is not defined."""
-    cells = scores.scored
-    found = intervals(cell_units(cell.cell for cell in cells), statistics(cells), seed)
+def metric_intervals(scores: Scores, seed: int) -> dict[str, Any]:
+    """The interval of every number of `Metrics` and `Bounds`, and under "nominal" of those of `Nominal`.
+
+    None where the number or its spread is not defined.
+    """
+    cells, nominal = scores.scored, scores.nominal
+    found = (
+        intervals(cell_units(cell.cell for cell in cells), statistics(cells), seed) if cells else [None] * len(NAMES)
+    )
+    of_nominal = [None] * len(Nominal.__annotations__)
+    if nominal:
+        of_nominal = intervals(cell_units(cell.cell for cell in nominal), nominal_statistics(nominal), seed)
+    return by_name(scores, [*found, *of_nominal])
+
+
+def by_name(scores: Scores, found: Sequence[Interval | None]) -> dict[str, Any]:
+    """Intervals of `NAMES`, then of `Nominal`, within the range of each number."""
     points = {**vars(scores.metrics), **vars(scores.bounds)}
-    return {
+    limits = {
         name: None if points[name] is None else interval and interval.within(*_RANGES.get(name, (0, 1)))
-        for name, interval in zip(NAMES, found, strict=True)
+        for name, interval in zip(NAMES, found, strict=False)
     }
+    nominal = zip(Nominal.__annotations__, found[len(NAMES) :], strict=True)
+    of_nominal = {name: interval and interval.within(0, 1) for name, interval in nominal}
+    return {**limits, "nominal": of_nominal if scores.nominal else None}
 
 
 def mean_interval(cells: Sequence[Cell], values: Sequence[float], seed: int) -> Interval | None:

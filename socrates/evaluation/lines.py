@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
+from socrates.data.human_answers import HumanAnswers
+from socrates.data.own_words import NOTHING, OwnWords
 from socrates.data.records import (
     LARGEST,
     Cell,
@@ -29,7 +31,6 @@ from socrates.data.records import (
     require_integer,
 )
 from socrates.data.scales import Scale, scale_from_text
-from socrates.data.scales.text import read_scale
 from socrates.errors import SocratesError
 from socrates.evaluation.cells import CellScore, Distribution, ScoredRow
 from socrates.evaluation.metrics import DISTANCES
@@ -102,13 +103,14 @@ def known_demographic(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(as_number)]
-Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]  # beyond it a float skips whole numbers
+People = Annotated[float, Field(strict=True, gt=0, le=2**53), AfterValidator(as_number)]
+_RARE = {"nominal": False, "weight": 1, "counts": None}  # keys that are left out where they say no more than this
 
 
 class _Line(Recorded, extra="ignore"):
     """A line, beside what names its row."""
 
-    response: Number  # the human answer, in scale points, as all answers
+    response: Number | None  # the human answer, in scale points, as all answers; None: `counts` are of many people
     scale: Annotated[str, AfterValidator(_scale_text)] | None = None
     prediction: Number | None = None
     predicted_distribution: Annotated[dict[str, Share], AfterValidator(_distribution)] | None = Field(
@@ -118,6 +120,22 @@ class _Line(Recorded, extra="ignore"):
     probabilities: list[Annotated[Share, AfterValidator(round_probability)]] | None = None
     valid_mass: Share | None = None
     demographic: Annotated[dict[str, Any], AfterValidator(known_demographic)] = Field(default_factory=dict)
+    nominal: bool = False  # whether answers are names
+    weight: People = 1  # of the person, or of each of many
+    counts: Annotated[dict[Number, People], Field(min_length=1)] | None = None  # how many people gave each answer
+
+    def as_line(self) -> dict[str, Any]:
+        """The keys of the line; what few rows have stands only in theirs."""
+        line = self.model_dump()
+        if self.counts is not None:
+            line["counts"] = _counts(self.counts)
+        return {key: value for key, value in line.items() if key not in _RARE or value != _RARE[key]}
+
+    @model_validator(mode="after")
+    def _is_of_somebody(self) -> _Line:
+        if (self.response is None) is (self.counts is None):
+            raise ValueError('takes either a "response", of one person, or "counts", of many')
+        return self
 
     @model_validator(mode="after")
     def _are_of_the_scale(self) -> _Line:
@@ -131,24 +149,26 @@ class _Line(Recorded, extra="ignore"):
 class CellLine(Recorded, strict=False, extra="ignore"):
     """What is read of a line of `cells.jsonl`, beside the names of its cell; answers are texts there."""
 
-    human_answers: dict[Number, Annotated[Count, Field(ge=1)]] = Field(min_length=1)  # how many people gave each
-    n_human: Count
+    human_answers: dict[Number, People] = Field(min_length=1)  # how many people gave each (effective number)
+    n_human: People
     wasserstein_distance: Share | None
     uniform_guess: Share | None
     empirical_best: Share | None
-    predicted_answers: dict[Number, Count]  # how often each was sampled
+    total_variation: Share | None = None  # of a nominal cell
+    predicted_answers: dict[Number, People]  # how often each was sampled
     predicted_distribution: dict[Number, Share] | None  # mean probability of each
 
 
 def prediction_line(
     keys: Mapping[str, Any],
-    response: float,
+    response: float | None,
     *,
     distribution: Mapping[float, float] | None = None,
     probabilities: Sequence[float] | None = None,
     valid_mass: float | None = None,
     scale: Scale | None = None,
     demographic: Mapping[str, Any] | None = None,
+    own: OwnWords = NOTHING,
 ) -> dict[str, Any]:
     """One line of `predictions.jsonl`, from a model's exact answer probabilities; `sample_predictions` samples one.
 
@@ -160,6 +180,7 @@ def prediction_line(
         valid_mass: the probability, before any decoding, that the model put on valid answers.
         scale: the valid answers that the question states.
         demographic: what is known of the person.
+        own: what the row says itself.
     """
     if distribution is not None:
         total = math.fsum(distribution.values())
@@ -170,14 +191,17 @@ def prediction_line(
     if valid_mass is not None:
         valid_mass = round_probability(min(valid_mass, 1.0))  # a float32 sum may exceed 1 by its rounding
     line = _Line(
-        response=as_number(response),
+        response=None if response is None else as_number(response),
         scale=None if scale is None else str(scale),
         predicted_distribution=distribution,
         probabilities=probabilities,
         valid_mass=valid_mass,
         demographic=dict(demographic or {}),
+        nominal=own.nominal,
+        weight=own.weight,
+        counts=None if own.counts is None else {given: people for given, people in own.counts.items() if people},
     )
-    return {**keys, **line.model_dump()}
+    return {**keys, **line.as_line()}
 
 
 def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]) -> dict[str, Any] | None:
@@ -189,6 +213,9 @@ def without_missing(line: dict[str, Any], missing: Container[tuple[Cell, float]]
         kept = {text: round_probability(p / total) for text, p in kept.items()}
         line = {**line, "predicted_distribution": kept or None, "probabilities": None}
     prediction = None if (cell, line["prediction"]) in missing else line["prediction"]
+    if counts := line.get("counts"):
+        kept = {text: people for text, people in counts.items() if (cell, answer_of(text)) not in missing}
+        return {**line, "counts": kept, "prediction": prediction} if kept else None
     return None if (cell, line["response"]) in missing else {**line, "prediction": prediction}
 
 
@@ -206,16 +233,23 @@ def scored_row(line: Mapping[str, Any]) -> ScoredRow:
     if distribution is not None:
         distribution = Distribution(answers_of(tuple(distribution)), tuple(distribution.values()))
     scale = None if line["scale"] is None else _scale(line["scale"])
-    return ScoredRow(read_cell(line, "predictions"), line["response"], line["prediction"], distribution, scale)
+    rare = {key: line[key] for key in _RARE if key in line}
+    if counts := rare.get("counts"):
+        rare["counts"] = dict(zip(answers_of(tuple(counts)), counts.values(), strict=True))
+    cell = read_cell(line, "predictions")
+    return ScoredRow(cell, line["response"], line["prediction"], distribution, scale, **rare)
 
 
 def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     """SHA-256 of the rows that were evaluated, whatever was predicted for them and in whatever order.
 
-    Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response],
-    sorted, one a line.
+    Of each row the canonical JSON of [study_id, condition_num, task_num, participant, sample_id, response], and of
+    "nominal", "weight" and "counts" where it has them, sorted, one a line.
     """
-    rows = sorted(canonical([line[key] for key in (*KEYS, "response")]) for line in lines)
+    rows = sorted(
+        canonical([*(line[key] for key in (*KEYS, "response")), *({key: line[key]} for key in _RARE if key in line)])
+        for line in lines
+    )
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
@@ -250,7 +284,7 @@ def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[s
         "participant": read_identifier(row, "participant", where),
         "sample_id": read_identifier(row, "sample_id", where),
         "line": require_integer(row, "line", where) if row.get("line") is not None else number,
-        **line.model_dump(),
+        **line.as_line(),
     }
 
 
@@ -279,13 +313,15 @@ def cell_line(cell: CellScore) -> dict[str, Any]:
     distribution = cell.predicted_distribution
     return {
         **cell.cell._asdict(),
-        "n_human": cell.n_human,
+        **({"nominal": True} if cell.nominal else {}),
+        "n_human": as_number(cell.n_human),
         "n_asked": cell.n_asked,
         "n_predicted": cell.n_predicted,
         "human_min": as_number(cell.human_min),
         "human_max": as_number(cell.human_max),
         "scale": str(Scale(cell.scale)) if cell.scale else None,
         **{name: getattr(cell, name) for name in DISTANCES},
+        **({"total_variation": cell.total_variation} if cell.nominal else {}),
         "human_mean": cell.human_mean,
         "human_sd": _root(cell.human_variance),
         "predicted_mean": cell.predicted_mean,
@@ -311,15 +347,18 @@ def read_cell_lines(path: Path | str) -> dict[Cell, CellLine]:
         cell = read_cell(row, where)
         if cell in lines:
             raise SocratesError(f"{where}: this cell stands there twice")
-        if lacking := [name for name in CellLine.model_fields if name not in row]:
+        if lacking := [
+            name for name, field in CellLine.model_fields.items() if field.is_required() and name not in row
+        ]:
             raise SocratesError(f'{where}: no "{lacking[0]}"; made by an older version of this program: evaluate again')
         line = lines[cell] = validate(CellLine, row, where)
-        if (people := sum(line.human_answers.values())) != line.n_human:  # "1" and "1.0" are one answer
-            raise SocratesError(f'{where}: "human_answers" are of {people} people, "n_human" says {line.n_human}')
+        people = math.fsum(line.human_answers.values())  # "1" and "1.0" are one answer
+        if not math.isclose(people, line.n_human, rel_tol=1e-9):
+            raise SocratesError(f'{where}: "human_answers" are of {people:g} people, "n_human" says {line.n_human:g}')
     return lines
 
 
-def read_human_answers(path: Path | str, missing: Counter[tuple[Cell, float]]) -> dict[Cell, dict[float, int]]:
+def read_human_answers(path: Path | str, missing: Counter[tuple[Cell, float]]) -> dict[Cell, dict[float, float]]:
     """How often each answer was given in each cell, of a `cells.jsonl`, or of a data file: without the ``missing``.
 
     These hold each code that a question states, also one that nobody gave: a model may.
@@ -330,16 +369,16 @@ def read_human_answers(path: Path | str, missing: Counter[tuple[Cell, float]]) -
     _, first = next(read_jsonl(path), (0, {}))
     if "human_answers" in first or "n_human" in first:
         return {cell: line.human_answers for cell, line in read_cell_lines(path).items()}
-    counts: defaultdict[Cell, Counter[float]] = defaultdict(Counter)
+    humans = HumanAnswers()
     for answer in read_answers(path, missing):
-        if answer.cell not in counts:
-            missing.update(dict.fromkeys(((answer.cell, code) for code in read_scale(answer.stimuli)[2]), 0))
-        counts[answer.cell][answer.response] += 1
-    return dict(counts)
+        if answer.cell not in humans.people:
+            missing.update(dict.fromkeys(((answer.cell, code) for code in answer.stated[2]), 0))
+        humans.add(answer.cell, answer.counts, answer.own.weight)
+    return humans.counts()
 
 
-def _counts(answers: Mapping[float, int]) -> dict[str, int]:
-    return {str(as_number(answer)): count for answer, count in answers.items()}
+def _counts(answers: Mapping[float, float]) -> dict[str, float]:
+    return {str(as_number(answer)): as_number(count) for answer, count in answers.items()}
 
 
 def _root(variance: float | None) -> float | None:

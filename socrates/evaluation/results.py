@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from socrates.checkpoint import MANIFEST
 from socrates.config import without_gone
 from socrates.data.dataset import ScalePriors
 from socrates.data.records import Cell, read_cell, read_jsonl
 from socrates.errors import SocratesError
-from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array, Interval
+from socrates.evaluation.bootstrap import METHOD, RESAMPLES, Array
 from socrates.evaluation.bounds import standardise
 from socrates.evaluation.calibration import HIGHEST, LOWEST, calibrated_numbers
 from socrates.evaluation.effects import effect_lines, find_questions, summarize_effects
@@ -29,12 +29,15 @@ from socrates.evaluation.groups import accuracy_by_group
 from socrates.evaluation.intervals import mean_interval, metric_intervals
 from socrates.evaluation.lines import cell_line, rows_sha256
 from socrates.evaluation.metrics import METRIC_VERSION, Scores
+from socrates.evaluation.people import METHOD as PEOPLE_METHOD
+from socrates.evaluation.people import SCOPE, people_intervals
 from socrates.files import read_json, remove_file, write_json, write_jsonl
 from socrates.inference.journal import differing
 from socrates.schema import Recorded, Share, Text, validate
 
 METRICS, PREDICTIONS, CELLS, EFFECTS = "metrics.json", "predictions.jsonl", "cells.jsonl", "effects.jsonl"
 DECISION = "decision.json"  # what the gate made of them
+DISTANCE, TOTAL_VARIATION = "wasserstein_distance", "total_variation"
 EXTERNAL = "external"  # stands for what cannot be known of answers made elsewhere
 
 Correlation = Annotated[float, Field(ge=-1, le=1)]
@@ -58,12 +61,12 @@ class Comparability(Recorded):
 class RecordedBounds(Recorded):
     """What guesses score on the same cells (`metrics.Bounds`)."""
 
-    uniform_guess: Share
+    uniform_guess: Share | None
     scale_prior: Share | None = None
     pooled_conditions: Share | None = None
     people_5: Share | None = None
     people_20: Share | None = None
-    empirical_best: Share
+    empirical_best: Share | None
     worth_people: Annotated[float, Field(ge=0)] | None = None
 
 
@@ -72,8 +75,17 @@ class RecordedCoverage(Recorded):
 
     rows_scored: Some
     cells_scored: Some
-    missing_answers: int = Field(0, ge=0)
+    missing_answers: float = Field(0, ge=0)
     cells_drawn: Count = 0
+    cells_nominal: Count = 0
+
+
+class RecordedNominal(Recorded):
+    """The numbers of nominal cells (`metrics.Nominal`), each with its interval."""
+
+    total_variation: Share
+    uniform_guess: Share
+    empirical_best: Share
 
 
 class RecordedContamination(Recorded):
@@ -96,7 +108,8 @@ class MetricsFile(Recorded):
     under its name with "_ci95": [low, high], or null.
     """
 
-    wasserstein_distance: Share  # an answer of everybody against human ones, expected, share of the range; 0 is best
+    # An answer of everybody against human ones, expected, share of the range; 0 is best. Null where all is nominal.
+    wasserstein_distance: Share | None
     wasserstein_drawn: Share | None = None  # one sampled answer of each person asked against human ones
     wasserstein_stated_scale: Share | None = None  # as the first, in shares of the scale that the question states
     mae: Share | None  # mean absolute error of the sampled answers over all scored rows, share of the range
@@ -112,6 +125,8 @@ class MetricsFile(Recorded):
     calibration: dict[str, Annotated[float, Field(ge=LOWEST, le=HIGHEST)]] = Field({})
     bounds: RecordedBounds
     scale_priors: ScalePriors | None = None  # what `bounds.scale_prior` is of; null: not known
+    nominal: RecordedNominal | None = None  # outcomes whose answers are names; in no number above. Null: there are none
+    scope: str | None = None  # what alone the numbers are of, where that is less than other studies; `people.SCOPE`
     effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions
     groups: dict[str, RecordedGroups] = Field({})  # `groups.accuracy_by_group`: by demographic field
     intervals: dict[str, Any] = Field({})  # how the intervals were made: method, resamples, seed
@@ -120,6 +135,33 @@ class MetricsFile(Recorded):
     seen: RecordedContamination | None = None  # null: not recorded
     comparability: Comparability
     about: dict[str, Any] = Field({})  # what was evaluated, and by what: model, config, versions; never compared
+
+    @model_validator(mode="after")
+    def _has_a_distance(self) -> MetricsFile:
+        bounds = self.bounds.uniform_guess, self.bounds.empirical_best
+        if (self.nominal if self.wasserstein_distance is None else None in bounds) in (None, True):
+            raise ValueError('must hold "wasserstein_distance" with its bounds, or "nominal"')
+        return self
+
+    @property
+    def decided_on(self) -> str:
+        """The name of the distance that a decision is about: the paper's, unless all outcomes are nominal."""
+        return TOTAL_VARIATION if self.wasserstein_distance is None else DISTANCE
+
+    @property
+    def distance(self) -> float:
+        """That distance."""
+        return self.nominal.total_variation if self.wasserstein_distance is None else self.wasserstein_distance
+
+    @property
+    def guesses(self) -> RecordedBounds | RecordedNominal:
+        """What guesses score in that distance: "uniform_guess", "empirical_best"."""
+        return self.nominal if self.wasserstein_distance is None else self.bounds
+
+    @property
+    def total_variation(self) -> float | None:
+        """Of the nominal cells."""
+        return self.nominal and self.nominal.total_variation
 
     @property
     def contaminated_rows(self) -> int:
@@ -177,14 +219,19 @@ def write_results(
     comparability: Mapping[str, Any],
     about: Mapping[str, Any],
     seen: Mapping[str, Any] | None = None,
+    humans: Mapping[Cell, Mapping[float, float]] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a results folder, `metrics.json` last; returns what stands in it.
+
+    With the ``humans`` (all human answers of the cells), intervals are over people: of data that is split by person.
 
     Raises:
         SocratesError: a file cannot be written (the folder then has no `metrics.json`).
     """
     seed = comparability["seed"]
     limits = metric_intervals(scores, seed)
+    if humans is not None:
+        limits = people_intervals(scores, predictions, humans, seed)
     questions = find_questions(scores.cells)
     masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
     content = dict(
@@ -192,9 +239,13 @@ def write_results(
         **calibrated_numbers(predictions, scores.scored, seed),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         scale_priors=scores.priors,
+        nominal=None
+        if scores.nominal_metrics is None
+        else {**_with_intervals(asdict(scores.nominal_metrics), limits["nominal"]), "cells": len(scores.nominal)},
+        scope=None if humans is None else SCOPE,
         effects=summarize_effects(questions, seed),
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
-        intervals={"method": METHOD, "resamples": RESAMPLES, "seed": seed},
+        intervals={"method": METHOD if humans is None else PEOPLE_METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
         valid_mass_ci95=mean_interval(*zip(*masses, strict=True), seed) if masses else None,
         coverage=asdict(scores.coverage),
@@ -274,15 +325,21 @@ def _row_accuracies(
 ) -> tuple[list[Cell], Array, list[Mapping[str, Any]]]:
     """Of each scored row its cell, its accuracy and what is known of the person."""
     scored = {cell.cell: cell for cell in scores.scored}
-    given = ((read_cell(line, ""), line) for line in predictions if line["prediction"] is not None)
+    given = (
+        (read_cell(line, ""), line)
+        for line in predictions
+        if line["prediction"] is not None and line["response"] is not None
+    )
     rows = [(scored[cell], line) for cell, line in given if cell in scored]
+    if not rows:
+        return [], np.zeros(0), []
     table = [(cell.human_min, cell.human_max, line["response"], line["prediction"]) for cell, line in rows]
     low, high, human, predicted = np.array(table, dtype=np.float64).T
     errors = np.abs(standardise(predicted, low, high) - standardise(human, low, high))
     return [cell.cell for cell, _ in rows], 1 - errors, [line["demographic"] for _, line in rows]
 
 
-def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Interval | None]) -> dict[str, Any]:
+def _with_intervals(numbers: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
     """Each number, and after it its interval."""
     both: dict[str, Any] = {}
     for name, number in numbers.items():

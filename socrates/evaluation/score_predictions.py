@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from socrates.config import DEFAULT_SEED, DecodingSettings
+from socrates.data.convert.rows import converted
 from socrates.data.dataset import RecordedPriors
 from socrates.errors import SocratesError
 from socrates.evaluation.gate import check_version
@@ -34,6 +35,7 @@ def score_predictions(
     file: Path,
     output: Path,
     *,
+    columns: Path | None = None,
     seed: int | None = None,
     human_answers: Path | None = None,
     temperature: float | None = None,
@@ -43,7 +45,8 @@ def score_predictions(
     """Score a file of answers, or those of a results folder; returns the `metrics.json` that it writes into ``output``.
 
     With temperature and top-p, an evaluation's answers are decoded anew, by its seed where none is given. Without
-    ``human_answers`` (a data file or a `cells.jsonl`) they come from the evaluation, else from ``file``.
+    ``human_answers`` (a data file or a `cells.jsonl`) they come from the evaluation, else from ``file``. With a
+    `columns.json`, ``file`` is a table of another layout.
 
     Raises:
         SocratesError: the answers cannot be read, scored, or decoded so, or ``output`` cannot be written.
@@ -51,7 +54,8 @@ def score_predictions(
     file = file / PREDICTIONS if file.is_dir() else file
     if file.resolve() == (output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {output} would overwrite {file}; name another folder")
-    lines, missing = read_predictions(file), Counter()
+    with converted(file, columns) as rows:
+        lines, missing = read_predictions(rows), Counter()
     beside = file.with_name(CELLS)  # of the evaluation whose answers these are
     people = human_answers or (beside if file.name == PREDICTIONS and beside.is_file() else None)
     humans = None if people is None else read_human_answers(people, missing)
@@ -73,6 +77,7 @@ def score_predictions(
         left_out = max(recorded["missing_answers"], scores.coverage.missing_answers)
         scores = replace(scores, coverage=replace(scores.coverage, missing_answers=left_out))
     digest = {"scored_file_sha256": sha256_file(file)}
+    digest |= {"columns_sha256": sha256_file(columns)} if columns else {}
     asked = {**digest, **compared}
     find_results(output, asked, predictions=lines, overwrite=overwrite)
     return write_results(
@@ -82,6 +87,7 @@ def score_predictions(
         comparability=compared,
         about={"scored_file": str(file), **digest, "asked": asked, "human_answers": people and str(people), **about},
         seen=evaluation.get("seen"),
+        humans=humans if evaluation.get("scope") else None,
     )
 
 

@@ -37,7 +37,9 @@ MAX_NEW_TOKENS = 12  # of a sampled answer, its end included
 SAMPLES = 32  # of each question that is answered by sampling
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 LARGEST_INTEGER = 2**53  # a sampled number beyond it cannot be averaged as a float and does not count as an answer
-_INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # what str() makes of an integer: the same rule as for exact answers
+# As `str` writes an answer: the same rule as for exact answers.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,15})\.[0-9]{0,3}[1-9]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Question:
 class AnswerDistribution:
     """What the model answers to one question; the mass that is missing from 1 is on texts that do not count."""
 
-    values: np.ndarray  # (A,) int64, ascending
+    values: np.ndarray  # (A,) int64, or float64 where the scale has decimals; ascending
     probabilities: np.ndarray | None  # (A,) float64 at temperature 1, summing to `valid_mass`; None if sampled
     decoded: np.ndarray  # (A,) float64 after decoding; frequencies if sampled
     exact: bool
@@ -212,11 +214,11 @@ class Engine:
         sampled = [ids for _, part in run_batches(queue, partial(unless_out_of_memory, sample)) for ids in part]
         self.budget = queue.budget
         texts = self._loaded.tokenizer.batch_decode([ids for ids in sampled if ids is not None])
-        numbers = np.array(
-            [number for text in texts if (number := parse_answer_text(text)) is not None], dtype=np.int64
-        )
-        if question.scale is not None:
-            numbers = numbers[np.isin(numbers, question.scale.values)]
+        given = [number for text in texts if (number := parse_answer_text(text)) is not None]
+        if question.scale is None:  # then any whole number counts
+            numbers = np.array([number for number in given if isinstance(number, int)], np.int64)
+        else:
+            numbers = np.array([number for number in given if number in question.scale])
         values, counts = np.unique(numbers, return_counts=True)
         return AnswerDistribution(values, None, counts / SAMPLES, exact=False)
 
@@ -251,6 +253,8 @@ def _has_tree(scale: Scale | None) -> bool:
     return scale is not None and len(scale.values) <= MAX_TREE_ANSWERS
 
 
-def parse_answer_text(text: str) -> int | None:
-    """The integer that an answer without its end is as a whole, as `str` writes it; None for any other text."""
+def parse_answer_text(text: str) -> float | None:
+    """The number that an answer without its end is as a whole, as `str` writes it; None for any other text."""
+    if _DECIMAL.fullmatch(text):
+        return float(text)
     return int(text) if _INTEGER.fullmatch(text) and abs(int(text)) <= LARGEST_INTEGER else None

@@ -24,7 +24,7 @@ class AnswerTrie:
     """N nodes in level order (parents before children) for A answers.
 
     Attributes:
-        values: (A,) int64, the answers, ascending.
+        values: (A,) int64, or float64 where some have decimals: the answers, ascending.
         tokens: (N,) int64, each node's token id.
         parents: (N,) int64, index of each node's parent, `ROOT` for first tokens.
         depths: (N,) int64, number of tokens up to and including the node, from 1.
@@ -59,7 +59,7 @@ class AnswerTrie:
         return paths[self.ends] * ends[self.ends]
 
 
-def _build_trie(answers: Sequence[int], token_ids: Sequence[Sequence[int]]) -> AnswerTrie:
+def _build_trie(answers: Sequence[float], token_ids: Sequence[Sequence[int]]) -> AnswerTrie:
     sequences = [tuple(ids) for ids in token_ids]
     prefixes = {ids[:depth] for ids in sequences for depth in range(1, len(ids) + 1)}
     nodes = sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
@@ -69,7 +69,7 @@ def _build_trie(answers: Sequence[int], token_ids: Sequence[Sequence[int]]) -> A
     for node in np.flatnonzero(parents != ROOT):  # parents come before their children
         visible[node] |= visible[parents[node]]
     return AnswerTrie(
-        values=np.array(answers, dtype=np.int64),
+        values=np.array(answers),
         tokens=np.array([prefix[-1] for prefix in nodes], dtype=np.int64),
         parents=parents,
         depths=np.array([len(prefix) for prefix in nodes], dtype=np.int64),
@@ -78,12 +78,12 @@ def _build_trie(answers: Sequence[int], token_ids: Sequence[Sequence[int]]) -> A
     )
 
 
-def answer_trie(tokenizer: PreTrainedTokenizerBase, answers: Sequence[int]) -> AnswerTrie:
+def answer_trie(tokenizer: PreTrainedTokenizerBase, answers: Sequence[float]) -> AnswerTrie:
     """The tree of what the tokenizer makes of each answer.
 
     Args:
         tokenizer: with a chat template.
-        answers: distinct integers, ascending.
+        answers: distinct, ascending.
 
     Raises:
         SocratesError: the tokenizer or its chat template writes an answer otherwise than as prompt, answer and end in a

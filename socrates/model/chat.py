@@ -135,7 +135,7 @@ def answer_token_ids(tokenizer: PreTrainedTokenizerBase, value: int) -> list[int
 
 
 def answers_token_ids(tokenizer: PreTrainedTokenizerBase, values: Sequence[int]) -> list[list[int]]:
-    """Token ids of each bare integer, as it stands right after the prompt.
+    """Token ids of each bare answer, as it stands right after the prompt.
 
     Raises:
         SocratesError: the tokenizer does not give the same text back (it adds a space, or lacks a digit).

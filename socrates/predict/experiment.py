@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from socrates.data.scales import Scale
 from socrates.data.scales.text import IN_QUESTION, parse_scale, read_scale
+from socrates.data.scales.wording import answer_instruction, stimuli_text
 from socrates.files import read_json
 from socrates.inference.engine import MAX_TREE_ANSWERS
 from socrates.predict.population import Population
@@ -93,13 +94,7 @@ class OutcomeQuestion(Schema):
     @property
     def instruction(self) -> str:
         """How to answer, in the data set's words."""
-        labels = sorted(self.labels.items())
-        if self.nominal:
-            named = [f"{value} for “{label}”" for value, label in labels]
-            return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}, nothing else."
-        *named, last = [f"{value} means {label}" for value, label in labels] or [""]
-        where = f", where {', '.join(named)}{' and ' if named else ''}{last}" if last else ""
-        return f"Only return an integer from {self.scale.low} to {self.scale.high}{where}, nothing else."
+        return answer_instruction(self.answers, self.labels, nominal=self.nominal)
 
 
 class Experiment(Schema):
@@ -121,9 +116,7 @@ class Experiment(Schema):
 
     def stimuli(self, condition: str, question: OutcomeQuestion) -> str:
         """What a person of a condition is told: what they read, what they were asked, and how to answer."""
-        read = self.conditions[condition]
-        before = "You were asked" if read is None else f"You read “{read}” and then were asked"
-        return f"{before}: “{question.text}” {question.instruction}"
+        return stimuli_text(self.conditions[condition], question.text, question.instruction)
 
 
 def read_experiment(path: Path) -> Experiment:

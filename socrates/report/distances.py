@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from socrates.console import DIGITS, NUMBERS, people_worth
+from socrates.console import DIGITS, NOMINAL, NUMBERS, all_numbers, people_worth
 from socrates.report.html import Table
 from socrates.report.plot import Point, draw_points
 from socrates.report.results_folders import Material, Value, comparability_differences, limits_in_words, value_at
@@ -21,7 +21,7 @@ def decision_part(material: Material) -> dict[str, Any]:
     differing = comparability_differences(baseline, subject) if baseline else []
     other = None
     for role, results in (("checkpoint", subject), ("baseline", baseline)) if made else ():
-        recorded = getattr(made, f"{role}_wasserstein_distance")
+        recorded = getattr(made, f"{role}_distance")
         if results is not None and abs(recorded - results.distance.value) > _SAME:
             has = f"where {results.label} has {results.distance.value:.6g}"
             other = other or f"The recorded decision is of other numbers: a W of {recorded:.6g} for the {role}, {has}."
@@ -55,14 +55,15 @@ def distances_part(material: Material) -> dict[str, Any]:
         "W, lower is better",
         [Point(one.label, *one.distance) for one in same],
         "W",
-        lines={name: subject.value("bounds", key).value for name, key in bounds.items()},
+        lines={name: subject.guess(key).value for name, key in bounds.items()},
         name="distances",
     )
-    numbers = [{**one.metrics, **one.metrics["bounds"]} for one in material.all]
-    named = {**NUMBERS, "valid_mass": "Mass on valid answers"}
+    numbers = [all_numbers(one.metrics) for one in material.all]
+    named = {**NUMBERS, **NOMINAL, "valid_mass": "Mass on valid answers"}
     rows = tuple(
         (name.replace("  ", "… "), *(value_at(one, key).written(DIGITS.get(key, 3)) for one in numbers))
         for key, name in named.items()
+        if any(key in one for one in numbers)
     )
     worth = subject.value("bounds", "worth_people").value
     return {

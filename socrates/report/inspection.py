@@ -39,10 +39,10 @@ def inspection_tables(record: _Record) -> dict[str, Table]:
 
 
 def _table(part: _Record | Sequence[_Record]) -> Table:
-    if isinstance(part, Mapping):
-        return Table((), tuple((_title(key), _text(value)) for key, value in part.items()), (0, 1))
     if not part:
         return Table((), (("none",),))
+    if isinstance(part, Mapping):
+        return Table((), tuple((_title(key), _text(value)) for key, value in part.items()), (0, 1))
     words = tuple(i for i, key in enumerate(part[0]) if not all(isinstance(one[key], int) for one in part))
     return Table(tuple(map(_title, part[0])), tuple(tuple(map(_text, one.values())) for one in part), words)
 

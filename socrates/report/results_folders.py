@@ -121,8 +121,14 @@ class Results:
         """A row a scored cell of `cells.jsonl`: its names, and the fields of its line."""
         path = self.folder / CELLS
         lines = read_cell_lines(path).items() if path.exists() else ()
-        scored = (both for both in lines if both[1].wasserstein_distance is not None)
-        return pd.DataFrame([{**cell._asdict(), **line.model_dump()} for cell, line in scored])
+        name = "total_variation" if self.nominal else "wasserstein_distance"
+        scored = ((cell, line) for cell, line in lines if getattr(line, name) is not None)
+        return pd.DataFrame(
+            [
+                {**cell._asdict(), **line.model_dump(), "wasserstein_distance": getattr(line, name)}
+                for cell, line in scored
+            ]
+        )
 
     @cached_property
     def effects(self) -> pd.DataFrame:
@@ -135,8 +141,17 @@ class Results:
 
     @property
     def distance(self) -> Value:
-        """W, the Wasserstein distance."""
-        return self.value("wasserstein_distance")
+        """W, the Wasserstein distance; where all outcomes are nominal, the total variation."""
+        return self.value("nominal", "total_variation") if self.nominal else self.value("wasserstein_distance")
+
+    @property
+    def nominal(self) -> bool:
+        """Whether all outcomes are nominal."""
+        return self.metrics["wasserstein_distance"] is None
+
+    def guess(self, name: str) -> Value:
+        """What a guess scores in that distance."""
+        return self.value("nominal" if self.nominal else "bounds", name)
 
     @property
     def decoding(self) -> str | None:

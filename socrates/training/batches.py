@@ -226,6 +226,8 @@ def held_out_rows(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> list
             answer = parse_answer(json.loads(line), path, 0)
         except (SocratesError, ValueError) as error:
             raise SocratesError(f"{path}: the row that begins at byte {start} is bad: {error}") from error
+        if answer.response is None:  # of many people
+            continue
         (ids,) = prompt_token_ids(tokenizer, [answer.prompt], config.prompt)
         answer_ids = [*answer_token_ids(tokenizer, answer.response), end]
         if len(ids) + len(answer_ids) <= max_length and not answer.is_missing:

@@ -18,7 +18,7 @@ from socrates.checkpoint import is_finished
 from socrates.config import RunConfig
 from socrates.data.dataset import METADATA, sha256_of_part
 from socrates.data.tokenize import tokenize_for
-from socrates.data.tokenized import load_tokenized, read_cells
+from socrates.data.tokenized import load_tokenized, read_contents
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.model.chat import prompt_fingerprint
@@ -58,7 +58,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_onl
         tokenized = tokenize_for(config, tokenizer)
         record = training_record(config, deepspeed, tokenizer, tokenized.name)
         dataset, info = load_tokenized(tokenized)
-        cells = read_cells(tokenized)
+        contents = read_contents(tokenized)
         watched = held_out_rows(config, tokenizer)
         fit = fit_to_machine(config)
     quiet_libraries(bars=first)
@@ -89,7 +89,7 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_onl
         if fit.liger:
             use_liger_kernels(model)
     model.name_or_path = config.model_name  # what the adapter's config will call its base: the name, not a cache path
-    training_data = {"train_sha256": record["data"]["train_sha256"], "split": record["data"]["split"], "cells": cells}
+    training_data = {"train_sha256": record["data"]["train_sha256"], "split": record["data"]["split"], **contents}
     trainer = make_trainer(config, args, model, tokenizer, dataset, record, training_data, fit, watched, before)
     with loadable(resumption, trainer, output) as folder, _full_disk_told(output):
         trainer.train(resume_from_checkpoint=folder)

@@ -140,7 +140,7 @@ def test_an_answer_in_a_gap_of_its_scale_is_outside_and_one_of_a_hundred_digits_
     text = "Only return 1 for 'Yes', 2 for 'No', or 9 for 'Other', nothing else."
     rows = [row(person=i, response=i, text=text) for i in (1, 2, 5, 9)]
     record = inspect_rows(tmp_path, [*rows, row("bbbb2", response=10**100)]).record
-    assert [one["answers_outside"] for one in record["off_scale"]] == [{5: 1}, {2**63 - 1: 1}]
+    assert [one["answers_outside"] for one in record["off_scale"]] == [{5: 1}, {1e100: 1}]
     assert [one["scale"] for one in record["scales"]] == ["1, 2, 9", "1 to 7"]
 
 
@@ -305,3 +305,23 @@ def test_a_page_replaces_only_an_earlier_page(tmp_path):
 def test_a_share_is_whole_only_where_it_is_exact():
     shares = {(0, 9): "0%", (9, 9): "100%", (1, 10**6): "<0.1%", (99999, 10**5): ">99.9%", (1, 3): "33.3%"}
     assert {parts: share(*parts) for parts in shares} == shares
+
+
+def test_what_rows_say_themselves_is_counted_and_wins_over_the_text(tmp_path):
+    rows = [
+        row(response=0.5, scale="0 to 1 by 0.5", weight=0.8),
+        row(person=2, response=4, scale="1 to 7", missing=[7]),
+        row(person=3, response=7, missing=[7]),
+        {**row(task=1, text="Yes or no?"), "scale": {"1": "Yes", "2": "No"}, "counts": {"1": 30, "2": 12, "9": 1}},
+    ]
+    del rows[3]["response"]
+    record = inspect_rows(tmp_path, rows).record
+    said = {"scale": 3, "weight": 1, "missing": 2, "counts": 1, "scale that the text contradicts": 1}
+    assert record["stated_by_rows"] == said
+    given = "given with the row"
+    assert {(use["scale"], use["form"]) for use in record["scales"]} == {
+        *(("0, 0.5, 1", given), ("1 to 6", given), ("1 to 6", "from A to B"), ("1, 2", given))
+    }
+    (off,) = record["off_scale"]
+    assert off["missing_answers"] == {7: 1} and off["outside_scale"] == 1  # 9 is on no scale
+    assert record["cells"]["judgeable"] == 2 and record["cells"]["judgeable_rows"] == 45

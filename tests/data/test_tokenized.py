@@ -21,7 +21,7 @@ from socrates.data.encode import PromptEncoder
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.shorten import shorten_prompt
 from socrates.data.tokenize import ensure_tokenized
-from socrates.data.tokenized import load_tokenized, read_cells, tokenized_fingerprint
+from socrates.data.tokenized import load_tokenized, read_contents, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import remembered_sha256, sha256_file, write_jsonl
 from socrates.model.chat import end_of_turn_id, prompt_token_ids
@@ -368,7 +368,7 @@ def test_a_set_that_is_not_whole_is_refused_with_what_to_do(data_file, name, dam
     if damage:
         (folder / name).write_bytes(damage(before))
     uses = (load_tokenized, lambda _: tokenize(data_file, tiny_tokenizer()))
-    for use in uses if name != "cells.json" else [read_cells]:
+    for use in uses if name != "cells.json" else [read_contents]:
         with pytest.raises(SocratesError, match=rf"{says}.*rm -r {folder}"):
             use(folder)
 

@@ -203,7 +203,7 @@ COUNTED |= {"predicted_distribution": None, **dict.fromkeys(DISTANCES)}  # a lin
         ([], "people.jsonl: holds no rows"),
         *(
             ([{**COUNTED, "human_answers": counts}], 'people.jsonl, line 1: 1 problem\n  "human_answers')
-            for counts in ({}, {"1": 0}, {"one": 3}, {"1": 1.5}, [1, 2], {"1": 10**400, "2": 1}, {"1e101": 1, "2": 1})
+            for counts in ({}, {"1": 0}, {"one": 3}, {"1": -1.5}, [1, 2], {"1": 10**400, "2": 1}, {"1e101": 1, "2": 1})
         ),
     ],
 )

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from machines import TEST, Machine
 from made_answers import make_sample_data
 from made_results import few_metrics, make_world, write_made_results
+from made_tables import KINDS
 from processes import ROOT
 from tiny import save_model, survey_model, with_adapter
 
@@ -34,6 +35,12 @@ from socrates.remote import verify
 from socrates.remote.listing import list_folders, list_trainings
 from socrates.remote.status import find_status, screen
 
+_OWN = {"study_id": "own", "condition_num": 0, "task_num": 1, "stimuli": "How much?", "participant": 1}
+_OWN_ROWS = (
+    {**_OWN, "response": 0.5, "scale": "0 to 1 by 0.1", "nominal": True, "missing": [99], "weight": 0.5},
+    {**_OWN, "scale": {"1": "No", "2": "Yes"}, "counts": {"1": 30, "2": 70, "99": 1}, "missing": [99]},
+    {**_OWN, "scale": "0 to 1000 by 50", "shares": {"0": 0.25, "950": 0.75}, "n": 80},
+)
 OUT = "out"  # what a program writes; removed before each input
 _RESULTS = ("baseline.json", "checkpoint.json", "both.json")
 
@@ -65,7 +72,18 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     for name, quality in (("baseline", 0.2), ("checkpoint", 0.6)):
         write_made_results(folder / "cells" / name, make_world(2, 2), quality, model=name)
     make_sample_data(folder / "rows", people=3, train_studies=2, val_studies=1)
+    for name in ("val", "train"):
+        with (folder / "rows" / f"{name}.jsonl").open("a") as rows:
+            rows.writelines(f"{json.dumps(row)}\n" for row in _OWN_ROWS)
     predictions = (folder / "cells" / "baseline" / "predictions.jsonl").read_text()
+    own = {**_OWN, "predicted_distribution": {"1": 0.5, "2": 0.5}, "scale": "1, 2", "prediction": 1}
+    own = (
+        {**own, "response": 1, "nominal": True, "weight": 2.5},
+        {**own, "response": None, "counts": {"1": 3, "2": 9}},
+    )
+    predictions += "".join(f"{json.dumps({**row, 'task_num': task})}\n" for task, row in enumerate(own))
+    made = KINDS["comma_long"]((folder / "convert").mkdir() or folder / "convert")
+    _write(folder / "convert" / "columns.json", json.dumps(made.columns))
     _write(folder / "predictions" / "answers.jsonl", predictions)
     model, tokenizer = survey_model()
     save_model(model, tokenizer, folder / "adapter" / "base")
@@ -88,6 +106,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     of_run = (".progress.json", "training_log.jsonl", "checkpoint-50/trainer_state.json")
     records = (".run/state.json", "training_test.log", "machine.env", *(f"models/{TEST}/{name}" for name in of_run))
     prepare = script("prepare_data", "--source", "train.jsonl", "--output", OUT, "--max-bad-rows", "3")
+    convert = script("convert_data", made.files[0].name, "--columns", "columns.json", "--output", f"{OUT}/rows.jsonl")
     tokens = script("inspect_data", "val.jsonl", "--config", "config.json")
     gate = script("gate", "baseline/metrics.json", "checkpoint/metrics.json")
     return {
@@ -108,6 +127,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         "rows": Reader(script("inspect_data", "val.jsonl"), ("val.jsonl",)),
         "prepare": Reader(prepare, ("train.jsonl",)),
         "predictions": Reader(script("score_predictions", "answers.jsonl", "--output", OUT), ("answers.jsonl",)),
+        "convert": Reader(convert, (made.files[0].name, "columns.json")),
         "experiment": Reader(_show_experiments, ("bus_line.json", "library_hours.json", "library_personas.csv")),
     }
 

@@ -366,10 +366,29 @@ def test_draws_agree_with_the_exact_distribution_and_say_that_they_are_draws(mon
 
 @pytest.mark.parametrize(
     "text, value",
-    [("7", 7), ("0", 0), ("-12", -12), ("1000000", 1_000_000)]
-    + [(text, None) for text in ("", " 7", "7\n", "07", "+7", "-0", "7.0", "1,000", "7<|im_end|>", "٧", "9" * 17)],
+    [("7", 7), ("0", 0), ("-12", -12), ("1000000", 1_000_000), ("0.5", 0.5), ("-12.25", -12.25)]
+    + [
+        (text, None)
+        for text in (
+            "",
+            " 7",
+            "7\n",
+            "07",
+            "+7",
+            "-0",
+            "7.0",
+            "0.50",
+            "-0.0",
+            ".5",
+            "1.23456",
+            "1,000",
+            "7<|im_end|>",
+            "٧",
+            "9" * 17,
+        )
+    ],
 )
-def test_only_a_text_that_is_an_integer_counts(text, value):
+def test_only_a_text_that_is_a_number_as_answers_are_written_counts(text, value):
     assert parse_answer_text(text) == value
 
 

@@ -277,8 +277,8 @@ def test_results_of_other_rows_are_not_drawn_together(copied):
             "NO-GO: the Wasserstein distance is 7.2% higher than the baseline’s (95% interval 5.0% to 9.0%)",
             "lower than",
         ),
-        ({"checkpoint_wasserstein_distance": 0.15}, "of other numbers: a W of 0.15 for the checkpoint", "20.0%"),
-        ({"baseline_wasserstein_distance": 0.3}, "of other numbers: a W of 0.3 for the baseline", "20.0%"),
+        ({"checkpoint_distance": 0.15}, "of other numbers: a W of 0.15 for the checkpoint", "20.0%"),
+        ({"baseline_distance": 0.3}, "of other numbers: a W of 0.3 for the baseline", "20.0%"),
     ],
 )
 def test_the_decision_in_words(tmp_path, changes, said, not_said):

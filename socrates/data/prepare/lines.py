@@ -1,6 +1,7 @@
-"""The pass over a source: every row that is in a published list becomes a line of one file, in the source's order.
+"""The pass over a source: every row that is in the split becomes a line of one file, in the source's order.
 
-Where a line belongs is decided once all are known; of each line only its cell and a hash of its prompt are kept.
+Where a line belongs is decided once all are known; of each line only its group (its cell, or the person) and a hash of
+its prompt are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from socrates.console import progress
 from socrates.data.prepare.sources import Source, read_rows
-from socrates.data.prepare.splits import Split, unit_of
+from socrates.data.prepare.splits import Group, Split, group_of, unit_of
 from socrates.data.records import Answer, BadRow, Cell, parse_answer, parse_line, stimuli_of
 from socrates.errors import SocratesError
 from socrates.files import unique_keys
@@ -34,31 +35,35 @@ class Lines:
     """What the pass over the source has written, in its order, and what it has left out.
 
     Attributes:
-        cells: a number for each, in the order of their first lines.
-        cell: of each line, the number of its cell.
+        groups: a number for each, in the order of their first lines.
+        group: of each line, the number of its group.
         prompt: of each line, the hash of its prompt.
         left_out: {reason: {study or unit: rows}}.
         bad: rows that cannot be used.
         first_bad: some of them, as `metadata.json` names them.
     """
 
-    cells: dict[Cell, int] = field(default_factory=dict)
-    cell: array = field(default_factory=lambda: array("i"))  # as a list: ten times the memory
+    groups: dict[Group, int] = field(default_factory=dict)
+    group: array = field(default_factory=lambda: array("i"))  # as a list: ten times the memory
     prompt: array = field(default_factory=lambda: array("Q"))
     left_out: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     bad: int = 0
     first_bad: list[dict[str, Any]] = field(default_factory=list)
 
 
-def write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> Lines:
-    """The pass; SocratesError, which names the first bad rows, where there are more than allowed."""
+def write_lines(path: Path, source: Source, by: str, split: Split | None, max_bad_rows: int) -> Lines:
+    """The pass; SocratesError, which names the first bad rows, where there are more than allowed.
+
+    ``by``: what the units of the split are; ``split``: of published lists, which may lack rows; None takes all rows.
+    """
     lines = Lines()
     with path.open("wb") as out:
         for file, number, row in progress(read_rows(source), "reading"):
             try:
                 answer = to_answer(row)
-                if split.side(answer.cell) is None:
-                    _leave_out(lines, answer.cell, split.name)
+                group = group_of(answer, by)
+                if split is not None and split.side(group) is None:
+                    _leave_out(lines, answer.cell, by)
                     continue
                 out.write(to_line(answer))
             except BadRow as error:
@@ -67,7 +72,7 @@ def write_lines(path: Path, source: Source, split: Split, max_bad_rows: int) -> 
                     name = file.relative_to(source.folder).as_posix()
                     lines.first_bad.append({"file": name, source.unit: number, "reason": str(error)})
                 continue
-            lines.cell.append(lines.cells.setdefault(answer.cell, len(lines.cells)))
+            lines.group.append(lines.groups.setdefault(group, len(lines.groups)))
             lines.prompt.append(prompt_hash(answer.prompt))
     if lines.bad > max_bad_rows:
         unit = source.unit
@@ -112,7 +117,10 @@ def to_line(answer: Answer) -> bytes:
         if type(value) not in _SCALARS:
             raise BadRow(f'"demographic": "{name}" must be a text or a number, not {type(value).__name__}')
     row = {"prompt": answer.prompt, "response": answer.response, **answer.keys(), "demographic": demographic}
+    row |= answer.own.as_row()
     del row["line"]
+    if answer.response is None:
+        del row["response"]
     if stimuli_of(answer.prompt) != answer.stimuli:
         row["stimuli"] = answer.stimuli
     try:

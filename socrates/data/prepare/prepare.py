@@ -1,4 +1,4 @@
-"""Preparation of the published data set: `train.jsonl`, `val.jsonl`, `test.jsonl`, and `metadata.json` last.
+"""Preparation of a data set: `train.jsonl`, `val.jsonl`, `test.jsonl`, and `metadata.json` last.
 
 One pass over the source writes its rows as lines into `OUTPUT/.preparing/`; there these are divided into the parts,
 which are read again for the proof that nothing leaks. The `metadata.json` that describes them, written last, makes them
@@ -20,12 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from socrates.data.dataset import METADATA, PARTS, VERSION, part_file, sha256_of_part
+from socrates.data.dataset import METADATA, OWN, PARTS, VERSION, part_file, sha256_of_part
 from socrates.data.prepare.leaks import prove_no_leak
 from socrates.data.prepare.lines import Lines, write_lines
 from socrates.data.prepare.sources import PUBLISHED, Source, open_source
-from socrates.data.prepare.splits import MAPPINGS, Split, assign_parts, choose_sample, load_split
-from socrates.data.records import Cell
+from socrates.data.prepare.splits import (
+    BY,
+    MAPPINGS,
+    PERSON,
+    Group,
+    Split,
+    assign_parts,
+    choose_sample,
+    load_split,
+    own_split,
+)
+from socrates.data.records import read_answers
 from socrates.errors import SocratesError
 from socrates.files import (
     cannot_write,
@@ -48,24 +58,40 @@ class PrepareSettings:
     """What decides the bytes of a prepared set, besides the source.
 
     Attributes:
-        split: "study", "condition" or "task": which published lists are applied.
+        split: "study", "condition" or "task": which published lists are applied; "own": none, but a choice by seed.
         val_share: of the evaluation rows that `val` gets, as nearly as whole units allow.
         seed: of which units that are, and of a sample.
-        sample: about how many rows to keep, in whole cells; None keeps all.
+        sample: about how many rows to keep, in whole cells (by person: whole people); None keeps all.
+        by: what stays together in an own split: "study", "condition", "task" or "person".
+        judge_share: of all rows that `val` and `test` of an own split get, as nearly as whole units allow; 0.2 if None.
     """
 
     split: str = "study"
     val_share: float = 0.5
     seed: int = 0
     sample: int | None = None
+    by: str | None = None
+    judge_share: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_share < 1:
-            raise SocratesError(f"--val-share: must be between 0 and 1, not {self.val_share}")
+        if self.split == OWN and self.judge_share is None:
+            object.__setattr__(self, "judge_share", 0.2)
+        if self.split == OWN and self.by not in BY.values():
+            raise SocratesError(f"--split own needs --by {', '.join(BY)}: what must not be in two parts")
+        if self.split != OWN and (self.by, self.judge_share) != (None, None):
+            raise SocratesError("--by and --judge-share go with --split own; the other splits follow published lists")
+        for name, share in (("val", self.val_share), ("judge", self.judge_share)):
+            if share is not None and not 0 < share < 1:
+                raise SocratesError(f"--{name}-share: must be between 0 and 1, not {share}")
         if self.seed < 0:
             raise SocratesError(f"--seed: must be 0 or more, not {self.seed}")
         if self.sample is not None and self.sample < 1:
             raise SocratesError(f"--sample: must be 1 or more, not {self.sample}")
+
+    def recorded(self) -> dict[str, Any]:
+        """As `metadata.json` holds them: those that the split has."""
+        own = {"by", "judge_share"} if self.split != OWN else set()
+        return {name: value for name, value in asdict(self).items() if name not in own}
 
 
 def prepare(
@@ -74,6 +100,7 @@ def prepare(
     *,
     source: str = PUBLISHED,
     revision: str | None = None,
+    columns: Path | None = None,
     max_bad_rows: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any] | None:
@@ -84,6 +111,7 @@ def prepare(
         settings: which rows go where.
         source: hub name, folder or file.
         revision: of a hub's repository.
+        columns: the `columns.json` of a source of another layout.
         max_bad_rows: more stop it.
         overwrite: whether data files that are there, and are another set's, may be replaced.
 
@@ -96,12 +124,12 @@ def prepare(
     settings = settings or PrepareSettings()
     if max_bad_rows < 0:
         raise SocratesError(f"--max-bad-rows: must be 0 or more, not {max_bad_rows}")
-    there = open_source(source, revision if overwrite else _recorded_commit(output, source, revision))
+    there = open_source(source, revision if overwrite else _recorded_commit(output, source, revision), columns)
     inside = {folder.resolve() for folder in (there.folder, *(file.parent for file in there.files))}  # links too
     if any(map(output.resolve().is_relative_to, inside)) and Path(source).expanduser().is_dir():
         raise SocratesError(f"--output {output}: lies in the source's folder; choose a folder outside of it")
-    lists = there.find_beside(MAPPINGS[settings.split])
-    split = load_split(settings.split, lists)
+    lists = None if settings.split == OWN else there.find_beside(MAPPINGS[settings.split])
+    split = lists and load_split(settings.split, lists)
     print(f"Source: {_shown(there)}", flush=True)
     before = [file_identity(file) for file in there.files]
     recipe = _recipe(there, lists, settings)
@@ -186,7 +214,7 @@ def _difference(there: Mapping[str, Any], recipe: Mapping[str, Any], origin: Map
     if not isinstance(settings := there.get("settings"), dict):
         return "which nothing is known"
     found = [
-        f"{key} {settings.get(key)} (now {new})" for key, new in recipe["settings"].items() if settings[key] != new
+        f"{key} {settings.get(key)} (now {new})" for key, new in recipe["settings"].items() if settings.get(key) != new
     ]
     source = there["source"]
     if source["commit"] != origin["commit"] and source["name"] == origin["name"]:
@@ -198,14 +226,15 @@ def _difference(there: Mapping[str, Any], recipe: Mapping[str, Any], origin: Map
     return ", ".join(found) or "another version of this program"
 
 
-def _recipe(source: Source, lists: Path, settings: PrepareSettings) -> dict[str, Any]:
+def _recipe(source: Source, lists: Path | None, settings: PrepareSettings) -> dict[str, Any]:
     """What decides the bytes: the source's files and the published lists by hash, and the settings."""
     try:
         files = {file.relative_to(source.folder).as_posix(): sha256_file(file) for file in source.files}
-        hashes = {lists.name: sha256_file(lists)}
+        files |= {"--columns": sha256_file(source.columns)} if source.columns else {}
+        hashes = {lists.name: sha256_file(lists)} if lists else {}
     except OSError as error:
         raise SocratesError(f"{error.filename}: cannot read: {error.strerror or error}") from error
-    return {"version": VERSION, "files": files, "lists": hashes, "settings": asdict(settings)}
+    return {"version": VERSION, "files": files, "lists": hashes, "settings": settings.recorded()}
 
 
 def _shown(source: Source) -> str:
@@ -222,24 +251,34 @@ def _shown(source: Source) -> str:
 
 
 def _write_set(
-    work: Path, source: Source, split: Split, settings: PrepareSettings, recipe: dict[str, Any], max_bad_rows: int
+    work: Path,
+    source: Source,
+    split: Split | None,
+    settings: PrepareSettings,
+    recipe: dict[str, Any],
+    max_bad_rows: int,
 ) -> dict[str, Any]:
     """Write the data files of a set into ``work`` and prove that nothing leaks; returns its metadata."""
     work.mkdir()
-    lines = write_lines(work / _ALL, source, split, max_bad_rows)
-    if not lines.cells:
-        hint = "; rows of the instruction layout have no task_num, which it needs" if split.name == "task" else ""
-        raise SocratesError(f"{source.name}: no row of it is in a list of the {split.name} split{hint}")
-    sizes = dict(zip(lines.cells, np.bincount(lines.cell).tolist(), strict=True))
+    by = settings.by or settings.split
+    lines = write_lines(work / _ALL, source, by, split, max_bad_rows)
+    if not lines.groups:
+        if split is None:
+            raise SocratesError(f"{source.name}: no row of it can be used")
+        hint = "; rows of the instruction layout have no task_num, which it needs" if by == "task" else ""
+        raise SocratesError(f"{source.name}: no row of it is in a list of the {by} split{hint}")
+    sizes = dict(zip(lines.groups, np.bincount(lines.group).tolist(), strict=True))
+    if split is None:
+        split = own_split(sizes, by, settings.judge_share, settings.seed, read_answers(work / _ALL))
     if settings.sample:
         sizes = choose_sample(sizes, split, settings.sample, settings.seed)
-    rows = _divide(work, lines, assign_parts(sizes, split, settings.val_share, settings.seed))
+    rows = _divide(work, lines, assign_parts(sizes, split, settings.val_share, settings.seed), by)
     print("Checking the written files for leaks", flush=True)
-    found = prove_no_leak(work, split.name, rows)
+    found = prove_no_leak(work, by, rows)
     return {
         "version": VERSION,
         "source": {**source.origin, "files": recipe["files"], "lists": recipe["lists"]},
-        "split": split.name,
+        "split": settings.split,
         "settings": recipe["settings"],
         **found,
         "left_out": {
@@ -251,15 +290,24 @@ def _write_set(
     }
 
 
-def _divide(work: Path, lines: Lines, parts: Mapping[Cell, str]) -> dict[str, int]:
-    """Write each line to its part, but those of `train` whose prompt is in `val` or `test` too; rows of each part."""
-    cells, cell, prompt = list(lines.cells), np.array(lines.cell), np.array(lines.prompt)
-    part = np.array([PARTS.index(parts[one]) if one in parts else _NOWHERE for one in cells])[cell]
-    repeated = (part == 0) & np.isin(prompt, prompt[part > 0])
+def _divide(work: Path, lines: Lines, parts: Mapping[Group, str], by: str) -> dict[str, int]:
+    """Write each line to its part; returns the rows of each.
+
+    Lines of `train` whose prompt is in `val` or `test` too are left out, unless the split is by person; SocratesError
+    if no line is left.
+    """
+    groups, group, prompt = list(lines.groups), np.array(lines.group), np.array(lines.prompt)
+    part = np.array([PARTS.index(parts[one]) if one in parts else _NOWHERE for one in groups])[group]
+    repeated = (by != PERSON) & (part == 0) & np.isin(prompt, prompt[part > 0])
     if repeated.any():
-        studies = Counter(cells[number].study_id for number in cell[repeated].tolist())
+        studies = Counter(groups[number][0] for number in group[repeated].tolist())
         lines.left_out["prompt of train that is in val or test too"] = studies
     part[repeated] = _NOWHERE
+    if not (part == 0).any():
+        raise SocratesError(
+            f"split by {by}: every prompt of train is in val or test too, so that nothing is left to train on; "
+            "--split own --by person can divide such rows"
+        )
     with ExitStack() as stack:
         files = [stack.enter_context(part_file(work, name).open("wb")) for name in PARTS]
         text = stack.enter_context((work / _ALL).open("rb"))

@@ -17,6 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from socrates.data.convert.columns import read_columns
+from socrates.data.convert.rows import Conversion, convert_rows
+from socrates.data.other_formats import wanted
+from socrates.data.own_words import KEYS
 from socrates.data.records import read_lines
 from socrates.errors import SocratesError
 from socrates.model.hub import check_revision, names_a_folder, snapshot
@@ -26,6 +30,7 @@ PUBLISHED = "socratesft/SocSci210"
 _COLUMNS = (
     *("study_id", "condition_num", "task_num", "participant", "sample_id", "demographic", "stimuli", "prompt"),
     *("response", "input", "output"),
+    *KEYS,
 )
 _BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl")  # a hub's data set that has both has the same rows twice: the first is taken
@@ -42,6 +47,7 @@ class Source:
         files: of the data, sorted; all parquet or all JSONL.
         commit: of the hub's repository; None for a local folder.
         revision: of the hub's repository, as the user gave it.
+        columns: the `columns.json` of a file of another layout, which is converted as it is read.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Source:
     files: tuple[Path, ...]
     commit: str | None = None
     revision: str | None = None
+    columns: Path | None = None
 
     @property
     def origin(self) -> dict[str, str | None]:
@@ -58,7 +65,7 @@ class Source:
     @property
     def unit(self) -> str:
         """What a number in its files counts: "row" or "line"."""
-        return "row" if self.files[0].suffix == ".parquet" else "line"
+        return "row" if self.columns or self.files[0].suffix == ".parquet" else "line"
 
     def find_beside(self, name: str) -> Path:
         """A file of `metadata/`, or beside the data files; SocratesError, with what is expected, if there is none."""
@@ -68,25 +75,29 @@ class Source:
                 return folder / name
         raise SocratesError(
             f"{self.name}: no {name}, which names the training and evaluation rows; expected {self.folder}/metadata/"
-            f"{name}, as published beside the data set {PUBLISHED}"
+            f"{name}, as published beside the data set {PUBLISHED}; data without lists: --split own (docs/splits.md)"
         )
 
 
 # --- where they lie ------------------------------------------------------------------------------------------------
 
 
-def open_source(name: str, revision: str | None = None) -> Source:
+def open_source(name: str, revision: str | None = None, columns: Path | None = None) -> Source:
     """The data set that a name means: a folder or file of this machine, or a data set of the hub, downloaded first.
 
     Args:
         name: a folder, a file, or a hub name such as `socratesft/SocSci210` (the rule is `hub.names_a_folder`'s).
         revision: branch, tag or commit of the hub's repository; the default branch's newest commit if None.
+        columns: the `columns.json` of a file that is to be converted.
 
     Raises:
         SocratesError: nothing there, no data in it, parquet and JSONL files both, or the hub cannot be reached, does
             not know it or does not let us read it.
     """
     check_revision(name, revision)
+    if columns is not None:
+        path = Path(name).expanduser()
+        return Source(name, path.parent, (path,), columns=columns)
     return _open_folder(name) if names_a_folder(name) else _open_hub(name, revision)
 
 
@@ -94,7 +105,7 @@ def _open_folder(name: str) -> Source:
     path = Path(name).expanduser()
     if path.is_file():
         if path.suffix not in _ENDINGS:
-            raise SocratesError(f"{name}: expected a .parquet or a .jsonl file, or a folder of them")
+            raise SocratesError(wanted(path, f"a {path.suffix or 'nameless'} file"))
         return Source(name, path.parent, (path,))
     if not path.is_dir():
         raise SocratesError(f"{name}: no such folder or file, and no hub name (owner/data-set)")
@@ -154,8 +165,16 @@ def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | byte
     Numbers count from 1 in each file; an empty line counts and is no row.
 
     Raises:
-        SocratesError: a file is damaged or cannot be read.
+        SocratesError: a file is damaged or cannot be read, or cannot be converted.
     """
+    if source.columns is not None:
+        found = Conversion()
+        for number, row in enumerate(convert_rows(source.files, read_columns(source.columns), found), start=1):
+            yield source.files[0], number, row
+        found.refuse(0)
+        for line in found.lines():
+            print(line, flush=True)
+        return
     for file in source.files:
         try:
             for number, row in read_lines(file) if file.suffix == ".jsonl" else enumerate(_rows_of(file), start=1):
@@ -172,6 +191,8 @@ def _rows_of(path: Path) -> Iterator[dict[str, Any]]:
     # a buffer, and not a whole row group at once: it may hold a million rows
     with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        if "study_id" not in columns:
+            raise SocratesError(wanted(path, f"parquet with other columns ({', '.join(file.schema_arrow.names)})"))
         decimals = "decimal" in str(file.schema_arrow)
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
             yield from map(_without_decimals, batch.to_pylist()) if decimals else batch.to_pylist()

@@ -40,13 +40,17 @@ def cut_missing(question: str) -> tuple[str, frozenset[int]]:
     """A question without what it says of missing answers, and their codes; quotes and hyphens are straight ones."""
     codes, start = set(), 0
     while item := _ITEM.search(question, start):
-        label = item["quoted"] or item["bracketed"] or item["bare"] or item["before"]
-        words = re.sub(r"[^a-z]+", " ", label.lower().replace("'", "")).strip()
         start = item.start() + 1
-        if _SAYS.search(words) and _WORDS.issuperset(words.split()):
+        if says_missing(item["quoted"] or item["bracketed"] or item["bare"] or item["before"]):
             codes.add(int(item["code"] or item["after"]))
             question = question[: item.start()] + question[item.end() :]
     return question, frozenset(codes)
+
+
+def says_missing(label: str) -> bool:
+    """Whether a label says no more than that nothing was answered: "Refused", "I don't know"."""
+    words = re.sub(r"[^a-z]+", " ", re.sub("['’]", "", label.lower())).strip()
+    return bool(_SAYS.search(words)) and _WORDS.issuperset(words.split())
 
 
 def far_answers(scale: Sequence[int] | None) -> frozenset[int]:

@@ -227,7 +227,7 @@ def test_sources_that_cannot_be_used(tmp_path):
         (cut, "no parquet file, or one that is damaged or was cut off"),
         (lists, r"no participant_mapping.json.*expected .*lists/metadata/participant_mapping.json"),
         (both, "holds parquet and JSONL files both"),
-        (lists / "metadata" / "task_mapping.json", r"expected a .parquet or a .jsonl file"),
+        (lists / "metadata" / "task_mapping.json", r"is a .json file; expected rows of the published"),
     ]:
         with pytest.raises(SocratesError, match=says):
             prepare(tmp_path / "out", source=str(source))

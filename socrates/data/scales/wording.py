@@ -1,0 +1,48 @@
+"""How a question reads to a model: in the words of the data set, which it was trained to read.
+
+'You read “…” and then were asked: “…” Only return an integer from 1 to 7, where 1 means … and 7 means …, nothing else.'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from socrates.data.scales import Scale
+
+
+def stimuli_text(read: str | None, question: str, instruction: str) -> str:
+    """What a person is told: what they read, if anything, what they were asked, and how to answer.
+
+    Without an instruction the question holds its own, and is not quoted.
+    """
+    before = f"You read “{read}” and then were asked" if read else "You were asked" if instruction else ""
+    asked = f"“{question}” {instruction}" if instruction else question
+    return f"{before}: {asked}" if before else asked
+
+
+def answer_instruction(scale: Scale | None, labels: Mapping[int, str], *, nominal: bool = False) -> str:
+    """How to answer, where some answers or all have labels; without a scale, that it is a whole number."""
+    if scale is None:
+        return "Only return an integer, nothing else."
+    values = scale.values
+    labels = {value: labels[value] for value in values if value in labels} if labels else {}
+    steps = {round(high - low, 9) for low, high in pairwise(values)}
+    step = steps.pop() if len(steps) == 1 and not nominal else None
+    if step is None or (step != 1 and len(values) == 2):
+        if len(labels) == len(values):
+            named = [f"{value} for “{label}”" for value, label in labels.items()]
+            return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}, nothing else."
+        return f"Only return {_listed([*map(str, values)], 'or')}{_meanings(labels)}, nothing else."
+    kind = "an integer" if all(value == int(value) for value in values) else "a number"
+    by = "" if step == 1 else f" in steps of {step:g}"
+    return f"Only return {kind} from {values[0]} to {values[-1]}{by}{_meanings(labels)}, nothing else."
+
+
+def _meanings(labels: Mapping[int, str]) -> str:
+    meanings = [f"{value} means {label}" for value, label in labels.items()]
+    return f", where {_listed(meanings, 'and')}" if meanings else ""
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
