@@ -1,7 +1,4 @@
-"""Why a text states no scale of whole numbers: what it asks for instead.
-
-All patterns are for question and request, in small letters and without labels.
-"""
+"""Why a text states no scale: what it asks for instead, as request and question say in small letters, no labels."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Other people's wordings of a scale, rewritten in those that `text.py` reads.
 
-An option list becomes `1 for "Yes"; 2 for "No"`, a row of numbers or bounds in words "from 1 to 5", and what German,
-French, Spanish and Chinese instructions say about numbers the same in English. A stimulus may be rewritten too:
-`text.py` decides what counts.
+An option list becomes `1 for "Yes"; 2 for "No"`, a row of numbers "from 1 to 5", and what German, French, Spanish and
+Chinese instructions say about numbers the same in English. Stimuli may be rewritten too: `text.py` says what counts.
 """
 
 from __future__ import annotations
@@ -42,10 +41,7 @@ _REWRITINGS = rf"""
 (?:请用|请在|从|在)? ?({_SIGNED}) ?(?:分 ?)?(?:到|至|~) ?({_SIGNED}) => 请 rate from \1 to \2
 (?<=\d) ?(?:分 ?)?(?:表示|代表|意味着|是|为)|(?<=\d) ?分(?=[最非很]) => \x20means\x20
 (?<=\d) (?:bedeutet|heißt|steht für|entspricht|signifie|veut dire|correspond à|significa|equivale a)\b => \x20means
-\bdonde (\d+) es\b([^.?!\n\d]{{1,60}}) y (\d+)\b => where \1 means\2 and \3 means
-\bganze Zahl|\bnombre entier|\bnúmero entero|整数 => \x20whole number
 (?<=\d)(["']?) (?:to (?:represent|indicate|mean)|(?:to )?stands? for)\b => \1 means
-(?<=[,;:.?!(] )an? (\d+) (?=that\b) => where \1 means\x20
 \b(?:if|use|let|an?|the number) (["']?\d+["']?) (?=(?:means|is)\b) => where \1\x20
 (?<=[.?!] )(?:where )?(?=["']?\d+["']? (?:means|is)\b) => Where\x20
 \b(?:et|und|y) (?=["']?\d+["']? ) => and\x20
@@ -67,7 +63,6 @@ _REWRITINGS = rf"""
 {_GAP}?{_MONEY}({_N}){_GAP}\b(?:at most|maximum|above|high(?:est)?|(?:no|not|or) (?:more|higher|greater) than)\b\
 {_GAP}?{_MONEY}({_N}) => must be between \1 and \2
 \b({_N}) being the (?:low|min|small){_GAP} and ({_N})(?: being)? the (?:high|max|larg)\w* => must be between \1 and \2
-\bfrom ({_N}) (?:at|on) the [^.?!,;\d\n(]{{1,30}} to ({_N})\b => from \1 to \2
 """
 _TABLE = [line.split(" => ") for line in _REWRITINGS.replace("\\\n", "").strip().split("\n")]
 _TABLE = [(re.compile(pattern, re.I), by.replace("\\x20", " ")) for pattern, by in _TABLE]
@@ -131,7 +126,6 @@ def _option_list(lines: re.Match[str]) -> str:
     for before, option in pairwise(options):
         codes = int(before["code"]), int(option["code"])
         apart = "\n" in lines[0][before.end() : option.start()].strip(" \t")[1:]
-        # another style, or "4 - Always", a blank line, "10 - I sleep well."
         if (option["open"], option["sign"]) != (style, options[0]["sign"]) or (apart and codes[1] - codes[0] > 1):
             break
         end += 1

@@ -44,8 +44,7 @@ def parse_scale(text: str) -> Scale | None:
 def read_scale(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
     """As `parse_scale`, with the form in which the text states the scale, and the codes of missing answers.
 
-    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it; where there is no scale, it is the
-    reason: `DECIMALS`, `SEVERAL`, `RANKING`, `OPEN` or `UNSTATED` (`reasons.py`).
+    The form is `RANGE`, `NAMED` or `OPTIONS`, perhaps with `IN_QUESTION`; without a scale, why (`reasons.py`).
     """
     only = _ONLY.search(_instruction(_flat(text).translate(_PLAIN))[1])
     for worded in (text, plain_wording(text)) if only else (plain_wording(text),):
@@ -378,10 +377,9 @@ _VERBS = (
     r"|veuillez|califique|seleccione|responda|indique|valore|elija|marque|classez|kreuzen|bringen|ordene)\b"
 )
 _TELLS = re.compile(rf"[\"'(]*(?:[\w' ]{{0,40}}[,:] ?)?(?:please |now |then |do not |por favor,? )*{_VERBS}")
-# "On a scale …", "If 1 means …"; "Scale: …"; "A 1 means …", "bad (1) to good (5)"; "Your answer …"
 _SCALE_FIRST = any_of(r"""
 ["']*(?:[\w' ]{0,40}[,:] )?(?:(?:on|auf|sur|en) (?:an?|the|einer|une|una)|with|if|where|from|between)\b[^.?!\d]{0,80}\d
-[\w ]{0,20}\b(?:scale|range|score)\b|.{0,60}\bsteps numbered\b|.{0,80}请
+[\w ]{0,20}\b(?:scale|range|score)\b|.{0,80}请
 ["'(]*(?:an? )?-?\d+["']? ?(?:=|means|is|stands|\(~\))|.{1,60} \(?\d\)? (?:to|-) .{1,60} \(\d+\)
 .{0,60}\b(?:your|the|an) (?:\w+ )?(?:answer|guess|estimate|response|choice|rating)\b
 """)
@@ -417,9 +415,10 @@ _OWN_RANGES = (
         rf"\b(?:how\b|what\b|which\b|where\b|{_VERBS})[^.]{{0,400}}\((?:from )?{_RANGE}(?: points?| percent)?"
         r"(?:[,;][^()]{0,60})?\)(?:[ .:?!\"']*$|(?<=percent\)))"
     ),
-    re.compile(rf"{_FROM}(?=(?:between )?-?[01]\b){_RANGE}[^,.?]{{0,30}} ?\?$"),
     re.compile(rf"(?:^|[,?(] ?)(?=[01]\b){_RANGE}(?: in steps|[).]*$)"),
-    re.compile(rf"(?:^|[,?] ){_FROM}(?=(?:between )?-?[01]\b){_RANGE}(?: [a-z]+)?(?:[,:?]|$| in steps)"),
+    re.compile(
+        rf"(?:^|[,?] |(?=[^?]{{0,60}}\?$)){_FROM}(?=(?:between )?-?[01]\b){_RANGE}(?: [a-z]+)?(?: ?[,:?]|$| in st)"
+    ),
 )
 _UNITS = re.compile(r"\brepresent\w* [^.?!]{0,60}|\bwhere\b.*")  # "representing units of 100 dollars"
 _STEP = any_of(r"""
