@@ -25,7 +25,7 @@ keys of --json (all figures are of the rows that are not bad):
   cells             sizes: their quantiles; of one_answer; judgeable: answers differ; rows of these
   demographics      of each field: rows in which it is known, groups, the most common of these; numbers are grouped
                     as in results
-  scales            each with the form in which texts state it (null: they state none), rows, studies
+  scales            each with the form in which texts state it, or (scale null) why they state none, rows, studies
   stated_by_rows    rows that hold a scale, nominal, missing, a weight or counts of their own; their scale wins over the
                     text's, and those whose text states another one are counted
   off_scale         by study: rows without a scale, answers outside their scale, the first line of these; codes of

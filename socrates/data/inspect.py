@@ -82,7 +82,7 @@ class _Found:
     def __init__(self, encoder: PromptEncoder | None) -> None:
         self.encoder = encoder
         self.cells: dict[Cell, int] = {}
-        self.wordings: dict[tuple[Scale | None, str | None], int] = {}  # a scale, and the form in which it is stated
+        self.wordings: dict[tuple[Scale | None, str | None], int] = {}  # a scale and its form, or why there is none
         self.groups: defaultdict[str, Counter[str | None]] = defaultdict(Counter)  # of each demographic field
         self.stated_by_rows: Counter[str] = Counter()  # rows with a key of `own_words.py`
         self.bad_rows = 0

@@ -139,7 +139,7 @@ def _scale_problems(experiment: Experiment, name: str) -> Iterator[str]:
         yield f'"questions.{name}.text": states the scale {own} itself, and not {scale}; leave the answers to "scale"'
     for condition, text in experiment.conditions.items():
         instructed, form, _ = read_scale(text or "")
-        if form and not form.endswith(IN_QUESTION) and instructed != scale:
+        if instructed not in (None, scale) and not form.endswith(IN_QUESTION):
             yield (
                 f'"conditions.{condition}": tells to answer from {instructed}, and not from {scale}, which '
                 f"{key} has; leave the instruction out"

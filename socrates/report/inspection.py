@@ -116,7 +116,7 @@ def _plot_cells(found: Inspection) -> Plot:
 def _plot_scales(record: _Record) -> Plot:
     rows: Counter[str] = Counter()
     for use in record["scales"]:
-        rows[use["scale"] or "no scale"] += use["rows"]
+        rows[use["scale"] or f"none: {use['form']}"] += use["rows"]
     shown = dict(rows.most_common(_BARS))
     if others := len(rows) - len(shown):
         shown[f"{others} others"] = rows.total() - sum(shown.values())

@@ -14,6 +14,7 @@ from published import instruction_row, made_rows, write_rows
 from socrates.console import share
 from socrates.data.inspect import inspect_file
 from socrates.data.records import read_answers, render_prompt
+from socrates.data.scales.reasons import OPEN
 from socrates.data.scales.text import NAMED, RANGE
 from socrates.errors import SocratesError
 from socrates.report.inspection import default_page, inspection_tables, inspection_text, page
@@ -107,7 +108,7 @@ def test_scales_their_wording_and_rows_that_are_not_on_one(found):
     assert found.record["scales"] == [
         {"scale": "1 to 7", "form": RANGE, "rows": 7 + 7 + 1 + 3 + 6, "studies": 5},
         {"scale": "1, 2", "form": NAMED, "rows": 3 + 2, "studies": 2},
-        {"scale": None, "form": None, "rows": 3 + 1, "studies": 2},
+        {"scale": None, "form": OPEN, "rows": 3 + 1, "studies": 2},
     ]
     off = {"without_scale": 3, "outside_scale": 3, "answers_outside": {8: 2, 99999: 1}}
     none = {"answers_outside": {}, "missing_answers": {}, "far_answers": {}}

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from published import SAMPLE, needs_sample
 from socrates.data.records import read_answers, render_prompt
 from socrates.data.scales import MAX_VALUES, Scale, scale_from_text
 from socrates.data.scales.missing import far_answers
+from socrates.data.scales.reasons import DECIMALS, OPEN, SEVERAL
 from socrates.data.scales.text import IN_QUESTION, NAMED, OPTIONS, RANGE, parse_scale, question_text, read_scale
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "scale_texts.jsonl"
@@ -113,6 +115,100 @@ def test_answers_far_from_the_rest_of_their_scale(scale, far):
 def test_the_widest_scale_is_enumerated_and_a_wider_one_is_open():
     assert len(values_of(f"How many? Only return an integer from 1 to {MAX_VALUES}.")) == MAX_VALUES
     assert parse_scale(f"How many? Only return an integer from 0 to {MAX_VALUES}.") is None
+
+
+# --- other people's texts -----------------------------------------------------------------------------------------
+
+OTHERS = [json.loads(line) for line in FIXTURE.with_name("scale_texts_of_others.jsonl").read_text("utf-8").splitlines()]
+
+
+def values_in(shown):
+    parts = [re.fullmatch(r"(-?\d+)(?: to (-?\d+))?(?: by (\d+))?", part).groups() for part in shown.split(", ")]
+    return tuple(value for a, b, step in parts for value in range(int(a), int(b or a) + 1, int(step or 1)))
+
+
+@pytest.mark.parametrize("case", OTHERS, ids=[f"{case['id']}-{case['kind']}" for case in OTHERS])
+def test_other_peoples_texts_give_no_wrong_scale_and_a_reason_for_none(case):
+    scale, form, missing = read_scale(case["text"])
+    if case["expected"] is None:
+        assert (scale, form) == (None, case["reason"])
+    elif scale is not None:
+        assert scale.values == values_in(case["expected"]) and missing == set(case.get("missing", []))
+
+
+def test_most_scales_of_other_peoples_texts_are_read():
+    stated = [case for case in OTHERS if case["expected"]]
+    assert sum(parse_scale(case["text"]) is not None for case in stated) > 0.9 * len(stated) > 70
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "form"),
+    [
+        ("How sure are you? Only return a number from 0 to 1.", None, DECIMALS),
+        ("How sure are you? Only return a number from 0 to 100, not a decimal.", range(101), RANGE),
+        ("Is it so? Only return a number from 0 to 1, where 0 = No and 1 = Yes.", range(2), RANGE),
+        ("How much? Only return an integer from 0 to 100 in steps of 25.", range(0, 101, 25), RANGE),
+        ("How much? Only return an integer from 0 to 100 in steps of 30.", None, OPEN),
+        ("Which? Choose 2-4 of them: 1 = car, 2 = bus, 3 = tram, 4 = boat.", None, SEVERAL),
+        ("How many drinks? Only return 0, 1, 2 or 3+.", range(4), OPTIONS),
+        ("How much would you pay?\n1. Tea $2\n2. Cake $3\nOnly return an integer representing dollars.", None, OPEN),
+        ("How much is it worth? Enter a whole number from 0 to 9,999,999.", None, OPEN),
+    ],
+)
+def test_what_a_request_says_of_decimals_steps_and_counts(text, values, form):
+    scale, found, _ = read_scale(text)
+    assert ((scale and scale.values), found) == (values and tuple(values), form)
+
+
+# --- the frames of SocSci210, reworded ---------------------------------------------------------------------------
+
+STIMULI = (
+    "You toured a hall that was built in 1962 for $4.5 million; 3 to 5 of its 40 rooms are open.",
+    "Visitors rated it from 0 to 10, where 0 means cold and 10 means warm. Their mean was 6.3, with two decimals 6.31.",
+    "The plans:\n1. Close it\n2. Sell it for between 200 and 900 dollars\n3. Keep it\nPlease rank them in order.",
+    "Guests were told: 'Choose all that apply: 1 = tea, 2 = cake.' Most chose 2-4 of them, in steps of 5 minutes.",
+    'On a form they saw "How happy are you (0-10)?" and multiple answers. Why did they come? Describe it freely.',
+)
+FRAMES = (
+    "{stimulus} {question} {request}",
+    "{stimulus}\n\n{question}\n\n{request}",
+    "You read “{stimulus}” and then were asked: “{question}” {request}",
+    'You read "{stimulus}" and then were asked: "{question} {request}"',
+)
+QUESTIONS = (
+    "How warm is the hall?",
+    "In order to rank as fair, should 2 of 3 guests return in steps?",
+    "I'd stay there.",
+)
+REQUESTS = {
+    "Only return an integer from 1 to 7, where 1 means Very cold and 7 means Very warm, nothing else.": range(1, 8),
+    "Only return an integer from 1 to 4 where 1 = ‘Not once’ and 4 = ‘In 9.5 of 10 cases’.": range(1, 5),
+    "Only return an integer from 0 to 90 representing percent likelihood, nothing else.": range(91),
+    "Only return an integer from 0 to 1,600 representing units of 100 dollars, nothing else.": range(1601),
+    "Only return a number from 1 to 6, nothing else.": range(1, 7),
+    "Only return an integer from 0 (Never) to 6 (Always), not a decimal, nothing else.": range(7),
+    "Only return an integer from -2 to 2, where -2 = much worse and 2 = much better, nothing else.": range(-2, 3),
+    "Only return 1 for “Rooms 3 to 9” or 2 for “All that apply”, nothing else.": (1, 2),
+    "Only return 1 for 'In order of size.'; 2 for 'By rank, from 1 to 5.'; 3 for 'No, 2.5 decimals', nothing else.": (
+        1,
+        2,
+        3,
+    ),
+    "Only return 1 for Yes; 2 for No; 3 for In multiple years, nothing else.": (1, 2, 3),
+    "Only return 1 if you would leave at once, up to 5 if you would stay for good.": range(1, 6),
+    "Only return an integer representing the monthly cost in dollars, nothing else.": None,
+    "Only return an integer representing the hours that you would stay, nothing else.": None,
+    "Only return an integer, nothing else.": None,
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_only_the_request_counts_in_the_frames_of_the_data_set(request_):
+    values = REQUESTS[request_] and tuple(REQUESTS[request_])
+    for stimulus, frame, question in product(STIMULI, FRAMES, QUESTIONS):
+        text = frame.format(stimulus=stimulus, question=question, request=request_)
+        assert values_of(text) == values, text
+        assert values_of(text.translate(str.maketrans("“”‘’", "\"\"''"))) == values, text
 
 
 # --- real rows -------------------------------------------------------------------------------------------------
@@ -288,6 +384,8 @@ FORMS = (
 def test_a_stated_range_is_read_whatever_stands_in_front(form, stimulus, persona, bounds):
     question = form.format(a=bounds[0], b=bounds[1])
     want = tuple(range(bounds[0], bounds[1] + 1))
+    if "number" in form and bounds in ((0, 1), (-1, 1)):  # a probability, a correlation
+        want = None
     assert values_of(question) == want
     assert values_of(f"{stimulus}. {question}") == want
     assert values_of(render_prompt(persona, f"{stimulus}. {question}")) == want
@@ -333,7 +431,21 @@ def test_any_text_gives_a_scale_or_none_and_a_question(text):
 
 @pytest.mark.parametrize(
     "piece",
-    ["from 1 to ", "1 = 'x ", "for 'a ", ". A", "\n \n", "A (1), ", "rate between 1 ", "1,000,", "Only return 'a "],
+    [
+        "\n1. A",
+        "1) A ",
+        "1, 2, ",
+        "You must 1. A",
+        "from 1 to ",
+        "1 = 'x ",
+        "for 'a ",
+        ". A",
+        "\n \n",
+        "A (1), ",
+        "rate between 1 ",
+        "1,000,",
+        "Only return 'a ",
+    ],
 )
 def test_time_is_linear_in_the_length_of_an_adversarial_text(piece):
     text = piece * (200_000 // len(piece))

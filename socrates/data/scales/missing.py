@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_CODE = r"(?:-(?:[1-9]|77|88|9+[6-9])|8|9|77+|88+|9+[6-9])(?![\w%]|[.,/]\d)"
+_CODE = r"(?:-(?:[1-9]|77|88|9+[6-9])|[789]|77+|88+|9+[6-9])(?![\w%]|[.,/]\d)"
 CODES = re.compile(_CODE)  # those in common use
 _SAYS = re.compile(
     r"\b(?:refus|declin|skip|dk\b|n a\b|unsure|unknown|inapplicable|missing|(?:rather|prefer|preferred) not"

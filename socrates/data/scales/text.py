@@ -1,12 +1,11 @@
 """Scale parser: the valid answers to a question, found in its text; None where the text states none.
 
-Covers: English survey questions answered with a whole number, in the forms that SocSci210 uses (each pattern below says
-which). Only two places are read: the last answer instruction ("Only return an integer from 1 to 5, nothing else.") and,
-where that says no more than "an integer", the question right before it. The persona, the stimulus and earlier
-questions hold years, ages, prices and other people's scales, so they never count.
+Covers: survey questions answered with a whole number, in SocSci210's forms (each pattern below says which) and in what
+`rewrite.py` rewrites in these. Where there is an answer instruction ("Only return an integer from 1 to 5, nothing
+else."), it and the question right before it are read, else the sentences that ask or tell how to answer. The persona,
+the stimulus and earlier questions hold years, ages, prices and other people's scales, so they never count.
 
-Does not cover: bounds in words ("from one to five"), numbers that are not whole, and "a 7-point scale", which does not
-say where it starts. All of these give None: a missing scale leaves the answer open, a wrong one forbids valid answers.
+Whatever is in doubt gives None: a missing scale leaves the answer open, a wrong one forbids valid answers.
 
 Patterns that are searched for bound what they may skip over, so that the time is linear in the length of the text.
 """
@@ -20,6 +19,8 @@ from itertools import pairwise
 
 from socrates.data.scales import MAX_VALUES, Scale
 from socrates.data.scales.missing import cut_missing
+from socrates.data.scales.reasons import OPEN, UNSTATED, is_open, other_request
+from socrates.data.scales.rewrite import any_of, plain_wording
 
 RANGE, NAMED, OPTIONS = "from A to B", "A for X; B for Y", "A or B"  # the forms in which a text states a scale
 IN_QUESTION = ", in the question"  # is added where the answer instruction itself states no scale
@@ -43,28 +44,97 @@ def parse_scale(text: str) -> Scale | None:
 def read_scale(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
     """As `parse_scale`, with the form in which the text states the scale, and the codes of missing answers.
 
-    The form is `RANGE`, `NAMED` or `OPTIONS`, and `IN_QUESTION` may be added to it; None where there is no scale.
+    The form is `RANGE`, `NAMED` or `OPTIONS`, perhaps with `IN_QUESTION`; without a scale, why (`reasons.py`).
     """
-    question, missing = cut_missing(question_text(text).translate(_PLAIN))
-    values, form = _find_values(question if missing else _flat(text).translate(_PLAIN)) or ((), None)
+    only = _ONLY.search(_instruction(_flat(text).translate(_PLAIN))[1])
+    for worded in (text, plain_wording(text)) if only else (plain_wording(text),):
+        question, missing = cut_missing(question_text(worded).translate(_PLAIN))
+        found, asked, is_amount = _find_values(question if missing else _flat(worded).translate(_PLAIN))
+        if found or is_amount:
+            break
+    if found is None and not only:
+        found, asked, missing = _find_elsewhere(_flat(worded).translate(_PLAIN))
+    values, form = found or ((), None)
+    reason = other_request(asked)
+    values = _in_steps(values, asked)
     if missing and len(values) <= MAX_VALUES:  # "99 = Refused. Only return 1, 2 or 99."
         values = tuple(value for value in values if value not in missing)
-    return (_scale(values), form, missing) if 1 < len(values) <= MAX_VALUES else (None, None, missing)
+    if reason is None and 1 < len(values) <= MAX_VALUES:
+        return _scale(values), form, missing
+    return None, reason or (OPEN if is_open(asked) or found or is_amount else UNSTATED), missing
 
 
-def _find_values(plain: str) -> _Found | None:
-    before, after = _split(plain)
+def _find_values(plain: str) -> tuple[_Found | None, str, bool]:
+    """What the answer instruction states, or the question before it; what they say; whether it asks for an amount."""
+    before, instruction, after = _instruction(plain)
     request, found = _read_request(after)
     if _leaves_bounds_to_question(request) and _is_instruction(before[_sentence_starts(before)[-1] :]):
-        before, after = _split(before)  # "Only return 1 or 2. Only return the number."
+        before, instruction, after = _instruction(before)  # "Only return 1 or 2. Only return the number."
         request, found = _read_request(after)
-    if found:
-        return found
-    if request and not _leaves_bounds_to_question(request):
-        return None
     question = _hide_labels(before[_question_start(before) :])
+    asked = request if found and _ONLY.search(instruction) else f"{question} {instruction} {request}".lower()
+    is_amount = bool(request) and not _leaves_bounds_to_question(request)
+    if found or is_amount:
+        return found, asked, is_amount
     found = _read_statement(_SENTENCE.sub("", request, count=1)) or _read_statement(question)
-    return found and (found[0], found[1] + IN_QUESTION)
+    return found and (found[0], found[1] + IN_QUESTION), asked, False
+
+
+def _find_elsewhere(plain: str) -> tuple[_Found | None, str, frozenset[int]]:
+    """The same where no "Only return …" says what counts: in the sentences that tell the reader to answer."""
+    starts = [*_sentence_starts(plain), len(plain)]
+    sentences = [plain[a:b] for a, b in pairwise(starts)]
+    shown = [_hide_labels(sentence).lower().strip() for sentence in sentences]
+    questions = (i for i, told in enumerate(shown) if "?" in told and not _ASKS_AGAIN.match(told))
+    last = max(questions, default=len(shown) - 1)
+    tells = _telling(sentences, shown, last)
+    found, at = next(((read, i) for i in tells if (read := _read_statement(shown[i], _OWN_RANGES))), (None, last))
+    near = [i for i in range(max(0, min(at, last) - 2), len(shown)) if i in tells or i > min(at, last)]
+    missing = cut_missing(" ".join(sentences[i] for i in near))[1]
+    asked = " ".join(shown[i] for i in near if i == last or not _OTHERS.search(shown[i]))
+    return found and (found[0], found[1] + IN_QUESTION), asked, missing
+
+
+def _telling(sentences: list[str], shown: list[str], last: int) -> dict[int, None]:
+    """The last question and what tells how to answer it, or lists its options: their numbers, from the end."""
+    tells: dict[int, None] = {}
+    question, is_amount = shown[last], is_open(" ".join(shown[last:]))
+    yes_or_no = _YES_OR_NO.match(question)
+    ends = straight = True  # nothing but requests follows; no story lies between a sentence and the question
+    for i in range(len(shown) - 1, -1, -1):
+        told, requests = shown[i], _TELLS.match(shown[i])
+        if _OPTIONS_LIST.match(told):
+            labels = _ANSWER_WORDS.search(sentences[i].lower()) and "these" not in question
+            fits = i == last + 1 or labels or _CHOICE.search(question) or (i and _TELLS.match(shown[i - 1]))
+            tell = ends or (fits and not is_amount)
+        elif i == last:
+            tell = True
+        elif _OTHERS.search(told) or (i < last and "?" in told):
+            tell = False
+        elif i > last or "?" not in question:
+            tell = requests or _SCALE_FIRST.match(told) or _MAY.match(told)
+        elif is_amount:
+            tell = _ANSWER.match(told)
+        else:
+            says = requests or _SCALE_FIRST.match(told) or (_MAY.match(told) and not yes_or_no)
+            tell = says and (straight or (requests and not yes_or_no))
+        if tell:
+            tells[i] = None
+        straight = straight and (i >= last or bool(tell))
+        ends = ends and bool(_ASKS_AGAIN.match(told) or ("?" not in told and (requests or _CLOSER.match(told))))
+    return tells
+
+
+def _in_steps(values: _Values, asked: str) -> _Values:
+    """The values that lie in the steps that are asked for; none where the range is no multiple of them."""
+    step = _STEP.search(_UNITS.sub("", asked))
+    if step is None or not isinstance(values, range) or values.step > 1 or len(values) < 2:
+        return values
+    size = _number(step["size"] or step["of"] or step["before"] or step["nearest"])
+    low, high = values[0], values[-1]
+    if step["multiple"]:
+        low, high = -(-low // size) * size, high // size * size
+    return range(low, high + 1, size) if size and (high - low) % size == 0 else ()
 
 
 def question_text(text: str) -> str:
@@ -77,7 +147,7 @@ def question_text(text: str) -> str:
     is your opinion of this practice?") cannot be told from a stimulus, and is left out.
     """
     flat = _flat(text)
-    before, _ = _split(flat.translate(_PLAIN))
+    before, _, _ = _instruction(flat.translate(_PLAIN))
     quoted = _start_of_quoted_question(before)
     start = _question_start(before) if quoted is None else quoted
     return " ".join(flat[start:].split())
@@ -95,6 +165,7 @@ _NOUN = (
     r"(?:(?:single|whole|positive|integer|round|valid|corresponding|numeric|numerical|dollar) ){0,3}"
     r"(?:integer|number|digit|value|numeral|percentage|percent|amount|rating|score|answer|response)\b"
 )
+_BARE = rf"{_NOUN}|one of (?:these|the) (?:numbers|codes|options)\b"
 _VERB = r"(?i:return|(?:respond|answer|reply)(?: with)?|choose|select|give|provide|enter|write|type)"
 _INSTRUCTION = re.compile(
     # "Only return …"; in small letters only where a sentence turns to it, since a label may hold the words
@@ -103,6 +174,7 @@ _INSTRUCTION = re.compile(
     # "Please answer with an integer …", at the start of a sentence
     rf"|(?:^|(?<=\n)|(?<=[.?!:] )|(?<=[.?!][\"'] ))(?i:please )?{_VERB}(?: only)?(?= (?:(?i:{_NOUN})|[\"']?-?\d))"
 )
+_ONLY = re.compile(r"(?i)^only\b")
 _ASKED = re.compile(r"\b(?:asked|question): ?(?=[\"'])")  # … and then were asked: "
 _BOUNDARY = re.compile(
     r"\n+|\b(?:asked|question): ?[\"']?"  # a new paragraph; the words that introduce a question
@@ -118,12 +190,12 @@ def _flat(text: str) -> str:
     return "\n".join(" ".join(part.split()) for part in re.split(r"\n[^\S\n]*\n\s*", text.strip()))
 
 
-def _split(plain: str) -> tuple[str, str]:
-    """What stands before the last answer instruction ("Only return …"), and what follows these words."""
+def _instruction(plain: str) -> tuple[str, str, str]:
+    """What stands before the last answer instruction, its first words ("Only return"), and what follows these."""
     last = max(_INSTRUCTION.finditer(plain), key=re.Match.start, default=None)
     if last is None:
-        return plain, ""
-    return plain[: last.start()].rstrip(), plain[last.end() :]
+        return plain, "", ""
+    return plain[: last.start()].rstrip(), last[0], plain[last.end() :]
 
 
 def _sentence_starts(before: str) -> list[int]:
@@ -191,7 +263,7 @@ _LEAD = r"(?:[ ,:(—]|(?:from|of|in|within|on|an?|the|scale|range|ranging|anywh
 _UNIT = r"(?:dollars|cents|euros|percent|percentage|points|degrees|seconds|minutes|hours|days|weeks|months|years)"
 
 # "an integer from 1 to 5", "a number (1-7)", "an integer on a scale of 0 to 10", "0 to 100"
-_REQUESTED_RANGE = re.compile(rf"(?:{_NOUN})?{_LEAD}{_RANGE}")
+_REQUESTED_RANGE = re.compile(rf"(?:{_NOUN})?{_LEAD}{_RANGE}(?! ?(?:words|characters|sentences|lines)\b)")
 # "an integer representing minutes from 0 to 60", "… for your view, from 1 to 9", "… on a scale of 1 to 7", "… (0-100)"
 _RANGE_AFTER_CLAUSE = re.compile(
     rf"{_NOUN}[^.;?!]{{0,150}}?"
@@ -217,14 +289,14 @@ _NUMBER_THEN = re.compile(rf"{_NOUN}(?![^.?!\d]{{0,150}}\d+ (?:for|if)\b)|{_NOUN
 # "1 or 2", "1, 2, 3, or 4", "one of the following numbers: 1, 2"
 _NUMBERS = re.compile(
     rf"(?:{_NOUN})?(?:either|one of|the|following|integers|numbers|values|[:( ]){{0,9}}"
-    rf"({_INT}(?:(?:,? or |,? and |, ){_INT})+)(?= ?(?:[.,;)\"']|$))"
+    rf"({_INT}(?:(?:,? or |,? and |, ){_INT})+)(?:\+| or more)?(?!,? (?:or |and )?-?\d)(?= ?(?:[.,;)\"']|$))"
 )
 # "Yes (1) or No (2)", "(1) Yes, (2) No"
 _NUMBER_IN_BRACKETS = re.compile(r"(?<![\d~] )\((-?\d{1,3})\)")
 # an instruction with a unit of its own asks for an amount, whatever scale the question has
 _AMOUNT = re.compile(
     rf"[$%]|\b(?:{_UNIT}|dollar|cent|hour|day|week|month|year|money|cost|price|income|salary|age|people|adults|times"
-    r"|steps|miles|how many|number of(?! your)|amount(?! of))\b"
+    r"|steps|miles|how many|number of(?! your| the (?:option|answer|choice|statement))|amount(?! of))\b"
 )
 
 
@@ -267,7 +339,7 @@ def _read_choices(request: str) -> _Values | None:
         texts = _NUMBER_IN_BRACKETS.findall(request)
     if _NUMBER_THEN.match(request):
         return _fill(texts)
-    values = _sorted(texts)
+    values = _with_dots(_sorted(texts), request)
     return values if len(values) > 1 else None
 
 
@@ -279,7 +351,7 @@ def _read_numbers(request: str) -> _Values | None:
 def _leaves_bounds_to_question(request: str) -> bool:
     """Whether an instruction asks for "a number" and no more: it has no bound and no unit of its own."""
     asked = _SENTENCE.match(request)[0]
-    return bool(re.match(_NOUN, asked)) and not re.search(r"\d", asked) and not _AMOUNT.search(asked)
+    return bool(re.match(_BARE, asked)) and not re.search(r"\d", asked) and not _AMOUNT.search(asked)
 
 
 # --- what a question states ------------------------------------------------------------------------------------
@@ -297,6 +369,65 @@ _STATED_RANGES = (
     # "1 (label) to 5 (label)"
     re.compile(rf"(?P<low>{_INT}) \(~\) (?:to|and) (?P<high>{_INT}) \(~\)"),
 )
+# what tells the reader to answer, where there is no "Only return …"
+_VERBS = (
+    r"(?:rate|use|using|give|tell|indicate|answer|respond|reply|choose|select|pick|enter|mark|circle|say|type|write|move"
+    r"|slide|state|report|place|set|grade|score|name|express|evaluate|judge|estimate|tick|show|guess|assign|rank|order"
+    r"|put|list|sort|arrange|drag|offer|send|lend|donate|bid|keep|pay|only|bitte|geben|sagen|bewerten|antworten|wählen|évaluez|donnez|choisissez|répondez|indiquez|notez"
+    r"|veuillez|califique|seleccione|responda|indique|valore|elija|marque|classez|kreuzen|bringen|ordene)\b"
+)
+_TELLS = re.compile(rf"[\"'(]*(?:[\w' ]{{0,40}}[,:] ?)?(?:please |now |then |do not |por favor,? )*{_VERBS}")
+_SCALE_FIRST = any_of(r"""
+["']*(?:[\w' ]{0,40}[,:] )?(?:(?:on|auf|sur|en) (?:an?|the|einer|une|una)|with|if|where|from|between)\b[^.?!\d]{0,80}\d
+[\w ]{0,20}\b(?:scale|range|score)\b|.{0,80}请
+["'(]*(?:an? )?-?\d+["']? ?(?:=|means|is|stands|\(~\))|.{1,60} \(?\d\)? (?:to|-) .{1,60} \(\d+\)
+.{0,60}\b(?:your|the|an) (?:\w+ )?(?:answer|guess|estimate|response|choice|rating)\b
+""")
+_ANSWER = re.compile(r".{0,60}\b(?:your|the) (?:answer|guess|estimate|response|choice)\b")
+_CLOSER = re.compile(
+    r".{0,80}\b(?:answers?|options?|number|digit|integer|code|box|choice|one|réponse|opción|número|antwort|zahl|ziffer|chiffre)\b"
+)
+_ASKS_AGAIN = re.compile(r"(?:so,? )?(?:what(?:'s| is) )?your (?:\w+ )?(?:answer|choice|response)\b")
+_MAY = re.compile(
+    r".{0,200}\b(?:please|bitte|you (?:may|can|could|would)|your|must|ha(?:s|ve) to|may be|allowed|accepts?)\b"
+)
+_YES_OR_NO = re.compile(r"[\"'(]*(?:do|does|did|is|are|was|were|would|will|should|can|could|has|have)\b")
+_OTHERS = any_of(r"""
+\b(?:rated|scored|answered|earlier|previous(?:ly)?|gave|(?:were|was) (?:asked|told)|had to|users|guests|participants)\b
+\b(?:said|says|asks|average|mean of|earn|imagine (?!.*\bladder))\b
+""")
+_OPTIONS_LIST = re.compile(r"-?\d+ (?:for|=) ~(?:;|$|\.)")
+_LISTED = re.compile(rf"({_INT}) for ~")
+_ANSWER_WORDS = re.compile(
+    r"\b(?:not|never|always|often|(?:dis)?agree|very|much|like|good|bad|true|too|some)\b|\"(?:yes|no)\"|[不很非]"
+)
+_CHOICE = re.compile(r"\bwhich\b|\b(?:choose|pick|prefer|bet on)\b")
+_NO_COUNT = r"(?! ?(?:people|persons|year|words|characters|sentences|letters|lines|o'clock|stars|cards))"
+_FROM = r"(?:from (?:an? )?|(?=between ))"
+_OWN_RANGES = (
+    *_STATED_RANGES,
+    re.compile(
+        rf"\b(?:{_VERBS}|(?:amount|prices?|wage|must|ha(?:s|ve) to|should|can|may|going|choice|accepts?|numbered"
+        rf"|chance|likelihood|probability)\b)[^.?!;]{{0,120}}?[ ,]{_FROM}{_RANGE}{_NO_COUNT}"
+    ),
+    re.compile(rf"\b(?:use|enter|answer|respond with|choose|select|type):? {_RANGE}{_NO_COUNT}"),
+    re.compile(  # "How …? (0-10)", "Enter your choice (1-4):"
+        rf"\b(?:how\b|what\b|which\b|where\b|{_VERBS})[^.]{{0,400}}\((?:from )?{_RANGE}(?: points?| percent)?"
+        r"(?:[,;][^()]{0,60})?\)(?:[ .:?!\"']*$|(?<=percent\)))"
+    ),
+    re.compile(rf"(?:^|[,?(] ?)(?=[01]\b){_RANGE}(?: in steps|[).]*$)"),
+    re.compile(
+        rf"(?:^|[,?] |(?=[^?]{{0,60}}\?$)){_FROM}(?=(?:between )?-?[01]\b){_RANGE}(?: [a-z]+)?(?: ?[,:?]|$| in st)"
+    ),
+)
+_UNITS = re.compile(r"\brepresent\w* [^.?!]{0,60}|\bwhere\b.*")  # "representing units of 100 dollars"
+_STEP = any_of(r"""
+\b(?:steps?|increments?|intervals?|schritten|pas|paliers|pasos) (?:of|von|de) [$£€]?(?P<size>\d[\d,]*)(?!\.\d)
+(?P<multiple>\b(?:multiples? (?:of|de)|divisible by|vielfache von|múltiplos? de)) [$£€]?(?P<of>\d[\d,]*)
+(?<![\w.,])[$£€]?(?P<before>\d[\d,]*)%?[ -](?:(?!in |of |with |by |and |on )[a-z]+[ -])?(?:steps|increments|intervals)\b
+\bnearest (?P<nearest>\d+)
+""")
+_DOTS = re.compile(r"[,;] ?(?:\.\.\.|…)[,;]? (?:and )?[\"']?-?\d")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100  # "rate the mayors from 2019 to 2021" is about years
 # "Sad (1) to Glad (5)"
 _LABEL_FIRST = re.compile(r"[\"']?[A-Z][\w' -]{0,60} \(\d{1,3}\)(?:,| to| or|;)")
@@ -306,14 +437,16 @@ _HELP = re.compile(
 _AID = re.compile(r"[\"'(\[]*(?:please )?(?:use|answer|respond|reply|rate|indicate|on an?)\b", re.I)
 
 
-def _read_statement(text: str) -> _Found | None:
+def _read_statement(text: str, patterns: tuple[re.Pattern[str], ...] = _STATED_RANGES) -> _Found | None:
     """The scale that a question states, the last one if there are several."""
     text = text.lower()
-    ranges = [match for pattern in _STATED_RANGES for match in pattern.finditer(text) if not _about_years(match)]
+    ranges = [match for pattern in patterns for match in pattern.finditer(text) if not _about_years(match)]
     if ranges:
-        return _span(max(ranges, key=lambda match: match.start("low"))), RANGE
+        return _span(max(ranges, key=lambda match: (match.start("low"), match.end()))), RANGE
+    listed = _LISTED.findall(text)
     items = [match[1] for match in _ITEM.finditer(text) if match[2].strip() not in ("for", "if", "otherwise")]
-    values = _fill(items) or _fill(_NUMBER_IN_BRACKETS.findall(text))
+    values = _sorted(listed) if len(listed) > 1 else _fill(items) or _fill(_NUMBER_IN_BRACKETS.findall(text))
+    values = values and _with_dots(values, text)
     return values and (values, NAMED)
 
 
@@ -347,6 +480,11 @@ def _fill(texts: Iterable[str]) -> _Values | None:
         return None
     evenly = len({b - a for a, b in pairwise(values)}) == 1
     return range(values[0], values[-1] + 1) if evenly else values
+
+
+def _with_dots(values: _Values, text: str) -> _Values:
+    """With what "1 for never, 2 for rarely, ..., 5 for always" leaves out."""
+    return range(values[0], values[-1] + 1) if values and _DOTS.search(text) else values
 
 
 def _span(match: re.Match[str]) -> range:
