@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 METHOD = "jackknife of people within this study (Student's)"
 SCOPE = "of new people of this study only: it says nothing of other questions or studies"
 _GROUPS = 60
-_FEWEST = 10  # people
+FEWEST = 10  # people
 
 Humans = Mapping[Cell, Mapping[float, float]]
 
@@ -63,7 +63,7 @@ def replicates(
         numbers: from scores to K numbers.
     """
     people = sorted({_person(line) for line in lines})
-    if len(people) < _FEWEST:
+    if len(people) < FEWEST:
         return None
     number = min(_GROUPS, len(people))
     order = np.random.default_rng([seed, len(people)]).permutation(len(people))

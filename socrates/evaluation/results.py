@@ -75,7 +75,7 @@ class RecordedCoverage(Recorded):
 
     rows_scored: Some
     cells_scored: Some
-    missing_answers: float = Field(0, ge=0)
+    missing_answers: int | float = Field(0, ge=0)
     cells_drawn: Count = 0
     cells_nominal: Count = 0
 
@@ -126,7 +126,8 @@ class MetricsFile(Recorded):
     bounds: RecordedBounds
     scale_priors: ScalePriors | None = None  # what `bounds.scale_prior` is of; null: not known
     nominal: RecordedNominal | None = None  # outcomes whose answers are names; in no number above. Null: there are none
-    scope: str | None = None  # what alone the numbers are of, where that is less than other studies; `people.SCOPE`
+    # What alone the numbers are of, where that is less than other studies; `people.SCOPE`.
+    scope: Annotated[str, Field(max_length=200)] | None = None
     effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions
     groups: dict[str, RecordedGroups] = Field({})  # `groups.accuracy_by_group`: by demographic field
     intervals: dict[str, Any] = Field({})  # how the intervals were made: method, resamples, seed
