@@ -55,9 +55,10 @@ def score_predictions(
     if file.resolve() == (output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {output} would overwrite {file}; name another folder")
     with converted(file, columns) as rows:
-        lines, missing = read_predictions(rows), Counter()
+        lines = read_predictions(rows, codes := Counter())
     beside = file.with_name(CELLS)  # of the evaluation whose answers these are
     people = human_answers or (beside if file.name == PREDICTIONS and beside.is_file() else None)
+    missing = Counter(codes if people is None else dict.fromkeys(codes, 0))
     humans = None if people is None else read_human_answers(people, missing)
     evaluation = _read_evaluation(file)
     lines = [kept for line in lines if (kept := without_missing(line, missing)) is not None]
