@@ -102,7 +102,7 @@ class _Found:
             for field, value in answer.demographic.items():
                 self.groups[field][group_name(field, value)] += 1
             scale, form, missing = answer.stated
-            self.stated_by_rows.update(answer.own.as_row())
+            self.stated_by_rows.update(answer.own.as_row().keys())
             if answer.own.scale is not None and parse_scale(answer.stimuli) not in (None, answer.own.scale, scale):
                 self.stated_by_rows[CONTRADICTING] += 1
             given = answer.counts
@@ -123,7 +123,7 @@ class _Found:
                 math.fsum(given[one] for one in valid),
                 scale is not None and any(one not in scale for one in valid),
                 len(valid) < len(given),
-                scale is not None and not far_answers(scale.values).isdisjoint(given),
+                scale and not answer.own.nominal and not far_answers(scale.values).isdisjoint(given),
             )
 
     def _count_tokens(self, answer: Answer) -> int:
@@ -197,7 +197,7 @@ def _cells(answers: pd.DataFrame) -> dict[str, Any]:
         "sizes": spread_of(answers["rows"]),
         "one_answer": int((people == 1).sum()),
         "judgeable": int(differ.sum()),
-        "judgeable_rows": int(people[differ].sum()),
+        "judgeable_rows": round(people[differ].sum()),
     }
 
 

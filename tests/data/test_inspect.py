@@ -304,3 +304,14 @@ def test_a_page_replaces_only_an_earlier_page(tmp_path):
 def test_a_share_is_whole_only_where_it_is_exact():
     shares = {(0, 9): "0%", (9, 9): "100%", (1, 10**6): "<0.1%", (99999, 10**5): ">99.9%", (1, 3): "33.3%"}
     assert {parts: share(*parts) for parts in shares} == shares
+
+
+def test_what_rows_say_themselves_is_counted(tmp_path):
+    own = {"scale": "1, 2, 7, 99", "nominal": True, "missing": [99], "weight": 2.5}
+    shares = {"shares": {"1": 0.29, "7": 0.71, "2": 0}, "n": 100, "response": None}
+    rows = [{**row(person=person), **own, "response": response} for person, response in ((1, 7), (2, 99))]
+    record = inspect_rows(tmp_path, [*rows, {**row(task=1), **shares}]).record
+    text = {"scale that the text contradicts": 2}
+    assert record["stated_by_rows"] == {"scale": 2, "nominal": 2, "missing": 2, "weight": 2, "counts": 1, **text}
+    assert record["cells"]["judgeable_rows"] == 100 and record["file"]["bad_rows"] == 0
+    assert record["off_scale"][0]["missing_answers"] == {99: 1} and not record["off_scale"][0]["far_answers"]
