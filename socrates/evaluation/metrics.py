@@ -292,7 +292,12 @@ def _coverage(cells: Sequence[CellScore], of_many: int, missing_answers: float) 
     skipped, far = Counter(cell.skipped for cell in cells), Counter[float]()
     scored = [cell for cell in cells if cell.skipped is None]
     for cell in cells:
-        far.update({answer: cell.human_answers.get(answer, 0) for answer in far_answers(cell.scale)})
+        far.update(
+            {
+                answer: cell.human_answers.get(answer, 0)
+                for answer in far_answers(cell.scale if not cell.nominal else None)
+            }
+        )
     return Coverage(
         rows=sum(cell.n_asked for cell in cells),
         rows_predicted=sum(cell.n_predicted for cell in cells),

@@ -11,6 +11,7 @@ from socrates.config import DEFAULT_SEED, DecodingSettings
 from socrates.data.convert.rows import converted
 from socrates.data.dataset import RecordedPriors
 from socrates.errors import SocratesError
+from socrates.evaluation.cells import human_answers_of
 from socrates.evaluation.gate import check_version
 from socrates.evaluation.lines import read_human_answers, read_predictions, rows_sha256, scored_row, without_missing
 from socrates.evaluation.metrics import score
@@ -88,7 +89,7 @@ def score_predictions(
         comparability=compared,
         about={"scored_file": str(file), **digest, "asked": asked, "human_answers": people and str(people), **about},
         seen=evaluation.get("seen"),
-        humans=humans if evaluation.get("scope") else None,
+        humans=(humans or human_answers_of(map(scored_row, lines))) if evaluation.get("scope") else None,
     )
 
 
