@@ -232,14 +232,10 @@ class _Predicted(NamedTuple):
 
 
 def _distance(answers: Array, counts: Array, predicted: _Predicted, low: float, high: float) -> float:
-    """First Wasserstein distance in units of a range; expected, where one answer is drawn for everybody.
+    """First Wasserstein distance in units of the range from low to high, to which all is clipped.
 
-    Args:
-        answers: shape (n,), distinct human answers, ascending, in scale points.
-        counts: shape (n,), how often each was given.
-        predicted: the other side.
-        low: end of the range, to which all is clipped.
-        high: its other end.
+    Expected, where one answer is drawn for everybody. Human answers are distinct, ascending, in scale points, with how
+    often each was given: shape (n,) each.
     """
     sides = [(standardise(values, low, high), table) for values, table in predicted.tables]
     human = standardise(answers, low, high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,10 @@ def _improvement_of_people(files: Sequence[Path], metrics: Sequence[MetricsFile]
 
 def _check_size(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """SocratesError for more answers than can be compared in hours: results may come from anywhere."""
-    answers, rows = defaultdict(set), Counter()
+    cells = defaultdict(list)
     for line in lines:
-        cell = read_cell(line, "")
-        rows[cell] += 1
-        answers[cell].update(line["predicted_distribution"] or ())
-    if (size := sum(number * len(answers[cell]) for cell, number in rows.items())) > _MOST_PROBABILITIES:
+        cells[read_cell(line, "")].append(line["predicted_distribution"] or {})
+    if (size := sum(len(rows) * len(set().union(*rows)) for rows in cells.values())) > _MOST_PROBABILITIES:
         raise SocratesError(f"{path}: cells hold {size:,} probabilities; up to {_MOST_PROBABILITIES:,} are compared")
 
 

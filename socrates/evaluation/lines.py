@@ -119,9 +119,7 @@ class _Line(Recorded, extra="ignore"):
 
     def as_line(self) -> dict[str, Any]:
         """The keys of the line; what few rows have stands only in theirs."""
-        line = self.model_dump()
-        if self.counts is not None:
-            line["counts"] = _counts(self.counts)
+        line = {**self.model_dump(), "counts": self.counts and _counts(self.counts)}
         return {key: value for key, value in line.items() if key not in _RARE or value != _RARE[key]}
 
     @model_validator(mode="after")
