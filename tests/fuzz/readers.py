@@ -66,7 +66,19 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         write_made_results(folder / "cells" / name, make_world(2, 2), quality, model=name)
     make_sample_data(folder / "rows", people=3, train_studies=2, val_studies=1)
     predictions = (folder / "cells" / "baseline" / "predictions.jsonl").read_text()
-    _write(folder / "predictions" / "answers.jsonl", predictions)
+    first = json.loads(predictions.splitlines()[0])
+    own = (
+        {**first, "nominal": True, "weight": 2.5, "missing": [9]},
+        {**first, "response": None, "counts": {"1": 3, "2": 4}},
+    )
+    _write(folder / "predictions" / "answers.jsonl", predictions + "".join(json.dumps(line) + "\n" for line in own))
+    row = json.loads((folder / "rows" / "val.jsonl").read_text().splitlines()[0])
+    own = (
+        {**row, "scale": "0 to 9 by 0.5", "weight": 2, "missing": [9]},
+        {**row, "response": None, "shares": {"1": 1}, "n": 9},
+    )
+    with (folder / "rows" / "val.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in own)
     model, tokenizer = survey_model()
     save_model(model, tokenizer, folder / "adapter" / "base")
     save_model(model, tokenizer, folder / "chat" / "model")
