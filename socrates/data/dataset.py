@@ -28,10 +28,8 @@ def _sums_to_one(shares: dict[str, float]) -> dict[str, float]:
     return shares
 
 
-_Answer, _Probability = (
-    Annotated[str, Field(pattern=r"^-?[0-9]{1,16}([.][0-9]{1,4})?$")],
-    Annotated[float, Field(ge=0, le=1)],
-)
+_Answer = Annotated[str, Field(pattern=r"^-?[0-9]{1,16}([.][0-9]{1,4})?$")]
+_Probability = Annotated[float, Field(ge=0, le=1)]
 # Of each scale ("1 to 7"), the probability of each answer: the mean over training's questions with that scale.
 ScalePriors = dict[str, Annotated[dict[_Answer, _Probability], AfterValidator(_sums_to_one)]]
 

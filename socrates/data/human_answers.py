@@ -38,4 +38,5 @@ class HumanAnswers:
     def _effective(self, cell: Cell, sums: Counter[float]) -> dict[float, float]:
         total, squares = sums.total(), self._squares[cell]
         scale = 1 if total == squares else total / squares
-        return {answer: sums[answer] * scale for answer in sorted(sums) if sums[answer]}
+        counts = {answer: round(sums[answer] * scale, 12) for answer in sorted(sums)}  # two of equal weight are two
+        return {answer: people for answer, people in counts.items() if people}

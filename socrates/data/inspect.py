@@ -123,7 +123,7 @@ class _Found:
                 math.fsum(given[one] for one in valid),
                 scale is not None and any(one not in scale for one in valid),
                 len(valid) < len(given),
-                scale is not None and not far_answers(scale.values).isdisjoint(given),
+                scale and not answer.own.nominal and not far_answers(scale.values).isdisjoint(given),
             )
 
     def _count_tokens(self, answer: Answer) -> int:
@@ -197,7 +197,7 @@ def _cells(answers: pd.DataFrame) -> dict[str, Any]:
         "sizes": spread_of(answers["rows"]),
         "one_answer": int((people == 1).sum()),
         "judgeable": int(differ.sum()),
-        "judgeable_rows": int(people[differ].sum()),
+        "judgeable_rows": round(people[differ].sum()),
     }
 
 

@@ -45,12 +45,12 @@ def _codes(given: list[float]) -> frozenset[float]:
 
 
 def _by_answer(given: dict[str, float | None]) -> dict[float, float]:
-    """Tables of many rows leave null what a row does not have."""
+    """Those that somebody gave; tables of many rows leave null what a row does not have."""
     try:
-        found = {_answer(text): number for text, number in given.items() if number is not None}
+        found = {_answer(text): number for text, number in given.items() if number}
     except ValueError as error:
         raise ValueError(f'must be an object, answer -> number ({{"1": 30, "2": 70}}), not {shown(given)}') from error
-    if not math.fsum(found.values()) > 0:
+    if not found:
         raise ValueError(f"must hold the answers of one person at least, not {shown(given)}")
     return dict(sorted(found.items()))
 

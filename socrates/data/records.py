@@ -132,7 +132,7 @@ def _without_missing(answer: Answer, missing: Counter[tuple[Cell, float]]) -> An
     """Published counts without those of missing answers; None where nothing else is left."""
     codes = answer.stated[2]
     missing.update({(answer.cell, code): answer.counts[code] for code in codes & answer.counts.keys()})
-    kept = {given: people for given, people in answer.counts.items() if given not in codes and people}
+    kept = {given: people for given, people in answer.counts.items() if given not in codes}
     return replace(answer, own=answer.own.model_copy(update={"counts": kept})) if kept else None
 
 

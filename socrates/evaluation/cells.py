@@ -35,6 +35,7 @@ ONE_ANSWER = "fewer than two human answers"
 NO_SPREAD = "human answers all the same"
 NO_PREDICTION = "no prediction"
 SKIP_REASONS = (ONE_ANSWER, NO_SPREAD, NO_PREDICTION)  # a cell that fits several is counted under the first
+_ROUNDING = 1e-9  # of a sum of counts
 NOT_ASKED = "not asked"  # a cell of no row, whose people answered a question that has rows in another condition
 
 
@@ -179,7 +180,7 @@ def score_cell(
 def distance_of(cell: CellScore, rows: Sequence[ScoredRow]) -> float:
     """`wasserstein_distance` of a scored cell, were these its predicted rows; as drawn if one has no distribution."""
     if (predicted := _from_distributions(rows)) is None:
-        return cell.wasserstein_drawn
+        return cell.wasserstein_distance
     return _distance(*_weighted(cell.human_answers), predicted, cell.human_min, cell.human_max)
 
 
@@ -195,7 +196,7 @@ def _human_answers(cell: Cell, rows: Sequence[ScoredRow], given: Mapping[float, 
         return asked
     weighted = any(row.weight != 1 for row in rows)  # then both are effective numbers, of different people
     for answer, count in asked.items():
-        if given.get(answer, 0) < (0 if weighted and answer in given else count):
+        if answer not in given or (given[answer] < count * (1 - _ROUNDING) and not weighted):
             raise SocratesError(
                 f"{named(cell)}: {count} rows have the human answer {answer:g}, and all human answers of the cell hold "
                 f"it {given.get(answer, 0)} times: these are not of the same data"
@@ -227,20 +228,14 @@ class _Predicted(NamedTuple):
 
     tables: Sequence[tuple[Array, Array]]  # answers, ascending, and each row's probabilities, (rows, answers)
     weights: Array  # (rows,), in the order of the tables
-    asked: (
-        float | None
-    )  # how many people they stand for (effective number); None: answers as they are, not probable ones
+    asked: float | None  # how many people they stand for (effective number); None: answers as they are, not probable
 
 
 def _distance(answers: Array, counts: Array, predicted: _Predicted, low: float, high: float) -> float:
-    """First Wasserstein distance in units of a range; expected, where one answer is drawn for everybody.
+    """First Wasserstein distance in units of the range from low to high, to which all is clipped.
 
-    Args:
-        answers: shape (n,), distinct human answers, ascending, in scale points.
-        counts: shape (n,), how often each was given.
-        predicted: the other side.
-        low: end of the range, to which all is clipped.
-        high: its other end.
+    Expected, where one answer is drawn for everybody. Human answers are distinct, ascending, in scale points, with how
+    often each was given: shape (n,) each.
     """
     sides = [(standardise(values, low, high), table) for values, table in predicted.tables]
     human = standardise(answers, low, high)

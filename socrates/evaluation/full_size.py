@@ -53,8 +53,9 @@ def full_size_deviation(
     people, human, draws = np.round(people, _DIGITS), np.asarray(human), np.asarray(draws)
     own = people * (1 - people)  # variance of one person's draw
     rows = people.shape[-1]
-    shares = np.full(rows, 1 / rows) if weights is None else weights / weights.sum()
-    mean, within = people @ shares, own @ shares
+    weights = np.ones(rows) if weights is None else weights / weights.max()  # all alike: no digit is another
+    total = weights.sum()
+    mean, within = ((one * weights).sum(axis=-1) / total for one in (people, own))
     plain = _deviation(mean, within, human, draws)
     asked = rows if asked is None else asked
     if not jackknifed or rows == 1 or np.all(draws <= asked):
@@ -63,9 +64,9 @@ def full_size_deviation(
     group = np.random.default_rng(0).permutation(rows) % groups
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    left_out = np.add.reduceat(shares[order], starts)
+    kept = np.maximum(total - np.add.reduceat(weights[order], starts), _NO_VARIANCE)  # one may outweigh all others
     others = [
-        (all_[..., None] - np.add.reduceat((one * shares)[..., order], starts, axis=-1)) / (1 - left_out)
+        (total * all_[..., None] - np.add.reduceat((one * weights)[..., order], starts, axis=-1)) / kept
         for all_, one in ((mean, people), (within, own))
     ]
     without = _deviation(*np.clip(others, 0.0, 1.0), human[..., None], draws[..., None]).mean(axis=-1)

@@ -19,9 +19,13 @@ from pydantic import AliasChoices, Field
 from socrates.errors import SocratesError
 from socrates.evaluation.improvement import LEAST, MOST
 from socrates.evaluation.metrics import METRIC_VERSION
+from socrates.evaluation.people import FEWEST
 from socrates.evaluation.results import (
+    CELLS,
     DISTANCE,
     EXTERNAL,
+    METRICS,
+    PREDICTIONS,
     TOTAL_VARIATION,
     Comparability,
     MetricsFile,
@@ -117,8 +121,7 @@ def decide(
     """
     if require_significant and interval is None:
         raise SocratesError(
-            "whether the improvement is significant cannot be told: it has no interval, which takes the cells.jsonl "
-            "beside both metrics.json, and two cells at least"
+            f"whether the improvement is significant cannot be told: it has no interval ({_no_interval(checkpoint)})"
         )
     distances = baseline.distance, checkpoint.distance
     improvement = _improvement(*distances)
@@ -134,7 +137,7 @@ def decide(
         decided_on=baseline.decided_on,
         baseline_distance=distances[0],
         checkpoint_distance=distances[1],
-        scope=checkpoint.scope,
+        scope=baseline.scope or checkpoint.scope,
         improvement_ci95=interval,
         require_significant=require_significant,
         uniform_guess=guess,
@@ -157,9 +160,8 @@ def check_comparable(
     before, after = check_metrics(baseline, names[0]), check_metrics(checkpoint, names[1])
     _check_same_settings(before.comparability, after.comparability, names)
     cells = before.coverage.cells_scored, after.coverage.cells_scored
-    if (
-        cells[0] != cells[1] or before.coverage.cells_nominal != after.coverage.cells_nominal
-    ):  # a model must not choose, by giving no answer, what it is judged on
+    kinds = [(one.coverage.cells_nominal, one.decided_on, one.nominal is None) for one in (before, after)]
+    if cells[0] != cells[1] or kinds[0] != kinds[1]:  # no model may choose, by giving no answer, what it is judged on
         raise SocratesError(
             f"these results cannot be compared: {names[0]} scores {cells[0]} cells and {names[1]} {cells[1]}: where a "
             "model gave no usable answer to a whole cell, the means are of different questions. What to do: look at "
@@ -226,8 +228,8 @@ def _notes(baseline: MetricsFile, checkpoint: MetricsFile) -> Iterator[str]:
             "in this distance. Their total variation, on which nothing is decided, went from "
             f"{baseline.total_variation:.3f} to {checkpoint.total_variation:.3f}."
         )
-    if checkpoint.scope:
-        yield f"this decision is {checkpoint.scope}: it says nothing of other questions or studies."
+    if scope := baseline.scope or checkpoint.scope:
+        yield f"this decision is {scope}: it says nothing of other questions or studies."
     best = checkpoint.guesses.empirical_best
     if checkpoint.distance < best:
         yield (
@@ -324,11 +326,17 @@ def printed_distances(decision: Decision) -> list[str]:
     return _printed(*map(_exact, pair), decimals=3, said=said)
 
 
+def _no_interval(of: Decision | MetricsFile) -> str:
+    if of.scope:
+        return f"no {CELLS} and {PREDICTIONS} beside both {METRICS}, or fewer than {FEWEST} people"
+    return f"no {CELLS} beside both {METRICS}, or a single cell"
+
+
 def _interval_lines(decision: Decision) -> list[str]:
     others = "other people of this study" if decision.scope else "other studies and people like these"
     same = f"with {others} it would very likely be the same decision."
     if (interval := decision.improvement_ci95) is None:
-        return ["95% interval of the improvement: N/A (no cells.jsonl beside both metrics.json, or a single cell)"]
+        return [f"95% interval of the improvement: N/A ({_no_interval(decision)})"]
     low, high = map(_exact, interval)
     if low >= THRESHOLD:
         meaning = f"All of it is at or above {_LIMIT}: {same}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from socrates.data.records import Cell, cell_order
+from socrates.data.records import Cell, cell_order, read_cell
 from socrates.errors import SocratesError
 from socrates.evaluation.bootstrap import Array, Interval, Weights, estimate, intervals
 from socrates.evaluation.cells import named
@@ -16,6 +18,7 @@ from socrates.evaluation.metrics import Scores, cell_units, score
 from socrates.evaluation.people import interval_of, replicates
 from socrates.evaluation.results import CELLS, DISTANCE, PREDICTIONS, MetricsFile
 
+_MOST_PROBABILITIES = 2**27  # of the rows of a cell, for any answer of one: a gigabyte
 LEAST, MOST = 1e-90, 1e100  # of a distance, and in percent: what a decision can record
 
 
@@ -39,7 +42,7 @@ def results_improvement(paths: Sequence[Path], metrics: Sequence[MetricsFile]) -
     files = [path.with_name(CELLS) for path in paths]
     if not all(path.is_file() for path in files):
         return None
-    if all(one.scope for one in metrics):
+    if any(one.scope for one in metrics):
         return _improvement_of_people(files, metrics)
     before, after = (_cell_distances(*pair) for pair in zip(files, metrics, strict=True))
     if before.keys() != after.keys():
@@ -64,22 +67,33 @@ def _improvement_of_people(files: Sequence[Path], metrics: Sequence[MetricsFile]
         return None
     name, seed = metrics[0].decided_on, metrics[0].comparability.seed
 
-    def distance(scores: Scores) -> Array:
+    def distance(scores: Scores) -> Array:  # NaN where there is none
         of = scores.metrics if name == DISTANCE else scores.nominal_metrics
-        return np.array([getattr(of, name)])
+        return np.array([getattr(of, name, None)], np.float64)
 
     found = []
     for file, one in zip(files, metrics, strict=True):
         humans = {cell: line.human_answers for cell, line in read_cell_lines(file).items()}
         lines = read_predictions(path := file.with_name(PREDICTIONS))
+        _check_size(lines, path)
         _check_same(distance(score(map(scored_row, lines), humans)).item(), one, path)
         found.append(replicates(lines, humans, seed, numbers=distance))
     if any(one is None for one in found):
         return None
     old, new = found[0][:, 0], found[1][:, 0]
     before, after = (one.distance for one in metrics)
-    interval = interval_of((1 - after / before) * 100, (1 - new / old) * 100)
+    with np.errstate(all="ignore"):
+        interval = interval_of((1 - after / before) * 100, (1 - new / old) * 100)
     return interval and interval.within(-MOST, 100)
+
+
+def _check_size(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """SocratesError for more answers than can be compared in hours: results may come from anywhere."""
+    cells = defaultdict(list)
+    for line in lines:
+        cells[read_cell(line, "")].append(line["predicted_distribution"] or {})
+    if (size := sum(len(rows) * len(set().union(*rows)) for rows in cells.values())) > _MOST_PROBABILITIES:
+        raise SocratesError(f"{path}: cells hold {size:,} probabilities; up to {_MOST_PROBABILITIES:,} are compared")
 
 
 def _cell_distances(path: Path, metrics: MetricsFile) -> dict[Cell, float]:

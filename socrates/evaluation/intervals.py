@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,12 @@ def metric_intervals(scores: Scores, seed: int) -> dict[str, Any]:
 
     None where the number or its spread is not defined.
     """
-    cells, nominal = scores.scored, scores.nominal
+    kinds = (scores.scored, statistics, NAMES), (scores.nominal, nominal_statistics, Nominal.__annotations__)
     found = (
-        intervals(cell_units(cell.cell for cell in cells), statistics(cells), seed) if cells else [None] * len(NAMES)
+        intervals(cell_units(cell.cell for cell in cells), of(cells), seed) if cells else [None] * len(names)
+        for cells, of, names in kinds
     )
-    of_nominal = [None] * len(Nominal.__annotations__)
-    if nominal:
-        of_nominal = intervals(cell_units(cell.cell for cell in nominal), nominal_statistics(nominal), seed)
-    return by_name(scores, [*found, *of_nominal])
+    return by_name(scores, [*chain(*found)])
 
 
 def by_name(scores: Scores, found: Sequence[Interval | None]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from socrates.data.human_answers import HumanAnswers
-from socrates.data.own_words import NOTHING, OwnWords
+from socrates.data.own_words import NOTHING, OwnWords, read_own_words
 from socrates.data.records import (
     LARGEST,
     Cell,
@@ -30,7 +30,7 @@ from socrates.data.records import (
     read_jsonl,
     require_integer,
 )
-from socrates.data.scales import Scale, scale_from_text
+from socrates.data.scales import Scale, scale_from_text, without
 from socrates.errors import SocratesError
 from socrates.evaluation.cells import CellScore, Distribution, ScoredRow
 from socrates.evaluation.metrics import DISTANCES
@@ -80,13 +80,6 @@ def _check_sum(probabilities: Collection[float]) -> None:
         )
 
 
-def _scale_text(text: str) -> str:
-    try:
-        return intern(str(scale_from_text(text)))
-    except ValueError as error:
-        raise ValueError(f'must name the valid answers ("1 to 7", "1, 2, 8"), not {shown(text)}') from error
-
-
 def known_demographic(given: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a person; ValueError where it is not made of texts, finite numbers, true, false and nulls."""
     known = {}
@@ -111,7 +104,7 @@ class _Line(Recorded, extra="ignore"):
     """A line, beside what names its row."""
 
     response: Number | None  # the human answer, in scale points, as all answers; None: `counts` are of many people
-    scale: Annotated[str, AfterValidator(_scale_text)] | None = None
+    scale: str | None = None
     prediction: Number | None = None
     predicted_distribution: Annotated[dict[str, Share], AfterValidator(_distribution)] | None = Field(
         None, description='an object, answer -> probability ({"1": 0.25, "2": 0.75})'
@@ -126,9 +119,7 @@ class _Line(Recorded, extra="ignore"):
 
     def as_line(self) -> dict[str, Any]:
         """The keys of the line; what few rows have stands only in theirs."""
-        line = self.model_dump()
-        if self.counts is not None:
-            line["counts"] = _counts(self.counts)
+        line = {**self.model_dump(), "counts": self.counts and _counts(self.counts)}
         return {key: value for key, value in line.items() if key not in _RARE or value != _RARE[key]}
 
     @model_validator(mode="after")
@@ -199,7 +190,7 @@ def prediction_line(
         demographic=dict(demographic or {}),
         nominal=own.nominal,
         weight=own.weight,
-        counts=None if own.counts is None else {given: people for given, people in own.counts.items() if people},
+        counts=own.counts,
     )
     return {**keys, **line.as_line()}
 
@@ -253,31 +244,40 @@ def rows_sha256(lines: Iterable[Mapping[str, Any]]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def read_predictions(path: Path | str) -> list[dict[str, Any]]:
+def read_predictions(path: Path | str, missing: Counter[tuple[Cell, float]] | None = None) -> list[dict[str, Any]]:
     """Read answers made elsewhere, or a written `predictions.jsonl`, as lines of `predictions.jsonl`.
 
     Needed: study_id, condition_num, task_num, response, and prediction (null: none) or predicted_distribution
-        (an object, answer -> probability). Optional: participant, sample_id, valid_mass, scale (the valid answers, as
-        "1 to 7" or "1, 2, 8"), demographic (an object), and line (if absent, the line in this file). Other fields are
-        passed over.
+        (an object, answer -> probability). Optional: participant, sample_id, valid_mass, demographic (an object), what
+        a row says itself (`own_words`), and line (if absent, the line in this file). Other fields are passed over.
+
+    Codes that rows name as `missing` are counted in ``missing``, by cell and code, and stay in the lines.
 
     Raises:
         SocratesError: no such file, no rows, or a bad line; names file, line and field.
     """
-    lines = [_parse_prediction(row, f"{path}, line {number}", number) for number, row in read_jsonl(path)]
+    missing = Counter() if missing is None else missing
+    lines = [_parse_prediction(row, f"{path}, line {number}", number, missing) for number, row in read_jsonl(path)]
     if not lines:
         raise SocratesError(f"{path}: holds no rows; expected one JSON object a line")
     return lines
 
 
-def _parse_prediction(row: Mapping[str, Any], where: str, number: int) -> dict[str, Any]:
+def _parse_prediction(
+    row: Mapping[str, Any], where: str, number: int, missing: Counter[tuple[Cell, float]]
+) -> dict[str, Any]:
     cell = read_cell(row, where)
     if "prediction" not in row and "predicted_distribution" not in row:
         raise SocratesError(
             f'{where}: neither "prediction" nor "predicted_distribution"; '
             'write "prediction": null where the model gave no answer'
         )
-    line = validate(_Line, {key: value for key, value in row.items() if (key, value) != ("demographic", None)}, where)
+    own = read_own_words(row, where)
+    scale = without(own.scale, own.missing) if own.scale and own.missing else own.scale
+    said = {"scale": scale and intern(str(scale)), "nominal": own.nominal, "weight": own.weight, "counts": own.counts}
+    given = {key: value for key, value in row.items() if (key, value) != ("demographic", None)}
+    line = validate(_Line, {**({"response": None} if own.counts else {}), **given, **said}, where)
+    missing.update({(cell, code): (line.counts or {line.response: 1}).get(code, 0) for code in own.missing or ()})
     return {
         **cell._asdict(),
         "study_id": intern(cell.study_id),

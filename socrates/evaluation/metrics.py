@@ -94,9 +94,7 @@ class Bounds:
     empirical_best: float | None
     # How many of them, resampled, score what the predictions do (`bounds.worth_people`).
     worth_people: float | None
-    marginal_accuracy: (
-        float | None
-    )  # `accuracy` of answering the mean of the cell's other human answers for each person
+    marginal_accuracy: float | None  # `accuracy` of answering the mean of the cell's other answers for each person
 
 
 NAMES = (*Metrics.__annotations__, *Bounds.__annotations__)
@@ -195,10 +193,8 @@ def score(
     values = estimate(cell_units(cell.cell for cell in scored), statistics(scored)).tolist() if scored else []
     numbers = {name: None if math.isnan(value) else value for name, value in zip(NAMES, values, strict=bool(scored))}
     metrics, bounds = (kind(**{name: numbers.get(name) for name in kind.__annotations__}) for kind in (Metrics, Bounds))
-    of_nominal = None
-    if nominal:
-        units = cell_units(cell.cell for cell in nominal)
-        of_nominal = Nominal(*estimate(units, nominal_statistics(nominal)).tolist())
+    units = cell_units(cell.cell for cell in nominal)
+    of_nominal = Nominal(*estimate(units, nominal_statistics(nominal)).tolist()) if nominal else None
     return Scores(metrics, bounds, coverage, cells, scored, nominal, of_nominal, not_asked, priors or None)
 
 
@@ -292,7 +288,12 @@ def _coverage(cells: Sequence[CellScore], of_many: int, missing_answers: float) 
     skipped, far = Counter(cell.skipped for cell in cells), Counter[float]()
     scored = [cell for cell in cells if cell.skipped is None]
     for cell in cells:
-        far.update({answer: cell.human_answers.get(answer, 0) for answer in far_answers(cell.scale)})
+        far.update(
+            {
+                answer: cell.human_answers.get(answer, 0)
+                for answer in far_answers(cell.scale if not cell.nominal else None)
+            }
+        )
     return Coverage(
         rows=sum(cell.n_asked for cell in cells),
         rows_predicted=sum(cell.n_predicted for cell in cells),

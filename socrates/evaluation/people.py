@@ -13,7 +13,7 @@ questions, other studies.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 METHOD = "jackknife of people within this study (Student's)"
 SCOPE = "of new people of this study only"
 _GROUPS = 60
-_FEWEST = 10  # people
+FEWEST = 10  # people
 
 Humans = Mapping[Cell, Mapping[float, float]]
 
@@ -63,7 +63,7 @@ def replicates(
         numbers: from scores to K numbers.
     """
     people = sorted({_person(line) for line in lines})
-    if len(people) < _FEWEST:
+    if len(people) < FEWEST:
         return None
     number = min(_GROUPS, len(people))
     order = np.random.default_rng([seed, len(people)]).permutation(len(people))
@@ -72,7 +72,9 @@ def replicates(
     for line in lines:
         groups[group_of[_person(line)]].append(scored_row(line))
     asked = human_answers_of(row for rows in groups.values() for row in rows)
-    others = {cell: _minus(humans[cell], asked[cell]) for cell in asked}  # whom the model was not asked about
+    others = {
+        cell: Counter(humans[cell]) - Counter(asked[cell]) for cell in asked
+    }  # whom the model was not asked about
     try:
         return np.array([numbers(_without(groups, left_out, others, priors)) for left_out in range(number)])
     except SocratesError:  # no cell can be scored without one of the groups
@@ -81,16 +83,8 @@ def replicates(
 
 def _without(groups: Mapping[int, Sequence[ScoredRow]], left_out: int, others: Humans, priors: Any) -> Scores:
     rows = [row for group, rows in groups.items() if group != left_out for row in rows]
-    kept = human_answers_of(rows)
-    humans = {
-        cell: {answer: kept[cell].get(answer, 0) + others[cell].get(answer, 0) for answer in kept[cell] | others[cell]}
-        for cell in kept
-    }
+    humans = {cell: Counter(kept) + others[cell] for cell, kept in human_answers_of(rows).items()}
     return score(rows, humans, priors=priors)
-
-
-def _minus(all_: Mapping[float, float], some: Mapping[float, float]) -> dict[float, float]:
-    return {answer: max(0.0, people - some.get(answer, 0)) for answer, people in all_.items()}
 
 
 def _person(line: Mapping[str, Any]) -> tuple[str, str]:
@@ -100,13 +94,9 @@ def _person(line: Mapping[str, Any]) -> tuple[str, str]:
 
 def people_intervals(scores: Scores, lines: Sequence[Mapping[str, Any]], humans: Humans, seed: int) -> dict[str, Any]:
     """As `metric_intervals`, over people; all None where there are too few."""
-    points = numbers_of(scores).tolist()
-    found = replicates(lines, humans, seed, scores.priors)
-    columns = [None] * len(points) if found is None else found.T
-    limits = [
-        None if column is None else interval_of(point, column) for point, column in zip(points, columns, strict=True)
-    ]
-    return by_name(scores, limits)
+    points, found = numbers_of(scores), replicates(lines, humans, seed, scores.priors)
+    limits = [None] * len(points) if found is None else map(interval_of, points.tolist(), found.T)
+    return by_name(scores, [*limits])
 
 
 def interval_of(point: float, found: Array) -> Interval | None:

@@ -75,7 +75,7 @@ class RecordedCoverage(Recorded):
 
     rows_scored: Some
     cells_scored: Some
-    missing_answers: float = Field(0, ge=0)
+    missing_answers: int | float = Field(0, ge=0)
     cells_drawn: Count = 0
     cells_nominal: Count = 0
 
@@ -126,7 +126,8 @@ class MetricsFile(Recorded):
     bounds: RecordedBounds
     scale_priors: ScalePriors | None = None  # what `bounds.scale_prior` is of; null: not known
     nominal: RecordedNominal | None = None  # outcomes whose answers are names; in no number above. Null: there are none
-    scope: str | None = None  # what alone the numbers are of, where that is less than other studies; `people.SCOPE`
+    # What alone the numbers are of, where that is less than other studies; `people.SCOPE`.
+    scope: Annotated[str, Field(max_length=200)] | None = None
     effects: dict[str, Any] = Field({})  # `effects.summarize_effects`: differences between conditions
     groups: dict[str, RecordedGroups] = Field({})  # `groups.accuracy_by_group`: by demographic field
     intervals: dict[str, Any] = Field({})  # how the intervals were made: method, resamples, seed
@@ -229,9 +230,8 @@ def write_results(
         SocratesError: a file cannot be written (the folder then has no `metrics.json`).
     """
     seed = comparability["seed"]
-    limits = metric_intervals(scores, seed)
-    if humans is not None:
-        limits = people_intervals(scores, predictions, humans, seed)
+    by_cells = humans is None
+    limits = metric_intervals(scores, seed) if by_cells else people_intervals(scores, predictions, humans, seed)
     questions = find_questions(scores.cells)
     masses = [(read_cell(line, ""), line["valid_mass"]) for line in predictions if line["valid_mass"] is not None]
     content = dict(
@@ -239,13 +239,12 @@ def write_results(
         **calibrated_numbers(predictions, scores.scored, seed),
         bounds=_with_intervals(asdict(scores.bounds), limits),
         scale_priors=scores.priors,
-        nominal=None
-        if scores.nominal_metrics is None
-        else {**_with_intervals(asdict(scores.nominal_metrics), limits["nominal"]), "cells": len(scores.nominal)},
-        scope=None if humans is None else SCOPE,
+        nominal=scores.nominal_metrics
+        and {**_with_intervals(asdict(scores.nominal_metrics), limits["nominal"]), "cells": len(scores.nominal)},
+        scope=None if by_cells else SCOPE,
         effects=summarize_effects(questions, seed),
         groups=accuracy_by_group(*_row_accuracies(scores, predictions), seed),
-        intervals={"method": METHOD if humans is None else PEOPLE_METHOD, "resamples": RESAMPLES, "seed": seed},
+        intervals={"method": METHOD if by_cells else PEOPLE_METHOD, "resamples": RESAMPLES, "seed": seed},
         valid_mass=math.fsum(mass for _, mass in masses) / len(masses) if masses else None,
         valid_mass_ci95=mean_interval(*zip(*masses, strict=True), seed) if masses else None,
         coverage=asdict(scores.coverage),
@@ -325,16 +324,10 @@ def _row_accuracies(
 ) -> tuple[list[Cell], Array, list[Mapping[str, Any]]]:
     """Of each scored row its cell, its accuracy and what is known of the person."""
     scored = {cell.cell: cell for cell in scores.scored}
-    given = (
-        (read_cell(line, ""), line)
-        for line in predictions
-        if line["prediction"] is not None and line["response"] is not None
-    )
+    given = ((read_cell(line, ""), line) for line in predictions if None not in (line["prediction"], line["response"]))
     rows = [(scored[cell], line) for cell, line in given if cell in scored]
-    if not rows:
-        return [], np.zeros(0), []
     table = [(cell.human_min, cell.human_max, line["response"], line["prediction"]) for cell, line in rows]
-    low, high, human, predicted = np.array(table, dtype=np.float64).T
+    low, high, human, predicted = np.array(table, dtype=np.float64).reshape(-1, 4).T
     errors = np.abs(standardise(predicted, low, high) - standardise(human, low, high))
     return [cell.cell for cell, _ in rows], 1 - errors, [line["demographic"] for _, line in rows]
 

@@ -11,6 +11,7 @@ from socrates.config import DEFAULT_SEED, DecodingSettings
 from socrates.data.convert.rows import converted
 from socrates.data.dataset import RecordedPriors
 from socrates.errors import SocratesError
+from socrates.evaluation.cells import human_answers_of
 from socrates.evaluation.gate import check_version
 from socrates.evaluation.lines import read_human_answers, read_predictions, rows_sha256, scored_row, without_missing
 from socrates.evaluation.metrics import score
@@ -55,9 +56,10 @@ def score_predictions(
     if file.resolve() == (output / PREDICTIONS).resolve():
         raise SocratesError(f"--output {output} would overwrite {file}; name another folder")
     with converted(file, columns) as rows:
-        lines, missing = read_predictions(rows), Counter()
+        lines = read_predictions(rows, codes := Counter())
     beside = file.with_name(CELLS)  # of the evaluation whose answers these are
     people = human_answers or (beside if file.name == PREDICTIONS and beside.is_file() else None)
+    missing = Counter(codes if people is None else dict.fromkeys(codes, 0))
     humans = None if people is None else read_human_answers(people, missing)
     evaluation = _read_evaluation(file)
     lines = [kept for line in lines if (kept := without_missing(line, missing)) is not None]
@@ -87,7 +89,7 @@ def score_predictions(
         comparability=compared,
         about={"scored_file": str(file), **digest, "asked": asked, "human_answers": people and str(people), **about},
         seen=evaluation.get("seen"),
-        humans=humans if evaluation.get("scope") else None,
+        humans=(humans or human_answers_of(map(scored_row, lines))) if evaluation.get("scope") else None,
     )
 
 

@@ -1,6 +1,6 @@
 """Calibration: how often people gave the answers that the model found so probable, from one pass over predictions.
 
-Does not cover: answers without a distribution (sampled, or made elsewhere), which are counted.
+Does not cover: answers without a distribution (sampled, or made elsewhere) or of many people, which are counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Line(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     study_id: str
-    response: float
+    response: float | None  # None: of many people
     predicted_distribution: dict[float, Annotated[float, Field(ge=0, le=1)]] | None = None
 
 
@@ -68,7 +68,7 @@ def read_calibration(path: Path, seed: int = 0) -> Calibration | None:
     studies: defaultdict[str, NDArray] = defaultdict(lambda: np.zeros((3, BINS)))  # answers, probability, given
     rows = rows_without = missed = 0
     for line in progress(read_lines(path, _Line), f"reading {path.parent.name}"):
-        if not line.predicted_distribution:
+        if line.response is None or not line.predicted_distribution:
             rows_without += 1
             continue
         rows += 1

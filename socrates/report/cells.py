@@ -56,7 +56,7 @@ def _picture(kind: str, cells: pd.DataFrame) -> Plot:
             middle, width = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
             ax.bar(middle, human, width * 0.86, color=LIGHT, label="people", **EDGE)
             ax.plot(middle, predicted, "o-", color=LINE, markersize=3.5, linewidth=1.2, label="model", clip_on=False)
-            ax.set_title(f"{_name(cell)}\nW {fixed(cell.wasserstein_distance)}, {cell.n_human:,} people")
+            ax.set_title(f"{_name(cell)}\nW {fixed(cell.wasserstein_distance)}, {cell.n_human:,.0f} people")
             ax.set_ylim(0, None)
             ax.yaxis.set_major_formatter(PERCENT)
             ax.locator_params(axis="x", nbins=11, integer=bool(np.allclose(width, 1)))

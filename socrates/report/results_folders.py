@@ -122,13 +122,10 @@ class Results:
         path = self.folder / CELLS
         lines = read_cell_lines(path).items() if path.exists() else ()
         name = "total_variation" if self.nominal else "wasserstein_distance"
-        scored = ((cell, line) for cell, line in lines if getattr(line, name) is not None)
-        return pd.DataFrame(
-            [
-                {**cell._asdict(), **line.model_dump(), "wasserstein_distance": getattr(line, name)}
-                for cell, line in scored
-            ]
+        rows = (
+            {**cell._asdict(), **line.model_dump(), "wasserstein_distance": getattr(line, name)} for cell, line in lines
         )
+        return pd.DataFrame([row for row in rows if row["wasserstein_distance"] is not None])
 
     @cached_property
     def effects(self) -> pd.DataFrame:

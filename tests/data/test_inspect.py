@@ -325,3 +325,14 @@ def test_what_rows_say_themselves_is_counted_and_wins_over_the_text(tmp_path):
     (off,) = record["off_scale"]
     assert off["missing_answers"] == {7: 1} and off["outside_scale"] == 1  # 9 is on no scale
     assert record["cells"]["judgeable"] == 2 and record["cells"]["judgeable_rows"] == 45
+
+
+def test_what_rows_say_themselves_is_counted(tmp_path):
+    own = {"scale": "1, 2, 7, 99", "nominal": True, "missing": [99], "weight": 2.5}
+    shares = {"shares": {"1": 0.29, "7": 0.71, "2": 0}, "n": 100, "response": None}
+    rows = [{**row(person=person), **own, "response": response} for person, response in ((1, 7), (2, 99))]
+    record = inspect_rows(tmp_path, [*rows, {**row(task=1), **shares}]).record
+    text = {"scale that the text contradicts": 2}
+    assert record["stated_by_rows"] == {"scale": 2, "nominal": 2, "missing": 2, "weight": 2, "counts": 1, **text}
+    assert record["cells"]["judgeable_rows"] == 100 and record["file"]["bad_rows"] == 0
+    assert record["off_scale"][0]["missing_answers"] == {99: 1} and not record["off_scale"][0]["far_answers"]

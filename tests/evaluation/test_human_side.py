@@ -60,6 +60,15 @@ def test_counts_score_as_the_same_answers_of_people(nominal):
         assert many.coverage.rows_of_many == 2 and many.coverage.human_answers == 14
 
 
+def test_two_people_of_equal_weight_are_two_and_one_who_outweighs_the_others_makes_no_nan():
+    cell, tells = Cell("s", 0, 1), Distribution(SCALE, TELLS[0])
+    pair = [ScoredRow(cell, answer, 3, tells, SCALE, weight=0.7) for answer in (1, 5)]
+    assert score(pair).cells[0].n_human == 2
+    assert score([pair[0]], {cell: {1: 1, 5: 1}}).cells[0].predicted_variance is None
+    asked = [ScoredRow(cell, answer, 3, tells, SCALE, weight=weight) for answer, weight in ((1, 1e9), (5, 1e-9))]
+    assert 0 <= score(asked, {cell: {1: 2, 5: 2}}).metrics.wasserstein_distance <= 1
+
+
 def test_counts_of_groups_weigh_by_their_people():
     cell = Cell("s", 0, 1)
     answers = Distribution((1, 2), (1.0, 0.0)), Distribution((1, 2), (0.0, 1.0))
@@ -151,11 +160,36 @@ def results(tmp_path, monkeypatch):
                     said = {"nominal": True} if is_nominal else {}
                     if ordinal if not is_nominal else nominal:
                         lines.append(line(person, condition, answer, tells.tolist(), task, **said))
+        return scored(name, lines)
+
+    def scored(name, lines):
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
         assert main([str(tmp_path / f"{name}.jsonl"), "--output", str(tmp_path / name)]) == 0
+        assert main([str(tmp_path / name), "--output", str(tmp_path / "again"), "--overwrite"]) == 0
+        names = "wasserstein_distance", "nominal", "coverage", "bounds", "effects"
+        once, again = (read_metrics(tmp_path / folder / "metrics.json") for folder in (name, "again"))
+        assert {key: once[key] for key in names} == {key: again[key] for key in names}
         return tmp_path / name / "metrics.json"
 
+    write.scored = scored
     return write
+
+
+def many(condition, answers, **fields):
+    counts = {str(answer): answers.count(answer) for answer in {*answers}}
+    return {**line(None, condition, None, TELLS[condition]), "counts": counts, **fields}
+
+
+def test_counts_and_codes_of_missing_answers_are_read_from_lines(results, tmp_path):
+    lines = [many(condition, [*answers, 9], missing=[9]) for condition, answers in ANSWERS.items()]
+    lines[0] |= {"scale": dict.fromkeys("123459", "label"), "counts": {**lines[0]["counts"], "7": 0}}
+    metrics = read_metrics(results.scored("many", lines))
+    assert metrics["coverage"]["missing_answers"] == 2 and metrics["coverage"]["human_answers"] == 14
+    result = run_script("report.py", "many", "--output", "many.html", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    persons = [line(person, 0, answer, TELLS[0], missing=[5]) for person, answer in enumerate(ANSWERS[0])]
+    coverage = read_metrics(results.scored("persons", persons))["coverage"]
+    assert (coverage["missing_answers"], coverage["human_answers"]) == (2, 6)
 
 
 def decided(*paths):
@@ -178,12 +212,26 @@ def test_the_gate_says_which_distance_it_decides_on(results, capsys):
         decided(results("before4", 0.2), results("after4", 0.9, nominal=False))
 
 
+@pytest.mark.parametrize("claimed", ["wasserstein_distance", "nominal"])
+def test_a_gate_over_people_refuses_lines_that_are_not_of_the_distance_claimed(results, claimed):
+    kind = {"ordinal": claimed == "nominal", "nominal": claimed != "nominal"}
+    paths = [results(name, 0.5, **kind) for name in ("before", "after")]
+    said = {"total_variation": 0.2, "uniform_guess": 0.3, "empirical_best": 0.1}
+    for path in paths:
+        claims = {"wasserstein_distance": 0.2, "nominal": None, "scope": "of people"}
+        claims |= {"wasserstein_distance": None, "nominal": said} if claimed == "nominal" else {}
+        path.write_text(json.dumps({**read_metrics(path), "bounds": said, **claims}))
+    with pytest.raises(SocratesError, match="is not of the metrics"):
+        decided(*paths)
+
+
 def test_a_report_of_nominal_outcomes_says_so(results, tmp_path):
     results("before", 0.2, ordinal=False), results("after", 0.9, ordinal=False)
     page = tmp_path / "report.html"
     result = run_script("report.py", "before", "after", "--output", str(page), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "What is called W on this page is the total variation" in " ".join(page.read_text().split())
+    text = " ".join(page.read_text().split())
+    assert "What is called W on this page is the total variation" in text
 
 
 def test_leaving_people_out_tells_how_far_another_sample_of_people_would_be(tmp_path):
