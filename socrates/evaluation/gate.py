@@ -344,10 +344,10 @@ def _interval_lines(decision: Decision) -> list[str]:
         meaning = f"All of it is below {_LIMIT}: {same}"
     else:
         others = others.removesuffix(" like these")
-        meaning = (
-            f"It straddles {_LIMIT}: with {others} the decision could have been the other one. "
-            "VALIDATION_CRITERIA.md says what more examples (--max-examples) can tell, and what they cannot."
-        )
+        told = "More people who judge (prepare_data.py --judge-share) make it narrower."
+        if not decision.scope:
+            told = "VALIDATION_CRITERIA.md says what more examples (--max-examples) can tell, and what they cannot."
+        meaning = f"It straddles {_LIMIT}: with {others} the decision could have been the other one. {told}"
     printed = _printed(low, high, decimals=1, said=lambda *limits: [limit >= THRESHOLD for limit in limits])
     return ["95% interval of the improvement: {}% to {}%".format(*printed), meaning]
 

@@ -72,9 +72,8 @@ def replicates(
     for line in lines:
         groups[group_of[_person(line)]].append(scored_row(line))
     asked = human_answers_of(row for rows in groups.values() for row in rows)
-    others = {
-        cell: Counter(humans[cell]) - Counter(asked[cell]) for cell in asked
-    }  # whom the model was not asked about
+    # Whom the model was not asked about.
+    others = {cell: Counter(humans[cell]) - Counter(asked[cell]) for cell in asked}
     try:
         return np.array([numbers(_without(groups, left_out, others, priors)) for left_out in range(number)])
     except SocratesError:  # no cell can be scored without one of the groups
