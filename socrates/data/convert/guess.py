@@ -15,7 +15,7 @@ from typing import Any
 
 from socrates.data.convert.questions import as_answer
 from socrates.data.convert.rows import looks_like_weights, open_tables
-from socrates.data.convert.tables import Known
+from socrates.data.convert.tables import Known, clean
 from socrates.data.scales.missing import CODES, far_answers
 
 _WIDE = {  # key -> names of its column
@@ -53,7 +53,8 @@ _json = partial(json.dumps, ensure_ascii=False)
 def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
     """A first `columns.json` for tables, of which the first is looked into; SocratesError if it cannot be read."""
     table = open_tables(files)[0]
-    block = next(table.blocks(), {name: [] for name in table.columns})
+    first = next(table.blocks, dict.fromkeys(table.columns, ()))
+    block = {name: [clean(value) for value in values] for name, values in first.items()}
     left = {_name(name): name for name in reversed(block)}
     is_long = all(left.keys() & names.split() for names in (f"{_LONG['question']} {_LONG['text']}", _LONG["answer"]))
 
@@ -83,7 +84,7 @@ def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
         answers = {name: block[name] for name in asked if name != guessed["weight"]}
     questions = {}
     for name, values in answers.items():
-        known = table.known.get(guessed["answer"] if is_long else name, Known())
+        known = table.known[guessed["answer"] if is_long else name]
         if (said := _question(values, known)) is not None:
             has_text = guessed["text"] if is_long else known.text
             questions[name] = said if has_text else {"text": name, **said}
