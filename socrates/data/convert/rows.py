@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -90,6 +92,7 @@ def convert_to(files: Sequence[Path], columns: Columns, output: Path, max_bad_ro
     if any(is_same_file(file, output) for file in files):
         raise SocratesError(f"--output {output}: is a file to convert; choose another name")
     found = Conversion()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is half written is removed
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from progress(convert_rows(files, columns, found), "converting")
@@ -165,7 +168,9 @@ class _Reader:
     columns: Columns
     known: Mapping[str, Known]
     found: Conversion
-    asked: dict[Any, Asked] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ask = lru_cache(_REMEMBERED)(self._ask)
 
     def read(self, where: str, row: Mapping[str | None, Any]) -> Iterator[dict[str, Any]]:
         """The rows of the published layout that a row gives."""
@@ -227,22 +232,18 @@ class _Reader:
 
     def _ask(self, task: Any, column: str, text: str | None) -> Asked:
         """The question of an answer, from the column that holds it; of a long table its name may have a label."""
-        if (asked := self.asked.get((task, text))) is None:
-            if task is None:
-                raise BadRow(f"{shown(self.columns.question)} is empty; expected the name of a question")
-            known = self.known[column]
-            if self.columns.answer is not None:
-                known = known._replace(text=self.known[self.columns.question].labels.get(task))
-            if len(self.asked) >= _REMEMBERED:
-                self.asked.clear()
-            asked = self.asked[task, text] = ask(task, self.columns, known, text)
-            self.found.tasks.add(str(task))
-        return asked
+        if task is None:
+            raise BadRow(f"{shown(self.columns.question)} is empty; expected the name of a question")
+        known = self.known[column]
+        if self.columns.answer is not None:
+            known = known._replace(text=self.known[self.columns.question].labels.get(task))
+        self.found.tasks.add(str(task))
+        return ask(task, self.columns, known, text)
 
     def _row(self, row: Mapping[str | None, Any], task: Any, column: str, person: dict[str, Any]) -> Any:
         """The row of an answer; None where none was given, or where it is counted."""
         columns, found, text = self.columns, self.found, row[self.columns.text]
-        asked = self._ask(task, column, text and str(text))
+        asked = self.ask(task, column, text and str(text))
         try:
             answer = asked.answer(row[column])
         except BadRow:
