@@ -53,7 +53,7 @@ class Conversion:
 
     def lines(self) -> list[str]:
         """All of it, for the user."""
-        off_scale = [f"{task}: {', '.join(map(str, sorted(seen)[:_LISTED]))}" for task, seen in self.off_scale.items()]
+        off_scale = [f"{task}: {', '.join(map(str, sorted(seen)))}" for task, seen in self.off_scale.items()]
         told = {
             "Conditions": ", ".join(f"{number} = {name}" for name, number in self.conditions.items()),
             "Empty answers, or of weight 0, left out": self.empty,
@@ -112,7 +112,8 @@ def converted(file: Path, columns: Path | None) -> Iterator[Path]:
         return
     with TemporaryDirectory() as folder:
         rows = Path(folder) / f"{file.name}.jsonl"
-        print(*convert_to([file], read_columns(columns), rows).lines(), sep="\n", file=sys.stderr, flush=True)
+        for line in convert_to([file], read_columns(columns), rows).lines():
+            print(line, file=sys.stderr, flush=True)
         yield rows
 
 
@@ -253,7 +254,8 @@ class _Reader:
         if answer is None or person["weight"] == 0:
             found.empty += 1
             return None
-        if asked.scale and answer not in asked.scale and answer not in asked.missing:
+        is_valid = not asked.scale or answer in asked.scale or answer in asked.missing
+        if not is_valid and len(found.off_scale[task]) < _LISTED:
             found.off_scale[task].add(answer)
         made = {**person, "task_num": task, "stimuli": stimuli_text(person["stimuli"], asked.text, asked.instruction)}
         made = {name: value for name, value in made.items() if value is not None} | asked.own
