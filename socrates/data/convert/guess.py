@@ -15,7 +15,7 @@ from typing import Any
 
 from socrates.data.convert.questions import as_answer
 from socrates.data.convert.rows import looks_like_weights, open_tables
-from socrates.data.convert.tables import Known, clean
+from socrates.data.convert.tables import Known
 from socrates.data.scales.missing import CODES, far_answers
 
 _NAMES = """
@@ -50,32 +50,30 @@ _json = partial(json.dumps, ensure_ascii=False)
 
 def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
     """A first `columns.json` for tables, of which the first is looked into; SocratesError if it cannot be read."""
-    table = open_tables(files)[0]
-    first = next(table.blocks, dict.fromkeys(table.columns, ()))
-    block = {name: [clean(value) for value in values] for name, values in first.items()}
-    left = {_name(name): name for name in reversed(block)}
+    seen, table = open_tables(files)[0].peek()
+    left = {_name(name): name for name in reversed(seen)}
     is_long = not left.keys().isdisjoint(_COLUMNS["answer"])
     is_long &= not left.keys().isdisjoint([*_COLUMNS["question"], *_COLUMNS["text"]])
     guessed: dict[str, Any] = {"study": table.path.stem, "demographics": {}}
     for key, names in _COLUMNS.items():
         group, _, part = key.rpartition(".")
         for name in () if key in _LONG and not is_long else filter(left.__contains__, names):
-            values = [value for value in block[left[name]] if value is not None]
+            values = [value for value in seen[left[name]] if value is not None]
             is_one_each = key != "person" or is_long or len(set(values)) == len(values)
             if values and is_one_each and (key != "condition" or len(set(values)) <= _MOST_CONDITIONS):
                 (guessed[group] if group else guessed)[part] = left.pop(name)
                 break
     if "study_column" in guessed:
         del guessed["study"]
-    guessed["weight"] = min(looks_like_weights(block) & {*left.values()}, default=None)
+    guessed["weight"] = min(looks_like_weights(seen) & {*left.values()}, default=None)
     answers: dict[str, list[Any]] = {}
     if is_long:
         guessed.setdefault("question", guessed.get("text"))
-        for question, value in zip(block[guessed["question"]], block[guessed["answer"]], strict=True):
+        for question, value in zip(seen[guessed["question"]], seen[guessed["answer"]], strict=True):
             answers.setdefault(str(question), []).append(value)
     else:
         asked = {name for short, name in left.items() if short not in _NOT_ASKED and name != guessed["weight"]}
-        answers = {name: block[name] for name in block if name in asked}
+        answers = {name: seen[name] for name in seen if name in asked}
     questions = {}
     for name, values in answers.items():
         known = table.known[guessed["answer"] if is_long else name]
@@ -105,8 +103,8 @@ def _question(values: Sequence[Any], known: Known) -> dict[str, Any] | None:
     is_wide = high - low >= _MOST_OPTIONS
     if is_wide and not (low >= 0 and 50 < high <= 100):
         return None
-    seen = "0 to 100" if is_wide else f"{low} to {high}" if high - low > 1 else f"{low}, {high}"
-    return {"scale": seen, **({"missing": sorted(far)} if far else {})}
+    scale = "0 to 100" if is_wide else f"{low} to {high}" if high - low > 1 else f"{low}, {high}"
+    return {"scale": scale, **({"missing": sorted(far)} if far else {})}
 
 
 def columns_text(guessed: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from socrates.console import progress
 from socrates.data.convert.columns import Columns, read_columns
 from socrates.data.convert.questions import Asked, as_answer, ask
-from socrates.data.convert.tables import Block, Known, Table, clean, open_table
+from socrates.data.convert.tables import Known, Table, clean, open_table
 from socrates.data.records import BadRow
 from socrates.data.scales.wording import stimuli_text
 from socrates.errors import SocratesError
@@ -119,18 +119,16 @@ def converted(file: Path, columns: Path | None) -> Iterator[Path]:
 
 def convert_rows(files: Sequence[Path], columns: Columns, found: Conversion) -> Iterator[dict[str, Any]]:
     """The rows of tables, one by one; what is left out is told in ``found``."""
-    for table in open_tables(files, columns):
+    needed = [*dict.fromkeys(name for _, name in columns.named())]
+    for opened in open_tables(files, columns):
+        seen, table = opened.peek()
         found.notes += [f"{table.path}: {note}" for note in table.notes]
-        number, reader = table.first_row, _Reader(columns, table.known, found)
-        needed = [*dict.fromkeys(name for _, name in columns.named())]
-        for block in table.blocks:
-            for name in sorted(looks_like_weights(block) if number == table.first_row else ()):
-                if name not in (columns.weight, *columns.questions):
-                    found.notes.append(f'{table.path}: "{name}" looks like a survey weight; is it "weight"?')
-            for values in zip(*(map(clean, block[name]) for name in needed), strict=True):
-                row = {None: None, **dict(zip(needed, values, strict=True))}  # None: a column that is not named
-                yield from reader.read(f"{table.path}, row {number}", row)
-                number += 1
+        for name in sorted(looks_like_weights(seen) - {columns.weight, *columns.questions}):
+            found.notes.append(f'{table.path}: "{name}" looks like a survey weight; is it "weight"?')
+        reader, places = _Reader(columns, table.known, found), [table.columns.index(name) for name in needed]
+        for number, values in enumerate(table.rows, table.first_row):
+            row = {name: clean(values[place]) for name, place in zip(needed, places, strict=True)}
+            yield from reader.read(f"{table.path}, row {number}", {**row, None: None})
     if unasked := columns.questions.keys() - found.tasks:
         found.notes.append(f"questions of columns.json that no row answers: {', '.join(sorted(unasked))}")
     given = [row for row in found.counted.values() if row["counts"].total()]
@@ -152,11 +150,11 @@ def open_tables(files: Sequence[Path], columns: Columns | None = None) -> list[T
     return tables
 
 
-def looks_like_weights(block: Block) -> set[str]:
+def looks_like_weights(seen: Mapping[str, Sequence[Any]]) -> set[str]:
     """The columns that have the name of a survey weight, and numbers around 1, not all of them whole."""
     found = set()
-    for name in filter(_WEIGHT.search, block):
-        numbers = [number for value in block[name] if (number := as_answer(clean(value))) is not None]
+    for name in filter(_WEIGHT.search, seen):
+        numbers = [number for value in seen[name] if (number := as_answer(value)) is not None]
         if numbers and min(numbers) >= 0 and 0.2 < sum(numbers) / len(numbers) < 5 and any(n % 1 for n in numbers):
             found.add(name)
     return found
@@ -174,7 +172,7 @@ class _Reader:
         self.ask = lru_cache(_REMEMBERED)(self._ask)
 
     def read(self, where: str, row: Mapping[str | None, Any]) -> Iterator[dict[str, Any]]:
-        """The rows of the published layout that a row gives."""
+        """The rows of the published layout that a row gives; under None, for a column that is not named, is None."""
         columns = self.columns
         try:
             person = self._person(row)

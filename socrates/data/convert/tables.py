@@ -1,6 +1,6 @@
-"""Tables that other people have: a file of any usual format as blocks of rows, and what it says of its columns.
+"""Tables that other people have: a file of any usual format as rows, and what it says of its columns.
 
-JSON arrays and Excel files are read as a whole; of the others one block at a time is in memory, whatever their size.
+JSON arrays and Excel files are read as a whole; of the others some rows at a time, whatever their size.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from socrates.data.scales.missing import says_missing
 from socrates.errors import SocratesError, first_line
 from socrates.files import no_constant, refuse_device, unique_keys
 
-Block = Mapping[str, Sequence[Any]]  # column -> a value for each row, as it stands there
-_CELLS = 200_000  # of a block, about
+Row = Sequence[Any]  # a value for each column, as it stands there
+_CELLS = 200_000  # that are read at a time, about
 _SAMPLE = 2**22  # bytes from which encoding and delimiter are found out
 _EMPTY = frozenset(("", ".", "NA", "N/A", "n/a", "#N/A", "#NULL!", "NaN", "nan", "NULL", "null", "<NA>"))
 _WHOLE = re.compile(r"(0|-?[1-9]\d{0,17})(?:\.00?)?", re.ASCII)  # "1.000" may be a thousand
@@ -67,17 +67,23 @@ class Table(NamedTuple):
 
     path: Path
     columns: Sequence[str]
-    blocks: Iterator[Block]
+    rows: Iterator[Row]
     known: Mapping[str | None, Known] = {}
     first_row: int = 1  # the number of the first row of data, as a spreadsheet shows it
     notes: Sequence[str] = ()  # on how it is read
+
+    def peek(self) -> tuple[dict[str, list[Any]], Table]:
+        """The first rows, as values of each column; and the table with all its rows."""
+        first = [*islice(self.rows, _rows_at_a_time(self.columns))]
+        values = {name: [clean(row[place]) for row in first] for place, name in enumerate(self.columns)}
+        return values, self._replace(rows=chain(first, self.rows))
 
 
 def open_table(path: Path, encoding: str | None = None, qsf: Path | None = None) -> Table:
     """Open a file by its ending; without ``qsf`` a Qualtrics export takes the only one beside it.
 
     Raises:
-        SocratesError: no such file, of no known format, or it cannot be read; reading its blocks raises it too.
+        SocratesError: no such file, of no known format, or it cannot be read; reading its rows raises it too.
     """
     formats: dict[str, Callable[[], Table]] = {
         ".csv .tsv .tab .txt .dat": lambda: _open_delimited(path, encoding, qsf),
@@ -99,7 +105,7 @@ def open_table(path: Path, encoding: str | None = None, qsf: Path | None = None)
     if repeated := [name for name, times in Counter(table.columns).items() if times > 1]:
         raise SocratesError(f'{path}: several columns are named "{repeated[0]}"; rename all but one')
     known = {name: table.known.get(name, Known()) for name in (None, *table.columns)}
-    return table._replace(blocks=_guarded(path, table.blocks), known=known)
+    return table._replace(rows=_guarded(path, table.rows), known=known)
 
 
 @contextmanager
@@ -114,18 +120,13 @@ def _reading(path: Path) -> Iterator[None]:
         raise SocratesError(f"{path}: cannot be read as {path.suffix[1:]}: {first_line(error)}") from error
 
 
-def _guarded(path: Path, blocks: Iterator[Block]) -> Iterator[Block]:
+def _guarded(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
     with _reading(path):
-        yield from blocks
+        yield from rows
 
 
-def _rows_a_block(columns: Sized) -> int:
+def _rows_at_a_time(columns: Sized) -> int:
     return max(1, _CELLS // max(1, len(columns)))
-
-
-def _in_blocks(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> Iterator[Block]:
-    while block := list(islice(rows, _rows_a_block(columns))):
-        yield dict(zip(columns, zip(*block, strict=True), strict=True))
 
 
 def clean(value: Any) -> Any:
@@ -145,19 +146,19 @@ def clean(value: Any) -> Any:
 # --- rows below a header -------------------------------------------------------------------------------------------
 
 
-def _open_rows(path: Path, rows: Iterator[Sequence[Any]], qsf: Path | None, notes: list[str]) -> Table:
+def _open_rows(path: Path, rows: Iterator[Row], qsf: Path | None, notes: list[str]) -> Table:
     """A table whose first row names its columns; of a Qualtrics export two more rows say what they are."""
     header, asked, imported = first = [*islice(rows, 3), [], [], []][:3]
     columns = [" ".join(str(name).split()) or f"column {number}" for number, name in enumerate(header, 1)]
     if not imported or not all(str(cell).startswith(IMPORT_ID) for cell in imported):
-        return Table(path, columns, _in_blocks(columns, chain(filter(None, first[1:]), rows)), {}, 2, notes)
+        return Table(path, columns, chain(filter(None, first[1:]), rows), {}, 2, notes)
     known = {name: Known(without_tags(str(text))) for name, text in zip(columns, asked, strict=True)}
     beside = [*path.parent.glob("*.qsf")]
     if qsf := qsf or (beside[0] if len(beside) == 1 else None):
         said = read_qsf(qsf, dict(zip(columns, imported, strict=True)))
         known |= {name: Known(**more) for name, more in said.items()}
         notes = [*notes, f"question texts, choices and recodes are those of {qsf}"]
-    return Table(path, columns, _in_blocks(columns, rows), known, 4, notes)
+    return Table(path, columns, rows, known, 4, notes)
 
 
 def _open_delimited(path: Path, encoding: str | None, qsf: Path | None) -> Table:
@@ -232,8 +233,7 @@ def _open_records(path: Path, encoding: str | None) -> Table:
         rows = map(_flat, array)
     first = [*islice(rows, 10_000)]
     columns = [*dict.fromkeys(chain.from_iterable(first))]
-    lists = ([row.get(name) for name in columns] for row in chain(first, rows))
-    return Table(path, columns, _in_blocks(columns, lists))
+    return Table(path, columns, ([row.get(name) for name in columns] for row in chain(first, rows)))
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -245,13 +245,13 @@ def _open_parquet(path: Path) -> Table:
     with pq.ParquetFile(path) as file:
         columns = pa.Table.from_batches([], file.schema_arrow).flatten().column_names
 
-    def blocks() -> Iterator[Block]:
+    def rows() -> Iterator[Row]:
         with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
-            for batch in file.iter_batches(_rows_a_block(columns), use_threads=False):
+            for batch in file.iter_batches(_rows_at_a_time(columns), use_threads=False):
                 flat = pa.Table.from_batches([batch]).flatten()
-                yield {name: flat[name].to_pylist() for name in columns}
+                yield from zip(*(column.to_pylist() for column in flat.columns), strict=True)
 
-    return Table(path, columns, blocks())
+    return Table(path, columns, rows())
 
 
 def _open_statistics(path: Path, encoding: str | None) -> Table:
@@ -266,9 +266,9 @@ def _open_statistics(path: Path, encoding: str | None) -> Table:
         ranges = tuple((clean(ends["lo"]), clean(ends["hi"])) for ends in meta.missing_ranges.get(name, ()))
         known[name] = Known(meta.column_names_to_labels.get(name), None, labels, ranges)
 
-    def blocks() -> Iterator[Block]:
-        options["chunksize"] = _rows_a_block(known)
+    def rows() -> Iterator[Row]:
+        options["chunksize"] = _rows_at_a_time(known)
         for columns, _ in pyreadstat.read_file_in_chunks(read, path, output_format="dict", **options):
-            yield columns
+            yield from zip(*columns.values(), strict=True)
 
-    return Table(path, meta.column_names, blocks(), known)
+    return Table(path, meta.column_names, rows(), known)
