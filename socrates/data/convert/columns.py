@@ -1,7 +1,4 @@
-"""`columns.json`: which column of a table is what, and what the table itself does not say of its questions.
-
-Covers: what `schema.py` covers; that the parts go together.
-"""
+"""`columns.json`: which column of a table is what, and what the table itself does not say of its questions."""
 
 from __future__ import annotations
 
@@ -33,9 +30,7 @@ def _questions(given: Any) -> Any:
         return {name: {} for name in given}
     if isinstance(given, dict):
         return {name: {"text": value} if isinstance(value, str) else value for name, value in given.items()}
-    raise ValueError(
-        'must be names such as ["Q1", "Q2"], or an object such as {"Q1": {"text": "…", "scale": "1 to 7"}}'
-    )
+    raise ValueError('must be names (["Q1", "Q2"]), or an object such as {"Q1": {"text": "…", "scale": "1 to 7"}}')
 
 
 class Question(Schema):

@@ -13,35 +13,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from socrates.data.convert.columns import Columns
 from socrates.data.convert.questions import as_answer
 from socrates.data.convert.rows import looks_like_weights, open_tables
 from socrates.data.convert.tables import Known
 from socrates.data.scales.missing import CODES, far_answers
 
 _NAMES = """
-person: participant participant_id respondent respondent_id subject subject_id person person_id responseid response_id \
-caseid case_id user_id worker_id prolific_id id
-study_column: study study_id experiment
-condition: condition condition_num treatment treat arm cond group experimental_condition
-stimulus: stimulus stimuli vignette scenario
-question: question question_id item item_id task task_num outcome variable
-answer: answer response value rating score
-text: question_text item_text text wording
-count: count n freq frequency
-prediction: prediction predicted
-demographics.age: age
-demographics.gender: gender sex
-demographics.education: education educ
-demographics.income: income household_income hhincome faminc
-demographics.employment: employment employment_status employ
-demographics.party_id: party_id party partyid pid pid3 pid7
-demographics.ideology: ideology ideo ideo5 ideo7
-demographics.ethnicity: ethnicity race race_ethnicity
-demographics.location: location state region country
-demographics.marital_status: marital_status marital marstat
-demographics.household_size: household_size hhsize
+person: participant participant_id respondent respondent_id subject subject_id person person_id responseid response_id
+caseid case_id user_id worker_id prolific_id id;
+study_column: study study_id experiment; stimulus: stimulus stimuli vignette scenario;
+condition: condition condition_num treatment treat arm cond group experimental_condition;
+question: question question_id item item_id task task_num outcome variable; answer: answer response value rating score;
+text: question_text item_text text wording; count: count n freq frequency; prediction: prediction predicted;
+age: age; gender: gender sex; education: education educ; income: income household_income hhincome faminc;
+employment: employment employment_status employ; party_id: party_id party partyid pid pid3 pid7;
+ideology: ideology ideo ideo5 ideo7; ethnicity: ethnicity race race_ethnicity; location: location state region country;
+marital_status: marital_status marital marstat; household_size: household_size hhsize
 """
-_COLUMNS = {key: names.split() for key, _, names in (line.partition(":") for line in _NAMES.strip().splitlines())}
+_COLUMNS = {key.strip(): names.split() for key, _, names in (one.partition(":") for one in _NAMES.split(";"))}
 _LONG = ("question", "answer", "text", "count", "prediction")
 _NOT_ASKED = ("status", "progress", "finished", "duration", "duration_in_seconds")
 _MOST_OPTIONS, _MOST_CONDITIONS = 12, 96
@@ -56,12 +46,11 @@ def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
     is_long &= not left.keys().isdisjoint([*_COLUMNS["question"], *_COLUMNS["text"]])
     guessed: dict[str, Any] = {"study": table.path.stem, "demographics": {}}
     for key, names in _COLUMNS.items():
-        group, _, part = key.rpartition(".")
         for name in () if key in _LONG and not is_long else filter(left.__contains__, names):
             values = [value for value in seen[left[name]] if value is not None]
             is_one_each = key != "person" or is_long or len(set(values)) == len(values)
             if values and is_one_each and (key != "condition" or len(set(values)) <= _MOST_CONDITIONS):
-                (guessed[group] if group else guessed)[part] = left.pop(name)
+                (guessed if key in Columns.model_fields else guessed["demographics"])[key] = left.pop(name)
                 break
     if "study_column" in guessed:
         del guessed["study"]

@@ -59,11 +59,7 @@ class Asked(NamedTuple):
 
 
 def ask(task: int | str, columns: Columns, known: Known, text: str | None) -> Asked:
-    """A question by its name, what its file says, and the text beside its answer.
-
-    Raises:
-        SocratesError: it has no text, or its labels contradict those of the file.
-    """
+    """A question by its name, what its file says, and the text beside its answer; SocratesError if they do not fit."""
     said = columns.questions.get(str(task), Question())
     text = said.text or text or known.text
     if text is None:

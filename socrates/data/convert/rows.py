@@ -86,8 +86,7 @@ class Conversion:
 def convert_to(files: Sequence[Path], columns: Columns, output: Path, max_bad_rows: int = 0) -> Conversion:
     """Write the rows of tables as JSONL, all or nothing; the .qsf of a Qualtrics survey may be among the files.
 
-    Raises:
-        SocratesError: a table cannot be read or lacks a column, or more than allowed cannot be used.
+    SocratesError: a table cannot be read or lacks a column, or more than allowed cannot be used.
     """
     if any(is_same_file(file, output) for file in files):
         raise SocratesError(f"--output {output}: is a file to convert; choose another name")

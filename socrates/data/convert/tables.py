@@ -36,10 +36,7 @@ _CELLS = 200_000  # that are read at a time, about
 _SAMPLE = 2**22  # bytes from which encoding and delimiter are found out
 _EMPTY = frozenset(("", ".", "NA", "N/A", "n/a", "#N/A", "#NULL!", "NaN", "nan", "NULL", "null", "<NA>"))
 _WHOLE = re.compile(r"(0|-?[1-9]\d{0,17})(?:\.00?)?", re.ASCII)  # "1.000" may be a thousand
-_LIBRARY_ERRORS = (
-    *(OSError, ValueError, RecursionError, csv.Error, pa.ArrowException, zipfile.BadZipFile),
-    *(pyreadstat.ReadstatError, pyreadstat.PyreadstatError),
-)
+_TABLE_ERRORS = (csv.Error, pa.ArrowException, zipfile.BadZipFile, pyreadstat.ReadstatError, pyreadstat.PyreadstatError)
 
 
 class Known(NamedTuple):
@@ -82,8 +79,7 @@ class Table(NamedTuple):
 def open_table(path: Path, encoding: str | None = None, qsf: Path | None = None) -> Table:
     """Open a file by its ending; without ``qsf`` a Qualtrics export takes the only one beside it.
 
-    Raises:
-        SocratesError: no such file, of no known format, or it cannot be read; reading its rows raises it too.
+    SocratesError: no such file, of no known format, or it cannot be read; reading its rows raises it too.
     """
     formats: dict[str, Callable[[], Table]] = {
         ".csv .tsv .tab .txt .dat": lambda: _open_delimited(path, encoding, qsf),
@@ -116,7 +112,7 @@ def _reading(path: Path) -> Iterator[None]:
     except (UnicodeError, LookupError) as error:
         remedy = 'name its encoding in columns.json, such as "encoding": "cp1252"'
         raise SocratesError(f"{path}: cannot be read as text: {first_line(error)}; {remedy}") from error
-    except _LIBRARY_ERRORS as error:
+    except (OSError, ValueError, RecursionError, *_TABLE_ERRORS) as error:
         raise SocratesError(f"{path}: cannot be read as {path.suffix[1:]}: {first_line(error)}") from error
 
 
