@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from socrates.data.human_answers import HumanAnswers
-from socrates.data.own_words import NOTHING, OwnWords
+from socrates.data.own_words import NOTHING, OwnWords, named_scale
 from socrates.data.records import (
     LARGEST,
     Cell,
@@ -81,10 +81,7 @@ def _check_sum(probabilities: Collection[float]) -> None:
 
 
 def _scale_text(text: str) -> str:
-    try:
-        return intern(str(scale_from_text(text)))
-    except ValueError as error:
-        raise ValueError(f'must name the valid answers ("1 to 7", "1, 2, 8"), not {shown(text)}') from error
+    return intern(str(named_scale(text)))
 
 
 def known_demographic(given: Mapping[str, Any]) -> dict[str, Any]:

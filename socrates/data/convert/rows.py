@@ -73,14 +73,18 @@ class Conversion:
         if self.bad <= max_bad_rows:
             return
         more = [f"… and {self.bad - _LISTED:,} more"] if self.bad > _LISTED else []
-        remedy = f"{self.bad} cannot be used, {max_bad_rows} allowed; mend them, or leave them out: --max-bad-rows N"
+        remedy = "mend them, or leave them out: convert_data.py --max-bad-rows N"
         words = [
             f"question {shown(task)} is answered in words, whose order is not known; write its scale into columns.json "
             f'as {{"1": {shown(next(iter(texts)))}, …}}, of {", ".join(map(shown, texts))}'
             for task, texts in self.words.items()
             if len(texts) > 1
         ]
-        raise SocratesError("\n  ".join([*self.first_bad, *more, remedy, *words]))
+        raise SocratesError(
+            "\n  ".join(
+                [*self.first_bad, *more, f"{self.bad} cannot be used, {max_bad_rows} allowed; {remedy}", *words]
+            )
+        )
 
 
 def convert_to(files: Sequence[Path], columns: Columns, output: Path, max_bad_rows: int = 0) -> Conversion:

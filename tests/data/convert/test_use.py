@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from made_tables import KINDS, LONG, long_rows, write_table
+from made_tables import FAIR, KINDS, LONG, long_rows, write_table
 from processes import ROOT, run_script
 
 from socrates.data.convert.columns import Columns
@@ -39,6 +39,11 @@ def test_a_table_is_prepared_as_its_rows_are_and_known_again_by_its_own_hash(tab
     columns.write_text(json.dumps({**LONG, "demographics": []}), encoding="utf-8")
     with pytest.raises(SocratesError, match="another source"):
         prepare(tmp_path / "one", settings, source=str(table), columns=columns)
+    columns.write_text(json.dumps(LONG), encoding="utf-8")
+    table.write_text(f"{table.read_text(encoding='utf-8')}999,letter,,,fair,{FAIR},bad\n", encoding="utf-8")
+    with pytest.raises(SocratesError, match='"bad" is no number'):
+        prepare(tmp_path / "two", settings, source=str(table), columns=columns)
+    prepare(tmp_path / "two", settings, source=str(table), columns=columns, max_bad_rows=1)
 
 
 @pytest.mark.slow
