@@ -86,7 +86,7 @@ def guess(files: list[Path], path: Path | None) -> int:
             file.write(text)
         print(f"Guessed: {path}; check each line of it, and the scales, which are those of the answers seen\n")
     found = Conversion()
-    rows = list(islice(convert_rows(files, validate(Columns, guessed, "the guess"), found), 3))
+    rows = list(islice(convert_rows(files, validate(Columns, guessed, "the guess, to be completed"), found), 3))
     for row in rows:
         answer = row.get("response", row.get("counts"))
         print(f"{render_prompt(row['demographic'], row['stimuli'])}\n→ {answer}\n")

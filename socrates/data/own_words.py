@@ -18,26 +18,28 @@ from socrates.data.scales import Scale, scale_from_text
 from socrates.schema import Recorded, shown, validate
 
 KEYS = ("scale", "nominal", "missing", "weight", "counts", "shares", "n")
+SCALE_FORM = 'must name the valid answers ("1 to 7", "0 to 1 by 0.1", "1, 2, 8", {"1": "Never", "2": "Always"})'
 _ROUNDED = 0.02  # by how much published shares may miss a sum of 1
 _Amount = Annotated[float, Field(ge=0, le=1e9)]
 
 
 @lru_cache(maxsize=1024)  # one object for the thousands of rows of a scale
 def _scale_of(given: str | tuple[str, ...]) -> Scale:
-    return scale_from_text(given) if isinstance(given, str) else Scale(tuple(sorted(map(_answer, given))))
+    return scale_from_text(given) if isinstance(given, str) else Scale(tuple(sorted(map(named_answer, given))))
 
 
-def _answer(text: str) -> float:
+def named_answer(text: str) -> float:
+    """The answer that a key of an object names; ValueError if it is no number."""
     (answer,) = scale_from_text(text).values
     return answer
 
 
-def _scale(given: Any) -> Scale:
+def named_scale(given: Any) -> Scale:
+    """The valid answers that a "scale" names, as a text or as an object with labels; ValueError if it names none."""
     try:
         return _scale_of(given if isinstance(given, str) else tuple(key for key in given if given[key] is not None))
-    except (ValueError, TypeError, AttributeError) as error:
-        form = 'must name the valid answers ("1 to 7", "0 to 1 by 0.1", "1, 2, 8", {"1": "Never", "2": "Always"})'
-        raise ValueError(f"{form}, not {shown(given)}") from error
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(f"{SCALE_FORM}, not {shown(given)}") from error
 
 
 def _codes(given: list[float]) -> frozenset[float]:
@@ -47,7 +49,7 @@ def _codes(given: list[float]) -> frozenset[float]:
 def _by_answer(given: dict[str, float | None]) -> dict[float, float]:
     """Those that somebody gave; tables of many rows leave null what a row does not have."""
     try:
-        found = {_answer(text): number for text, number in given.items() if number}
+        found = {named_answer(text): number for text, number in given.items() if number}
     except ValueError as error:
         raise ValueError(f'must be an object, answer -> number ({{"1": 30, "2": 70}}), not {shown(given)}') from error
     if not found:
@@ -61,7 +63,7 @@ _ByAnswer = Annotated[dict[str, _Amount | None], AfterValidator(_by_answer)]
 class OwnWords(Recorded, extra="ignore"):
     """What a row says itself; the default is that it says nothing."""
 
-    scale: Annotated[Any, AfterValidator(_scale)] = None  # a `Scale`
+    scale: Annotated[Any, AfterValidator(named_scale)] = None  # a `Scale`
     nominal: bool = False
     missing: Annotated[list[float], AfterValidator(_codes)] | None = None
     weight: Annotated[float, Field(gt=0, le=1e9)] = 1

@@ -1,31 +1,27 @@
-"""`columns.json`: which column of a table is what, and what the table itself does not say of its questions.
-
-Covers: what `schema.py` covers; that the parts go together.
-"""
+"""`columns.json`: which column of a table is what, and what the table itself does not say of its questions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from socrates.data.scales import Scale, scale_from_text
+from socrates.data.own_words import SCALE_FORM, named_answer, named_scale
+from socrates.data.scales import Scale
 from socrates.files import read_json
 from socrates.schema import Line, Schema, Text, shown, validate
 
-_SCALE = 'must be "1 to 7", "1, 2, 8", "0 to 1000 by 50", or an object such as {"1": "Never", "2": "Always"}'
 
-
-def _scale(given: Any) -> Any:
-    try:
-        scale, labels = scale_of(given)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{_SCALE}, not {shown(given)}") from error
-    if len(scale.values) < 2 or not all(labels.values()):
-        raise ValueError(f"{_SCALE}, of two answers or more, each label a text, not {shown(given)}")
-    return given
+def _labelled(given: Any) -> tuple[Scale, dict[float, str]]:
+    """A "scale" with the labels of its answers, where it has them."""
+    scale, labels = named_scale(given), {}
+    if isinstance(given, dict):
+        labels = {named_answer(text): " ".join(str(label).split()) for text, label in given.items() if label}
+    if len(scale.values) < 2 or len(labels) not in (0, len(scale.values)) or not all(labels.values()):
+        raise ValueError(f"{SCALE_FORM}, of two answers or more, not {shown(given)}")
+    return scale, dict(sorted(labels.items()))
 
 
 def _questions(given: Any) -> Any:
@@ -34,16 +30,14 @@ def _questions(given: Any) -> Any:
         return {name: {} for name in given}
     if isinstance(given, dict):
         return {name: {"text": value} if isinstance(value, str) else value for name, value in given.items()}
-    raise ValueError(
-        'must be names such as ["Q1", "Q2"], or an object such as {"Q1": {"text": "…", "scale": "1 to 7"}}'
-    )
+    raise ValueError('must be names (["Q1", "Q2"]), or an object such as {"Q1": {"text": "…", "scale": "1 to 7"}}')
 
 
 class Question(Schema):
     """What is said of a question; the table says the rest."""
 
     text: Text | None = None
-    scale: Annotated[Any, BeforeValidator(_scale)] = None
+    scale: Annotated[Any, AfterValidator(_labelled)] = None  # a `Scale`, and labels of its answers
     nominal: bool | None = None
     missing: list[float] | None = Field(None, description="a list of numbers such as [98, 99]")
 
@@ -80,8 +74,8 @@ class Columns(Question):
             raise ValueError('takes "question", the column that names it, or "questions" with the one that is answered')
         if self.conditions and (self.condition is None or self.stimulus is not None):
             raise ValueError('"conditions" goes with "condition", the column of its names, and not with "stimulus"')
-        if self.count is not None and self.person is not None:
-            raise ValueError('"count" is of many people: leave out "person", or "count"')
+        if self.count is not None and (self.person or self.prediction):
+            raise ValueError('"count" is of many people: leave out "person" and "prediction", or "count"')
         return self
 
     def named(self) -> Iterator[tuple[str, str]]:
@@ -95,16 +89,3 @@ class Columns(Question):
 def read_columns(path: Path) -> Columns:
     """Read and check a `columns.json`; SocratesError with every problem of it, a line each."""
     return validate(Columns, read_json(path, "columns file"), str(path))
-
-
-def scale_of(given: str | Mapping[str, str] | None) -> tuple[Scale | None, dict[float, str]]:
-    """The valid answers of a "scale", and labels of them; ValueError if it states none."""
-    if not isinstance(given, Mapping):
-        return (None if given is None else scale_from_text(given)), {}
-    labels = {}
-    for text, label in given.items():
-        [value] = scale_from_text(text).values
-        labels[value] = " ".join(label.split())
-    if len(labels) < len(given):
-        raise ValueError("an answer stands there twice")
-    return Scale(tuple(sorted(labels))), dict(sorted(labels.items()))

@@ -13,38 +13,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from socrates.data.convert.columns import Columns
 from socrates.data.convert.questions import as_answer
 from socrates.data.convert.rows import looks_like_weights, open_tables
 from socrates.data.convert.tables import Known
 from socrates.data.scales.missing import CODES, far_answers
 
-_WIDE = {  # key -> names of its column
-    "person": "participant participant_id respondent respondent_id subject subject_id person person_id responseid "
-    "response_id caseid case_id user_id worker_id prolific_id id",
-    "study_column": "study study_id experiment",
-    "condition": "condition condition_num treatment treat arm cond group experimental_condition",
-    "stimulus": "stimulus stimuli vignette scenario",
-}
-_LONG = {
-    "question": "question question_id item item_id task task_num outcome variable",
-    "answer": "answer response value rating score",
-    "text": "question_text item_text text wording",
-    "count": "count n freq frequency",
-    "prediction": "prediction predicted",
-}
-_FIELDS = {  # demographic field -> names of its column
-    "age": "age",
-    "gender": "gender sex",
-    "education": "education educ",
-    "income": "income household_income hhincome faminc",
-    "employment": "employment employment_status employ",
-    "party_id": "party_id party partyid pid pid3 pid7",
-    "ideology": "ideology ideo ideo5 ideo7",
-    "ethnicity": "ethnicity race race_ethnicity",
-    "location": "location state region country",
-    "marital_status": "marital_status marital marstat",
-    "household_size": "household_size hhsize",
-}
+_NAMES = """
+person: participant participant_id respondent respondent_id subject subject_id person person_id responseid response_id
+caseid case_id user_id worker_id prolific_id id;
+study_column: study study_id experiment; stimulus: stimulus stimuli vignette scenario;
+condition: condition condition_num treatment treat arm cond group experimental_condition;
+question: question question_id item item_id task task_num outcome variable; answer: answer response value rating score;
+text: question_text item_text text wording; count: count n freq frequency; prediction: prediction predicted;
+age: age; gender: gender sex; education: education educ; income: income household_income hhincome faminc;
+employment: employment employment_status employ; party_id: party_id party partyid pid pid3 pid7;
+ideology: ideology ideo ideo5 ideo7; ethnicity: ethnicity race race_ethnicity; location: location state region country;
+marital_status: marital_status marital marstat; household_size: household_size hhsize
+"""
+_COLUMNS = {key.strip(): names.split() for key, _, names in (one.partition(":") for one in _NAMES.split(";"))}
+_LONG = ("question", "answer", "text", "count", "prediction")
 _NOT_ASKED = ("status", "progress", "finished", "duration", "duration_in_seconds")
 _MOST_OPTIONS, _MOST_CONDITIONS = 12, 96
 _json = partial(json.dumps, ensure_ascii=False)
@@ -52,41 +40,34 @@ _json = partial(json.dumps, ensure_ascii=False)
 
 def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
     """A first `columns.json` for tables, of which the first is looked into; SocratesError if it cannot be read."""
-    table = open_tables(files)[0]
-    block = next(table.blocks(), {name: [] for name in table.columns})
-    left = {_name(name): name for name in reversed(block)}
-    is_long = all(left.keys() & names.split() for names in (f"{_LONG['question']} {_LONG['text']}", _LONG["answer"]))
-
-    def take(key: str, names: str) -> str | None:
-        for name in filter(left.__contains__, names.split()):
-            values = [value for value in block[left[name]] if value is not None]
-            distinct = len(set(values))
-            is_usable = {
-                "person": is_long or distinct == len(block[left[name]]),
-                "condition": distinct <= _MOST_CONDITIONS,
-            }
-            if values and is_usable.get(key, True):
-                return left.pop(name)
-        return None
-
-    guessed: dict[str, Any] = {key: take(key, names) for key, names in (_WIDE | _LONG if is_long else _WIDE).items()}
-    guessed["study"] = None if guessed["study_column"] else table.path.stem
-    guessed["demographics"] = {field: column for field, names in _FIELDS.items() if (column := take(field, names))}
-    guessed["weight"] = min(looks_like_weights(block) & {*left.values()}, default=None)
+    seen, table = open_tables(files)[0].peek()
+    left = {_name(name): name for name in reversed(seen)}
+    is_long = not left.keys().isdisjoint(_COLUMNS["answer"])
+    is_long &= not left.keys().isdisjoint([*_COLUMNS["question"], *_COLUMNS["text"]])
+    guessed: dict[str, Any] = {"study": table.path.stem, "demographics": {}}
+    for key, names in _COLUMNS.items():
+        for name in () if key in _LONG and not is_long else filter(left.__contains__, names):
+            values = [value for value in seen[left[name]] if value is not None]
+            is_one_each = key != "person" or is_long or len(set(values)) == len(values)
+            if values and is_one_each and (key != "condition" or len(set(values)) <= _MOST_CONDITIONS):
+                (guessed if key in Columns.model_fields else guessed["demographics"])[key] = left.pop(name)
+                break
+    if "study_column" in guessed:
+        del guessed["study"]
+    guessed["weight"] = min(looks_like_weights(seen) & {*left.values()}, default=None)
     answers: dict[str, list[Any]] = {}
     if is_long:
-        guessed["question"] = guessed["question"] or guessed["text"]
-        for question, value in zip(block[guessed["question"]], block[guessed["answer"]], strict=True):
+        guessed.setdefault("question", guessed.get("text"))
+        for question, value in zip(seen[guessed["question"]], seen[guessed["answer"]], strict=True):
             answers.setdefault(str(question), []).append(value)
     else:
-        asked = [name for name in block if left.get(_name(name)) == name and _name(name) not in _NOT_ASKED]
-        answers = {name: block[name] for name in asked if name != guessed["weight"]}
+        asked = {name for short, name in left.items() if short not in _NOT_ASKED and name != guessed["weight"]}
+        answers = {name: seen[name] for name in seen if name in asked}
     questions = {}
     for name, values in answers.items():
-        known = table.known.get(guessed["answer"] if is_long else name, Known())
+        known = table.known[guessed["answer"] if is_long else name]
         if (said := _question(values, known)) is not None:
-            has_text = guessed["text"] if is_long else known.text
-            questions[name] = said if has_text else {"text": name, **said}
+            questions[name] = said if guessed.get("text") or known.text else {"text": name, **said}
     guessed["questions"] = questions if any(questions.values()) else [] if is_long else list(questions)
     return {key: value for key, value in guessed.items() if value}
 
@@ -100,16 +81,19 @@ def _question(values: Sequence[Any], known: Known) -> dict[str, Any] | None:
     """What is to be said of a question, from the answers seen; None for what is none."""
     if known.scale or sum(not isinstance(value, str) for value in known.labels) > 1:
         return {}
-    numbers = sorted({number for value in values if value is not None and isinstance(number := as_answer(value), int)})
-    missing = [number for number in far_answers(numbers) if CODES.fullmatch(str(number))]
-    numbers = [number for number in numbers if number not in missing]
-    if len(numbers) < 2 or any(not isinstance(as_answer(value), int | None) for value in values):
+    answers = [as_answer(value) for value in values if value is not None]
+    if not all(isinstance(answer, int) for answer in answers):
         return None
-    low, high = numbers[0], numbers[-1]
-    if high - low >= _MOST_OPTIONS and not (low >= 0 and 50 < high <= 100):
+    far = [answer for answer in far_answers(sorted({*answers})) if CODES.fullmatch(str(answer))]
+    scale = sorted({*answers}.difference(far))
+    if len(scale) < 2:
         return None
-    scale = "0 to 100" if high - low >= _MOST_OPTIONS else f"{low} to {high}" if high - low > 1 else f"{low}, {high}"
-    return {"scale": scale, **({"missing": missing} if missing else {})}
+    low, *_, high = scale
+    is_wide = high - low >= _MOST_OPTIONS
+    if is_wide and not (low >= 0 and 50 < high <= 100):
+        return None
+    scale = "0 to 100" if is_wide else f"{low} to {high}" if high - low > 1 else f"{low}, {high}"
+    return {"scale": scale, **({"missing": sorted(far)} if far else {})}
 
 
 def columns_text(guessed: Mapping[str, Any]) -> str:

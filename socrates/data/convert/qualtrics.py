@@ -5,14 +5,17 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from socrates.data.records import as_number
+from socrates.data.scales import scale_from_text
 from socrates.errors import SocratesError
 from socrates.files import read_json
 
 IMPORT_ID = '{"ImportId"'  # every cell of an export's third header row begins so
-_IMPORTED = re.compile(r'"(QID\d+)(?:_(\d+))?"')
+_IMPORTED = re.compile(r'"(?:\d+_)?(QID\d+)(?:_(\d+))?"')  # "1_QID5_2": in the first loop
 
 
 def without_tags(text: str) -> str:
@@ -21,17 +24,21 @@ def without_tags(text: str) -> str:
 
 
 def read_qsf(path: Path, imported: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What a survey file says of columns, as `tables.Known` has it; SocratesError if it is none.
+    """What a survey file says of columns, as `tables.Known` has it, where it can be read; SocratesError if it is none.
 
     ``imported``: column -> its cell in the third header row, such as '{"ImportId":"QID5_2"}'.
     """
     try:
         elements = read_json(path, "survey file")["SurveyElements"]
         asked = {one["PrimaryAttribute"]: one["Payload"] for one in elements if one["Element"] == "SQ"}
-        places = {name: found.groups() for name, cell in imported.items() if (found := _IMPORTED.search(cell))}
-        return {name: _known(asked[qid], item) for name, (qid, item) in places.items() if qid in asked}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise SocratesError(f"{path}: is not as a Qualtrics survey file (.qsf) is: {error!r}") from error
+    known = {}
+    for name, cell in imported.items():
+        with suppress(KeyError, TypeError, AttributeError, ValueError):  # a kind of question that is not known here
+            if found := _IMPORTED.search(cell):
+                known[name] = _known(asked[found[1]], found[2])
+    return known
 
 
 def _known(question: Mapping[str, Any], item: str | None) -> dict[str, Any]:
@@ -42,10 +49,13 @@ def _known(question: Mapping[str, Any], item: str | None) -> dict[str, Any]:
         text = f"{text} {without_tags(choices[item]['Display'])}"
     if kind == "Slider":
         limits = question["Configuration"]
-        return {"text": text, "scale": f"{limits['CSSliderMin']} to {limits['CSSliderMax']}"}
+        step = 10 ** -int(limits.get("NumDecimals") or 0)
+        return {
+            "text": text,
+            "scale": scale_from_text(f"{limits['CSSliderMin']} to {limits['CSSliderMax']} by {step:g}"),
+        }
     recodes = dict(question.get("RecodeValues") or {})
-    options = answers if kind == "Matrix" else {} if item else choices
-    return {
-        "text": text,
-        "labels": {int(recodes.get(key, key)): without_tags(options[key]["Display"]) for key in options},
-    }
+    is_single = not item and not question.get("Selector", "").startswith("MA")
+    options = answers if kind == "Matrix" else choices if is_single else {}
+    labels = {key: without_tags(options[key]["Display"]) or f"choice {key}" for key in options}
+    return {"text": text, "labels": {as_number(float(recodes.get(key, key))): label for key, label in labels.items()}}

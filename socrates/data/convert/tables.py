@@ -1,6 +1,6 @@
-"""Tables that other people have: a file of any usual format as blocks of rows, and what it says of its columns.
+"""Tables that other people have: a file of any usual format as rows, and what it says of its columns.
 
-JSON arrays and Excel files are read as a whole; of the others one block at a time is in memory, whatever their size.
+JSON arrays and Excel files are read as a whole; of the others some rows at a time, whatever their size.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain, islice
 from pathlib import Path
@@ -27,52 +26,66 @@ import pyreadstat
 
 from socrates.data.convert.qualtrics import IMPORT_ID, read_qsf, without_tags
 from socrates.data.records import as_number, read_jsonl
+from socrates.data.scales import Scale
+from socrates.data.scales.missing import says_missing
 from socrates.errors import SocratesError, first_line
 from socrates.files import no_constant, refuse_device, unique_keys
 
-Block = dict[str, list[Any]]  # column -> a value for each row: None, a number or a text
-_CELLS = 200_000  # of a block, about
+Row = Sequence[Any]  # a value for each column, as it stands there
+_CELLS = 200_000  # that are read at a time, about
 _SAMPLE = 2**22  # bytes from which encoding and delimiter are found out
-_EMPTY = frozenset(("", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "<NA>"))
-_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
-_LIBRARY_ERRORS = (
-    *(OSError, ValueError, RecursionError, csv.Error, pa.ArrowException, zipfile.BadZipFile),
-    *(pyreadstat.ReadstatError, pyreadstat.PyreadstatError),
-)
+_EMPTY = frozenset(("", ".", "NA", "N/A", "n/a", "#N/A", "#NULL!", "NaN", "nan", "NULL", "null", "<NA>"))
+_WHOLE = re.compile(r"(0|-?[1-9]\d{0,17})(?:\.00?)?", re.ASCII)  # "1.000" may be a thousand
+_TABLE_ERRORS = (csv.Error, pa.ArrowException, zipfile.BadZipFile, pyreadstat.ReadstatError, pyreadstat.PyreadstatError)
 
 
 class Known(NamedTuple):
     """What a file says of a column."""
 
     text: str | None = None
-    scale: str | None = None
+    scale: Scale | None = None
     labels: Mapping[Any, str] = {}
-    missing: tuple[tuple[float, float], ...] = ()  # ranges of codes
+    missing: tuple[tuple[Any, Any], ...] = ()  # ranges of codes
+
+    def is_missing(self, value: Any) -> bool:
+        """Whether the file holds a number or a text to be missing."""
+        kind = isinstance(value, str)
+        return any(kind == isinstance(low, str) and low <= value <= high for low, high in self.missing)
+
+    def meaning(self, value: Any) -> Any:
+        """The label of a value, where it has one; None for one that says that nothing is known."""
+        meaning = self.labels.get(value, value)
+        is_unknown = value is None or self.is_missing(value) or (meaning != value and says_missing(meaning))
+        return None if is_unknown else meaning
 
 
-@dataclass(frozen=True)
-class Table:
-    """A file that is open."""
+class Table(NamedTuple):
+    """A file that is open, to be read once."""
 
     path: Path
-    columns: tuple[str, ...]
-    blocks: Callable[[], Iterator[Block]]  # reads its rows
-    known: Mapping[str, Known] = field(default_factory=dict)
+    columns: Sequence[str]
+    rows: Iterator[Row]
+    known: Mapping[str | None, Known] = {}
     first_row: int = 1  # the number of the first row of data, as a spreadsheet shows it
-    notes: tuple[str, ...] = ()  # on how it is read
+    notes: Sequence[str] = ()  # on how it is read
+
+    def peek(self) -> tuple[dict[str, list[Any]], Table]:
+        """The first rows, as values of each column; and the table with all its rows."""
+        first = [*islice(self.rows, _rows_at_a_time(self.columns))]
+        values = {name: [clean(row[place]) for row in first] for place, name in enumerate(self.columns)}
+        return values, self._replace(rows=chain(first, self.rows))
 
 
 def open_table(path: Path, encoding: str | None = None, qsf: Path | None = None) -> Table:
     """Open a file by its ending; without ``qsf`` a Qualtrics export takes the only one beside it.
 
-    Raises:
-        SocratesError: no such file, of no known format, or it cannot be read; reading its blocks raises it too.
+    SocratesError: no such file, of no known format, or it cannot be read; reading its rows raises it too.
     """
     formats: dict[str, Callable[[], Table]] = {
         ".csv .tsv .tab .txt .dat": lambda: _open_delimited(path, encoding, qsf),
-        ".json .jsonl .ndjson": lambda: _open_records(path),
+        ".json .jsonl .ndjson": lambda: _open_records(path, encoding),
         ".parquet": lambda: _open_parquet(path),
-        ".xlsx .xlsm": lambda: _open_excel(path),
+        ".xlsx .xlsm": lambda: _open_excel(path, qsf),
         ".sav .zsav .dta": lambda: _open_statistics(path, encoding),
     }
     opening = next((opening for endings, opening in formats.items() if path.suffix.lower() in endings.split()), None)
@@ -83,9 +96,12 @@ def open_table(path: Path, encoding: str | None = None, qsf: Path | None = None)
         raise SocratesError(f"{path}: must end in one of {' '.join(formats)}; save it as one of these")
     with _reading(path):
         table = opening()
+    if not table.columns:
+        raise SocratesError(f"{path}: is empty")
     if repeated := [name for name, times in Counter(table.columns).items() if times > 1]:
         raise SocratesError(f'{path}: several columns are named "{repeated[0]}"; rename all but one')
-    return table
+    known = {name: table.known.get(name, Known()) for name in (None, *table.columns)}
+    return table._replace(rows=_guarded(path, table.rows), known=known)
 
 
 @contextmanager
@@ -96,31 +112,49 @@ def _reading(path: Path) -> Iterator[None]:
     except (UnicodeError, LookupError) as error:
         remedy = 'name its encoding in columns.json, such as "encoding": "cp1252"'
         raise SocratesError(f"{path}: cannot be read as text: {first_line(error)}; {remedy}") from error
-    except _LIBRARY_ERRORS as error:
+    except (OSError, ValueError, RecursionError, *_TABLE_ERRORS) as error:
         raise SocratesError(f"{path}: cannot be read as {path.suffix[1:]}: {first_line(error)}") from error
 
 
-def _rows_a_block(columns: Sized) -> int:
-    return max(1, _CELLS // len(columns))
+def _guarded(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
+    with _reading(path):
+        yield from rows
 
 
-def _cleaned(values: Iterable[Any]) -> list[Any]:
-    return [_clean(value) for value in values]
+def _rows_at_a_time(columns: Sized) -> int:
+    return max(1, _CELLS // max(1, len(columns)))
 
 
-def _clean(value: Any) -> Any:
-    """A value as it is meant: None where nothing stands there; 4 for "4" and 4.0; other texts without outer space."""
+def clean(value: Any) -> Any:
+    """A value as it is meant: None for nothing, 4 for "4" and 4.0, other numbers, other texts without outer space."""
     if isinstance(value, str):
         text = value.strip()
-        return int(text) if _WHOLE.fullmatch(text) else None if text in _EMPTY else text
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return None if value != value else as_number(value) if abs(value) < 2**53 else value
+        return int(whole[1]) if (whole := _WHOLE.fullmatch(text)) else None if text in _EMPTY else text
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float | Decimal):
+        return None if value != value else as_number(value) if abs(value) < 2**53 else str(value)
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return None if pd.isna(value) else as_number(value.item()) if hasattr(value, "item") else str(value)
 
 
-# --- delimited text ------------------------------------------------------------------------------------------------
+# --- rows below a header -------------------------------------------------------------------------------------------
+
+
+def _open_rows(path: Path, rows: Iterator[Row], qsf: Path | None, notes: list[str]) -> Table:
+    """A table whose first row names its columns; of a Qualtrics export two more rows say what they are."""
+    header, asked, imported = first = [*islice(rows, 3), [], [], []][:3]
+    columns = [" ".join(str(name).split()) or f"column {number}" for number, name in enumerate(header, 1)]
+    if not imported or not all(str(cell).startswith(IMPORT_ID) for cell in imported):
+        return Table(path, columns, chain(filter(None, first[1:]), rows), {}, 2, notes)
+    known = {name: Known(without_tags(str(text))) for name, text in zip(columns, asked, strict=True)}
+    beside = [*path.parent.glob("*.qsf")]
+    if qsf := qsf or (beside[0] if len(beside) == 1 else None):
+        said = read_qsf(qsf, dict(zip(columns, imported, strict=True)))
+        known |= {name: Known(**more) for name, more in said.items()}
+        notes = [*notes, f"question texts, choices and recodes are those of {qsf}"]
+    return Table(path, columns, rows, known, 4, notes)
 
 
 def _open_delimited(path: Path, encoding: str | None, qsf: Path | None) -> Table:
@@ -128,30 +162,27 @@ def _open_delimited(path: Path, encoding: str | None, qsf: Path | None) -> Table
         sample = file.read(_SAMPLE)
     encoding = encoding or _find_encoding(sample)
     text = codecs.getincrementaldecoder(encoding)().decode(sample)
-    if not text.strip():
-        raise SocratesError(f"{path}: is empty")
+    if "\0" in text[:1000]:
+        raise UnicodeError("zeros stand between its letters, as in UTF-16")
     delimiter = max(",;\t|", key=lambda delimiter: _regularity(text, delimiter))
-    header, asked, imported, *_ = [*islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 3), [], []]
-    header = [name.strip() for name in header]
-    known, skipped = {}, 1
-    notes = [f"read as {encoding} text, since it is no UTF-8"] if encoding == "cp1252" else []
-    if imported and all(cell.startswith(IMPORT_ID) for cell in imported):
-        skipped = 3
-        known = {name: Known(without_tags(text)) for name, text in zip(header, asked, strict=True)}
-        beside = [*path.parent.glob("*.qsf")]
-        if qsf := qsf or (beside[0] if len(beside) == 1 else None):
-            said = read_qsf(qsf, dict(zip(header, imported, strict=True)))
-            known |= {name: Known(**more) for name, more in said.items()}
-            notes.append(f"question texts, choices and recodes are those of {qsf}")
 
-    def blocks() -> Iterator[Block]:
-        with _reading(path), path.open(encoding=encoding, newline="") as file:
-            rows = _rows(path, csv.reader(file, delimiter=delimiter, strict=True), len(header))
-            rows = islice(rows, skipped, None)
-            while block := list(islice(rows, _rows_a_block(header))):
-                yield dict(zip(header, map(_cleaned, zip(*block, strict=True)), strict=True))
+    notes = ["read as cp1252 text, since it is no UTF-8"] if encoding == "cp1252" else []
+    return _open_rows(path, _fields(path, encoding, delimiter), qsf, notes)
 
-    return Table(path, tuple(header), blocks, known, 1 + skipped, tuple(notes))
+
+def _fields(path: Path, encoding: str, delimiter: str) -> Iterator[list[str]]:
+    """The rows that are not empty, each with as many fields as the header: else their values would be others'."""
+    width = 0
+    with path.open(encoding=encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        for row in reader:
+            width = width or len(row)
+            if row and (len(row) < width or any(row[width:])):
+                remedy = "the first line must name the columns; a text with a delimiter or a line break needs quotes"
+                found = f"has {len(row)} fields and the header {width}"
+                raise SocratesError(f"{path}, line {reader.line_num}: {found}; {remedy}")
+            if any(row):
+                yield row[:width]
 
 
 def _find_encoding(sample: bytes) -> str:
@@ -173,65 +204,50 @@ def _regularity(text: str, delimiter: str) -> tuple[float, int]:
     return (widths.count(widths[0]) / len(widths), widths[0]) if widths and widths[0] > 1 else (0.0, 0)
 
 
-def _rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
-    """The rows that are not empty, each with as many fields as the header: else their values would be others'."""
-    for row in reader:
-        if row and (len(row) < width or any(row[width:])):
-            remedy = "a text with a delimiter or a line break in it needs quotes"
-            raise SocratesError(
-                f"{path}, line {reader.line_num}: has {len(row)} fields and the header {width}; {remedy}"
-            )
-        if any(row):
-            yield row[:width]
+def _open_excel(path: Path, qsf: Path | None) -> Table:
+    with pd.ExcelFile(path, engine="openpyxl") as book:
+        frame, others = pd.read_excel(book, header=None, dtype=object, na_filter=False), book.sheet_names[1:]
+    notes = [f"its first sheet alone is read, and not {', '.join(others)}"] if others else []
+    rows = (row for row in frame.itertuples(index=False, name=None) if any(cell != "" for cell in row))
+    return _open_rows(path, rows, qsf, notes)
 
 
-# --- other formats -------------------------------------------------------------------------------------------------
+# --- tables that name their columns --------------------------------------------------------------------------------
 
 
-def _open_records(path: Path) -> Table:
+def _open_records(path: Path, encoding: str | None) -> Table:
     """JSON objects, in a list or one a line; one in an object becomes columns such as "demographic.age"."""
-    array: Any = None
-    if path.suffix.lower() == ".json":
-        array = json.loads(path.read_bytes(), object_pairs_hook=unique_keys, parse_constant=no_constant)
+    with path.open("rb") as file:
+        is_lines = file.read(1000).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+    if is_lines:
+        rows = map(_flat, (row for _, row in read_jsonl(path, ours=False)))
+    else:
+        text = path.read_text(encoding) if encoding else path.read_bytes()
+        array = json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
         if not isinstance(array, list) or not all(isinstance(row, dict) for row in array):
-            raise SocratesError(f"{path}: must be a list of objects, one a row ([{{…}}, {{…}}]), or JSONL (.jsonl)")
+            raise SocratesError(f"{path}: must be a list of objects, one a row ([{{…}}, {{…}}]), or an object a line")
+        rows = map(_flat, array)
+    first = [*islice(rows, 10_000)]
+    columns = [*dict.fromkeys(chain.from_iterable(first))]
+    return Table(path, columns, ([row.get(name) for name in columns] for row in chain(first, rows)))
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for row in array or (row for _, row in read_jsonl(path, ours=False)):
-            inner = {
-                f"{name}.{key}": item for name in row if isinstance(row[name], dict) for key, item in row[name].items()
-            }
-            yield {name: value for name, value in row.items() if not isinstance(value, dict)} | inner
 
-    columns = tuple(dict.fromkeys(chain.from_iterable(islice(rows(), 10_000))))
-
-    def blocks() -> Iterator[Block]:
-        left = rows()
-        while block := list(islice(left, _rows_a_block(columns))):
-            yield {name: _cleaned(row.get(name) for row in block) for name in columns}
-
-    return Table(path, columns, blocks)
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    inner = {f"{name}.{key}": item for name in row if isinstance(row[name], dict) for key, item in row[name].items()}
+    return {name: value for name, value in row.items() if not isinstance(value, dict)} | inner
 
 
 def _open_parquet(path: Path) -> Table:
     with pq.ParquetFile(path) as file:
         columns = pa.Table.from_batches([], file.schema_arrow).flatten().column_names
 
-    def blocks() -> Iterator[Block]:
-        with _reading(path), pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
-            for batch in file.iter_batches(_rows_a_block(columns), use_threads=False):
+    def rows() -> Iterator[Row]:
+        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            for batch in file.iter_batches(_rows_at_a_time(columns), use_threads=False):
                 flat = pa.Table.from_batches([batch]).flatten()
-                yield {name: _cleaned(flat[name].to_pylist()) for name in columns}
+                yield from zip(*(column.to_pylist() for column in flat.columns), strict=True)
 
-    return Table(path, tuple(columns), blocks)
-
-
-def _open_excel(path: Path) -> Table:
-    with pd.ExcelFile(path, engine="openpyxl") as book:
-        frame, others = book.parse(dtype=object, keep_default_na=False), book.sheet_names[1:]
-    rows = {str(name).strip(): _cleaned(frame[name]) for name in frame}
-    notes = (f"its first sheet alone is read, and not {', '.join(others)}",) if others else ()
-    return Table(path, tuple(rows), lambda: iter([rows]), {}, 2, notes)
+    return Table(path, columns, rows())
 
 
 def _open_statistics(path: Path, encoding: str | None) -> Table:
@@ -242,15 +258,13 @@ def _open_statistics(path: Path, encoding: str | None) -> Table:
     _, meta = read(path, metadataonly=True, **options)
     known = {}
     for name in meta.column_names:
-        labels = {_clean(value): label for value, label in meta.variable_value_labels.get(name, {}).items()}
-        ranges = [(ends["lo"], ends["hi"]) for ends in meta.missing_ranges.get(name, ())]
-        ranges = tuple(ends for ends in ranges if not isinstance(ends[0], str))
+        labels = {clean(value): label for value, label in meta.variable_value_labels.get(name, {}).items()}
+        ranges = tuple((clean(ends["lo"]), clean(ends["hi"])) for ends in meta.missing_ranges.get(name, ()))
         known[name] = Known(meta.column_names_to_labels.get(name), None, labels, ranges)
 
-    def blocks() -> Iterator[Block]:
-        with _reading(path):
-            options["chunksize"] = _rows_a_block(meta.column_names)
-            for columns, _ in pyreadstat.read_file_in_chunks(read, path, output_format="dict", **options):
-                yield {name: _cleaned(values) for name, values in columns.items()}
+    def rows() -> Iterator[Row]:
+        options["chunksize"] = _rows_at_a_time(known)
+        for columns, _ in pyreadstat.read_file_in_chunks(read, path, output_format="dict", **options):
+            yield from zip(*columns.values(), strict=True)
 
-    return Table(path, tuple(meta.column_names), blocks, known)
+    return Table(path, meta.column_names, rows(), known)

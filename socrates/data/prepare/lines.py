@@ -58,7 +58,7 @@ def write_lines(path: Path, source: Source, by: str, split: Split | None, max_ba
     """
     lines = Lines()
     with path.open("wb") as out:
-        for file, number, row in progress(read_rows(source), "reading"):
+        for file, number, row in progress(read_rows(source, max_bad_rows), "reading"):
             try:
                 answer = to_answer(row)
                 group = group_of(answer, by)

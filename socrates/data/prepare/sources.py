@@ -159,19 +159,19 @@ def _open_hub(name: str, revision: str | None) -> Source:
 # --- its rows ------------------------------------------------------------------------------------------------------
 
 
-def read_rows(source: Source) -> Iterator[tuple[Path, int, dict[str, Any] | bytes]]:
+def read_rows(source: Source, max_bad_rows: int = 0) -> Iterator[tuple[Path, int, dict[str, Any] | bytes]]:
     """Yield (file, number, row) of a source; a row of JSONL is its line.
 
     Numbers count from 1 in each file; an empty line counts and is no row.
 
     Raises:
-        SocratesError: a file is damaged or cannot be read, or cannot be converted.
+        SocratesError: a file is damaged or cannot be read, or more than ``max_bad_rows`` cannot be converted.
     """
     if source.columns is not None:
         found = Conversion()
         for number, row in enumerate(convert_rows(source.files, read_columns(source.columns), found), start=1):
             yield source.files[0], number, row
-        found.refuse(0)
+        found.refuse(max_bad_rows)
         for line in found.lines():
             print(line, flush=True)
         return

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pyreadstat
 import pytest
 from made_tables import FAIR, KINDS, TEXTS, people, statistics_frame
@@ -9,9 +10,10 @@ from made_tables import FAIR, KINDS, TEXTS, people, statistics_frame
 from socrates.data.convert import tables
 from socrates.data.convert.columns import Columns
 from socrates.data.convert.guess import columns_text, guess_columns
+from socrates.data.convert.qualtrics import read_qsf
 from socrates.data.convert.rows import Conversion, convert_rows, convert_to
 from socrates.data.records import read_answers
-from socrates.data.scales import Scale
+from socrates.data.scales import Scale, scale_from_text
 from socrates.data.scales.text import parse_scale
 from socrates.data.scales.wording import answer_instruction
 from socrates.errors import SocratesError
@@ -163,12 +165,51 @@ def test_what_spss_holds_to_be_missing_is_no_answer_and_a_survey_is_named_beside
     columns = {"study": "s", "person": "caseid", "questions": {"fair": {"text": FAIR, "scale": "1 to 7"}}}
     rows, found = convert([tmp_path / "s.sav"], columns)
     assert found.empty == 1 and rows[0]["response"] == 77 and rows[0]["missing"] == [77]
+    pyreadstat.write_sav(frame, tmp_path / "a.sav", missing_ranges={"age": [{"lo": 60, "hi": 999}], "treatment": [1]})
+    columns |= {"demographics": {"age": "age"}}
+    rows, _ = convert([tmp_path / "a.sav"], columns)
+    assert [row["demographic"].get("age") for row in rows] == [
+        one["age"] if one["age"] < 60 else None for one in people()
+    ]
+    assert convert([tmp_path / "a.sav"], {**columns, "condition": "treatment"})[1].bad == 30
     (tmp_path / "other").mkdir()
     made = KINDS["qualtrics"](tmp_path)
     survey = (tmp_path / "survey.qsf").rename(tmp_path / "other" / "survey.qsf")
     with pytest.raises(SocratesError, match="is no number"):
         convert_to(made.files, columns_of(made.columns), tmp_path / "o")
     assert convert([*made.files, survey], made.columns)[1].bad == 0
+
+
+def test_labels_that_contradict_those_of_the_file_are_refused_and_codes_that_are_texts_read_by_them(tmp_path):
+    scale = {"0": "Agree", "1": "Disagree"}
+    columns = {"study": "s", "questions": {"q": {"text": "?", "scale": scale}}}
+    for values, labels in (([1.0, 2], {1: "Agree", 2: "Disagree"}), (["a", "d"], {"a": "Agree", "d": "Disagree"})):
+        frame = pd.DataFrame({"q": values})
+        pyreadstat.write_sav(frame, tmp_path / "s.sav", variable_value_labels={"q": labels})
+        if values[0] == "a":
+            assert [row["response"] for row in convert([tmp_path / "s.sav"], columns)[0]] == [0, 1]
+        else:
+            with pytest.raises(SocratesError, match=r'"Agree" is 0 in columns\.json and 1 in the file'):
+                convert([tmp_path / "s.sav"], columns)
+
+
+def test_a_survey_file_says_what_it_can_of_each_column(tmp_path):
+    slider = {"QuestionText": "Rate", "QuestionType": "Slider", "Choices": {"1": {"Display": "a"}}}
+    several = {"QuestionText": "Which?", "QuestionType": "MC", "Selector": "MAVR", "Choices": {"1": {"Display": "Car"}}}
+    asked = {
+        "QID1": {**slider, "Configuration": {"CSSliderMin": 0, "CSSliderMax": 1, "NumDecimals": "1"}},
+        "QID2": {**slider, "Configuration": {"StarCount": 5}},
+        "QID3": several,
+        "QID4": {**several, "Selector": "SAVR", "Choices": {"1": {"Display": "<img>"}, "2": {"Display": "Bus"}}},
+    }
+    survey = {"SurveyElements": [{"Element": "SQ", "PrimaryAttribute": q, "Payload": p} for q, p in asked.items()]}
+    (tmp_path / "s.qsf").write_text(json.dumps(survey), encoding="utf-8")
+    ids = {"rate": "QID1_1", "stars": "QID2_1", "which": "QID3", "loop": "2_QID4", "id": "_recordId"}
+    assert read_qsf(tmp_path / "s.qsf", {name: f'{{"ImportId":"{found}"}}' for name, found in ids.items()}) == {
+        "rate": {"text": "Rate a", "scale": scale_from_text("0 to 1 by 0.1")},
+        "which": {"text": "Which?", "labels": {}},
+        "loop": {"text": "Which?", "labels": {1: "choice 1", 2: "Bus"}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -224,6 +265,18 @@ REFUSED = {
     ),
     "a weight": ("q,w\n1,-1\n", {**ONE, "weight": "w"}, ['"w": must be a number above 0, not -1']),
     "no text": ("q\n1\n", {**ONE, "questions": ["q"]}, ['question "q" has no text']),
+    "a thousand, or one": ("q\n1.000\n", {**ONE, "scale": "0 to 5000", "questions": {"q": "?"}}, ["may be 1 or 1000"]),
+    "several answers": ('q;r\n"1,2";1\n', ONE, ['"1,2": 1.2 is no whole number']),
+    "a label that is another code": (
+        "q\n1\n",
+        {**ONE, "scale": {"1": "0", "2": "1", "3": "2+"}, "questions": {"q": "?"}},
+        ["1 may be an answer, or the label of 2"],
+    ),
+    "a label of two answers": (
+        "q\nSame\n",
+        {**ONE, "scale": {"1": "same", "2": "Same"}, "questions": {"q": "?"}},
+        ["no num"],
+    ),
 }
 
 
@@ -240,6 +293,44 @@ def test_some_bad_answers_may_be_left_out_and_are_counted(tmp_path):
     assert (found.rows, found.bad) == (2, 1)
 
 
+def test_numbers_as_other_programs_write_them_mean_the_same(tmp_path):
+    text = 'id,"the\n q",w,c,,\n1.0,5.00,.5,1.0,,\n2.0,#NULL!,1,0.0,,\n3.0,99,1,0.0,,\n'
+    columns = {"study": "s", "person": "id", "weight": "w", "condition": "c", "scale": "1 to 7"}
+    columns["questions"] = {"the q": "How?"}
+    rows, found = convert(written(tmp_path, text), columns)
+    given = [(row["participant"], row["response"], row["weight"], row["condition_num"]) for row in rows]
+    assert given == [(1, 5, 0.5, 1), (3, 99, 1, 0)] and found.empty == 1
+    assert found.lines()[-1].endswith("the q: 99")
+    records = [{"id": 1.5, "c": True, "q": 0.30000001192092896}, {"id": 2, "c": False, "q": True}]
+    columns = {
+        "study": "s",
+        "person": "id",
+        "condition": "c",
+        "questions": {"q": {"text": "?", "scale": "0 to 1 by 0.1"}},
+    }
+    rows, _ = convert(written(tmp_path, json.dumps(records), "t.json"), columns)
+    given = [(row["participant"], row["response"], row["condition_num"]) for row in rows]
+    assert given == [("1.5", 0.3, 1), (2, 1, 0)] and json.dumps(rows[1]["response"]) == "1"
+
+
+def test_a_question_of_columns_json_that_no_row_answers_is_told(tmp_path):
+    columns = {"study": "s", "question": "q", "answer": "a", "scale": "1 to 7", "questions": {"x": "?", "y": "?"}}
+    found = convert(written(tmp_path, "q,a\nx,1\n"), columns)[1]
+    assert found.lines() == ["questions of columns.json that no row answers: y"]
+
+
+def test_an_excel_file_is_refused_for_two_columns_of_one_name(tmp_path):
+    pd.DataFrame([["", ""], ["q", "q"], [1, 2]]).to_excel(tmp_path / "t.xlsx", index=False, header=False)
+    with pytest.raises(SocratesError, match='several columns are named "q"'):
+        convert([tmp_path / "t.xlsx"], ONE)
+
+
+@pytest.mark.parametrize("text", ["[]", "[{}]", '[{"a": Infinity}]', '{"a": 1}\n[2]'])
+def test_json_without_rows_is_refused(text, tmp_path):
+    with pytest.raises(SocratesError, match=r"is empty|cannot be read|must be"):
+        convert(written(tmp_path, text, "t.json"), ONE)
+
+
 def test_a_file_of_another_encoding_is_read_as_it_is_told(tmp_path):
     (tmp_path / "t.csv").write_bytes("q\tort\n1\tŁódź\n".encode("utf-16"))
     columns = {**ONE, "demographics": {"location": "ort"}}
@@ -248,6 +339,9 @@ def test_a_file_of_another_encoding_is_read_as_it_is_told(tmp_path):
     assert convert([tmp_path / "t.csv"], {**columns, "encoding": "cp1250"})[0][0]["demographic"] == {"location": "Łódź"}
     with pytest.raises(SocratesError, match="name its encoding in"):
         convert([tmp_path / "t.csv"], {**columns, "encoding": "utf-8"})
+    (tmp_path / "t.csv").write_bytes("q,r\n1,2\n".encode("utf-16-le"))
+    with pytest.raises(SocratesError, match="name its encoding in"):
+        convert([tmp_path / "t.csv"], ONE)
 
 
 @pytest.mark.parametrize("ending", [".sav", ".dta", ".xlsx", ".parquet", ".json", ".xls", ""])
@@ -263,7 +357,11 @@ def test_all_problems_of_a_columns_file_are_told_at_once():
     }
     with pytest.raises(SocratesError) as refused:
         columns_of(wrong)
-    for part in ('"persn": unknown key; did you mean "person"', '"scale": must be "1 to 7"', '"questions.a.scale"'):
+    for part in (
+        '"persn": unknown key; did you mean "person"',
+        '"scale": must name the valid answers ("1 to 7"',
+        '"questions.a.scale"',
+    ):
         assert part in str(refused.value)
     for part in (
         '"questions.a.nominal"',

@@ -1,10 +1,13 @@
 """Programs take tables: converted at the command line; prepared, inspected and scored as the rows made of them."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
-from made_tables import KINDS, LONG, long_rows, write_table
-from processes import run_script
+from made_tables import FAIR, KINDS, LONG, long_rows, write_table
+from processes import ROOT, run_script
 
 from socrates.data.convert.columns import Columns
 from socrates.data.convert.rows import convert_to
@@ -36,6 +39,11 @@ def test_a_table_is_prepared_as_its_rows_are_and_known_again_by_its_own_hash(tab
     columns.write_text(json.dumps({**LONG, "demographics": []}), encoding="utf-8")
     with pytest.raises(SocratesError, match="another source"):
         prepare(tmp_path / "one", settings, source=str(table), columns=columns)
+    columns.write_text(json.dumps(LONG), encoding="utf-8")
+    table.write_text(f"{table.read_text(encoding='utf-8')}999,letter,,,fair,{FAIR},bad\n", encoding="utf-8")
+    with pytest.raises(SocratesError, match='"bad" is no number'):
+        prepare(tmp_path / "two", settings, source=str(table), columns=columns)
+    prepare(tmp_path / "two", settings, source=str(table), columns=columns, max_bad_rows=1)
 
 
 @pytest.mark.slow
@@ -78,3 +86,17 @@ def test_a_table_is_guessed_converted_inspected_and_scored_at_the_command_line(t
 def test_wrong_words_are_refused_before_anything_is_read(words, said, tmp_path):
     ended = run_script("convert_data.py", *words.split(), cwd=tmp_path)
     assert ended.returncode == 2 and said in ended.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_conversion_that_is_ended_leaves_nothing(tmp_path):
+    (tmp_path / "t.csv").write_text("q\n" + "1\n" * 1_000_000)
+    (tmp_path / "c.json").write_text('{"study": "s", "questions": {"q": {"text": "How?", "scale": "1 to 7"}}}')
+    words = ("t.csv", "--columns", "c.json", "--output", "out/rows.jsonl")
+    script = [sys.executable, ROOT / "scripts" / "convert_data.py", *words]
+    with subprocess.Popen(script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("out/.*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.terminate()
+    assert process.returncode == 143 and not list((tmp_path / "out").iterdir())
