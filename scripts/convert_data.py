@@ -29,7 +29,7 @@ import _bootstrap  # noqa: F401
 import argparse
 from pathlib import Path
 
-from socrates.errors import EXIT_DONE, SocratesError, make_parser, run_entry_point
+from socrates.errors import EXIT_DONE, SocratesError, escaped, make_parser, run_entry_point
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -80,7 +80,7 @@ def guess(files: list[Path], path: Path | None) -> int:
         raise SocratesError(f"--columns {path}: is there already; name another file, or remove it")
     text = columns_text(guessed := guess_columns(files))
     if path is None:
-        print(text)
+        print(escaped(text))
     else:
         with atomic_write(path) as file:
             file.write(text)
@@ -89,7 +89,7 @@ def guess(files: list[Path], path: Path | None) -> int:
     rows = list(islice(convert_rows(files, validate(Columns, guessed, "the guess, to be completed"), found), 3))
     for row in rows:
         answer = row.get("response", row.get("counts"))
-        print(f"{render_prompt(row['demographic'], row['stimuli'])}\n→ {answer}\n")
+        print(escaped(f"{render_prompt(row['demographic'], row['stimuli'])}\n→ {answer}\n"))
     if not rows:
         found.refuse(0)
     return EXIT_DONE

@@ -25,7 +25,7 @@ from socrates.data.convert.questions import Asked, as_answer, ask
 from socrates.data.convert.tables import Known, Table, clean, open_table
 from socrates.data.records import BadRow
 from socrates.data.scales.wording import stimuli_text
-from socrates.errors import SocratesError
+from socrates.errors import SocratesError, escaped
 from socrates.files import is_same_file, write_jsonl
 from socrates.schema import nearest, raise_problems, shown
 
@@ -60,7 +60,7 @@ class Conversion:
             'Answers outside their scale (are they codes for "missing"?)': "; ".join(off_scale[:_LISTED]),
             "Rows or answers that cannot be used, left out": self.bad,
         }
-        return [*self.notes, *(f"{what}: {found}" for what, found in told.items() if found)]
+        return [*map(escaped, (*self.notes, *(f"{what}: {found}" for what, found in told.items() if found)))]
 
     def leave_out(self, why: str) -> None:
         """Count what cannot be used."""
