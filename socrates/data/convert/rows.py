@@ -80,11 +80,8 @@ class Conversion:
             for task, texts in self.words.items()
             if len(texts) > 1
         ]
-        raise SocratesError(
-            "\n  ".join(
-                [*self.first_bad, *more, f"{self.bad} cannot be used, {max_bad_rows} allowed; {remedy}", *words]
-            )
-        )
+        counted = f"{self.bad} cannot be used, {max_bad_rows} allowed; {remedy}"
+        raise SocratesError("\n  ".join([*self.first_bad, *more, counted, *words, *self.notes]))
 
 
 def convert_to(files: Sequence[Path], columns: Columns, output: Path, max_bad_rows: int = 0) -> Conversion:

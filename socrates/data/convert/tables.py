@@ -154,6 +154,8 @@ def _open_rows(path: Path, rows: Iterator[Row], qsf: Path | None, notes: list[st
         said = read_qsf(qsf, dict(zip(columns, imported, strict=True)))
         known |= {name: Known(**more) for name, more in said.items()}
         notes = [*notes, f"question texts, choices and recodes are those of {qsf}"]
+    else:
+        notes = [*notes, "a Qualtrics export without its survey: name its .qsf, which knows choices and recodes"]
     return Table(path, columns, rows, known, 4, notes)
 
 
