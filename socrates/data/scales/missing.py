@@ -14,6 +14,7 @@ _CODE = r"(?:-(?:[1-9]|77|88|9+[6-9])|[789]|77+|88+|9+[6-9])(?![\w%]|[.,/]\d)"
 CODES = re.compile(_CODE)  # those in common use
 _SAYS = re.compile(
     r"\b(?:refus|declin|skip|dk\b|n a\b|unsure|unknown|inapplicable|missing|(?:rather|prefer|preferred) not"
+    r"|verweiger|wei nicht|keine ang|ne sais pas|ne sait pas|no sabe|no contesta"
     r"|(?:not|non|no|dont|doesnt|didnt|cannot|cant) (?:want )?(?:to )?"
     r"(?:know|sure|remember|say|choose|appl|answer|respon|state|ask|available))"
 )
@@ -21,7 +22,8 @@ _ALONE = (  # a label of these words says no more than that
     "a an and answer answered any applicable apply applies are asked available cannot cant choose decline declined did "
     "didnt dk do does doesnt dont has have i id if im inapplicable is it know me missing my n no non not of or prefer "
     "preferred question rather refusal refuse refused refuses refusing remember respond response say sure skip skipped "
-    "stated that the they this to unknown unsure want was were would you youd your"
+    "stated that the they this to unknown unsure want was were would you youd your "
+    "verweigert wei nicht ich keine angabe ne sais sait pas je no sabe contesta"
 )
 _WORDS = frozenset(_ALONE.split())
 _NEXT = r"[;.?!]|$|,? ?(?:or |and |where )*[\"'(]*-?\d|,? (?:and )?nothing\b|,? (?:otherwise|only)\b"

@@ -43,19 +43,21 @@ _RANKING = any_of(r"""
 (?:^|[.?!:,"] |\bplease |\band )(?:rank|re-?order|number the|classez|ordnen sie|rangez|ordene)\b(?! .{0,20}scale)
 (?:^|[.?!:] |\bplease )(?:order|sort|arrange|drag|put)\b[^.?!]{0,60}\b(?:from|by|order|so that|top|starting)\b
 \b(?:full|your) ranking\b|\b(?:different|each) number (?:from|only|once)\b|\ba rank\b|\bsecond (?:best|choice)\b
-\border (?:of|in which)\b|\b(?:what|which|right|correct) order\b
+\border (?:of|in which)\b|\b(?:what|which|right|correct) order\b|\d ?> ?\d|\bfirst, second and third choice
 \bfrom (?:the )?(?:best|worst|most|least)(?: \w+){0,2} to (?:the )?(?:best|worst|most|least)\b
 \b(?:rang|reihen)folge|\bpar ordre\b|\b(?:en|por) orden\b|\bde (?:mayor|la plus)\b[^.?!]{0,40} (?:menor|moins)\b|排序
 """)
 _OPEN = any_of(r"""
-\bhow (?:many|old|tall|long|heavy)\b|\b(?:what|which) (?:year|date|day|age|sum)\b|\bwhat (?:price|fine|wage)\b
-\bhow much (?:money|time|did|do|does|would|will|should|is|are)\b[^.?!]{0,30}\b(?:pay|spen[dt]|earn|cost|weigh|award)
+\bhow (?:many|old|tall|long|heavy)\b|\b(?:what|which) (?:year|date|day|age|sum|town|city|country|language)\b
+\bwhat (?:price|fine|wage)\b|\bhow much(?:, in \w+,)? (?:money|time|did|do|does|would|will|should|is|are)\b\
+[^.?!]{0,30}\b(?:pay|spen[dt]|earn|cost|weigh|award)
 (?:^|[.?!:,] )what (?:is|was|are|has|were)\b(?! your (?:view|opinion|position))|\bwhen (?:did|were|was|do|will)\b
 \b(?:explain|describe|own words|freely|sentences?|paragraph|words|characters|verbatim|tweet|poem|essay|format|why)\b
 \bwho\b(?! (?:should|is the|would you vote))|\bcomes to (?:your )?mind\b|_{3,}|\bwhat do you think\b|\bworth\b
-\bwhat (?:did|would|will|should|can|do)\b[^.?!]{0,30}\b(?:do|write|say|tell)\b|\bimportant problem\b|\banything else\b
-\b(?:best|your) (?:guess|estimate)\b|\b(?:name|e-?mail|prolific id|zip code|address|date)\b
-\b(?:tell us|write) (?:about|an? (?!number|value|whole|digit|single))|\bbeschreiben|\bwarum|\bwie ?viele?\b
+\bwhat (?:\w+ )?(?:did|would|will|should|can|do)\b[^.?!]{0,30}\b(?:do|write|say|said|tell|put)\b
+\bimportant problem\b|\banything else\b|\bcomments\b|\bwrite it here\b|\bbeschreiben|\bwarum|\bwie ?viele?\b
+\b(?:best|own|your) (?:guess|estimate)\b|\b(?:name|e-?mail|phone|prolific id|zip code|address|date)\b
+\btell (?:me|us) what\b|\b(?:tell us|write) (?:about|an? (?!number|value|whole|digit|single))|\bas much as you like\b
 \bwelchen beruf|\bdécrivez|\bexpliquez|\bpourquoi|\bcombien|\bcuánt[oa]s|\bpor qué|\bdescriba|多少|为什么|描述
 """)
 

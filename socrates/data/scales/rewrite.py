@@ -13,17 +13,18 @@ _SIGNS = {0xFF01 + i: chr(0x21 + i) for i in range(94)} | {0xFF1F: "? ", 0x3002:
 _SIGNS |= dict.fromkeys(map(ord, "¿¡"), "") | dict.fromkeys(map(ord, "–−‐‑‒"), "-")
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_DIGITS = {word: value for value, word in enumerate(_WORDS)} | {"fifteen": 15, "twenty": 20, "hundred": 100}
+_DIGITS = {word: i for i, word in enumerate(_WORDS)} | {"fifteen": 15, "twenty": 20, "fifty": 50, "hundred": 100}
 _WORD = rf"(?:(?:a |one )?hundred|{'|'.join(_DIGITS)})"
 _BRACKETS = r"(?: ?\([^()\n]{1,80}\))?"
 _IN_WORDS = re.compile(  # "from one (bad) to five", "where one is …", "(one)", "one) …", "one, two or three"
     rf"\b(?:from|between|of) {_WORD}{_BRACKETS} (?:up )?(?:to|and|through) {_WORD}\b|\({_WORD}\)|\b{_WORD}\)"
-    rf"|\b(?:least|most|than) {_WORD}\b|\band {_WORD}(?= the (?:high|max))|\b{_WORD}(?:, {_WORD}){{1,9}},? or {_WORD}\b"
-    rf"|(?:\b(?:where|and|with)|[,;:]) {_WORD} (?=(?:is|means?|meaning|being|stands|represents)\b)",
+    rf"|\b(?:least|most|than) {_WORD}\b|(?<=[a-z,] ){_WORD} (?=\()|\band {_WORD}(?= the (?:high|max))"
+    rf"|\b{_WORD}(?:, {_WORD}){{1,9}},? or {_WORD}\b"
+    rf"|(?:\b(?:where|and|with)|[,;:]) {_WORD} (?=(?:is|means?|meaning|being|stands|represents|for)\b)",
     re.I,
 )
 _ROW = re.compile(  # "0 / 1 / 2 / 3 or more", "00 01 02 03", "0, 25, 50, 75 or 100", "0, 10, ..., 100"
-    r"(?<!return )(?<![\w.,$%/-])(?:\d{1,4}(?: ?/ ?|,? or |, | +| ?- ?)(?:(?:\.\.\.|…)(?:, | +))?){2,100}\d{1,4}"
+    r"(?<!return )(?<![\w.,$%/-])(?:\d{1,4}(?: ?[/-] ?|,? (?:or|and) |, | +)(?:(?:\.\.\.|…)(?:, | +))?){2,100}\d{1,4}"
     r"(?![\w%/]|[.,]\d)(?: or (?:more|over)\b|\+)?"
 )
 
@@ -31,10 +32,14 @@ _N = r"(?:\d{1,3}(?:,\d{3})+|\d{1,9})(?!\d|[.,]\d)"
 _SIGNED = rf"(?:(?<![\w.,])[-+])?(?<![\d.,]){_N}"
 _MONEY = r"(?:[$£€¥] ?)?"
 _GAP = r"[^.?!\n\d]{0,30}"
-_HAN = "\u4e00-\u9fff"
 _REWRITINGS = rf"""
+(?<!\w)["'“”‘’„](-?\d{{1,4}})["'“”‘’](?!\w) => \1
+({_SIGNED}) ?(?:≤|<=) ?\w+ ?(?:≤|<=) ?({_SIGNED}) => from \1 to \2
+\beven (?=(?:whole )?(?:number|integer|amount)) => multiple of 2 -\x20
+({_SIGNED}{_BRACKETS}),? (?:through|via) {_SIGNED} ?\([^()\n]{{1,80}}\),? (?=to {_SIGNED} ?\() => \1\x20
+({_SIGNED}) at the (?:bottom|top|left|right|low\w*|high\w*)(?: end)? (?=to {_SIGNED}) => \1\x20
 « ?([^«»\n]{{1,80}}?) ?» => "\1"
-(?<=[{_HAN}])(?=[-\d])|(?<=\d)(?=[{_HAN}]) => \x20
+(?<=[\u4e00-\u9fff])(?=[-\d])|(?<=\d)(?=[\u4e00-\u9fff]) => \x20
 \b(?:skala|échelle|escala|scale:)(?!\w) => scale
 \b(?:von|del?|da) ({_SIGNED}{_BRACKETS}) (?:bis|à|al?)(?: zu)? (?={_SIGNED}) => from \1 to\x20
 \b(?:zwischen|entre) ({_SIGNED}{_BRACKETS}) (?:und|et|y) (?={_SIGNED}) => between \1 and\x20
@@ -42,25 +47,23 @@ _REWRITINGS = rf"""
 (?<=\d) ?(?:分 ?)?(?:表示|代表|意味着|是|为)|(?<=\d) ?分(?=[最非很]) => \x20means\x20
 (?<=\d) (?:bedeutet|heißt|steht für|entspricht|signifie|veut dire|correspond à|significa|equivale a)\b => \x20means
 (?<=\d)(["']?) (?:to (?:represent|indicate|mean)|(?:to )?stands? for)\b => \1 means
-\b(?:if|use|let|an?|the number) (["']?\d+["']?) (?=(?:means|is)\b) => where \1\x20
+\b(?:if|use|using|with|let|an?|the number) (["']?\d+["']?) (?=(?:means|is)\b) => where \1\x20
 (?<=[.?!] )(?:where )?(?=["']?\d+["']? (?:means|is)\b) => Where\x20
 \b(?:et|und|y) (?=["']?\d+["']? ) => and\x20
-\band (\d+) (?:for )?(?=["'“‘„]) => and \1 means\x20
+\band (\d+),? (?:for )?(?=["'“‘„]) => and \1 means\x20
+(\d - [^\d…\n]{{1,60}}?) ?(?:…|\.{{3}}) ?(?=\d+ - ) => \1,\x20
 (?<=\)) ?/ ?(?=\d)|(?<=\d) (?=\(-?\d+ ?=) => ,\x20
-(?<=\d) ?(?:\.\.\.?|…) ?(?=\d) => -
 (?<=[(;,?.:])( ?)([^\W\d]+(?:[ '’][^\W\d]+){{0,4}}) = (-?\d{{1,3}})(?=[,;).]|$) => \1\3 = \2
 \((?:= ?|\+|(?:press|type|enter|say|answer|code) )(-?\d{{1,3}})\) => (\1)
-\b(if you [^,.?!;\n\d]{{1,40}}), (?:please )?(?:enter|type|answer|write|press|use) (\d+) => enter \2 \1
+\b(if you [^,.?!;\n\d]{{1,80}}), (?:please )?(?:enter|type|answer|write|press|use) (\d+) => enter \2 \1
 (?<=[;,] )(?:and |or )?(?:enter|type) (?=\d+ (?:if|for) ) => \x20
-(?:(?<=[.?!:] )|(?<=\n)|^)(?=[01] (?:if|for) [^$£€\d"]) => Enter\x20
-\b(?:press|say|mark|put|code)(?= ["']?\d)|\b(?:code|mark|give) your answer:(?= \d) => enter
-\b(?:only|in|whole|full|round)(?: in)? tens\b => in steps of 10
-\b(?:only|in|whole|full|round)(?: in)? hundreds\b => in steps of 100
+(\bif [^.?!;\n]{{1,80}})\. enter (?=\d+ if ) => \1;\x20
+\b(?:press|say|mark|put|code|use|using)(?= ["']?\d)|\b(?:code|mark|give) your answer:(?= \d) => enter
 \[([^][\n]{{1,100}})\] => (\1)
  ?\((?!\W?[\d,]+[ €%]*(?:-|to))([^()\n=]{{0,60}}\b(?:step|incre|multi|d[eé]ci|nachk|integ)\w+[^()\n=]{{0,60}})\) => , \1
-{_MONEY}(?<![\w.,-])({_N})(?: ?[£€])?( ?- ?| (?:to|and|or above) ){_MONEY}({_N})(?: ?[£€])? => \1\2\3
-\b(?:at least|minimum|below|low(?:est)?|(?:no|not|not be|cannot be) (?:less|fewer|lower) than)\b\
-{_GAP}?{_MONEY}({_N}){_GAP}\b(?:at most|maximum|above|high(?:est)?|(?:no|not|or) (?:more|higher|greater) than)\b\
+{_MONEY}(?<![\w.,-])({_N})(?: ?[£€])?( ?- ?| (?:to|up to|and|or above) ){_MONEY}({_N})(?: ?[£€])? => \1\2\3
+\b(?:at least|minimum|below|low(?:est)?|(?:no|not|not be|cannot be) (?:less|fewer|lower|smaller) than)\b\
+{_GAP}?{_MONEY}({_N}){_GAP}\b(?:at most|maximum|above|high(?:est)?|(?:no|not|or) (?:more|higher|greater|larger) than)\b\
 {_GAP}?{_MONEY}({_N}) => must be between \1 and \2
 \b({_N}) being the (?:low|min|small){_GAP} and ({_N})(?: being)? the (?:high|max|larg)\w* => must be between \1 and \2
 """
@@ -74,6 +77,7 @@ _OPTION = re.compile(  # "1. Yes", "1 - Yes", "(1) Yes", "[1] = Yes", "1 Yes"
 _LINE = re.sub(r"\?P<\w+>", "?:", _OPTION.pattern)
 _LIST = re.compile(rf"^[ \t]*+{_LINE}(?:\n\s*+{_LINE})+$", re.M)
 _INLINE = re.compile(
+    r"(?<!answer )(?<!enter )(?<!press )(?<!choose )(?<!option )(?<!number )(?<!than )(?<!to )"
     r"(?<=\s)(?=\(?\d{1,2}\) |\[\d{1,2}\] |\d{1,2}[.:] (?=\S)|\d [A-Z][a-z])"
 )  # where an option starts in a line
 _END = re.compile(r"[.?!](?= +[^\W\d_a-z])|$")
@@ -103,7 +107,8 @@ def _range(row: re.Match[str]) -> str:
     steps = {b - a for a, b in pairwise(values[:-1] if "." in row[0] else values)}
     step = min(steps)
     alone = re.match(r"\d+(?: +| ?- ?)\d", row[0])
-    fits = len(steps) == 1 and step > 0 and values[0] in (0, 1, step) and (values[-1] - values[0]) % step == 0
+    starts = values[0] in (0, 1, step) or (len(values) > 4 and not alone)
+    fits = len(steps) == 1 and step > 0 and starts and (values[-1] - values[0]) % step == 0
     if not fits or (alone and len(values) < 4):
         return row[0]
     shown = f"from {values[0]} to {values[-1]}" + (f" in steps of {step}" if step > 1 else "")
@@ -132,7 +137,9 @@ def _option_list(lines: re.Match[str]) -> str:
     codes = [int(option["code"]) for option in options[:end]]
     labels = [re.sub(r"[\".!…:;]+(?=\W|$)", ",", option["label"]).strip("\t ,") for option in options[:end]]
     up = [code for code in codes if code >= 0] if codes[0] >= 0 else codes
-    if end < 2 or up not in (sorted({*up}), sorted({*up})[::-1]) or min(up[0], up[-1]) > 1 or "?" in "".join(labels):
+    starts = min(up[0], up[-1]) < 2 or (len(up) > 3 and "=" in lines[0])
+    ordered = up in (sorted({*up}), [*range(up[0], up[-1] - 1, -1)])
+    if end < 2 or not starts or not ordered or "?" in "".join(labels):
         return lines[0]
     sign = "=" if "=" in (options[0]["sign"] or "") and not {"yes", "no"} & {*map(str.lower, labels)} else "for"
     shown = "; ".join(f'{code} {sign} "{label}"' for code, label in zip(codes, labels, strict=True))

@@ -50,6 +50,9 @@ def read_scale(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
     for worded in (text, plain_wording(text)) if only else (plain_wording(text),):
         question, missing = cut_missing(question_text(worded).translate(_PLAIN))
         found, asked, is_amount = _find_values(question if missing else _flat(worded).translate(_PLAIN))
+        anchors = found and not only and found[1] == NAMED and max(found[0]) - min(found[0]) >= len(found[0])
+        if found and (IN_QUESTION in found[1] or not only) and (anchors or _leaves_out(found[0], [asked])):
+            found = None  # "use 0 for never and 10 for always": perhaps there is something in between
         if found or is_amount:
             break
     if found is None and not only:
@@ -68,13 +71,14 @@ def _find_values(plain: str) -> tuple[_Found | None, str, bool]:
     """What the answer instruction states, or the question before it; what they say; whether it asks for an amount."""
     before, instruction, after = _instruction(plain)
     request, found = _read_request(after)
-    if _leaves_bounds_to_question(request) and _is_instruction(before[_sentence_starts(before)[-1] :]):
+    last = before[_sentence_starts(before)[-1] :]
+    if _leaves_bounds_to_question(request) and "?" not in last and _INSTRUCTION.match(last):
         before, instruction, after = _instruction(before)  # "Only return 1 or 2. Only return the number."
         request, found = _read_request(after)
     question = _hide_labels(before[_question_start(before) :])
     asked = request if found and _ONLY.search(instruction) else f"{question} {instruction} {request}".lower()
     is_amount = bool(request) and not _leaves_bounds_to_question(request)
-    if found or is_amount:
+    if found or is_amount or not instruction:
         return found, asked, is_amount
     found = _read_statement(_SENTENCE.sub("", request, count=1)) or _read_statement(question)
     return found and (found[0], found[1] + IN_QUESTION), asked, False
@@ -83,15 +87,20 @@ def _find_values(plain: str) -> tuple[_Found | None, str, bool]:
 def _find_elsewhere(plain: str) -> tuple[_Found | None, str, frozenset[int]]:
     """The same where no "Only return …" says what counts: in the sentences that tell the reader to answer."""
     starts = [*_sentence_starts(plain), len(plain)]
-    sentences = [plain[a:b] for a, b in pairwise(starts)]
+    sentences, codes = zip(*(cut_missing(plain[a:b]) for a, b in pairwise(starts)), strict=True)
     shown = [_hide_labels(sentence).lower().strip() for sentence in sentences]
     questions = (i for i, told in enumerate(shown) if "?" in told and not _ASKS_AGAIN.match(told))
     last = max(questions, default=len(shown) - 1)
     tells = _telling(sentences, shown, last)
-    found, at = next(((read, i) for i in tells if (read := _read_statement(shown[i], _OWN_RANGES))), (None, last))
+    read = {i: statement for i in tells if (statement := _read_statement(shown[i], _OWN_RANGES))}
+    at = next(iter(read), last)
+    found = read.get(at)
     near = [i for i in range(max(0, min(at, last) - 2), len(shown)) if i in tells or i > min(at, last)]
-    missing = cut_missing(" ".join(sentences[i] for i in near))[1]
+    missing = frozenset().union(*(codes[i] for i in near))
     asked = " ".join(shown[i] for i in near if i == last or not _OTHERS.search(shown[i]))
+    contradicted = len({(min(values), max(values)) for values, _ in read.values()}) > 1
+    if found and (contradicted or _leaves_out(found[0], [shown[i] for i in {*tells, *near}])):
+        found = None
     return found and (found[0], found[1] + IN_QUESTION), asked, missing
 
 
@@ -105,8 +114,9 @@ def _telling(sentences: list[str], shown: list[str], last: int) -> dict[int, Non
         told, requests = shown[i], _TELLS.match(shown[i])
         if _OPTIONS_LIST.match(told):
             labels = _ANSWER_WORDS.search(sentences[i].lower()) and "these" not in question
-            fits = i == last + 1 or labels or _CHOICE.search(question) or (i and _TELLS.match(shown[i - 1]))
-            tell = ends or (fits and not is_amount)
+            closes = last < len(shown) - 1 and all(map(_CLOSER.match, shown[last + 1 :]))
+            fits = i == last + 1 or closes or labels or _CHOICE.search(question) or (i and _TELLS.match(shown[i - 1]))
+            tell = ends or (fits and not is_amount) or (i == 0 and last == 1 and "=" in told)
         elif i == last:
             tell = True
         elif _OTHERS.search(told) or (i < last and "?" in told):
@@ -114,15 +124,23 @@ def _telling(sentences: list[str], shown: list[str], last: int) -> dict[int, Non
         elif i > last or "?" not in question:
             tell = requests or _SCALE_FIRST.match(told) or _MAY.match(told)
         elif is_amount:
-            tell = _ANSWER.match(told)
+            tell = _ANSWER.match(told) or (set(_MAY_DO.findall(told)) & set(re.findall(r"\w+", question)))
         else:
-            says = requests or _SCALE_FIRST.match(told) or (_MAY.match(told) and not yes_or_no)
+            says = requests or (not yes_or_no and (_SCALE_FIRST.match(told) or _MAY.match(told)))
             tell = says and (straight or (requests and not yes_or_no))
         if tell:
             tells[i] = None
         straight = straight and (i >= last or bool(tell))
         ends = ends and bool(_ASKS_AGAIN.match(told) or ("?" not in told and (requests or _CLOSER.match(told))))
     return tells
+
+
+def _leaves_out(values: _Values, sentences: list[str]) -> bool:
+    """Whether a number that stands as a code does is none of the values: then a statement was read in part."""
+    told = " ".join(told for told in sentences if not _OTHERS.search(told))
+    others = {(span[0], span[-1]) for span in map(_span, _ANY_RANGE.finditer(told))} - {(min(values), max(values))}
+    codes = [_number(code) for found in _CODE_LIKE.findall(told) for code in found if code]
+    return bool(others or _NOT_ALL.search(told)) or any(code not in values for code in codes)
 
 
 def _in_steps(values: _Values, asked: str) -> _Values:
@@ -279,7 +297,7 @@ _LABELLED = (
     r"| (?:for|if|otherwise|means|meaning|being|is|represents|indicates)\b)"
 )
 _ITEM = re.compile(
-    r"(?:^|(?<=[;,:.?!(] )|(?<=[;,(])|(?<=\bor )|(?<=\band )|(?<=\bwhere )|(?<=\bwith )|(?<= )(?=-?\d+ ?[=:]))"
+    r"(?:^|(?<=[;,:.?!(] )|(?<=[;,(])|(?<=\bo[rf] )|(?<=\band )|(?<=\bwhere )|(?<=\bwith )|(?<= )(?=-?\d+ ?[=:]))"
     + _LABELLED
 )
 _FIRST_ITEM = re.compile(rf"[^.?!\d]{{0,150}}?(?<![\d.]){_LABELLED}")
@@ -296,7 +314,7 @@ _NUMBER_IN_BRACKETS = re.compile(r"(?<![\d~] )\((-?\d{1,3})\)")
 # an instruction with a unit of its own asks for an amount, whatever scale the question has
 _AMOUNT = re.compile(
     rf"[$%]|\b(?:{_UNIT}|dollar|cent|hour|day|week|month|year|money|cost|price|income|salary|age|people|adults|times"
-    r"|steps|miles|how many|number of(?! your| the (?:option|answer|choice|statement))|amount(?! of))\b"
+    r"|steps|miles|how many|number of(?! your| (?:the|one|an?) (?:option|answer|choice|statement))|amount(?! of))\b"
 )
 
 
@@ -358,7 +376,7 @@ def _leaves_bounds_to_question(request: str) -> bool:
 
 _STATED_RANGES = (
     # "on a scale from 1 (label) to 5 (label)", "what number from 1 to 10"
-    re.compile(rf"\b(?:scales?|integer|number|rating|score|value) {_LEAD}{_RANGE}"),
+    re.compile(rf"\b(?:scales?|integer|number|rating|score|values?) {_LEAD}{_RANGE}"),
     # "on a 1-7 scale", "on a 0 to 10 point scale"
     re.compile(rf"(?<=\ba ){_RANGE}(?:[ -]point)?[ -](?:rating )?scale\b"),
     # "rate the house from 1 to 10"
@@ -372,29 +390,39 @@ _STATED_RANGES = (
 # what tells the reader to answer, where there is no "Only return …"
 _VERBS = (
     r"(?:rate|use|using|give|tell|indicate|answer|respond|reply|choose|select|pick|enter|mark|circle|say|type|write|move"
-    r"|slide|state|report|place|set|grade|score|name|express|evaluate|judge|estimate|tick|show|guess|assign|rank|order"
-    r"|put|list|sort|arrange|drag|offer|send|lend|donate|bid|keep|pay|only|bitte|geben|sagen|bewerten|antworten|wählen|évaluez|donnez|choisissez|répondez|indiquez|notez"
-    r"|veuillez|califique|seleccione|responda|indique|valore|elija|marque|classez|kreuzen|bringen|ordene)\b"
+    r"|slide|return|output|think of|round|state|report|place|set|grade|score|name|express|evaluate|judge|estimate|tick"
+    r"|show|guess|assign|rank|order|put|list|sort|arrange|drag|offer|send|lend|donate|bid|keep|pay|only|bitte|geben|sagen|bewerten|antworten|wählen|évaluez|donnez|choisissez|répondez|indiquez|notez"
+    r"|veuillez|califique|seleccione|responda|indique|valor[ae]|elija|marque|classez|kreuzen|bringen|ordene)\b"
 )
 _TELLS = re.compile(rf"[\"'(]*(?:[\w' ]{{0,40}}[,:] ?)?(?:please |now |then |do not |por favor,? )*{_VERBS}")
 _SCALE_FIRST = any_of(r"""
-["']*(?:[\w' ]{0,40}[,:] )?(?:(?:on|auf|sur|en) (?:an?|the|einer|une|una)|with|if|where|from|between)\b[^.?!\d]{0,80}\d
-[\w ]{0,20}\b(?:scale|range|score)\b|.{0,80}请
+["']*(?:[\w' ]{0,40}[,:] )?(?:(?:on|auf|sur|en) (?:an?|the|einer|une|una)|with|if|where)\b[^.?!\d]{0,80}\d
+[\w ]{0,20}\b(?:scale|range|(?:score|mark|grade|value|rating)s?)\b|.{0,80}请
+[^?]{0,150}\b\d+ (?:means|is)\b[^?]{0,150}\d+ (?:means|is)\b
 ["'(]*(?:an? )?-?\d+["']? ?(?:=|means|is|stands|\(~\))|.{1,60} \(?\d\)? (?:to|-) .{1,60} \(\d+\)
-.{0,60}\b(?:your|the|an) (?:\w+ )?(?:answer|guess|estimate|response|choice|rating)\b
 """)
 _ANSWER = re.compile(r".{0,60}\b(?:your|the) (?:answer|guess|estimate|response|choice)\b")
+_CODE_LIKE = re.compile(  # "7. " at the start, "7 =", "7 (label)", "answer 7"
+    r"(?:^|[.?!:] )[(\[]?(\d{1,3})[.)\]:](?= [^.?!]{0,200}(?:[.!]|$))"
+    rf"|({_INT})(?= ?=| ?\(~\)|: ~| (?:for|if|means|meaning|represents|indicates|stands)\b)"
+    rf"|\b(?:answer|enter|press|return|type|write|tick|mark) ({_INT})(?= ?(?:[.,;)]|if\b|for\b|$))"
+)
+_ANY_RANGE = re.compile(rf"(?:\bfrom |(?=\bbetween )|\(|\bscale (?:of )?)(?=(?:between )?[01]\b){_RANGE}")
+_NOT_ALL = re.compile(
+    r"\b(?:odd|prime) (?:num|int|amou|val)|\b(?:except|excluding|strictly|tens|hundreds|other than)\b"
+)
 _CLOSER = re.compile(
     r".{0,80}\b(?:answers?|options?|number|digit|integer|code|box|choice|one|réponse|opción|número|antwort|zahl|ziffer|chiffre)\b"
 )
 _ASKS_AGAIN = re.compile(r"(?:so,? )?(?:what(?:'s| is) )?your (?:\w+ )?(?:answer|choice|response)\b")
 _MAY = re.compile(
-    r".{0,200}\b(?:please|bitte|you (?:may|can|could|would)|your|must|ha(?:s|ve) to|may be|allowed|accepts?)\b"
+    r".{0,200}\b(?:please|bitte|you(?:r| may| can| could| would)|must|ha(?:s|ve) to|may be|allowed|valid|accepts?)\b"
 )
+_MAY_DO = re.compile(r"\byou (?:may|can|could|must|have to) (?!be\b|do\b|get\b|have\b)(\w+)")
 _YES_OR_NO = re.compile(r"[\"'(]*(?:do|does|did|is|are|was|were|would|will|should|can|could|has|have)\b")
 _OTHERS = any_of(r"""
 \b(?:rated|scored|answered|earlier|previous(?:ly)?|gave|(?:were|was) (?:asked|told)|had to|users|guests|participants)\b
-\b(?:said|says|asks|average|mean of|earn|imagine (?!.*\bladder))\b
+\b(?:said|says|asks|averag(?:e (?:was|is|of|rating|score|answer|grade)|ed)|mean of|earn|imagine (?!.*\bladder))\b
 """)
 _OPTIONS_LIST = re.compile(r"-?\d+ (?:for|=) ~(?:;|$|\.)")
 _LISTED = re.compile(rf"({_INT}) for ~")
@@ -404,15 +432,17 @@ _ANSWER_WORDS = re.compile(
 _CHOICE = re.compile(r"\bwhich\b|\b(?:choose|pick|prefer|bet on)\b")
 _NO_COUNT = r"(?! ?(?:people|persons|year|words|characters|sentences|letters|lines|o'clock|stars|cards))"
 _FROM = r"(?:from (?:an? )?|(?=between ))"
-_OWN_RANGES = (
+_OWN_RANGES = (  # in a sentence that asks or tells how to answer
     *_STATED_RANGES,
     re.compile(
-        rf"\b(?:{_VERBS}|(?:amount|prices?|wage|must|ha(?:s|ve) to|should|can|may|going|choice|accepts?|numbered"
+        rf"\b(?:{_VERBS}|(?:amount|prices?|wage|must|ha(?:s|ve) to|should|can|may|going|go|runs?|ranges?"
+        rf"|choice|accepts?|numbered|(?:valid|allowed|possible|permitted)\b[\w ]{{0,20}}\b(?:are|is)"
         rf"|chance|likelihood|probability)\b)[^.?!;]{{0,120}}?[ ,]{_FROM}{_RANGE}{_NO_COUNT}"
     ),
     re.compile(rf"\b(?:use|enter|answer|respond with|choose|select|type):? {_RANGE}{_NO_COUNT}"),
     re.compile(  # "How …? (0-10)", "Enter your choice (1-4):"
-        rf"\b(?:how\b|what\b|which\b|where\b|{_VERBS})[^.]{{0,400}}\((?:from )?{_RANGE}(?: points?| percent)?"
+        rf"\b(?:how\b|what\b|which\b|where\b|your\b|combien\b|wie\b|cuánt|{_VERBS})[^.]{{0,400}}"
+        rf"\((?:from )?{_RANGE}(?: in steps [^()]{{1,30}}| [a-z]+)?"
         r"(?:[,;][^()]{0,60})?\)(?:[ .:?!\"']*$|(?<=percent\)))"
     ),
     re.compile(rf"(?:^|[,?(] ?)(?=[01]\b){_RANGE}(?: in steps|[).]*$)"),
@@ -445,7 +475,10 @@ def _read_statement(text: str, patterns: tuple[re.Pattern[str], ...] = _STATED_R
         return _span(max(ranges, key=lambda match: (match.start("low"), match.end()))), RANGE
     listed = _LISTED.findall(text)
     items = [match[1] for match in _ITEM.finditer(text) if match[2].strip() not in ("for", "if", "otherwise")]
+    listed = items if len(items) > 3 and _OPTIONS_LIST.match(text) else listed
     values = _sorted(listed) if len(listed) > 1 else _fill(items) or _fill(_NUMBER_IN_BRACKETS.findall(text))
+    if isinstance(values, range) and len(items) > 3 and len(items) < len(values):
+        return None  # these codes, or all that lie between them?
     values = values and _with_dots(values, text)
     return values and (values, NAMED)
 
@@ -454,15 +487,11 @@ def _only_helps(sentence: str) -> bool:
     """Whether a sentence only states answers, or is a stem to complete ("I would …"), or an instruction."""
     if "?" in sentence:
         return False
-    if sentence.rstrip("\"' \n").endswith(("…", "...", ". .")) or _is_instruction(sentence):
+    if sentence.rstrip("\"' \n").endswith(("…", "...", ". .")) or _INSTRUCTION.match(sentence):
         return True
     shown = _hide_labels(sentence)
     states_answers = _ITEM.match(shown) or _LABEL_FIRST.match(shown)
     return bool(states_answers or (_HELP.match(sentence) and _read_statement(shown) is not None))
-
-
-def _is_instruction(sentence: str) -> bool:
-    return "?" not in sentence and _INSTRUCTION.match(sentence) is not None
 
 
 def _about_years(match: re.Match[str]) -> bool:
