@@ -9,7 +9,10 @@ OPEN, UNSTATED = "open answer", "no scale stated"
 
 _CHOOSE = r"\b(?:choose|select|pick|mark|check|tick|circle|name)"
 _MANY = r"(?:[2-9]|two|three|four|five|six|seven)\b"
-_THINGS = r"(?:of|from|options?|answers?|items?|boxes|reasons|things|choices|responses|problems|issues)\b"
+_THINGS = (
+    r"(?:of|from|options?|answers?|items?|boxes|reasons|things|choices|responses|problems|issues|ratings|numbers"
+    r"|scores)\b"
+)
 _WHOLE = any_of(r"""
 \b(?:integers?|whole|full (?:euros|dollars|pounds)|binary)\b
 \b(?:no|not an?|not|without|never)(?: any| use| using)? (?:decimal|fraction|pence|cents)\w*
@@ -39,6 +42,7 @@ _SEVERAL = any_of(rf"""
 \bmehrfach|\balles\b[^.?!]{{0,30}}\bzutr|\bmehrere antworten|\bplusieurs (?:réponses|choix)|\btoutes les\b|\btodas las\b
 \bhasta (?:\d|dos|tres)\b|\bvarias (?:respuestas|opciones)|多选|所有适用
 """)
+_IN_WORDS = any_of(r"""\bown words\b|\b\d+ (?:full )?(?:sentences|words|paragraphs|lines|characters)\b""")
 _RANKING = any_of(r"""
 (?:^|[.?!:,"] |\bplease |\band )(?:rank|re-?order|number the|classez|ordnen sie|rangez|ordene)\b(?! .{0,20}scale)
 (?:^|[.?!:] |\bplease )(?:order|sort|arrange|drag|put)\b[^.?!]{0,60}\b(?:from|by|order|so that|top|starting)\b
@@ -63,11 +67,12 @@ _OPEN = any_of(r"""
 
 
 def other_request(asked: str) -> str | None:
-    """What is asked for in the place of one whole number (`DECIMALS`, `SEVERAL`, `RANKING`), if anything."""
+    """What is asked for in the place of one whole number (`DECIMALS`, `SEVERAL`, `RANKING`, `OPEN`), if anything."""
     share = _ZERO_TO_ONE.search(asked) and not _TWO_LABELS.search(asked)
     if (share or _DECIMALS.search(asked)) and not _WHOLE.search(asked):
         return DECIMALS
-    return SEVERAL if _SEVERAL.search(asked) else RANKING if _RANKING.search(asked) else None
+    others = {SEVERAL: _SEVERAL, RANKING: _RANKING, OPEN: _IN_WORDS}
+    return next((reason for reason, pattern in others.items() if pattern.search(asked)), None)
 
 
 def is_open(asked: str) -> bool:
