@@ -74,7 +74,7 @@ def test_a_run_whose_checkpoints_no_monitor_would_find_is_refused_with_the_rule(
     "name, content, parts",
     [
         ("train.jsonl", None, ["no such data file"]),
-        ("train.jsonl", b'{"a": 1}\n{"b": \n', ["train.jsonl, line 1", '"response"']),
+        ("train.jsonl", b'{"study_id": 1}\n{"b": \n', ["train.jsonl, line 1", '"response"']),
         ("val.jsonl", b"\n{nonsense}\n", ["val.jsonl, line 2", "not JSON"]),
     ],
 )
