@@ -213,10 +213,11 @@ def _answered(answer: Answer, scale: Scale | None, result: AnswerDistribution) -
     if undecoded and result.valid_mass > 0:
         distribution = result.probabilities
     pairs = zip(result.values.tolist(), distribution.tolist(), strict=True) if distribution is not None else ()
+    missing = answer.stated[2]
     line = prediction_line(
         answer.keys(),
         answer.response,
-        distribution={value: p for value, p in pairs if p > 0 and value not in answer.stated[2]} or None,
+        distribution={value: p for value, p in pairs if p > 0 and value not in missing} or None,
         probabilities=result.probabilities / result.valid_mass if result.exact and result.valid_mass > 0 else None,
         # A sampled row knows the share of valid samples after decoding: another quantity, not to be averaged with it.
         valid_mass=result.valid_mass if result.exact else None,

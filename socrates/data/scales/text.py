@@ -47,7 +47,8 @@ def read_scale(text: str) -> tuple[Scale | None, str | None, frozenset[int]]:
     The form is `RANGE`, `NAMED` or `OPTIONS`, perhaps with `IN_QUESTION`; without a scale, why (`reasons.py`).
     """
     only = _ONLY.search(_instruction(_flat(text).translate(_PLAIN))[1])
-    for worded in (text, plain_wording(text)) if only else (plain_wording(text),):
+    for wording in (str, plain_wording) if only else (plain_wording,):  # rewritten only where that is needed
+        worded = wording(text)
         question, missing = cut_missing(question_text(worded).translate(_PLAIN))
         found, asked, is_amount = _find_values(question if missing else _flat(worded).translate(_PLAIN))
         anchors = found and not only and found[1] == NAMED and max(found[0]) - min(found[0]) >= len(found[0])
