@@ -49,13 +49,19 @@ class EffectModel(Recorded):
 
 
 def prediction_interval(
-    effect: float | Array, standard_error: float | Array, model: EffectModel, level: float = 0.9
+    effect: float | Array,
+    standard_error: float | Array,
+    model: EffectModel,
+    level: float = 0.9,
+    *,
+    weights: float | Array = 2.0,
 ) -> tuple[float | Array, float | Array]:
     """What holds a new experiment's true human effect with probability ``level``; around ``model.slope * effect``.
 
     Student's, with two degrees of freedom fewer than studies (Higgins, Thompson and Spiegelhalter 2009, JRSS A 172).
     An experiment's own result differs from the true effect by the luck of its people, too. Effects are in shares of the
-    range of answers; ``standard_error`` is the prediction's own, of which personas were asked (0: none).
+    range of answers; ``standard_error`` is the prediction's own, of which personas were asked (0: none);
+    ``weights`` the sum of squares of the conditions' weights in the effect, 2 of a difference of two.
 
     Raises:
         SocratesError: ``level`` is not between 0 and 1, or a standard error below 0.
@@ -64,7 +70,7 @@ def prediction_interval(
         raise SocratesError(f"prediction interval: needs a level between 0 and 1 (is {level}), no error below 0")
     of_slope = model.slope_sd**2 + model.slope_standard_error**2
     of_prediction = np.square(standard_error) * (model.slope**2 + of_slope)
-    half = np.sqrt(of_slope * np.square(effect) + of_prediction + model.residual_sd**2)
+    half = np.sqrt(of_slope * np.square(effect) + of_prediction + model.residual_sd**2 * (weights / 2))
     half = half * stdtrit(model.studies - 2, (1 + level) / 2)
     return model.slope * effect - half, model.slope * effect + half
 

@@ -23,7 +23,8 @@ from socrates.schema import Schema
 
 PROGRAM = "scripts/predict.py"
 ASKED, ANSWERS, RECORD, PAGE = "asked.json", "answers.jsonl", "predict.json", "predict.html"
-TABLES = ("predictions.csv", "distributions.csv", "means.csv", "differences.csv")
+OF_CODES = "codes.csv"  # where the scales have any
+TABLES = ("predictions.csv", "distributions.csv", "means.csv", OF_CODES, "differences.csv")
 PICTURES = ("distributions", "differences")  # of each question
 
 

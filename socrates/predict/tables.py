@@ -14,7 +14,7 @@ import pandas as pd
 from socrates.evaluation.evaluate import PACKAGES
 from socrates.files import atomic_write, write_json
 from socrates.predict.estimates import DIFFERENCE, EXPECTED, MEAN, METHOD, PROBABILITY, SD, STANDARDIZED, sample_answers
-from socrates.predict.files import PAGE, PROGRAM, RECORD, TABLES, pictures_in
+from socrates.predict.files import OF_CODES, PAGE, PROGRAM, RECORD, TABLES, pictures_in
 from socrates.predict.page import COVERS, render
 from socrates.predict.pictures import make_plots
 from socrates.predict.population import FIELDS
@@ -26,8 +26,9 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _COLUMNS = {
     "distributions": ("condition", "question", "answer", "label", *PROBABILITY),
     "means": ("condition", "question", *MEAN, *SD, "personas", "valid_mass"),
+    "codes": ("condition", "question", "answer", "label", *PROBABILITY),
     "differences": (
-        *("question", "condition_a", "condition_b", "measure", "a", "b"),
+        *("question", "effect", "condition_a", "condition_b", "measure", "a", "b"),
         *(*DIFFERENCE, "by_chance", *STANDARDIZED, *EXPECTED),
     ),
 }
@@ -37,9 +38,11 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     """Write all files that are made from the answers; returns the pictures' paths."""
     created = datetime.now(UTC)
     rng = np.random.default_rng([prediction.seed, len(FIELDS)])  # apart from those that make personas
-    answers = pd.concat([_answers(one, prediction, rng) for one in prediction.questions])
+    answers = _answers(prediction, rng)
     numbers = {name: _table(prediction, name) for name in _COLUMNS}
     for name, table in zip(TABLES, (answers, *numbers.values()), strict=True):
+        if name == OF_CODES and table.empty:
+            continue
         with atomic_write(output / name) as file:
             _shown_as_text(table).to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
     record = {
@@ -71,19 +74,30 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if computed and not _NUMBER.fullmatch(value) else value
 
 
-def _answers(one: QuestionPrediction, prediction: Prediction, rng: np.random.Generator) -> pd.DataFrame:
-    """A line for each condition and persona; ``answer`` is sampled from the probabilities."""
-    values, people = np.array(one.question.answers.values, np.float64), prediction.plan.personas
-    centre = values.mean()
-    tables = []
-    for condition, name in enumerate(prediction.plan.experiment.conditions):
-        shares = one.probabilities[condition]
-        mean = shares @ (values - centre)
-        sd = np.sqrt(np.maximum(shares @ (values - centre) ** 2 - mean**2, 0.0))
-        sampled = sample_answers(values, shares, rng)
-        numbers = pd.DataFrame({"mean": mean + centre, "sd": sd, "answer": sampled}, index=one.personas)
-        table = people.assign(condition=name, question=one.name).join(numbers)
-        tables.append(table.assign(valid_mass=one.valid_mass[condition]))
+def _answers(prediction: Prediction, rng: np.random.Generator) -> pd.DataFrame:
+    """A line for each question, condition and persona; ``answer`` is sampled from the probabilities.
+
+    Without codes; of an index ``answer`` is the mean of its items' sampled ones.
+    """
+    people, tables = prediction.plan.personas, []
+    sampled: dict[tuple[str, str], pd.Series] = {}
+    for one in prediction.questions:
+        values, moments = np.array(one.question.answers.values, np.float64), one.moments
+        for place, condition in enumerate(one.conditions):
+            if one.index is None:
+                drawn = pd.Series(sample_answers(values, one.probabilities[place], rng), one.personas)
+            else:
+                turned = {item: values[0] + values[-1] - sampled[item, condition] for item in one.index.reversed}
+                of_items = [turned.get(item, sampled[item, condition]) for item in one.index.items]
+                drawn = pd.concat(of_items, axis=1).loc[one.personas].mean(axis=1)
+            sampled[one.name, condition] = drawn
+            numbers = pd.DataFrame({"mean": np.nan, "sd": np.nan, "answer": drawn}, index=one.personas)
+            if not moments.shares:
+                first, second, answered = moments.sums[:, place]
+                numbers["mean"] = first / answered + moments.centre
+                numbers["sd"] = np.sqrt(np.maximum(second / answered - (first / answered) ** 2, 0.0))
+            table = people.assign(condition=condition, question=one.name).join(numbers)
+            tables.append(table.assign(valid_mass=one.valid_mass[place]))
     return pd.concat(tables).rename_axis("persona").rename(index=lambda place: place + 1).reset_index()
 
 
