@@ -143,7 +143,7 @@ def predict(
     check_folder(output)
     experiment = read_experiment(experiment_file)
     personas = experiment.population.personas(experiment_file.parent, seed, people)
-    plan = plan_prompts(experiment, personas)
+    plan = plan_prompts(experiment, personas, seed)
     config = recorded_config(model)
     settings = settings_of(config)
     evidence = read_results(results) if results is not None else None
@@ -176,8 +176,8 @@ def predict(
     fitted = evidence.value("calibration", "temperature").value if evidence else None
     temperature = 1.0 if undecoded else None if uncalibrated else fitted
     predicted = [
-        _estimate(name, answers[place :: len(experiment.questions)], plan, seed, temperature, effects)
-        for place, name in enumerate(experiment.questions)
+        _estimate(name, [answers[place] for place in plan.places(name).flat], plan, seed, temperature, effects)
+        for name in experiment.questions
     ]
     listed = experiment.population.csv
     facts = {

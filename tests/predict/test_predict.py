@@ -86,14 +86,17 @@ MALFORMED = {
     "not JSON": ('{"title": ', "experiment.json: line 1, column 11: not JSON"),
     "a key misspelt": (changed(condition={}), '"condition": unknown key; did you mean "conditions"?'),
     "no conditions": (changed(conditions={}), '"conditions": must be an object'),
-    "a condition without text": (changed(conditions__late=" "), '"conditions.late": must not be empty'),
-    "half a character": (changed(conditions__late="a\ud800"), '"conditions.late": holds half a character'),
+    "a condition without text": (changed(conditions__late=" "), '"conditions.late.text": must not be empty'),
+    "half a character": (changed(conditions__late="a\ud800"), '"conditions.late.text": holds half a character'),
     "a line break in a name": (changed(questions={"a\nb": {}}), '"questions.a\\nb": holds a line break'),
     "one name twice": (changed(conditions={"a": None, "a ": "x"}), '"conditions.a ": has white space around it'),
-    "a control character": (changed(conditions__late="a\0b"), '"conditions.late": holds a control character (U+0000)'),
+    "a control character": (
+        changed(conditions__late="a\0b"),
+        '"conditions.late.text": holds a control character (U+0000)',
+    ),
     "no scale": (changed(questions__yes__scale=...), '"questions.yes.scale": missing: the valid answers'),
     "one value": (warmth(low=3, high=3), 'must be below "high", and is 3 where that is 3'),
-    "no whole ends": (warmth(low=0.5, high=True), "must be a whole number, not 0.5"),
+    "ends that are no numbers": (warmth(low="1", high=True), "must be a number, not true"),
     "a high end alone": (warmth(high=7), 'warmth.scale": takes "low" and "high"'),
     "both kinds": (warmth(low=1, options={"1": "a", "2": "b"}), 'takes either "options"'),
     "too wide": (warmth(low=0, high=9999), "10,000 answers; at most 4,096"),
@@ -105,7 +108,7 @@ MALFORMED = {
     ),
     "a missing answer among the options": (
         options(**{"1": "Yes", "2": "No", "99": "Prefer not to say"}),
-        '"questions.yes": 99 ("Prefer not to say") is a missing answer, which measures nothing; leave it out',
+        '"questions.yes": 99 ("Prefer not to say") is a missing answer, which measures nothing; put it under',
     ),
     "an instruction of its own": (
         changed(questions__warmth__text=f"How warm? {OWN_SCALE}"),
@@ -217,7 +220,7 @@ def test_answer_instructions_are_those_of_the_data_set(tmp_path, scale, instruct
     assert question.instruction == instruction
     late = "You read “The ferry to the island was late again.”"
     for condition, told in (("control", "You were asked: "), ("late", late)):
-        stimuli = experiment.stimuli(condition, question)
+        stimuli = experiment.stimuli(condition, "yes")
         assert stimuli.startswith(told) and stimuli.endswith(f": “Would you go?” {instruction}")
         assert parse_scale(stimuli) == question.answers
 
