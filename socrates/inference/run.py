@@ -25,7 +25,7 @@ from socrates.errors import LIBRARY_ERRORS, SocratesError, first_line
 from socrates.inference.engine import AnswerDistribution, Question, load_engine, longest_prompt, plan_inference
 from socrates.inference.journal import Journal, open_journal
 from socrates.inference.parallel import open_engine
-from socrates.model.chat import prompt_fingerprint, prompt_token_ids
+from socrates.model.chat import Prompt, prompt_fingerprint, prompt_token_ids
 from socrates.model.hub import ModelFiles, fingerprint, locate_model
 from socrates.model.load import quiet_libraries, tokenizer_of
 from socrates.schema import Schema
@@ -98,7 +98,7 @@ class InferenceRequest:
             "decoding": self.settings.decoding.model_dump(),
         }
 
-    def questions(self, rows: Iterable[tuple[str, Scale | None, int]]) -> list[Question]:
+    def questions(self, rows: Iterable[tuple[Prompt, Scale | None, int]]) -> list[Question]:
         """Prompts through the chat template: of each its text, its valid answers if it states any, and its key."""
         texts, scales, keys = zip(*rows, strict=True)
         ids = prompt_token_ids(self.tokenizer, texts, self.settings.prompt)

@@ -28,13 +28,14 @@ from socrates.errors import SocratesError, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Prompt = str | Sequence[dict[str, str]]  # one text of the user's, or messages in turn, the last one theirs
 _SECONDS, _CPU_SECONDS, _BYTES = 5, 100, 2**29  # the template's; all threads', others may be busy; beyond what we have
 
 
-def chat_messages(prompt: str, system_message: str | None = None) -> list[dict[str, str]]:
+def chat_messages(prompt: Prompt, system_message: str | None = None) -> list[dict[str, str]]:
     """The conversation up to the assistant's turn."""
     system = [{"role": "system", "content": system_message}] if system_message is not None else []
-    return [*system, {"role": "user", "content": prompt}]
+    return [*system, *([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)]
 
 
 def conversation_texts(
@@ -97,7 +98,7 @@ def _limits(share: float) -> Iterator[None]:
 
 
 def prompt_texts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], settings: PromptSettings | None = None
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], settings: PromptSettings | None = None
 ) -> list[str]:
     """The prompts as the model reads them: through the chat template, up to where the answer begins."""
     settings = settings or PromptSettings()
@@ -109,7 +110,7 @@ def prompt_texts(
 
 
 def prompt_token_ids(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], settings: PromptSettings | None = None
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], settings: PromptSettings | None = None
 ) -> list[list[int]]:
     """Token ids of each prompt, special tokens of the chat template included, none added."""
     texts = prompt_texts(tokenizer, prompts, settings)

@@ -25,7 +25,7 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
     """The page as HTML; ``plots`` of each question, ``when`` it was made."""
     plan = prediction.plan
     conditions = plan.experiment.conditions.items()
-    told = tuple((name, text or "(nothing but the question)") for name, text in conditions)
+    told = tuple((name, one.text or "(nothing but the question)") for name, one in conditions)
     prompt = tuple(enumerate(filter(None, plan.prompts[0][0].split("\n")), start=1))
     groups = find_groups([plan.profiles[index] for index in plan.profile_of])
     return html.render(

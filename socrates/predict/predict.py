@@ -152,7 +152,7 @@ def predict(
     check_folder(output)
     experiment = read_experiment(experiment_file)
     personas = experiment.population.personas(experiment_file.parent, seed, people)
-    plan = plan_prompts(experiment, personas)
+    plan = plan_prompts(experiment, personas, seed)
     config = recorded_config(model)
     settings = settings_of(config)
     evidence = read_results(results) if results is not None else None

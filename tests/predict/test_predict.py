@@ -24,7 +24,15 @@ from socrates.model.chat import prompt_token_ids
 from socrates.model.hub import locate_model
 from socrates.model.load import load_model
 from socrates.predict import predict as predicting
-from socrates.predict.estimates import EXPECTED, estimate_conditions, estimate_differences, sample_answers
+from socrates.predict.contrasts import find_contrasts
+from socrates.predict.estimates import (
+    EXPECTED,
+    estimate_differences,
+    estimate_distributions,
+    estimate_means,
+    moments_of,
+    sample_answers,
+)
 from socrates.predict.experiment import OutcomeQuestion, read_experiment
 from socrates.predict.population import FIELDS, Population, quotas, read_personas
 from socrates.predict.predict import QuestionPrediction
@@ -86,14 +94,17 @@ MALFORMED = {
     "not JSON": ('{"title": ', "experiment.json: line 1, column 11: not JSON"),
     "a key misspelt": (changed(condition={}), '"condition": unknown key; did you mean "conditions"?'),
     "no conditions": (changed(conditions={}), '"conditions": must be an object'),
-    "a condition without text": (changed(conditions__late=" "), '"conditions.late": must not be empty'),
-    "half a character": (changed(conditions__late="a\ud800"), '"conditions.late": holds half a character'),
+    "a condition without text": (changed(conditions__late=" "), '"conditions.late.text": must not be empty'),
+    "half a character": (changed(conditions__late="a\ud800"), '"conditions.late.text": holds half a character'),
     "a line break in a name": (changed(questions={"a\nb": {}}), '"questions.a\\nb": holds a line break'),
     "one name twice": (changed(conditions={"a": None, "a ": "x"}), '"conditions.a ": has white space around it'),
-    "a control character": (changed(conditions__late="a\0b"), '"conditions.late": holds a control character (U+0000)'),
+    "a control character": (
+        changed(conditions__late="a\0b"),
+        '"conditions.late.text": holds a control character (U+0000)',
+    ),
     "no scale": (changed(questions__yes__scale=...), '"questions.yes.scale": missing: the valid answers'),
     "one value": (warmth(low=3, high=3), 'must be below "high", and is 3 where that is 3'),
-    "no whole ends": (warmth(low=0.5, high=True), "must be a whole number, not 0.5"),
+    "ends that are no numbers": (warmth(low="1", high=True), "must be a number, not true"),
     "a high end alone": (warmth(high=7), 'warmth.scale": takes "low" and "high"'),
     "both kinds": (warmth(low=1, options={"1": "a", "2": "b"}), 'takes either "options"'),
     "too wide": (warmth(low=0, high=9999), "10,000 answers; at most 4,096"),
@@ -105,7 +116,7 @@ MALFORMED = {
     ),
     "a missing answer among the options": (
         options(**{"1": "Yes", "2": "No", "99": "Prefer not to say"}),
-        '"questions.yes": 99 ("Prefer not to say") is a missing answer, which measures nothing; leave it out',
+        '"questions.yes": 99 ("Prefer not to say") is a missing answer, which measures nothing; put it under',
     ),
     "an instruction of its own": (
         changed(questions__warmth__text=f"How warm? {OWN_SCALE}"),
@@ -170,7 +181,7 @@ def test_personas_of_a_data_frame_with_gaps_and_of_any_weights(tmp_path):
     personas = read_personas(tmp_path / "people.csv")
     plan = plan_prompts(read_experiment(write(tmp_path, EXPERIMENT)), personas)
     assert plan.profiles == ({"age": "37", "household_size": "2"}, {"household_size": "3"})
-    _, means = estimate_conditions(rated(0, 1), ["c"], np.array([[[1.0, 0], [0, 1]]]), plan.weights, 0)
+    _, means = conditions_of(rated(0, 1), ["c"], np.array([[[1.0, 0], [0, 1]]]), plan.weights, 0)
     assert means["mean"][0] == 0.5 and math.isfinite(means["high"][0])
 
 
@@ -217,7 +228,7 @@ def test_answer_instructions_are_those_of_the_data_set(tmp_path, scale, instruct
     assert question.instruction == instruction
     late = "You read “The ferry to the island was late again.”"
     for condition, told in (("control", "You were asked: "), ("late", late)):
-        stimuli = experiment.stimuli(condition, question)
+        stimuli = experiment.stimuli(condition, "yes")
         assert stimuli.startswith(told) and stimuli.endswith(f": “Would you go?” {instruction}")
         assert parse_scale(stimuli) == question.answers
 
@@ -256,6 +267,19 @@ def rated(low, high):
     return OutcomeQuestion(text="How much?", scale={"low": low, "high": high})
 
 
+def conditions_of(question, conditions, table, weights, seed):
+    """Distributions and means."""
+    labels = {answer: question.labels.get(answer) for answer in question.answers.values}
+    shares = estimate_distributions(labels, conditions, table, weights, seed, of_all=False)
+    return shares, estimate_means(moments_of(question, table), conditions, weights, seed)
+
+
+def differences_of(question, conditions, table, weights, seed):
+    """Of all pairs, between people."""
+    contrasts = find_contrasts(conditions, {}, [{}] * len(conditions))
+    return estimate_differences(moments_of(question, table), contrasts, np.arange(len(conditions)), weights, seed)
+
+
 def random_answers(rng, conditions, personas, answers):
     return rng.dirichlet(np.ones(answers), size=(conditions, personas))
 
@@ -263,7 +287,7 @@ def random_answers(rng, conditions, personas, answers):
 def test_a_condition_is_the_mixture_of_its_personas():
     rng = np.random.default_rng(0)
     table, weights, values = random_answers(rng, 2, 300, 3), rng.uniform(0, 2, 300), np.arange(1, 4)
-    distributions, means = estimate_conditions(rated(1, 3), ["a", "b"], table, weights, seed=1)
+    distributions, means = conditions_of(rated(1, 3), ["a", "b"], table, weights, seed=1)
     mixture = np.average(table[1], axis=0, weights=weights)
     assert np.allclose(distributions.loc[distributions["condition"] == "b", "probability"], mixture)
     first, second = means.itertuples()
@@ -280,7 +304,7 @@ def test_differences_compare_the_same_personas():
     rng, question = np.random.default_rng(0), rated(10**9 - 4, 10**9 - 1)  # on which squares lose all digits
     table, weights = random_answers(rng, 3, 60, 4), np.ones(60)
     table[1] = table[0] @ np.eye(4)[:, [3, 0, 1, 2]]  # in the second condition every answer is one higher, but the last
-    found = estimate_differences(question, ["0", "1", "2"], table, weights, 0)
+    found = differences_of(question, ["0", "1", "2"], table, weights, 0)
     assert found["name"].tolist() == ["1 − 0", "2 − 0", "2 − 1"] and set(found["measure"]) == {"mean"}
     shares, (a, b) = table.mean(axis=1), np.array([[0, 0, 1], [1, 2, 2]])
     means = shares @ np.arange(4)
@@ -290,10 +314,10 @@ def test_differences_compare_the_same_personas():
     assert np.allclose(found["standardized"], difference / np.sqrt(variance / 2), rtol=1e-6)
     assert np.allclose(found["by_chance"], 1.96 * np.sqrt(variance / 60), rtol=1e-4)
     table[2] = 0.5 * table[0] + 0.5 * np.array([0, 0, 0, 1.0])  # the effect differs between personas by half their mean
-    same = estimate_differences(question, ["a", "b"], table[[0, 0]], weights, 0)
+    same = differences_of(question, ["a", "b"], table[[0, 0]], weights, 0)
     assert not same[["difference", "low", "high"]].to_numpy().any()
-    shifted = estimate_differences(question, ["a", "b"], table[[0, 2]], weights, 0)
-    _, alone = estimate_conditions(question, ["a"], table[:1], weights, 0)
+    shifted = differences_of(question, ["a", "b"], table[[0, 2]], weights, 0)
+    _, alone = conditions_of(question, ["a"], table[:1], weights, 0)
     assert np.allclose(shifted["high"] - shifted["low"], 0.5 * (alone["high"] - alone["low"]), rtol=0.01)
 
 
@@ -302,10 +326,10 @@ def test_of_options_the_shares_are_compared():
         return OutcomeQuestion(text="Which?", scale={"options": {str(value): f"<{value}>" for value in values}})
 
     rng, weights = np.random.default_rng(0), np.ones(50)
-    two = estimate_differences(nominal(1, 2), ["a", "b"], random_answers(rng, 2, 50, 2), weights, 0)
+    two = differences_of(nominal(1, 2), ["a", "b"], random_answers(rng, 2, 50, 2), weights, 0)
     assert two["measure"].tolist() == ["share of 1 (<1>)"] and two["standardized"].isna().all()
     answers = random_answers(rng, 2, 50, 3)
-    three = estimate_differences(nominal(1, 2, 8), ["a", "b"], answers, weights, 0)
+    three = differences_of(nominal(1, 2, 8), ["a", "b"], answers, weights, 0)
     shares = answers.mean(axis=1)
     assert three["name"].tolist() == ["<1>: b − a", "<2>: b − a", "<8>: b − a"]
     assert np.allclose(three["difference"], shares[1] - shares[0])
@@ -315,10 +339,10 @@ def test_of_options_the_shares_are_compared():
 
 def test_a_weight_of_two_counts_as_two_and_one_persona_has_no_interval():
     answers, question = random_answers(np.random.default_rng(5), 2, 3, 4), rated(0, 3)
-    weighted = estimate_differences(question, ["a", "b"], answers, np.array([2.0, 1, 1]), 0)
-    twice = estimate_differences(question, ["a", "b"], answers[:, [0, 0, 1, 2]], np.ones(4), 0)
+    weighted = differences_of(question, ["a", "b"], answers, np.array([2.0, 1, 1]), 0)
+    twice = differences_of(question, ["a", "b"], answers[:, [0, 0, 1, 2]], np.ones(4), 0)
     assert np.allclose(weighted["difference"], twice["difference"])
-    _, alone = estimate_conditions(question, ["a"], answers[:1, :1], np.ones(1), 0)
+    _, alone = conditions_of(question, ["a"], answers[:1, :1], np.ones(1), 0)
     assert alone["mean"].notna().all() and alone["low"].isna().all()
 
 
@@ -499,7 +523,7 @@ def test_the_headline_says_which_option_it_is_of(made, tmp_path):
     shares = np.array([[[0.5, 0.4, 0.1]], [[0.4, 0.2, 0.4]]])
 
     def headline(table):
-        estimated = estimate_conditions(question, ["a", "b"][: len(table)], table, np.ones(1), 0)
+        estimated = conditions_of(question, ["a", "b"][: len(table)], table, np.ones(1), 0)
         what, numbers = QuestionPrediction("bus", question, table, None, None, *estimated, None).headline
         return what, [number.value for number in numbers]
 

@@ -11,32 +11,50 @@ from itertools import pairwise
 from socrates.data.scales import Scale
 
 
-def stimuli_text(read: str | None, question: str, instruction: str) -> str:
+def stimuli_text(read: str | None, question: str, instruction: str, statements: Sequence[str] = ()) -> str:
     """What a person is told: what they read, if anything, what they were asked, and how to answer.
 
-    Without an instruction the question holds its own, and is not quoted.
+    Without an instruction the question holds its own, and is not quoted. ``statements`` were on one screen with it.
     """
     before = f"You read “{read}” and then were asked" if read else "You were asked" if instruction else ""
+    if statements:
+        before = " ".join(filter(None, [read and f"You read “{read}”.", _screen(statements), "You were asked"]))
     asked = f"“{question}” {instruction}" if instruction else question
     return f"{before}: {asked}" if before else asked
 
 
-def answer_instruction(scale: Scale | None, labels: Mapping[int, str], *, nominal: bool = False) -> str:
-    """How to answer, where some answers or all have labels; without a scale, that it is a whole number."""
+def verbatim_text(read: str | None, question: str, instruction: str, statements: Sequence[str] = ()) -> str:
+    """The same in a person's own words, a paragraph each."""
+    return "\n\n".join(filter(None, [read, _screen(statements), question, instruction]))
+
+
+def _screen(statements: Sequence[str]) -> str:
+    listed = "; ".join(f"“{statement}”" for statement in statements)
+    return f"You were shown these statements, in this order: {listed}." if statements else ""
+
+
+def answer_instruction(
+    scale: Scale | None, labels: Mapping[float, str], *, nominal: bool = False, codes: Mapping[float, str] | None = None
+) -> str:
+    """How to answer, where some answers or all have labels; without a scale, that it is a whole number.
+
+    ``codes``: what may be answered beside the scale, with their labels.
+    """
     if scale is None:
         return "Only return an integer, nothing else."
-    values = scale.values
+    values, beside = scale.values, " or ".join(f"{code} for “{label}”" for code, label in (codes or {}).items())
+    beside = beside and f", or {beside}"
     labels = {value: labels[value] for value in values if value in labels} if labels else {}
     steps = {round(high - low, 9) for low, high in pairwise(values)}
     step = steps.pop() if len(steps) == 1 and not nominal else None
     if step is None or (step != 1 and len(values) == 2):
         if len(labels) == len(values):
             named = [f"{value} for “{label}”" for value, label in labels.items()]
-            return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}, nothing else."
-        return f"Only return {_listed([*map(str, values)], 'or')}{_meanings(labels)}, nothing else."
+            return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}{beside}, nothing else."
+        return f"Only return {_listed([*map(str, values)], 'or')}{_meanings(labels)}{beside}, nothing else."
     kind = "an integer" if all(value == int(value) for value in values) else "a number"
     by = "" if step == 1 else f" in steps of {step:g}"
-    return f"Only return {kind} from {values[0]} to {values[-1]}{by}{_meanings(labels)}, nothing else."
+    return f"Only return {kind} from {values[0]} to {values[-1]}{by}{_meanings(labels)}{beside}, nothing else."
 
 
 def _meanings(labels: Mapping[int, str]) -> str:
