@@ -10,8 +10,9 @@ from socrates.data.demographics import NOT_KNOWN, Groups, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
 from socrates.predict.estimates import DIFFERENCE, MEAN, PROBABILITY, SD, STANDARDIZED
 from socrates.predict.files import PROGRAM
+from socrates.predict.outcomes import QuestionPrediction
 from socrates.predict.pictures import MOST
-from socrates.predict.predict import Prediction, QuestionPrediction
+from socrates.predict.predict import Prediction
 from socrates.report import html
 from socrates.report.html import Table
 from socrates.report.plot import Plot

@@ -8,7 +8,7 @@ import numpy as np
 
 from socrates.predict.estimates import DIFFERENCE
 from socrates.predict.experiment import OutcomeQuestion
-from socrates.predict.predict import QuestionPrediction
+from socrates.predict.outcomes import QuestionPrediction
 from socrates.report.plot import DARK, EDGE, LIGHT, PERCENT, SMALL, Plot, Point, draw_points, drawn, make_bars, short
 from socrates.report.results_folders import fixed, values_in
 

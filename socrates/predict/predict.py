@@ -7,90 +7,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from socrates.config import UNDECODED, DecodingSettings, RunConfig
 from socrates.console import count
 from socrates.errors import SocratesError
-from socrates.evaluation.calibration import calibrated
 from socrates.evaluation.effect_model import EffectModel
 from socrates.evaluation.evaluate import recorded_config
 from socrates.evaluation.results import METRICS
 from socrates.files import write_jsonl
 from socrates.inference.run import InferenceRequest, run_inference, settings_of
-from socrates.predict import estimates
-from socrates.predict.contrasts import find_contrasts
-from socrates.predict.estimates import EXPECTED, MEAN, PROBABILITY, Array, Moments, index_of, moments_of
-from socrates.predict.experiment import Index, OutcomeQuestion, read_experiment
+from socrates.predict.experiment import read_experiment
 from socrates.predict.files import ANSWERS, Asked, check_folder, read_finished, write_finished
+from socrates.predict.outcomes import QuestionPrediction, Reading, predict_index, predict_question
 from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
-from socrates.report.results_folders import Results, Value, decoding_text, read_results, values_in
+from socrates.report.results_folders import Results, decoding_text, read_results
 from socrates.schema import raise_problems, validate
 
 if TYPE_CHECKING:
     from socrates.inference.engine import Question
-
-_Answers = Sequence[Mapping[str, Any]]  # see `kept_answer`
-
-
-@dataclass(frozen=True)
-class QuestionPrediction:
-    """What is predicted for one question, or for an index of several."""
-
-    name: str
-    question: OutcomeQuestion  # of an index one of its items, whose scale it has
-    index: Index | None
-    conditions: tuple[str, ...]  # in which it is asked
-    probabilities: (
-        Array  # shape (C, N, A): of each answer, by persona that has one in every condition; of an index A = 0
-    )
-    moments: Moments  # likewise by persona
-    judged: Moments  # likewise, of decoded probabilities, which the evaluation judges
-    personas: NDArray[np.int64]  # shape (N,): their indices among all
-    valid_mass: Array  # shape (C, all personas): probability of any valid answer, before decoding
-    distributions: pd.DataFrame  # see `estimate_distributions`; empty of an index
-    codes: pd.DataFrame  # likewise, of codes such as "don't know", of everybody
-    means: pd.DataFrame  # see `estimate_means`, with the number of `personas` and the mean of `valid_mass`
-    differences: pd.DataFrame  # see `estimate_differences`; with `EXPECTED` where it is known what to expect of people
-
-    @property
-    def shares(self) -> Array:
-        """Shape (C, A): of each answer."""
-        return self.distributions["probability"].to_numpy().reshape(len(self.means), -1)
-
-    @property
-    def headline(self) -> tuple[str, list[Value]]:
-        """One number a condition, and what it is: the mean, or the share of an option.
-
-        Of two options the first one's, of more that of the option that differs most between conditions.
-        """
-        question, shares = self.question, self.shares
-        if not question.nominal:
-            return f"mean, {question.answers}", values_in(self.means, MEAN)
-        spread = np.ptp(shares, axis=0) if len(shares) > 1 else shares[0]
-        option = question.answers.values[0 if len(spread) == 2 else spread.argmax()]
-        what = f"share of “{question.labels[option]}”"
-        if len(spread) > 2:
-            what += ", the option that differs most" if len(shares) > 1 else ", the most frequent option"
-        return what, values_in(self.distributions[self.distributions["answer"] == option], PROBABILITY)
-
-    @property
-    def expected(self) -> list[Value]:
-        """Of people, of each difference; none where it is not known, or without its interval."""
-        return values_in(self.differences.reindex(columns=EXPECTED).dropna(), EXPECTED[1:])
-
-    @property
-    def least_mass(self) -> float:
-        """In the condition where it is least."""
-        return float(self.means["valid_mass"].min())
 
 
 @dataclass(frozen=True)
@@ -184,8 +122,9 @@ def predict(
             write_finished(output, record, answers)
     fitted = evidence.value("calibration", "temperature").value if evidence else None
     temperature = 1.0 if undecoded else None if uncalibrated else fitted
-    predicted = {name: _estimate(name, answers, plan, seed, temperature, effects) for name in experiment.questions}
-    predicted |= {name: _estimate_index(name, predicted, plan, seed, effects) for name in experiment.indices}
+    reading = Reading(temperature, effects, seed)
+    predicted = {name: predict_question(name, answers, plan, reading) for name in experiment.questions}
+    predicted |= {name: predict_index(name, predicted, plan, reading) for name in experiment.indices}
     listed = experiment.population.csv
     facts = {
         "people": {
@@ -221,116 +160,6 @@ def _find_effects(evidence: Results | None, decoding: DecodingSettings) -> Effec
     if (judged := evidence.decoding or "a decoding that is not recorded") != decoding_text(decoding.model_dump()):
         return f"its evaluation is of differences under {judged}, which are not predicted here"
     return validate(EffectModel, model, f'{evidence.folder / METRICS}, "effects.prediction"')
-
-
-def _estimate(
-    name: str, answers: _Answers, plan: PromptPlan, seed: int, temperature: float | None, effects: EffectModel | str
-) -> QuestionPrediction:
-    """What is predicted for a question from the answers to all prompts, by key; ``temperature`` as of `_take`.
-
-    The model of effects was fitted to decoded predictions, whose differences have another size than calibrated ones: it
-    is given decoded ones, whatever is shown.
-    """
-    experiment, places = plan.experiment, plan.places(name)
-    question, conditions = (
-        experiment.questions[name],
-        [list(experiment.conditions)[at] for at in experiment.asked_in(name)],
-    )
-    mine = [answers[key] for key in places.ravel()]
-    table, decoded = (_take(mine, question.valid.values, at).reshape(*places.shape, -1) for at in (temperature, None))
-    mass = np.array([answer["valid_mass"] for answer in mine]).reshape(places.shape)[plan.profile_of].T
-    personas = np.flatnonzero(~np.isnan(table).any(axis=(1, 2))[plan.profile_of])
-    weights = plan.weights[personas]
-    if not weights.any():
-        raise SocratesError(
-            f'the model gives no valid answer to the question "{name}", whoever is asked: it was not '
-            "trained to answer such questions with a number alone; take a trained checkpoint"
-        )
-    is_code = np.isin(question.valid.values, list(question.codes))
-    table, decoded = (one[plan.profile_of[personas]].transpose(1, 0, 2) for one in (table, decoded))
-    shares, codes = table[..., ~is_code], table[..., is_code]
-    moments, judged = moments_of(question, shares), moments_of(question, decoded[..., ~is_code])
-    labels = {answer: question.labels.get(answer) for answer in question.answers.values}
-    return QuestionPrediction(
-        name,
-        question,
-        None,
-        tuple(conditions),
-        shares,
-        moments,
-        judged,
-        personas,
-        mass,
-        estimates.estimate_distributions(labels, conditions, shares, weights, seed, of_all=False),
-        estimates.estimate_distributions(question.codes, conditions, codes, weights, seed, of_all=True),
-        *_summarise(plan, name, moments, judged, personas, mass, seed, effects),
-    )
-
-
-def _estimate_index(
-    name: str, predicted: Mapping[str, QuestionPrediction], plan: PromptPlan, seed: int, effects: EffectModel | str
-) -> QuestionPrediction:
-    """What is predicted for an index from its items' predictions, of the personas that answer every item."""
-    index = plan.experiment.indices[name]
-    items = [predicted[item] for item in index.items]
-    personas = reduce(np.intersect1d, [item.personas for item in items])
-    mass = np.min([item.valid_mass for item in items], axis=0)
-    both = []
-    for of in ("moments", "judged"):
-        sides = [getattr(item, of).of(np.isin(item.personas, personas)) for item in items]
-        both.append(index_of(sides, [item in index.reversed for item in index.items]))
-    means, differences = _summarise(plan, index.items[0], *both, personas, mass, seed, effects)
-    return replace(
-        items[0],
-        name=name,
-        index=index,
-        probabilities=items[0].probabilities[:, :, :0],
-        moments=both[0],
-        judged=both[1],
-        personas=personas,
-        valid_mass=mass,
-        distributions=items[0].distributions[:0],
-        codes=items[0].codes[:0],
-        means=means,
-        differences=differences,
-    )
-
-
-def _summarise(
-    plan: PromptPlan,
-    asked: str,
-    moments: Moments,
-    judged: Moments,
-    personas: NDArray[np.int64],
-    mass: Array,
-    seed: int,
-    effects: EffectModel | str,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means and differences in the conditions of the question ``asked``."""
-    experiment, weights = plan.experiment, plan.weights[personas]
-    asked_in = experiment.asked_in(asked)
-    names, conditions = zip(*[list(experiment.conditions.items())[at] for at in asked_in], strict=True)
-    contrasts = find_contrasts(names, experiment.factors, [condition.levels for condition in conditions])
-    means = estimates.estimate_means(moments, names, weights, seed)
-    means = means.assign(personas=len(personas), valid_mass=np.average(mass, axis=1, weights=plan.weights))
-    people_of = experiment.people_of[list(asked_in)]
-    differences = estimates.estimate_differences(moments, contrasts, people_of, weights, seed)
-    if len(differences) and not (moments.shares or isinstance(effects, str)):
-        differences[[*EXPECTED]] = estimates.expect_differences(judged, contrasts, weights, effects)
-    return means, differences
-
-
-def _take(answers: _Answers, values: Sequence[int], temperature: float | None) -> Array:
-    """Shape (answers, A): the model's own probabilities at a temperature; None: decoded. NaN where none is valid.
-
-    Where decoding leaves no valid answer at all, its own are taken, as the evaluation does.
-    """
-    table = np.full((len(answers), len(values)), np.nan)
-    for row, answer in zip(table, answers, strict=True):
-        if chosen := (temperature is None and answer["decoded"]) or answer["undecoded"]:
-            chosen = calibrated(chosen, temperature or 1.0)
-            row[:] = [chosen.get(str(value), 0.0) for value in values]
-    return table
 
 
 def _check_lengths(

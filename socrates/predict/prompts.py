@@ -45,6 +45,11 @@ class PromptPlan:
     prompts: tuple[tuple[Prompt, Scale], ...]  # text or messages, and valid answers
 
     @property
+    def profile_of_others(self) -> NDArray[np.int64]:
+        """Index of the profile of each of the others, who stand last."""
+        return np.arange(self.profile_of.max() + 1, len(self.profiles))
+
+    @property
     def weights(self) -> NDArray[np.float64]:
         """Shape (N,): of the personas, the largest 1: their sums stay finite whatever they are."""
         weights = self.personas[WEIGHT].to_numpy()

@@ -18,7 +18,7 @@ from socrates.predict.files import OF_CODES, PAGE, PROGRAM, RECORD, TABLES, pict
 from socrates.predict.page import COVERS, render
 from socrates.predict.pictures import make_plots
 from socrates.predict.population import FIELDS
-from socrates.predict.predict import Prediction, QuestionPrediction
+from socrates.predict.predict import Prediction
 from socrates.report.html import write_page
 from socrates.report.plot import styled
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -34,8 +34,8 @@ from socrates.predict.estimates import (
     sample_answers,
 )
 from socrates.predict.experiment import OutcomeQuestion, read_experiment
+from socrates.predict.outcomes import QuestionPrediction
 from socrates.predict.population import FIELDS, Population, quotas, read_personas
-from socrates.predict.predict import QuestionPrediction
 from socrates.predict.prompts import plan_prompts
 from socrates.predict.tables import write_prediction
 
@@ -523,8 +523,10 @@ def test_the_headline_says_which_option_it_is_of(made, tmp_path):
     shares = np.array([[[0.5, 0.4, 0.1]], [[0.4, 0.2, 0.4]]])
 
     def headline(table):
-        estimated = conditions_of(question, ["a", "b"][: len(table)], table, np.ones(1), 0)
-        what, numbers = QuestionPrediction("bus", question, table, None, None, *estimated, None).headline
+        shares, means = conditions_of(question, ["a", "b"][: len(table)], table, np.ones(1), 0)
+        known = dict.fromkeys(field.name for field in fields(QuestionPrediction))
+        known |= {"question": question, "distributions": shares, "means": means}
+        what, numbers = QuestionPrediction(**known).headline
         return what, [number.value for number in numbers]
 
     assert headline(shares) == ("share of “None”, the option that differs most", [0.1, 0.4])
