@@ -6,12 +6,15 @@ r"""Predict how people would answer in an experiment that you describe, and what
       --results evaluation_results/socrates-qwen-full-dataset/checkpoint-500
 
 EXPERIMENT.json says what people of each condition read, what they are asked on which scale, and who they are: shares or
-counts of demographic fields, or a CSV file of personas. examples/README.md shows how to write one. The output folder
+counts of demographic fields, or a list of personas. examples/README.md shows how to write one. The output folder
 gets predict.html (a page that needs nothing else), its pictures, and tables: distributions.csv, means.csv,
 differences.csv, predictions.csv. It predicts and asks nobody: it is no substitute for asking people.
 
 The model is asked as it was evaluated: prompt and decoding are those that the checkpoint records. Where --results tell,
 its own probabilities are taken at the temperature that fits people, and differences come with what to expect of people.
+With --humans, the answers of a small pilot, predictions make its estimates more precise, and stay right where the model
+is wrong (pilot.csv); --plan width=0.2 says how many people an interval of that width takes (people_needed.csv).
+--compare shows predictions of the same experiment by other models beside this one.
 Broken off, by whatever, the same command goes on where it was; done, it makes tables and page again from the answers in
 the folder.
 Exit status: 0 done, 2 cannot.
@@ -32,6 +35,9 @@ def main() -> int:
     add("--model", metavar="NAME|DIR", required=True, help="checkpoint folder, model folder or hub name")
     add("--output", metavar="DIR", type=Path, required=True, help="the folder of tables, pictures and page")
     add("--results", metavar="DIR", type=Path, help="results of evaluating this model: how far to believe it")
+    add("--humans", metavar="FILE", type=Path, help="answers of a pilot of this experiment, a table")
+    add("--plan", metavar="width=W", help="how many people a 95%% interval of this full width takes")
+    add("--compare", metavar="DIR", type=Path, nargs="+", default=[], help="predictions by other models, to show beside")
     add("--people", metavar="N", type=int, help="how many are asked (default: the experiment's number)")
     add("--seed", metavar="N", type=int, default=42, help="of personas, sampled answers and intervals (default: 42)")
     add("--undecoded", action="store_true", help="the model's own probabilities as they are, not calibrated either")
