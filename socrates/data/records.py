@@ -255,14 +255,15 @@ def _question_name(stimuli: str) -> str:
     return f"{QUESTION_PREFIX}{digest[:12]}"
 
 
-def render_prompt(demographic: Mapping[str, Any], stimuli: str) -> str:
-    """The published `prompt` of a person and a stimulus: persona list, instruction sentence, stimulus.
+def render_prompt(demographic: Mapping[str, Any], stimuli: str, narrative: str | None = None) -> str:
+    """The published `prompt` of a person and a stimulus: persona list (and narrative), instruction sentence, stimulus.
 
     Fields that are null are left out; names are in title case ("party_id" becomes "Party Id").
     """
     known = [(name, value) for name, value in demographic.items() if value not in (None, "") and value == value]
     persona = [f"- {name.replace('_', ' ').title()}: {value}" for name, value in known]
-    return "\n".join([PERSONA_HEADER, *persona, "", PERSONA_INSTRUCTION, "", stimuli])
+    told = ["", narrative] if narrative else []
+    return "\n".join([PERSONA_HEADER, *persona, *told, "", PERSONA_INSTRUCTION, "", stimuli])
 
 
 def stimuli_of(prompt: str) -> str:

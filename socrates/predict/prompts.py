@@ -8,16 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from socrates.data.records import PERSONA_INSTRUCTION, render_prompt
+from socrates.data.records import render_prompt
 from socrates.errors import SocratesError
 from socrates.files import sha256_json
 from socrates.model.chat import Prompt
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
 
 
 NARRATIVE = "narrative"  # a column of personas: a text about the person
-_ORDERS = 2**16  # of the seeds, apart from those that make personas
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,7 @@ class PromptPlan:
     profiles: tuple[Mapping[str, str], ...]  # what is known of personas, each combination (and order of items) once
     profile_of: NDArray[np.int64]  # shape (N,): index of each persona's profile
     prompts: tuple[tuple[Prompt, Scale], ...]  # text or messages, and valid answers
+    cells: tuple[tuple[str, str], ...]  # condition and question of each of a profile's prompts
 
     @property
     def profile_of_others(self) -> NDArray[np.int64]:
@@ -54,11 +51,6 @@ class PromptPlan:
         """Shape (N,): of the personas, the largest 1: their sums stay finite whatever they are."""
         weights = self.personas[WEIGHT].to_numpy()
         return weights / weights.max()
-
-    @cached_property
-    def cells(self) -> tuple[tuple[str, str], ...]:
-        """Condition and question of each of a profile's prompts."""
-        return _cells(self.experiment)
 
     def places(self, question: str) -> NDArray[np.int64]:
         """Shape (profiles, conditions in which it is asked): the index of each prompt of a question."""
@@ -80,45 +72,31 @@ class PromptPlan:
 def plan_prompts(
     experiment: Experiment, personas: pd.DataFrame, seed: int = 0, others: Sequence[Mapping[str, str]] = ()
 ) -> PromptPlan:
-    """The prompts for these personas.
+    """The prompts for these personas, and for ``others``, whose profiles stand after theirs.
 
-    Args:
-        experiment: what is asked.
-        personas: who is asked, see `population.py`.
-        seed: of the order in which each of them sees items that are on one screen.
-        others: more profiles, which stand after those of the personas.
-
-    Raises:
-        SocratesError: an earlier answer takes a field that a persona lacks.
+    ``seed``: of each person's order of items. SocratesError: an earlier answer takes a field that a persona lacks.
     """
     rows = personas.drop(columns=WEIGHT).to_dict("records")
     known = [{field: value for field, value in row.items() if isinstance(value, str)} for row in rows]
     known += map(dict, others)
-    orders = [
-        np.random.default_rng([seed, _ORDERS, place]).permuted(np.tile(index.items, (len(known), 1)), axis=1).tolist()
-        for place, index in enumerate(experiment.indices.values())
-        if index.together
+    shown_together = [index.items for index in experiment.indices.values() if index.together]
+    orders = [  # apart from what else the seed decides
+        np.random.default_rng([seed, 2**16, at]).permuted([items] * len(known), axis=1).tolist()
+        for at, items in enumerate(shown_together)
     ]
-    people = [
-        (tuple(fields.items()), tuple(tuple(order[place]) for order in orders)) for place, fields in enumerate(known)
-    ]
-    index: dict[Any, int] = {}
-    profile_of = [index.setdefault(one, len(index)) for one in people[: len(rows)]]
-    profiles = [(dict(fields), screens) for fields, screens in [*index, *people[len(rows) :]]]
-    cells = [(*cell, experiment.questions[cell[1]].valid) for cell in _cells(experiment)]
+    # what tells prompts apart; none of the others is merged with another person
+    people = [(*f.items(), *(tuple(of[at]) for of in orders), max(at, len(rows) - 1)) for at, f in enumerate(known)]
+    profile_of, _ = pd.factorize(pd.Series(people, dtype=object))
+    _, firsts = np.unique(profile_of, return_index=True)
+    asked_in, conditions = experiment.asked_in, enumerate(experiment.conditions)
+    cells = tuple((name, asked) for at, name in conditions for asked in experiment.questions if at in asked_in(asked))
+    valid = {name: question.valid for name, question in experiment.questions.items()}
     prompts = tuple(
-        (_prompt(experiment, fields, condition, question, screens), scale)
-        for fields, screens in profiles
-        for condition, question, scale in cells
+        (_prompt(experiment, known[at], *cell, [order[at] for order in orders]), valid[cell[1]])
+        for at in firsts
+        for cell in cells
     )
-    return PromptPlan(experiment, personas, tuple(fields for fields, _ in profiles), np.array(profile_of), prompts)
-
-
-def _cells(experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    conditions, asked_in = enumerate(experiment.conditions), experiment.asked_in
-    return tuple(
-        (name, asked) for place, name in conditions for asked in experiment.questions if place in asked_in(asked)
-    )
+    return PromptPlan(experiment, personas, tuple(known[at] for at in firsts), profile_of[: len(rows)], prompts, cells)
 
 
 def _prompt(
@@ -128,34 +106,21 @@ def _prompt(
 
     def fill(field: re.Match[str]) -> str:
         if field[1] not in fields:
-            raise SocratesError(
-                f'"conditions.{condition}.before": an answer takes the field {shown(field[1])}, which a persona lacks '
-                f"({shown(dict(fields))}); give it to every persona, or write the answer out"
-            )
+            lacks = f"needs the field {shown(field[1])} of every persona, and one lacks it: {shown(fields)}"
+            raise SocratesError(f'"conditions.{condition}.before": {lacks}; add it, or write the answer out')
         return fields[field[1]]
 
-    told = []
+    texts, told = [], []  # of the user and the assistant in turn; of the user, since the last answer
     for turn in experiment.conditions[condition].before:
-        told.append(("user", turn.text or turn.question))
+        told.append(turn.question)
         if turn.answer:
-            told.append(("assistant", PLACEHOLDER.sub(fill, turn.answer)))
+            texts, told = [*texts, "\n\n".join(told), PLACEHOLDER.sub(fill, turn.answer)], []
     items = next((screen for screen in screens if question in screen), ())
-    told.append(("user", experiment.stimuli(condition, question, items)))
-    (_, first), *rest = [
-        (role, "\n\n".join(text for _, text in texts)) for role, texts in groupby(told, key=itemgetter(0))
-    ]
-    first = _introduce(fields, first)
-    return tuple({"role": role, "content": text} for role, text in [("user", first), *rest]) if rest else first
-
-
-def _introduce(fields: Mapping[str, str], text: str) -> str:
-    """A text after what is known of a persona; a narrative stands between the list of fields and the instruction."""
+    texts.append("\n\n".join([*told, experiment.stimuli(condition, question, items)]))
     listed = {field: value for field, value in fields.items() if field != NARRATIVE}
-    prompt = render_prompt(listed, text)
-    if narrative := fields.get(NARRATIVE):
-        persona, instruction, rest = prompt.partition(f"\n\n{PERSONA_INSTRUCTION}")
-        prompt = f"{persona}\n\n{narrative}{instruction}{rest}"
-    return prompt
+    texts[0] = render_prompt(listed, texts[0], fields.get(NARRATIVE))
+    messages = ({"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts))
+    return tuple(messages) if len(texts) > 1 else texts[0]
 
 
 def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:

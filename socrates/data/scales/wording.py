@@ -11,26 +11,22 @@ from itertools import pairwise
 from socrates.data.scales import Scale
 
 
-def stimuli_text(read: str | None, question: str, instruction: str, statements: Sequence[str] = ()) -> str:
+def stimuli_text(
+    read: str | None, question: str, instruction: str, statements: Sequence[str] = (), *, verbatim: bool = False
+) -> str:
     """What a person is told: what they read, if anything, what they were asked, and how to answer.
 
-    Without an instruction the question holds its own, and is not quoted. ``statements`` were on one screen with it.
+    Without an instruction the question holds its own, and is not quoted; ``statements`` were shown together before it.
     """
+    listed = "; ".join(f"“{statement}”" for statement in statements)
+    screen = f"You were shown these statements, in this order: {listed}." if statements else ""
+    if verbatim:
+        return "\n\n".join(filter(None, [read, screen, question, instruction]))
     before = f"You read “{read}” and then were asked" if read else "You were asked" if instruction else ""
-    if statements:
-        before = " ".join(filter(None, [read and f"You read “{read}”.", _screen(statements), "You were asked"]))
+    if screen:
+        before = f"You read “{read}”. {screen} You were asked" if read else f"{screen} You were asked"
     asked = f"“{question}” {instruction}" if instruction else question
     return f"{before}: {asked}" if before else asked
-
-
-def verbatim_text(read: str | None, question: str, instruction: str, statements: Sequence[str] = ()) -> str:
-    """The same in a person's own words, a paragraph each."""
-    return "\n\n".join(filter(None, [read, _screen(statements), question, instruction]))
-
-
-def _screen(statements: Sequence[str]) -> str:
-    listed = "; ".join(f"“{statement}”" for statement in statements)
-    return f"You were shown these statements, in this order: {listed}." if statements else ""
 
 
 def answer_instruction(
@@ -53,7 +49,7 @@ def answer_instruction(
             return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}{beside}, nothing else."
         return f"Only return {_listed([*map(str, values)], 'or')}{_meanings(labels)}{beside}, nothing else."
     kind = "an integer" if all(value == int(value) for value in values) else "a number"
-    by = "" if step == 1 else f" in steps of {step:g}"
+    by = "" if step == 1 else f" in steps of {step:.12g}"
     return f"Only return {kind} from {values[0]} to {values[-1]}{by}{_meanings(labels)}{beside}, nothing else."
 
 
