@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,23 +19,25 @@ from socrates.report.plot import Plot
 from socrates.report.results_folders import decoding_text, fixed, values_in
 
 COVERS = "which personas happened to be made or listed; not the model's error"
+_MOST_LINES = 4  # of differences on the first screen, a question
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
 
 
 def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: datetime) -> str:
     """The page as HTML; ``plots`` of each question, ``when`` it was made."""
-    plan = prediction.plan
-    conditions = plan.experiment.conditions.items()
-    told = tuple((name, one.text or "(nothing but the question)") for name, one in conditions)
-    prompt = tuple(enumerate(filter(None, plan.prompts[0][0].split("\n")), start=1))
+    plan, experiment = prediction.plan, prediction.plan.experiment
     groups = find_groups([plan.profiles[index] for index in plan.profile_of])
+    prompt = plan.prompts[0][0]
+    lines = [("user", prompt)] if isinstance(prompt, str) else [(one["role"], one["content"]) for one in prompt]
+    whole = tuple((role, line) for role, text in lines for line in text.split("\n") if line)
     return html.render(
         "prediction.html.j2",
-        title=f"Prediction: {plan.experiment.title}",
+        title=f"Prediction: {experiment.title}",
         generator=PROGRAM,
         when=when,
         prediction=prediction,
-        experiment=plan.experiment,
+        experiment=experiment,
+        conditions=len(experiment.conditions),
         personas=len(plan.personas),
         model=prediction.facts["model"],
         covers=COVERS,
@@ -43,28 +45,42 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
         questions=[_question(*both, prediction) for both in zip(prediction.questions, plots, strict=True)],
         evidence=prediction.evidence,
         weighted=len(set(plan.weights)) > 1,
+        unseen=unseen(groups),
         people=[_people(prediction, *field) for field in groups.items()],
-        texts=(Table(("condition", "text"), told, (0, 1), "Conditions"),),
-        prompt={"One prompt, whole": Table(("line", "text"), prompt, (0, 1))},
-        made=(Table(("what", "how"), tuple(html.flattened(prediction.facts).items()), (0, 1)),),
+        verbatim=[name for name, condition in experiment.conditions.items() if condition.verbatim],
+        texts=(Table(("condition", "text"), tuple(_told(experiment)), (0, 1), "Conditions"),),
+        prompt=(Table(("who", "text"), whole, (0, 1), "One prompt, whole"),),
+        pilot=_pilot(prediction),
+        made={"How it was made": Table(("what", "how"), tuple(html.flattened(prediction.facts).items()), (0, 1))},
     )
 
 
+def _told(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Each condition and what is particular to it, a line each."""
+    for name, condition in experiment.conditions.items():
+        yield name, condition.text or "(nothing but the question)"
+        for turn in condition.before:
+            yield f"{name}, before", turn.question + (f" → {turn.answer}" if turn.answer else "")
+        for question, wording in condition.questions.items():
+            yield f"{name}, {question}", wording or "(not asked here)"
+
+
 def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Prediction) -> dict[str, Any]:
-    nominal, names = one.question.nominal, one.means["condition"]
+    nominal, names, index = one.question.nominal, one.means["condition"], one.index
     what, numbers = one.headline
     written = [f"{100 * n.value:.0f}%" if nominal else fixed(n.value, 2) for n in numbers]
-    order = sorted(range(len(names)), key=lambda index: numbers[index].value)
+    order = sorted(range(len(names)), key=lambda place: numbers[place].value)
     tables, folded = [], {}
-    if len(one.question.answers.values) <= _MOST_ANSWERS and nominal:
-        tables = [_shares(one)]
-    elif len(one.question.answers.values) <= _MOST_ANSWERS:
-        folded = {"The share of each answer": _shares(one)}
+    if index is None and len(one.question.answers.values) <= _MOST_ANSWERS:
+        shares = _shares(one, one.distributions, "Share of each answer")
+        (tables, folded) = ([shares], {}) if nominal else ([], {"The share of each answer": shares})
     if not nominal:
         columns = ([value.written(2) for value in values_in(one.means, of)] for of in (MEAN, SD))
         title = "Answers by condition, scale points [95% over personas]"
         rows = tuple(zip(names, *columns, strict=True))
         tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
+    if len(one.codes):
+        tables.append(_shares(one, one.codes, "Share of everybody who gives no answer on the scale"))
     if len(one.differences):
         tables.append(_differences(one))
     if expected := [found.written(2) for found in one.expected]:
@@ -73,12 +89,14 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
         judged = (fixed(difference, 2) for difference in one.differences["judged_difference"])
         rows = tuple(zip(one.differences["name"], expected, judged, strict=True))
         tables.append(Table(heads, rows, title=title))
+    items = index and [f"{item} (reversed)" if item in index.reversed else item for item in index.items]
     return {
         "name": one.name,
-        "question": one.question,
+        "text": f"The mean of {', '.join(items)}." if items else f"“{one.question.text}” {one.question.instruction}",
         "what": what,
         "low": f"{written[order[0]]} ({names[order[0]]})",
         "high": f"{written[order[-1]]} ({names[order[-1]]})",
+        "answer": _answer(one),
         "left_out": len(prediction.plan.personas) - len(one.personas),
         "little_mass": 100 * one.least_mass if one.least_mass < LITTLE_MASS else None,
         "most": MOST if max(len(names), len(one.differences)) > MOST else None,
@@ -88,13 +106,54 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
     }
 
 
-def _shares(one: QuestionPrediction) -> Table:
-    labels = one.question.labels
-    answers = [f"{value} {labels.get(value, '')}".strip() for value in one.question.answers.values]
-    written = [share.times(100).written(1, "%") for share in values_in(one.distributions, PROBABILITY)]
+def _answer(one: QuestionPrediction) -> list[str]:
+    """The differences that matter most, a line each: effects of factors, or else the largest of pairs."""
+    table = one.differences.reset_index(drop=True)
+    effects = table[table["effect"] != ""]
+    chosen = effects if len(effects) else table.loc[table["difference"].abs().sort_values(ascending=False).index]
+    scale, unit = (100, " percentage points") if one.question.nominal else (1, "")
+    lines, expected = [], dict(zip(table.index, one.expected, strict=False))
+    for place, name, found in zip(chosen.index, chosen["name"], values_in(chosen, DIFFERENCE), strict=True):
+        found = found.times(scale)
+        said = f"{fixed(found.value, 2)}{unit} predicted"
+        if place in expected:
+            of_people = expected[place]
+            low, high = (fixed(limit, 2) for limit in of_people.limits)
+            said = f"{fixed(of_people.value, 2)} expected of people, 90% interval {low} to {high} ({said})"
+        elif found.limits:
+            low, high = (fixed(limit, 2) for limit in found.limits)
+            said += f", 95% interval over personas {low} to {high}; the model's error is not in it"
+        lines.append(f"{name}: {said}")
+    return lines[:_MOST_LINES]
+
+
+def _pilot(prediction: Prediction) -> list[Table]:
+    """What a pilot and predictions say together, and how many people a width takes."""
+    table = prediction.pilot
+    told = [f"{one.question}, {one.measure}" for one in table.itertuples()]
+    tables = []
+    if "estimate" in table:
+        both = ([value.written(2) for value in values_in(table, of)] for of in (TOGETHER, CLASSICAL))
+        people = ([fixed(value, 0) for value in table[of]] for of in ("people", "effective_people"))
+        columns = (told, table["name"], *both, *people)
+        heads = ("outcome", "condition or difference", "with predictions", "pilot alone", "people", "as good as")
+        tables.append(Table(heads, tuple(zip(*columns, strict=True)), (0, 1), "Estimates [95%]"))
+    needed = [name for name in ("people_without", "people_with") if name in table]
+    if needed:
+        heads = ("outcome", "condition or difference", *(name.replace("people_", "") + " predictions" for name in needed))
+        columns = ([fixed(value, 0) for value in table[name]] for name in needed)
+        width = f"People in all conditions for a 95% interval {prediction.facts['plan']:g} wide"
+        tables.append(Table(heads, tuple(zip(told, table["name"], *columns, strict=True)), (0, 1), width))
+    return tables
+
+
+def _shares(one: QuestionPrediction, shares: pd.DataFrame, title: str) -> Table:
+    first = shares[shares["condition"] == one.conditions[0]]
+    answers = [f"{value} {label or ''}".strip() for value, label in zip(first["answer"], first["label"], strict=True)]
+    written = [share.times(100).written(1, "%") for share in values_in(shares, PROBABILITY)]
     columns = (written[start : start + len(answers)] for start in range(0, len(written), len(answers)))
     rows = tuple(zip(answers, *columns, strict=True))
-    return Table(("answer", *one.means["condition"]), rows, title="Share of each answer [95% over personas]")
+    return Table(("answer", *one.conditions), rows, title=f"{title} [95% over personas]")
 
 
 def _differences(one: QuestionPrediction) -> Table:
@@ -102,9 +161,10 @@ def _differences(one: QuestionPrediction) -> Table:
     columns = {
         "conditions": one.differences["name"],
         "difference": [found.times(scale).written(digits) for found in values_in(one.differences, DIFFERENCE)],
-        "by chance": [f"±{chance * scale:.{digits}f}" for chance in one.differences["by_chance"]],
     }
-    if not one.question.nominal:
+    if one.index is None:
+        columns["by chance"] = [f"±{chance * scale:.{digits}f}" for chance in one.differences["by_chance"]]
+    if not one.question.nominal and one.index is None:
         columns["in sd"] = [found.written(2) for found in values_in(one.differences, STANDARDIZED)]
     what = "shares, percentage points" if one.question.nominal else "means, scale points"
     rows = tuple(zip(*columns.values(), strict=True))

@@ -19,7 +19,7 @@ _LINE = 58  # characters of small text in a picture's width
 def make_plots(one: QuestionPrediction, place: int) -> list[Plot]:
     """The pictures of the question that is the ``place``-th."""
     differences = [_draw_differences(one, f"differences-{place}")] if len(one.differences) else []
-    return [_draw_distributions(one, f"distributions-{place}"), *differences]
+    return differences if one.index else [_draw_distributions(one, f"distributions-{place}"), *differences]
 
 
 def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:

@@ -39,6 +39,7 @@ class Prediction:
     plan: PromptPlan  # what was asked, and who
     questions: Sequence[QuestionPrediction]
     seed: int  # of personas, sampled answers and intervals
+    pilot: pd.DataFrame  # see `estimate_pilot`; empty: there is neither a pilot nor a plan
     facts: Mapping[str, Any]  # what else is recorded: of people, probabilities, effects, the model and the asking
     evidence: Results | None  # of the model's accuracy; None: nothing was given
 
@@ -65,6 +66,8 @@ def predict(
     undecoded: bool = False,
     uncalibrated: bool = False,
     results: Path | None = None,
+    humans: Path | None = None,
+    width: float | None = None,
     overwrite: bool = False,
 ) -> Prediction:
     """Ask a model about an experiment, or take the answers that the output folder holds already.
@@ -81,6 +84,8 @@ def predict(
         uncalibrated: whether those after the decoding that the checkpoint was judged with are taken, as they are
             without a temperature in ``results``, instead of its own at that temperature.
         results: folder of an evaluation of this model.
+        humans: answers of a pilot of the experiment (`pilot.py`).
+        width: of a 95% interval, of which it is said how many people it takes.
         overwrite: whether to ask again where the folder holds a prediction, this one or another; it stays until
             there are new answers to all prompts.
 
@@ -90,7 +95,8 @@ def predict(
     check_folder(output)
     experiment = read_experiment(experiment_file)
     personas = experiment.population.personas(experiment_file.parent, seed, people)
-    plan = plan_prompts(experiment, personas, seed)
+    pilot = read_pilot(humans, experiment, seed) if humans else None
+    plan = plan_prompts(experiment, personas, seed, None if pilot is None else pilot.people)
     config = recorded_config(model)
     settings = settings_of(config)
     evidence = read_results(results) if results is not None else None
@@ -142,12 +148,16 @@ def predict(
             },
             **settings.prompt.model_dump(mode="json"),
         },
+        "pilot": pilot and {"file": str(humans), "people": len(pilot.people)},
+        "plan": width,
         "effects": effects if isinstance(effects, str) else effects.model_dump(),
         "model": {"name": model, **record.about},
         "asked": asked,
         "seconds": record.seconds,
     }
-    return Prediction(experiment_file, plan, [*predicted.values()], seed, facts, evidence)
+    found = [estimate_pilot(one, plan, pilot, width) for one in predicted.values()] if pilot or width else []
+    table = pd.concat(found) if found else pd.DataFrame()
+    return Prediction(experiment_file, plan, [*predicted.values()], seed, table, facts, evidence)
 
 
 def _find_effects(evidence: Results | None, decoding: DecodingSettings) -> EffectModel | str:

@@ -70,15 +70,15 @@ class PromptPlan:
 
 
 def plan_prompts(
-    experiment: Experiment, personas: pd.DataFrame, seed: int = 0, others: Sequence[Mapping[str, str]] = ()
+    experiment: Experiment, personas: pd.DataFrame, seed: int = 0, others: pd.DataFrame | None = None
 ) -> PromptPlan:
     """The prompts for these personas, and for ``others``, whose profiles stand after theirs.
 
     ``seed``: of each person's order of items. SocratesError: an earlier answer takes a field that a persona lacks.
     """
     rows = personas.drop(columns=WEIGHT).to_dict("records")
-    known = [{field: value for field, value in row.items() if isinstance(value, str)} for row in rows]
-    known += map(dict, others)
+    more = [] if others is None else others.drop(columns=WEIGHT).to_dict("records")
+    known = [{field: value for field, value in row.items() if isinstance(value, str)} for row in [*rows, *more]]
     shown_together = [index.items for index in experiment.indices.values() if index.together]
     orders = [  # apart from what else the seed decides
         np.random.default_rng([seed, 2**16, at]).permuted([items] * len(known), axis=1).tolist()
