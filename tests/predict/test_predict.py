@@ -127,11 +127,14 @@ MALFORMED = {
         '"conditions.late": tells to answer from 1 to 5, and not from 1 to 7, which "questions.warmth"',
     ),
     "no size": (people(**SHARES), '"population": "size" is missing'),
-    "an unknown field": (people(size=9, gendre=SHARES["gender"]), '"population.gendre": unknown key; did you mean "ge'),
+    "an unknown field": (
+        people(size=9, gendre=SHARES["gender"]),
+        'the key "gendre" is no known field; did you mean "gender"?',
+    ),
     "shares that do not sum to 1": (people(size=9, gender={"a": 0.5, "b": 0.4}), '"gender" sums to 0.9: must be s'),
     "counts that are not whole": (people(gender={"a": 1.5, "b": 2.5}), '"gender" sums to 4: must be shares'),
     "counts of other numbers": (people(gender={"a": 5}, education={"b": 6}), "sums to 6, but the population has 5"),
-    "an open range of ages": (people(size=9, age={"65+": 1}), '.age": "65+" must be an age ("34") or a range'),
+    "a range of ages that falls": (people(size=9, age={"65-60": 1}), '"65-60" must be an age ("34") or a band'),
     "a value twice": (people(size=9, gender={"Male": 0.5, "Male ": 0.5}), '"Male" stands there twice'),
     "a value that is none": (people(size=9, party_id={"NaN": 1}), '"NaN" is no value; leave it empty'),
     "ages that overlap": (people(size=9, age={"18-29": 1, "20-40": 1}), '"20-40": the age 20 is in "18-29" already'),
@@ -139,20 +142,20 @@ MALFORMED = {
 }
 
 MALFORMED_PEOPLE = {
-    "empty": ("", "is empty; the first line must name demographic fields"),
+    "empty": ("", "people.csv: is empty"),
     "nobody": ("age,gender\n\n", "lists nobody"),
-    "an unknown column": ("Age,shoe size\n1,2\n", 'the column "Age" is no demographic field; did you mean "age"?'),
-    "a column twice": ("age,age\n1,2\n", 'the column "age" stands there twice'),
+    "a column misspelt": ("educaton,shoe size\n1,2\n", 'line 1: the column "educaton" is no known field; did you mean'),
+    "a column twice": ("age,age\n1,2\n", 'several columns are named "age"'),
     "no field": ("weight\n1\n", "line 1: names no demographic field"),
-    "ragged": ("age,gender\n34,Male\n35\n36,Male,x\n", "line 3: has 1 values, and line 1 names 2 columns"),
+    "ragged": ("age,gender\n34,Male\n35\n36,Male,x\n", "line 3: has 1 fields and the header 2"),
     "nothing known of one": ("age,weight\n34,1\n,1\n", "line 3: says nothing of this person"),
     "a bad weight": ("age,weight\n34,much\n35,-1\n36,nan\n", "line 2: the weight must be a number of 0 or more"),
     "no weight": ("age,weight\n34,0\n35,0\n", "all weights are 0"),
-    "an open quote": ('age\n"34\n', "not CSV"),
+    "an open quote": ('age\n"34\n', "cannot be read as csv: unexpected end of data"),
     "a line break in a value": ('gender\n"a\nb"\n', "line 3, gender: holds a line break"),
     **{
-        f"no age: {age}": (f"gender,age\na,{age}\n", 'line 2, age: must be an age ("34"), whole years of one person')
-        for age in ("18-29", "-5", "250", "37.5", "\u0663\u0664", "007")
+        f"no age: {age}": (f"gender,age\na,{age}\n", 'line 2, age: must be an age ("34") or a band of ages')
+        for age in ("29-18", "-5", "250", "37.5", "\u0663\u0664", "007")
     },
     **{
         f"no value: {value}": (f"age,income\n34,{value}\n", "is no value; leave it empty where it is not known")
@@ -203,7 +206,7 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SocratesError, match="no such experiment"):
         read_experiment(tmp_path / "none.json")
     (path := write(tmp_path, EXPERIMENT)).with_name("people.csv").unlink()
-    with pytest.raises(SocratesError, match=r"people\.csv: no such CSV file of personas"):
+    with pytest.raises(SocratesError, match=r"people\.csv: no such file"):
         read_experiment(path).population.personas(tmp_path, 0)
 
 

@@ -26,12 +26,14 @@ study_column: study study_id experiment; stimulus: stimulus stimuli vignette sce
 condition: condition condition_num treatment treat arm cond group experimental_condition;
 question: question question_id item item_id task task_num outcome variable; answer: answer response value rating score;
 text: question_text item_text text wording; count: count n freq frequency; prediction: prediction predicted;
-age: age; gender: gender sex; education: education educ; income: income household_income hhincome faminc;
-employment: employment employment_status employ; party_id: party_id party partyid pid pid3 pid7;
-ideology: ideology ideo ideo5 ideo7; ethnicity: ethnicity race race_ethnicity; location: location state region country;
-marital_status: marital_status marital marstat; household_size: household_size hhsize
+age: age; gender: gender sex; education: education educ education_level level_of_education;
+income: income household_income hhincome faminc; employment: employment employment_status employ;
+party_id: party_id party partyid party_identification party_affiliation pid pid3 pid7;
+ideology: ideology political_ideology ideo ideo5 ideo7; ethnicity: ethnicity race race_ethnicity;
+location: location state region country; marital_status: marital_status marital marstat;
+household_size: household_size hhsize
 """
-_COLUMNS = {key.strip(): names.split() for key, _, names in (one.partition(":") for one in _NAMES.split(";"))}
+COLUMNS = {key.strip(): names.split() for key, _, names in (one.partition(":") for one in _NAMES.split(";"))}
 _LONG = ("question", "answer", "text", "count", "prediction")
 _NOT_ASKED = ("status", "progress", "finished", "duration", "duration_in_seconds")
 _MOST_OPTIONS, _MOST_CONDITIONS = 12, 96
@@ -42,10 +44,10 @@ def guess_columns(files: Sequence[Path]) -> dict[str, Any]:
     """A first `columns.json` for tables, of which the first is looked into; SocratesError if it cannot be read."""
     seen, table = open_tables(files)[0].peek()
     left = {_name(name): name for name in reversed(seen)}
-    is_long = not left.keys().isdisjoint(_COLUMNS["answer"])
-    is_long &= not left.keys().isdisjoint([*_COLUMNS["question"], *_COLUMNS["text"]])
+    is_long = not left.keys().isdisjoint(COLUMNS["answer"])
+    is_long &= not left.keys().isdisjoint([*COLUMNS["question"], *COLUMNS["text"]])
     guessed: dict[str, Any] = {"study": table.path.stem, "demographics": {}}
-    for key, names in _COLUMNS.items():
+    for key, names in COLUMNS.items():
         for name in () if key in _LONG and not is_long else filter(left.__contains__, names):
             values = [value for value in seen[left[name]] if value is not None]
             is_one_each = key != "person" or is_long or len(set(values)) == len(values)

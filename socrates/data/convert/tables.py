@@ -68,6 +68,7 @@ class Table(NamedTuple):
     known: Mapping[str | None, Known] = {}
     first_row: int = 1  # the number of the first row of data, as a spreadsheet shows it
     notes: Sequence[str] = ()  # on how it is read
+    lines: Sequence[int] = ()  # of a text: the line on which each row ends, the header's first, as far as it is read
 
     def peek(self) -> tuple[dict[str, list[Any]], Table]:
         """The first rows, as values of each column; and the table with all its rows."""
@@ -169,22 +170,25 @@ def _open_delimited(path: Path, encoding: str | None, qsf: Path | None) -> Table
     delimiter = max(",;\t|", key=lambda delimiter: _regularity(text, delimiter))
 
     notes = ["read as cp1252 text, since it is no UTF-8"] if encoding == "cp1252" else []
-    return _open_rows(path, _fields(path, encoding, delimiter), qsf, notes)
+    lines: list[int] = []
+    return _open_rows(path, _fields(path, encoding, delimiter, lines), qsf, notes)._replace(lines=lines)
 
 
-def _fields(path: Path, encoding: str, delimiter: str) -> Iterator[list[str]]:
+def _fields(path: Path, encoding: str, delimiter: str, lines: list[int]) -> Iterator[list[str]]:
     """The rows that are not empty, each with as many fields as the header: else their values would be others'."""
     width = 0
     with path.open(encoding=encoding, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         for row in reader:
+            if not any(map(str.strip, row)):
+                continue
             width = width or len(row)
-            if row and (len(row) < width or any(row[width:])):
+            if len(row) < width or any(row[width:]):
                 remedy = "the first line must name the columns; a text with a delimiter or a line break needs quotes"
                 found = f"has {len(row)} fields and the header {width}"
                 raise SocratesError(f"{path}, line {reader.line_num}: {found}; {remedy}")
-            if any(row):
-                yield row[:width]
+            lines.append(reader.line_num)
+            yield row[:width]
 
 
 def _find_encoding(sample: bytes) -> str:
