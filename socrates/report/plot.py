@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
+import logging
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
 SMALL = 9  # points: the smallest text
@@ -25,6 +30,7 @@ WRITER = "SOCRATES: scripts/report.py or scripts/predict.py"  # what PNG files s
 _PNG_DPI = 200
 _MOST_BARS = 21  # answers that get a bar each
 _MOST_CLASSES = 12  # of wider scales
+_SIGNS = 6  # that no font has, and that a page names
 _TOLD = 12  # points that a picture's text names
 _STYLE = {
     "font.family": "sans-serif",
@@ -54,6 +60,7 @@ class Plot:
     alt: str
     name: str = ""
     png: bytes = b""
+    note: str = ""  # what the page says below it
 
     @property
     def base64(self) -> str:
@@ -67,7 +74,7 @@ def styled() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # A name in letters that the font lacks, or too long for its picture: the table has it.
+        # A name in letters that no font has, which the page says (`_use_fonts`), or too long: the table has it.
         warnings.filterwarnings("ignore", message="Glyph|constrained_layout")
         yield
 
@@ -88,11 +95,59 @@ def drawn(title: str, height: float, draw: Callable[[Any], None], alt: str, *, r
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     draw(figure.subplots(rows))
     figure.suptitle(short(title, 60), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    note = _use_fonts(figure)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     if name:
         figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": WRITER})
-    return Plot(svg.getvalue(), alt, name, png.getvalue())
+    return Plot(svg.getvalue(), alt, name, png.getvalue(), note)
+
+
+def _use_fonts(figure: Figure) -> str:
+    """Let installed fonts draw what the style's lacks; a sentence about what none has."""
+    from matplotlib import font_manager
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
+    signs = dict.fromkeys("".join(text.get_text() for text in texts))
+    own = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    lacking = "".join(
+        sign
+        for sign in signs
+        if unicodedata.category(sign) not in ("Cc", "Cf", "Zl", "Zp", "Zs") and not own.get_char_index(ord(sign))
+    )
+    families, lacking = _find_fonts(lacking, tuple(font_manager.findSystemFonts())) if lacking else ((), "")
+    for text in texts:
+        text.set_fontfamily(["sans-serif", *families])
+    if not lacking:
+        return ""
+    named = f"{' '.join(lacking[:_SIGNS])}{f' and {len(lacking) - _SIGNS} more' if len(lacking) > _SIGNS else ''}"
+    return (
+        f"No installed font has these characters, which the picture shows as boxes: {named}. Install a font that has "
+        "them (Noto has most scripts) and run the same command again."
+    )
+
+
+@functools.cache
+def _find_fonts(lacking: str, files: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The families in font files that have some of these characters, Noto Sans first; the characters that none has."""
+    from matplotlib import font_manager
+
+    def order(file: str) -> tuple[Any, ...]:
+        return *(word not in Path(file).name for word in ("Noto", "Sans", "Regular")), Path(file).name, file
+
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would report a font that has no bold
+    families = []
+    for file in sorted(files, key=order) if lacking else ():
+        with suppress(OSError, RuntimeError):  # no font that can be drawn
+            font = font_manager.get_font(file)
+            left = "".join(sign for sign in lacking if not font.get_char_index(ord(sign)))
+            # A font of colour pictures draws nothing here, and one of last resort has a box for everything.
+            if left == lacking or not font.scalable or any(word in file for word in ("Color", "LastResort")):
+                continue
+            font_manager.fontManager.addfont(file)  # it may be newer than matplotlib's list of fonts
+            families, lacking = [*families, font.family_name], left
+    return tuple(families), lacking
 
 
 class Point(NamedTuple):
