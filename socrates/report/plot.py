@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import logging
-import unicodedata
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +17,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WIDTH = 4.5  # inches: on a phone of 390 pixels 10 points are 11 pixels
 SMALL = 9  # points: the smallest text
@@ -30,7 +27,6 @@ WRITER = "SOCRATES: scripts/report.py or scripts/predict.py"  # what PNG files s
 _PNG_DPI = 200
 _MOST_BARS = 21  # answers that get a bar each
 _MOST_CLASSES = 12  # of wider scales
-_SIGNS = 6  # that no font has, and that a page names
 _TOLD = 12  # points that a picture's text names
 _STYLE = {
     "font.family": "sans-serif",
@@ -73,6 +69,7 @@ def styled() -> Iterator[None]:
     """The style in which everything is drawn meanwhile."""
     import matplotlib
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would report a font that has no bold
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # A name in letters that no font has, which the page says (`_use_fonts`), or too long: the table has it.
         warnings.filterwarnings("ignore", message="Glyph|constrained_layout")
@@ -103,51 +100,30 @@ def drawn(title: str, height: float, draw: Callable[[Any], None], alt: str, *, r
     return Plot(svg.getvalue(), alt, name, png.getvalue(), note)
 
 
-def _use_fonts(figure: Figure) -> str:
-    """Let installed fonts draw what the style's lacks; a sentence about what none has."""
-    from matplotlib import font_manager
+def _use_fonts(figure: Any) -> str:
+    """Let installed fonts, Noto Sans first, draw what the style's lacks; a sentence about what none has."""
+    from matplotlib import font_manager as fonts
     from matplotlib.text import Text
 
-    texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
-    signs = dict.fromkeys("".join(text.get_text() for text in texts))
-    own = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
-    lacking = "".join(
-        sign
-        for sign in signs
-        if unicodedata.category(sign) not in ("Cc", "Cf", "Zl", "Zp", "Zs") and not own.get_char_index(ord(sign))
-    )
-    families, lacking = _find_fonts(lacking, tuple(font_manager.findSystemFonts())) if lacking else ((), "")
-    for text in texts:
-        text.set_fontfamily(["sans-serif", *families])
-    if not lacking:
-        return ""
-    named = f"{' '.join(lacking[:_SIGNS])}{f' and {len(lacking) - _SIGNS} more' if len(lacking) > _SIGNS else ''}"
-    return (
-        f"No installed font has these characters, which the picture shows as boxes: {named}. Install a font that has "
-        "them (Noto has most scripts) and run the same command again."
-    )
-
-
-@functools.cache
-def _find_fonts(lacking: str, files: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The families in font files that have some of these characters, Noto Sans first; the characters that none has."""
-    from matplotlib import font_manager
-
-    def order(file: str) -> tuple[Any, ...]:
-        return *(word not in Path(file).name for word in ("Noto", "Sans", "Regular")), Path(file).name, file
-
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would report a font that has no bold
-    families = []
-    for file in sorted(files, key=order) if lacking else ():
+    texts, families = figure.findobj(Text), ["sans-serif"]
+    signs = dict.fromkeys(sign for text in texts for sign in text.get_text() if not sign.isspace())
+    own = fonts.get_font(fonts.findfont(fonts.FontProperties()))
+    lacking = [sign for sign in signs if not own.get_char_index(ord(sign))]
+    files = fonts.findSystemFonts() if lacking else []
+    for file in sorted(files, key=lambda file: ("NotoSans" not in file, "Regular" not in file, file)):
         with suppress(OSError, RuntimeError):  # no font that can be drawn
-            font = font_manager.get_font(file)
-            left = "".join(sign for sign in lacking if not font.get_char_index(ord(sign)))
-            # A font of colour pictures draws nothing here, and one of last resort has a box for everything.
-            if left == lacking or not font.scalable or any(word in file for word in ("Color", "LastResort")):
-                continue
-            font_manager.fontManager.addfont(file)  # it may be newer than matplotlib's list of fonts
-            families, lacking = [*families, font.family_name], left
-    return tuple(families), lacking
+            font = fonts.get_font(file)
+            left = [sign for sign in lacking if not font.get_char_index(ord(sign))]
+            # A font of colour pictures draws nothing here, and one of last resort a box for everything.
+            if left != lacking and not re.search("Color|LastResort", file):
+                fonts.fontManager.addfont(file)  # it may be newer than matplotlib's list of fonts
+                families, lacking = [*families, font.family_name], left
+    for text in texts:
+        text.set_fontfamily(families)
+    return bool(lacking) * (
+        f"This picture shows boxes for characters that no installed font has, such as {' '.join(lacking[:6])}. Install "
+        "a font that has them, such as Noto, and run the same command again."
+    )
 
 
 class Point(NamedTuple):

@@ -81,8 +81,8 @@ def test_the_page_says_which_letters_no_font_has(tmp_path, monkeypatch, capfd, r
     text, plots = make_report(
         read_material([tmp_path / "基线模型的训练前结果", tmp_path / "checkpoint"]), datetime(2030, 1, 2, tzinfo=UTC)
     )
-    assert "which the picture shows as boxes: 基 线 模 型 的 训 and 4 more." in text
-    shown = [plot for plot in plots if plot.note]
-    assert shown and text.count("as boxes") == len(shown) < len(plots)
+    assert "such as 基 线 模 型 的 训. Install a font" in text
+    shown = [one for one in plots if one.note]
+    assert shown and text.count("shows boxes") == len(shown) < len(plots)
     said = capfd.readouterr()
     assert not recwarn.list and (said.out, said.err) == ("", "")
