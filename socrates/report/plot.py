@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +56,7 @@ class Plot:
     alt: str
     name: str = ""
     png: bytes = b""
+    note: str = ""  # what the page says below it
 
     @property
     def base64(self) -> str:
@@ -66,8 +69,9 @@ def styled() -> Iterator[None]:
     """The style in which everything is drawn meanwhile."""
     import matplotlib
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would report a font that has no bold
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # A name in letters that the font lacks, or too long for its picture: the table has it.
+        # A name in letters that no font has, which the page says (`_use_fonts`), or too long: the table has it.
         warnings.filterwarnings("ignore", message="Glyph|constrained_layout")
         yield
 
@@ -88,11 +92,38 @@ def drawn(title: str, height: float, draw: Callable[[Any], None], alt: str, *, r
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     draw(figure.subplots(rows))
     figure.suptitle(short(title, 60), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    note = _use_fonts(figure)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     if name:
         figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": WRITER})
-    return Plot(svg.getvalue(), alt, name, png.getvalue())
+    return Plot(svg.getvalue(), alt, name, png.getvalue(), note)
+
+
+def _use_fonts(figure: Any) -> str:
+    """Let installed fonts, Noto Sans first, draw what the style's lacks; a sentence about what none has."""
+    from matplotlib import font_manager as fonts
+    from matplotlib.text import Text
+
+    texts, families = figure.findobj(Text), ["sans-serif"]
+    signs = dict.fromkeys(sign for text in texts for sign in text.get_text() if not sign.isspace())
+    own = fonts.get_font(fonts.findfont(fonts.FontProperties()))
+    lacking = [sign for sign in signs if not own.get_char_index(ord(sign))]
+    files = fonts.findSystemFonts() if lacking else []
+    for file in sorted(files, key=lambda file: ("NotoSans" not in file, "Regular" not in file, file)):
+        with suppress(OSError, RuntimeError):  # no font that can be drawn
+            font = fonts.get_font(file)
+            left = [sign for sign in lacking if not font.get_char_index(ord(sign))]
+            # A font of colour pictures draws nothing here, and one of last resort a box for everything.
+            if left != lacking and not re.search("Color|LastResort", file):
+                fonts.fontManager.addfont(file)  # it may be newer than matplotlib's list of fonts
+                families, lacking = [*families, font.family_name], left
+    for text in texts:
+        text.set_fontfamily(families)
+    return bool(lacking) * (
+        f"This picture shows boxes for characters that no installed font has, such as {' '.join(lacking[:6])}. Install "
+        "a font that has them, such as Noto, and run the same command again."
+    )
 
 
 class Point(NamedTuple):
