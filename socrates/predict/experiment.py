@@ -1,8 +1,7 @@
 """An experiment as a person describes it: conditions, questions with their scales, and who is asked.
 
 The model reads it in the words of the data set, so that it reads what it was trained to read: 'You read “…” and then
-were asked: “…” Only return an integer from 1 to 7, where 1 means … and 7 means …, nothing else.' With "verbatim"
-it reads a condition as it was written.
+were asked: “…” Only return an integer from 1 to 7, where 1 means … and 7 means …, nothing else.' Or verbatim.
 
 Covers: what `schema.py` covers; and that the rendered question states the very scale that was meant.
 """
@@ -77,17 +76,14 @@ class _Answers(Schema):
         elif round((self.high - self.low) / self.step, 6) % 1:
             raise ValueError(f'"high" - "low" must be a multiple of "step", which is {self.step}')
         values = self.values
-        for number in self.labels:
-            if number not in values:
-                raise ValueError(f"the label of {number} lies outside {values}")
-        for code in self.codes:
-            if code in values or (self.options is None and self.low < code < self.high):
-                raise ValueError(f"the code {code} lies within {values}; take a number outside")
+        if odd := [number for number in self.labels if number not in values]:
+            raise ValueError(f"the label of {odd[0]} lies outside {values}")
+        if odd := [n for n in self.codes if n in values or (self.options is None and self.low < n < self.high)]:
+            raise ValueError(f"the code {odd[0]} lies within {values}; take a number outside")
         return self
 
     @property
     def values(self) -> Scale:
-        """Without codes."""
         written = f"{self.low} to {self.high} by {self.step}"
         return Scale(tuple(sorted(self.options))) if self.options else scale_from_text(written)
 
