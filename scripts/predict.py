@@ -37,7 +37,15 @@ def main() -> int:
     add("--results", metavar="DIR", type=Path, help="results of evaluating this model: how far to believe it")
     add("--humans", metavar="FILE", type=Path, help="answers of a pilot of this experiment, a table")
     add("--plan", metavar="width=W", help="how many people a 95%% interval of this full width takes")
-    add("--compare", metavar="DIR", type=Path, nargs="+", default=[], help="predictions by other models, to show beside")
+    add(
+        "--compare",
+        dest="compared",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="predictions by other models, to show beside",
+    )
     add("--people", metavar="N", type=int, help="how many are asked (default: the experiment's number)")
     add("--seed", metavar="N", type=int, default=42, help="of personas, sampled answers and intervals (default: 42)")
     add("--undecoded", action="store_true", help="the model's own probabilities as they are, not calibrated either")
@@ -51,10 +59,16 @@ def main() -> int:
         if value is not None and not least <= value <= most:
             raise SocratesError(f"--{name}: must be from {least} to {most}, not {value}")
 
+    from socrates.predict.pilot import parse_plan
     from socrates.predict.predict import predict
     from socrates.predict.tables import write_prediction
 
-    prediction = predict(**vars(arguments))
+    given = vars(arguments)
+    try:
+        width = None if (plan := given.pop("plan")) is None else parse_plan(plan)
+    except ValueError as error:
+        raise SocratesError(f"--plan: {error}") from error
+    prediction = predict(**given, width=width)
     pictures = write_prediction(arguments.output, prediction)
     print_summary(prediction)
     print(f"Page: {arguments.output / 'predict.html'}, with {len(pictures)} pictures and 4 tables beside it")
@@ -77,6 +91,9 @@ def print_summary(prediction) -> None:
             print(f"  Note: only {one.least_mass:.0%} of its probability is on valid answers; this is that part")
     print(prediction.calibrated)
     print("Predicted, not asked; the intervals hold which personas were made, not the model's error")
+    for row in prediction.pilot.dropna(subset=["estimate"]).itertuples() if "estimate" in prediction.pilot else ():
+        limits = f"[{row.low:.3f}, {row.high:.3f}], as good as {row.effective_people:.0f} people alone"
+        print(f"With {row.people:.0f} people: {row.question}, {row.name}: {row.estimate:.3f}  {limits}")
     if any(one.expected for one in prediction.questions):
         print("To expect of people, as if everybody were asked, with 90% intervals: differences.csv and the page")
 

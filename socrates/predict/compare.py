@@ -19,13 +19,15 @@ from socrates.report.plot import Plot, Point, draw_points, short
 from socrates.report.results_folders import values_in
 
 Tables = Mapping[str, pd.DataFrame]  # as `predict.json` has them
-_CELL, _PAIR = ["question", "condition"], ["question", "measure", "effect", "condition_a", "condition_b"]
-_OF_CELLS = {"means": ("mean", _CELL), "distributions": ("probability", [*_CELL, "answer"])}
-_NUMBERS = _OF_CELLS | {"differences": ("difference", _PAIR)}  # of each table: the number, and what says whose it is
+CELL, PAIR = ["question", "condition"], ["question", "measure", "effect", "condition_a", "condition_b"]
+_OFCELLS = {"means": ("mean", CELL), "distributions": ("probability", [*CELL, "answer"])}
+_NUMBERS = _OFCELLS | {"differences": ("difference", PAIR)}  # of each table: the number, and what says whose it is
 
 
-def read_compared(folders: Sequence[Path], asked: Mapping[str, Any], people: Mapping[str, Any]) -> dict[str, Tables]:
-    """The tables of finished predictions by their folders' names; ``asked`` and ``people`` are the subject's.
+def read_compared(
+    folders: Sequence[Path], output: Path, asked: Mapping[str, Any], people: Mapping[str, Any]
+) -> dict[str, Tables]:
+    """The tables of finished predictions by their folders' names; the other arguments are the subject's.
 
     Raises:
         SocratesError: no or a malformed `predict.json`, with file and key; of other prompts or people; a name twice.
@@ -45,7 +47,7 @@ def read_compared(folders: Sequence[Path], asked: Mapping[str, Any], people: Map
         if others := differing(theirs, {**people, "source": None, "prompts": asked["prompts"]}):
             remedy = "predict this experiment with its model, the same --people and --seed, and --compare that --output"
             raise SocratesError(f"--compare {folder}: is of other texts or people: {others}; {remedy}")
-        if (label := folder.resolve().name) in found:
+        if (label := folder.resolve().name) in (*found, output.resolve().name):
             raise SocratesError(f"--compare {folder}: another folder is called {label}, too; rename one")
         found[label] = tables
     return found
@@ -62,7 +64,7 @@ def compare(models: Mapping[str, Tables], nominal: Collection[str]) -> tuple[Tab
     """
     stacked = {part: pd.concat([one[part].assign(model=name) for name, one in models.items()]) for part in _NUMBERS}
     (*others, own), apart = models, []
-    for (question, condition), shares in stacked["distributions"].groupby(_CELL, sort=False):
+    for (question, condition), shares in stacked["distributions"].groupby(CELL, sort=False):
         table = shares.pivot(index="answer", columns="model", values="probability")
         if {*models} != {*table}:
             lacks = f'{min({*models} - {*table})} has no question "{question}" in a condition "{condition}"'
@@ -72,7 +74,7 @@ def compare(models: Mapping[str, Tables], nominal: Collection[str]) -> tuple[Tab
         apart.append(distance.rename("distance").reset_index().assign(question=question, condition=condition))
     stacked["means"] = stacked["means"].merge(pd.concat(apart), how="left")
     moved = stacked["means"].groupby("model")["distance"].mean()
-    wide = stacked["differences"].pivot(index=_PAIR, columns="model", values="difference").reindex(columns=[*models])
+    wide = stacked["differences"].pivot(index=PAIR, columns="model", values="difference").reindex(columns=[*models])
     return stacked, [
         f"From {other} to {own}, answers moved by {moved[other]:.2f} on average (0: not at all, 1: from end to end); "
         f"of {count(len(wide), 'difference')}, {(wide[other] * wide[own] < 0).sum()} changed direction."
@@ -83,7 +85,7 @@ def compare(models: Mapping[str, Tables], nominal: Collection[str]) -> tuple[Tab
 def draw_compared(question: str, differences: pd.DataFrame, name: str, unit: str) -> Plot:
     """The differences of one question, at most 24, each with a point a model; ``unit`` in words."""
     points = []
-    for (_, measure, effect, a, b), one in [*differences.groupby(_PAIR, sort=False)][:24]:
+    for (_, measure, effect, a, b), one in [*differences.groupby(PAIR, sort=False)][:24]:
         points.append(Point(f"{effect or f'{b} − {a}'} {measure.removeprefix('mean')}".strip()))
         points += [Point(model, *one) for model, one in zip(one["model"], values_in(one, DIFFERENCE), strict=True)]
     return draw_points(f"By model: {short(question)}", points, unit, lines={"no difference": 0.0}, digits=2, name=name)

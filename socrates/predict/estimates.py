@@ -69,6 +69,16 @@ class Moments:
         """Shape (C, N): probability of an answer that is no code."""
         return self.sums[-1]
 
+    @property
+    def expected(self) -> Array:
+        """Shape (K, C, N): of each persona's answers that are no codes."""
+        return _ratio(self.first, self.answered) + self.centre
+
+    def variances(self, weights: Array) -> Array:
+        """Shape (K, C): of a population's answers, what differs between personas and what is open within them."""
+        first, second, answered = (side @ weights for side in (self.first, self.second, self.answered))
+        return np.maximum(_ratio(second, answered) - _ratio(first, answered) ** 2, 0.0)
+
     def of(self, chosen: NDArray[np.bool_]) -> Moments:
         """Of some of the personas."""
         return replace(self, sums=self.sums[..., chosen])

@@ -23,9 +23,9 @@ from socrates.schema import Schema
 
 PROGRAM = "scripts/predict.py"
 ASKED, ANSWERS, RECORD, PAGE = "asked.json", "answers.jsonl", "predict.json", "predict.html"
-OF_CODES = "codes.csv"  # where the scales have any
-TABLES = ("predictions.csv", "distributions.csv", "means.csv", OF_CODES, "differences.csv")
-PICTURES = ("distributions", "differences")  # of each question
+TABLES = ("predictions.csv", "distributions.csv", "means.csv", "codes.csv", "differences.csv")
+IF_ANY = ("codes.csv", "pilot.csv", "mixed_subjects.csv")  # tables that are there where there is something in them
+PICTURES = ("distributions", "differences", "compared")  # of each question
 
 
 class Asked(Schema):
@@ -115,5 +115,5 @@ def _read_record(output: Path) -> Asked:
 
 
 def _made_files(output: Path) -> list[Path]:
-    names = [output / name for name in (RECORD, PAGE, *TABLES, ANSWERS)]
+    names = [output / name for name in (RECORD, PAGE, *{*TABLES, *IF_ANY}, ANSWERS)]
     return [*(path for path in names if path.exists()), *pictures_in(output)]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import pandas as pd
+
 from socrates.data.demographics import NOT_KNOWN, Groups, find_groups
 from socrates.evaluation.gate import LITTLE_MASS
+from socrates.predict.compare import CELL, PAIR, Tables
 from socrates.predict.estimates import DIFFERENCE, MEAN, PROBABILITY, SD, STANDARDIZED
+from socrates.predict.experiment import Experiment
 from socrates.predict.files import PROGRAM
 from socrates.predict.outcomes import QuestionPrediction
+from socrates.predict.personas import unseen
 from socrates.predict.pictures import MOST
+from socrates.predict.pilot import ESTIMATES, PLANNED
 from socrates.predict.predict import Prediction
 from socrates.report import html
 from socrates.report.html import Table
@@ -23,8 +29,10 @@ _MOST_LINES = 4  # of differences on the first screen, a question
 _MOST_ANSWERS = 24  # of a scale, that get a line each in a table
 
 
-def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: datetime) -> str:
-    """The page as HTML; ``plots`` of each question, ``when`` it was made."""
+def render(
+    prediction: Prediction, plots: Sequence[Sequence[Plot]], compared: Mapping[str, Any] | None, when: datetime
+) -> str:
+    """The page as HTML; ``plots`` of each question, ``compared``: see `tables.py`; ``when`` it was made."""
     plan, experiment = prediction.plan, prediction.plan.experiment
     groups = find_groups([plan.profiles[index] for index in plan.profile_of])
     prompt = plan.prompts[0][0]
@@ -51,6 +59,7 @@ def render(prediction: Prediction, plots: Sequence[Sequence[Plot]], when: dateti
         texts=(Table(("condition", "text"), tuple(_told(experiment)), (0, 1), "Conditions"),),
         prompt=(Table(("who", "text"), whole, (0, 1), "One prompt, whole"),),
         pilot=_pilot(prediction),
+        compared=compared,
         made={"How it was made": Table(("what", "how"), tuple(html.flattened(prediction.facts).items()), (0, 1))},
     )
 
@@ -127,20 +136,46 @@ def _answer(one: QuestionPrediction) -> list[str]:
     return lines[:_MOST_LINES]
 
 
+def compared_tables(tables: Tables, nominal: Collection[str]) -> list[Table]:
+    """Numbers of all models side by side."""
+    found, models = [], list(dict.fromkeys(tables["means"]["model"]))
+    kinds = {
+        "Means by condition [95% over personas]": (tables["means"], CELL, MEAN),
+        "Shares of options [95% over personas]": (tables["distributions"], [*CELL, "answer"], PROBABILITY),
+        "Differences [95% over personas]": (tables["differences"], PAIR, DIFFERENCE),
+    }
+    for title, (table, keys, numbers) in kinds.items():
+        if numbers != DIFFERENCE:
+            table = table[table["question"].isin(nominal) == (numbers == PROBABILITY)]
+        rows = [
+            (
+                ", ".join(str(key) for key in found if key != ""),
+                *(value.written(2) for value in values_in(one, numbers)),
+            )
+            for found, one in table.groupby(keys, sort=False)
+        ]
+        found += [Table(("outcome", *models), tuple(rows), title=title)] if rows else []
+    return found
+
+
 def _pilot(prediction: Prediction) -> list[Table]:
     """What a pilot and predictions say together, and how many people a width takes."""
     table = prediction.pilot
     told = [f"{one.question}, {one.measure}" for one in table.itertuples()]
     tables = []
     if "estimate" in table:
-        both = ([value.written(2) for value in values_in(table, of)] for of in (TOGETHER, CLASSICAL))
+        both = ([value.written(2) for value in values_in(table, of)] for of in (ESTIMATES[:3], ESTIMATES[3:6]))
         people = ([fixed(value, 0) for value in table[of]] for of in ("people", "effective_people"))
         columns = (told, table["name"], *both, *people)
         heads = ("outcome", "condition or difference", "with predictions", "pilot alone", "people", "as good as")
         tables.append(Table(heads, tuple(zip(*columns, strict=True)), (0, 1), "Estimates [95%]"))
-    needed = [name for name in ("people_without", "people_with") if name in table]
+    needed = [name for name in PLANNED if name in table]
     if needed:
-        heads = ("outcome", "condition or difference", *(name.replace("people_", "") + " predictions" for name in needed))
+        heads = (
+            "outcome",
+            "condition or difference",
+            *(name.replace("people_", "") + " predictions" for name in needed),
+        )
         columns = ([fixed(value, 0) for value in table[name]] for name in needed)
         width = f"People in all conditions for a 95% interval {prediction.facts['plan']:g} wide"
         tables.append(Table(heads, tuple(zip(told, table["name"], *columns, strict=True)), (0, 1), width))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,13 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from socrates.data.convert.tables import clean, open_table
+from socrates.data.convert.tables import clean
 from socrates.data.scales import Scale
 from socrates.errors import SocratesError
-from socrates.predict.population import WEIGHT
+from socrates.evaluation.effects import shown_pairs
+from socrates.predict.experiment import Experiment
+from socrates.predict.outcomes import QuestionPrediction
+from socrates.predict.personas import WEIGHT, clean_personas, read_table
 from socrates.schema import nearest, raise_problems, shown
 
 Array = NDArray[np.float64]
@@ -34,6 +38,60 @@ ESTIMATES = (
     *("people", "effective_people", "correlation", "tuning"),
 )
 PLANNED = ("people_without", "people_with")
+
+
+class Pilot(NamedTuple):
+    """The people of a pilot (`clean_personas`), and their answers (`read_humans`)."""
+
+    people: pd.DataFrame
+    answers: pd.DataFrame
+
+    def answers_to(self, one: QuestionPrediction, measure: int) -> Array:
+        """Shape (P, C): to a question, or the mean of those to an index; of options, 1 for the one that is measured."""
+        index = one.index
+        tables = [self.answers[item][[*one.conditions]] for item in (index.items if index else [one.name])]
+        if index:
+            ends = one.question.answers.values[0] + one.question.answers.values[-1]
+            tables = [
+                ends - table if item in index.reversed else table
+                for item, table in zip(index.items, tables, strict=True)
+            ]
+        answers = np.nanmean([*map(np.asarray, tables)], axis=0)
+        if one.moments.shares:
+            answers = np.where(np.isnan(answers), np.nan, answers == one.question.answers.values[measure])
+        return answers
+
+
+def read_pilot(path: Path, experiment: Experiment, seed: int) -> Pilot:
+    """A pilot of an experiment; SocratesError as of `read_humans` and `clean_personas`."""
+    questions = {name: (one.answers, [*one.codes]) for name, one in experiment.questions.items()}
+    people, answers = read_humans(path, experiment.conditions, questions)
+    return Pilot(clean_personas(people, path, seed), answers)
+
+
+def estimate_pilot(
+    one: QuestionPrediction, weights: Array, pilot: Pilot | None, width: float | None, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a pilot says of a question, see `estimate_contrasts`; and its answers and predictions, see `mixed_subjects`.
+
+    ``weights`` are the personas'. A row a `measure` and condition, then a row a comparison, under its `name`. Without a
+    pilot `people_without` alone, by the predicted spread of answers.
+    """
+    names, tables, exports = [*one.conditions, *one.contrasts.names["name"]], [], []
+    contrasts = np.vstack([np.eye(len(one.conditions)), one.contrasts.weights])
+    for place, measure in enumerate(one.moments.measures):
+        of_personas, of_humans = (side.expected[place].T for side in (one.moments, one.of_humans))
+        if pilot is None:
+            table = pd.DataFrame({PLANNED[0]: plan_contrasts(contrasts, one.moments.variances(weights)[place], width)})
+        else:
+            answers = np.where(np.isnan(of_humans), np.nan, pilot.answers_to(one, place))
+            people = answers, pilot.people[WEIGHT].to_numpy(), of_humans
+            table = estimate_contrasts(contrasts, people, (of_personas, weights), width)
+            for a, b in zip(*shown_pairs(len(one.conditions)), strict=True):
+                pair = mixed_subjects(answers[:, [a, b]], of_humans[:, [a, b]], of_personas[:, [a, b]], seed)
+                exports.append(pair.assign(measure=measure, name=f"{one.conditions[b]} − {one.conditions[a]}"))
+        tables.append(table.assign(measure=measure, name=names))
+    return tuple(pd.concat(found or [pd.DataFrame()]).assign(question=one.name) for found in (tables, exports))
 
 
 def read_humans(path: Path, conditions: Collection[str], questions: Questions) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,12 +107,10 @@ def read_humans(path: Path, conditions: Collection[str], questions: Questions) -
     Raises:
         SocratesError: no such table, lines that cannot be used, by number, or nobody answered.
     """
-    table = open_table(path)
-    names, is_long = [*table.columns], {"question", _ANSWER} <= {*table.columns}
+    frame = read_table(path)
+    names, is_long = [*frame.columns], {"question", _ANSWER} <= {*frame.columns}
     asked = [name for name in names if name in questions and not is_long]
     raise_problems(path, [*_column_problems(names, asked, questions, is_long)])
-    frame = pd.DataFrame([*table.rows], columns=names, dtype=object)
-    frame.index += table.first_row
     frame = frame.assign(**{name: given for name, given in (("person", frame.index), (WEIGHT, 1)) if name not in names})
     long = frame if is_long else frame.melt([*_KEYS[:2], WEIGHT], asked, "question", _ANSWER, ignore_index=False)
     texts = long[_KEYS].map(lambda value: "" if (text := clean(value)) is None else str(text))

@@ -12,17 +12,21 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from socrates.config import UNDECODED, DecodingSettings, RunConfig
 from socrates.console import count
 from socrates.errors import SocratesError
 from socrates.evaluation.effect_model import EffectModel
 from socrates.evaluation.evaluate import recorded_config
 from socrates.evaluation.results import METRICS
-from socrates.files import write_jsonl
+from socrates.files import sha256_json, write_jsonl
 from socrates.inference.run import InferenceRequest, run_inference, settings_of
-from socrates.predict.experiment import read_experiment
+from socrates.predict.compare import Tables, read_compared
+from socrates.predict.experiment import Experiment, read_experiment
 from socrates.predict.files import ANSWERS, Asked, check_folder, read_finished, write_finished
 from socrates.predict.outcomes import QuestionPrediction, Reading, predict_index, predict_question
+from socrates.predict.pilot import estimate_pilot, read_pilot
 from socrates.predict.prompts import PromptPlan, kept_answer, plan_prompts
 from socrates.report.results_folders import Results, decoding_text, read_results
 from socrates.schema import raise_problems, validate
@@ -40,8 +44,10 @@ class Prediction:
     questions: Sequence[QuestionPrediction]
     seed: int  # of personas, sampled answers and intervals
     pilot: pd.DataFrame  # see `estimate_pilot`; empty: there is neither a pilot nor a plan
+    mixed_subjects: pd.DataFrame  # likewise, for R
     facts: Mapping[str, Any]  # what else is recorded: of people, probabilities, effects, the model and the asking
     evidence: Results | None  # of the model's accuracy; None: nothing was given
+    others: Mapping[str, Tables]  # predictions of other models, see `compare.py`
 
     @property
     def calibrated(self) -> str:
@@ -68,6 +74,7 @@ def predict(
     results: Path | None = None,
     humans: Path | None = None,
     width: float | None = None,
+    compared: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> Prediction:
     """Ask a model about an experiment, or take the answers that the output folder holds already.
@@ -86,6 +93,7 @@ def predict(
         results: folder of an evaluation of this model.
         humans: answers of a pilot of the experiment (`pilot.py`).
         width: of a 95% interval, of which it is said how many people it takes.
+        compared: folders of predictions of the same experiment by other models.
         overwrite: whether to ask again where the folder holds a prediction, this one or another; it stays until
             there are new answers to all prompts.
 
@@ -106,10 +114,12 @@ def predict(
     )
     if evidence is not None:
         _check_evidence(evidence, model, request.identity["model"])
+    asked = {"prompts": plan.fingerprint, **request.identity}
+    of_people = _people(experiment_file, experiment, plan, seed)
+    others = read_compared(compared, output, asked, of_people)
     effects = _find_effects(evidence, settings.decoding)
     questions = request.questions((text, scale, key) for key, (text, scale) in enumerate(plan.prompts))
     _check_lengths(experiment_file, plan, questions, request, config)
-    asked = {"prompts": plan.fingerprint, **request.identity}
     if not overwrite and (finished := read_finished(output, asked)):
         record, answers = finished
         answers = [answer | plan.keys(answer["key"]) for answer in answers]  # names may change: they are not asked
@@ -131,14 +141,8 @@ def predict(
     reading = Reading(temperature, effects, seed)
     predicted = {name: predict_question(name, answers, plan, reading) for name in experiment.questions}
     predicted |= {name: predict_index(name, predicted, plan, reading) for name in experiment.indices}
-    listed = experiment.population.csv
     facts = {
-        "people": {
-            "source": str(experiment_file.parent / listed) if listed else "margins",
-            "personas": len(personas),
-            "profiles": len(plan.profiles),
-            "seed": seed,
-        },
+        "people": of_people,
         "probabilities": {
             "undecoded": temperature is not None,
             **(settings.decoding if temperature is None else UNDECODED).model_dump(),
@@ -155,9 +159,21 @@ def predict(
         "asked": asked,
         "seconds": record.seconds,
     }
-    found = [estimate_pilot(one, plan, pilot, width) for one in predicted.values()] if pilot or width else []
-    table = pd.concat(found) if found else pd.DataFrame()
-    return Prediction(experiment_file, plan, [*predicted.values()], seed, table, facts, evidence)
+    found = [
+        estimate_pilot(one, plan.weights[one.personas], pilot, width, seed)
+        for one in predicted.values()
+        if pilot or width
+    ]
+    few, mixed = map(pd.concat, zip(*found, strict=True)) if found else (pd.DataFrame(), pd.DataFrame())
+    return Prediction(experiment_file, plan, [*predicted.values()], seed, few, mixed, facts, evidence, others)
+
+
+def _people(file: Path, experiment: Experiment, plan: PromptPlan, seed: int) -> dict[str, Any]:
+    """What is recorded of who is asked."""
+    population = experiment.population
+    source = str(file.parent / population.csv) if population.csv else str(file) if population.listed else "margins"
+    counted = {"personas": len(plan.personas), "profiles": len(plan.profiles), "seed": seed}
+    return {"source": source, "sha256": sha256_json(plan.personas.astype(str).to_dict("records")), **counted}
 
 
 def _find_effects(evidence: Results | None, decoding: DecodingSettings) -> EffectModel | str:

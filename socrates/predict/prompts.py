@@ -19,15 +19,12 @@ from socrates.errors import SocratesError
 from socrates.files import sha256_json
 from socrates.model.chat import Prompt
 from socrates.predict.experiment import PLACEHOLDER, Experiment
-from socrates.predict.population import WEIGHT
+from socrates.predict.personas import NARRATIVE, WEIGHT
 from socrates.schema import shown
 
 if TYPE_CHECKING:
     from socrates.data.scales import Scale
     from socrates.inference.engine import AnswerDistribution
-
-
-NARRATIVE = "narrative"  # a column of personas: a text about the person
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from socrates.evaluation.evaluate import PACKAGES
-from socrates.files import atomic_write, write_json
+from socrates.files import atomic_write, remove_file, write_json
+from socrates.predict.compare import compare, draw_compared
 from socrates.predict.estimates import DIFFERENCE, EXPECTED, MEAN, METHOD, PROBABILITY, SD, STANDARDIZED, sample_answers
-from socrates.predict.files import OF_CODES, PAGE, PROGRAM, RECORD, TABLES, pictures_in
-from socrates.predict.page import COVERS, render
+from socrates.predict.files import IF_ANY, PAGE, PROGRAM, RECORD, TABLES, pictures_in
+from socrates.predict.page import COVERS, compared_tables, render
 from socrates.predict.pictures import make_plots
 from socrates.predict.population import FIELDS
 from socrates.predict.predict import Prediction
@@ -40,11 +41,16 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
     rng = np.random.default_rng([prediction.seed, len(FIELDS)])  # apart from those that make personas
     answers = _answers(prediction, rng)
     numbers = {name: _table(prediction, name) for name in _COLUMNS}
-    for name, table in zip(TABLES, (answers, *numbers.values()), strict=True):
-        if name == OF_CODES and table.empty:
+    written = dict(zip(TABLES, (answers, *numbers.values()), strict=True))
+    written |= {"pilot.csv": prediction.pilot, "mixed_subjects.csv": prediction.mixed_subjects}
+    for name, table in written.items():
+        if name in IF_ANY and table.empty:
+            remove_file(output / name)
             continue
         with atomic_write(output / name) as file:
-            _shown_as_text(table).to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
+            _shown_as_text(table).to_csv(
+                file, index=False, float_format="%.9g", lineterminator="\n", na_rep="NA" * name.startswith("mixed")
+            )
     record = {
         "program": PROGRAM,
         "experiment": {"file": str(prediction.file), **prediction.plan.experiment.model_dump(exclude_unset=True)},
@@ -56,10 +62,24 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
         "versions": {name: version(name) for name in PACKAGES},
     }
     write_json(output / RECORD, record)
+    names = [one.name for one in prediction.questions]
+    nominal = [one.name for one in prediction.questions if one.question.nominal]
     with styled():
         plots = [make_plots(one, place) for place, one in enumerate(prediction.questions, start=1)]
-    pictures = {output / f"predict-{plot.name}.png": plot.png for of_question in plots for plot in of_question}
-    write_page(output / PAGE, render(prediction, plots, created.astimezone()), pictures, pictures_in(output))
+        compared = None
+        if prediction.others:
+            tables, told = compare({**prediction.others, output.resolve().name: numbers}, nominal)
+            of_all = tables["differences"]
+            drawn = [
+                draw_compared(name, of_all[of_all["question"] == name], f"compared-{place}", "difference")
+                for place, name in enumerate(names, start=1)
+                if (of_all["question"] == name).any()
+            ]
+            compared = {"tables": compared_tables(tables, nominal), "told": told, "plots": drawn}
+    every = [plot for of_question in plots for plot in of_question] + (compared["plots"] if compared else [])
+    pictures = {output / f"predict-{plot.name}.png": plot.png for plot in every}
+    page = render(prediction, plots, compared, created.astimezone())
+    write_page(output / PAGE, page, pictures, pictures_in(output))
     return list(pictures)
 
 

@@ -1,6 +1,7 @@
 """Predictions of several models side by side: the same experiment only, distances as scipy computes them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def write(folder, record):
 
 
 def read(*folders, asked=ASKED, people=PEOPLE):
-    return read_compared(folders, asked, people)
+    return read_compared(folders, Path("of this one"), asked, people)
 
 
 @pytest.fixture
