@@ -173,7 +173,7 @@ def _people(file: Path, experiment: Experiment, plan: PromptPlan, seed: int) -> 
     population = experiment.population
     source = str(file.parent / population.csv) if population.csv else str(file) if population.listed else "margins"
     counted = {"personas": len(plan.personas), "profiles": len(plan.profiles), "seed": seed}
-    return {"source": source, "sha256": sha256_json(plan.personas.astype(str).to_dict("records")), **counted}
+    return {"source": source, "sha256": sha256_json(plan.personas.to_csv(index=False)), **counted}
 
 
 def _find_effects(evidence: Results | None, decoding: DecodingSettings) -> EffectModel | str:

@@ -311,7 +311,7 @@ def test_what_was_read_and_answered_before_becomes_messages_in_turn(tmp_path):
     other = read(tmp_path, conditions={"a": {"text": LATE, "before": [before[0], {**before[1], "answer": "35"}]}})
     assert plan_prompts(other, PEOPLE[:1]).fingerprint != plan_prompts(found, PEOPLE[:1]).fingerprint
     with pytest.raises(SocratesError, match=r'"conditions\.a\.before": needs the field "age" of every persona'):
-        plan_prompts(found, PEOPLE, others=[{"gender": "Male"}])
+        plan_prompts(found, PEOPLE, others=pd.DataFrame({"weight": [1.0], "gender": ["Male"]}))
 
 
 def test_items_on_one_screen_stand_in_an_order_that_the_seed_draws(tmp_path):
@@ -328,7 +328,7 @@ def test_items_on_one_screen_stand_in_an_order_that_the_seed_draws(tmp_path):
     assert plan.prompts[plan.places("fair")[0, 1]][0].endswith(f"You were asked: “They are fair.” {INSTRUCTION}")
     again, other = plan_prompts(found, people, 1), plan_prompts(found, people, 2)
     assert again.fingerprint == plan.fingerprint and not np.array_equal(other.profile_of, plan.profile_of)
-    more = plan_prompts(found, people, 1, others=[{"age": "34"}, {"age": "34"}])
+    more = plan_prompts(found, people, 1, others=pd.DataFrame({"weight": [1.0, 1.0], "age": ["34", "34"]}))
     assert more.prompts[: len(plan.prompts)] == plan.prompts and np.array_equal(more.profile_of, plan.profile_of)
     assert more.profiles == (*plan.profiles, {"age": "34"}, {"age": "34"})
 
