@@ -109,7 +109,7 @@ MALFORMED = {
     "both kinds": (warmth(low=1, options={"1": "a", "2": "b"}), 'takes either "options"'),
     "too wide": (warmth(low=0, high=9999), "10,000 answers; at most 4,096"),
     "a label outside": (warmth(low=1, high=7, labels={"8": "x"}), 'warmth.scale": the label of 8 lies outside 1 to 7'),
-    "an option that is no number": (options(Yes="1", No="2"), 'scale.options.Yes": the answer must be a whole number'),
+    "an option that is no number": (options(Yes="1", No="2"), 'scale.options.Yes": the answer must be a number'),
     "labels that read as another scale": (
         options(**{"1": "Yes", "2": "No”; 9 for “Perhaps"}),
         "it reads as the scale 1, 2, 9, not 1, 2",
