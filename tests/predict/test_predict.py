@@ -442,7 +442,7 @@ def test_the_page_says_what_it_is_not_and_needs_nothing_else(made):
     _, out, _ = made
     page = (out / "predict.html").read_text()
     assert "no substitute for asking people" in page and "not the model&#39;s error" in page
-    assert "Harbour &lt;festival&gt; &amp; ferry" in page and "Nothing is known here" in page
+    assert "Harbour &lt;festival&gt; &amp; ferry" in page and "How wrong this model is about people is not known" in page
     assert (
         page.count("<img ") == page.count("src=") == page.count('src="data:image/svg+xml') == page.count(' alt="') == 4
     )
@@ -598,12 +598,12 @@ def test_results_of_this_model_tell_how_far_to_believe_it(made, model, tmp_path)
     assert predict(path, model, out, results=tmp_path)["evidence"] == str(tmp_path)
     page = " ".join((out / "predict.html").read_text().split())
     for told in (
-        "people in 40 studies",
+        "In 40 studies whose people’s answers are known",
         "0.160 (95% interval 0.150 to 0.170)",
-        "(8 pairs), it gets 75%",
-        "has not been shown that this model predicts differences",
-        "trained on: they tell what it remembers",
-        "judged with other probabilities (temperature 1, top-p 1) than are shown here (temperature 0.6, top-p 0.9)",
+        "Of 8 clear differences between conditions it predicts 75% in the right direction",
+        "It is not shown that this model predicts differences",
+        "may have been trained on some of these studies",
+        "The evaluation used other probabilities (temperature 1, top-p 1)",
     ):
         assert told in page, told
     metrics["about"]["asked"]["model"] = "another"
@@ -691,8 +691,8 @@ def test_what_to_expect_of_people_is_the_models_of_decoded_differences(made, mod
     written = "{:.2f} [{:.2f}, {:.2f}]".format(*numbers).replace("-0.00", "0.00")
     page = page_of(out)
     assert f">{written}<" in page and f">{judged:z.2f}<" in page
-    assert "0.40 (95% interval 0.20 to 0.60) times" in page
-    assert "the true difference, as if everybody were asked, in 9 of 10 experiments" in page
+    assert "the model’s difference times 0.40 (95% interval 0.20 to 0.60)" in page
+    assert "holds the true difference in 9 of 10 experiments like those" in page
     assert "Calibrated, distributions are apart by" not in page  # these results do not say by how much
 
     predict(path, model, out, results=tmp_path / "results", people=1, overwrite=True)
