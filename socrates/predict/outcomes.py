@@ -72,6 +72,11 @@ class QuestionPrediction:
         return what, values_in(self.distributions[self.distributions["answer"] == option], PROBABILITY)
 
     @property
+    def is_factorial(self) -> bool:
+        """Whether effects of factors are compared."""
+        return bool((self.differences["effect"] != "").any())
+
+    @property
     def expected(self) -> list[Value]:
         """Of people, of each difference; none where it is not known, or without its interval."""
         return values_in(self.differences.reindex(columns=EXPECTED).dropna(), EXPECTED[1:])

@@ -90,8 +90,12 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
         tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
     if len(one.codes):
         tables.append(_shares(one, one.codes, "Share of everybody who gives no answer on the scale"))
-    if len(one.differences):
-        tables.append(_differences(one))
+    pairs = one.differences["effect"] == ""
+    if one.is_factorial:
+        tables.append(_differences(one, one.differences[~pairs], "Effects of factors"))
+        folded["Pairs of conditions"] = _differences(one, one.differences[pairs], "Differences")
+    elif len(one.differences):
+        tables.append(_differences(one, one.differences, "Differences"))
     if expected := [found.written(2) for found in one.expected]:
         title = "Expected of people, scale points [90%, the true difference, as if everybody were asked]"
         heads = ("conditions", "expected", "from the decoded probabilities, which the evaluation judged")
@@ -117,22 +121,17 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
 
 def _answer(one: QuestionPrediction) -> list[str]:
     """The differences that matter most, a line each: effects of factors, or else the largest of pairs."""
-    table = one.differences.reset_index(drop=True)
-    effects = table[table["effect"] != ""]
-    chosen = effects if len(effects) else table.loc[table["difference"].abs().sort_values(ascending=False).index]
-    scale, unit = (100, " percentage points") if one.question.nominal else (1, "")
-    lines, expected = [], dict(zip(table.index, one.expected, strict=False))
-    for place, name, found in zip(chosen.index, chosen["name"], values_in(chosen, DIFFERENCE), strict=True):
-        found = found.times(scale)
-        said = f"{fixed(found.value, 2)}{unit} predicted"
-        if place in expected:
-            of_people = expected[place]
-            low, high = (fixed(limit, 2) for limit in of_people.limits)
-            said = f"{fixed(of_people.value, 2)} expected of people, 90% interval {low} to {high} ({said})"
-        elif found.limits:
-            low, high = (fixed(limit, 2) for limit in found.limits)
-            said += f", 95% interval over personas {low} to {high}; the model's error is not in it"
-        lines.append(f"{name}: {said}")
+    table, expected = one.differences.reset_index(drop=True), one.expected
+    main = (
+        table[table["effect"] != ""] if one.is_factorial else table.sort_values("difference", key=abs, ascending=False)
+    )
+    scale, digits, unit = (100, 1, " percentage points") if one.question.nominal else (1, 2, "")
+    lines = []
+    for place, name, found in zip(main.index, main["name"], values_in(main, DIFFERENCE), strict=True):
+        told = f"{found.times(scale).written(digits)}{unit}"
+        if expected:
+            told = f"{expected[place].written(2)} expected of people ({told} predicted)"
+        lines.append(f"{name}: {told}")
     return lines[:_MOST_LINES]
 
 
@@ -191,19 +190,19 @@ def _shares(one: QuestionPrediction, shares: pd.DataFrame, title: str) -> Table:
     return Table(("answer", *one.conditions), rows, title=f"{title} [95% over personas]")
 
 
-def _differences(one: QuestionPrediction) -> Table:
+def _differences(one: QuestionPrediction, chosen: pd.DataFrame, title: str) -> Table:
     digits, scale = (1, 100) if one.question.nominal else (2, 1)
     columns = {
-        "conditions": one.differences["name"],
-        "difference": [found.times(scale).written(digits) for found in values_in(one.differences, DIFFERENCE)],
+        "conditions": chosen["name"],
+        "difference": [found.times(scale).written(digits) for found in values_in(chosen, DIFFERENCE)],
     }
     if one.index is None:
-        columns["by chance"] = [f"±{chance * scale:.{digits}f}" for chance in one.differences["by_chance"]]
+        columns["by chance"] = [f"±{chance * scale:.{digits}f}" for chance in chosen["by_chance"]]
     if not one.question.nominal and one.index is None:
-        columns["in sd"] = [found.written(2) for found in values_in(one.differences, STANDARDIZED)]
+        columns["in sd"] = [found.written(2) for found in values_in(chosen, STANDARDIZED)]
     what = "shares, percentage points" if one.question.nominal else "means, scale points"
     rows = tuple(zip(*columns.values(), strict=True))
-    return Table(tuple(columns), rows, title=f"Differences of {what} [95%, which personas were made]")
+    return Table(tuple(columns), rows, title=f"{title}, {what} [95% over personas]")
 
 
 def _people(prediction: Prediction, field: str, groups: Groups) -> Table:

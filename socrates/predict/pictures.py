@@ -58,7 +58,8 @@ def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
 
 def _draw_differences(one: QuestionPrediction, name: str) -> Plot:
     """Each difference as a point on its interval, and thin what chance adds where people are asked."""
-    labels, chosen = one.question.labels, one.differences[:MOST]
+    labels, chosen = one.question.labels, one.differences
+    chosen = (chosen[chosen["effect"] != ""] if one.is_factorial else chosen)[:MOST]
     scale, unit = (100.0, "percentage points") if one.question.nominal else (1.0, "scale points")
     numbers = (found.times(scale) for found in values_in(chosen, DIFFERENCE))
     points = [

@@ -56,7 +56,9 @@ class Pilot(NamedTuple):
                 ends - table if item in index.reversed else table
                 for item, table in zip(index.items, tables, strict=True)
             ]
-        answers = np.nanmean([*map(np.asarray, tables)], axis=0)
+        items = np.array([*map(np.asarray, tables)])
+        with np.errstate(invalid="ignore"):
+            answers = np.nansum(items, axis=0) / (~np.isnan(items)).sum(axis=0)
         if one.moments.shares:
             answers = np.where(np.isnan(answers), np.nan, answers == one.question.answers.values[measure])
         return answers
@@ -254,7 +256,7 @@ def _people_for(width: float, people: int, groups: int, freedom: float, moments:
         return 2 * t * math.sqrt(_tuned(moments, people, groups, math.exp(log))[1]) - width
 
     low, high = math.log(2 * groups / people), math.log(_MOST_PEOPLE / people)
-    if not moments[0] or excess(high) > 0:
+    if not moments[0] > 0 or excess(high) > 0:
         return math.nan
     return math.ceil(people * math.exp(brentq(excess, low, high) if excess(low) > 0 else low) - 1e-6)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from socrates.data.records import render_prompt
+from socrates.data.records import as_number, render_prompt
 from socrates.errors import SocratesError
 from socrates.files import sha256_json
 from socrates.model.chat import Prompt
@@ -126,5 +126,5 @@ def kept_answer(key: int, result: AnswerDistribution) -> dict[str, Any]:
     kept: dict[str, Any] = {"key": key, "valid_mass": result.valid_mass}
     for name, probabilities in (("undecoded", result.probabilities), ("decoded", result.decoded)):
         pairs = zip(result.values.tolist(), probabilities.tolist(), strict=True)
-        kept[name] = {str(value): probability for value, probability in pairs if probability > 0}
+        kept[name] = {str(as_number(value)): probability for value, probability in pairs if probability > 0}
     return kept

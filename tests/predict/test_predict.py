@@ -442,7 +442,9 @@ def test_the_page_says_what_it_is_not_and_needs_nothing_else(made):
     _, out, _ = made
     page = (out / "predict.html").read_text()
     assert "no substitute for asking people" in page and "not the model&#39;s error" in page
-    assert "Harbour &lt;festival&gt; &amp; ferry" in page and "How wrong this model is about people is not known" in page
+    assert (
+        "Harbour &lt;festival&gt; &amp; ferry" in page and "How wrong this model is about people is not known" in page
+    )
     assert (
         page.count("<img ") == page.count("src=") == page.count('src="data:image/svg+xml') == page.count(' alt="') == 4
     )
@@ -731,7 +733,7 @@ def test_why_nothing_is_expected_of_people_is_told(made, model, tmp_path, change
     path, out, record = made
     out = shutil.copytree(out, tmp_path / "out")
     predict(path, model, out, results=write_metrics(tmp_path / "results", record, **changes))
-    assert why in page_of(out).split("What differences to expect of people cannot be said: ")[1][:110]
+    assert why in page_of(out).split("How far its differences lie from those of people is not known: ")[1][:110]
     assert {row["expected"] for row in table(out / "differences.csv")} == {""}
 
 
