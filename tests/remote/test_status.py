@@ -63,7 +63,7 @@ def test_a_running_training(machine):
 
 def test_times_are_shown_by_this_computers_clock(machine):
     running(machine)
-    begun = 50550 + machine.now % 60  # at the half of a minute, so that the clocks' seconds change no minute that is shown
+    begun = 50550 + machine.now % 60  # at half a minute: the clocks' seconds change no minute that is shown
     machine.state(begun=begun)
     ours = time.time() + 3600  # the machine's clock is an hour behind
     status = look(machine, now=ours)
