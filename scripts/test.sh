@@ -41,7 +41,6 @@ check "ruff check" ruff check --quiet .
 check "ruff format" ruff format --quiet --check .
 check "import-linter" lint-imports --no-cache
 check "shellcheck" shellcheck "${shell_scripts[@]}"
-[[ -n $fast ]] || check "faults" tests/faults/run.sh 0 200 --workers 4
 check "pytest" python -m pytest -n 2 --dist loadfile "${selection[@]}" "$@"
 # torch's kernels for any processor round otherwise than this machine's
 if [[ -z $fast && $# == 0 && ${ATEN_CPU_CAPABILITY:-} != default ]]; then
@@ -54,7 +53,7 @@ cat -- "$logs/bats"
 
 for name in "${failed[@]}"; do # in a log, the reason of a failure is thousands of lines before its end
   printf '\n== %s failed:\n' "$name"
-  { grep -E -A 12 '^(not ok|round [0-9]+ |FAILED|ERROR)' -- "$logs/$name" || tail -n 20 -- "$logs/$name"; } | head -n 60
+  { grep -E -A 12 '^(not ok|# round |FAILED|ERROR)' -- "$logs/$name" || tail -n 20 -- "$logs/$name"; } | head -n 60
 done
 ((${#failed[@]} == 0)) || { (IFS=, && echo "FAILED: ${failed[*]}"); exit 1; }
 printf '\nAll checks passed in %d s\n' "$SECONDS"

@@ -448,7 +448,7 @@ def test_any_text_gives_a_scale_or_none_and_a_question(text):
     ],
 )
 def test_time_is_linear_in_the_length_of_an_adversarial_text(piece):
-    text = piece * (200_000 // len(piece))
+    text = piece * (50_000 // len(piece))
     for function, whole in (
         (parse_scale, f"{text}? Only return a number."),
         (parse_scale, f"How? Only return an integer, {text}"),
@@ -456,4 +456,4 @@ def test_time_is_linear_in_the_length_of_an_adversarial_text(piece):
     ):
         start = time.process_time()
         function(whole)
-        assert time.process_time() - start < 10, f"{function.__name__} of {whole[:20]}…"
+        assert time.process_time() - start < 2.5, f"{function.__name__} of {whole[:20]}…"

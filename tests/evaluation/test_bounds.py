@@ -42,14 +42,14 @@ def made():
 
 
 def drawn(people, guess_of, draws_of):
-    """Mean over cells, then studies, of the distance of so many answers drawn from a guess, by scipy; 4,000 draws."""
+    """Mean over cells, then studies, of the distance of so many answers drawn from a guess, by scipy; 1,000 draws."""
     rng = np.random.default_rng(1)
     studies = {}
     for cell, answers in people.items():
         human = np.repeat(list(answers), list(answers.values()))
         low, span = human.min(), np.ptp(human)
         values, shares = guess_of(cell, answers)
-        samples = rng.choice(values, size=(4000, draws_of(len(human))), p=shares)
+        samples = rng.choice(values, size=(1000, draws_of(len(human))), p=shares)
         z = np.clip((samples - low) / span, 0, 1)
         found = [wasserstein_distance((human - low) / span, one) for one in z]
         studies.setdefault(cell.study_id, []).append(np.mean(found))

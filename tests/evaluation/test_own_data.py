@@ -81,7 +81,7 @@ def test_one_study_of_300_people_goes_from_csv_to_a_decision(tmp_path):
     assert prepared.returncode == 0, prepared.stderr
     assert "No participant of a study is in two parts" in prepared.stdout
     make_base_model(tmp_path / "models" / "base", tmp_path / "data" / "mine" / "train.jsonl", steps=60)
-    config = rehearsal_config("models/base", "data/mine", steps=40, save_steps=40)
+    config = rehearsal_config("models/base", "data/mine", steps=10, save_steps=10)
     write_json(tmp_path / "config.json", config | {"output_dir": "models/run"})
     write_json(tmp_path / "deepspeed_config.json", rehearsal_deepspeed())
     baseline = run_script("evaluate_baseline.sh", "--config", "config.json", cwd=tmp_path, VIRTUAL_ENV=sys.prefix)
@@ -91,19 +91,19 @@ def test_one_study_of_300_people_goes_from_csv_to_a_decision(tmp_path):
     assert trained.returncode == 0, trained.stdout + trained.stderr
     metrics = "evaluation_results/baseline/metrics.json"
     decided = run_script(
-        "evaluate_checkpoint.sh", "models/run/checkpoint-40", metrics, cwd=tmp_path, VIRTUAL_ENV=sys.prefix
+        "evaluate_checkpoint.sh", "models/run/checkpoint-10", metrics, cwd=tmp_path, VIRTUAL_ENV=sys.prefix
     )
     assert decided.returncode in (0, 1), decided.stdout + decided.stderr  # which of them, a toy does not promise
     assert ("✅ GO" in decided.stdout) == (
         decided.returncode == 0
     ) and "with other people of this study" in decided.stdout
     assert "2 of the 6 cells are nominal, and not in this distance" in decided.stdout
-    for cell in map(json.loads, (tmp_path / "evaluation_results/run/checkpoint-40/cells.jsonl").open()):
+    for cell in map(json.loads, (tmp_path / "evaluation_results/run/checkpoint-10/cells.jsonl").open()):
         assert cell["n_human"] < 75  # fewer than there are, as their weights differ
         assert cell["task_num"] != "share" or cell["predicted_distribution"].keys() <= {
             str(n / 10) for n in range(11)
         } | {"0", "1"}
-    checkpoint = ("--model", "models/run/checkpoint-40")
+    checkpoint = ("--model", "models/run/checkpoint-10")
     trained_on = ("--test-data", "data/mine/train.jsonl", "--output", "seen")
     seen = run_loaded("evaluate.py", *checkpoint, *trained_on, cwd=tmp_path)
     assert seen.returncode == 2 and "may have been trained on 450 of these 450 rows" in seen.stderr

@@ -332,7 +332,8 @@ def main() -> int:
     arguments = parser.parse_args()
     rounds = [n for n in range(arguments.count * len(FAULTS)) if arguments.only in (None, names[n % len(names)])]
     rounds = rounds[: arguments.count]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, all below would ignore it
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first, as all below would ignore it in the background
+        signal.signal(number, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as place,
         # Processes: a relay must not wait for another's Python.

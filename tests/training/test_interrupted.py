@@ -17,7 +17,6 @@ from processes import (
     environment,
     rank_processes,
     start_loaded,
-    start_ranks,
     train,
     train_and_kill,
     training_command,
@@ -177,29 +176,22 @@ def test_a_cost_limit_stops_cleanly_refuses_and_with_a_larger_one_goes_on_to_the
     assert lines[-1]["seconds_left"] == 0 and lines[-1]["expected_cost_usd"] == pytest.approx(costs[-1], abs=0.01)
 
 
-@pytest.mark.parametrize("whole_tree", [False, True])
-def test_sigterm_stops_cleanly_and_the_same_command_goes_on_to_the_same_end(workplace, undisturbed, whole_tree):
-    """Sent to the ranks, or to all that DeepSpeed's launcher has started and to itself."""
-    folder = copy_of(workplace, f"terminated-{whole_tree}")
+def test_sigterm_to_all_of_it_stops_cleanly_and_the_same_command_goes_on_to_the_same_end(workplace, undisturbed):
+    """Sent to all that DeepSpeed's launcher has started and to itself; the supervisor asks one rank alone."""
+    folder = copy_of(workplace, "terminated")
     log = folder / "training.log"
     with log.open("w") as file:
-        output = {"stdout": file, "stderr": file}
-        if whole_tree:
-            started = [subprocess.Popen(training_command(), cwd=folder, env=environment(), **output)]
-        else:
-            started = start_ranks(folder, **output)
+        launcher = subprocess.Popen(training_command(), cwd=folder, env=environment(), stdout=file, stderr=file)
     wait_for(lambda: "'step': 2}" in log.read_text(), log.read_text)
-    found = [psutil.Process(process.pid) for process in started]
-    for process in found + [child for parent in found for child in parent.children(recursive=True)]:
+    found = psutil.Process(launcher.pid)
+    for process in (found, *found.children(recursive=True)):
         with suppress(psutil.Error):
             process.terminate()
-    statuses = [process.wait(PATIENCE) for process in started]
+    launcher.wait(PATIENCE)
     wait_for(lambda: not rank_processes(folder), log.read_text)
     progress = read_progress(folder / RUN)
     assert progress.stopped == "SIGTERM asked it to" and 2 <= progress.step < STEPS, log.read_text()
     assert find_damage(folder / RUN / f"checkpoint-{progress.step}") is None
     assert f"Stopped at step {progress.step} of {STEPS}: SIGTERM asked it to" in log.read_text()
-    if not whole_tree:
-        assert statuses == [0, 0]
-        assert f"Resuming from {RUN}/checkpoint-{progress.step}\n" in finish(folder)
-        assert_same_end(folder, undisturbed)
+    assert f"Resuming from {RUN}/checkpoint-{progress.step}\n" in finish(folder)
+    assert_same_end(folder, undisturbed)
