@@ -125,10 +125,12 @@ def estimate_means(moments: Moments, conditions: Sequence[str], weights: Array, 
 
     def statistic(resampled: Weights) -> Array:
         mean, variance = moments.describe(resampled.within * weights)
-        return np.stack([mean[0] + moments.centre, np.sqrt(variance[0])], axis=1).reshape(-1, len(resampled.within)).T
+        return np.stack([mean[0], np.sqrt(variance[0])], axis=1).reshape(-1, len(resampled.within)).T
 
     numbers = np.nan if moments.shares else _with_intervals(statistic, len(weights), seed).reshape(-1, 6)
-    return pd.DataFrame(numbers, range(len(conditions)), [*MEAN, *SD]).assign(condition=list(conditions))
+    found = pd.DataFrame(numbers, range(len(conditions)), [*MEAN, *SD]).assign(condition=list(conditions))
+    found[[*MEAN]] += moments.centre  # now, for limits are rounded to some digits
+    return found
 
 
 def estimate_differences(

@@ -92,9 +92,10 @@ def estimate_pilot(
             table = estimate_contrasts(contrasts, people, (of_personas, weights), width)
             for a, b in zip(*shown_pairs(len(one.conditions)), strict=True):
                 pair = mixed_subjects(answers[:, [a, b]], of_humans[:, [a, b]], of_personas[:, [a, b]], seed)
-                exports.append(pair.assign(measure=measure, name=f"{one.conditions[b]} − {one.conditions[a]}"))
-        tables.append(table.assign(measure=measure, name=names))
-    return tuple(pd.concat(found or [pd.DataFrame()]).assign(question=one.name) for found in (tables, exports))
+                named = f"{one.conditions[b]} − {one.conditions[a]}"
+                exports.append(pair.assign(question=one.name, measure=measure, name=named))
+        tables.append(pd.DataFrame({"question": one.name, "measure": measure, "name": names}).join(table))
+    return pd.concat(tables or [pd.DataFrame()]), pd.concat(exports or [pd.DataFrame()])
 
 
 def read_humans(path: Path, conditions: Collection[str], questions: Questions) -> tuple[pd.DataFrame, pd.DataFrame]:
