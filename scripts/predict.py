@@ -44,7 +44,7 @@ def main() -> int:
         type=Path,
         nargs="+",
         default=[],
-        help="predictions by other models, to show beside",
+        help="predictions by other models",
     )
     add("--people", metavar="N", type=int, help="how many are asked (default: the experiment's number)")
     add("--seed", metavar="N", type=int, default=42, help="of personas, sampled answers and intervals (default: 42)")

@@ -36,12 +36,8 @@ def find_contrasts(
 
     Other factors are averaged over with equal weights, as by sum-to-zero coding. A main effect compares a factor's
     levels in pairs, an interaction each level with the first one; of the interaction of two factors, a is the first
-    one's effect at one level of the second, b at another.
-
-    Args:
-        conditions: names of all C.
-        factors: name -> levels; where a crossing of them is no condition, there are pairs alone.
-        levels: of each condition, factor -> level.
+    one's effect at one level of the second, b at another. Where a crossing is no condition, there are pairs alone.
+    ``factors`` are names and their levels; ``levels`` those of each condition.
     """
     places = {tuple(one[factor] for factor in factors): place for place, one in enumerate(levels) if factors}
     crossings = list(product(*factors.values()))

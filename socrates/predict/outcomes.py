@@ -14,20 +14,9 @@ from numpy.typing import NDArray
 from socrates.errors import SocratesError
 from socrates.evaluation.calibration import calibrated
 from socrates.evaluation.effect_model import EffectModel
+from socrates.predict import estimates
 from socrates.predict.contrasts import Contrasts, find_contrasts
-from socrates.predict.estimates import (
-    EXPECTED,
-    MEAN,
-    PROBABILITY,
-    Array,
-    Moments,
-    estimate_differences,
-    estimate_distributions,
-    estimate_means,
-    expect_differences,
-    index_of,
-    moments_of,
-)
+from socrates.predict.estimates import EXPECTED, MEAN, PROBABILITY, Array, Moments, index_of, moments_of
 from socrates.predict.experiment import Index, OutcomeQuestion
 from socrates.predict.prompts import PromptPlan
 from socrates.report.results_folders import Value, values_in
@@ -132,13 +121,13 @@ def predict_question(
     sides = shares, judged[:, profiles], others[:, plan.profile_of_others]
     one = _summarise(name, name, personas, [moments_of(question, side) for side in sides], mass, plan, reading)
     labels = {answer: question.labels.get(answer) for answer in question.answers.values}
-    counted = weights, reading.seed
-    return replace(
-        one,
-        probabilities=shares,
-        distributions=estimate_distributions(labels, one.conditions, shares, *counted, of_all=False),
-        codes=estimate_distributions(question.codes, one.conditions, codes, *counted, of_all=True),
+    of_answers, of_codes = (
+        estimates.estimate_distributions(
+            names, one.conditions, table, weights, reading.seed, of_all=names is not labels
+        )
+        for names, table in ((labels, shares), (question.codes, codes))
     )
+    return replace(one, probabilities=shares, distributions=of_answers, codes=of_codes)
 
 
 def predict_index(
@@ -177,11 +166,13 @@ def _summarise(
                 '"don\'t know", so nothing can be predicted; leave its "codes" out'
             )
     contrasts = find_contrasts(names, experiment.factors, [condition.levels for condition in conditions])
-    means = estimate_means(moments[0], names, weights, reading.seed)
+    means = estimates.estimate_means(moments[0], names, weights, reading.seed)
     means = means.assign(personas=len(personas), valid_mass=np.average(mass, axis=1, weights=plan.weights))
-    differences = estimate_differences(moments[0], contrasts, experiment.people_of[asked_in], weights, reading.seed)
+    differences = estimates.estimate_differences(
+        moments[0], contrasts, experiment.people_of[asked_in], weights, reading.seed
+    )
     if len(differences) and not (moments[0].shares or isinstance(reading.effects, str)):
-        differences[[*EXPECTED]] = expect_differences(moments[1], contrasts, weights, reading.effects)
+        differences[[*EXPECTED]] = estimates.expect_differences(moments[1], contrasts, weights, reading.effects)
     question = experiment.questions[asked]
     return QuestionPrediction(name, question, names, contrasts, personas, *moments, mass, means, differences)
 

@@ -41,7 +41,7 @@ PLANNED = ("people_without", "people_with")
 
 
 class Pilot(NamedTuple):
-    """The people of a pilot (`clean_personas`), and their answers (`read_humans`)."""
+    """The people of a pilot, see `clean_personas`, and their answers, see `read_humans`."""
 
     people: pd.DataFrame
     answers: pd.DataFrame
@@ -139,14 +139,14 @@ def read_humans(path: Path, conditions: Collection[str], questions: Questions) -
 def _column_problems(names: list[str], asked: list[str], questions: Questions, is_long: bool) -> Iterator[str]:
     lacking = [name for name in _KEYS[: 1 + is_long] if name not in names]
     yield from (f'the column "{name}" is missing{nearest(name, names)}' for name in lacking)
-    reserved = {*_KEYS[:2], WEIGHT} & {*questions} if not is_long else ()
-    yield from (
-        f'the question "{name}" has the name of a column that means something else; rename it' for name in reserved
-    )
-    for name in () if is_long else sorted({*questions} - {*asked}):
+    if is_long:
+        return
+    for name in sorted({*questions} & {*_KEYS, WEIGHT}):
+        yield f'the question "{name}" has the name of a column that means something else; rename it'
+    for name in sorted({*questions} - {*asked}):
         if close := get_close_matches(name, {*names} - {*asked}, 1, 0.8):
             yield f"the column {shown(close[0])} is no question; did you mean {shown(name)}?"
-    if not asked and not is_long:
+    if not asked:
         yield f'no column is a question ({", ".join(questions)}), nor are there "question" and "answer"'
 
 
@@ -174,16 +174,16 @@ def _line_problems(
 def estimate_contrasts(
     contrasts: Array, people: tuple[Array, Array, Array], personas: tuple[Array, Array], width: float | None = None
 ) -> pd.DataFrame:
-    """Contrasts of condition means by the pilot alone (classical) and with predictions, with 95% intervals.
+    """Contrasts of condition means by the pilot alone (classical) and with predictions.
 
     The error has a part for each person, so that several answers of one are paired, and for each persona, so that those
-    in two conditions are. Student's t, with Welch's degrees of freedom.
+    in two conditions are. Student's 95% intervals, with Welch's degrees of freedom.
 
     Args:
         contrasts: shape (K, C): the coefficient of each condition's mean.
         people: answers, shape (P, C), NaN where there is none; weights (P,); means that are predicted of them (P, C).
         personas: means that are predicted of them (N, C); weights (N,).
-        width: of the 95% interval that is wanted: how many people it takes without and with predictions (`PLANNED`).
+        width: of an interval, for `PLANNED`: how many people it takes without and with predictions.
 
     Returns:
         A row a contrast, `ESTIMATES`: NaN with one person in a condition, or without spread. `effective_people`: as
@@ -208,12 +208,8 @@ def estimate_contrasts(
             if there[at].sum(axis=0).min() < 2:
                 continue
             group = np.unique(there[at], axis=0, return_inverse=True)[1].ravel()  # who answered in the same conditions
-            size, human, guess, unseen = (
-                share[at].sum(axis=1),
-                parts[0][at] @ k,
-                parts[1][at] @ k,
-                missing[:, needed] @ k,
-            )
+            human, guess, unseen = parts[0][at] @ k, parts[1][at] @ k, missing[:, needed] @ k
+            size = share[at].sum(axis=1)
             free = np.bincount(group, size) ** 2 / np.bincount(group, size**2) - 1
             free = np.maximum([*free, 1 / (shares**2).sum() - 1], 1)
             moments = human @ human, human @ guess, guess @ guess, unseen @ unseen

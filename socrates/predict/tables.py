@@ -72,11 +72,10 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
         compared = None
         if prediction.others:
             tables, told = compare({**prediction.others, output.resolve().name: numbers}, nominal)
-            of_all = tables["differences"]
             drawn = [
-                draw_compared(name, of_all[of_all["question"] == name], f"compared-{place}", "difference")
-                for place, name in enumerate(names, start=1)
-                if (of_all["question"] == name).any()
+                draw_compared(name, one, f"compared-{1 + names.index(name)}", "difference")
+                for name, one in tables["differences"].groupby("question", sort=False)
+                if name in names
             ]
             compared = {"tables": compared_tables(tables, nominal), "told": told, "plots": drawn}
     every = [plot for of_question in plots for plot in of_question] + (compared["plots"] if compared else [])
