@@ -121,12 +121,9 @@ def predict_question(
     sides = shares, judged[:, profiles], others[:, plan.profile_of_others]
     one = _summarise(name, name, personas, [moments_of(question, side) for side in sides], mass, plan, reading)
     labels = {answer: question.labels.get(answer) for answer in question.answers.values}
-    of_answers, of_codes = (
-        estimates.estimate_distributions(
-            names, one.conditions, table, weights, reading.seed, of_all=names is not labels
-        )
-        for names, table in ((labels, shares), (question.codes, codes))
-    )
+    where, counted = one.conditions, (weights, reading.seed)
+    of_answers = estimates.estimate_distributions(labels, where, shares, *counted, of_all=False)
+    of_codes = estimates.estimate_distributions(question.codes, where, codes, *counted, of_all=True)
     return replace(one, probabilities=shares, distributions=of_answers, codes=of_codes)
 
 
@@ -158,6 +155,7 @@ def _summarise(
 ) -> QuestionPrediction:
     """All but distributions, in the conditions of the question ``asked``; moments: own, judged, of the pilot."""
     experiment, weights, asked_in = plan.experiment, plan.weights[personas], list(plan.experiment.asked_in(asked))
+    seed, people_of = reading.seed, experiment.people_of[asked_in]
     names, conditions = zip(*[list(experiment.conditions.items())[at] for at in asked_in], strict=True)
     for condition, answered in zip(names, moments[0].sums[-1] @ weights, strict=True):
         if not answered > 0:
@@ -166,11 +164,9 @@ def _summarise(
                 '"don\'t know", so nothing can be predicted; leave its "codes" out'
             )
     contrasts = find_contrasts(names, experiment.factors, [condition.levels for condition in conditions])
-    means = estimates.estimate_means(moments[0], names, weights, reading.seed)
+    means = estimates.estimate_means(moments[0], names, weights, seed)
     means = means.assign(personas=len(personas), valid_mass=np.average(mass, axis=1, weights=plan.weights))
-    differences = estimates.estimate_differences(
-        moments[0], contrasts, experiment.people_of[asked_in], weights, reading.seed
-    )
+    differences = estimates.estimate_differences(moments[0], contrasts, people_of, weights, seed)
     if len(differences) and not (moments[0].shares or isinstance(reading.effects, str)):
         differences[[*EXPECTED]] = estimates.expect_differences(moments[1], contrasts, weights, reading.effects)
     question = experiment.questions[asked]
