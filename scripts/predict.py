@@ -44,7 +44,7 @@ def main() -> int:
         type=Path,
         nargs="+",
         default=[],
-        help="predictions by other models, to show beside",
+        help="predictions by other models",
     )
     add("--people", metavar="N", type=int, help="how many are asked (default: the experiment's number)")
     add("--seed", metavar="N", type=int, default=42, help="of personas, sampled answers and intervals (default: 42)")
@@ -71,7 +71,7 @@ def main() -> int:
     prediction = predict(**given, width=width)
     pictures = write_prediction(arguments.output, prediction)
     print_summary(prediction)
-    print(f"Page: {arguments.output / 'predict.html'}, with {len(pictures)} pictures and 4 tables beside it")
+    print(f"Page: {arguments.output / 'predict.html'}, with {len(pictures)} pictures, and the tables beside it")
     return EXIT_DONE
 
 
@@ -79,12 +79,11 @@ def print_summary(prediction) -> None:
     """The means, or shares, of each condition, with their intervals; and what makes them doubtful."""
     from socrates.evaluation.gate import LITTLE_MASS
 
-    names = list(prediction.plan.experiment.conditions)
-    width = max(map(len, names)) + 2
+    width = max(map(len, prediction.plan.experiment.conditions)) + 2
     for one in prediction.questions:
         what, numbers = one.headline
         print(f"{one.name} ({what}):")
-        for name, number in zip(names, numbers, strict=True):
+        for name, number in zip(one.conditions, numbers, strict=True):
             limits = "" if number.limits is None else "  [{:.3f}, {:.3f}]".format(*number.limits)
             print(f"  {name:<{width}}{number.value:.3f}{limits}")
         if one.least_mass < LITTLE_MASS:

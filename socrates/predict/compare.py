@@ -19,9 +19,12 @@ from socrates.report.plot import Plot, Point, draw_points, short
 from socrates.report.results_folders import values_in
 
 Tables = Mapping[str, pd.DataFrame]  # as `predict.json` has them
-CELL, PAIR = ["question", "condition"], ["question", "measure", "effect", "condition_a", "condition_b"]
-_OFCELLS = {"means": ("mean", CELL), "distributions": ("probability", [*CELL, "answer"])}
-_NUMBERS = _OFCELLS | {"differences": ("difference", PAIR)}  # of each table: the number, and what says whose it is
+CELL, PAIR = ["question", "condition"], ["question", "name"]
+_NUMBERS = {  # of each table: the number, and what says whose it is
+    "means": ("mean", CELL),
+    "distributions": ("probability", [*CELL, "answer"]),
+    "differences": ("difference", PAIR),
+}
 
 
 def read_compared(
@@ -40,12 +43,12 @@ def read_compared(
             for part, (number, names) in _NUMBERS.items():
                 table = pd.DataFrame(record[part], columns=[*names, number, "low", "high"])
                 tables[part] = table.astype(dict.fromkeys((number, "low", "high"), float))
-                if lacking := {*table.columns[table.isna().any()]} - {"low", "high"}:
+                if lacking := {*table.columns[table.isna().any()]} - {"low", "high", "mean"}:  # options have no mean
                     raise ValueError(f"lacks {', '.join(sorted(lacking))}")
         except (KeyError, TypeError, ValueError) as error:
             raise SocratesError(f'{path}, "{part}": not as scripts/predict.py writes it: {error}') from error
         if others := differing(theirs, {**people, "source": None, "prompts": asked["prompts"]}):
-            remedy = "predict this experiment with its model, the same --people and --seed, and --compare that --output"
+            remedy = "predict this with its model, the same --people, --seed and --humans, and --compare that --output"
             raise SocratesError(f"--compare {folder}: is of other texts or people: {others}; {remedy}")
         if (label := folder.resolve().name) in (*found, output.resolve().name):
             raise SocratesError(f"--compare {folder}: another folder is called {label}, too; rename one")
@@ -85,7 +88,7 @@ def compare(models: Mapping[str, Tables], nominal: Collection[str]) -> tuple[Tab
 def draw_compared(question: str, differences: pd.DataFrame, name: str, unit: str) -> Plot:
     """The differences of one question, at most 24, each with a point a model; ``unit`` in words."""
     points = []
-    for (_, measure, effect, a, b), one in [*differences.groupby(PAIR, sort=False)][:24]:
-        points.append(Point(f"{effect or f'{b} − {a}'} {measure.removeprefix('mean')}".strip()))
-        points += [Point(model, *one) for model, one in zip(one["model"], values_in(one, DIFFERENCE), strict=True)]
+    for compared, one in [*differences.groupby("name", sort=False)][:24]:
+        points.append(Point(compared))
+        points += [Point(model, *value) for model, value in zip(one["model"], values_in(one, DIFFERENCE), strict=True)]
     return draw_points(f"By model: {short(question)}", points, unit, lines={"no difference": 0.0}, digits=2, name=name)

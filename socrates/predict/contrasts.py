@@ -36,12 +36,8 @@ def find_contrasts(
 
     Other factors are averaged over with equal weights, as by sum-to-zero coding. A main effect compares a factor's
     levels in pairs, an interaction each level with the first one; of the interaction of two factors, a is the first
-    one's effect at one level of the second, b at another.
-
-    Args:
-        conditions: names of all C.
-        factors: name -> levels; where a crossing of them is no condition, there are pairs alone.
-        levels: of each condition, factor -> level.
+    one's effect at one level of the second, b at another. Where a crossing is no condition, there are pairs alone.
+    ``factors`` are names and their levels; ``levels`` those of each condition.
     """
     places = {tuple(one[factor] for factor in factors): place for place, one in enumerate(levels) if factors}
     crossings = list(product(*factors.values()))
@@ -49,11 +45,10 @@ def find_contrasts(
     for compared in _effects(factors) if set(crossings) == set(places) else ():
         both = np.zeros((2, len(conditions)))
         both[:, [places[crossing] for crossing in crossings]] = _sides(factors, compared)
-        *before, (last, low, high) = [
-            (factor, factors[factor][low], factors[factor][high]) for factor, (low, high) in compared.items()
-        ]
-        name = ", by ".join(f"{factor}: {b} − {a}" for factor, a, b in [*before, (last, low, high)])
-        rows.append((" × ".join(compared), f"{last}: {low}", f"{last}: {high}", name))
+        *_, (last, (low, high)) = compared.items()
+        changes = (f"{factor}: {factors[factor][b]} − {factors[factor][a]}" for factor, (a, b) in compared.items())
+        ends = (f"{last}: {factors[last][level]}" for level in (low, high))
+        rows.append((" × ".join(compared), *ends, ", by ".join(changes)))
         sides.append(both)
     for first, second in zip(*shown_pairs(len(conditions)), strict=True):
         a, b = conditions[first], conditions[second]
@@ -65,27 +60,19 @@ def find_contrasts(
 
 def _effects(factors: Mapping[str, Sequence[str]]) -> Iterator[dict[str, tuple[int, int]]]:
     """Of each effect: factor -> indices of the two levels that are compared; main effects first."""
-    for chosen in chain.from_iterable(combinations(factors, size + 1) for size in range(len(factors))):
-        first, second = shown_pairs(len(factors[chosen[0]]))
-        pairs = [list(zip(first.tolist(), second.tolist(), strict=True))]
-        if len(chosen) > 1:
-            pairs = [[(0, level) for level in range(1, len(factors[factor]))] for factor in chosen]
-        for picks in product(*pairs):
-            yield dict(zip(chosen, picks, strict=True))
+    for factor, levels in factors.items():
+        yield from ({factor: pair} for pair in zip(*shown_pairs(len(levels)), strict=True))
+    for chosen in chain.from_iterable(combinations(factors, size) for size in range(2, len(factors) + 1)):
+        for picks in product(*(range(1, len(factors[factor])) for factor in chosen)):
+            yield {factor: (0, pick) for factor, pick in zip(chosen, picks, strict=True)}
 
 
 def _sides(factors: Mapping[str, Sequence[str]], compared: Mapping[str, tuple[int, int]]) -> Array:
     """Shape (2, crossings): the weights of side a and side b, crossings in the order of `product`."""
-    sides, last = [], list(compared)[-1]
-    for side in range(2):
-        parts = []
-        for factor, names in factors.items():
-            one = np.eye(len(names))
-            if factor not in compared:
-                parts.append(np.full(len(names), 1 / len(names)))
-            elif factor == last:
-                parts.append(one[compared[factor][side]])
-            else:
-                parts.append(one[compared[factor][1]] - one[compared[factor][0]])
-        sides.append(reduce(np.kron, parts))
-    return np.array(sides)
+    parts = {}
+    for factor, levels in factors.items():
+        one, (a, b) = np.eye(len(levels)), compared.get(factor, (0, 0))
+        parts[factor] = one[b] - one[a] if factor in compared else one.mean(axis=0)
+    last = [*compared][-1]
+    ends = np.eye(len(factors[last]))[[*compared[last]]]
+    return np.array([reduce(np.kron, {**parts, last: end}.values()) for end in ends])

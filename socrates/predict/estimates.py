@@ -42,46 +42,29 @@ PROBABILITY, MEAN, SD, DIFFERENCE, STANDARDIZED = (  # a number and its 95% inte
 
 @dataclass(frozen=True)
 class Moments:
-    """What the answers of N personas in C conditions measure: a mean, or the shares of K options.
-
-    Sums over valid answers, weighted by their probabilities; a population's is the sum over personas of one of them by
-    that of ``answered``.
-    """
+    """What the answers of N personas in C conditions measure: a mean, or the shares of K options."""
 
     measures: tuple[str, ...]  # K names
-    sums: Array  # shape (2 K + 1, C, N): `first`, `second`, `answered`
+    sums: Array  # (2 K + 1, C, N): of each measure (from ``centre``), its square (NaN: not known), answering
     centre: float  # keeps the digits of a variance of large answers
     width: float  # of the measure's range
     shares: bool = False
 
-    @property
-    def first(self) -> Array:
-        """Shape (K, C, N): of the measure, from ``centre``."""
-        return self.sums[: len(self.measures)]
+    def describe(self, weights: Array | None = None) -> tuple[Array, Array]:
+        """Mean, from ``centre``, and variance of answers that are no codes; NaN where there are none.
 
-    @property
-    def second(self) -> Array:
-        """Shape (K, C, N): of its square; NaN where it is not known (an index)."""
-        return self.sums[len(self.measures) : -1]
+        Of each persona, (K, C, N); or of populations by the personas' weights, (..., N): (K, C, ...), where the
+        variance has what differs between personas and what is open within them.
+        """
+        sums = self.sums if weights is None else np.tensordot(self.sums, weights, (-1, -1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean, second = np.split(sums[:-1] / sums[-1], 2)
+        return mean, np.maximum(second - mean**2, 0.0)
 
-    @property
-    def answered(self) -> Array:
-        """Shape (C, N): probability of an answer that is no code."""
-        return self.sums[-1]
-
-    @property
-    def expected(self) -> Array:
-        """Shape (K, C, N): of each persona's answers that are no codes."""
-        return _ratio(self.first, self.answered) + self.centre
-
-    def variances(self, weights: Array) -> Array:
-        """Shape (K, C): of a population's answers, what differs between personas and what is open within them."""
-        first, second, answered = (side @ weights for side in (self.first, self.second, self.answered))
-        return np.maximum(_ratio(second, answered) - _ratio(first, answered) ** 2, 0.0)
-
-    def of(self, chosen: NDArray[np.bool_]) -> Moments:
-        """Of some of the personas."""
-        return replace(self, sums=self.sums[..., chosen])
+    def influences(self, shares: Array) -> Array:
+        """Shape (K, C, N): how each persona moves a condition's mean, which is a ratio where some give codes."""
+        first, answered = self.sums[: len(self.measures)], self.sums[-1]
+        return (first - self.describe(shares)[0][..., None] * answered) / (answered @ shares)[:, None]
 
 
 def moments_of(question: OutcomeQuestion, probabilities: Array) -> Moments:
@@ -117,22 +100,20 @@ def estimate_distributions(
     *,
     of_all: bool,
 ) -> pd.DataFrame:
-    """Shares of each answer: a row a condition and answer, `PROBABILITY` and its label.
+    """A row a condition and answer: `PROBABILITY`, and the answer's label ("": none).
 
-    Args:
-        answers: A of them, with their labels ("": none).
-        conditions: the names of all C.
-        probabilities: shape (C, N, A): of each answer, by condition and persona.
-        weights: shape (N,): how much each persona counts.
-        seed: of the resampling.
-        of_all: whether shares are of everybody; else of those who give one of these answers.
+    ``probabilities``, shape (C, N, A), are counted by ``weights``, (N,); ``of_all``: shares are of everybody, else of
+    those who give one of these answers.
     """
     tables = []
     for condition, table in zip(conditions, probabilities, strict=True):
 
         def statistic(resampled: Weights, table: Array = table) -> Array:
-            shares = _weighted_means(resampled, table, weights)
-            return shares if of_all else _ratio(shares, shares.sum(axis=1, keepdims=True))
+            counts = resampled.within * weights
+            shares = counts @ table
+            of = counts if of_all else shares
+            with np.errstate(invalid="ignore"):  # all who count were left out
+                return shares / of.sum(axis=1, keepdims=True)
 
         found = pd.DataFrame(_with_intervals(statistic, len(weights), seed), columns=PROBABILITY)
         tables.append(found.assign(condition=condition, answer=list(answers), label=list(answers.values())))
@@ -140,73 +121,59 @@ def estimate_distributions(
 
 
 def estimate_means(moments: Moments, conditions: Sequence[str], weights: Array, seed: int) -> pd.DataFrame:
-    """Mean and standard deviation of answers in each condition: a row each, `MEAN` and `SD` in scale points.
+    """A row a condition: `MEAN` and `SD` of answers in scale points, of which shares have neither."""
 
-    The standard deviation holds what differs between personas and what is open within them. Shares have neither.
-    """
-    rows = np.full((len(conditions), 2, 3), np.nan)
-    for row, sums in zip(rows, moments.sums.swapaxes(0, 1), strict=True):
+    def statistic(resampled: Weights) -> Array:
+        mean, variance = moments.describe(resampled.within * weights)
+        return np.stack([mean[0], np.sqrt(variance[0])], axis=1).reshape(-1, len(resampled.within)).T
 
-        def statistic(resampled: Weights, sums: Array = sums) -> Array:
-            first, second, answered = _weighted_means(resampled, sums.T, weights).T
-            mean = _ratio(first, answered)
-            return np.stack([mean, np.sqrt(np.maximum(_ratio(second, answered) - mean**2, 0.0))], axis=1)
-
-        if not moments.shares:
-            row[:] = _with_intervals(statistic, len(weights), seed)
-    rows[:, 0] += moments.centre
-    found = pd.DataFrame(rows.reshape(-1, 6), columns=[*MEAN, *SD])
-    return found.assign(condition=list(conditions))
+    numbers = np.nan if moments.shares else _with_intervals(statistic, len(weights), seed).reshape(-1, 6)
+    found = pd.DataFrame(numbers, range(len(conditions)), [*MEAN, *SD]).assign(condition=list(conditions))
+    found[[*MEAN]] += moments.centre  # now, for limits are rounded to some digits
+    return found
 
 
 def estimate_differences(
     moments: Moments, contrasts: Contrasts, people_of: NDArray[np.int64], weights: Array, seed: int
 ) -> pd.DataFrame:
-    """Every comparison, of each measure.
-
-    Args:
-        moments: of all personas' answers.
-        contrasts: which sums of conditions are compared.
-        people_of: shape (C,): the same number for conditions that the same people see.
-        weights: shape (N,): how much each persona counts.
-        seed: of the resampling.
+    """Every comparison, of each measure; the same people see conditions of one number in ``people_of``, (C,).
 
     Returns:
-        A row a `measure` and comparison; `a` and `b` are both sides, `DIFFERENCE` is b - a, `STANDARDIZED` that in
-        units of the answers' standard deviation, the root of the mean variance of the conditions that are compared
-        (Cohen's d of two conditions; NaN for shares, and where no answers differ), `by_chance` half the width of the
-        95% interval that the difference would have in an experiment with as many people in each condition as there are
-        personas: what differs between two answers of one person counts for conditions that the same people see, where
-        answers are taken as independent but for who gives them. `name` says what is compared.
+        A row a `measure` and comparison, which `name` describes; `a` and `b` are both sides, `DIFFERENCE` is b - a,
+        `STANDARDIZED` that in units of the answers' standard deviation, the root of the mean variance of the conditions
+        that are compared (Cohen's d of two conditions; NaN for shares, and where no answers differ). `by_chance` is
+        half the width of the 95% interval that the difference would have in an experiment with as many people in each
+        condition as there are personas: what differs between two answers of one person counts for conditions that the
+        same people see, where answers are taken as independent but for who gives them.
     """
-    kinds, conditions = len(moments.measures), len(people_of)
-    columns = moments.sums.reshape(-1, len(weights)).T
+    names, measures = contrasts.names, moments.measures
     least = _ROUNDING * moments.width
-    compared = (contrasts.weights != 0) / (contrasts.weights != 0).sum(axis=1, keepdims=True)
+    compared = contrasts.weights != 0
+    compared = compared / compared.sum(axis=1, keepdims=True)
 
     def statistic(resampled: Weights) -> Array:
         """(R, K * E * 4): a, b, difference, standardized."""
-        sums = _weighted_means(resampled, columns, weights).reshape(-1, 2 * kinds + 1, conditions)
-        means = _ratio(sums[:, :-1], sums[:, -1:])
-        first, second = means[:, :kinds], means[:, kinds:]
-        a, b = first @ contrasts.a.T, first @ contrasts.b.T
-        difference = np.where(np.abs(b - a) > least, b - a, 0.0)
-        variance = np.maximum(second - first**2, 0) @ compared.T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            known = (variance > (least / 2) ** 2) & (not moments.shares)
-            standardized = np.where(known, difference / np.sqrt(variance), np.nan)
-        return np.stack([a, b, difference, standardized], axis=-1).reshape(len(sums), -1)
+        means, variances = moments.describe(resampled.within * weights)
+        a, b = contrasts.a @ means, contrasts.b @ means
+        difference = np.where(np.abs(b - a) <= least, 0.0, b - a)
+        deviation = np.sqrt(compared @ variances)
+        known = (deviation > least / 2) & (not moments.shares)
+        standardized = difference / np.where(known, deviation, np.nan)
+        return np.stack([a, b, difference, standardized], axis=2).reshape(-1, len(resampled.within)).T
 
-    numbers = _with_intervals(statistic, len(weights), seed) if len(contrasts.names) else np.empty((0, 3))
+    numbers = _with_intervals(statistic, len(weights), seed) if len(names) else np.empty((0, 3))
     a, b, difference, standardized = numbers.reshape(-1, 4, 3).swapaxes(0, 1)
-    names, copies = contrasts.names, kinds
-    found = pd.concat([names.assign(measure=measure) for measure in moments.measures], ignore_index=True)
-    if kinds > 1:
-        options = [measure.partition("(")[2][:-1] for measure in moments.measures]
-        found["name"] = np.repeat([f"{option}: " for option in options], len(names)) + found["name"]
+    options = [f"{measure.partition('(')[2][:-1]}: " if len(measures) > 1 else "" for measure in measures]
+    found = pd.concat(
+        [
+            names.assign(measure=measure, name=option + names["name"])
+            for measure, option in zip(measures, options, strict=True)
+        ],
+        ignore_index=True,
+    )
     # A difference leaves the centre of both sides where it is, but for effects whose sides are differences themselves.
-    centres = moments.centre * np.tile([contrasts.a.sum(axis=1), contrasts.b.sum(axis=1)], copies)
-    found["a"], found["b"] = a[:, 0] + centres[0], b[:, 0] + centres[1]
+    for side, of, conditions in (("a", a, contrasts.a), ("b", b, contrasts.b)):
+        found[side] = of[:, 0] + moments.centre * np.tile(conditions.sum(axis=1), len(measures))
     found[[*DIFFERENCE]], found[[*STANDARDIZED]] = difference, standardized
     found["by_chance"] = _NORMAL * _standard_errors(moments, contrasts, people_of, weights).ravel()
     return found
@@ -215,25 +182,12 @@ def estimate_differences(
 def _standard_errors(moments: Moments, contrasts: Contrasts, people_of: NDArray[np.int64], weights: Array) -> Array:
     """Of each difference in an experiment of N people a condition: shape (K, E)."""
     shares = weights / weights.sum()
-    answered = moments.answered @ shares
-    mean = moments.first @ shares / answered
-    residual = _residuals(moments, shares)  # (K, C, N): of each persona's expected answer
-    square = (moments.second - 2 * mean[..., None] * moments.first + mean[..., None] ** 2 * moments.answered) @ shares
-    between = np.einsum("kcn,n,kdn->kcd", residual, shares, residual)
-    total = square / answered**2
-    same = people_of[:, None] == people_of
-    variance = np.where(same, between, 0.0)
+    influences = moments.influences(shares)
+    covariance = (influences * shares) @ influences.swapaxes(1, 2) * (people_of[:, None] == people_of)
     diagonal = np.arange(len(people_of))
-    variance[:, diagonal, diagonal] = np.maximum(total, 0.0)
-    weighted = np.einsum("ec,kcd,ed->ke", contrasts.weights, variance, contrasts.weights)
-    return np.sqrt(np.maximum(weighted, 0.0) / len(weights))
-
-
-def _residuals(moments: Moments, shares: Array) -> Array:
-    """Shape (K, C, N): how each persona moves a condition's mean, which is a ratio where some give codes."""
-    answered = (moments.answered @ shares)[:, None]
-    mean = (moments.first @ shares)[..., None] / answered
-    return (moments.first - mean * moments.answered) / answered
+    covariance[:, diagonal, diagonal] = moments.describe(shares)[1] / (moments.sums[-1] @ shares)
+    squares = np.einsum("ec,kcd,ed->ke", contrasts.weights, covariance, contrasts.weights)
+    return np.sqrt(np.maximum(squares, 0.0) / len(weights))
 
 
 def expect_differences(moments: Moments, contrasts: Contrasts, weights: Array, model: EffectModel) -> Array:
@@ -245,32 +199,21 @@ def expect_differences(moments: Moments, contrasts: Contrasts, weights: Array, m
     the expected difference as it is, and the interval is rather too wide. With one persona there is none (NaN).
     """
     shares, people = weights / weights.sum(), np.count_nonzero(weights)
-    effect = contrasts.weights @ (moments.first[0] @ shares / (moments.answered @ shares)) / moments.width
+    effect = contrasts.weights @ moments.describe(shares)[0][0] / moments.width
     limits = np.full((2, len(effect)), np.nan)
     if people > 1:
-        each = contrasts.weights @ _residuals(moments, shares)[0] / moments.width  # (E, N)
+        each = contrasts.weights @ moments.influences(shares)[0] / moments.width  # (E, N)
         error = np.sqrt(each**2 @ shares**2 * people / (people - 1))
         limits = prediction_interval(effect, error, model, weights=(contrasts.weights**2).sum(axis=1))
     return moments.width * np.column_stack([effect, model.slope * effect, *limits])
 
 
-def sample_answers(values: Array, probabilities: Array, rng: np.random.Generator) -> NDArray[np.int64]:
-    """One answer of each row of ``probabilities``, shape (rows, A): shape (rows,)."""
+def sample_answers(values: Array, probabilities: Array, rng: np.random.Generator) -> Array:
+    """One answer of each row of ``probabilities``, shape (rows, A): shape (rows,); NaN where none has any."""
     reached = probabilities.cumsum(axis=1)
-    picks = (rng.random(len(probabilities)) * reached[:, -1])[:, None]
-    return values[np.minimum((reached <= picks).sum(axis=1), len(values) - 1)]
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    """NaN where nobody answers."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return numerator / denominator
-
-
-def _weighted_means(resampled: Weights, columns: Array, weights: Array) -> Array:
-    """Means over personas of ``columns``, shape (N, K), in each resample: shape (R, K)."""
-    counts = resampled.within * weights
-    return _ratio(counts @ columns, counts.sum(axis=1, keepdims=True))  # NaN: all that count were left out
+    whole = reached[:, -1]
+    picked = (reached <= (rng.random(len(whole)) * whole)[:, None]).sum(axis=1)
+    return np.where(whole > 0, values[np.minimum(picked, len(values) - 1)], np.nan)
 
 
 def _with_intervals(statistic: Statistic, personas: int, seed: int) -> Array:

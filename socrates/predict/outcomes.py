@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from socrates.predict.experiment import Index, OutcomeQuestion
 from socrates.predict.prompts import PromptPlan
 from socrates.report.results_folders import Value, values_in
 
+_SHARES = ["condition", "answer", "label", *PROBABILITY]
+
 
 class Reading(NamedTuple):
     """How the model's answers are read."""
@@ -36,19 +38,19 @@ class QuestionPrediction:
 
     name: str
     question: OutcomeQuestion  # of an index one of its items, whose scale it has
-    index: Index | None
     conditions: tuple[str, ...]  # in which it is asked
     contrasts: Contrasts
     personas: NDArray[np.int64]  # shape (N,): those with a valid answer in every condition, their indices among all
-    probabilities: Array  # shape (C, N, A): of each answer; of an index A = 0
     moments: Moments  # of the personas
     judged: Moments  # likewise, of decoded probabilities, which the evaluation judges
     of_humans: Moments  # of the people of a pilot; NaN where the model gives no valid answer
     valid_mass: Array  # shape (C, all personas): probability of any valid answer, before decoding
-    distributions: pd.DataFrame  # see `estimate_distributions`; empty of an index
-    codes: pd.DataFrame  # likewise, of codes such as "don't know", of everybody
     means: pd.DataFrame  # see `estimate_means`, with the number of `personas` and the mean of `valid_mass`
     differences: pd.DataFrame  # see `estimate_differences`; with `EXPECTED` where it is known what to expect of people
+    index: Index | None = None
+    probabilities: Array = field(default_factory=lambda: np.empty((0, 0, 0)))  # (C, N, A): of answers; of no index
+    distributions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_SHARES))  # of no index
+    codes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_SHARES))  # "don't know", of everybody
 
     @property
     def shares(self) -> Array:
@@ -78,8 +80,9 @@ class QuestionPrediction:
 
     @property
     def expected(self) -> list[Value]:
-        """Of people, of each difference; none where it is not known, or without its interval."""
-        return values_in(self.differences.reindex(columns=EXPECTED).dropna(), EXPECTED[1:])
+        """Of people, of each difference; no list where it is not known, or without intervals."""
+        table = self.differences.reindex(columns=EXPECTED)
+        return values_in(table, EXPECTED[1:]) if table["expected_low"].notna().any() else []
 
     @property
     def least_mass(self) -> float:
@@ -100,8 +103,8 @@ def predict_question(
     """
     question, places = plan.experiment.questions[name], plan.places(name)
     mine, values = [answers[key] for key in places.ravel()], question.valid.values
-    own, decoded = (
-        _take(mine, values, at).reshape(*places.shape, -1).swapaxes(0, 1) for at in (reading.temperature, None)
+    own, decoded, undecoded = (
+        _take(mine, values, at).reshape(*places.shape, -1).swapaxes(0, 1) for at in (reading.temperature, None, 1.0)
     )
     mass = np.array([answer["valid_mass"] for answer in mine]).reshape(places.shape)[plan.profile_of].T
     personas = np.flatnonzero(~np.isnan(own).any(axis=(0, 2))[plan.profile_of])
@@ -111,16 +114,17 @@ def predict_question(
             "trained to answer such questions with a number alone; take a trained checkpoint"
         )
     is_code = np.isin(values, list(question.codes))
-    own, decoded, codes = own[..., ~is_code], decoded[..., ~is_code], own[..., is_code]
-    profiles = plan.profile_of[personas]
-    moments, judged = moments_of(question, own[:, profiles]), moments_of(question, decoded[:, profiles])
-    of_humans = moments_of(question, own[:, plan.profile_of_others])
-    one = _summarise(name, name, personas, moments, judged, of_humans, mass, plan, reading)
+    profiles, weights = plan.profile_of[personas], plan.weights[personas]
+    shares, codes, others = own[:, profiles][..., ~is_code], own[:, profiles][..., is_code], own[..., ~is_code]
+    # The evaluation knows no codes: where decoding leaves nothing else, it is as where it leaves nothing.
+    judged = np.where(decoded[..., ~is_code].any(axis=-1, keepdims=True), decoded, undecoded)[..., ~is_code]
+    sides = shares, judged[:, profiles], others[:, plan.profile_of_others]
+    one = _summarise(name, name, personas, [moments_of(question, side) for side in sides], mass, plan, reading)
     labels = {answer: question.labels.get(answer) for answer in question.answers.values}
-    given = one.conditions, own[:, profiles], plan.weights[personas], reading.seed
-    shares = estimates.estimate_distributions(labels, *given, of_all=False)
-    codes = estimates.estimate_distributions(question.codes, given[0], codes[:, profiles], *given[2:], of_all=True)
-    return replace(one, probabilities=own[:, profiles], distributions=shares, codes=codes)
+    where, counted = one.conditions, (weights, reading.seed)
+    of_answers = estimates.estimate_distributions(labels, where, shares, *counted, of_all=False)
+    of_codes = estimates.estimate_distributions(question.codes, where, codes, *counted, of_all=True)
+    return replace(one, probabilities=shares, distributions=of_answers, codes=of_codes)
 
 
 def predict_index(
@@ -131,54 +135,42 @@ def predict_index(
     items, flipped = [predicted[item] for item in index.items], [item in index.reversed for item in index.items]
     personas = reduce(np.intersect1d, [item.personas for item in items])
     kept = [np.isin(item.personas, personas) for item in items]
-    moments, judged = (
-        index_of([getattr(item, side).of(mine) for item, mine in zip(items, kept, strict=True)], flipped)
-        for side in ("moments", "judged")
+    sides = (
+        [replace(side, sums=side.sums[..., mine]) for side, mine in zip(of_items, kept, strict=True)]
+        for of_items in ([item.moments for item in items], [item.judged for item in items])
     )
-    of_humans, mass = index_of([item.of_humans for item in items], flipped), [item.valid_mass for item in items]
-    one = _summarise(name, index.items[0], personas, moments, judged, of_humans, np.min(mass, axis=0), plan, reading)
-    return replace(one, index=index)
+    moments = *(index_of(side, flipped) for side in sides), index_of([item.of_humans for item in items], flipped)
+    mass = np.min([item.valid_mass for item in items], axis=0)
+    return replace(_summarise(name, index.items[0], personas, moments, mass, plan, reading), index=index)
 
 
 def _summarise(
     name: str,
     asked: str,
     personas: NDArray[np.int64],
-    moments: Moments,
-    judged: Moments,
-    of_humans: Moments,
+    moments: Sequence[Moments],
     mass: Array,
     plan: PromptPlan,
     reading: Reading,
 ) -> QuestionPrediction:
-    """All but distributions, in the conditions of the question ``asked``."""
+    """All but distributions, in the conditions of the question ``asked``; moments: own, judged, of the pilot."""
     experiment, weights, asked_in = plan.experiment, plan.weights[personas], list(plan.experiment.asked_in(asked))
+    seed, people_of = reading.seed, experiment.people_of[asked_in]
     names, conditions = zip(*[list(experiment.conditions.items())[at] for at in asked_in], strict=True)
+    for condition, answered in zip(names, moments[0].sums[-1] @ weights, strict=True):
+        if not answered > 0:
+            raise SocratesError(
+                f'to the question "{name}" in the condition "{condition}" the model gives no answer but codes such as '
+                '"don\'t know", so nothing can be predicted; leave its "codes" out'
+            )
     contrasts = find_contrasts(names, experiment.factors, [condition.levels for condition in conditions])
-    means = estimates.estimate_means(moments, names, weights, reading.seed)
+    means = estimates.estimate_means(moments[0], names, weights, seed)
     means = means.assign(personas=len(personas), valid_mass=np.average(mass, axis=1, weights=plan.weights))
-    people_of = experiment.people_of[asked_in]
-    differences = estimates.estimate_differences(moments, contrasts, people_of, weights, reading.seed)
-    if len(differences) and not (moments.shares or isinstance(reading.effects, str)):
-        differences[[*EXPECTED]] = estimates.expect_differences(judged, contrasts, weights, reading.effects)
-    nothing = pd.DataFrame(columns=["condition", "answer", "label", *PROBABILITY])
-    return QuestionPrediction(
-        name=name,
-        question=experiment.questions[asked],
-        index=None,
-        conditions=names,
-        contrasts=contrasts,
-        personas=personas,
-        probabilities=np.empty((len(names), len(personas), 0)),
-        moments=moments,
-        judged=judged,
-        of_humans=of_humans,
-        valid_mass=mass,
-        distributions=nothing,
-        codes=nothing,
-        means=means,
-        differences=differences,
-    )
+    differences = estimates.estimate_differences(moments[0], contrasts, people_of, weights, seed)
+    if len(differences) and not (moments[0].shares or isinstance(reading.effects, str)):
+        differences[[*EXPECTED]] = estimates.expect_differences(moments[1], contrasts, weights, reading.effects)
+    question = experiment.questions[asked]
+    return QuestionPrediction(name, question, names, contrasts, personas, *moments, mass, means, differences)
 
 
 def _take(answers: Sequence[Mapping[str, Any]], values: Sequence[float], temperature: float | None) -> Array:

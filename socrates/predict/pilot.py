@@ -41,24 +41,19 @@ PLANNED = ("people_without", "people_with")
 
 
 class Pilot(NamedTuple):
-    """The people of a pilot (`clean_personas`), and their answers (`read_humans`)."""
+    """The people of a pilot, see `clean_personas`, and their answers, see `read_humans`."""
 
     people: pd.DataFrame
     answers: pd.DataFrame
 
     def answers_to(self, one: QuestionPrediction, measure: int) -> Array:
         """Shape (P, C): to a question, or the mean of those to an index; of options, 1 for the one that is measured."""
-        index = one.index
-        tables = [self.answers[item][[*one.conditions]] for item in (index.items if index else [one.name])]
-        if index:
-            ends = one.question.answers.values[0] + one.question.answers.values[-1]
-            tables = [
-                ends - table if item in index.reversed else table
-                for item, table in zip(index.items, tables, strict=True)
-            ]
-        items = np.array([*map(np.asarray, tables)])
-        with np.errstate(invalid="ignore"):
-            answers = np.nansum(items, axis=0) / (~np.isnan(items)).sum(axis=0)
+        index, ends = one.index, one.question.answers.values[0] + one.question.answers.values[-1]
+        tables = [
+            ends - self.answers[item] if index and item in index.reversed else self.answers[item]
+            for item in (index.items if index else [one.name])
+        ]
+        answers = pd.concat(tables)[[*one.conditions]].groupby(level=0, sort=False).mean().to_numpy()
         if one.moments.shares:
             answers = np.where(np.isnan(answers), np.nan, answers == one.question.answers.values[measure])
         return answers
@@ -81,19 +76,26 @@ def estimate_pilot(
     """
     names, tables, exports = [*one.conditions, *one.contrasts.names["name"]], [], []
     contrasts = np.vstack([np.eye(len(one.conditions)), one.contrasts.weights])
+    means, variances = one.moments.describe(weights)
     for place, measure in enumerate(one.moments.measures):
-        of_personas, of_humans = (side.expected[place].T for side in (one.moments, one.of_humans))
         if pilot is None:
-            table = pd.DataFrame({PLANNED[0]: plan_contrasts(contrasts, one.moments.variances(weights)[place], width)})
+            table = pd.DataFrame({PLANNED[0]: plan_contrasts(contrasts, variances[place], width)})
+        elif np.isnan(answers := pilot.answers_to(one, place)).all():
+            continue
         else:
-            answers = np.where(np.isnan(of_humans), np.nan, pilot.answers_to(one, place))
+            # Of whom nothing is predicted the mean is: any rule does that is the same for people and personas.
+            of_personas, of_humans = (
+                np.where(np.isnan(each := side.describe()[0][place].T), means[place], each) + side.centre
+                for side in (one.moments, one.of_humans)
+            )
             people = answers, pilot.people[WEIGHT].to_numpy(), of_humans
             table = estimate_contrasts(contrasts, people, (of_personas, weights), width)
             for a, b in zip(*shown_pairs(len(one.conditions)), strict=True):
                 pair = mixed_subjects(answers[:, [a, b]], of_humans[:, [a, b]], of_personas[:, [a, b]], seed)
-                exports.append(pair.assign(measure=measure, name=f"{one.conditions[b]} − {one.conditions[a]}"))
-        tables.append(table.assign(measure=measure, name=names))
-    return tuple(pd.concat(found or [pd.DataFrame()]).assign(question=one.name) for found in (tables, exports))
+                named = f"{one.conditions[b]} − {one.conditions[a]}"
+                exports.append(pair.assign(question=one.name, measure=measure, name=named))
+        tables.append(pd.DataFrame({"question": one.name, "measure": measure, "name": names}).join(table))
+    return pd.concat(tables or [pd.DataFrame()]), pd.concat(exports or [pd.DataFrame()])
 
 
 def read_humans(path: Path, conditions: Collection[str], questions: Questions) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -118,6 +120,7 @@ def read_humans(path: Path, conditions: Collection[str], questions: Questions) -
     texts = long[_KEYS].map(lambda value: "" if (text := clean(value)) is None else str(text))
     long = long.assign(**texts, answer=long[_ANSWER].map(clean))
     numbers = long[[_ANSWER, WEIGHT]].apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    numbers[_ANSWER] = numbers[_ANSWER].round(9)  # 0.1 * 3, as others write it
     problems = [*dict.fromkeys(_line_problems(long, numbers, conditions, questions))]
     problems[_MOST_PROBLEMS:] = ["and more below"] * (len(problems) > _MOST_PROBLEMS)
     raise_problems(path, problems)
@@ -136,10 +139,14 @@ def read_humans(path: Path, conditions: Collection[str], questions: Questions) -
 def _column_problems(names: list[str], asked: list[str], questions: Questions, is_long: bool) -> Iterator[str]:
     lacking = [name for name in _KEYS[: 1 + is_long] if name not in names]
     yield from (f'the column "{name}" is missing{nearest(name, names)}' for name in lacking)
-    for name in () if is_long else sorted({*questions} - {*asked}):
+    if is_long:
+        return
+    for name in sorted({*questions} & {*_KEYS, WEIGHT}):
+        yield f'the question "{name}" has the name of a column that means something else; rename it'
+    for name in sorted({*questions} - {*asked}):
         if close := get_close_matches(name, {*names} - {*asked}, 1, 0.8):
             yield f"the column {shown(close[0])} is no question; did you mean {shown(name)}?"
-    if not asked and not is_long:
+    if not asked:
         yield f'no column is a question ({", ".join(questions)}), nor are there "question" and "answer"'
 
 
@@ -167,22 +174,23 @@ def _line_problems(
 def estimate_contrasts(
     contrasts: Array, people: tuple[Array, Array, Array], personas: tuple[Array, Array], width: float | None = None
 ) -> pd.DataFrame:
-    """Contrasts of condition means by the pilot alone (classical) and with predictions, with 95% intervals.
+    """Contrasts of condition means by the pilot alone (classical) and with predictions.
 
     The error has a part for each person, so that several answers of one are paired, and for each persona, so that those
-    in two conditions are. Student's t, with Welch's degrees of freedom.
+    in two conditions are. Student's 95% intervals, with Welch's degrees of freedom.
 
     Args:
         contrasts: shape (K, C): the coefficient of each condition's mean.
         people: answers, shape (P, C), NaN where there is none; weights (P,); means that are predicted of them (P, C).
         personas: means that are predicted of them (N, C); weights (N,).
-        width: of the 95% interval that is wanted: how many people it takes without and with predictions (`PLANNED`).
+        width: of an interval, for `PLANNED`: how many people it takes without and with predictions.
 
     Returns:
         A row a contrast, `ESTIMATES`: NaN with one person in a condition, or without spread. `effective_people`: as
         many would make the pilot alone as precise; `tuning`: how much predictions count, 0 to 1.
     """
     answers, weights, predicted = people
+    weights = weights / weights.max()  # whose sums are then finite
     there = ~np.isnan(answers) & (weights > 0)[:, None]
     base = np.where(there, [answers, predicted], np.inf).min(axis=1)  # the errors of equal numbers are then exactly 0
     imputed, shares = personas[0] - base[1], personas[1][:, None] / personas[1].sum()
@@ -200,12 +208,8 @@ def estimate_contrasts(
             if there[at].sum(axis=0).min() < 2:
                 continue
             group = np.unique(there[at], axis=0, return_inverse=True)[1].ravel()  # who answered in the same conditions
-            size, human, guess, unseen = (
-                share[at].sum(axis=1),
-                parts[0][at] @ k,
-                parts[1][at] @ k,
-                missing[:, needed] @ k,
-            )
+            human, guess, unseen = parts[0][at] @ k, parts[1][at] @ k, missing[:, needed] @ k
+            size = share[at].sum(axis=1)
             free = np.bincount(group, size) ** 2 / np.bincount(group, size**2) - 1
             free = np.maximum([*free, 1 / (shares**2).sum() - 1], 1)
             moments = human @ human, human @ guess, guess @ guess, unseen @ unseen
@@ -264,13 +268,13 @@ def _people_for(width: float, people: int, groups: int, freedom: float, moments:
 def parse_plan(text: str) -> float:
     """The width, in scale points, of `--plan width=0.2`. ValueError: there is none."""
     found = re.fullmatch(r"width=([0-9]*\.?[0-9]+)", text.strip())
-    if not found or not float(found[1]):
+    if not found or not 0 < float(found[1]) < _MOST_PEOPLE:
         raise ValueError(f"must be such as width=0.2 (the full width of a 95% interval), not {shown(text)}")
     return float(found[1])
 
 
 def mixed_subjects(answers: Array, predicted: Array, personas: Array, seed: int) -> pd.DataFrame:
-    """Two conditions, control first, for R's `mixedsubjects`: `msd_dip_pp(msd_data(read.csv(file)))`.
+    """Two conditions, control first, for R's `mixedsubjects`: `msd_dip_pp(msd_data(rows))`.
 
     Answers and predictions of people, shape (P, 2), and predictions of personas, (N, 2). It knows neither weights nor
     pairs: who answered in both conditions has two rows. Personas have no Y, and a condition at random: PPI++ wants one.

@@ -79,23 +79,8 @@ def predict(
 ) -> Prediction:
     """Ask a model about an experiment, or take the answers that the output folder holds already.
 
-    Args:
-        model: as of `InferenceRequest`; likewise base_model and processes.
-        experiment_file: JSON (`experiment.py`).
-        output: the folder; gets `answers.jsonl` and `asked.json`.
-        base_model: see there.
-        processes: see there.
-        seed: of personas, sampled answers and intervals.
-        people: how many are asked, instead of the experiment's number.
-        undecoded: whether the model's own probabilities are taken as they are.
-        uncalibrated: whether those after the decoding that the checkpoint was judged with are taken, as they are
-            without a temperature in ``results``, instead of its own at that temperature.
-        results: folder of an evaluation of this model.
-        humans: answers of a pilot of the experiment (`pilot.py`).
-        width: of a 95% interval, of which it is said how many people it takes.
-        compared: folders of predictions of the same experiment by other models.
-        overwrite: whether to ask again where the folder holds a prediction, this one or another; it stays until
-            there are new answers to all prompts.
+    ``model``, ``base_model`` and ``processes`` are those of `InferenceRequest`; all else is as in the script.
+    With ``overwrite`` the prediction that the folder holds stays until there are new answers to all prompts.
 
     Raises:
         SocratesError: experiment, model or results cannot be used, or the folder holds something else.
@@ -109,9 +94,8 @@ def predict(
     settings = settings_of(config)
     evidence = read_results(results) if results is not None else None
     known = () if evidence is None else (evidence.metrics["about"].get("base_model"),)
-    request = InferenceRequest(
-        model, output, settings, base_model, config.model_revision if config else None, processes, overwrite, known
-    )
+    revision = config.model_revision if config else None
+    request = InferenceRequest(model, output, settings, base_model, revision, processes, overwrite, known)
     if evidence is not None:
         _check_evidence(evidence, model, request.identity["model"])
     asked = {"prompts": plan.fingerprint, **request.identity}
@@ -159,11 +143,8 @@ def predict(
         "asked": asked,
         "seconds": record.seconds,
     }
-    found = [
-        estimate_pilot(one, plan.weights[one.personas], pilot, width, seed)
-        for one in predicted.values()
-        if pilot or width
-    ]
+    wanted = predicted.values() if pilot or width else ()
+    found = [estimate_pilot(one, plan.weights[one.personas], pilot, width, seed) for one in wanted]
     few, mixed = map(pd.concat, zip(*found, strict=True)) if found else (pd.DataFrame(), pd.DataFrame())
     return Prediction(experiment_file, plan, [*predicted.values()], seed, few, mixed, facts, evidence, others)
 
@@ -197,8 +178,8 @@ def _check_lengths(
         limit, why = config.training.max_length, f"{request.model} was trained on (max_length)"
     longest: Counter[str] = Counter()
     for question in questions:
-        keys = plan.keys(question.key)
-        place = f'"conditions.{keys["condition"]}" with "questions.{keys["question"]}"'
+        condition, asked = plan.cells[question.key % len(plan.cells)]
+        place = f'"conditions.{condition}" with "questions.{asked}"'
         longest[place] = max(longest[place], len(question.prompt_ids))
     problems = [
         f"{place}: {tokens:,} tokens, more than the {limit:,} that {why}; shorten it"

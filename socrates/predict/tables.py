@@ -29,7 +29,7 @@ _COLUMNS = {
     "means": ("condition", "question", *MEAN, *SD, "personas", "valid_mass"),
     "codes": ("condition", "question", "answer", "label", *PROBABILITY),
     "differences": (
-        *("question", "effect", "condition_a", "condition_b", "measure", "a", "b"),
+        *("question", "effect", "condition_a", "condition_b", "measure", "name", "a", "b"),
         *(*DIFFERENCE, "by_chance", *STANDARDIZED, *EXPECTED),
     ),
 }
@@ -55,7 +55,10 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
         "program": PROGRAM,
         "experiment": {"file": str(prediction.file), **prediction.plan.experiment.model_dump(exclude_unset=True)},
         **prediction.facts,
-        **{name: table.astype(object).where(table.notna(), None).to_dict("records") for name, table in numbers.items()},
+        **{
+            name: table.astype(object).where(table.notna(), None).to_dict("records")
+            for name, table in {**numbers, "estimates": prediction.pilot}.items()
+        },
         "intervals": {**METHOD, "seed": prediction.seed, "covers": COVERS},
         "evidence": prediction.evidence and str(prediction.evidence.folder),
         "created": created.isoformat(timespec="seconds"),
@@ -69,11 +72,10 @@ def write_prediction(output: Path, prediction: Prediction) -> list[Path]:
         compared = None
         if prediction.others:
             tables, told = compare({**prediction.others, output.resolve().name: numbers}, nominal)
-            of_all = tables["differences"]
             drawn = [
-                draw_compared(name, of_all[of_all["question"] == name], f"compared-{place}", "difference")
-                for place, name in enumerate(names, start=1)
-                if (of_all["question"] == name).any()
+                draw_compared(name, one, f"compared-{1 + names.index(name)}", "difference")
+                for name, one in tables["differences"].groupby("question", sort=False)
+                if name in names
             ]
             compared = {"tables": compared_tables(tables, nominal), "told": told, "plots": drawn}
     every = [plot for of_question in plots for plot in of_question] + (compared["plots"] if compared else [])
@@ -103,6 +105,7 @@ def _answers(prediction: Prediction, rng: np.random.Generator) -> pd.DataFrame:
     sampled: dict[tuple[str, str], pd.Series] = {}
     for one in prediction.questions:
         values, moments = np.array(one.question.answers.values, np.float64), one.moments
+        means, variances = moments.describe()
         for place, condition in enumerate(one.conditions):
             if one.index is None:
                 drawn = pd.Series(sample_answers(values, one.probabilities[place], rng), one.personas)
@@ -113,9 +116,7 @@ def _answers(prediction: Prediction, rng: np.random.Generator) -> pd.DataFrame:
             sampled[one.name, condition] = drawn
             numbers = pd.DataFrame({"mean": np.nan, "sd": np.nan, "answer": drawn}, index=one.personas)
             if not moments.shares:
-                first, second, answered = moments.sums[:, place]
-                numbers["mean"] = first / answered + moments.centre
-                numbers["sd"] = np.sqrt(np.maximum(second / answered - (first / answered) ** 2, 0.0))
+                numbers["mean"], numbers["sd"] = means[0, place] + moments.centre, np.sqrt(variances[0, place])
             table = people.assign(condition=condition, question=one.name).join(numbers)
             tables.append(table.assign(valid_mass=one.valid_mass[place]))
     return pd.concat(tables).rename_axis("persona").rename(index=lambda place: place + 1).reset_index()

@@ -148,6 +148,14 @@ def test_codes_are_no_answers():
     assert found["difference"][0] == pytest.approx(means["mean"][1] - means["mean"][0])
 
 
+def test_a_resample_of_people_without_weight_has_no_difference():
+    table = point_masses([[1, 2, 3], [3, 4, 1]], range(1, 8))  # every difference of those who count is 2
+    found = estimate_differences(
+        moments_of(rated(1, 7), table), find_contrasts(["a", "b"], {}, [{}, {}]), np.arange(2), np.array([1.0, 1, 0]), 0
+    )
+    assert found["difference"][0] == found["low"][0] == found["high"][0] == 2
+
+
 def test_an_index_is_the_mean_of_its_items_and_has_no_spread():
     items = [random_answers(2, 30, 7, seed=seed) for seed in range(3)]
     weights, values = np.ones(30), np.arange(1, 8)

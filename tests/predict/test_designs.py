@@ -199,6 +199,57 @@ def test_a_question_may_be_left_out_of_a_condition(model, tmp_path):
     assert [row["condition_b"] for row in record["differences"] if row["question"] == "check"] == ["text"]
     assert "(not asked here)" in page_of(tmp_path / "out")
 
+    given = ["--model", model, str(tmp_path / "experiment.json"), "--output", str(tmp_path / "out")]
+    done = run_loaded(ROOT / "scripts" / "predict.py", *given, cwd=tmp_path)
+    told = done.stdout.split("check (mean, 1 to 5):")[1]
+    assert not done.returncode and "  control" in told and "  text" in told and "  third" not in told
+
+
+NOBODY = {"undecoded": {"99": 1.0}, "decoded": {"99": 1.0}}
+
+
+def test_who_gives_codes_alone_has_no_answer_and_leaves_the_pilot_as_it_is(model, made, tmp_path, monkeypatch):
+    folder, _ = made
+    kept = predicting.kept_answer
+    # Keys count profiles, then conditions, then questions: the first persona's first condition.
+    monkeypatch.setattr(predicting, "kept_answer", lambda key, result: kept(key, result) | (NOBODY if key == 0 else {}))
+    record = predict(model, tmp_path, humans=folder / "pilot.csv")
+    people = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index(["question", "condition", "persona"])
+    first = people.loc["honest", CONDITIONS[0], 1]
+    assert first[["mean", "sd", "answer"]].isna().all() and people.drop(first.name)["answer"].notna().all()
+    found, before = (pd.read_csv(of / "out" / "pilot.csv") for of in (tmp_path, folder))
+    assert found["estimate"].notna().all() and np.allclose(found["classical"], before["classical"])
+    assert not pd.read_csv(tmp_path / "out" / "mixed_subjects.csv")[["S0", "S1"]].isna().any(axis=None)
+    assert [row["name"] for row in record["estimates"]] == [*found["name"]]
+
+    # Of decoded probabilities, which the evaluation judges, a code alone may be left: then the own ones are judged.
+    decoded = lambda key, result: kept(key, result) | ({"decoded": {"99": 1.0}} if key % 16 == 0 else {})  # noqa: E731
+    monkeypatch.setattr(predicting, "kept_answer", decoded)
+    path = tmp_path / "experiment.json"
+    one = predicting.predict(model, path, tmp_path / "decoded", processes=1, undecoded=True).questions[0]
+    assert (one.judged.sums[-1] > 0).all()
+    with pytest.raises(
+        SocratesError, match=f'"honest" in the condition "{CONDITIONS[0]}" the model gives no answer but'
+    ):
+        predicting.predict(model, path, tmp_path / "decoded", processes=1)
+
+
+def test_predictions_of_options_and_of_larger_designs_are_compared(model, tmp_path):
+    levels = {name: {f"{name}{level}": f"{name} is {level}" for level in range(3)} for name in ("one", "two")}
+    options = {"text": "Which?", "scale": {"options": {"1": "A (x)", "2": "B", "3": "C"}}}
+    experiment = {
+        "title": "Three by three",
+        "factors": levels,
+        "template": "{one}, {two}",
+        "questions": {"which": options, "warm": {"text": "How warm?", "scale": SCALE}},
+        "population": {"personas": [{"age": 30}, {"age": 41}]},
+    }
+    predict(model, tmp_path, "first", experiment)
+    record = predict(model, tmp_path, "second", experiment, compared=[tmp_path / "first"])
+    names = [(row["question"], row["name"]) for row in record["differences"]]
+    assert len(set(names)) == len(names) and ("warm", "one: one2 − one0, by two: two1 − two0") in names
+    assert f"of {len(names)} differences, 0 changed direction" in page_of(tmp_path / "second")
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),

@@ -103,6 +103,15 @@ MALFORMED = {
 }
 
 
+def test_decimals_are_read_as_computers_write_them_and_a_question_is_called_as_no_other_column(tmp_path):
+    (tmp_path / "answers.csv").write_text("condition,weight\nlate,0.30000000000000004\n")
+    scale = Scale((0, 0.1, 0.2, 0.3))
+    with pytest.raises(SocratesError, match='the question "weight" has the name of a column that means something else'):
+        read_humans(tmp_path / "answers.csv", CONDITIONS, {"weight": (scale, ())})
+    (tmp_path / "answers.csv").write_text("condition,pay\nlate,0.30000000000000004\n")
+    assert read_humans(tmp_path / "answers.csv", CONDITIONS, {"pay": (scale, ())})[1]["pay", "late"].tolist() == [0.3]
+
+
 @pytest.mark.parametrize(("text", "message"), MALFORMED.values(), ids=MALFORMED)
 def test_what_is_wrong_with_a_file_is_said_where(tmp_path, text, message):
     with pytest.raises(SocratesError) as caught:
@@ -146,8 +155,9 @@ def test_weights_count_as_in_a_weighted_regression():
     student = stats.t.isf(0.025, weights.sum() ** 2 / (weights @ weights) - 1)
     half = (table["classical_high"] - table["classical_low"])[0] / 2
     assert_close([table["classical"][0], half], [fit.params[0], student * fit.bse[0]])
-    ten = estimate_contrasts(CONTRASTS, (answers, 10 * weights, predicted), personas)
-    pd.testing.assert_frame_equal(ten, table)
+    for factor in (10, 5e307):
+        more = estimate_contrasts(CONTRASTS, (answers, factor * weights, predicted), personas)
+        pd.testing.assert_frame_equal(more, table)
 
 
 def test_with_predictions_means_are_those_of_ppi_python():
@@ -242,7 +252,9 @@ def test_without_a_pilot_people_are_planned_from_predicted_variances():
         assert widths[0] > 0.5 >= widths[1]
 
 
-@pytest.mark.parametrize("text", ["", "0.2", "width=", "width=0", "width=-1", "width=nan", "width=1e9999", "people=3"])
+@pytest.mark.parametrize(
+    "text", ["", "0.2", "width=", "width=0", "width=-1", "width=nan", "width=1e9999", "people=3", "width=" + "9" * 400]
+)
 def test_a_plan_names_a_width(text):
     assert parse_plan("width=0.25") == 0.25
     with pytest.raises(ValueError, match="must be such as width=0"):
