@@ -156,7 +156,7 @@ def clean_value(text: str, field: str) -> str:
     if problem := text_problem(text, one_line=field != NARRATIVE):
         raise ValueError(problem)
     if text.lower() in _NOT_KNOWN:
-        raise ValueError("is no value; leave it empty where it is not known")
+        raise ValueError('is no value; leave it empty where it is not known, or write it out ("no party")')
     if field == "age" and text and not years_of(text):
         wanted = 'an age ("34") or a band of ages ("35-44", "65+", "under 18")'
         raise ValueError(f"must be {wanted}, up to {OLDEST}, not {shown(text)}")
