@@ -36,7 +36,7 @@ def _check_shares(field: str, numbers: Mapping[str, float]) -> dict[str, float]:
             if value in found:
                 raise ValueError("stands there twice")
         except ValueError as error:
-            raise ValueError(f'"{field}": {shown(name)} {error}') from error
+            raise ValueError(f'"{field}": {shown(name.strip())} {error}') from error
         for year in years_of(value) if field == "age" else ():
             if taken.setdefault(year, value) != value:
                 raise ValueError(f'"age": {shown(value)}: the age {year} is in {shown(taken[year])} already')

@@ -170,7 +170,7 @@ def test_two_models_stand_on_one_page(model, made, tmp_path):
     other = str(save_model(*survey_model(seed=9), tmp_path / "other"))
     predict(other, tmp_path, "other model")
     found = predict(model, tmp_path, "own", compared=[tmp_path / "other model"])
-    assert found["means"] == record["means"]
+    pd.testing.assert_frame_equal(pd.DataFrame(found["means"]), pd.DataFrame(record["means"]), rtol=1e-5)
     page = page_of(tmp_path / "own")
     assert "From other model to own, answers moved by" in page and "predict-compared-1" not in page
     assert (tmp_path / "own" / "predict-compared-5.png").exists()

@@ -359,7 +359,7 @@ def test_every_text_of_a_template_takes_the_level_and_every_text_the_persona_s_f
     ]
     found = read(tmp_path, conditions={"a": "You are {agee}."})
     with pytest.raises(
-        SocratesError, match='"conditions.a": needs the field "agee" of every persona, .* without {agee}'
+        SocratesError, match=r'"conditions\.a": needs the field "agee" of every persona, .* without \{agee\}'
     ):
         plan_prompts(found, PEOPLE[:1])
 

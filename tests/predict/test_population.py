@@ -96,7 +96,7 @@ MALFORMED_POPULATIONS = {
         {"size": 4, "age": {"60-70": 0.5, "65+": 0.5}},
         '"age": "65+": the age 65 is in "60-70" already',
     ),
-    "an empty value": ({"size": 4, "faith": {" ": 1.0}}, '"faith": " " names an empty value'),
+    "an empty value": ({"size": 4, "faith": {" ": 1.0}}, '"faith": "" names an empty value'),
     "a word for nothing": (
         {"size": 4, "faith": {"None": 1.0}},
         '"faith": "None" is no value; leave it empty where it is not known, or write it out',
