@@ -170,10 +170,6 @@ def _check_crossing(factors: Mapping[str, Collection[str]]) -> Mapping[str, Coll
     return factors
 
 
-def _is_of_texts(levels: Any) -> bool:
-    return isinstance(levels, Mapping) and all(isinstance(text, str) for text in levels.values())
-
-
 def _filled(template: Any, texts: Mapping[str, str]) -> Any:
     """A template with each factor's text in its place, wherever that is: in what is read, or in a question."""
     if isinstance(template, str):
@@ -222,7 +218,8 @@ class Experiment(Schema):
             raise ValueError('takes either "conditions", or "template", from which they are made')
         rest = dict(value)
         template, factors = rest.pop("template"), rest.get("factors")
-        if not isinstance(factors, Mapping) or not all(map(_is_of_texts, factors.values())):
+        levels = factors.values() if isinstance(factors, Mapping) else [None]
+        if not all(isinstance(of, Mapping) and all(isinstance(one, str) for one in of.values()) for of in levels):
             raise ValueError('"factors": beside "template" takes a text a level: {"frame": {"gain": "…", "loss": "…"}}')
         needed = [f"{{{name}}}" for name in factors]
         if not isinstance(template, str | Mapping) or not all(name in str(template) for name in needed):
@@ -335,7 +332,5 @@ def _scale_problems(experiment: Experiment, name: str) -> Iterator[str]:
             yield f'{key}: {codes} is a missing answer, which measures nothing; put it under "codes"'
         elif not question.allows(found) and all(value % 1 == 0 for value in scale.values):  # no decimals are read
             states = f"the scale {found}" if found else "no scale at all"
-            yield (
-                f"{key}: with its answer instruction it reads as {states}, not {scale} (condition {shown(condition)}); "
-                f"reword its text or its labels: {shown(question.instruction)}"
-            )
+            reads = f"with its answer instruction it reads as {states}, not {scale} (condition {shown(condition)})"
+            yield f"{key}: {reads}; reword its text or its labels: {shown(question.instruction)}"

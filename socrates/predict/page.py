@@ -52,8 +52,6 @@ def render(
         decoding=decoding_text(prediction.facts["probabilities"]),
         questions=[_question(*both, prediction) for both in zip(prediction.questions, plots, strict=True)],
         unseen=unseen(groups),
-        own_wording=any(one.before for one in experiment.conditions.values())
-        or any(one.together for one in experiment.indices.values()),
         people=[_people(prediction, *field) for field in groups.items()],
         texts=[
             Table(("condition", "text"), tuple(_told(experiment)), (0, 1), "Conditions"),
@@ -135,9 +133,9 @@ def _asked(one: QuestionPrediction, experiment: Experiment) -> str:
     if one.index is not None:
         items = [f"{item} (reversed)" if item in one.index.reversed else item for item in one.index.items]
         return f"The mean of {', '.join(items)}."
-    question = one.question
-    is_told = any(question.instruction in experiment.stimuli(name, one.name) for name in one.conditions)
-    return f"“{question.text}” {question.instruction if is_told else ''}"
+    text, instruction = one.question.text, one.question.instruction
+    is_told = any(instruction in experiment.stimuli(name, one.name).replace(text, "") for name in one.conditions)
+    return f"“{text}” {instruction if is_told else ''}".strip()
 
 
 def _range(one: QuestionPrediction) -> str:

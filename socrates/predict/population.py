@@ -1,9 +1,7 @@
 """Who is asked: personas from the margins of a population, or from a list (`personas.py`).
 
-Covers: a field's shares or counts become whole numbers of personas by largest remainder, so that every margin is exact;
-who gets which value is shuffled with the seed, each field on its own.
-Does not cover: how fields go together in margins; where that matters (party and ideology, say), list personas: one for
-each combination, with its share as the weight, is enough.
+A field's shares or counts become whole numbers of personas by largest remainder, so that every margin is exact; who
+gets which value is shuffled with the seed, each field on its own: how fields go together, only a list can say.
 """
 
 from __future__ import annotations
@@ -92,11 +90,7 @@ class Population(Schema):
         return self
 
     def count(self) -> int:
-        """How many people the margins are of: "size", or what the counts sum to.
-
-        A field's numbers are shares where they sum to 1 (within 0.001), else counts: whole, and of as many people as
-        "size" says, or as the other fields count.
-        """
+        """How many people the margins are of: "size", or what the counts sum to; shares sum to 1 (within 0.001)."""
         if not (margins := self.margins):
             raise ValueError(f"is empty: name shares or counts of a demographic field ({', '.join(FIELDS)})")
         size = self.size

@@ -82,10 +82,8 @@ def plan_prompts(
     # A persona is told apart by what is known of it and by its orders, another person by its place.
     told_apart = [(*fields.items(), *order.values()) for fields, order in zip(known, orders, strict=True)]
     told_apart[len(personas) :] = range(len(personas), len(known))
-    first_of: dict[Any, int] = {}
-    for person, key in enumerate(told_apart):
-        first_of.setdefault(key, person)
-    place_of = {key: place for place, key in enumerate(first_of)}
+    profile_of, _ = pd.factorize(pd.Series(told_apart, dtype=object))
+    _, firsts = np.unique(profile_of, return_index=True)
     cells = tuple(
         (condition, question)
         for at, condition in enumerate(experiment.conditions)
@@ -95,11 +93,11 @@ def plan_prompts(
     valid = {name: question.valid for name, question in experiment.questions.items()}
     prompts = tuple(
         (_prompt(experiment, known[person], condition, question, orders[person].get(question, ())), valid[question])
-        for person in first_of.values()
+        for person in firsts
         for condition, question in cells
     )
-    profile_of = np.array([place_of[key] for key in told_apart[: len(personas)]])
-    return PromptPlan(experiment, personas, tuple(known[at] for at in first_of.values()), profile_of, prompts, cells)
+    profiles = tuple(known[person] for person in firsts)
+    return PromptPlan(experiment, personas, profiles, profile_of[: len(personas)], prompts, cells)
 
 
 def _draw_orders(experiment: Experiment, people: int, seed: int) -> list[dict[str, tuple[str, ...]]]:
