@@ -1,7 +1,6 @@
 """An experiment as a person describes it: conditions, questions with their scales, and who is asked.
 
-The model reads it in the words of the data set, so that it reads what it was trained to read: 'You read “…” and then
-were asked: “…” Only return an integer from 1 to 7, where 1 means … and 7 means …, nothing else.' Or verbatim.
+The model reads it in the words of the data set (`wording.py`), or verbatim.
 
 Covers: what `schema.py` covers; and that the rendered question states the very scale that was meant.
 """
@@ -35,7 +34,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 def _number(answer: Any) -> float:
     if not isinstance(answer, str) or not (found := _NUMBER.fullmatch(answer)):
-        raise ValueError(f'the answer must be a number, such as "1", not {shown(answer)}')
+        raise ValueError(f'the answer must be a number, such as "1" or "2.5", not {shown(answer)}')
     return int(answer) if found[1] else float(answer)
 
 
@@ -165,10 +164,19 @@ class Index(Schema):
 def _check_crossing(factors: Mapping[str, Collection[str]]) -> Mapping[str, Collection[str]]:
     for name, levels in factors.items():
         if len(set(levels)) < max(2, len(levels)):
-            raise ValueError(f"a factor takes two or more levels, each once; {shown(name)} has {shown([*levels])}")
+            raise ValueError(f"the factor {shown(name)} takes two or more levels, each once, not {shown([*levels])}")
     if (cells := math.prod(map(len, factors.values()))) > _MOST_CELLS:
         raise ValueError(f"the factors make {cells:,} conditions; at most {_MOST_CELLS} are taken: leave a factor out")
     return factors
+
+
+def _filled(template: Any, texts: Mapping[str, str]) -> Any:
+    """A template with each factor's text in its place, wherever that is: in what is read, or in a question."""
+    if isinstance(template, str):
+        return PLACEHOLDER.sub(lambda found: texts.get(found[1], found[0]), template)
+    if isinstance(template, Mapping):
+        return {key: _filled(one, texts) for key, one in template.items()}
+    return [_filled(one, texts) for one in template] if isinstance(template, list) else template
 
 
 def _check_within(value: Any) -> Any:
@@ -203,25 +211,25 @@ class Experiment(Schema):
     @model_validator(mode="before")
     @classmethod
     def _make_conditions(cls, value: Any) -> Any:
+        """From a template: one for each crossing of the factors, with the texts of its levels."""
         if not isinstance(value, Mapping) or "template" not in value:
             return value
         if "conditions" in value:
             raise ValueError('takes either "conditions", or "template", from which they are made')
-        factors, made = value.get("factors"), value["template"]
-        made = made if isinstance(made, Mapping) else {"text": made}
-        levels = [*factors.values()] if isinstance(factors, Mapping) else []
-        texts = [text for of in levels for text in (of.values() if isinstance(of, Mapping) else [None])]
-        if not texts or not all(isinstance(text, str) for text in texts):
+        rest = dict(value)
+        template, factors = rest.pop("template"), rest.get("factors")
+        levels = factors.values() if isinstance(factors, Mapping) else [None]
+        if not all(isinstance(of, Mapping) and all(isinstance(one, str) for one in of.values()) for of in levels):
             raise ValueError('"factors": beside "template" takes a text a level: {"frame": {"gain": "…", "loss": "…"}}')
-        if {*PLACEHOLDER.findall(text := str(made.get("text")))} != {*factors}:
-            needed = " and ".join(f"{{{name}}}" for name in factors)
-            raise ValueError(f'"template": must be a text that holds {needed}, and no other, not {shown(text)}')
+        needed = [f"{{{name}}}" for name in factors]
+        if not isinstance(template, str | Mapping) or not all(name in str(template) for name in needed):
+            raise ValueError(f'"template": must be a text that holds {" and ".join(needed)}, not {shown(template)}')
+        made = {"text": template} if isinstance(template, str) else template
         conditions = {}
         for levels in product(*_check_crossing(factors).values()):
             at = dict(zip(factors, levels, strict=True))
-            read = PLACEHOLDER.sub(lambda found, at=at: factors[found[1]][at[found[1]]], text)
-            conditions[", ".join(levels)] = {**made, "text": read, "levels": at}
-        rest = {key: one for key, one in value.items() if key != "template"}
+            texts = {factor: factors[factor][level] for factor, level in at.items()}
+            conditions[", ".join(levels)] = _filled(made, texts) | {"levels": at}
         return rest | {"factors": {name: [*levels] for name, levels in factors.items()}, "conditions": conditions}
 
     def asked_in(self, question: str) -> tuple[int, ...]:
@@ -324,7 +332,5 @@ def _scale_problems(experiment: Experiment, name: str) -> Iterator[str]:
             yield f'{key}: {codes} is a missing answer, which measures nothing; put it under "codes"'
         elif not question.allows(found) and all(value % 1 == 0 for value in scale.values):  # no decimals are read
             states = f"the scale {found}" if found else "no scale at all"
-            yield (
-                f"{key}: with its answer instruction it reads as {states}, not {scale} (condition {shown(condition)}); "
-                f"reword its text or its labels: {shown(question.instruction)}"
-            )
+            reads = f"with its answer instruction it reads as {states}, not {scale} (condition {shown(condition)})"
+            yield f"{key}: {reads}; reword its text or its labels: {shown(question.instruction)}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from socrates.data.demographics import NOT_KNOWN, Groups, find_groups
@@ -15,8 +16,8 @@ from socrates.predict.estimates import DIFFERENCE, MEAN, PROBABILITY, SD, STANDA
 from socrates.predict.experiment import Experiment
 from socrates.predict.files import PROGRAM
 from socrates.predict.outcomes import QuestionPrediction
-from socrates.predict.personas import unseen
-from socrates.predict.pictures import MOST
+from socrates.predict.personas import NARRATIVE, unseen
+from socrates.predict.pictures import MOST, main_differences
 from socrates.predict.pilot import ESTIMATES, PLANNED
 from socrates.predict.predict import Prediction
 from socrates.report import html
@@ -34,10 +35,11 @@ def render(
 ) -> str:
     """The page as HTML; ``plots`` of each question, ``compared``: see `tables.py`; ``when`` it was made."""
     plan, experiment = prediction.plan, prediction.plan.experiment
-    groups = find_groups([plan.profiles[index] for index in plan.profile_of])
+    profiles = [{name: of for name, of in one.items() if name != NARRATIVE} for one in plan.profiles]
+    groups = find_groups([profiles[place] for place in plan.profile_of])
     prompt = plan.prompts[0][0]
-    lines = [("user", prompt)] if isinstance(prompt, str) else [(one["role"], one["content"]) for one in prompt]
-    whole = tuple((role, line) for role, text in lines for line in text.split("\n") if line)
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    lines = [(one["role"], line) for one in messages for line in one["content"].split("\n") if line]
     return html.render(
         "prediction.html.j2",
         title=f"Prediction: {experiment.title}",
@@ -45,92 +47,123 @@ def render(
         when=when,
         prediction=prediction,
         experiment=experiment,
-        conditions=len(experiment.conditions),
-        personas=len(plan.personas),
-        model=prediction.facts["model"],
+        personas=plan.personas,
         covers=COVERS,
         decoding=decoding_text(prediction.facts["probabilities"]),
         questions=[_question(*both, prediction) for both in zip(prediction.questions, plots, strict=True)],
-        evidence=prediction.evidence,
-        weighted=len(set(plan.weights)) > 1,
         unseen=unseen(groups),
         people=[_people(prediction, *field) for field in groups.items()],
-        verbatim=[name for name, condition in experiment.conditions.items() if condition.verbatim],
-        texts=(Table(("condition", "text"), tuple(_told(experiment)), (0, 1), "Conditions"),),
-        prompt=(Table(("who", "text"), whole, (0, 1), "One prompt, whole"),),
+        texts=[
+            Table(("condition", "text"), tuple(_told(experiment)), (0, 1), "Conditions"),
+            Table(("who", "text"), tuple(lines), (0, 1), "One prompt, whole"),
+        ],
         pilot=_pilot(prediction),
         compared=compared,
         made={"How it was made": Table(("what", "how"), tuple(html.flattened(prediction.facts).items()), (0, 1))},
     )
 
 
+def _table(title: str, columns: Mapping[str, Iterable[str]], words: tuple[int, ...] = (0,)) -> Table:
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), words, title)
+
+
+def _written(
+    table: pd.DataFrame, numbers: Sequence[str], digits: int = 2, scale: float = 1, unit: str = ""
+) -> list[str]:
+    return [found.times(scale).written(digits, unit) for found in values_in(table, numbers)]
+
+
 def _told(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Each condition and what is particular to it, a line each."""
     for name, condition in experiment.conditions.items():
-        yield name, condition.text or "(nothing but the question)"
         for turn in condition.before:
             yield f"{name}, before", turn.question + (f" → {turn.answer}" if turn.answer else "")
+        if condition.text or not condition.before:
+            yield name, condition.text or "(nothing but the question)"
         for question, wording in condition.questions.items():
             yield f"{name}, {question}", wording or "(not asked here)"
 
 
 def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Prediction) -> dict[str, Any]:
-    nominal, names, index = one.question.nominal, one.means["condition"], one.index
-    what, numbers = one.headline
-    written = [f"{100 * n.value:.0f}%" if nominal else fixed(n.value, 2) for n in numbers]
-    order = sorted(range(len(names)), key=lambda place: numbers[place].value)
+    nominal, index, differences = one.question.nominal, one.index, one.differences
     tables, folded = [], {}
     if index is None and len(one.question.answers.values) <= _MOST_ANSWERS:
         shares = _shares(one, one.distributions, "Share of each answer")
         (tables, folded) = ([shares], {}) if nominal else ([], {"The share of each answer": shares})
     if not nominal:
-        columns = ([value.written(2) for value in values_in(one.means, of)] for of in (MEAN, SD))
-        title = "Answers by condition, scale points [95% over personas]"
-        rows = tuple(zip(names, *columns, strict=True))
-        tables.append(Table(("condition", "mean", "standard deviation"), rows, title=title))
+        numbers = {"mean": _written(one.means, MEAN), "standard deviation": _written(one.means, SD)}
+        tables.append(
+            _table("Answers by condition, scale points [95% over personas]", {"condition": one.conditions, **numbers})
+        )
     if len(one.codes):
         tables.append(_shares(one, one.codes, "Share of everybody who gives no answer on the scale"))
-    pairs = one.differences["effect"] == ""
     if one.is_factorial:
-        tables.append(_differences(one, one.differences[~pairs], "Effects of factors"))
-        folded["Pairs of conditions"] = _differences(one, one.differences[pairs], "Differences")
-    elif len(one.differences):
-        tables.append(_differences(one, one.differences, "Differences"))
-    if expected := [found.written(2) for found in one.expected]:
+        folded["Pairs of conditions"] = _differences(one, differences[differences["effect"] == ""], "Differences")
+    if len(differences):
+        title = "Effects of factors" if one.is_factorial else "Differences"
+        tables.append(_differences(one, main_differences(one), title))
+    if one.expected:
+        columns = {
+            "conditions": differences["name"],
+            "expected": [found.written(2) for found in one.expected],
+            "from the decoded probabilities, which the evaluation judged": [
+                fixed(difference, 2) for difference in differences["judged_difference"]
+            ],
+        }
         title = "Expected of people, scale points [90%, the true difference, as if everybody were asked]"
-        heads = ("conditions", "expected", "from the decoded probabilities, which the evaluation judged")
-        judged = (fixed(difference, 2) for difference in one.differences["judged_difference"])
-        rows = tuple(zip(one.differences["name"], expected, judged, strict=True))
-        tables.append(Table(heads, rows, title=title))
-    items = index and [f"{item} (reversed)" if item in index.reversed else item for item in index.items]
+        tables.append(_table(title, columns))
     return {
         "name": one.name,
-        "text": f"The mean of {', '.join(items)}." if items else f"“{one.question.text}” {one.question.instruction}",
-        "what": what,
-        "low": f"{written[order[0]]} ({names[order[0]]})",
-        "high": f"{written[order[-1]]} ({names[order[-1]]})",
+        "text": _asked(one, prediction.plan.experiment),
+        "index": index,
+        "what": one.headline[0],
+        "range": _range(one),
         "answer": _answer(one),
         "left_out": len(prediction.plan.personas) - len(one.personas),
         "little_mass": 100 * one.least_mass if one.least_mass < LITTLE_MASS else None,
-        "most": MOST if max(len(names), len(one.differences)) > MOST else None,
+        "most": MOST if max(len(one.conditions), len(main_differences(one))) > MOST else None,
         "plots": plots,
         "tables": tables,
         "folded": folded,
     }
 
 
+def _asked(one: QuestionPrediction, experiment: Experiment) -> str:
+    """A question with its answer instruction, where any condition was given that; or what an index is."""
+    if one.index is not None:
+        items = [f"{item} (reversed)" if item in one.index.reversed else item for item in one.index.items]
+        return f"The mean of {', '.join(items)}."
+    text, instruction = one.question.text, one.question.instruction
+    is_told = any(instruction in experiment.stimuli(name, one.name).replace(text, "") for name in one.conditions)
+    return f"“{text}” {instruction if is_told else ''}".strip()
+
+
+def _range(one: QuestionPrediction) -> str:
+    """The lowest and the highest headline number, and in which conditions; those without a number are left out."""
+    scale, digits, unit = (100, 0, "%") if one.question.nominal else (1, 2, "")
+    both = zip(one.headline[1], one.conditions, strict=True)
+    known = sorted((number.value, name) for number, name in both if number.value == number.value)
+    if not known:
+        return "nobody answers on the scale"
+    low, high = (fixed(known[at][0] * scale, digits) + unit for at in (0, -1))
+    if low == high:
+        return f"{low} in every condition" if len(one.conditions) == len(known) > 1 else low
+    return f"from {low} ({known[0][1]}) to {high} ({known[-1][1]})"
+
+
 def _answer(one: QuestionPrediction) -> list[str]:
     """The differences that matter most, a line each: effects of factors, or else the largest of pairs."""
-    table, expected = one.differences.reset_index(drop=True), one.expected
+    table = one.differences.reset_index(drop=True)
     main = (
         table[table["effect"] != ""] if one.is_factorial else table.sort_values("difference", key=abs, ascending=False)
     )
-    scale, digits, unit = (100, 1, " percentage points") if one.question.nominal else (1, 2, "")
-    lines = []
-    for place, name, found in zip(main.index, main["name"], values_in(main, DIFFERENCE), strict=True):
-        told = f"{found.times(scale).written(digits)}{unit}"
-        if expected:
-            told = f"{expected[place].written(2)} expected of people ({told} predicted)"
+    nominal, lines = one.question.nominal, []
+    predicted = _written(main, DIFFERENCE, *((1, 100) if nominal else ()))
+    for place, name, told in zip(main.index, main["name"], predicted, strict=True):
+        if nominal:
+            told += " percentage points"
+        if one.expected:
+            told = f"{one.expected[place].written(2)} expected of people ({told} predicted)"
         lines.append(f"{name}: {told}")
     return lines[:_MOST_LINES]
 
@@ -147,11 +180,8 @@ def compared_tables(tables: Tables, nominal: Collection[str]) -> list[Table]:
         if numbers != DIFFERENCE:
             table = table[table["question"].isin(nominal) == (numbers == PROBABILITY)]
         rows = [
-            (
-                ", ".join(str(key) for key in found if key != ""),
-                *(value.written(2) for value in values_in(one, numbers)),
-            )
-            for found, one in table.groupby(keys, sort=False)
+            (", ".join(str(key) for key in cell if key != ""), *_written(one, numbers))
+            for cell, one in table.groupby(keys, sort=False)
         ]
         found += [Table(("outcome", *models), tuple(rows), title=title)] if rows else []
     return found
@@ -159,50 +189,50 @@ def compared_tables(tables: Tables, nominal: Collection[str]) -> list[Table]:
 
 def _pilot(prediction: Prediction) -> list[Table]:
     """What a pilot and predictions say together, and how many people a width takes."""
-    table = prediction.pilot
-    told = [f"{one.question}, {one.measure}" for one in table.itertuples()]
-    tables = []
+    table, tables = prediction.pilot, []
+    told = {
+        "outcome": [f"{one.question}, {one.measure}" for one in table.itertuples()],
+        "condition or difference": table.get("name", ()),
+    }
     if "estimate" in table:
-        both = ([value.written(2) for value in values_in(table, of)] for of in (ESTIMATES[:3], ESTIMATES[3:6]))
-        people = ([fixed(value, 0) for value in table[of]] for of in ("people", "effective_people"))
-        columns = (told, table["name"], *both, *people)
-        heads = ("outcome", "condition or difference", "with predictions", "pilot alone", "people", "as good as")
-        tables.append(Table(heads, tuple(zip(*columns, strict=True)), (0, 1), "Estimates [95%]"))
-    needed = [name for name in PLANNED if name in table]
-    if needed:
-        heads = (
-            "outcome",
-            "condition or difference",
-            *(name.replace("people_", "") + " predictions" for name in needed),
-        )
-        columns = ([fixed(value, 0) for value in table[name]] for name in needed)
+        numbers = {
+            "with predictions": _written(table, ESTIMATES[:3]),
+            "pilot alone": _written(table, ESTIMATES[3:6]),
+            "people": [fixed(value, 0) for value in table["people"]],
+            "as good as": [fixed(value, 0) for value in table["effective_people"]],
+        }
+        tables.append(_table("Estimates [95%]", told | numbers, (0, 1)))
+    if needed := [name for name in PLANNED if name in table]:
+        numbers = {
+            name.replace("people_", "") + " predictions": [fixed(value, 0) for value in table[name]] for name in needed
+        }
         width = f"People in all conditions for a 95% interval {prediction.facts['plan']:g} wide"
-        tables.append(Table(heads, tuple(zip(told, table["name"], *columns, strict=True)), (0, 1), width))
+        tables.append(_table(width, told | numbers, (0, 1)))
     return tables
 
 
 def _shares(one: QuestionPrediction, shares: pd.DataFrame, title: str) -> Table:
+    """A line an answer and a column a condition, or the other way round where that is narrower."""
     first = shares[shares["condition"] == one.conditions[0]]
-    answers = [f"{value} {label or ''}".strip() for value, label in zip(first["answer"], first["label"], strict=True)]
-    written = [share.times(100).written(1, "%") for share in values_in(shares, PROBABILITY)]
-    columns = (written[start : start + len(answers)] for start in range(0, len(written), len(answers)))
-    rows = tuple(zip(answers, *columns, strict=True))
-    return Table(("answer", *one.conditions), rows, title=f"{title} [95% over personas]")
+    labels = [label if isinstance(label, str) else "" for label in first["label"]]
+    answers = [f"{value} {label}".strip() for value, label in zip(first["answer"], labels, strict=True)]
+    numbers = np.reshape(_written(shares, PROBABILITY, 1, 100, "%"), (len(one.conditions), -1))
+    if len(one.conditions) > len(answers):
+        columns = {"condition": one.conditions} | dict(zip(answers, numbers.T.tolist(), strict=True))
+    else:
+        columns = {"answer": answers} | dict(zip(one.conditions, numbers.tolist(), strict=True))
+    return _table(f"{title} [95% over personas]", columns)
 
 
 def _differences(one: QuestionPrediction, chosen: pd.DataFrame, title: str) -> Table:
     digits, scale = (1, 100) if one.question.nominal else (2, 1)
-    columns = {
-        "conditions": chosen["name"],
-        "difference": [found.times(scale).written(digits) for found in values_in(chosen, DIFFERENCE)],
-    }
+    columns = {"conditions": chosen["name"], "difference": _written(chosen, DIFFERENCE, digits, scale)}
     if one.index is None:
-        columns["by chance"] = [f"±{chance * scale:.{digits}f}" for chance in chosen["by_chance"]]
-    if not one.question.nominal and one.index is None:
-        columns["in sd"] = [found.written(2) for found in values_in(chosen, STANDARDIZED)]
+        columns["by chance"] = [f"±{fixed(chance * scale, digits)}" for chance in chosen["by_chance"]]
+        if not one.question.nominal:
+            columns["in sd"] = _written(chosen, STANDARDIZED)
     what = "shares, percentage points" if one.question.nominal else "means, scale points"
-    rows = tuple(zip(*columns.values(), strict=True))
-    return Table(tuple(columns), rows, title=f"{title}, {what} [95% over personas]")
+    return _table(f"{title}, {what} [95% over personas]", columns)
 
 
 def _people(prediction: Prediction, field: str, groups: Groups) -> Table:

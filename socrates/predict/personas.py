@@ -1,7 +1,6 @@
 """Lists of personas: from a file or an experiment, to one column a demographic field.
 
-Covers: names of columns by meaning, fields that the data set does not have, weights, bands of ages, narratives; what
-a spreadsheet or a data frame leaves in a cell (37.0, NaN) is read as what it means, or refused with the line.
+What a spreadsheet or a data frame leaves in a cell (37.0, NaN) is read as what it means, or refused with the line.
 Does not cover: whether the data set has such a value; a model reads "Bachelors" too, if less well.
 """
 
@@ -58,10 +57,7 @@ def unseen(fields: Iterable[str]) -> list[str]:
 
 
 def find_meanings(names: Sequence[str], what: str) -> tuple[list[str], list[str]]:
-    """What columns or keys mean, whatever their case and spaces, and every problem of them.
-
-    That is a field of `FIELDS`, `WEIGHT`, `NARRATIVE`, `NO_FIELD`, or a field of their own.
-    """
+    """`FIELDS`, `WEIGHT`, `NARRATIVE`, `NO_FIELD` or fields of their own that columns or keys mean; every problem."""
     meanings, problems, taken = [], [], {}
     for name in names:
         short = _short(name)
@@ -96,14 +92,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def clean_personas(table: pd.DataFrame, where: object, seed: int = 0) -> pd.DataFrame:
-    """Raw columns as those of personas: `WEIGHT`, `FIELDS`, fields of their own, `NARRATIVE`; with the table's index.
+    """Raw columns as those of personas: `WEIGHT` (1 without one), `FIELDS`, fields of their own, `NARRATIVE`.
 
-    Cells are texts, numbers or nothing; the index numbers what its name says ("line"). Weights are 0 or more, 1 without
-    such a column; all else is text, NaN where nothing is known, without columns of which nothing is. Of a band of ages
-    ``seed`` chooses a year. `attrs["left_out"]` has the columns that name people, which are no fields.
-
-    Raises:
-        SocratesError: every name, value or weight that is none and person of whom nothing is known; or nobody is there.
+    The index, which stays, numbers what its name says ("line"). Values are texts, NaN where nothing is known; of a band
+    of ages ``seed`` chooses a year. `attrs["left_out"]` has the columns that name people, which are no fields.
+    SocratesError: every name, value or weight that is none, and person of whom nothing is known; or nobody is there.
     """
     kind, names = table.index.name or "line", [str(name) for name in table.columns]
     meanings, problems = find_meanings(names, "column")
@@ -116,9 +109,7 @@ def clean_personas(table: pd.DataFrame, where: object, seed: int = 0) -> pd.Data
             personas.append(_read_persona(names, meanings, cells, chance))
         except ValueError as error:
             problems.append(f"{kind} {number}{error}")
-    if len(problems) > _MOST_PROBLEMS:
-        problems[_MOST_PROBLEMS:] = ["and more below"]
-    raise_problems(where, problems)
+    raise_problems(where, problems[:_MOST_PROBLEMS] + ["and more below"] * (len(problems) > _MOST_PROBLEMS))
     if not personas:
         raise SocratesError(f"{where}: lists nobody; below the names of the fields, one line a person is expected")
     order = dict.fromkeys((WEIGHT, *FIELDS, *sorted(meanings, key=NARRATIVE.__eq__)))
@@ -130,15 +121,14 @@ def clean_personas(table: pd.DataFrame, where: object, seed: int = 0) -> pd.Data
 def read_personas(where: Path | str, people: int | None = None, seed: int = 0, table: Any = None) -> pd.DataFrame:
     """The personas of a file, or of a ``table``, in its order: all, or ``people`` of them, chosen with ``seed``.
 
-    Raises:
-        SocratesError: see `read_table` and `clean_personas`; or they are fewer, too many, or all weights are 0.
+    SocratesError: see `read_table` and `clean_personas`; or they are fewer, too many, or all weights are 0.
     """
     personas = clean_personas(read_table(Path(where)) if table is None else table, where, seed)
     if left_out := personas.attrs["left_out"]:
         print(f"{where}: left out, since it names people: {', '.join(map(shown, left_out))}", flush=True)
-    if people is not None and people > len(personas):
-        raise SocratesError(f"--people {people}: {where} lists {len(personas)}")
     if people is not None:
+        if people > len(personas):
+            raise SocratesError(f"--people {people}: {where} lists {len(personas)}")
         chosen = np.random.default_rng(seed).permutation(len(personas))[:people]
         personas = personas.iloc[sorted(chosen)].dropna(axis=1, how="all")
     if len(personas) > MOST_PEOPLE:
@@ -156,7 +146,7 @@ def clean_value(text: str, field: str) -> str:
     if problem := text_problem(text, one_line=field != NARRATIVE):
         raise ValueError(problem)
     if text.lower() in _NOT_KNOWN:
-        raise ValueError("is no value; leave it empty where it is not known")
+        raise ValueError('is no value; leave it empty where it is not known, or write it out ("no party")')
     if field == "age" and text and not years_of(text):
         wanted = 'an age ("34") or a band of ages ("35-44", "65+", "under 18")'
         raise ValueError(f"must be {wanted}, up to {OLDEST}, not {shown(text)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
+import pandas as pd
 
 from socrates.predict.estimates import DIFFERENCE
 from socrates.predict.experiment import OutcomeQuestion
@@ -22,16 +23,22 @@ def make_plots(one: QuestionPrediction, place: int) -> list[Plot]:
     return differences if one.index else [_draw_distributions(one, f"distributions-{place}"), *differences]
 
 
+def main_differences(one: QuestionPrediction) -> pd.DataFrame:
+    """Effects of factors, or, without factors, pairs of conditions."""
+    return one.differences[(one.differences["effect"] != "") == one.is_factorial]
+
+
 def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
     """Bars of each condition's answers on common axes, with the mean as a line where numbers measure something."""
     question, chosen = one.question, one.means[:MOST]
     values, below = question.answers.values, _answers_named(question)
     names = chosen["condition"]
     means = ["" if question.nominal else f": mean {fixed(mean, 2)}" for mean in chosen["mean"]]
+    shown = np.nan_to_num(one.shares)  # nobody may answer on the scale, but with codes alone
 
     def draw(axes) -> None:
         axes = np.atleast_1d(axes)
-        for ax, condition, written, mean, shares in zip(axes, names, means, chosen["mean"], one.shares, strict=False):
+        for ax, condition, written, mean, shares in zip(axes, names, means, chosen["mean"], shown, strict=False):
             if question.nominal:  # side by side, whatever their numbers
                 middle, width = np.arange(len(values)), 1.0
                 step = -(-len(values) // 20)
@@ -47,7 +54,7 @@ def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
             ax.set_xlim(middle[0] - width / 2, middle[-1] + width / 2)
             ax.yaxis.set_major_formatter(PERCENT)
         for ax in axes:
-            ax.set_ylim(0, 1.08 * max(bar.get_height() for one in axes for bar in one.patches))
+            ax.set_ylim(0, 1.08 * max(bar.get_height() for one in axes for bar in one.patches) or 1)
         axes[-1].set_xlabel(below, fontsize=SMALL)
 
     told = "; ".join(names + means)
@@ -58,8 +65,7 @@ def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
 
 def _draw_differences(one: QuestionPrediction, name: str) -> Plot:
     """Each difference as a point on its interval, and thin what chance adds where people are asked."""
-    labels, chosen = one.question.labels, one.differences
-    chosen = (chosen[chosen["effect"] != ""] if one.is_factorial else chosen)[:MOST]
+    labels, chosen = one.question.labels, main_differences(one)[:MOST]
     scale, unit = (100.0, "percentage points") if one.question.nominal else (1.0, "scale points")
     numbers = (found.times(scale) for found in values_in(chosen, DIFFERENCE))
     points = [

@@ -1,9 +1,7 @@
 """Who is asked: personas from the margins of a population, or from a list (`personas.py`).
 
-Covers: a field's shares or counts become whole numbers of personas by largest remainder, so that every margin is exact;
-who gets which value is shuffled with the seed, each field on its own.
-Does not cover: how fields go together in margins; where that matters (party and ideology, say), list personas: one for
-each combination, with its share as the weight, is enough.
+A field's shares or counts become whole numbers of personas by largest remainder, so that every margin is exact; who
+gets which value is shuffled with the seed, each field on its own: how fields go together, only a list can say.
 """
 
 from __future__ import annotations
@@ -25,26 +23,24 @@ _KEYS = {"size": "size", "csv": "csv", "file": "csv", "personas": "personas"}
 _Number = Annotated[float, Field(ge=0, le=1e12, description="a share or a count")]
 
 
-def _check_shares(numbers: dict[str, float], field: str) -> dict[str, float]:
+def _check_shares(field: str, numbers: Mapping[str, float]) -> dict[str, float]:
     """The shares or counts of a field's values, which are cleaned. ValueError with the first problem."""
     found: dict[str, float] = {}
     taken: dict[int, str] = {}
     for name, number in numbers.items():
         try:
-            value = clean_value(name, field)
+            if not (value := clean_value(name, field)):
+                raise ValueError("names an empty value; leave the field out where it is not known")
+            if value in found:
+                raise ValueError("stands there twice")
         except ValueError as error:
-            raise ValueError(f"{shown(name)} {error}") from error
-        if not value:
-            raise ValueError("names an empty value; leave the field out where it is not known")
-        if value in found:
-            raise ValueError(f"{shown(value)} stands there twice")
-        years = years_of(value) if field == "age" else ()
-        if (twice := next((year for year in years if year in taken), None)) is not None:
-            raise ValueError(f"{shown(value)}: the age {twice} is in {shown(taken[twice])} already")
-        taken |= dict.fromkeys(years, value)
+            raise ValueError(f'"{field}": {shown(name.strip())} {error}') from error
+        for year in years_of(value) if field == "age" else ():
+            if taken.setdefault(year, value) != value:
+                raise ValueError(f'"age": {shown(value)}: the age {year} is in {shown(taken[year])} already')
         found[value] = number
-    if not sum(found.values()):
-        raise ValueError("all are 0")
+    if not any(found.values()):
+        raise ValueError(f'"{field}": all are 0')
     return found
 
 
@@ -62,7 +58,7 @@ class Population(Schema):
     def margins(self) -> dict[str, dict[str, float]]:
         """Shares or counts of the fields that are named: those of `FIELDS` in its order, then others as they stand."""
         own = self.__pydantic_extra__ or {}
-        return {name: _check_shares(own[name], name) for name in dict.fromkeys((*FIELDS, *own)) if name in own}
+        return {name: _check_shares(name, own[name]) for name in dict.fromkeys((*FIELDS, *own)) if name in own}
 
     @model_validator(mode="before")
     @classmethod
@@ -90,15 +86,11 @@ class Population(Schema):
         if source is None:
             self.count()
         elif other := min(said.keys() - {source}, default=None):
-            raise ValueError(f'"{other}" does not go with "{source}", which says who is asked')
+            raise ValueError(f'"{other}" does not go with "{source}", which says who is asked; leave one out')
         return self
 
     def count(self) -> int:
-        """How many people the margins are of: "size", or what the counts sum to.
-
-        A field's numbers are shares where they sum to 1 (within 0.001), else counts: whole, and of as many people as
-        "size" says, or as the other fields count.
-        """
+        """How many people the margins are of: "size", or what the counts sum to; shares sum to 1 (within 0.001)."""
         if not (margins := self.margins):
             raise ValueError(f"is empty: name shares or counts of a demographic field ({', '.join(FIELDS)})")
         size = self.size
@@ -110,10 +102,9 @@ class Population(Schema):
             if not all(number.is_integer() for number in numbers.values()):
                 counts = "whole counts" if size is None else f"whole counts that sum to {size}"
                 raise ValueError(f"{said}: must be shares that sum to 1, or {counts}")
-            if size is not None and total != size:
-                raise ValueError(
-                    f"{said}, but the population has {size} people; write shares that sum to 1, or mend the counts"
-                )
+            if total != (size or total):
+                remedy = "write shares that sum to 1, or mend the counts"
+                raise ValueError(f"{said}, but the population has {size} people; {remedy}")
             if total > MOST_PEOPLE:
                 raise ValueError(f"{said}; at most {MOST_PEOPLE:,} people can be asked")
             size = int(total)
@@ -122,15 +113,10 @@ class Population(Schema):
         return size
 
     def personas(self, folder: Path, seed: int, people: int | None = None) -> pd.DataFrame:
-        """Who is asked: `WEIGHT`, and the fields of which something is known, a row a person; `NARRATIVE` last.
+        """Who is asked, as `read_personas` has them: a file is named from ``folder``, that of the description.
 
-        Args:
-            folder: of the description, from which a file is named.
-            seed: of who has which values together, or is chosen, and of years in bands of ages.
-            people: how many, instead of the number that the margins or the list say.
-
-        Raises:
-            SocratesError: a list that cannot be used, or of fewer people.
+        ``seed``: of who has which values together, or is chosen, and of years in bands of ages; ``people``: how many,
+        instead of the number that the margins or the list say. SocratesError: a list that cannot be used.
         """
         if self.csv is not None:
             return read_personas(folder / self.csv, people, seed)

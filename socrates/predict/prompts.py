@@ -69,51 +69,65 @@ class PromptPlan:
 def plan_prompts(
     experiment: Experiment, personas: pd.DataFrame, seed: int = 0, others: pd.DataFrame | None = None
 ) -> PromptPlan:
-    """The prompts for these personas, and for ``others``, whose profiles stand after theirs.
+    """The prompts for these personas, and for ``others``, whose profiles stand after theirs, one each.
 
-    ``seed``: of each person's order of items. SocratesError: an earlier answer takes a field that a persona lacks.
+    ``seed``: of each person's order of items. SocratesError: a text takes a field that a persona lacks.
     """
-    rows = personas.drop(columns=WEIGHT).to_dict("records")
-    more = [] if others is None else others.drop(columns=WEIGHT).to_dict("records")
-    known = [{field: value for field, value in row.items() if isinstance(value, str)} for row in [*rows, *more]]
-    shown_together = [index.items for index in experiment.indices.values() if index.together]
-    orders = [  # apart from what else the seed decides
-        np.random.default_rng([seed, 2**16, at]).permuted([items] * len(known), axis=1).tolist()
-        for at, items in enumerate(shown_together)
+    known = [
+        {field: value for field, value in row.items() if isinstance(value, str)}
+        for table in (personas, others)
+        for row in ([] if table is None else table.drop(columns=WEIGHT).to_dict("records"))
     ]
-    # what tells prompts apart; none of the others is merged with another person
-    people = [(*f.items(), *(tuple(of[at]) for of in orders), max(at, len(rows) - 1)) for at, f in enumerate(known)]
-    profile_of, _ = pd.factorize(pd.Series(people, dtype=object))
+    orders = _draw_orders(experiment, len(known), seed)
+    # A persona is told apart by what is known of it and by its orders, another person by its place.
+    told_apart = [(*fields.items(), *order.values()) for fields, order in zip(known, orders, strict=True)]
+    told_apart[len(personas) :] = range(len(personas), len(known))
+    profile_of, _ = pd.factorize(pd.Series(told_apart, dtype=object))
     _, firsts = np.unique(profile_of, return_index=True)
-    asked_in, conditions = experiment.asked_in, enumerate(experiment.conditions)
-    cells = tuple((name, asked) for at, name in conditions for asked in experiment.questions if at in asked_in(asked))
+    cells = tuple(
+        (condition, question)
+        for at, condition in enumerate(experiment.conditions)
+        for question in experiment.questions
+        if at in experiment.asked_in(question)
+    )
     valid = {name: question.valid for name, question in experiment.questions.items()}
     prompts = tuple(
-        (_prompt(experiment, known[at], *cell, [order[at] for order in orders]), valid[cell[1]])
-        for at in firsts
-        for cell in cells
+        (_prompt(experiment, known[person], condition, question, orders[person].get(question, ())), valid[question])
+        for person in firsts
+        for condition, question in cells
     )
-    return PromptPlan(experiment, personas, tuple(known[at] for at in firsts), profile_of[: len(rows)], prompts, cells)
+    profiles = tuple(known[person] for person in firsts)
+    return PromptPlan(experiment, personas, profiles, profile_of[: len(personas)], prompts, cells)
+
+
+def _draw_orders(experiment: Experiment, people: int, seed: int) -> list[dict[str, tuple[str, ...]]]:
+    """Of each person: item -> the items on its screen, in the order that the person sees."""
+    found: list[dict[str, tuple[str, ...]]] = [{} for _ in range(people)]
+    for place, items in enumerate(index.items for index in experiment.indices.values() if index.together):
+        rng = np.random.default_rng([seed, 2**16, place])  # apart from what else the seed decides
+        for mine, order in zip(found, rng.permuted([items] * people, axis=1).tolist(), strict=True):
+            mine |= dict.fromkeys(items, tuple(order))
+    return found
 
 
 def _prompt(
-    experiment: Experiment, fields: Mapping[str, str], condition: str, question: str, screens: Sequence[Sequence[str]]
+    experiment: Experiment, fields: Mapping[str, str], condition: str, question: str, items: Sequence[str]
 ) -> Prompt:
-    """What a persona is asked: a text, or messages after earlier answers; ``screens``: items shown together."""
+    """What a persona is asked: a text, or messages after earlier answers; ``items``: shown together, in order."""
 
     def fill(field: re.Match[str]) -> str:
         if field[1] not in fields:
             lacks = f"needs the field {shown(field[1])} of every persona, and one lacks it: {shown(fields)}"
-            raise SocratesError(f'"conditions.{condition}.before": {lacks}; add it, or write the answer out')
+            raise SocratesError(f'"conditions.{condition}": {lacks}; add it, or write the text without {field[0]}')
         return fields[field[1]]
 
     texts, told = [], []  # of the user and the assistant in turn; of the user, since the last answer
     for turn in experiment.conditions[condition].before:
         told.append(turn.question)
         if turn.answer:
-            texts, told = [*texts, "\n\n".join(told), PLACEHOLDER.sub(fill, turn.answer)], []
-    items = next((screen for screen in screens if question in screen), ())
+            texts, told = [*texts, "\n\n".join(told), turn.answer], []
     texts.append("\n\n".join([*told, experiment.stimuli(condition, question, items)]))
+    texts = [PLACEHOLDER.sub(fill, text) for text in texts]
     listed = {field: value for field, value in fields.items() if field != NARRATIVE}
     texts[0] = render_prompt(listed, texts[0], fields.get(NARRATIVE))
     messages = ({"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts))

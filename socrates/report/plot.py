@@ -6,6 +6,7 @@ import base64
 import io
 import logging
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -158,6 +159,7 @@ def draw_points(
         options: of `drawn`.
     """
     known = {name: value for name, value in (lines or {}).items() if value is not None}
+    called = [textwrap.fill(short(point.name, 54), 28) for point in points]  # those of interactions begin alike
 
     def draw(axes: Axes) -> None:
         for place, point in enumerate(points):
@@ -175,21 +177,22 @@ def draw_points(
         for marker, face, name in (("o", DARK, names[0]), ("s", "white", names[1])):
             if name:
                 axes.plot([], [], marker, color=DARK, markerfacecolor=face, label=short(name))
-        axes.set_yticks(range(len(points)), [short(point.name, 28) for point in points])
+        axes.set_yticks(range(len(points)), called)
         for label, point in zip(axes.get_yticklabels(), points, strict=True):
             label.set_fontweight("bold" if point.value is None else "normal")
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(points) - 0.4, -0.6)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.set_xlabel(unit, fontsize=SMALL)
+        axes.set_xlabel(unit, fontsize=SMALL, loc="right")  # it may be longer than the axis, but not than the picture
         legend(axes)
 
     told = [f"{p.name} {p.value:.{digits}f}" for p in points if p.value is not None][:_TOLD]
     told += [f"{name} at {value:.{digits}f}" for name, value in known.items()]
     alt = f"Points, with 95% intervals where they are known; {unit.splitlines()[0]}: {'; '.join(told)}."
     more_lines = unit.count("\n") + (len(known) > 2)  # of the legend
-    return drawn(title, 1.0 + 0.2 * len(points) + 0.17 * more_lines, draw, alt, **options)
+    line = 0.2 + 0.13 * max((name.count("\n") for name in called), default=0)
+    return drawn(title, 1.0 + line * len(points) + 0.17 * more_lines, draw, alt, **options)
 
 
 def legend(axes: Axes) -> None:
@@ -205,7 +208,8 @@ def thousands(axis: Any) -> None:
 
 
 def short(text: str, most: int = 22) -> str:
-    """A text of at most ``most`` characters; what was cut shows as "…"."""
+    """A text of at most ``most`` characters; what was cut shows as "…", half a character, which no font has, as "?"."""
+    text = text.encode(errors="replace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -220,7 +224,8 @@ def make_bars(
         scale: lowest and highest answer that is shown; predictions beyond count as these, as in the metric.
 
     Returns:
-        The edges, shape (classes + 1,), in scale points; the shares of both, each of shape (classes,), summing to 1.
+        The edges, shape (classes + 1,), in scale points; the shares of both, each of shape (classes,), summing to 1,
+        or 0 where nobody answers.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -235,5 +240,5 @@ def make_bars(
     for answers in (human, predicted):
         weights = np.array(list(answers.values()), dtype=np.float64)
         places = np.clip(np.array(list(answers), dtype=np.float64), low, high)
-        shares.append(np.histogram(places, edges, weights=weights)[0] / weights.sum())
+        shares.append(np.histogram(places, edges, weights=weights)[0] / (weights.sum() or 1))
     return edges, *shares

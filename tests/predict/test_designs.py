@@ -170,7 +170,7 @@ def test_two_models_stand_on_one_page(model, made, tmp_path):
     other = str(save_model(*survey_model(seed=9), tmp_path / "other"))
     predict(other, tmp_path, "other model")
     found = predict(model, tmp_path, "own", compared=[tmp_path / "other model"])
-    assert found["means"] == record["means"]
+    pd.testing.assert_frame_equal(pd.DataFrame(found["means"]), pd.DataFrame(record["means"]), rtol=1e-5)
     page = page_of(tmp_path / "own")
     assert "From other model to own, answers moved by" in page and "predict-compared-1" not in page
     assert (tmp_path / "own" / "predict-compared-5.png").exists()
@@ -276,3 +276,40 @@ def test_every_example_runs(path, model, tmp_path):
     assert Path(tmp_path / "out" / "predict.html").exists()
     with (tmp_path / "out" / "means.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == sum(len(one.conditions) for one in prediction.questions)
+
+
+def test_the_page_says_what_is_true_of_this_design(model, tmp_path, monkeypatch):
+    asked, texts = "Safe, from 1 (no) to 5 (yes)? Only return an integer from 1 to 5, nothing else.", ["a", "b", "c"]
+    five = {"low": 1, "high": 5, "codes": {"99": "don't know"}}
+    experiment = {
+        "title": "Bridge",
+        "conditions": {name: {"text": name, "verbatim": True, "before": ["Hello."]} for name in texts} | {"silent": {}},
+        "questions": {
+            "safe": {"text": asked, "scale": {"low": 1, "high": 5}},
+            "fair": {"text": "Fair?", "scale": five},
+            "sure": {"text": "Sure?", "scale": five | {"labels": {"5": "very"}}},
+            "which": {"text": "Which?", "scale": {"options": {"1": "Red", "2": "Blue"}, "codes": {"99": "none"}}},
+        },
+        "indices": {"all": {"items": ["fair", "sure"]}},
+        "population": {"personas": [{"narrative": "A baker.", "age": 30}, {"narrative": "A nurse.", "age": 50}]},
+    }
+    experiment["conditions"]["silent"]["questions"] = {"safe": None}
+    kept, cells = predicting.kept_answer, 4 * 3 + 3
+
+    def silent(key, result):  # in the last condition everybody gives a code
+        codes = {"undecoded": {"99": 1.0}, "decoded": {"99": 1.0}}
+        return kept(key, result) | (codes if key % cells >= 12 else {})
+
+    monkeypatch.setattr(predicting, "kept_answer", silent)
+    predict(model, tmp_path, experiment=experiment)
+    page = page_of(tmp_path / "out")
+    assert f"<p>“{asked}”</p>" in page and "“Fair?” Only return an integer from 1 to 5, or 99" in page
+    lead = page.split("The answer</h2>")[1].split("</section>")[0]
+    assert lead.index("all (mean, 1 to 5)") < lead.index("safe (mean") and "silent" not in lead.split("<ul>")[0]
+    assert "2 personas with a narrative" in page and "<th scope=row class=word>A baker" not in page
+    assert "Not in the training data: narrative." in page and "nan" not in page.split("<body")[1].split("base64")[0]
+    assert (
+        "<th scope=col class=word>condition</th> <th scope=col>1 Red</th>" in page
+    )  # a line a condition: it is narrower
+    assert ">5 very<" in page and "nan<" not in page
+    assert "(nothing but the question)" in page and page.count("(nothing but the question)") == 1

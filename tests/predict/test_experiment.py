@@ -102,7 +102,15 @@ MALFORMED = {
         crossed(again=CROSSED["gain expert"]),
         '"conditions": 2 of them have the levels gain, expert; one is needed',
     ),
-    "one level": ({"factors": {"frame": ["gain"]}}, '"factors": a factor takes two or more levels, each once; "frame"'),
+    "one level": ({"factors": {"frame": ["gain"]}}, 'the factor "frame" takes two or more levels, each once, not ["ga'),
+    "a template's one level": (
+        TEMPLATE | {"template": "{frame}", "factors": {"frame": {"gain": "x"}}},
+        'the factor "frame" takes two or more levels, each once, not ["gain"]',
+    ),
+    "a template that is a list": (
+        TEMPLATE | {"template": ["{frame}{source}"]},
+        '"template": must be a text that holds',
+    ),
     "levels that are no list": ({"factors": {"frame": "gain"}}, '"factors.frame": must be a list, not "gain"'),
     "too many crossings": (
         {"factors": {str(factor): ["a", "b"] for factor in range(80)}},
@@ -111,7 +119,7 @@ MALFORMED = {
     "a template and conditions": (TEMPLATE | {"conditions": {"a": None}}, 'takes either "conditions", or "template"'),
     "a placeholder that is no factor": (
         TEMPLATE | {"template": "{source}: {farme}"},
-        '"template": must be a text that holds {frame} and {source}, and no other, not "{source}: {farme}"',
+        '"template": must be a text that holds {frame} and {source}, not "{source}: {farme}"',
     ),
     "a factor without placeholder": (TEMPLATE | {"template": "{frame}."}, '"template": must be a text that holds {fr'),
     "a template without texts": (TEMPLATE | {"factors": FACTORS}, '"factors": beside "template" takes a text a level'),
@@ -232,6 +240,7 @@ ENDS = "where 0 means nothing and 500 means all"
         ),
         ({"low": 0, "high": 1, "step": 0.25}, "a number from 0 to 1 in steps of 0.25", "0 to 1 by 0.25"),
         ({"low": 0, "high": 4000000, "step": 1000000}, "an integer from 0 to 4000000 in steps of 1000000", None),
+        ({"low": 0.5, "high": 4.5}, "a number from 0.5 to 4.5 in steps of 1", None),
         ({"low": 0, "high": 50, "step": 50, "labels": {"50": "all"}}, "0 or 50, where 50 means all", "0, 50"),
         (
             SEVEN | {"codes": {"98": "other", "99": "don't know"}},
@@ -310,7 +319,7 @@ def test_what_was_read_and_answered_before_becomes_messages_in_turn(tmp_path):
 
     other = read(tmp_path, conditions={"a": {"text": LATE, "before": [before[0], {**before[1], "answer": "35"}]}})
     assert plan_prompts(other, PEOPLE[:1]).fingerprint != plan_prompts(found, PEOPLE[:1]).fingerprint
-    with pytest.raises(SocratesError, match=r'"conditions\.a\.before": needs the field "age" of every persona'):
+    with pytest.raises(SocratesError, match=r'"conditions\.a": needs the field "age" of every persona'):
         plan_prompts(found, PEOPLE, others=pd.DataFrame({"weight": [1.0], "gender": ["Male"]}))
 
 
@@ -320,17 +329,39 @@ def test_items_on_one_screen_stand_in_an_order_that_the_seed_draws(tmp_path):
     plan = plan_prompts(found, people, 1)
     orders = set()
     for profile in range(len(plan.profiles)):
-        told = {plan.prompts[place][0].split("order: ")[1].split(". ")[0] for place in plan.places("fair")[profile]}
-        told |= {plan.prompts[place][0].split("order: ")[1].split(". ")[0] for place in plan.places("cold")[profile]}
+        places = [place for question in ("fair", "cold") for place in plan.places(question)[profile]]
+        told = {plan.prompts[place][0].split("order: ")[1].split(", and then were asked")[0] for place in places}
         assert len(told) == 1  # a person sees one order, whatever is asked
         orders |= told
+    assert "“They are cold.”; “They are fair.”; “They are honest.”" in orders
     assert len(orders) == len(plan.profiles) == 6
-    assert plan.prompts[plan.places("fair")[0, 1]][0].endswith(f"You were asked: “They are fair.” {INSTRUCTION}")
+    assert plan.prompts[plan.places("fair")[0, 1]][0].endswith(f", and then were asked: “They are fair.” {INSTRUCTION}")
     again, other = plan_prompts(found, people, 1), plan_prompts(found, people, 2)
     assert again.fingerprint == plan.fingerprint and not np.array_equal(other.profile_of, plan.profile_of)
     more = plan_prompts(found, people, 1, others=pd.DataFrame({"weight": [1.0, 1.0], "age": ["34", "34"]}))
     assert more.prompts[: len(plan.prompts)] == plan.prompts and np.array_equal(more.profile_of, plan.profile_of)
     assert more.profiles == (*plan.profiles, {"age": "34"}, {"age": "34"})
+
+
+def test_every_text_of_a_template_takes_the_level_and_every_text_the_persona_s_field(tmp_path):
+    template = {
+        "text": "{source} says: {frame}.",
+        "before": ["Hear {source}!", {"question": "Once you said {age}.", "answer": "{age}"}],
+        "questions": {"fair": "Is “{frame}” fair?"},
+    }
+    found = read(tmp_path, **TEMPLATE | {"template": template})
+    plan = plan_prompts(found, PEOPLE[:1])
+    (messages, _) = plan.prompts[plan.places("fair")[0, 0]]
+    assert [one["content"].removeprefix(PERSONA) for one in messages] == [
+        "Hear An expert!\n\nOnce you said 34.",
+        "34",
+        f"You read “An expert says: 200 are saved.” and then were asked: “Is “200 are saved” fair?” {INSTRUCTION}",
+    ]
+    found = read(tmp_path, conditions={"a": "You are {agee}."})
+    with pytest.raises(
+        SocratesError, match=r'"conditions\.a": needs the field "agee" of every persona, .* without \{agee\}'
+    ):
+        plan_prompts(found, PEOPLE[:1])
 
 
 def test_a_narrative_stands_after_the_list_of_fields(tmp_path):

@@ -94,9 +94,13 @@ MALFORMED_POPULATIONS = {
     "a negative share": ({"size": 4, "faith": {"a": -0.5, "b": 1.5}}, '"faith.a": must be at least 0'),
     "bands that overlap at the open end": (
         {"size": 4, "age": {"60-70": 0.5, "65+": 0.5}},
-        '"65+": the age 65 is in "60-70"',
+        '"age": "65+": the age 65 is in "60-70" already',
     ),
-    "an empty value": ({"size": 4, "faith": {" ": 1.0}}, "names an empty value"),
+    "an empty value": ({"size": 4, "faith": {" ": 1.0}}, '"faith": "" names an empty value'),
+    "a word for nothing": (
+        {"size": 4, "faith": {"None": 1.0}},
+        '"faith": "None" is no value; leave it empty where it is not known, or write it out',
+    ),
     "a line break": ({"size": 4, "faith": {"a\nb": 1.0}}, '"a\\nb" holds a line break'),
     "no objects": ({"personas": ["Ann"]}, "personas"),
 }

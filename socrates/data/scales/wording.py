@@ -18,15 +18,15 @@ def stimuli_text(
 
     Without an instruction the question holds its own, and is not quoted; ``statements`` were shown together before it.
     """
-    listed = "; ".join(f"“{statement}”" for statement in statements)
-    screen = f"You were shown these statements, in this order: {listed}." if statements else ""
+    shown = f"were shown these statements, in this order: {'; '.join(f'“{one}”' for one in statements)}"
     if verbatim:
-        return "\n\n".join(filter(None, [read, screen, question, instruction]))
-    before = f"You read “{read}” and then were asked" if read else "You were asked" if instruction else ""
-    if screen:
-        before = f"You read “{read}”. {screen} You were asked" if read else f"{screen} You were asked"
-    asked = f"“{question}” {instruction}" if instruction else question
-    return f"{before}: {asked}" if before else asked
+        return "\n\n".join(filter(None, [read, statements and f"You {shown}", question, instruction]))
+    asked = f"were asked: “{question}” {instruction}" if instruction else f"were asked: {question}"
+    if statements:
+        return f"You {f'read “{read}”, ' if read else ''}{shown}, and then {asked}"
+    if read:
+        return f"You read “{read}” and then {asked}"
+    return f"You {asked}" if instruction else question
 
 
 def answer_instruction(
@@ -49,7 +49,7 @@ def answer_instruction(
             return f"Only return {' or '.join(named) if len(named) == 2 else '; '.join(named)}{beside}, nothing else."
         return f"Only return {_listed([*map(str, values)], 'or')}{_meanings(labels)}{beside}, nothing else."
     kind = "an integer" if all(value == int(value) for value in values) else "a number"
-    by = "" if step == 1 else f" in steps of {step:.12g}"
+    by = "" if step == 1 and kind == "an integer" else f" in steps of {step:.12g}"
     return f"Only return {kind} from {values[0]} to {values[-1]}{by}{_meanings(labels)}{beside}, nothing else."
 
 
