@@ -90,9 +90,11 @@ def print_summary(prediction) -> None:
             print(f"  Note: only {one.least_mass:.0%} of its probability is on valid answers; this is that part")
     print(prediction.calibrated)
     print("Predicted, not asked; the intervals hold which personas were made, not the model's error")
-    for row in prediction.pilot.dropna(subset=["estimate"]).itertuples() if "estimate" in prediction.pilot else ():
-        limits = f"[{row.low:.3f}, {row.high:.3f}], as good as {row.effective_people:.0f} people alone"
-        print(f"With {row.people:.0f} people: {row.question}, {row.name}: {row.estimate:.3f}  {limits}")
+    if "estimate" in prediction.pilot:
+        gain = (prediction.pilot["effective_people"] / prediction.pilot["people"]).median()
+        print(
+            f"Together with the pilot: pilot.csv; half of its estimates are worth {gain:.2f} times its people, or more"
+        )
     if any(one.expected for one in prediction.questions):
         print("To expect of people, as if everybody were asked, with 90% intervals: differences.csv and the page")
 

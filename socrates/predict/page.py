@@ -118,7 +118,7 @@ def _question(one: QuestionPrediction, plots: Sequence[Plot], prediction: Predic
         "index": index,
         "what": one.headline[0],
         "range": _range(one),
-        "answer": _answer(one),
+        "answer": _answer(one, prediction.pilot),
         "left_out": len(prediction.plan.personas) - len(one.personas),
         "little_mass": 100 * one.least_mass if one.least_mass < LITTLE_MASS else None,
         "most": MOST if max(len(one.conditions), len(main_differences(one))) > MOST else None,
@@ -139,19 +139,16 @@ def _asked(one: QuestionPrediction, experiment: Experiment) -> str:
 
 
 def _range(one: QuestionPrediction) -> str:
-    """The lowest and the highest headline number, and in which conditions; those without a number are left out."""
+    """The lowest and the highest headline number, and in which conditions."""
     scale, digits, unit = (100, 0, "%") if one.question.nominal else (1, 2, "")
-    both = zip(one.headline[1], one.conditions, strict=True)
-    known = sorted((number.value, name) for number, name in both if number.value == number.value)
-    if not known:
-        return "nobody answers on the scale"
+    known = sorted((number.value, name) for number, name in zip(one.headline[1], one.conditions, strict=True))
     low, high = (fixed(known[at][0] * scale, digits) + unit for at in (0, -1))
     if low == high:
-        return f"{low} in every condition" if len(one.conditions) == len(known) > 1 else low
+        return f"{low} in every condition" if len(known) > 1 else low
     return f"from {low} ({known[0][1]}) to {high} ({known[-1][1]})"
 
 
-def _answer(one: QuestionPrediction) -> list[str]:
+def _answer(one: QuestionPrediction, pilot: pd.DataFrame) -> list[str]:
     """The differences that matter most, a line each: effects of factors, or else the largest of pairs."""
     table = one.differences.reset_index(drop=True)
     main = (
@@ -159,11 +156,18 @@ def _answer(one: QuestionPrediction) -> list[str]:
     )
     nominal, lines = one.question.nominal, []
     predicted = _written(main, DIFFERENCE, *((1, 100) if nominal else ()))
+    together = {}
+    if "estimate" in pilot and not nominal:
+        mine = pilot[pilot["question"] == one.name]
+        together = dict(zip(mine["name"], zip(_written(mine, ESTIMATES[:3]), mine["people"], strict=True), strict=True))
     for place, name, told in zip(main.index, main["name"], predicted, strict=True):
         if nominal:
             told += " percentage points"
         if one.expected:
             told = f"{one.expected[place].written(2)} expected of people ({told} predicted)"
+        if name in together:
+            estimate, people = together[name]
+            told = f"{estimate} with {people:.0f} people of the pilot; {told}{'' if one.expected else ' predicted'}"
         lines.append(f"{name}: {told}")
     return lines[:_MOST_LINES]
 
@@ -217,11 +221,10 @@ def _shares(one: QuestionPrediction, shares: pd.DataFrame, title: str) -> Table:
     labels = [label if isinstance(label, str) else "" for label in first["label"]]
     answers = [f"{value} {label}".strip() for value, label in zip(first["answer"], labels, strict=True)]
     numbers = np.reshape(_written(shares, PROBABILITY, 1, 100, "%"), (len(one.conditions), -1))
+    heads, names = ("answer", *one.conditions), answers
     if len(one.conditions) > len(answers):
-        columns = {"condition": one.conditions} | dict(zip(answers, numbers.T.tolist(), strict=True))
-    else:
-        columns = {"answer": answers} | dict(zip(one.conditions, numbers.tolist(), strict=True))
-    return _table(f"{title} [95% over personas]", columns)
+        heads, names, numbers = ("condition", *answers), one.conditions, numbers.T
+    return Table(heads, tuple(zip(names, *numbers.tolist(), strict=True)), title=f"{title} [95% over personas]")
 
 
 def _differences(one: QuestionPrediction, chosen: pd.DataFrame, title: str) -> Table:

@@ -34,11 +34,10 @@ def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
     values, below = question.answers.values, _answers_named(question)
     names = chosen["condition"]
     means = ["" if question.nominal else f": mean {fixed(mean, 2)}" for mean in chosen["mean"]]
-    shown = np.nan_to_num(one.shares)  # nobody may answer on the scale, but with codes alone
 
     def draw(axes) -> None:
         axes = np.atleast_1d(axes)
-        for ax, condition, written, mean, shares in zip(axes, names, means, chosen["mean"], shown, strict=False):
+        for ax, condition, written, mean, shares in zip(axes, names, means, chosen["mean"], one.shares, strict=False):
             if question.nominal:  # side by side, whatever their numbers
                 middle, width = np.arange(len(values)), 1.0
                 step = -(-len(values) // 20)
@@ -54,7 +53,7 @@ def _draw_distributions(one: QuestionPrediction, name: str) -> Plot:
             ax.set_xlim(middle[0] - width / 2, middle[-1] + width / 2)
             ax.yaxis.set_major_formatter(PERCENT)
         for ax in axes:
-            ax.set_ylim(0, 1.08 * max(bar.get_height() for one in axes for bar in one.patches) or 1)
+            ax.set_ylim(0, 1.08 * max(bar.get_height() for ax in axes for bar in ax.patches))
         axes[-1].set_xlabel(below, fontsize=SMALL)
 
     told = "; ".join(names + means)

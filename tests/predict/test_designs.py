@@ -153,6 +153,19 @@ def test_a_pilot_and_predictions_stand_in_one_table_and_one_for_r(made):
     assert treated["Y"].mean() == pytest.approx(means["loss, friend"])
 
 
+def test_a_condition_of_codes_alone_is_named(model, tmp_path, monkeypatch):
+    kept = predicting.kept_answer
+
+    def silent(key, result):
+        return kept(key, result) | {"undecoded": {"99": 1.0}, "decoded": {"99": 1.0}}
+
+    monkeypatch.setattr(predicting, "kept_answer", silent)
+    with pytest.raises(
+        SocratesError, match='"honest" in the condition "gain, expert" the model gives no answer but codes'
+    ):
+        predict(model, tmp_path)
+
+
 def test_a_plan_without_a_pilot_goes_by_the_predicted_spread(model, made, tmp_path):
     record = predict(model, tmp_path, width=0.5)
     found = pd.read_csv(tmp_path / "out" / "pilot.csv")
@@ -278,7 +291,7 @@ def test_every_example_runs(path, model, tmp_path):
         assert len(list(csv.DictReader(file))) == sum(len(one.conditions) for one in prediction.questions)
 
 
-def test_the_page_says_what_is_true_of_this_design(model, tmp_path, monkeypatch):
+def test_the_page_says_what_is_true_of_this_design(model, tmp_path):
     asked, texts = "Safe, from 1 (no) to 5 (yes)? Only return an integer from 1 to 5, nothing else.", ["a", "b", "c"]
     five = {"low": 1, "high": 5, "codes": {"99": "don't know"}}
     experiment = {
@@ -294,18 +307,11 @@ def test_the_page_says_what_is_true_of_this_design(model, tmp_path, monkeypatch)
         "population": {"personas": [{"narrative": "A baker.", "age": 30}, {"narrative": "A nurse.", "age": 50}]},
     }
     experiment["conditions"]["silent"]["questions"] = {"safe": None}
-    kept, cells = predicting.kept_answer, 4 * 3 + 3
-
-    def silent(key, result):  # in the last condition everybody gives a code
-        codes = {"undecoded": {"99": 1.0}, "decoded": {"99": 1.0}}
-        return kept(key, result) | (codes if key % cells >= 12 else {})
-
-    monkeypatch.setattr(predicting, "kept_answer", silent)
     predict(model, tmp_path, experiment=experiment)
     page = page_of(tmp_path / "out")
     assert f"<p>“{asked}”</p>" in page and "“Fair?” Only return an integer from 1 to 5, or 99" in page
     lead = page.split("The answer</h2>")[1].split("</section>")[0]
-    assert lead.index("all (mean, 1 to 5)") < lead.index("safe (mean") and "silent" not in lead.split("<ul>")[0]
+    assert lead.index("all (mean, 1 to 5)") < lead.index("safe (mean")
     assert "2 personas with a narrative" in page and "<th scope=row class=word>A baker" not in page
     assert "Not in the training data: narrative." in page and "nan" not in page.split("<body")[1].split("base64")[0]
     assert (
