@@ -1,8 +1,8 @@
 """Preflight of what a run reads: the model, from its folder or the hub, and the data.
 
 Covers: one request to the hub at most, with a time limit; the token's value goes there alone. A data file is read once
-for its digest, which is then remembered beside it. Does not cover: whether the weights are the right ones, and whether
-the rows can be read, which making tokens of them shows.
+for its digest, which is then remembered beside it; with rows_per_cell that of training once more, to count its cells.
+Does not cover: whether the weights are the right ones, and whether the rows can be read, which making tokens shows.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def inspect_data(config: RunConfig) -> tuple[list[Check], DataState]:
         rows = rows or len(lines) + sum(1 for _ in file)
     sizes, cap = (), config.data.rows_per_cell
     with suppress(SocratesError):  # tokenizing says which row it is
-        answers = progress(read_answers(config.train_file, Counter()), "counting") if cap else ()
+        answers = progress(read_answers(config.train_file, Counter()), "counting cells") if cap else ()
         sizes = tuple(Counter(answer.cell for answer in answers).values())
     steps = config.planned_steps(sum(min(size, cap) for size in sizes) or rows)
     try:
