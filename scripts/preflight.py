@@ -5,7 +5,7 @@
 
 Run it on the training machine, in the project's folder; without --config it looks at the machine alone. It looks at
 Python, packages, GPUs, driver, bf16, the model and HF_TOKEN (one request to the hub at most), data and disk,
-predicts memory and cost, and reads no data file twice.
+predicts memory and cost, and reads no data file twice (but train.jsonl where rows_per_cell is set).
 Exit status: 0 nothing stands in the way, 1 something does, 2 cannot tell (a config or DeepSpeed file that is wrong).
 """
 

@@ -76,7 +76,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
     from socrates.data.dataset import sha256_of_part
     from socrates.data.records import read_answers
 
-    config, _ = load_training(arguments.config, arguments.deepspeed)
+    config, deepspeed = load_training(arguments.config, arguments.deepspeed)
     print("Resolved config:", json.dumps(config.to_dict(), indent=2), sep="\n")
     rows = {}
     for path in (config.train_file, config.evaluation_file):
@@ -84,6 +84,16 @@ def dry_run(arguments: argparse.Namespace) -> int:
         rows[path] = studies.total()
         print(f"{path}: {rows[path]} rows of {len(studies)} studies, sha256 {sha256_of_part(path)}")
     steps, examples = config.planned_steps(rows[config.train_file]), config.training.global_batch_size
+    if config.data.rows_per_cell:
+        from socrates.machine.preflight.costs import check_costs
+        from socrates.machine.preflight.gpus import Gpu
+        from socrates.machine.preflight.inputs import inspect_data, model_state
+
+        assumed = [Gpu("A100 80GB", 80 * 2**30, 8, 0)] * config.training.num_processes
+        data = inspect_data(config)[1]
+        steps = data.steps
+        *_, cost = check_costs(config, deepspeed, model_state(config), data, assumed)
+        print(f"On {len(assumed)} x {assumed[0].name} (assumed): {cost.text}")
     checkpoints = -(-steps // config.training.save_steps)
     print(f"{steps} steps of {examples} examples, {checkpoints} checkpoints in {config.output_dir}")
     print("Dry run: nothing is wrong with config, DeepSpeed file and data")

@@ -99,6 +99,12 @@ class EvaluationSettings(Schema):
     batch_tokens: int | None = Field(None, ge=64)  # at most in one forward pass; null: what memory allows
 
 
+class DataSettings(Schema):
+    """Which rows of the training file a run takes."""
+
+    rows_per_cell: Whole | None = None  # people of a cell at most, spread over demographics; null: all
+
+
 class RunConfig(Schema):
     """All that a run is made from. Relative paths are relative to the current folder."""
 
@@ -114,10 +120,12 @@ class RunConfig(Schema):
     prompt: PromptSettings = PromptSettings()
     decoding: DecodingSettings = DecodingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    data: DataSettings = DataSettings()
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved config as plain JSON values, in the form that `parse_config` reads."""
-        return self.model_dump(mode="json")
+        # Without the section where it says nothing: records and run identities stay those of earlier versions.
+        return self.model_dump(mode="json", exclude={"data"} if self.data == DataSettings() else None)
 
     def planned_steps(self, rows: int) -> int:
         """Optimizer steps of the run over so many training rows."""
@@ -282,8 +290,8 @@ def _hint(key: str, valid: Collection[str]) -> str | None:
     if key in _REPLACED:
         return f"; remove it: {_REPLACED[key]}"
     sections = {name: model_of(field.annotation) for name, field in RunConfig.model_fields.items()}
-    section = next((name for name, model in sections.items() if model and key in model.model_fields), None)
-    return f'; it belongs into "{section}"' if section and key not in valid else None
+    places = " or ".join(f'"{name}"' for name, model in sections.items() if model and key in model.model_fields)
+    return f"; it belongs into {places}" if places and key not in valid else None
 
 
 def main(config_name: str, deepspeed_name: str) -> None:

@@ -24,7 +24,7 @@ def with_value(path: str, value) -> dict:
     *sections, key = path.split(".")
     place = config
     for section in sections:
-        place = place[section]
+        place = place.setdefault(section, {})
     place[key] = value
     return config
 
@@ -49,6 +49,12 @@ def test_shipped_config_and_its_deepspeed_file_are_valid(name):
 
 def test_a_config_of_an_earlier_version_is_read():
     assert parse_config(with_value("decoding.answer_forms", []), "c.json") == parse_config(VALID, "c.json")
+
+
+def test_rows_per_cell_is_recorded_only_where_it_is_set_so_that_older_checkpoints_go_on():
+    assert parse_config(with_value("data.rows_per_cell", None), "c.json").to_dict() == VALID
+    chosen = parse_config(with_value("data.rows_per_cell", 32), "c.json").to_dict()
+    assert describe_difference(VALID, chosen) == ["data: None -> {'rows_per_cell': 32}"]
 
 
 def test_validation_and_full_run_share_every_hyperparameter():
@@ -87,6 +93,11 @@ def test_the_values_of_the_guide_that_no_page_tells():
         ("decoding.answer_forms", ["leading_space"], "which is no longer supported; remove it"),
         ("model_name", " ", "must not be empty"),
         ("evaluation.rows_per_cell", 1, "at least 2"),
+        ("data.rows_per_cell", 0, "must be at least 1, not 0"),
+        ("data.rows_per_cell", -3, "must be at least 1, not -3"),
+        ("data.rows_per_cell", "32", 'must be a whole number, not "32"'),
+        ("data.rows_per_cel", 32, 'did you mean "rows_per_cell"?'),
+        ("rows_per_cell", 32, 'it belongs into "evaluation" or "data"'),
         ("prompt.date", "today", 'should be a valid date or datetime, input is too short, not "today"'),
         ("evaluation.data_file", "../val.jsonl", "must be a file name"),
         ("training.micro_batch_tokens", 1024, "is less than max_length = 2048"),

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,10 @@ from socrates.console import progress
 from socrates.data.contamination import nest_cells
 from socrates.data.dataset import judged_by_person, sha256_of_part
 from socrates.data.encode import BYTES_A_TOKEN, PromptEncoder
+from socrates.data.people import People
 from socrates.data.records import Answer, Cell, read_answers
 from socrates.data.shorten import shorten_prompt
-from socrates.data.tokenized import CELLS, INFO, PEOPLE, ROWS, read_info, tokenized_fingerprint
+from socrates.data.tokenized import CELLS, INFO, PEOPLE, ROWS, TABLE, read_info, tokenized_fingerprint
 from socrates.errors import SocratesError
 from socrates.files import cannot_write, file_identity, sync_folder, try_lock, write_json
 
@@ -95,7 +96,7 @@ def _write_folder(
     try:
         temporary.mkdir()
         counts, cells, people = _write_rows(
-            temporary / ROWS, data_file, encoder, max_length, judged_by_person(data_file.parent)
+            temporary, data_file, encoder, max_length, judged_by_person(data_file.parent)
         )
         if file_identity(data_file) != before:
             raise SocratesError(f"{data_file}: was changed while it was tokenized; run the same command again")
@@ -115,10 +116,11 @@ def _write_folder(
 
 
 def _write_rows(
-    path: Path, data_file: Path, encoder: PromptEncoder, max_length: int, by_person: bool
+    folder: Path, data_file: Path, encoder: PromptEncoder, max_length: int, by_person: bool
 ) -> tuple[Counts, set[Cell], dict[str, set[str]]]:
-    """Write the Arrow file; what became of the rows, the cells of all that were read and, by person, their people."""
+    """Write both files of rows; what became of them, the cells of all that were read and, by person, their people."""
     counts, cells, people, missing = Counts(), set(), defaultdict(set), Counter()
+    path, table = folder / ROWS, People()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _SCHEMA) as writer:
         answers = iter(progress(read_answers(data_file, missing), f"tokenizing {data_file}"))
         while batch := list(islice(answers, _BATCH)):
@@ -131,10 +133,12 @@ def _write_rows(
             for answer in batch if by_person else ():
                 people[answer.cell.study_id].add(str(answer.participant))
             prompts = zip(batch, encoder.encode_all([answer.prompt for answer in batch]), strict=True)
-            rows = [row for one in prompts if (row := _row(*one, encoder, max_length, counts))]
-            if rows:
+            encoded = [_row(*one, encoder, max_length, counts) for one in prompts]
+            table.extend(compress(batch, encoded))
+            if rows := list(filter(None, encoded)):
                 writer.write_batch(_record_batch(rows, counts))
     counts.missing_answers = missing.total()
+    np.save(folder / TABLE, table.table())
     with path.open("rb") as written:
         os.fsync(written.fileno())
     return counts, cells, people

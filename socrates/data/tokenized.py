@@ -3,7 +3,7 @@
 `data.arrow` holds `input_ids` and `answer_tokens`: how many of them, at the end, carry loss: the answer's and the
 end-of-turn token. What the chat template puts after the end of the turn is left out (its line break alone would be a
 third of the supervised tokens). `info.json` counts, `cells.json` names the cells of the data file (`contamination.py`),
-`participants.json` its people, where it is part of a split by person.
+`participants.json` its people, where it is part of a split by person; `people.npy` is `people.py`'s table of the rows.
 
 Covers: a file that was cut off (by a copy, say) is refused. Does not cover: bytes that change in place.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from socrates.config import PromptSettings
 from socrates.data import shorten as shortening
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 VERSION = 4  # raise it when the same rows would give other ids
 ROWS, INFO, CELLS, PEOPLE = "data.arrow", "info.json", "cells.json", "participants.json"
+TABLE = "people.npy"
 
 
 def tokenized_fingerprint(
@@ -89,6 +92,15 @@ def load_tokenized(folder: Path) -> tuple[Dataset, dict[str, Any]]:
         return Dataset.from_file(str(folder / ROWS)).with_format("numpy"), info
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise SocratesError(f"{folder}/{ROWS}: cannot be read: {first_line(error)}; {_remedy(folder)}") from error
+
+
+def read_table(folder: Path) -> np.ndarray:
+    """What `People.table` gave; SocratesError where it is not there, as in sets of earlier versions, or not whole."""
+    try:
+        return np.load(folder / TABLE)
+    except (OSError, ValueError, EOFError) as error:
+        problem = f"{TABLE}, from which rows_per_cell chooses, cannot be read: {first_line(error)}"
+        raise SocratesError(f"{folder}: {problem}; {_remedy(folder)}") from error
 
 
 def _read_json(folder: Path, name: str, what: str) -> dict[str, Any]:

@@ -72,8 +72,10 @@ class TrainingSteps(TorchDataset):
         self._rows, self._limit = rows, micro_batch_tokens
         self._process, self._processes = process, processes
         # Of all rows, from the columns alone: reading the token ids would take minutes.
-        self._lengths = pyarrow.compute.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
-        self._answers = rows.data.column("answer_tokens").to_numpy().astype(np.int64)
+        chosen = slice(None) if rows._indices is None else rows._indices.column(0).to_numpy()  # by `Dataset.select`
+        lengths = pyarrow.compute.list_value_length(rows.data.column("input_ids"))
+        self._lengths = lengths.to_numpy().astype(np.int64)[chosen]
+        self._answers = rows.data.column("answer_tokens").to_numpy().astype(np.int64)[chosen]
 
     def __len__(self) -> int:
         return self.order.steps_per_epoch

@@ -187,6 +187,7 @@ def _learned_from(record: dict[str, Any]) -> dict[str, Any]:
         "prompt_fingerprint": record.get("prompt_fingerprint"),
         "train_sha256": record.get("data", {}).get("train_sha256"),
         "tokenized": record.get("data", {}).get("tokenized"),  # the same text may have become other ids
+        **({"chosen": chosen["sha256"]} if (chosen := record.get("data", {}).get("chosen")) else {}),
         "zero_stage": record.get("deepspeed", {}).get("zero_optimization", {}).get("stage"),
     }
 

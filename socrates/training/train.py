@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,8 +18,9 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from socrates.checkpoint import is_finished
 from socrates.config import RunConfig
 from socrates.data.dataset import METADATA, sha256_of_part
+from socrates.data.people import choose_people
 from socrates.data.tokenize import tokenize_for
-from socrates.data.tokenized import load_tokenized, read_contents
+from socrates.data.tokenized import load_tokenized, read_contents, read_table
 from socrates.errors import SocratesError
 from socrates.files import read_json
 from socrates.model.chat import prompt_fingerprint
@@ -59,12 +61,16 @@ def train(config: RunConfig, deepspeed: dict[str, Any], resume: str, weights_onl
         record = training_record(config, deepspeed, tokenizer, tokenized.name)
         dataset, info = load_tokenized(tokenized)
         contents = read_contents(tokenized)
+        if config.data.rows_per_cell:
+            chosen = choose_people(read_table(tokenized), config.data.rows_per_cell, config.seed)
+            dataset = dataset.select(chosen)
+            record["data"]["chosen"] = {"rows": len(chosen), "sha256": hashlib.sha256(chosen.tobytes()).hexdigest()}
         watched = held_out_rows(config, tokenizer)
         fit = fit_to_machine(config)
     quiet_libraries(bars=first)
     leave_out_compiled_cpu_kernels()
     args = trainer_arguments(config, deepspeed)  # from here on there is a process group
-    check_shared(output, tokenized.name)
+    check_shared(output, " ".join([tokenized.name, *map(str, record["data"].get("chosen", {}).values())]))
     resumption = on_rank_zero(lambda: choose_checkpoint(config, record, resume, weights_only))
     checkpoint = resumption.checkpoint if resumption else None
     if first:
@@ -156,8 +162,9 @@ def _print_start(config: RunConfig, rows: int, info: dict[str, Any], resumption:
         )
     if missing := info["missing_answers"]:
         print(f"{missing} rows of missing answers (refused, don't know, …) are left out")
+    of = f" (at most {config.data.rows_per_cell} of a cell) of {info['rows']}" if config.data.rows_per_cell else ""
     print(
-        f"Training on {rows} rows ({info['tokens']} tokens, the longest {info['longest']}): "
+        f"Training on {rows}{of} rows ({info['tokens']} tokens, the longest {info['longest']}): "
         f"{config.planned_steps(rows)} steps of {t.global_batch_size} examples on {t.num_processes} {device}, "
         f"a checkpoint every {t.save_steps} steps"
     )

@@ -1,6 +1,7 @@
 """What a run needs of disk and data; the rest of preflight is tried through its script."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from huggingface_hub import constants
 from made_machine import NO_WEIGHTS, SHAPE
 
 from socrates import files
-from socrates.config import load_config, parse_config
+from socrates.config import DataSettings, load_config, parse_config
 from socrates.files import sha256_file, write_json
 from socrates.machine.preflight import costs
+from socrates.machine.preflight.gpus import Gpu
 from socrates.machine.preflight.inputs import DataState, inspect_data, model_state
 from socrates.model.sizing import QWEN2_14B, adapter_parameters
 from socrates.rehearsal.rehearsal import rehearsal_config
@@ -105,3 +107,18 @@ def test_missing_empty_and_changed_data_fail_and_no_file_is_read_twice(tmp_path,
     assert outcomes(config) == ["FAIL", "warn"]
     watching = config.model_copy(update={"training": config.training.model_copy(update={"eval_steps": 10})})
     assert outcomes(watching) == ["FAIL", "FAIL"], "the training reads it"
+
+
+def test_hours_and_dollars_of_fewer_people_of_a_cell_stand_against_those_of_all_rows():
+    """5,000 cells of which one in five has fewer people than are taken: 129,000 of 2,400,000 rows or so."""
+    config = FULL.model_copy(update={"data": DataSettings(rows_per_cell=32)})
+    sizes = (600,) * 4000 + (1,) * 1000
+    rows, gpus = 4000 * 32 + 1000, [Gpu("A100 80GB", 80 * 2**30, 8, 0)] * 4
+    data = DataState(config.planned_steps(rows), 371.0, sizes=sizes)
+    *_, check = costs.check_costs(config, None, model_state(config), data, gpus)
+    *_, all_rows = costs.check_costs(FULL, None, model_state(FULL), DataState(9379, 371.0), gpus)
+    hours, dollars = re.search(r"steps take about (.*), at .*: (\S+) at", all_rows.text).groups()
+    taken = f"rows_per_cell = 32 takes 129,000 of 2,401,000 rows, of all 5,000 cells (all rows: 9,379 steps, {hours}, "
+    assert check.text.startswith(f"{taken}{dollars}); 504 steps take about ")
+    cost = float(re.search(r"\$([\d.]+) at", check.text)[1])
+    assert cost == pytest.approx(float(dollars[1:].replace(",", "")) * 504 / 9379, abs=0.01)

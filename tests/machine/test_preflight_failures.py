@@ -44,6 +44,18 @@ def test_a_machine_with_nothing_wrong_passes(machine):
     assert re.match(r"9,375 steps take about \d+ h \d\d min, at 45% of the GPUs' peak \(assumed, not measured\)", cost)
 
 
+def test_fewer_people_of_a_cell_are_told_with_what_they_save(machine):
+    machine.config["training"]["global_batch_size"] = machine.deepspeed["train_batch_size"] = 4
+    machine.config["data"] = {"rows_per_cell": 16}
+    told = line(machine.preflight(), "cost")["text"]
+    found = re.match(
+        r"rows_per_cell = 16 takes 16 of 40 rows, of all 1 cells \(all rows: 10 steps, \d+ s, \$(\d+\.\d\d)\); "
+        r"4 steps take about \d+ s, at 45% .*: \$(\d+\.\d\d) at \$7\.20 an hour$",
+        told,
+    )
+    assert found, told
+
+
 def config(**changes):
     return lambda machine: machine.config.update(changes)
 

@@ -65,6 +65,7 @@ def test_on_as_many_processes_it_goes_on_from_the_newest_exactly_and_has_nothing
         ({"learning_rate": 0.5}, r"training\.learning_rate: 0\.003 -> 0\.5"),
         ({"global_batch_size": 32}, r"training\.global_batch_size: 16 -> 32"),
         ({"data": {"train_sha256": "other"}}, "train_sha256: 'd' -> 'other'"),
+        ({"data": {"chosen": {"rows": 9, "sha256": "other"}}}, "chosen: None -> 'other'"),
         # another tokenizer under the same name
         ({"data": {"tokenized": "tokenized-1"}}, r"(?s)tokenized: .*tokenized-1.*the version that made the checkpoint"),
     ],

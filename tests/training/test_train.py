@@ -40,6 +40,7 @@ def test_a_checkpoint_holds_what_the_guide_lists_and_verifies(undisturbed):
         assert manifest.num_processes == 2
     record = json.loads((folder / LAST / "training_config.json").read_text())
     assert record["config"] == json.loads((folder / "config.json").read_text())
+    assert {*record["data"]} == {"train_sha256", "split", "tokenized"}, "as before rows_per_cell"
     assert record["data"]["split"] == "study" and len(record["data"]["train_sha256"]) == 64
     trained = json.loads((folder / LAST / "training_data.json").read_text())
     assert trained["train_sha256"] == record["data"]["train_sha256"] and trained["split"] == "study"

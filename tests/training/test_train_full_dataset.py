@@ -1,5 +1,6 @@
 """scripts/train_full_dataset.py: the dry run, and what is refused before anything is loaded."""
 
+import re
 import shutil
 
 import pytest
@@ -53,6 +54,19 @@ def test_dry_run_says_what_the_run_would_be(dry_run):
     assert result.returncode == 0, result.stderr
     assert '"learning_rate": 0.002' in result.stdout and "9 steps of 16 examples, 3 checkpoints" in result.stdout
     assert {p.name for p in folder.iterdir()} == {"config.json", "data", "deepspeed_config.json"}, "writes nothing"
+
+
+def test_dry_run_says_what_fewer_people_of_a_cell_save(dry_run):
+    folder, run = dry_run
+    change(folder, {"max_steps": None}, data={"rows_per_cell": 4}, price_per_hour=7.2, model_name="Qwen/Qwen2.5-14B")
+    told = run().stdout
+    line = re.search(
+        r"^On 2 x A100 80GB \(assumed\): rows_per_cell = 4 takes 144 of 360 rows, of all 36 cells "
+        r"\(all rows: 23 steps, \d+ s, \$\d+\.\d\d\); 9 steps take about \d+ s, at .*: \$\d+\.\d\d at \$7.20 an hour$",
+        told,
+        re.MULTILINE,
+    )
+    assert line and "\n9 steps of 16 examples, 3 checkpoints" in told, told
 
 
 PROGRAMS = [

@@ -130,9 +130,11 @@ def test_checkpointed_layers_change_memory_only(make_trainer):
     assert results[2][0] < results[1][0]
 
 
-def test_a_step_holds_the_configured_number_of_examples_each_once(rows):
+@pytest.mark.parametrize("every", [None, 1, 3], ids=["all rows", "all rows chosen", "every third row chosen"])
+def test_a_step_holds_the_configured_number_of_examples_each_once(rows, every):
+    rows = rows.select(range(0, len(rows), every)) if every else rows  # as rows_per_cell chooses
     order = StepOrder(len(rows), EXAMPLES, seed=42)
-    for processes in (1, 2, 3):
+    for processes in (1, 2, 3, 4):
         shares = [TrainingSteps(rows, order, 512, process, processes) for process in range(processes)]
         lengths = np.array([len(ids) for ids in rows[:]["input_ids"]])
         for number in (0, 5, order.steps_per_epoch - 1):

@@ -32,7 +32,7 @@ def check_costs(
     """All that a run takes of the ``gpus`` that are its own; without a DeepSpeed file the guide's settings count."""
     if model.shape is None:
         text = f"{free_disk()}; what the run takes is unknown: the model's shape is not known here"
-        yield Check("costs", WARN, text, "look at the log's first lines, and at status")
+        yield Check("costs", WARN, _saving(config, data) + text, "look at the log's first lines, and at status")
         return
     yield from check_disk(config, model.shape, model.missing_bytes, data)
     if gpus:
@@ -125,12 +125,13 @@ def _check_cost(config: RunConfig, shape: ModelShape, data: DataState, gpus: lis
     if data.steps is None or data.tokens_a_row is None:
         why = "the data is not ready"
     if why:
-        return Check("cost", WARN, f"not predicted: {why}", "look at the log's first lines, and at status")
+        text = f"{_saving(config, data)}not predicted: {why}"
+        return Check("cost", WARN, text, "look at the log's first lines, and at status")
     tokens = data.steps * config.training.global_batch_size * data.tokens_a_row
     speed = len(gpus) * min(peaks.values()) * ASSUMED_UTILISATION
     hours = training_flops(shape, config.lora, tokens, layers) / speed / 3600
     share = f"{ASSUMED_UTILISATION:.0%} of the GPUs' peak (assumed, not measured)"
-    text = f"{data.steps:,} steps take about {duration(3600 * hours)}, at {share}"
+    text = f"{_saving(config, data, hours)}{data.steps:,} steps take about {duration(3600 * hours)}, at {share}"
     price, limit = config.price_per_hour, config.max_cost_usd
     if price is None:
         return Check("cost", WARN, f"{text}; what they cost is unknown", 'write "price_per_hour" into the config')
@@ -141,3 +142,17 @@ def _check_cost(config: RunConfig, shape: ModelShape, data: DataState, gpus: lis
     affordable = int(data.steps * limit / cost)
     remedy = f'write "max_cost_usd": {math.ceil(cost * 1.1)}, or fewer "max_steps" in "training"'
     return Check("cost", WARN, f"{text}; max_cost_usd = {limit:g} would stop it at about step {affordable:,}", remedy)
+
+
+def _saving(config: RunConfig, data: DataState, hours: float | None = None) -> str:
+    """What `data.rows_per_cell` saves of what all rows would take; empty where it is not set."""
+    if not data.sizes:
+        return ""
+    cap, rows, price = config.data.rows_per_cell, sum(data.sizes), config.price_per_hour
+    steps, taken = config.planned_steps(rows), sum(min(size, cap) for size in data.sizes)
+    text = f"rows_per_cell = {cap} takes {taken:,} of {rows:,} rows, of all {len(data.sizes):,} cells "
+    text += f"(all rows: {steps:,} steps"
+    if hours is not None:
+        hours *= steps / data.steps
+        text += f", {duration(3600 * hours)}" + (f", ${hours * price:,.2f}" if price else "")
+    return f"{text}); "

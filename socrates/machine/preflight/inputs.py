@@ -1,14 +1,15 @@
 """Preflight of what a run reads: the model, from its folder or the hub, and the data.
 
 Covers: one request to the hub at most, with a time limit; the token's value goes there alone. A data file is read once
-for its digest, which is then remembered beside it. Does not cover: whether the weights are the right ones, and whether
-the rows can be read, which making tokens of them shows.
+for its digest, which is then remembered beside it; with rows_per_cell that of training once more, to count its cells.
+Does not cover: whether the weights are the right ones, and whether the rows can be read, which making tokens shows.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,9 @@ from typing import Literal
 from huggingface_hub import constants, errors, try_to_load_from_cache
 
 from socrates.config import RunConfig
+from socrates.console import progress
 from socrates.data.dataset import read_metadata, sha256_of_part
+from socrates.data.records import read_answers
 from socrates.data.tokenized import INFO
 from socrates.errors import SocratesError
 from socrates.files import read_json, whole_number
@@ -48,6 +51,7 @@ class DataState:
     steps: int | None  # optimizer steps of the run
     tokens_a_row: float | None = None  # about
     to_come: int = 0  # bytes of the tokenized set, about; 0 where there is one
+    sizes: tuple[int, ...] = ()  # rows of each cell, where `data.rows_per_cell` leaves a part of them
 
 
 def model_state(config: RunConfig) -> ModelState:
@@ -127,13 +131,17 @@ def inspect_data(config: RunConfig) -> tuple[list[Check], DataState]:
     with config.train_file.open("rb") as file:
         lines = list(islice(file, _LOOKED_AT))
         rows = rows or len(lines) + sum(1 for _ in file)
-    steps = config.planned_steps(rows)
+    sizes, cap = (), config.data.rows_per_cell
+    with suppress(SocratesError):  # tokenizing says which row it is
+        answers = progress(read_answers(config.train_file, Counter()), "counting cells") if cap else ()
+        sizes = tuple(Counter(answer.cell for answer in answers).values())
+    steps = config.planned_steps(sum(min(size, cap) for size in sizes) or rows)
     try:
         tokens = fmean(map(_tokens, lines))
     except (ValueError, KeyError, TypeError):  # tokenizing says which row it is
-        return checks, DataState(steps)
+        return checks, DataState(steps, sizes=sizes)
     tokenized = any(folder.glob(f"tokenized-*/{INFO}"))
-    return checks, DataState(steps, tokens, 0 if tokenized else int(rows * tokens * _BYTES_A_TOKEN))
+    return checks, DataState(steps, tokens, 0 if tokenized else int(rows * tokens * _BYTES_A_TOKEN), sizes)
 
 
 def check_lengths(config: RunConfig, context: int | None) -> list[Check]:
