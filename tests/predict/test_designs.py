@@ -123,6 +123,7 @@ def test_every_part_of_a_design_reaches_tables_and_page(made):
         "The same people see every level of frame.",
         "<th scope=row class=word>assistant</th>",
         "What a few humans add",
+        "With fewer than 50 people in a condition",
         "People in all conditions for a 95% interval 0.5 wide",
     ):
         assert told in page, told
