@@ -103,9 +103,12 @@ def predict_question(
     """
     question, places = plan.experiment.questions[name], plan.places(name)
     mine, values = [answers[key] for key in places.ravel()], question.valid.values
-    own, decoded, undecoded = (
-        _take(mine, values, at).reshape(*places.shape, -1).swapaxes(0, 1) for at in (reading.temperature, None, 1.0)
-    )
+
+    def taken(temperature: float | None) -> Array:
+        """Shape (C, profiles, A)."""
+        return _take(mine, values, temperature).reshape(*places.shape, -1).swapaxes(0, 1)
+
+    own, decoded = taken(reading.temperature), taken(None)
     mass = np.array([answer["valid_mass"] for answer in mine]).reshape(places.shape)[plan.profile_of].T
     personas = np.flatnonzero(~np.isnan(own).any(axis=(0, 2))[plan.profile_of])
     if not plan.weights[personas].any():
@@ -116,8 +119,9 @@ def predict_question(
     is_code = np.isin(values, list(question.codes))
     profiles, weights = plan.profile_of[personas], plan.weights[personas]
     shares, codes, others = own[:, profiles][..., ~is_code], own[:, profiles][..., is_code], own[..., ~is_code]
-    # The evaluation knows no codes: where decoding leaves nothing else, it is as where it leaves nothing.
-    judged = np.where(decoded[..., ~is_code].any(axis=-1, keepdims=True), decoded, undecoded)[..., ~is_code]
+    judged = decoded[..., ~is_code]
+    if question.codes:  # the evaluation knows none: where decoding leaves nothing else, it is as if nothing were left
+        judged = np.where(judged.any(axis=-1, keepdims=True), judged, taken(1.0)[..., ~is_code])
     sides = shares, judged[:, profiles], others[:, plan.profile_of_others]
     one = _summarise(name, name, personas, [moments_of(question, side) for side in sides], mass, plan, reading)
     labels = {answer: question.labels.get(answer) for answer in question.answers.values}

@@ -150,10 +150,9 @@ def _range(one: QuestionPrediction) -> str:
 
 def _answer(one: QuestionPrediction, pilot: pd.DataFrame) -> list[str]:
     """The differences that matter most, a line each: effects of factors, or else the largest of pairs."""
-    table = one.differences.reset_index(drop=True)
-    main = (
-        table[table["effect"] != ""] if one.is_factorial else table.sort_values("difference", key=abs, ascending=False)
-    )
+    main = main_differences(one)
+    if not one.is_factorial:
+        main = main.sort_values("difference", key=abs, ascending=False)
     nominal, lines = one.question.nominal, []
     predicted = _written(main, DIFFERENCE, *((1, 100) if nominal else ()))
     together = {}

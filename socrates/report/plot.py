@@ -224,8 +224,7 @@ def make_bars(
         scale: lowest and highest answer that is shown; predictions beyond count as these, as in the metric.
 
     Returns:
-        The edges, shape (classes + 1,), in scale points; the shares of both, each of shape (classes,), summing to 1,
-        or 0 where nobody answers.
+        The edges, shape (classes + 1,), in scale points; the shares of both, each of shape (classes,), summing to 1.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -240,5 +239,5 @@ def make_bars(
     for answers in (human, predicted):
         weights = np.array(list(answers.values()), dtype=np.float64)
         places = np.clip(np.array(list(answers), dtype=np.float64), low, high)
-        shares.append(np.histogram(places, edges, weights=weights)[0] / (weights.sum() or 1))
+        shares.append(np.histogram(places, edges, weights=weights)[0] / weights.sum())
     return edges, *shares
